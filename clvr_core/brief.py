@@ -1,0 +1,90 @@
+"""What was asked: the brief, its goals, its budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .errors import BadInput
+
+GoalKind = Literal["global", "local", "text", "layout"]
+Strategy = Literal["clvr", "director", "strokes", "oneshot", "best-of-n"]
+Conditioning = Literal["proxy", "instruction", "summary", "trace"]
+STRATEGIES: tuple[str, ...] = Strategy.__args__
+GOAL_KINDS: tuple[str, ...] = GoalKind.__args__
+MAX_PROMPT = 20_000
+
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom as fractions 0..1 of the canvas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One requirement of the brief. Made once, then frozen for the run.
+
+    text: verbatim where it quotes the brief. check: a question whose answer "yes" means that the goal holds.
+    feasibility: 0..1, how likely one generation meets it. conflicts_with: ids of goals that cannot hold beside it.
+    """
+
+    id: str
+    text: str
+    kind: GoalKind = "local"
+    check: str = ""
+    feasibility: float = 1.0
+    area: Box | None = None
+    conflicts_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Where the loop must stop. None means no limit.
+
+    rounds: actions that draw. images: pictures drawn, candidates counted. evaluations: transformer calls (NFE, one per sample and
+    branch of guidance). seconds: wall time. vlm_tokens: tokens the vision-language model read and wrote. patience: rounds without
+    improvement after which the loop gives up.
+    """
+
+    rounds: int = 8
+    images: int | None = None
+    evaluations: int | None = None
+    seconds: float | None = None
+    vlm_tokens: int | None = None
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise BadInput(f"budget: {name} is {value}; it must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """The request as it was given.
+
+    candidates: size of the micro-grid, None for the strategy's own. final_ab: compare the end with the one-shot picture, None for the
+    strategy's own. conditioning: what text the executor is given. goals: the checklist, if the artist wrote it; else it is drafted.
+    """
+
+    prompt: str
+    strategy: Strategy = "clvr"
+    seed: int = 0
+    width: int = 96
+    height: int = 96
+    budget: Budget = field(default_factory=Budget)
+    candidates: int | None = None
+    final_ab: bool | None = None
+    conditioning: Conditioning = "proxy"
+    goals: tuple[Goal, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip():
+            raise BadInput("the brief is empty; say in words what the picture should show")
+        if len(self.prompt) > MAX_PROMPT:
+            raise BadInput(f"the brief has {len(self.prompt):,} characters; at most {MAX_PROMPT:,} are read")
+        if self.strategy not in STRATEGIES:
+            raise BadInput(f"unknown strategy {self.strategy!r}; choose one of {', '.join(STRATEGIES)}")
+        if self.candidates is not None and not 1 <= self.candidates <= 64:
+            raise BadInput(f"candidates is {self.candidates}; it must be between 1 and 64")
+        if not 0 <= self.seed < 2**63:
+            raise BadInput(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")

@@ -1,0 +1,211 @@
+"""`clvr`: a face over the core's functions.
+
+Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .brief import STRATEGIES, Brief, Budget
+from .errors import BadInput
+
+DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    # Nothing here may reach for a model hub: what runs is what is installed.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        return options.run(options)
+    except BadInput as error:
+        return _failed(options, str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        out = getattr(options, "out", None)
+        return _failed(options, f"interrupted; go on with: clvr resume {out}" if out else "interrupted", INTERRUPTED)
+
+
+def _failed(options: argparse.Namespace, message: str, code: int) -> int:
+    print(f"clvr: {message}", file=sys.stderr)
+    if getattr(options, "json", False):
+        print(json.dumps({"error": message, "exit": code}))
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="clvr", description="A closed loop around an image: plan, draw, judge, keep or roll back.")
+    parser.add_argument("--version", action="version", version=f"clvr {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    generate = commands.add_parser("generate", help="paint a brief")
+    generate.add_argument("prompt", help="what the picture should show, in words")
+    generate.add_argument("--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)")
+    generate.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
+    generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
+    generate.add_argument("--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)")
+    limits = generate.add_argument_group("budget")
+    limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
+    limits.add_argument("--images", type=int, help="pictures in all")
+    limits.add_argument("--evaluations", type=int, help="transformer evaluations in all")
+    limits.add_argument("--seconds", type=float, help="wall time")
+    limits.add_argument("--vlm-tokens", type=int, help="tokens of the vision-language model")
+    limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
+    generate.set_defaults(run=_generate)
+
+    resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
+    resume.add_argument("out", type=Path, metavar="DIR")
+    resume.set_defaults(run=_resume)
+
+    probe = commands.add_parser("probe", help="measure one-shot, best-of-N and the strategies on briefs of growing complexity")
+    probe.add_argument("--per-tier", type=int, default=40, help="briefs in each of the ten tiers (default 40)")
+    probe.add_argument("--seed", type=int, default=0)
+    probe.add_argument("--out", type=Path, default=Path("probe"), metavar="DIR", help="where probe.json, the plot and the table go (default probe)")
+    probe.set_defaults(run=_probe)
+
+    train = commands.add_parser("train", help="train the embedded models")
+    worlds = train.add_subparsers(required=True, metavar="WORLD")
+    shapes = worlds.add_parser("shapes", help="the shapes world")
+    stages = shapes.add_subparsers(required=True, metavar="STAGE")
+    base = stages.add_parser("base", help="VAE, transformer and text encoder from nothing")
+    base.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, curve and weights; an earlier run there is gone on with")
+    base.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
+    base.add_argument("--seed", type=int, default=0)
+    base.set_defaults(run=_train_base)
+
+    doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
+    doctor.set_defaults(run=_doctor)
+
+    for command in (generate, resume, probe):
+        command.add_argument("--models", default="shapes", metavar="NAME", help="shapes: the embedded models, no download (default)")
+    for command in (generate, resume, probe, doctor):
+        command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
+    return parser
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from .folder import RunFolder
+    from .models import load_models
+    from .session import Session
+
+    budget = Budget(options.rounds, options.images, options.evaluations, options.seconds, options.vlm_tokens, options.patience)
+    brief = Brief(options.prompt, options.strategy, options.seed, budget=budget, candidates=options.candidates)
+    # Everything that can be refused is refused before the folder is made.
+    models = load_models(options.models)
+    models.vlm.check(brief.prompt)
+    bar = _Bar(budget.rounds)
+    session = Session(brief, models.vlm, models.executor, RunFolder.create(options.out), listener=bar.event)
+    return _finish(options, session, bar)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from .folder import RunFolder
+    from .models import load_models
+    from .session import resume
+
+    folder = RunFolder.open(options.out)
+    models = load_models(options.models)
+    bar = _Bar(None)
+    return _finish(options, resume(folder, models.vlm, models.executor, bar.event), bar)
+
+
+def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
+    from .folder import BEST, JOURNAL, REPORT
+    from .session import drive
+
+    with bar:
+        trajectory = drive(session)
+    cost, outcome = trajectory.cost, trajectory.outcome
+    step = trajectory.best_step
+    met = sum(verdict.state == "met" for verdict in step.verdicts) if step else 0
+    summary: dict[str, Any] = {
+        "met": outcome.met,
+        "reason": outcome.reason,
+        "goals": len(trajectory.goals),
+        "goals_met": met,
+        "steps": len(trajectory.steps),
+        "images": cost.images,
+        "evaluations": cost.evaluations,
+        "vlm_calls": cost.vlm_calls,
+        "vlm_tokens": cost.vlm_tokens,
+        "seconds": round(cost.wall, 3),
+        "best": str(options.out / BEST),
+        "trajectory": str(options.out / JOURNAL),
+        "report": str(options.out / REPORT),
+    }
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        for warning in trajectory.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        print(f"{met} of {len(trajectory.goals)} goals met in {len(trajectory.steps)} steps, {cost.images} pictures, {cost.evaluations} evaluations, {cost.wall:.1f} s")
+        print(f"{outcome.reason}; {outcome.choice}")
+        print(f"picture     {summary['best']}\ntrajectory  {summary['trajectory']}\nreport      {summary['report']}")
+    return DONE if outcome.met or trajectory.brief.strategy in ("oneshot", "best-of-n") else NOT_MET
+
+
+class _Bar:
+    """A bar over the rounds on stderr, told of each event."""
+
+    def __init__(self, rounds: int | None) -> None:
+        self.rounds, self.bar = rounds, None
+
+    def __enter__(self) -> _Bar:
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=self.rounds, unit="round", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def event(self, event: str, line: dict[str, Any]) -> None:
+        if self.bar is None or event != "step":
+            return
+        step = line["steps"][-1]
+        met = sum(verdict["state"] == "met" for verdict in step.get("verdicts", ()))
+        self.bar.set_postfix_str(f"{met} of {len(step.get('verdicts', ()))} goals met, {'kept' if step.get('accepted') else 'rolled back'}")
+        self.bar.update()
+
+
+def _probe(options: argparse.Namespace) -> int:
+    from .evaluation.probe import run_probe
+    from .models import load_models
+
+    if options.per_tier < 1:
+        raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
+    load_models(options.models)
+    result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed)
+    print(json.dumps(result) if options.json else (options.out / "probe.md").read_text())
+    return DONE
+
+
+def _train_base(options: argparse.Namespace) -> int:
+    from .training.pretrain import train_base
+
+    train_base(options.out, options.config, seed=options.seed)
+    return DONE
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from .doctor import examine
+
+    findings = examine()
+    if options.json:
+        print(json.dumps([{"name": finding.name, "ok": finding.ok, "detail": finding.detail} for finding in findings]))
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            print(f"{'ok ' if finding.ok else '-- '} {finding.name:<{width}}  {finding.detail}")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

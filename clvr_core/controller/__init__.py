@@ -1,0 +1,222 @@
+"""The controller: from a brief to goals, from a trajectory to the next action. Every function asks the model at most twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ..brief import Box, Brief, Goal
+from ..errors import BadInput
+from ..protocols import Message, Picture, Question, Vlm
+from ..records import to_json
+from ..trajectory import Action, ActionKind, Trajectory, states
+from ..vlm.decisions import decide
+from ..vlm.replies import Answer, Malformed, ask
+from . import prompts
+from .prompts import MAX_GOALS, ActionReply, GoalDraft, GoalsReply
+
+__all__ = ["Situation", "contradicts", "draft_goals", "fallback", "next_action"]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the controller is given to decide on.
+
+    focus: ids of the goals that the next action should serve. allowed: at least one kind. pictures: canvas index -> uint8 H x W x 3,
+    the current canvas and any others that may be referenced. note: a refine remark or the artist's words.
+    """
+
+    trajectory: Trajectory
+    focus: tuple[str, ...] = ()
+    allowed: tuple[ActionKind, ...] = ("GENERATE", "EDIT", "VALIDATE", "END")
+    pictures: Mapping[int, Picture] = field(default_factory=dict)
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.allowed:
+            raise BadInput("the controller is asked for an action, but no kind of action is allowed")
+
+    @property
+    def canvases(self) -> tuple[int, ...]:
+        """The canvases offered, the current one first, the others as they were given."""
+        return tuple(sorted(self.pictures, key=lambda canvas: canvas != self.trajectory.current))
+
+
+def draft_goals(vlm: Vlm, brief: Brief) -> Answer[tuple[Goal, ...]]:
+    """The goals of the brief, at most 40, with ids g1, g2, ... in their order. A text that says the same as an earlier one is dropped.
+
+    Conflicts hold both ways. A goal whose question was left out has an empty `check`.
+    """
+    message = Message("user", prompts.goals_text(brief), data={"task": "goals", "prompt": brief.prompt})
+    answer = ask(vlm, _conversation(message), prompts.GOALS_SCHEMA, GoalsReply, check=_goals)
+    return replace(answer, value=None if answer.value is None else _goals(answer.value))
+
+
+def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
+    """What to do next. The action is one of the allowed kinds and names only known goals and offered canvases.
+
+    An EDIT that names no canvas edits the current one. References of other kinds are dropped: only an edit reads them.
+    """
+    trajectory, canvases = situation.trajectory, situation.canvases
+    step = trajectory.current_step
+    message = Message(
+        "user",
+        prompts.action_text(trajectory, situation.focus, situation.allowed, canvases, situation.note),
+        images=tuple(situation.pictures[canvas] for canvas in canvases),
+        data={
+            "task": "action",
+            "prompt": trajectory.brief.prompt,
+            "goals": to_json(trajectory.goals),
+            "verdicts": {} if step is None else states(step.verdicts),
+            "focus": list(situation.focus),
+            "allowed": list(situation.allowed),
+            "current": trajectory.current,
+            "canvases": list(canvases),
+            "failed": [
+                {
+                    "parent": failed.parent,
+                    "kind": failed.action.kind,
+                    "edit_prompt": failed.action.edit_prompt,
+                    "scene_prompt": failed.action.scene_prompt,
+                    "reason": failed.reason,
+                }
+                for failed in trajectory.failed
+            ],
+            "step": len(trajectory.steps),
+            "seed": trajectory.brief.seed,
+            "note": situation.note,
+        },
+    )
+    schema = prompts.action_schema(situation.allowed, [goal.id for goal in trajectory.goals], canvases)
+    answer = ask(vlm, _conversation(message), schema, ActionReply, check=lambda reply: _action(reply, situation))
+    return replace(answer, value=None if answer.value is None else _action(answer.value, situation))
+
+
+def contradicts(vlm: Vlm, brief: Brief, action: Action) -> Answer[bool]:
+    """The text inspection of Think in Strokes: does the instruction go against the brief? What comes later is not against it.
+
+    An action without words is not asked about: it contradicts nothing.
+    """
+    if not (action.edit_prompt.strip() or action.scene_prompt.strip()):
+        return Answer(False)
+    question = Question(prompts.inspect_text(brief, action), data={"task": "plan-check", "prompt": brief.prompt, "action": to_json(action)})
+    decided = decide(vlm, (), (question,))
+    decision = decided.decisions[0]
+    if decision.yes is None:
+        return Answer(None, decision.evidence, decided.tokens, decided.calls)
+    return Answer(decision.yes > 0.5, "", decided.tokens, decided.calls)
+
+
+def fallback(trajectory: Trajectory, focus: Iterable[str]) -> Action:
+    """What is done when the controller gave no action: the brief's own words on an empty canvas, otherwise the focus as an instruction."""
+    wanted = tuple(focus)
+    if trajectory.current is None:
+        return Action(
+            "GENERATE",
+            summary="The controller gave no action, so I draw the brief in its own words.",
+            scene_prompt=trajectory.brief.prompt,
+            goals=wanted,
+        )
+    texts = [trajectory.goal(goal).text for goal in wanted] or [trajectory.brief.prompt]
+    return Action(
+        "EDIT",
+        summary="The controller gave no action, so I ask for the missing goals in their own words and for nothing else.",
+        edit_prompt=f"Change the picture so that it shows: {'; '.join(texts)}. Keep everything else exactly as it is.",
+        references=(trajectory.current,),
+        goals=wanted,
+    )
+
+
+def _conversation(message: Message) -> tuple[Message, ...]:
+    return Message("system", prompts.SYSTEM), message
+
+
+def _goals(reply: GoalsReply) -> tuple[Goal, ...]:
+    """Raises Malformed for an empty list, an over-long text, a number out of its range, a conflict with a goal that is not there."""
+    ids: dict[str, str] = {}
+    id_at: dict[int, str] = {}
+    firsts: dict[str, tuple[int, GoalDraft]] = {}
+    for place, draft in enumerate(reply.goals, 1):
+        key = " ".join(draft.text.casefold().split()).rstrip(".;,")
+        if not key or (key not in ids and len(ids) == MAX_GOALS):
+            continue
+        id_at[place] = ids.setdefault(key, f"g{len(ids) + 1}")
+        firsts.setdefault(id_at[place], (place, draft))
+    if not firsts:
+        raise Malformed("the list of goals is empty")
+    conflicts: set[tuple[str | None, str | None]] = set()
+    for place, draft in enumerate(reply.goals, 1):
+        for other in draft.conflicts_with:
+            if not 1 <= other <= len(reply.goals):
+                raise Malformed(f"goal {place} conflicts with goal {other!r:.20}, but the list has {len(reply.goals)}")
+            conflicts |= {(id_at.get(place), id_at.get(other)), (id_at.get(other), id_at.get(place))}
+    return tuple(
+        Goal(
+            id=goal,
+            text=_bounded(f"the text of goal {place}", draft.text, prompts.MAX_GOAL_TEXT),
+            kind=draft.kind,
+            check=_bounded(f"the check of goal {place}", draft.check, prompts.MAX_GOAL_TEXT),
+            feasibility=_fraction(f"the feasibility of goal {place}", draft.feasibility),
+            area=_box(f"the area of goal {place}", draft.area),
+            conflicts_with=tuple(other for other in firsts if other != goal and (goal, other) in conflicts),
+        )
+        for goal, (place, draft) in firsts.items()
+    )
+
+
+def _action(reply: ActionReply, situation: Situation) -> Action:
+    """Raises Malformed for an action that cannot be carried out here."""
+    trajectory, offered = situation.trajectory, situation.canvases
+    if reply.kind not in situation.allowed:
+        raise Malformed(f"kind {reply.kind} is not allowed now; choose one of {', '.join(situation.allowed)}")
+    known = [goal.id for goal in trajectory.goals]
+    for goal in reply.goals:
+        if goal not in known:
+            raise Malformed(f"there is no goal {goal!r:.40}; the goals are {', '.join(known) or 'none'}")
+    for canvas in reply.references:
+        if canvas not in offered:
+            raise Malformed(f"canvas {canvas!r:.20} was not offered; references may name {', '.join(map(str, offered)) or 'none'}")
+    references = tuple(dict.fromkeys(reply.references))
+    if reply.kind == "EDIT" and not references:
+        if trajectory.current not in offered:
+            raise Malformed("an EDIT needs at least one reference, the canvas to change first")
+        references = (trajectory.current,)
+    if len(references) > prompts.MAX_REFERENCES:
+        raise Malformed(f"there are {len(references)} references; at most {prompts.MAX_REFERENCES} can be given")
+    action = Action(
+        kind=reply.kind,
+        summary=_bounded("summary", reply.summary, prompts.MAX_SUMMARY),
+        scene_prompt=_bounded("scene_prompt", reply.scene_prompt, prompts.MAX_PROMPT_FIELD),
+        edit_prompt=_bounded("edit_prompt", reply.edit_prompt, prompts.MAX_PROMPT_FIELD),
+        references=references if reply.kind == "EDIT" else (),
+        goals=tuple(dict.fromkeys(reply.goals)),
+        region=_box("region", reply.region),
+        strength=None if reply.strength is None else _fraction("strength", reply.strength),
+    )
+    if action.kind == "EDIT" and not action.edit_prompt:
+        raise Malformed("an EDIT needs an edit_prompt, the instruction with what must stay")
+    if action.kind == "GENERATE" and not action.scene_prompt:
+        raise Malformed("a GENERATE needs a scene_prompt, the whole picture in words")
+    return action
+
+
+def _bounded(name: str, text: str, limit: int) -> str:
+    # A prompt cut without a word would ask for another picture, so too long is an error.
+    if len(text := text.strip()) > limit:
+        raise Malformed(f"{name} has {len(text):,} characters; at most {limit:,}")
+    return text
+
+
+def _fraction(name: str, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise Malformed(f"{name} is {value:g}; it must be between 0 and 1")
+    return value
+
+
+def _box(name: str, box: Box | None) -> Box | None:
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise Malformed(f"{name} is {list(box)}; it must be [left, top, right, bottom] in fractions from 0 to 1, or null")
+    return box

@@ -1,0 +1,67 @@
+"""What is installed here, and which models and backends can run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass
+
+from . import __version__
+from .errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    name: str
+    ok: bool
+    detail: str
+
+
+def examine() -> list[Finding]:
+    findings = [Finding("clvr", True, f"{__version__} on Python {sys.version.split()[0]}")]
+    for package in ("torch", "diffusers", "transformers", "accelerate", "safetensors", "pillow", "numpy"):
+        findings.append(_package(package))
+    findings.append(_device())
+    findings.append(_shapes())
+    findings.append(_comfyui())
+    return findings
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name, False, "not installed; pip install -c constraints.txt '.[run]'")
+
+
+def _device() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("device", False, "unknown without torch")
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return Finding("device", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    if torch.backends.mps.is_available():
+        return Finding("device", True, "Apple GPU (mps)")
+    return Finding("device", True, f"CPU, {os.cpu_count()} cores; enough for the embedded models")
+
+
+def _shapes() -> Finding:
+    from .models import load_models
+
+    try:
+        models = load_models("shapes")
+    except (BadInput, ImportError) as error:
+        return Finding("models: shapes", False, str(error))
+    return Finding("models: shapes", True, f"{models.executor.name}, {models.width} px, runs with no download")
+
+
+def _comfyui() -> Finding:
+    folder = os.environ.get("COMFYUI_DIR")
+    if not folder:
+        return Finding("ComfyUI", False, "COMFYUI_DIR is not set; only needed for the tests of the nodes")
+    present = os.path.exists(os.path.join(folder, "main.py"))
+    return Finding("ComfyUI", present, folder if present else f"{folder} has no main.py; set COMFYUI_DIR to a checkout of ComfyUI")

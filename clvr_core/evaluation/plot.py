@@ -1,0 +1,33 @@
+"""Plots of what was measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+STYLE = {
+    "oneshot": ("#8a8f98", "--", "one shot"),
+    "best-of-n": ("#c98a1b", "--", "best of N"),
+    "clvr": ("#1f6fd6", "-", "clvr"),
+    "director": ("#1d8f5a", "-", "director"),
+    "strokes": ("#b1417c", "-", "strokes"),
+}
+
+
+def plot_probe(summary: dict, path: Path) -> None:
+    """Pass rate over description length, one line an arm, the area under it in the legend."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.6), dpi=140, layout="constrained")
+    for arm, values in summary["arms"].items():
+        color, line, name = STYLE[arm]
+        axes.plot(summary["tier_medians"], values["pass"], line, color=color, marker="o", markersize=4, label=f"{name}: AUC {values['auc']:.1f}")
+    axes.set(xlabel="description length of the brief, bits (median of the tier)", ylabel="briefs met exactly", ylim=(-0.02, 1.02))
+    axes.set_title(f"At most {summary['settings']['evaluations']} transformer evaluations a brief, judge wrong {summary['settings']['flip']:.0%} of the time")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path)
+    pyplot.close(figure)

@@ -1,0 +1,200 @@
+"""The complexity probe on the shapes world: does the loop buy more than the same evaluations spent on one shot or on best-of-N?
+
+Briefs in ten tiers of description length. Every arm has the same budget of transformer evaluations for a brief: one shot spends it
+all on the steps of one picture, best-of-N on N pictures, a strategy on its loop. The loop and best-of-N are steered by the same noisy
+judge; all arms are scored by the exact perceiver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..brief import Brief, Budget
+from ..errors import BadInput
+from ..folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
+from ..session import Session, drive_all
+from ..shapes import CANVAS, load_executor, load_vlm
+from ..shapes.grammar import parse
+from ..shapes.perceive import perceive
+from ..shapes.phrases import write
+from ..shapes.sampling import grouped_scene, tell
+from .statistics import auc, interval, ratio, resample
+
+ARMS = ("oneshot", "best-of-n", "clvr", "director", "strokes")
+LOOPS = ("clvr", "director", "strokes")
+TIERS = 10
+BITS = (8.0, 118.0)
+FLIP = 0.05
+EVALUATIONS = 240
+ROUNDS = 40
+PATIENCE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeBrief:
+    tier: int
+    bits: float
+    prompt: str
+    seed: int
+
+
+def tier_briefs(tier: int, count: int, seed: int) -> list[ProbeBrief]:
+    """Held-out briefs whose description length lies in the tier: equal steps of bits from BITS[0] to BITS[1]."""
+    rng = random.Random(f"probe/{seed}/{tier}")
+    width = (BITS[1] - BITS[0]) / TIERS
+    low, found = BITS[0] + tier * width, []
+    while len(found) < count:
+        scene = grouped_scene(rng, rng.randint(1, 8))
+        spec = tell(scene, rng, rng.choice((0.0, 0.5, 1.0, 1.0)), rng.choice((0.0, 0.5, 1.0)), rng.choice((0, 0, 1, 2, 3)))
+        if not low <= spec.bits < low + width:
+            continue
+        prompt = write(spec, rng.choice(("terse", "sentence")), rng)
+        found.append(ProbeBrief(tier, spec.bits, prompt, rng.randrange(2**31)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class UnitResult:
+    """One arm on one tier, a list entry for each brief."""
+
+    arm: str
+    tier: int
+    bits: tuple[float, ...]
+    passed: tuple[int, ...]
+    evaluations: tuple[int, ...]
+    calls: tuple[int, ...]
+    seconds: float
+
+
+def run_unit(arm: str, tier: int, count: int, seed: int, evaluations: int = EVALUATIONS, flip: float = FLIP) -> UnitResult:
+    started = time.perf_counter()
+    briefs = tier_briefs(tier, count, seed)
+    executor = load_executor()
+    generate = executor.recipe.generate
+    images = None
+    if arm == "oneshot":
+        executor.recipe = replace(executor.recipe, generate=replace(generate, steps=evaluations * generate.steps // generate.nfe))
+    elif arm == "best-of-n":
+        images = evaluations // generate.nfe
+    budget = Budget(rounds=ROUNDS, images=images, evaluations=evaluations, patience=PATIENCE)
+    sessions = [
+        Session(
+            Brief(brief.prompt, arm, brief.seed, CANVAS, CANVAS, budget=budget), load_vlm(flip, seed=brief.seed), executor
+        )
+        for brief in briefs
+    ]
+    ends = drive_all(sessions, executor)
+    passed = []
+    for brief, session, end in zip(briefs, sessions, ends):
+        seen = perceive(session.picture(end.best))
+        passed.append(int(seen.clean and parse(brief.prompt).holds(seen.things)))
+    return UnitResult(
+        arm,
+        tier,
+        tuple(brief.bits for brief in briefs),
+        tuple(passed),
+        tuple(end.cost.evaluations for end in ends),
+        tuple(end.cost.vlm_calls for end in ends),
+        round(time.perf_counter() - started, 2),
+    )
+
+
+def _worker(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def run_probe(out: Path, *, per_tier: int = 40, seed: int = 0, evaluations: int = EVALUATIONS, workers: int | None = None) -> dict:
+    """Writes probe.json, probe.md and probe.png into `out` and returns what is in probe.json.
+
+    Finished units are kept in `out/units`, so that a probe that was stopped goes on where it was; for the same settings only.
+    """
+    from tqdm import tqdm
+
+    settings = {"per_tier": per_tier, "seed": seed, "evaluations": evaluations, "flip": FLIP, "bits": list(BITS)}
+    units = _folder(out, settings)
+    work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in ARMS]
+    results = {key: UnitResult(**json.loads(path.read_text())) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
+    workers = workers or max(1, os.cpu_count() or 1)
+    # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
+    with ProcessPoolExecutor(workers, initializer=_worker, initargs=(1,), mp_context=_spawn()) as pool:
+        waiting = {pool.submit(run_unit, *key, per_tier, seed, evaluations): key for key in work if key not in results}
+        for future in tqdm(as_completed(waiting), total=len(waiting), unit="unit", desc="probe"):
+            result = future.result()
+            results[waiting[future]] = result
+            temporary = units / "unit.tmp"
+            temporary.write_text(json.dumps(asdict(result)))
+            temporary.replace(units / f"{result.arm}-{result.tier}.json")
+    summary = summarise(results, settings)
+    (out / "probe.json").write_text(json.dumps(summary, indent=1))
+    (out / "probe.md").write_text(table(summary))
+    from .plot import plot_probe
+
+    plot_probe(summary, out / "probe.png")
+    return summary
+
+
+def _spawn():
+    import multiprocessing
+
+    return multiprocessing.get_context("spawn")
+
+
+def _folder(out: Path, settings: dict) -> Path:
+    units, note = out / "units", out / "units" / "settings.json"
+    try:
+        units.mkdir(parents=True, exist_ok=True)
+        if note.exists() and json.loads(note.read_text()) != settings:
+            raise BadInput(f"{out} holds a probe with other settings; choose another folder with --out")
+        note.write_text(json.dumps(settings))
+    except (OSError, json.JSONDecodeError) as error:
+        raise BadInput(f"{out} cannot be used for the probe: {error}; choose another folder with --out") from error
+    return units
+
+
+def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dict:
+    medians = np.array([np.median(results["oneshot", tier].bits) for tier in range(TIERS)])
+    passed = {arm: np.array([results[arm, tier].passed for tier in range(TIERS)]) for arm in ARMS}
+    samples = resample(passed, medians)
+    arms = {}
+    for arm in ARMS:
+        units = [results[arm, tier] for tier in range(TIERS)]
+        bounds = interval(samples[arm])
+        arms[arm] = {
+            "auc": float(auc(passed[arm], medians)),
+            "auc_ci": [bounds.low, bounds.high],
+            "pass": [float(rate) for rate in passed[arm].mean(-1)],
+            "evaluations": float(np.mean([unit.evaluations for unit in units])),
+            "verifier_calls": float(np.mean([unit.calls for unit in units])),
+            "seconds": float(sum(unit.seconds for unit in units)),
+        }
+    for arm in LOOPS:
+        for against in ("oneshot", "best-of-n"):
+            bounds, other = ratio(samples, arm, against), arms[against]["auc"]
+            arms[arm][f"ratio_{against}"] = arms[arm]["auc"] / other if other else float("inf")
+            arms[arm][f"ratio_{against}_ci"] = [bounds.low, bounds.high]
+    return {"settings": settings, "tier_medians": [float(median) for median in medians], "arms": arms}
+
+
+def table(summary: dict) -> str:
+    """The result as a Markdown table."""
+    head = ["arm", "AUC (95 %)", "x one-shot (95 %)", "x best-of-N (95 %)", *(f"{bits:.0f} b" for bits in summary["tier_medians"]), "evaluations", "judge calls"]
+    rows = []
+    for arm, values in summary["arms"].items():
+        ratios = [
+            f"{values[f'ratio_{against}']:.2f} ({values[f'ratio_{against}_ci'][0]:.2f}-{values[f'ratio_{against}_ci'][1]:.2f})" if f"ratio_{against}" in values else ""
+            for against in ("oneshot", "best-of-n")
+        ]
+        area = f"{values['auc']:.1f} ({values['auc_ci'][0]:.1f}-{values['auc_ci'][1]:.1f})"
+        rows.append([arm, area, *ratios, *(f"{rate:.2f}" for rate in values["pass"]), f"{values['evaluations']:.0f}", f"{values['verifier_calls']:.0f}"])
+    lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,42 @@
+"""Pass by tier, area under it, and paired bootstrap intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    low: float
+    high: float
+
+
+def auc(passed: np.ndarray, medians: np.ndarray) -> np.ndarray:
+    """Area by the trapezoid rule of the pass rate over the tiers' median complexity.
+
+    passed: (..., tiers, briefs) of 0/1. medians: (tiers,) ascending. Returns (...,).
+    """
+    return np.trapezoid(passed.mean(-1), medians, axis=-1)
+
+
+def resample(passed: dict[str, np.ndarray], medians: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
+    """AUC of every arm under the same resamples of briefs within their tiers, (RESAMPLES,) each, so that arms can be compared in pairs."""
+    shape = next(iter(passed.values())).shape
+    rng = np.random.default_rng(seed)
+    picks = rng.integers(0, shape[1], (RESAMPLES, *shape))
+    return {arm: auc(np.take_along_axis(np.broadcast_to(values, picks.shape), picks, -1), medians) for arm, values in passed.items()}
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> Interval:
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def ratio(samples: dict[str, np.ndarray], arm: str, against: str) -> Interval:
+    """Interval of auc(arm) / auc(against) over paired resamples. Infinite where the other arm's area is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return interval(np.nan_to_num(samples[arm] / samples[against], nan=1.0, posinf=np.inf))

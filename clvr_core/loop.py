@@ -1,0 +1,278 @@
+"""Drives one trajectory. The only place where the order of work is decided.
+
+`run` is a generator: it yields a Call for everything that costs time and gets the Call's result back, and yields the line of each
+decision. It holds no model, file or clock of its own, so a recorded run replays to the same state (resume), and many runs can
+advance side by side with their drawing batched (the probe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+
+from .brief import Brief, Goal
+from .policy import Directive, Policy, rules
+from .trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict, seed_for
+
+WHOLE = "g1"
+
+
+@dataclass(frozen=True, slots=True)
+class DraftGoals:
+    """-> Goals"""
+
+    brief: Brief
+
+
+@dataclass(frozen=True, slots=True)
+class ChooseAction:
+    """-> Chosen. With `inspect` the action is also held against the brief's words before anything is drawn."""
+
+    trajectory: Trajectory
+    directive: Directive
+    inspect: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """-> Drawn: one canvas for each seed."""
+
+    trajectory: Trajectory
+    action: Action
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """-> Judgement of every canvas, against all goals; for an edit also against the canvas it started from."""
+
+    trajectory: Trajectory
+    canvases: tuple[int, ...]
+    before: int | None
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """-> Compared: which of two canvases fits the brief better, asked in both orders."""
+
+    trajectory: Trajectory
+    first: int
+    second: int
+
+
+Call = DraftGoals | ChooseAction | Draw | Judge | Compare
+
+
+@dataclass(frozen=True, slots=True)
+class Goals:
+    goals: tuple[Goal, ...]
+    failure: str = ""
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    action: Action
+    failure: str = ""
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    candidates: tuple[Candidate, ...]
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    verdicts: tuple[tuple[Verdict, ...], ...]
+    edits: tuple[EditCheck, ...]
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """0 or 1 where both orders agree, -1 for a split, None where the judge failed."""
+
+    winner: int | None
+    cost: Cost = field(default_factory=Cost)
+
+
+RESULTS: dict[type, type] = {DraftGoals: Goals, ChooseAction: Chosen, Draw: Drawn, Judge: Judgement, Compare: Compared}
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A line for the reader: the trajectory after a decision. `event` is planned, step or end."""
+
+    event: str
+    trajectory: Trajectory
+
+
+def run(brief: Brief, policy: Policy, models: Mapping[str, str], nfe: Mapping[str, int]) -> Generator[Call | Decided, object, Trajectory]:
+    """Yields Calls and Decided; send each Call's result back, and None for Decided. Returns the finished trajectory.
+
+    `nfe`: transformer evaluations of one picture by kind of action (GENERATE, EDIT), by which the budget of evaluations is kept.
+    """
+    trajectory = yield from _prepare(Trajectory(brief, models=models), policy)
+    controller_failures = 0
+    while True:
+        directive = policy.directive(trajectory)
+        kinds = (directive.fixed.kind,) if directive.fixed else directive.allowed
+        reason = policy.stop(trajectory) or _too_dear(trajectory, policy, min(nfe[kind] for kind in kinds if kind in nfe))
+        if reason:
+            break
+        chosen = yield from _choose(trajectory, directive, policy)
+        reason = _too_dear(trajectory, policy, nfe[chosen.action.kind]) if chosen.action.draws else None
+        if reason:
+            break
+        controller_failures = controller_failures + 1 if chosen.failure else 0
+        if controller_failures > trajectory.brief.budget.patience:
+            reason = f"the controller gave no usable action {controller_failures} times running: {chosen.failure}"
+            break
+        trajectory, ended = yield from _round(trajectory, chosen, policy)
+        if ended:
+            reason = ended
+            break
+    return (yield from _finish(trajectory, policy, reason, nfe["GENERATE"]))
+
+
+def _too_dear(trajectory: Trajectory, policy: Policy, nfe: int) -> str | None:
+    count = policy.candidates(trajectory)
+    return rules.spent(trajectory, count, count * nfe)
+
+
+def _prepare(trajectory: Trajectory, policy: Policy):
+    brief = trajectory.brief
+    if brief.goals:
+        drafted = Goals(brief.goals)
+    else:
+        drafted = yield DraftGoals(brief)
+    goals, warnings = drafted.goals, ()
+    if not goals:
+        goals = (Goal(WHOLE, brief.prompt, "global", check=f"Does the picture show this: {brief.prompt}?"),)
+        warnings = (f"no goal list: {drafted.failure or 'none was found'}; the brief is judged as one goal",)
+    plan = policy.plan(brief, goals)
+    trajectory = replace(trajectory, goals=goals, plan=plan.batches, gate=plan.gate, overhead=drafted.cost, warnings=warnings)
+    yield Decided("planned", trajectory)
+    return trajectory
+
+
+def _choose(trajectory: Trajectory, directive: Directive, policy: Policy):
+    if directive.fixed:
+        return Chosen(directive.fixed)
+    return (yield ChooseAction(trajectory, directive, policy.inspects_text))
+
+
+def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
+    """One action: drawn and judged, judged again, or an END held against the final gate. Returns the trajectory and why to end, if so."""
+    action = chosen.action
+    step = Step(len(trajectory.steps), action, parent=trajectory.current, cost=chosen.cost)
+    if chosen.failure:
+        trajectory = replace(trajectory, warnings=(*trajectory.warnings, f"step {step.index}: {chosen.failure}"))
+    if action.kind == "END":
+        passed, reason = policy.final_gate(trajectory)
+        trajectory = trajectory.with_step(replace(step, accepted=passed, reason=reason))
+        yield Decided("step", trajectory)
+        return trajectory, reason if passed else None
+    if action.kind == "VALIDATE":
+        trajectory = yield from _validate(trajectory, step)
+        return trajectory, None
+    count = policy.candidates(trajectory)
+    seeds = tuple(seed_for(trajectory.brief.seed, step.index, index) for index in range(count))
+    drawn = yield Draw(trajectory, action, seeds)
+    step = replace(step, candidates=drawn.candidates, cost=step.cost + drawn.cost)
+    before = action.references[0] if action.kind == "EDIT" and action.references else None
+    judgement = yield Judge(trajectory.with_step(step), tuple(candidate.canvas for candidate in drawn.candidates), before, action)
+    pending = policy.pending(trajectory, step)
+    verdicts = tuple(tuple(_postponed(verdict, pending) for verdict in each) for each in judgement.verdicts)
+    pick = rules.choose(verdicts)
+    step = replace(
+        step,
+        chosen=drawn.candidates[pick].canvas,
+        verdicts=verdicts[pick],
+        score=rules.score(verdicts[pick]),
+        edit=judgement.edits[pick] if judgement.edits else EditCheck(),
+        cost=step.cost + judgement.cost,
+    )
+    accepted, reason = policy.accept(trajectory, step)
+    step = replace(step, accepted=accepted, reason=reason)
+    best = step.chosen if rules.better(step, trajectory.best_step) else trajectory.best
+    trajectory = replace(trajectory.with_step(step), current=step.chosen if accepted else trajectory.current, best=best)
+    yield Decided("step", trajectory)
+    return trajectory, None
+
+
+def _validate(trajectory: Trajectory, step: Step):
+    """Judges the current canvas once more; goals that had no clear word take the new one."""
+    held = trajectory.current_step
+    judgement = yield Judge(trajectory, (trajectory.current,), None, step.action)
+    fresh = {verdict.goal: verdict for verdict in judgement.verdicts[0]}
+    verdicts = tuple(
+        fresh.get(verdict.goal, verdict) if verdict.state in ("error", "unsure") else verdict for verdict in held.verdicts
+    )
+    cleared = sum(old != new for old, new in zip(held.verdicts, verdicts))
+    mended = replace(held, verdicts=verdicts, score=rules.score(verdicts))
+    steps = tuple(mended if item.index == held.index else item for item in trajectory.steps)
+    step = replace(step, accepted=cleared > 0, reason=f"judged again: {cleared} verdicts cleared up", cost=step.cost + judgement.cost)
+    trajectory = replace(trajectory, steps=(*steps, step))
+    yield Decided("step", trajectory)
+    return trajectory
+
+
+def _postponed(verdict: Verdict, pending: frozenset[str]) -> Verdict:
+    return replace(verdict, state="pending") if verdict.state in ("unmet", "unsure") and verdict.goal in pending else verdict
+
+
+def _finish(trajectory: Trajectory, policy: Policy, reason: str, nfe: int):
+    """Hands over the best verified canvas; with the A/B on, only if it is not beaten by the one-shot picture."""
+    best, choice = trajectory.best, "the best canvas by the judge's word"
+    if best is None and trajectory.canvases:
+        best, choice = 0, "the first canvas: no canvas was judged"
+    compares = policy.final_ab if trajectory.brief.final_ab is None else trajectory.brief.final_ab
+    if compares and any(step.action.kind == "EDIT" and step.chosen == best for step in trajectory.steps):
+        trajectory, rival = yield from _rival(trajectory, policy, nfe)
+        if rival is not None and rival.chosen != best:
+            compared = yield Compare(trajectory, best, rival.chosen)
+            trajectory = replace(trajectory, overhead=trajectory.overhead + compared.cost)
+            best, choice = _ab(trajectory, best, rival, compared.winner)
+    step = trajectory.step_of(best)
+    outcome = Outcome(reason, best, rules.all_met(trajectory, step), choice)
+    trajectory = replace(trajectory, best=best, outcome=outcome)
+    yield Decided("end", trajectory)
+    return trajectory
+
+
+def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
+    """The one-shot picture: the first canvas if it was drawn from the brief's own words, else one more picture if the budget has room."""
+    brief = trajectory.brief
+    for step in trajectory.steps:
+        if step.action.kind == "GENERATE" and step.action.scene_prompt == brief.prompt and step.chosen is not None:
+            return trajectory, step
+    if rules.spent(trajectory, 0, nfe) or (brief.budget.images is not None and trajectory.cost.images >= brief.budget.images):
+        return trajectory, None
+    action = Action("GENERATE", "One shot of the whole brief, to compare with.", brief.prompt)
+    step = Step(len(trajectory.steps), action)
+    drawn = yield Draw(trajectory, action, (seed_for(brief.seed, step.index, 0),))
+    step = replace(step, candidates=drawn.candidates, chosen=drawn.candidates[0].canvas, cost=drawn.cost)
+    judgement = yield Judge(trajectory.with_step(step), (step.chosen,), None, action)
+    verdicts = judgement.verdicts[0]
+    step = replace(
+        step, verdicts=verdicts, score=rules.score(verdicts), cost=step.cost + judgement.cost, reason="drawn for the final comparison"
+    )
+    trajectory = trajectory.with_step(step)
+    yield Decided("step", trajectory)
+    return trajectory, step
+
+
+def _ab(trajectory: Trajectory, best: int, rival: Step, winner: int | None) -> tuple[int, str]:
+    if winner == 0:
+        return best, "preferred to the one-shot picture in both orders"
+    if winner == 1:
+        return rival.chosen, "the one-shot picture was preferred in both orders"
+    if winner is None:
+        return best, "the best canvas by the judge's word; the comparison with the one-shot picture failed"
+    if rules.better(trajectory.step_of(best), rival):
+        return best, "the best canvas by the judge's word; the comparison with the one-shot picture did not speak against it"
+    return rival.chosen, "a tie with the one-shot picture, which is less edited"

@@ -1,0 +1,105 @@
+"""The rules all strategies share: how a canvas scores, what counts as better, when to stop. Pure functions of the trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..brief import Goal
+from ..trajectory import Step, Trajectory, Verdict, states
+
+WEIGHT = {"met": 1.0, "unsure": 0.5, "unmet": 0.0, "pending": 0.0}
+
+
+def judged(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Weight of each goal that the judge answered; `error` is left out, since it says nothing about the picture."""
+    return {verdict.goal: WEIGHT[verdict.state] for verdict in verdicts if verdict.state != "error"}
+
+
+def score(verdicts: Sequence[Verdict]) -> float | None:
+    """Mean weight 0..1 over the goals that were judged; None if none was."""
+    weights = judged(verdicts)
+    return sum(weights.values()) / len(weights) if weights else None
+
+
+def gain(before: Sequence[Verdict], after: Sequence[Verdict]) -> float | None:
+    """Change of the summed weight over the goals judged on both canvases; None if no goal was judged on both."""
+    old, new = judged(before), judged(after)
+    common = old.keys() & new.keys()
+    return sum(new[goal] - old[goal] for goal in common) if common else None
+
+
+def met(verdicts: Iterable[Verdict]) -> frozenset[str]:
+    return frozenset(verdict.goal for verdict in verdicts if verdict.state == "met")
+
+
+def lost(before: Iterable[Verdict], after: Iterable[Verdict]) -> frozenset[str]:
+    """Goals that held before and are now said not to hold. A goal the judge could not answer is not lost."""
+    now = states(after)
+    return frozenset(goal for goal in met(before) if now.get(goal) in ("unmet", "unsure"))
+
+
+def wanted(goals: Sequence[Goal]) -> tuple[Goal, ...]:
+    """The goals that can hold together: of two in conflict the earlier one is kept."""
+    kept: list[Goal] = []
+    for goal in goals:
+        if not any(other.id in goal.conflicts_with or goal.id in other.conflicts_with for other in kept):
+            kept.append(goal)
+    return tuple(kept)
+
+
+def all_met(trajectory: Trajectory, step: Step | None) -> bool:
+    """True if the step's canvas has every goal met that can hold beside the others. Needs a word of the judge on each."""
+    if step is None or not trajectory.goals:
+        return False
+    return {goal.id for goal in wanted(trajectory.goals)} <= met(step.verdicts)
+
+
+def open_goals(trajectory: Trajectory, step: Step | None) -> tuple[str, ...]:
+    """Ids of the goals that can hold and do not yet, in the order of the brief."""
+    done = met(step.verdicts) if step else frozenset()
+    return tuple(goal.id for goal in wanted(trajectory.goals) if goal.id not in done)
+
+
+def better(challenger: Step, holder: Step | None) -> bool:
+    """True if the challenger's canvas is strictly better by the judge's word; a tie, or no word, keeps the earlier canvas."""
+    if holder is None:
+        return challenger.chosen is not None
+    if challenger.score is None:
+        return False
+    if holder.score is None:
+        return True
+    change = gain(holder.verdicts, challenger.verdicts)
+    return change > 0 if change is not None else False
+
+
+def choose(verdicts: Sequence[Sequence[Verdict]]) -> int:
+    """Index of the best of several candidates judged alike; the first of equals, and the first where none was judged."""
+    scores = [score(each) for each in verdicts]
+    return max(range(len(scores)), key=lambda index: (-1.0 if scores[index] is None else scores[index], -index))
+
+
+def rounds_without_gain(trajectory: Trajectory) -> int:
+    """How many of the last steps brought no canvas that was kept."""
+    count = 0
+    for step in reversed(trajectory.steps):
+        if step.accepted:
+            break
+        count += 1
+    return count
+
+
+def spent(trajectory: Trajectory, images: int = 0, evaluations: int = 0) -> str | None:
+    """Which limit the next round, drawing so many images at so many evaluations in all, would break; None if none."""
+    budget, cost = trajectory.brief.budget, trajectory.cost
+    rounds = sum(1 for step in trajectory.steps if step.action.draws)
+    if images and rounds >= budget.rounds:
+        return f"budget: {budget.rounds} rounds are spent"
+    if budget.images is not None and cost.images + images > budget.images:
+        return f"budget: {cost.images} of {budget.images} images are spent and the next round draws {images}"
+    if budget.evaluations is not None and cost.evaluations + evaluations > budget.evaluations:
+        return f"budget: {cost.evaluations} of {budget.evaluations} evaluations are spent and the next round costs {evaluations}"
+    if budget.seconds is not None and cost.wall >= budget.seconds:
+        return f"budget: {cost.wall:.1f} s of {budget.seconds:g} s are spent"
+    if budget.vlm_tokens is not None and cost.vlm_tokens >= budget.vlm_tokens:
+        return f"budget: {cost.vlm_tokens} of {budget.vlm_tokens} tokens of the vision model are spent"
+    return None

@@ -1,0 +1,81 @@
+"""Frozen dataclasses to JSON and back. Readers skip fields they do not know and take defaults for fields that are missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses become objects without the fields that are at their default, tuples become arrays."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: to_json(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+            if field.default is dataclasses.MISSING or getattr(value, field.name) != field.default
+        }
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return value
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def from_json(cls: type[T], data: Any, where: str = "") -> T:
+    """Builds `cls` from parsed JSON. Raises ValueError naming the field and the value found."""
+    where = where or cls.__name__
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: expected an object, found {data!r:.80}")
+    hints, values = _hints(cls), {}
+    for field in dataclasses.fields(cls):
+        if field.name in data:
+            values[field.name] = _convert(hints[field.name], data[field.name], f"{where}.{field.name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{where}.{field.name} is missing")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return _convert(next(arg for arg in args if arg is not type(None)), value, where)
+    if origin is typing.Literal:
+        if value not in args:
+            raise ValueError(f"{where}: {value!r:.80} is none of {', '.join(map(str, args))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ValueError(f"{where}: expected a list, found {value!r:.80}")
+        if args[-1] is Ellipsis:
+            return tuple(_convert(args[0], item, f"{where}[{index}]") for index, item in enumerate(value))
+        if len(args) != len(value):
+            raise ValueError(f"{where}: expected {len(args)} values, found {len(value)}")
+        return tuple(_convert(arg, item, f"{where}[{index}]") for index, (arg, item) in enumerate(zip(args, value)))
+    if origin in (dict, Mapping):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where}: expected an object, found {value!r:.80}")
+        return {str(key): _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return from_json(hint, value, where)
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not abs(value) < 1e308:  # NaN, the infinities, and integers that no float holds
+            raise ValueError(f"{where}: expected a finite number, found {str(value)[:40]}")
+        return float(value)
+    if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
+        raise ValueError(f"{where}: expected {hint.__name__}, found {value!r:.80}")
+    return value

@@ -1,0 +1,262 @@
+"""Performs the calls of one run with real models, writes every result down before the next call begins, and replays what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import loop
+from .brief import Brief
+from .controller import Situation, contradicts, draft_goals, fallback, next_action
+from .errors import BadInput
+from .executor.conditioning import prompt_for
+from .folder import BEST, REPORT, RunFolder
+from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement
+from .policy import policy_for
+from .protocols import DrawRequest, Drawing, Executor, Picture, Vlm
+from .records import from_json, to_json
+from .report import save_png, write_report
+from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Trajectory
+from .verifier import check_edit, compare, judge
+
+EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared"}
+KEPT_IN_MEMORY = 8
+
+Listener = Callable[[str, dict[str, Any]], None]
+
+
+def request_for(trajectory: Trajectory, action, seed: int, picture: Callable[[int], Picture]) -> DrawRequest:
+    brief = trajectory.brief
+    references = tuple(picture(canvas) for canvas in action.references) if action.kind == "EDIT" else ()
+    return DrawRequest(
+        prompt_for(trajectory, action), seed, references, brief.width, brief.height, mask=None, strength=action.strength
+    )
+
+
+class Session:
+    """One run. `folder` None keeps everything in memory."""
+
+    def __init__(
+        self, brief: Brief, vlm: Vlm, executor: Executor, folder: RunFolder | None = None, *, judge: Vlm | None = None, listener: Listener | None = None
+    ) -> None:
+        self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
+        self.listener = listener or (lambda event, line: None)
+        self.trajectory = Trajectory(brief, models=self.models)
+        self._pictures: dict[int, Picture] = {}
+        self._told: tuple = ()
+        self._position = 0
+        self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models})
+        blank = np.zeros((brief.height, brief.width, 3), np.uint8)
+        nfe = {
+            kind: executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
+            for kind, references in (("GENERATE", ()), ("EDIT", (blank,)))
+        }
+        self._run = loop.run(brief, policy_for(brief), self.models, nfe)
+
+    @property
+    def models(self) -> dict[str, str]:
+        return {"controller": self.vlm.name, "verifier": self.judge.name, "executor": self.executor.name}
+
+    @property
+    def done(self) -> bool:
+        return self.trajectory.outcome is not None
+
+    def picture(self, canvas: int) -> Picture:
+        if canvas not in self._pictures:
+            self._pictures[canvas] = self.folder.picture(canvas)
+        return self._pictures[canvas]
+
+    def advance(self, result: object = None) -> Call | None:
+        """Hands the last call's result to the loop and returns the next call that is not on record; None at the end."""
+        while True:
+            try:
+                asked = self._run.send(result)
+            except StopIteration:
+                return None
+            if isinstance(asked, Decided):
+                self._decided(asked)
+                result = None
+                continue
+            line = self._recorded(EVENTS[type(asked)])
+            if line is None:
+                return asked
+            result = from_json(loop.RESULTS[type(asked)], line["result"])
+            self._position += 1
+
+    def note(self, call: Call, result: object) -> None:
+        self._record({"event": EVENTS[type(call)], "result": to_json(result)})
+
+    def perform(self, call: Call) -> object:
+        """The result of a call, with its cost; nothing is written yet but the pictures."""
+        started = time.perf_counter()
+        if isinstance(call, DraftGoals):
+            answer = draft_goals(self.vlm, call.brief)
+            return Goals(answer.value or (), answer.failure, _cost("think", started, answer.tokens, answer.calls))
+        if isinstance(call, ChooseAction):
+            return self._choose(call, started)
+        if isinstance(call, Draw):
+            return self.drawn(call, self.executor.draw(self.requests(call)), time.perf_counter() - started)
+        if isinstance(call, Judge):
+            return self._judge(call, started)
+        trajectory = call.trajectory
+        answer = compare(self.judge, trajectory.brief, trajectory.goals, self.picture(call.first), self.picture(call.second))
+        return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
+
+    def requests(self, call: Draw) -> list[DrawRequest]:
+        return [request_for(call.trajectory, call.action, seed, self.picture) for seed in call.seeds]
+
+    def drawn(self, call: Draw, drawings: Sequence[Drawing], seconds: float) -> Drawn:
+        """Writes the pictures and says what was drawn."""
+        candidates = []
+        for seed, drawing in zip(call.seeds, drawings, strict=True):
+            canvas = call.trajectory.canvases + len(candidates)
+            self._pictures[canvas] = drawing.picture
+            file = ""
+            if self.folder:
+                path = self.folder.canvas_path(canvas)
+                save_png(path, drawing.picture, call.trajectory, canvas)
+                file = path.name
+            digest = hashlib.sha256(drawing.picture.tobytes()).hexdigest()
+            candidates.append(Candidate(canvas, file, seed, digest, drawing.nfe))
+        evaluations = sum(candidate.nfe for candidate in candidates)
+        return Drawn(tuple(candidates), Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates)))
+
+    def _choose(self, call: ChooseAction, started: float) -> Chosen:
+        trajectory, directive = call.trajectory, call.directive
+        pictures = {canvas: self.picture(canvas) for canvas in _offered(trajectory)}
+        situation = Situation(trajectory, directive.focus, directive.allowed, pictures)
+        answer = next_action(self.vlm, situation)
+        tokens, calls = answer.tokens, answer.calls
+        if answer.value is not None and call.inspect:
+            inspected = contradicts(self.vlm, trajectory.brief, answer.value)
+            tokens, calls = tokens + inspected.tokens, calls + inspected.calls
+            if inspected.value:
+                note = f"Your last instruction was held against the brief and contradicts it: {answer.value.edit_prompt or answer.value.scene_prompt}"
+                again = next_action(self.vlm, Situation(trajectory, directive.focus, directive.allowed, pictures, note))
+                tokens, calls = tokens + again.tokens, calls + again.calls
+                answer = again if again.value is not None else answer
+        action = answer.value or fallback(trajectory, directive.focus)
+        return Chosen(action, answer.failure, _cost("think", started, tokens, calls))
+
+    def _judge(self, call: Judge, started: float) -> Judgement:
+        verdicts, edits, tokens, calls = [], [], 0, 0
+        for canvas in call.canvases:
+            picture = self.picture(canvas)
+            judged = judge(self.judge, picture, call.trajectory.goals)
+            verdicts.append(judged.verdicts)
+            tokens, calls, edit = tokens + judged.tokens, calls + judged.calls, EditCheck()
+            if call.before is not None:
+                edit, more, asked = check_edit(self.judge, self.picture(call.before), picture, call.action)
+                tokens, calls = tokens + more, calls + asked
+            edits.append(edit)
+        return Judgement(tuple(verdicts), tuple(edits), _cost("judge", started, tokens, calls))
+
+    def _decided(self, decided: Decided) -> None:
+        before, after = self.trajectory, decided.trajectory
+        self.trajectory = after
+        line: dict[str, Any] = {"event": decided.event, "warnings": list(after.warnings)}
+        if decided.event == "planned":
+            line |= {"goals": to_json(after.goals), "plan": to_json(after.plan), "gate": after.gate, "overhead": to_json(after.overhead)}
+        else:
+            known = {step.index: step for step in before.steps}
+            changed = [to_json(step) for step in after.steps if known.get(step.index) is not step]
+            line |= {"steps": changed, "current": after.current, "best": after.best}
+        if decided.event == "end":
+            line |= {"outcome": to_json(after.outcome), "overhead": to_json(after.overhead)}
+        if decided.event == "end" and self.folder:
+            self._hand_over()
+        self._record(line)
+        self._forget()
+
+    def _hand_over(self) -> None:
+        trajectory, folder = self.trajectory, self.folder
+        if trajectory.best is not None:
+            save_png(folder.path / BEST, self.picture(trajectory.best), trajectory, trajectory.best)
+        write_report(trajectory, folder.canvas_path, folder.path / REPORT)
+
+    def _recorded(self, event: str) -> dict[str, Any] | None:
+        """The line at the replay's position, or None once the record is used up."""
+        if self.folder is None or self._position >= len(self.folder.lines):
+            return None
+        line = self.folder.lines[self._position]
+        if line["event"] != event:
+            raise BadInput(
+                f"{self.folder.path}: line {self._position + 1} records {line['event']!r} where this version would do {event!r}; "
+                "the run was made by another version of clvr, so start a new one"
+            )
+        return line
+
+    def _record(self, line: dict[str, Any]) -> None:
+        replayed = self._recorded(line["event"]) is not None
+        if self.folder and not replayed:
+            self.folder.append(line)
+        self._position += 1
+        if not replayed:
+            self.listener(line["event"], line)
+
+    def _forget(self) -> None:
+        """Keeps the current, the best and the newest canvases in memory; the rest can be read back."""
+        if self.folder is None:
+            return
+        keep = {self.trajectory.current, self.trajectory.best, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
+        self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
+
+
+def _cost(part: str, started: float, tokens: int, calls: int) -> Cost:
+    return Cost({part: time.perf_counter() - started}, vlm_tokens=tokens, vlm_calls=calls)
+
+
+def _offered(trajectory: Trajectory) -> tuple[int, ...]:
+    """The canvases the controller may refer to: the current one first, then the other kept ones from new to old, at most four in all."""
+    kept = [step.chosen for step in reversed(trajectory.steps) if step.chosen is not None and step.chosen != trajectory.current and step.accepted]
+    return tuple(() if trajectory.current is None else (trajectory.current, *kept[:3]))
+
+
+def drive(session: Session) -> Trajectory:
+    """Runs the session to its end."""
+    call = session.advance()
+    while call is not None:
+        result = session.perform(call)
+        session.note(call, result)
+        call = session.advance(result)
+    return session.trajectory
+
+
+def drive_all(sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None] = lambda done: None) -> list[Trajectory]:
+    """Runs many sessions side by side, all drawing of a round in one batch. `progress` is told how many are done."""
+    calls: dict[int, Call | None] = {index: session.advance() for index, session in enumerate(sessions)}
+    while any(calls.values()):
+        for index, call in calls.items():
+            while call is not None and not isinstance(call, Draw):
+                result = sessions[index].perform(call)
+                sessions[index].note(call, result)
+                call = sessions[index].advance(result)
+            calls[index] = call
+        waiting = [(index, call, sessions[index].requests(call)) for index, call in calls.items() if call is not None]
+        if waiting:
+            started = time.perf_counter()
+            drawings = list(executor.draw([request for _, _, requests in waiting for request in requests]))
+            seconds = (time.perf_counter() - started) / len(drawings)
+            for index, call, requests in waiting:
+                mine, drawings = drawings[: len(requests)], drawings[len(requests) :]
+                result = sessions[index].drawn(call, mine, seconds * len(mine))
+                sessions[index].note(call, result)
+                calls[index] = sessions[index].advance(result)
+        progress(sum(call is None for call in calls.values()))
+    return [session.trajectory for session in sessions]
+
+
+def start(brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Listener | None = None) -> Session:
+    """A new run in an empty folder."""
+    return Session(brief, vlm, executor, RunFolder.create(out), listener=listener)
+
+
+def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener | None = None) -> Session:
+    """Goes on with the run in the folder from its last complete line. Raises BadInput if the run was made by other models."""
+    brief = from_json(Brief, folder.lines[0]["brief"])
+    return Session(brief, vlm, executor, folder, listener=listener)

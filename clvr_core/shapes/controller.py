@@ -1,0 +1,156 @@
+"""The embedded controller: from the verdicts and what is seen to the next action, without a neural model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..brief import Goal
+from ..records import from_json
+from ..trajectory import seed_for
+from .grammar import parse
+from .perceive import Perception
+from .phrases import instruct, item_words, relation_words, restore, whole, write
+from .planner import Change, changes, layout
+from .scene import Edit, Scene, Thing, cell_name
+from .spec import Item, Spec
+
+CORE = 4
+"""Things in a first sketch: what the base draws reliably in one go. The rest is left for edits, as the brief's later steps."""
+CHANGES = 2
+"""Changes in one instruction, as many as the base was trained on."""
+
+
+def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
+    """The reply to an action request: `data` as the controller's message carries it, `seen` one perception for each canvas offered."""
+    spec = parse(data["prompt"])
+    rng = random.Random(seed_for(data["seed"], 0, len(spec.items)))
+    wanted = spec_for(spec, data)
+    if not seen:
+        return _sketch(spec, data, rng)
+    current = seen[0]
+    target = layout(wanted, current.things, rng)
+    if target is None:
+        return _end(data, "No arrangement on this canvas meets the whole brief.")
+    found = _served(spec, data, changes(target, current), target)
+    if not found:
+        return _end(data, "Everything that was asked for stands where it should.")
+    failures = [failed for failed in data["failed"] if failed["parent"] == data["current"]]
+    if "GENERATE" in data["allowed"] and len(failures) >= 2 and len(found) > max(2, len(wanted.items)):
+        return _sketch(spec, data, rng)
+    return _edit(data, current.scene(), _pick(found, len(failures)), seen)
+
+
+def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
+    """The spec without relations whose goals were found to conflict with an earlier one."""
+    texts = {goal.text for goal in _goals(data)}
+    return Spec(spec.items, tuple(relation for relation in spec.relations if relation_words(relation) in texts or not texts))
+
+
+def _goal_of(data: Mapping[str, Any], item: Item) -> str | None:
+    return next((goal.id for goal in _goals(data) if goal.text == item_words(item)), None)
+
+
+def _goals(data: Mapping[str, Any]) -> list[Goal]:
+    return [from_json(Goal, goal) for goal in data["goals"]]
+
+
+def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
+    """GENERATE: the items in focus, at most CORE things, standing where the whole brief will later fit around them."""
+    whole = layout(spec, (), rng) or layout(Spec(spec.items), (), rng)
+    focused = [item for item in spec.items if _goal_of(data, item) in data["focus"]] or list(spec.items)
+    core: list[Thing] = []
+    for item in focused:
+        things = [thing for thing in whole.things if (thing.color, thing.shape) == item.key]
+        if not core or len(core) + len(things) <= CORE:
+            core += things
+    drawn = {(thing.color, thing.shape) for thing in core}
+    later = [item_words(item) for item in spec.items if item.key not in drawn]
+    summary = "I lay out the core of the scene first." + (f" I leave for later: {', '.join(later)}." if later else "")
+    return _reply("GENERATE", summary, [item for item in spec.items if item.key in drawn], data, scene=Scene(tuple(core)))
+
+
+def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Scene) -> list[Change]:
+    """The changes that serve open goals, those in focus first. What the judge says holds is left alone, whatever was misread."""
+    states, goals = data["verdicts"], {item.key: _goal_of(data, item) for item in spec.items}
+    layout_open, global_open = (any(goal.kind == kind and states.get(goal.id) != "met" for goal in _goals(data)) for kind in ("layout", "global"))
+
+    def is_open(change: Change) -> bool:
+        if not change.keys:
+            return global_open
+        return layout_open or any(states.get(goals[key]) != "met" for key in change.keys)
+
+    kept = [change for change in found if is_open(change)]
+    if not kept:
+        kept = _insist(data, goals, target)
+    return sorted(kept, key=lambda change: not any(goals.get(key) in data["focus"] for key in change.keys))
+
+
+def _insist(data: Mapping[str, Any], goals: Mapping[tuple[str, str], str | None], target: Scene) -> list[Change]:
+    """Where nothing is seen to be wrong but a goal is said to be open: its things once more, in their places."""
+    wanted = {key for key, goal in goals.items() if goal in data["focus"] and data["verdicts"].get(goal) != "met"}
+    things = [thing for thing in target.things if (thing.color, thing.shape) in wanted]
+    return [Change((Edit("put", thing.cell, thing=thing),), frozenset({(thing.color, thing.shape)})) for thing in things]
+
+
+def _pick(found: list[Change], failures: int) -> list[Change]:
+    """As many edits as fit in one instruction; after a failure one change alone, another one each time."""
+    if failures:
+        return [found[(failures - 1) % len(found)]]
+    picked: list[Change] = []
+    for change in found:
+        edits, taken = sum(len(other.edits) for other in picked), frozenset().union(*(other.cells for other in picked))
+        if not picked or (edits + len(change.edits) <= CHANGES and not taken & change.cells):
+            picked.append(change)
+    return picked
+
+
+def _edit(data: Mapping[str, Any], scene: Scene, picked: list[Change], seen: Sequence[Perception]) -> dict[str, Any]:
+    edits = [edit for change in picked for edit in change.edits]
+    references, words = [data["canvases"][0]], [instruct(edit, scene) for edit in edits]
+    earlier = _earlier(edits[0], seen) if len(edits) == 1 else None
+    if earlier is not None:
+        references, words = [*references, data["canvases"][earlier]], [restore(edits[0].cell)]
+    spec, keys = parse(data["prompt"]), frozenset().union(*(change.keys for change in picked))
+    served = [item for item in spec.items if item.key in keys]
+    stays = ", ".join(f"{thing.color} {thing.shape}" for thing in scene.without(cell for edit in edits for cell in edit.cells).things)
+    summary = (f"What must stay: {stays}. " if stays else "") + f"What is missing or wrong, so I {' and '.join(words)}."
+    return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
+
+
+def _earlier(edit: Edit, seen: Sequence[Perception]) -> int | None:
+    """The index among the canvases offered of the next earlier one, if it shows the wanted thing in its place."""
+    if edit.kind != "put" or len(seen) < 2:
+        return None
+    there = seen[1].scene().at(edit.cell)
+    return 1 if there is not None and there.kind == edit.thing.kind else None
+
+
+def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
+    """END where it may be said; else the judge is asked again or the scene is drawn anew."""
+    for kind in ("VALIDATE", "END"):
+        if kind in data["allowed"]:
+            return _reply(kind, summary, [], data)
+    spec = parse(data["prompt"])
+    rng = random.Random(seed_for(data["seed"], data["step"], len(spec.items)))
+    if "GENERATE" in data["allowed"]:
+        return _sketch(spec, data, rng)
+    thing = (layout(spec, (), rng) or layout(Spec(spec.items), (), rng)).things[0]
+    return _reply("EDIT", summary, [], data, edit=f"remove the object at the {_free_words(thing)}", references=[data["canvases"][0]])
+
+
+def _free_words(thing: Thing) -> str:
+    return cell_name(thing.cell)
+
+
+def _reply(kind: str, summary: str, served: list[Item], data: Mapping[str, Any], scene: Scene | None = None, edit: str = "", references=()) -> dict[str, Any]:
+    goals = [goal for goal in (_goal_of(data, item) for item in served) if goal]
+    return {
+        "kind": kind,
+        "summary": summary,
+        "scene_prompt": write(whole(scene), "terse") if scene else "",
+        "edit_prompt": edit,
+        "references": list(references),
+        "goals": goals or [goal for goal in data["focus"]][:1],
+    }

@@ -1,0 +1,223 @@
+"""Words back into specs and edits. Reads everything phrases.py writes, and the near variants a person would type."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import BadInput
+from .scene import CELLS, COLORS, COLUMNS, ROWS, SHAPES, SIZES, cell_of
+from .spec import ANYWHERE, Item, Place, Relation, Spec
+from .words import FILLER, MARKS, NUMBERS, PLURALS, RELATION_WORDS, SIZE_WORDS
+
+GRAMMAR = """The embedded shapes world reads briefs like
+  a small red circle at the top left, two blue squares and a green cross. the green cross is left of the red circle.
+An item is   [a | one..eight | 1..8] [small | large] COLOR SHAPE [at the ROW COLUMN | in the ROW row | in the COLUMN column]
+A relation is   the COLOR SHAPE is left of | right of | above | below the COLOR SHAPE
+COLOR: {colors}. SHAPE: {shapes}.
+ROW: {rows}. COLUMN: {columns}. At most {most} things in all.""".format(
+    colors=", ".join(COLORS), shapes=", ".join(SHAPES), rows=", ".join(ROWS), columns=", ".join(COLUMNS), most=8
+)
+MOST_THINGS = 8
+
+_SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
+_COUNTS = {word: number for number, word in enumerate(NUMBERS)} | {str(number): number for number in range(10)}
+_RELATIONS = [(tuple(words.split()), kind) for words, kind in sorted(RELATION_WORDS.items(), key=lambda pair: -len(pair[0].split()))]
+_IGNORED = {*FILLER, *MARKS}
+
+
+class NotInGrammar(BadInput):
+    """The text says something the shapes world has no words for."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what}\n{GRAMMAR}\nFor anything else use a real model: --models FOLDER on the command line, or the Vision Model and Executor nodes."
+        )
+
+
+@dataclass(frozen=True)
+class _Phrase:
+    item: Item
+    definite: bool
+    start: int
+    end: int
+
+
+def tokens_of(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+|[.,:;!]|[^\sa-z0-9.,:;!]", text.lower())
+
+
+def parse(text: str) -> Spec:
+    """The spec a brief states. Raises NotInGrammar, showing the grammar, for any word it cannot place."""
+    tokens = tokens_of(text)
+    phrases, used = _phrases(tokens)
+    if not phrases:
+        raise NotInGrammar("no coloured shape was found in the brief.")
+    items: dict[tuple[str, str], Item] = {}
+    relations: list[Relation] = []
+    mentions: list[_Phrase] = []
+    for phrase in phrases:
+        known = items.get(phrase.item.key)
+        if known is None:
+            items[phrase.item.key] = phrase.item
+        elif not _is_reference(phrase, known):
+            raise NotInGrammar(
+                f"{' '.join(phrase.item.key)!r} is asked for twice with different words; say it once, with its number, as in 'two red circles'."
+            )
+        mentions.append(phrase)
+    for left, right in zip(mentions, mentions[1:]):
+        kind = _relation_between(tokens, left.end, right.start, used)
+        if kind:
+            relations.append(Relation(left.item.key, kind, right.item.key))
+    for index, token in enumerate(tokens):
+        if index not in used and token not in _IGNORED:
+            raise NotInGrammar(f"the word {token!r} in the brief is not part of the shapes world.")
+    spec = Spec(tuple(items.values()), tuple(dict.fromkeys(relations)))
+    _check(spec)
+    return spec
+
+
+def _check(spec: Spec) -> None:
+    if spec.total > MOST_THINGS:
+        raise NotInGrammar(f"the brief asks for {spec.total} things; the canvas holds at most {MOST_THINGS}.")
+    for item in spec.items:
+        if item.count < 1:
+            raise NotInGrammar(f"{' '.join(item.key)!r} is asked for {item.count} times; leave it out instead.")
+        if item.count > len(item.place.cells):
+            raise NotInGrammar(f"{item.count} things do not fit where {' '.join(item.key)!r} is to stand ({len(item.place.cells)} cells).")
+    single = {item.key for item in spec.items if item.count == 1}
+    for relation in spec.relations:
+        for key in (relation.a, relation.b):
+            if key not in single:
+                raise NotInGrammar(f"a relation speaks of {' '.join(key)!r}, of which there is more than one.")
+        if relation.a == relation.b:
+            raise NotInGrammar(f"a relation sets {' '.join(relation.a)!r} beside itself.")
+
+
+def _is_reference(phrase: _Phrase, known: Item) -> bool:
+    item = phrase.item
+    return item == known or (item.count == 1 and item.place == ANYWHERE and item.size in (None, known.size))
+
+
+def _phrases(tokens: list[str]) -> tuple[list[_Phrase], set[int]]:
+    """Noun phrases in order, and the positions of all tokens they take."""
+    found, used = [], set()
+    for index, token in enumerate(tokens):
+        shape = token if token in SHAPES else _SINGULAR.get(token)
+        if shape is None:
+            continue
+        if index == 0 or tokens[index - 1] not in COLORS:
+            raise NotInGrammar(f"the {token!r} in the brief has no colour before it.")
+        start, size, count = index - 1, None, 1
+        if start and tokens[start - 1] in SIZE_WORDS:
+            start -= 1
+            size = SIZE_WORDS[tokens[start]]
+        if start and tokens[start - 1] in _COUNTS:
+            start -= 1
+            count = _COUNTS[tokens[start]]
+        elif token in _SINGULAR:
+            raise NotInGrammar(f"{token!r} does not say how many.")
+        place, end = _place_after(tokens, index + 1)
+        definite = start > 0 and tokens[start - 1] == "the"
+        found.append(_Phrase(Item(shape, tokens[index - 1], count, size, place), definite, start, end))
+        used.update(range(start, end))
+    return found, used
+
+
+def _place_after(tokens: list[str], index: int) -> tuple[Place, int]:
+    """The place named right after a noun, and where it ends; ANYWHERE and the given index if none is."""
+    start, prepositions = index, 0
+    while start < len(tokens) and tokens[start] in ("placed", "that", "which", "sits", "sit", "stands", "is", "are", "at", "in", "on", "the"):
+        prepositions += tokens[start] in ("at", "in", "on")
+        start += 1
+    word = tokens[start] if start < len(tokens) else ""
+    after = tokens[start + 1] if start + 1 < len(tokens) else ""
+    if word in ROWS and after in COLUMNS and (start + 2 >= len(tokens) or tokens[start + 2] != "of"):
+        end = start + 2
+        return Place(word, after), end + (end < len(tokens) and tokens[end] in ("corner", "cell", "part"))
+    if word in ROWS and after == "row":
+        return Place(row=word), start + 2
+    if word in COLUMNS and after == "column":
+        return Place(column=word), start + 2
+    if prepositions and word in ("center", "middle") and after != "of":
+        return Place("middle", "center"), start + 1
+    if prepositions and word in ("left", "right") and after != "of":
+        return Place(column=word), start + 1
+    if prepositions and word in ("top", "bottom") and after != "of":
+        return Place(row=word), start + 1
+    return ANYWHERE, index
+
+
+def _relation_between(tokens: list[str], start: int, end: int, used: set[int]) -> str | None:
+    for index in range(start, end):
+        if tokens[index] in MARKS:
+            return None
+        for words, kind in _RELATIONS:
+            if tuple(tokens[index : index + len(words)]) == words and index + len(words) <= end:
+                used.update(range(index, index + len(words)))
+                return kind
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One change as an instruction names it: what happens in `cell`. None where the words leave it open.
+
+    kind: put, remove, recolor, resize, move, restore.
+    """
+
+    kind: str
+    cell: int
+    shape: str | None = None
+    color: str | None = None
+    size: str | None = None
+    to: int | None = None
+    reference: int | None = None
+
+
+_CELL = rf"(?P<row{{0}}>{'|'.join(ROWS)}) (?P<column{{0}}>{'|'.join(COLUMNS)})"
+_TARGET = rf"the (?:(?:{'|'.join(COLORS)}) )?(?:object|{'|'.join(SHAPES)}) (?:at|from) the {_CELL.format(1)}"
+_NEW = rf"an? (?:(?P<size>{'|'.join(SIZES)}) )?(?P<color>{'|'.join(COLORS)}) (?P<shape>{'|'.join(SHAPES)})"
+_INSTRUCTIONS = [
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("put", rf"(?:add|put|place) {_NEW} at the {_CELL.format(1)}"),
+        ("put", rf"replace {_TARGET} with {_NEW}"),
+        ("put", rf"change {_TARGET} to {_NEW}"),
+        ("remove", rf"(?:remove|delete|erase) {_TARGET}"),
+        ("recolor", rf"change the color of {_TARGET} to (?P<color>{'|'.join(COLORS)})"),
+        ("recolor", rf"(?:make|recolor) {_TARGET} (?:to )?(?P<color>{'|'.join(COLORS)})"),
+        ("resize", rf"(?:make|change) {_TARGET} (?:to )?(?P<size>{'|'.join(SIZES)})"),
+        ("move", rf"move {_TARGET} to the {_CELL.format(2)}"),
+        ("restore", rf"restore the {_CELL.format(1)} from image (?P<reference>[2-9])"),
+    )
+]
+
+
+def parse_instruction(text: str) -> tuple[Instruction, ...]:
+    """The changes an instruction names, in order; words around them are passed over. Empty if none was understood."""
+    text, found = " ".join(text.lower().split()), []
+    position = 0
+    while position < len(text):
+        matches = [(kind, match) for kind, pattern in _INSTRUCTIONS if (match := pattern.search(text, position))]
+        if not matches:
+            break
+        kind, match = min(matches, key=lambda pair: (pair[1].start(), -pair[1].end()))
+        named = match.groupdict()
+        to = cell_of(named["row2"], named["column2"]) if named.get("row2") else None
+        found.append(
+            Instruction(
+                kind,
+                cell_of(named["row1"], named["column1"]),
+                named.get("shape"),
+                named.get("color"),
+                named.get("size"),
+                to,
+                int(named["reference"]) if named.get("reference") else None,
+            )
+        )
+        position = match.end()
+    return tuple(found)
+
+
+assert len(CELLS) > MOST_THINGS

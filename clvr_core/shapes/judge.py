@@ -1,0 +1,191 @@
+"""The embedded vision-language model: the Vlm protocol without a neural network.
+
+It reads the structure beside each message instead of its words, perceives pictures exactly, and can be made to err at a set rate, so
+that a loop steered by it can be measured against the exact truth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import JudgeFailure
+from ..protocols import Decision, Message, Picture, Question, Reply
+from .controller import act
+from .grammar import parse, parse_instruction
+from .perceive import Perception, check_edit, misread, perceive
+from .phrases import item_words, place_words, relation_words, write
+from .scene import Scene, Thing
+from .spec import Item, Relation, Spec
+
+SURE = 0.95
+NOTHING_BUT = "nothing but: "
+LOOKS = 16
+
+
+def goal_drafts(spec: Spec) -> list[dict[str, Any]]:
+    """The checklist of a spec: nothing else is there, each item, each relation. A relation conflicts with its opposite."""
+    drafts: list[dict[str, Any]] = [_draft(NOTHING_BUT + write(spec_of_items(spec), "terse"), "global", 0.97)]
+    for item in spec.items:
+        drafts.append(_draft(item_words(item), "local", 0.97**item.count * (0.95 if place_words(item.place) else 1.0)))
+    first = len(drafts)
+    for relation in spec.relations:
+        opposed = [first + index + 1 for index, other in enumerate(spec.relations) if _opposed(relation, other)]
+        drafts.append(_draft(relation_words(relation), "layout", 0.75) | {"conflicts_with": opposed})
+    return drafts
+
+
+def spec_of_items(spec: Spec) -> Spec:
+    return Spec(spec.items)
+
+
+def _draft(text: str, kind: str, feasibility: float) -> dict[str, Any]:
+    return {"text": text, "kind": kind, "check": f"Does the picture show {text}?", "feasibility": round(feasibility, 3), "conflicts_with": []}
+
+
+def _opposed(one: Relation, other: Relation) -> bool:
+    opposite = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+    same = (one.a, one.b) == (other.a, other.b) and opposite[one.kind] == other.kind
+    return same or ((one.a, one.b) == (other.b, other.a) and one.kind == other.kind)
+
+
+def holds(text: str, perception: Perception) -> bool:
+    """Whether a goal of `goal_drafts` holds on a canvas. Raises NotInGrammar for a goal in other words."""
+    things = perception.things
+    if text.startswith(NOTHING_BUT):
+        return perception.clean and _only(parse(text.removeprefix(NOTHING_BUT)), things)
+    spec = parse(text)
+    if spec.relations:
+        return all(relation.holds(things) for relation in spec.relations)
+    return all(item.holds(things) for item in spec.items)
+
+
+def _only(spec: Spec, things: Sequence[Thing]) -> bool:
+    allowed = {item.key: item.count for item in spec.items}
+    for thing in things:
+        key = (thing.color, thing.shape)
+        if allowed.get(key, 0) == 0:
+            return False
+        allowed[key] -= 1
+    return True
+
+
+class ShapesVlm:
+    """Controller and verifier of the shapes world.
+
+    flip: probability 0..1 that a yes/no answer is turned round, and that a thing is misread when planning. An error belongs to its
+    picture and question: asked again, the same wrong answer comes back, as from a greedy model.
+    """
+
+    def __init__(self, flip: float = 0.0, seed: int = 0) -> None:
+        if not 0 <= flip <= 1:
+            raise ValueError(f"flip is {flip}; it must be between 0 and 1")
+        self.flip, self.seed = flip, seed
+        self._seen: dict[str, Perception] = {}
+        self.name = "shapes" if not flip else f"shapes (flip {flip:g}, seed {seed})"
+
+    def _see(self, picture: Picture) -> Perception:
+        """One look serves all questions about a picture."""
+        digest = _digest([picture])
+        if digest not in self._seen:
+            while len(self._seen) >= LOOKS:
+                self._seen.pop(next(iter(self._seen)))
+            self._seen[digest] = perceive(picture)
+        return self._seen[digest]
+
+    def check(self, prompt: str) -> None:
+        """Raises NotInGrammar if the brief cannot be read."""
+        parse(prompt)
+
+    def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
+        message = next((message for message in reversed(messages) if message.data.get("task") in ("goals", "action")), None)
+        if message is None:
+            raise JudgeFailure("the shapes model was asked something that it has no task for")
+        if message.data["task"] == "goals":
+            value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
+        else:
+            value = act(message.data, [self._read(picture) for picture in message.images])
+        text = json.dumps(value)
+        return Reply(text, tokens=len(text.split()))
+
+    def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
+        return [self._answer(images, question.data) for question in questions]
+
+    def _read(self, picture: Picture) -> Perception:
+        """What the controller sees: each of a thing's three attributes, and the thing itself, misread at a quarter of the rate."""
+        return misread(self._see(picture), self.flip / 4, random.Random(self._key("read", [picture])))
+
+    def _answer(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
+        task = data.get("task")
+        if task == "plan-check":
+            return Decision(SURE if _against(data) else 1 - SURE, tokens=1)
+        if task == "compare":
+            return self._compare(images, data)
+        if task == "goal":
+            truth, named = holds(data["goal"]["text"], self._see(images[0])), data["goal"]["text"]
+        elif task in ("edit-done", "edit-kept"):
+            truth, named = _edit(task, images, data["instruction"]), data["instruction"]
+        else:
+            raise JudgeFailure(f"the shapes model has no task {task!r}")
+        return Decision(SURE if truth != self._flips(f"{task}/{named}", images) else 1 - SURE, tokens=1)
+
+    def _compare(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
+        counts = []
+        for picture in images[:2]:
+            seen = self._see(picture)
+            counts.append(sum(holds(goal["text"], seen) != self._flips(f"compare/{goal['text']}", [picture]) for goal in data["goals"]))
+        return Decision(0.5 if counts[0] == counts[1] else SURE if counts[0] > counts[1] else 1 - SURE, tokens=1)
+
+    def _flips(self, question: str, images: Sequence[Picture]) -> bool:
+        return self.flip > 0 and random.Random(self._key(question, images)).random() < self.flip
+
+    def _key(self, question: str, images: Sequence[Picture]) -> str:
+        return f"{self.seed}/{question}/{_digest(images)}"
+
+
+def _digest(images: Sequence[Picture]) -> str:
+    return hashlib.sha256(b"".join(picture.tobytes() for picture in images)).hexdigest()
+
+
+def _against(data: Mapping[str, Any]) -> bool:
+    """True if the action puts something on the canvas that the brief does not ask for."""
+    wanted = {item.key for item in parse(data["prompt"]).items}
+    action = data["action"]
+    if action["kind"] == "EDIT":
+        return any(
+            change.kind == "put" and (change.color, change.shape) not in wanted for change in parse_instruction(action.get("edit_prompt", ""))
+        )
+    return any(item.key not in wanted for item in parse(action["scene_prompt"]).items)
+
+
+def _edit(task: str, images: Sequence[Picture], instruction: str) -> bool:
+    """Whether an instruction was carried out, or whether all else was kept, between the two pictures."""
+    before, after = images[0], images[1]
+    wanted = parse_instruction(instruction)
+    cells = frozenset(cell for change in wanted for cell in (change.cell, change.to) if cell is not None)
+    if task == "edit-kept":
+        return check_edit(before, after, Scene(), cells).untouched_ok
+    old, new = perceive(before).scene(), perceive(after)
+    dirty = {cell for sighting in new.junk for cell in sighting.cells}
+    return bool(wanted) and not dirty & cells and all(_done(change, old, new.scene()) for change in wanted)
+
+
+def _done(change, old: Scene, new: Scene) -> bool:
+    was, now = old.at(change.cell), new.at(change.cell)
+    if change.kind == "remove":
+        return now is None
+    if change.kind == "restore":
+        return True
+    if change.kind == "move":
+        there = new.at(change.to)
+        return now is None and there is not None and (was is None or there.kind == was.kind)
+    if now is None:
+        return False
+    named = {"shape": change.shape, "color": change.color, "size": change.size}
+    return all(value is None or getattr(now, attribute) == value for attribute, value in named.items())
+
+
+__all__ = ["Item", "ShapesVlm", "goal_drafts", "holds"]

@@ -1,0 +1,147 @@
+"""Plans on the shapes canvas: where each thing of the brief is to stand, and which changes lead there from what is seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+from .perceive import Perception
+from .scene import CELLS, GRID, SIZES, Edit, Scene, Thing, apply
+from .spec import Item, Relation, Spec
+
+MOST_NODES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Edits that belong together, one or two, and the keys (colour, shape) of the items they serve; a removal serves none."""
+
+    edits: tuple[Edit, ...]
+    keys: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def cells(self) -> frozenset[int]:
+        return frozenset().union(*(edit.cells for edit in self.edits))
+
+
+def layout(spec: Spec, seen: Sequence[Thing], rng: random.Random) -> Scene | None:
+    """A scene that meets the spec and keeps as much as it can of what is seen. None if no arrangement meets it.
+
+    Depth-first over the cells of each thing, cheapest cells first, cut by the best cost so far and by MOST_NODES.
+    """
+    slots = _slots(spec)
+    there = {thing.cell: thing for thing in seen}
+    order = {cell: rng.random() for cell in CELLS}
+    best: dict = {"cost": None, "cells": None, "nodes": 0}
+
+    def cost(item: Item, cell: int) -> int:
+        thing = there.get(cell)
+        if thing is None:
+            return 3
+        if (thing.color, thing.shape) == item.key:
+            return 0 if item.size in (None, thing.size) else 1
+        return 4
+
+    # What the rest must cost at least, so that no branch is followed that cannot win.
+    least = [min(cost(item, cell) for cell in item.place.cells) for item in slots]
+    rest = [sum(least[index:]) for index in range(len(slots) + 1)]
+
+    def place(index: int, taken: dict[int, Item], spent: int) -> None:
+        best["nodes"] += 1
+        if (best["cost"] is not None and spent + rest[index] >= best["cost"]) or best["nodes"] > MOST_NODES:
+            return
+        if index == len(slots):
+            best["cost"], best["cells"] = spent, dict(taken)
+            return
+        item = slots[index]
+        lowest = max((cell for cell, other in taken.items() if other is item), default=-1)
+        options = [cell for cell in item.place.cells if cell not in taken and cell > lowest]
+        for cell in sorted(options, key=lambda cell: (cost(item, cell), order[cell])):
+            taken[cell] = item
+            if _agree(spec.relations, taken):
+                place(index + 1, taken, spent + cost(item, cell))
+            del taken[cell]
+
+    place(0, {}, 0)
+    if best["cells"] is None:
+        return None
+    return Scene(tuple(_thing(item, cell, there.get(cell), rng) for cell, item in best["cells"].items()))
+
+
+def _slots(spec: Spec) -> list[Item]:
+    """One entry for each thing, the most constrained first."""
+    related = {key for relation in spec.relations for key in (relation.a, relation.b)}
+    ordered = sorted(spec.items, key=lambda item: (len(item.place.cells), item.key not in related))
+    return [item for item in ordered for _ in range(item.count)]
+
+
+def _agree(relations: Collection[Relation], taken: dict[int, Item]) -> bool:
+    cells = {item.key: cell for cell, item in taken.items()}
+    for relation in relations:
+        a, b = cells.get(relation.a), cells.get(relation.b)
+        if a is None or b is None:
+            continue
+        across, down = a % GRID - b % GRID, a // GRID - b // GRID
+        if not {"left of": across < 0, "right of": across > 0, "above": down < 0, "below": down > 0}[relation.kind]:
+            return False
+    return True
+
+
+def _thing(item: Item, cell: int, there: Thing | None, rng: random.Random) -> Thing:
+    if there is not None and (there.color, there.shape) == item.key and item.size in (None, there.size):
+        return there
+    return Thing(item.shape, item.color, item.size or rng.choice(SIZES), cell)
+
+
+def changes(target: Scene, seen: Perception) -> list[Change]:
+    """What turns the canvas that is seen into the target; each change can be made alone and leaves no item with fewer things than before.
+
+    So a thing whose place another one needs goes to its new place in the same change. Junk is cleared away.
+    """
+    junk = {cell for sighting in seen.junk for cell in sighting.cells}
+    now = seen.scene()
+    held = {thing.cell: thing for thing in now.things if thing.cell not in junk}
+    settled = {thing.cell for thing in target.things if (there := held.get(thing.cell)) is not None and _key(there) == _key(thing)}
+    loose: dict[tuple[str, str], list[int]] = {}
+    for cell, thing in sorted(held.items()):
+        if cell not in settled:
+            loose.setdefault(_key(thing), []).append(cell)
+    found = [
+        Change((Edit("resize", thing.cell, size=thing.size),), frozenset({_key(thing)}))
+        for thing in target.things
+        if thing.cell in settled and held[thing.cell].size != thing.size
+    ]
+    done = set(settled)
+    for thing in sorted(target.things, key=lambda thing: _key(thing) not in loose):
+        if thing.cell in done:
+            continue
+        done.add(thing.cell)
+        sources = [cell for cell in loose.get(_key(thing), ()) if cell not in done or target.at(cell) is None]
+        if not sources:
+            found.append(Change((_become(thing, held),), frozenset({_key(thing)})))
+            continue
+        source = sources[0]
+        loose[_key(thing)].remove(source)
+        other = target.at(source)
+        if other is not None:
+            done.add(source)
+            found.append(Change((_become(other, held), _become(thing, held)), frozenset({_key(thing), _key(other)})))
+        elif now.at(thing.cell) is None and thing.cell not in junk and held[source].kind == thing.kind:
+            found.append(Change((Edit("move", source, to=thing.cell),), frozenset({_key(thing)})))
+        else:
+            found.append(Change((_become(thing, held), Edit("remove", source)), frozenset({_key(thing)})))
+    used = {cell for change in found for cell in change.cells}
+    wrong = [cell for cell in CELLS if target.at(cell) is None and cell not in used and (cell in held or cell in junk)]
+    return found + [Change((Edit("remove", cell),)) for cell in wrong]
+
+
+def _key(thing: Thing) -> tuple[str, str]:
+    return thing.color, thing.shape
+
+
+def _become(thing: Thing, held: dict[int, Thing]) -> Edit:
+    there = held.get(thing.cell)
+    if there is not None and (there.shape, there.size) == (thing.shape, thing.size):
+        return Edit("recolor", thing.cell, color=thing.color)
+    return Edit("put", thing.cell, thing=replace(thing, dx=0, dy=0))

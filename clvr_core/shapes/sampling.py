@@ -1,0 +1,154 @@
+"""Random scenes, briefs and edits: what the base model is trained on and what it is measured with."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+from .phrases import REGISTERS, instruct, restore, write
+from .scene import CELLS, COLORS, GRID, JITTER, SHAPES, SIZES, COLUMNS, ROWS, Edit, Scene, Thing, apply
+from .spec import ANYWHERE, Item, Place, Relation, Spec, related
+
+# How often training shows each number of things; natural captions name few.
+T2I_COUNTS = {1: 0.26, 2: 0.26, 3: 0.26, 4: 0.12, 5: 0.07, 6: 0.03}
+EDIT_KINDS = {"put": 0.4, "remove": 0.2, "recolor": 0.15, "resize": 0.1, "move": 0.15}
+
+
+def jitter(rng: random.Random) -> int:
+    return rng.randint(-JITTER, JITTER)
+
+
+def random_thing(rng: random.Random, cell: int) -> Thing:
+    return Thing(rng.choice(SHAPES), rng.choice(COLORS), rng.choice(SIZES), cell, jitter(rng), jitter(rng))
+
+
+def random_scene(rng: random.Random, count: int) -> Scene:
+    return Scene(tuple(random_thing(rng, cell) for cell in rng.sample(CELLS, count)))
+
+
+def grouped_scene(rng: random.Random, count: int) -> Scene:
+    """A scene in which some things share colour and shape, so that it can be told with counts."""
+    kinds = rng.sample([(shape, color) for shape in SHAPES for color in COLORS], count)
+    cells, things = rng.sample(CELLS, count), []
+    while len(things) < count:
+        shape, color = kinds.pop()
+        size = rng.choice(SIZES)
+        for _ in range(min(rng.choices((1, 2, 3), (0.78, 0.15, 0.07))[0], count - len(things))):
+            things.append(Thing(shape, color, size, cells[len(things)], jitter(rng), jitter(rng)))
+    return Scene(tuple(things))
+
+
+def tell(scene: Scene, rng: random.Random, placed: float, sized: float = 0.5, relations: int = 0) -> Spec:
+    """A spec true of the scene that states each place with probability `placed`, each size with `sized`, and up to so many relations."""
+    groups: dict[tuple[str, str], list[Thing]] = {}
+    for thing in scene.things:
+        groups.setdefault((thing.color, thing.shape), []).append(thing)
+    items = [_item(things, rng, placed, sized) for things in groups.values()]
+    singles = [things[0] for things in groups.values() if len(things) == 1]
+    found = []
+    for _ in range(relations):
+        if len(singles) < 2:
+            break
+        a, b = rng.sample(singles, 2)
+        kinds = [kind for kind in ("left of", "right of", "above", "below") if related(a, kind, b)]
+        relation = Relation((a.color, a.shape), rng.choice(kinds), (b.color, b.shape))
+        if not any({relation.a, relation.b} == {other.a, other.b} for other in found):
+            found.append(relation)
+    return Spec(tuple(items), tuple(found))
+
+
+def _item(things: list[Thing], rng: random.Random, placed: float, sized: float) -> Item:
+    first, sizes = things[0], {thing.size for thing in things}
+    size = first.size if len(sizes) == 1 and rng.random() < sized else None
+    rows, columns = {thing.cell // GRID for thing in things}, {thing.cell % GRID for thing in things}
+    place = ANYWHERE
+    if rng.random() < placed:
+        row = ROWS[first.cell // GRID] if len(rows) == 1 else None
+        column = COLUMNS[first.cell % GRID] if len(columns) == 1 else None
+        if len(things) == 1 and rng.random() < 0.15:
+            row, column = rng.choice(((row, None), (None, column)))
+        place = Place(row, column)
+    return Item(first.shape, first.color, len(things), size, place)
+
+
+def random_brief(rng: random.Random, count: int) -> tuple[Scene, Spec, str]:
+    """A scene, a spec true of it, and the spec as a prompt in a random register."""
+    scene = grouped_scene(rng, count)
+    return scene, *brief_of(scene, rng)
+
+
+def brief_of(scene: Scene, rng: random.Random) -> tuple[Spec, str]:
+    """A spec true of the scene, and that spec as a prompt in a random register."""
+    placed = rng.choices((1.0, 0.5, 0.0), (0.5, 0.25, 0.25))[0]
+    relations = rng.choices((0, 1, 2), (0.7, 0.2, 0.1))[0] if placed < 1 else rng.choices((0, 1), (0.9, 0.1))[0]
+    spec = tell(scene, rng, placed, relations=relations)
+    return spec, write(spec, rng.choices(REGISTERS, (0.45, 0.35, 0.2))[0], rng)
+
+
+def random_edit(rng: random.Random, scene: Scene, kind: str | None = None) -> Edit:
+    """An edit that the scene allows; falls back to `put` where the kind needs a thing or a free cell that is not there."""
+    kind = kind or rng.choices(list(EDIT_KINDS), list(EDIT_KINDS.values()))[0]
+    if not scene.things or (kind == "move" and not scene.free()):
+        kind = "put"
+    if kind == "put":
+        free = scene.free()
+        cell = rng.choice(free) if free and (not scene.things or rng.random() < 0.7) else rng.choice(scene.things).cell
+        return Edit("put", cell, thing=random_thing(rng, cell))
+    there = rng.choice(scene.things)
+    if kind == "recolor":
+        return Edit(kind, there.cell, color=rng.choice([color for color in COLORS if color != there.color]))
+    if kind == "resize":
+        return Edit(kind, there.cell, size=next(size for size in SIZES if size != there.size))
+    if kind == "move":
+        to = rng.choice(scene.free())
+        return Edit(kind, there.cell, thing=replace(there, cell=to, dx=jitter(rng), dy=jitter(rng)), to=to)
+    return Edit(kind, there.cell)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training pair: the prompt, the canvases given (first the one to edit), the canvas wanted, and the cells the edit names."""
+
+    prompt: str
+    references: tuple[Scene, ...]
+    target: Scene
+    cells: frozenset[int] = frozenset()
+
+
+def t2i_sample(rng: random.Random) -> Sample:
+    scene, _, prompt = random_brief(rng, rng.choices(list(T2I_COUNTS), list(T2I_COUNTS.values()))[0])
+    return Sample(prompt, (), scene)
+
+
+def edit_sample(rng: random.Random) -> Sample:
+    """One or two edits of a canvas with 0 to 8 things; one in ten already holds and must change nothing."""
+    before = random_scene(rng, rng.randint(0, 8))
+    first = random_edit(rng, before)
+    after, words, cells = apply(first, before), instruct(first, before, rng), first.cells
+    if rng.random() < 0.08:
+        undone = Edit("put", first.cell, thing=before.at(first.cell)) if before.at(first.cell) else None
+        if undone and first.kind in ("put", "recolor", "resize"):
+            return Sample(instruct(undone, before.without([first.cell]), rng), (before,), before, first.cells)
+    if rng.random() < 0.3:
+        second = random_edit(rng, after)
+        if not second.cells & cells:
+            words += rng.choice((" and ", ", ", " then ", ". ")) + instruct(second, after, rng)
+            after, cells = apply(second, after), cells | second.cells
+    return Sample(words + rng.choice(("", "", ". keep everything else", ". leave the rest unchanged")), (before,), after, cells)
+
+
+def restore_sample(rng: random.Random) -> Sample:
+    """Two canvases: one cell of the first is brought back as the second had it, or the second is an earlier state to be ignored."""
+    if rng.random() < 0.4:
+        plain = edit_sample(rng)
+        earlier = apply(random_edit(rng, plain.references[0]), plain.references[0])
+        return replace(plain, references=(plain.references[0], earlier))
+    before = random_scene(rng, rng.randint(1, 7))
+    other = before
+    for _ in range(rng.randint(1, 2)):
+        other = apply(random_edit(rng, other), other)
+    changed = [cell for cell in CELLS if before.at(cell) != other.at(cell)]
+    cell = rng.choice(changed or CELLS)
+    there = other.at(cell)
+    rest = before.without([cell])
+    return Sample(restore(cell), (before, other), Scene((*rest.things, there)) if there else rest, frozenset({cell}))

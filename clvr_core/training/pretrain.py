@@ -1,0 +1,232 @@
+"""Base weights of the shapes world: a VAE first, then transformer and text encoder together by flow matching."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from ..shapes.render import render
+from ..shapes.model import TEXT_BUCKETS, TEXT_LAYERS
+from ..shapes.sampling import brief_of, edit_sample, random_scene, restore_sample, t2i_sample
+from ..shapes.scene import BACKGROUND, CANVAS, CELLS, PALETTE, RADII, Scene
+from .fit import Schedule, fit
+
+
+def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+    """uint8 H x W x 3 pictures -> float32 N x 3 x H x W in -1..1."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    batch: int = 8
+    latent_noise: float = 0.1
+    shrink: float = 5e-4
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=7200, lr=1.5e-3, weight_decay=0.0, ema=0.995))
+
+
+def attention(scene: Scene) -> np.ndarray:
+    """float32 H x W weights of the reconstruction error. Each thing's window counts alike, small or large, pale or dark; without
+    this the few pixels that tell a small cross from a small diamond are the last thing a mean error cares for."""
+    weights = np.ones((CANVAS, CANVAS), np.float32)
+    for thing in scene.things:
+        radius, (x, y) = RADII[thing.size] + 2, thing.center
+        contrast = sum(abs(a - b) for a, b in zip(PALETTE[thing.color], BACKGROUND)) / 400
+        window = weights[max(y - radius, 0) : y + radius + 1, max(x - radius, 0) : x + radius + 1]
+        np.maximum(window, 6 * (RADII["large"] / RADII[thing.size]) / contrast, out=window)
+    return weights
+
+
+class Autoencoding(torch.nn.Module):
+    """Weighted L1 through a noised latent, so that near-by latents decode alike."""
+
+    def __init__(self, vae: torch.nn.Module, config: VaeConfig) -> None:
+        super().__init__()
+        self.vae, self.config = vae, config
+
+    def forward(self, pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        latents = self.vae.encode(pictures).latent_dist.mode()
+        noised = latents + self.config.latent_noise * torch.randn_like(latents)
+        error = (self.vae.decode(noised).sample - pictures).abs().mean(1)
+        return (error * weights).mean() + self.config.shrink * latents.square().mean()
+
+
+def train_vae(vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print) -> torch.nn.Module:
+    objective = Autoencoding(vae, config).to(memory_format=torch.channels_last)
+    vae.bn.eval()
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        rng = random.Random(f"{seed}/vae/{step}/{accelerator.process_index}")
+        scenes = [random_scene(rng, rng.choice((0, 1, 2, 4, 6, 7, 8, 9))) for _ in range(config.batch)]
+        batch = to_tensor([render(scene) for scene in scenes]).to(accelerator.device)
+        weights = torch.from_numpy(np.stack([attention(scene) for scene in scenes])).to(accelerator.device)
+        return wrapped(batch.contiguous(memory_format=torch.channels_last), weights)
+
+    fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)
+    return vae.to(memory_format=torch.contiguous_format)
+
+
+def normalise(latents: torch.Tensor, vae: torch.nn.Module) -> torch.Tensor:
+    """N x C x h x w patchified latents -> N x (h w) x C tokens, by the VAE's batch-norm statistics as the pipeline does."""
+    mean = vae.bn.running_mean.view(1, -1, 1, 1)
+    std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
+    return ((latents - mean) / std).flatten(2).transpose(1, 2)
+
+
+@torch.no_grad()
+def encode(vae: torch.nn.Module, pictures: Sequence[np.ndarray], batch: int = 128) -> torch.Tensor:
+    """Patchified latents before normalisation, N x 4C x 3 x 3."""
+    device, parts = next(vae.parameters()).device, []
+    for start in range(0, len(pictures), batch):
+        latents = vae.encode(to_tensor(pictures[start : start + batch]).to(device)).latent_dist.mode()
+        n, c, h, w = latents.shape
+        parts.append(latents.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, 4 * c, h // 2, w // 2))
+    return torch.cat(parts)
+
+
+def set_statistics(vae: torch.nn.Module, *, seed: int, count: int = 4000) -> None:
+    """Sets the batch-norm statistics that the pipeline normalises latents with, from random scenes."""
+    rng = random.Random(f"{seed}/statistics")
+    latents = encode(vae, [render(random_scene(rng, rng.randint(0, 8))) for _ in range(count)])
+    vae.bn.running_mean.copy_(latents.mean((0, 2, 3)))
+    vae.bn.running_var.copy_(latents.var((0, 2, 3)))
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    batch: int = 32
+    pool: dict[str, int] = field(default_factory=lambda: {"t2i": 20_000, "edit": 20_000, "restore": 4_000})
+    share: dict[str, float] = field(default_factory=lambda: {"t2i": 0.42, "edit": 0.48, "restore": 0.1})
+    long_text: float = 0.15
+    drop_text: float = 0.1
+    edited_weight: float = 3.0
+    reference_noise: float = 0.05
+    spoil: float = 0.1
+    sigma_mean: float = 0.6
+    sigma_std: float = 1.2
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=12_000, lr=1.5e-3, warmup=200))
+
+
+class Pool:
+    """Encoded samples of one kind. Prompts of text-to-image samples are told anew each time they are drawn."""
+
+    def __init__(self, kind: str, count: int, vae: torch.nn.Module, rng: random.Random) -> None:
+        make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
+        self.kind, self.samples = kind, [make(rng) for _ in range(count)]
+        scenes = [(*sample.references, sample.target) for sample in self.samples]
+        tokens = [
+            normalise(encode(vae, [render(group[index]) for group in scenes]), vae) for index in range(len(scenes[0]))
+        ]
+        self.references, self.target = tokens[:-1], tokens[-1]
+        self.edited = torch.tensor([[float(cell in sample.cells) for cell in CELLS] for sample in self.samples])
+
+    def draw(self, rng: random.Random, batch: int, fits: Callable[[str], bool]) -> tuple[list[str], list[int]]:
+        prompts, indices = [], []
+        while len(prompts) < batch:
+            index = rng.randrange(len(self.samples))
+            sample = self.samples[index]
+            prompt = brief_of(sample.target, rng)[1] if self.kind == "t2i" else sample.prompt
+            if fits(prompt):
+                prompts.append(prompt)
+                indices.append(index)
+        return prompts, indices
+
+
+def bucket_of(tokens: int) -> int:
+    """The smallest text length the model was trained with that holds so many tokens. ValueError if none does."""
+    for bucket in TEXT_BUCKETS:
+        if tokens <= bucket:
+            return bucket
+    raise ValueError(f"the prompt has {tokens} tokens; the embedded model reads at most {TEXT_BUCKETS[-1]}")
+
+
+class FlowMatching(torch.nn.Module):
+    """Velocity regression of FLUX.2 Klein: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0, references as further tokens."""
+
+    def __init__(self, transformer: torch.nn.Module, text_encoder: torch.nn.Module, config: FlowConfig) -> None:
+        super().__init__()
+        self.transformer, self.text_encoder, self.config = transformer, text_encoder, config
+
+    def forward(self, ids, mask, target, references, weight) -> torch.Tensor:
+        hidden = self.text_encoder.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+        text = torch.cat([hidden[layer] for layer in TEXT_LAYERS], dim=-1)
+        batch, tokens, _ = target.shape
+        noise = torch.randn_like(target)
+        sigma = torch.sigmoid(self.config.sigma_mean + self.config.sigma_std * torch.randn(batch, device=target.device))
+        mixed = torch.lerp(target, noise, sigma.view(-1, 1, 1))
+        velocity = self.transformer(
+            hidden_states=torch.cat([mixed, *references], dim=1),
+            encoder_hidden_states=text,
+            timestep=sigma,
+            img_ids=image_ids(tokens, len(references), target.device),
+            txt_ids=text_ids(text.shape[1], target.device),
+            return_dict=False,
+        )[0][:, :tokens]
+        error = (velocity - (noise - target)).square().mean(-1)
+        return (error * weight).sum() / weight.sum()
+
+
+def image_ids(tokens: int, references: int, device) -> torch.Tensor:
+    """(t, h, w, l) of each image token as the pipeline numbers them: the canvas at t = 0, reference k at t = 10 + 10 k."""
+    side = torch.arange(int(tokens**0.5), device=device)
+    one = torch.zeros(1, dtype=torch.long, device=device)
+    return torch.cat([torch.cartesian_prod(one + t, side, side, one) for t in (0, *range(10, 10 + 10 * references, 10))])
+
+
+def text_ids(length: int, device) -> torch.Tensor:
+    ids = torch.zeros(length, 4, dtype=torch.long, device=device)
+    ids[:, 3] = torch.arange(length, device=device)
+    return ids
+
+
+def spoil(reference: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
+    """Replaces the tokens to be edited by a blend of two others in a share of the batch: half-formed things that an edit must clear away."""
+    chosen = (torch.rand(len(reference), 1, device=reference.device) < share) & (edited > 0)
+    pick = torch.randint(reference.shape[1], (2, *reference.shape[:2]), device=reference.device)
+    shuffled = reference[torch.randperm(len(reference), device=reference.device)]
+    blend = sum(0.5 * torch.gather(source, 1, index[..., None].expand_as(source)) for source, index in zip((reference, shuffled), pick))
+    return torch.where(chosen[..., None], blend, reference)
+
+
+def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator: Accelerator, report=print) -> None:
+    """Trains pipe.transformer and pipe.text_encoder on latents of pipe.vae, which must be trained and have its statistics set."""
+    device, rank = accelerator.device, accelerator.process_index
+    vae = pipe.vae.to(device).requires_grad_(False)
+    pools = {kind: Pool(kind, count, vae, random.Random(f"{seed}/pool/{kind}/{rank}")) for kind, count in config.pool.items()}
+    report(f"encoded {sum(config.pool.values())} samples")
+    tokenizer = pipe.tokenizer
+
+    def tokens_of(prompt: str) -> str:
+        return tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False)
+
+    def length_of(prompt: str) -> int:
+        return len(tokenizer(tokens_of(prompt))["input_ids"])
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        shared, mine = random.Random(f"{seed}/step/{step}"), random.Random(f"{seed}/step/{step}/{rank}")
+        kind = shared.choices(list(config.share), list(config.share.values()))[0]
+        bucket = TEXT_BUCKETS[0]
+        if kind == "t2i" and shared.random() < config.long_text:
+            bucket = TEXT_BUCKETS[1]
+        floor = 0 if bucket == TEXT_BUCKETS[0] else TEXT_BUCKETS[0]
+        prompts, indices = pools[kind].draw(mine, config.batch, lambda prompt: floor < length_of(prompt) <= bucket)
+        prompts = ["" if mine.random() < config.drop_text else prompt for prompt in prompts]
+        batch = tokenizer([tokens_of(prompt) for prompt in prompts], padding="max_length", max_length=bucket, return_tensors="pt")
+        pool = pools[kind]
+        edited = pool.edited[indices].to(device)
+        references = [reference[indices] for reference in pool.references]
+        if references:
+            references[0] = spoil(references[0], edited, config.spoil)
+            references = [reference + config.reference_noise * torch.rand(len(indices), 1, 1) * torch.randn_like(reference) for reference in references]
+        weight = 1 + (config.edited_weight - 1) * edited
+        return wrapped(batch["input_ids"].to(device), batch["attention_mask"].to(device), pool.target[indices], references, weight)
+
+    objective = FlowMatching(pipe.transformer, pipe.text_encoder, config)
+    pipe.text_encoder.lm_head.requires_grad_(False)
+    fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)
