@@ -12,6 +12,7 @@ Strategy = Literal["clvr", "director", "strokes", "oneshot", "best-of-n"]
 Conditioning = Literal["proxy", "instruction", "summary", "trace"]
 STRATEGIES: tuple[str, ...] = Strategy.__args__
 GOAL_KINDS: tuple[str, ...] = GoalKind.__args__
+CONDITIONINGS: tuple[str, ...] = Conditioning.__args__
 MAX_PROMPT = 20_000
 
 Box = tuple[float, float, float, float]
@@ -54,8 +55,8 @@ class Budget:
     def __post_init__(self) -> None:
         for name in ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise BadInput(f"budget: {name} is {value}; it must be above 0")
+            if value is not None and not 0 < value < float("inf"):
+                raise BadInput(f"budget: {name} is {value}; it must be above 0 and finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,18 @@ class Brief:
             raise BadInput("the brief is empty; say in words what the picture should show")
         if len(self.prompt) > MAX_PROMPT:
             raise BadInput(f"the brief has {len(self.prompt):,} characters; at most {MAX_PROMPT:,} are read")
+        if any("\ud800" <= letter <= "\udfff" for text in (self.prompt, *(goal.text + goal.check for goal in self.goals)) for letter in text):
+            raise BadInput("the brief holds half of a surrogate pair, which no file can hold; type it anew as UTF-8")
         if self.strategy not in STRATEGIES:
             raise BadInput(f"unknown strategy {self.strategy!r}; choose one of {', '.join(STRATEGIES)}")
+        if self.conditioning not in CONDITIONINGS:
+            raise BadInput(f"unknown conditioning {self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}")
+        if self.width < 1 or self.height < 1:
+            raise BadInput(f"the canvas is {self.width} x {self.height}; both must be at least 1 pixel")
         if self.candidates is not None and not 1 <= self.candidates <= 64:
             raise BadInput(f"candidates is {self.candidates}; it must be between 1 and 64")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
+        twice = [goal.id for place, goal in enumerate(self.goals) if goal.id in {other.id for other in self.goals[:place]}]
+        if twice:
+            raise BadInput(f"two goals have the id {twice[0]!r}; each needs its own")

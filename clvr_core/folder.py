@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from .brief import Brief, Goal
 from .errors import BadInput
 from .protocols import Picture
 from .records import from_json
+from .report.png import read_png
 from .trajectory import SCHEMA, Cost, Outcome, Step, Trajectory
 
 JOURNAL = "trajectory.jsonl"
 BEST = "best.png"
 REPORT = "report.html"
+
+
+def digest_of(picture: Picture) -> str:
+    return hashlib.sha256(picture.tobytes()).hexdigest()
 
 
 class RunFolder:
@@ -41,39 +47,55 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Reads what is there; a last line that was cut is dropped, as it was never acted on. Raises BadInput if there is no run."""
+        """Reads what is there; a last line that was cut is dropped, as it was never acted on. Raises BadInput if there is no run.
+
+        For the one who goes on with the run: what a killed writer left half done is cleared away.
+        """
         journal = path / JOURNAL
         try:
             raw = journal.read_bytes()
         except OSError as error:
             raise BadInput(f"{path} holds no run: {JOURNAL} cannot be read ({error.strerror})") from error
         lines, kept = [], 0
-        for number, line in enumerate(raw.splitlines(keepends=True), 1):
+        # Only at "\n": splitlines would take a stray carriage return for the end of a line.
+        for number, line in enumerate(raw.split(b"\n")[:-1], 1):
             try:
-                if not line.endswith(b"\n"):
-                    break
                 value = json.loads(line)
-                if not isinstance(value, dict) or "event" not in value:
+                if not isinstance(value, dict) or not isinstance(value.get("event"), str):
                     raise ValueError("not an event")
-            except ValueError as error:
-                if kept + len(line) == len(raw):
+            except (ValueError, RecursionError) as error:
+                if kept + len(line) + 1 == len(raw):
                     break
                 raise BadInput(f"{journal} line {number} is damaged ({error}); restore the file or start a new run") from error
             lines.append(value)
-            kept += len(line)
+            kept += len(line) + 1
         if not lines or lines[0]["event"] != "start":
             raise BadInput(f"{path} holds no run to go on with: {JOURNAL} has no complete first line; start anew in an empty folder")
-        if lines[0].get("schema", 0) > SCHEMA:
-            raise BadInput(f"{journal} has schema version {lines[0]['schema']}; this version reads up to {SCHEMA}; update clvr")
-        if kept < len(raw):
-            with journal.open("r+b") as file:
-                file.truncate(kept)
-                os.fsync(file.fileno())
-        return cls(path, lines)
+        schema = lines[0].get("schema", SCHEMA)
+        if not isinstance(schema, int) or schema < 1:
+            raise BadInput(f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); restore the file or start a new run")
+        if schema > SCHEMA:
+            raise BadInput(f"{journal} has schema version {schema}; this version reads up to {SCHEMA}; update clvr")
+        folder = cls(path, lines)
+        with folder.writing():
+            for part in path.glob(".*.part"):
+                part.unlink()
+            if kept < len(raw):
+                with journal.open("r+b") as file:
+                    file.truncate(kept)
+                    os.fsync(file.fileno())
+        return folder
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be written: {error.strerror}; mend that and go on with: clvr resume {self.path}") from error
 
     def append(self, line: dict[str, Any]) -> None:
         """Returns once the line is on disk."""
-        with (self.path / JOURNAL).open("ab") as file:
+        with self.writing(), (self.path / JOURNAL).open("ab") as file:
             file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -82,41 +104,46 @@ class RunFolder:
     def canvas_path(self, canvas: int) -> Path:
         return self.path / f"canvas-{canvas:03d}.png"
 
-    def picture(self, canvas: int) -> Picture:
-        """Raises BadInput if the file is missing or damaged."""
-        from PIL import Image, UnidentifiedImageError
-
+    def picture(self, canvas: int, sha256: str | None = None) -> Picture:
+        """Raises BadInput if the file is missing or damaged, or if its pixels are not those that were recorded."""
         path = self.canvas_path(canvas)
         try:
-            with Image.open(path) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, UnidentifiedImageError, SyntaxError) as error:
+            picture, _ = read_png(path)
+            if sha256 is not None and digest_of(picture) != sha256:
+                raise BadInput("it is not the picture that the run drew")
+        except BadInput as error:
             raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
+        return picture
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What a line of a decision says: `planned` the goals, `step` what is new or changed, `end` the outcome as well."""
+
+    goals: tuple[Goal, ...] = ()
+    plan: tuple[tuple[str, ...], ...] = ()
+    gate: str = ""
+    steps: tuple[Step, ...] = ()
+    current: int | None = None
+    best: int | None = None
+    outcome: Outcome | None = None
+    overhead: Cost = Cost()
+    warnings: tuple[str, ...] = ()
 
 
 def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
-    """The trajectory as far as the lines tell it. Raises ValueError naming the field that cannot be read."""
-    trajectory = Trajectory(from_json(Brief, lines[0]["brief"]), models=lines[0].get("models", {}))
-    for line in lines[1:]:
+    """The trajectory as far as the lines tell it. Raises ValueError naming the line and the field that cannot be read."""
+    trajectory = Trajectory(from_json(Brief, lines[0].get("brief"), "line 1: brief"), models=lines[0].get("models", {}))
+    for number, line in enumerate(lines[1:], 2):
+        if line["event"] not in ("planned", "step", "end"):
+            continue
+        said = from_json(_Line, line, f"line {number}")
+        trajectory = replace(trajectory, overhead=said.overhead, warnings=said.warnings)
         if line["event"] == "planned":
-            trajectory = replace(
-                trajectory,
-                goals=tuple(from_json(Goal, goal) for goal in line["goals"]),
-                plan=tuple(tuple(batch) for batch in line["plan"]),
-                gate=line["gate"],
-                warnings=tuple(line["warnings"]),
-            )
-        elif line["event"] in ("step", "end"):
-            fresh = {index: from_json(Step, step) for index, step in ((step["index"], step) for step in line["steps"])}
+            trajectory = replace(trajectory, goals=said.goals, plan=said.plan, gate=said.gate)
+        else:
+            fresh = {step.index: step for step in said.steps}
             kept = [fresh.pop(step.index, step) for step in trajectory.steps]
-            trajectory = replace(
-                trajectory,
-                steps=(*kept, *fresh.values()),
-                current=line["current"],
-                best=line["best"],
-                warnings=tuple(line["warnings"]),
-                outcome=from_json(Outcome, line["outcome"]) if line.get("outcome") else None,
-            )
-        if "overhead" in line:
-            trajectory = replace(trajectory, overhead=from_json(Cost, line["overhead"]))
+            steps = (*kept, *fresh.values())
+            trajectory = replace(trajectory, steps=steps, current=said.current, best=said.best, outcome=said.outcome)
     return trajectory

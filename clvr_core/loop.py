@@ -44,9 +44,10 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """-> Judgement of every canvas, against all goals; for an edit also against the canvas it started from."""
+    """-> Judgement of every canvas, against the goals; for an edit also against the canvas it started from."""
 
     trajectory: Trajectory
+    goals: tuple[Goal, ...]
     canvases: tuple[int, ...]
     before: int | None
     action: Action
@@ -125,11 +126,12 @@ def run(brief: Brief, policy: Policy, models: Mapping[str, str], nfe: Mapping[st
             break
         chosen = yield from _choose(trajectory, directive, policy)
         reason = _too_dear(trajectory, policy, nfe[chosen.action.kind]) if chosen.action.draws else None
-        if reason:
-            break
         controller_failures = controller_failures + 1 if chosen.failure else 0
         if controller_failures > trajectory.brief.budget.patience:
             reason = f"the controller gave no usable action {controller_failures} times running: {chosen.failure}"
+        trajectory = _warned(trajectory, chosen)
+        if reason:
+            trajectory = replace(trajectory, overhead=trajectory.overhead + chosen.cost)
             break
         trajectory, ended = yield from _round(trajectory, chosen, policy)
         if ended:
@@ -165,12 +167,16 @@ def _choose(trajectory: Trajectory, directive: Directive, policy: Policy):
     return (yield ChooseAction(trajectory, directive, policy.inspects_text))
 
 
+def _warned(trajectory: Trajectory, chosen: Chosen) -> Trajectory:
+    if not chosen.failure:
+        return trajectory
+    return replace(trajectory, warnings=(*trajectory.warnings, f"step {len(trajectory.steps)}: {chosen.failure}"))
+
+
 def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     """One action: drawn and judged, judged again, or an END held against the final gate. Returns the trajectory and why to end, if so."""
     action = chosen.action
     step = Step(len(trajectory.steps), action, parent=trajectory.current, cost=chosen.cost)
-    if chosen.failure:
-        trajectory = replace(trajectory, warnings=(*trajectory.warnings, f"step {step.index}: {chosen.failure}"))
     if action.kind == "END":
         passed, reason = policy.final_gate(trajectory)
         trajectory = trajectory.with_step(replace(step, accepted=passed, reason=reason))
@@ -184,7 +190,8 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     drawn = yield Draw(trajectory, action, seeds)
     step = replace(step, candidates=drawn.candidates, cost=step.cost + drawn.cost)
     before = action.references[0] if action.kind == "EDIT" and action.references else None
-    judgement = yield Judge(trajectory.with_step(step), tuple(candidate.canvas for candidate in drawn.candidates), before, action)
+    canvases = tuple(candidate.canvas for candidate in drawn.candidates)
+    judgement = yield Judge(trajectory.with_step(step), trajectory.goals, canvases, before, action)
     pending = policy.pending(trajectory, step)
     verdicts = tuple(tuple(_postponed(verdict, pending) for verdict in each) for each in judgement.verdicts)
     pick = rules.choose(verdicts)
@@ -198,25 +205,26 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     )
     accepted, reason = policy.accept(trajectory, step)
     step = replace(step, accepted=accepted, reason=reason)
-    best = step.chosen if rules.better(step, trajectory.best_step) else trajectory.best
-    trajectory = replace(trajectory.with_step(step), current=step.chosen if accepted else trajectory.current, best=best)
+    trajectory = replace(trajectory.with_step(step), current=step.chosen if accepted else trajectory.current)
+    trajectory = replace(trajectory, best=rules.best(trajectory.steps).chosen)
     yield Decided("step", trajectory)
     return trajectory, None
 
 
 def _validate(trajectory: Trajectory, step: Step):
-    """Judges the current canvas once more; goals that had no clear word take the new one."""
+    """Asks again of the current canvas what had no clear word; a new word takes the place of the old one, silence does not."""
     held = trajectory.current_step
-    judgement = yield Judge(trajectory, (trajectory.current,), None, step.action)
-    fresh = {verdict.goal: verdict for verdict in judgement.verdicts[0]}
-    verdicts = tuple(
-        fresh.get(verdict.goal, verdict) if verdict.state in ("error", "unsure") else verdict for verdict in held.verdicts
-    )
-    cleared = sum(old != new for old, new in zip(held.verdicts, verdicts))
+    unclear = {verdict.goal for verdict in held.verdicts if verdict.state in rules.UNCLEAR}
+    asked = tuple(goal for goal in trajectory.goals if goal.id in unclear)
+    judgement = yield Judge(trajectory, asked, (trajectory.current,), None, step.action)
+    fresh = {verdict.goal: verdict for verdict in judgement.verdicts[0] if verdict.state != "error"}
+    verdicts = tuple(fresh.get(verdict.goal, verdict) if verdict.goal in unclear else verdict for verdict in held.verdicts)
+    # Counted by state: another shade of unsure would let VALIDATE and a refused END take turns for ever.
+    cleared = sum(verdict.state not in rules.UNCLEAR for verdict in fresh.values())
     mended = replace(held, verdicts=verdicts, score=rules.score(verdicts))
     steps = tuple(mended if item.index == held.index else item for item in trajectory.steps)
     step = replace(step, accepted=cleared > 0, reason=f"judged again: {cleared} verdicts cleared up", cost=step.cost + judgement.cost)
-    trajectory = replace(trajectory, steps=(*steps, step))
+    trajectory = replace(trajectory, steps=(*steps, step), best=rules.best(steps).chosen)
     yield Decided("step", trajectory)
     return trajectory
 
@@ -227,11 +235,13 @@ def _postponed(verdict: Verdict, pending: frozenset[str]) -> Verdict:
 
 def _finish(trajectory: Trajectory, policy: Policy, reason: str, nfe: int):
     """Hands over the best verified canvas; with the A/B on, only if it is not beaten by the one-shot picture."""
-    best, choice = trajectory.best, "the best canvas by the judge's word"
-    if best is None and trajectory.canvases:
-        best, choice = 0, "the first canvas: no canvas was judged"
+    best, choice, step = trajectory.best, "the best canvas by the judge's word", trajectory.best_step
+    if step is None:
+        choice = "no canvas was drawn"
+    elif step.score is None:
+        choice = "the first canvas: no canvas was judged"
     compares = policy.final_ab if trajectory.brief.final_ab is None else trajectory.brief.final_ab
-    if compares and any(step.action.kind == "EDIT" and step.chosen == best for step in trajectory.steps):
+    if compares and step is not None and step.action.kind == "EDIT" and not rules.spent(trajectory):
         trajectory, rival = yield from _rival(trajectory, policy, nfe)
         if rival is not None and rival.chosen != best:
             compared = yield Compare(trajectory, best, rival.chosen)
@@ -250,13 +260,13 @@ def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
     for step in trajectory.steps:
         if step.action.kind == "GENERATE" and step.action.scene_prompt == brief.prompt and step.chosen is not None:
             return trajectory, step
-    if rules.spent(trajectory, 0, nfe) or (brief.budget.images is not None and trajectory.cost.images >= brief.budget.images):
+    if rules.spent(trajectory, 1, nfe):
         return trajectory, None
     action = Action("GENERATE", "One shot of the whole brief, to compare with.", brief.prompt)
     step = Step(len(trajectory.steps), action)
     drawn = yield Draw(trajectory, action, (seed_for(brief.seed, step.index, 0),))
     step = replace(step, candidates=drawn.candidates, chosen=drawn.candidates[0].canvas, cost=drawn.cost)
-    judgement = yield Judge(trajectory.with_step(step), (step.chosen,), None, action)
+    judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (step.chosen,), None, action)
     verdicts = judgement.verdicts[0]
     step = replace(
         step, verdicts=verdicts, score=rules.score(verdicts), cost=step.cost + judgement.cost, reason="drawn for the final comparison"
@@ -271,6 +281,8 @@ def _ab(trajectory: Trajectory, best: int, rival: Step, winner: int | None) -> t
         return best, "preferred to the one-shot picture in both orders"
     if winner == 1:
         return rival.chosen, "the one-shot picture was preferred in both orders"
+    if winner is None and rules.better(rival, trajectory.step_of(best)):
+        return rival.chosen, "the one-shot picture by the judge's word; the comparison with it failed"
     if winner is None:
         return best, "the best canvas by the judge's word; the comparison with the one-shot picture failed"
     if rules.better(trajectory.step_of(best), rival):

@@ -22,7 +22,7 @@ def to_json(value: Any) -> Any:
         }
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
     return value
 

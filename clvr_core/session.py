@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .brief import Brief
 from .controller import Situation, contradicts, draft_goals, fallback, next_action
 from .errors import BadInput
 from .executor.conditioning import prompt_for
-from .folder import BEST, REPORT, RunFolder
+from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement
 from .policy import policy_for
 from .protocols import DrawRequest, Drawing, Executor, Picture, Vlm
@@ -25,6 +25,7 @@ from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Trajectory
 from .verifier import check_edit, compare, judge
 
 EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared"}
+DECISIONS = ("plan", "current", "best")
 KEPT_IN_MEMORY = 8
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -44,11 +45,13 @@ class Session:
     def __init__(
         self, brief: Brief, vlm: Vlm, executor: Executor, folder: RunFolder | None = None, *, judge: Vlm | None = None, listener: Listener | None = None
     ) -> None:
+        # As it will be read back: a 1 where a float belongs would make other bytes of the same run after a resume.
+        brief = _brief(to_json(brief))
         self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
         self.listener = listener or (lambda event, line: None)
         self.trajectory = Trajectory(brief, models=self.models)
         self._pictures: dict[int, Picture] = {}
-        self._told: tuple = ()
+        self._digests: dict[int, str] = {}
         self._position = 0
         self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models})
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
@@ -68,7 +71,7 @@ class Session:
 
     def picture(self, canvas: int) -> Picture:
         if canvas not in self._pictures:
-            self._pictures[canvas] = self.folder.picture(canvas)
+            self._pictures[canvas] = self.folder.picture(canvas, self._digests.get(canvas))
         return self._pictures[canvas]
 
     def advance(self, result: object = None) -> Call | None:
@@ -85,8 +88,19 @@ class Session:
             line = self._recorded(EVENTS[type(asked)])
             if line is None:
                 return asked
-            result = from_json(loop.RESULTS[type(asked)], line["result"])
+            result = self._replayed(asked, line)
             self._position += 1
+
+    def _replayed(self, call: Call, line: dict[str, Any]) -> object:
+        try:
+            result = from_json(loop.RESULTS[type(call)], line.get("result"))
+        except ValueError as error:
+            raise BadInput(f"{self._place()} is damaged ({error}); restore the file or start a new run") from error
+        if isinstance(call, Draw):
+            if tuple(candidate.seed for candidate in result.candidates) != call.seeds:
+                raise self._differs("other seeds than this version would draw")
+            self._digests |= {candidate.canvas: candidate.sha256 for candidate in result.candidates}
+        return result
 
     def note(self, call: Call, result: object) -> None:
         self._record({"event": EVENTS[type(call)], "result": to_json(result)})
@@ -119,10 +133,11 @@ class Session:
             file = ""
             if self.folder:
                 path = self.folder.canvas_path(canvas)
-                save_png(path, drawing.picture, call.trajectory, canvas)
+                with self.folder.writing():
+                    save_png(path, drawing.picture, call.trajectory, canvas)
                 file = path.name
-            digest = hashlib.sha256(drawing.picture.tobytes()).hexdigest()
-            candidates.append(Candidate(canvas, file, seed, digest, drawing.nfe))
+            self._digests[canvas] = digest_of(drawing.picture)
+            candidates.append(Candidate(canvas, file, seed, self._digests[canvas], drawing.nfe))
         evaluations = sum(candidate.nfe for candidate in candidates)
         return Drawn(tuple(candidates), Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates)))
 
@@ -139,7 +154,7 @@ class Session:
                 note = f"Your last instruction was held against the brief and contradicts it: {answer.value.edit_prompt or answer.value.scene_prompt}"
                 again = next_action(self.vlm, Situation(trajectory, directive.focus, directive.allowed, pictures, note))
                 tokens, calls = tokens + again.tokens, calls + again.calls
-                answer = again if again.value is not None else answer
+                answer = again if again.value is not None else replace(answer, failure=again.failure)
         action = answer.value or fallback(trajectory, directive.focus)
         return Chosen(action, answer.failure, _cost("think", started, tokens, calls))
 
@@ -147,7 +162,7 @@ class Session:
         verdicts, edits, tokens, calls = [], [], 0, 0
         for canvas in call.canvases:
             picture = self.picture(canvas)
-            judged = judge(self.judge, picture, call.trajectory.goals)
+            judged = judge(self.judge, picture, call.goals)
             verdicts.append(judged.verdicts)
             tokens, calls, edit = tokens + judged.tokens, calls + judged.calls, EditCheck()
             if call.before is not None:
@@ -159,25 +174,27 @@ class Session:
     def _decided(self, decided: Decided) -> None:
         before, after = self.trajectory, decided.trajectory
         self.trajectory = after
-        line: dict[str, Any] = {"event": decided.event, "warnings": list(after.warnings)}
+        line: dict[str, Any] = {"event": decided.event, "warnings": list(after.warnings), "overhead": to_json(after.overhead)}
         if decided.event == "planned":
-            line |= {"goals": to_json(after.goals), "plan": to_json(after.plan), "gate": after.gate, "overhead": to_json(after.overhead)}
+            line |= {"goals": to_json(after.goals), "plan": to_json(after.plan), "gate": after.gate}
         else:
             known = {step.index: step for step in before.steps}
             changed = [to_json(step) for step in after.steps if known.get(step.index) is not step]
             line |= {"steps": changed, "current": after.current, "best": after.best}
         if decided.event == "end":
-            line |= {"outcome": to_json(after.outcome), "overhead": to_json(after.overhead)}
-        if decided.event == "end" and self.folder:
+            line |= {"outcome": to_json(after.outcome)}
+        if decided.event == "end" and self.folder and self._recorded("end") is None:
             self._hand_over()
         self._record(line)
         self._forget()
 
     def _hand_over(self) -> None:
         trajectory, folder = self.trajectory, self.folder
-        if trajectory.best is not None:
-            save_png(folder.path / BEST, self.picture(trajectory.best), trajectory, trajectory.best)
-        write_report(trajectory, folder.canvas_path, folder.path / REPORT)
+        picture = None if trajectory.best is None else self.picture(trajectory.best)
+        with folder.writing():
+            if picture is not None:
+                save_png(folder.path / BEST, picture, trajectory, trajectory.best)
+            write_report(trajectory, folder.canvas_path, folder.path / REPORT)
 
     def _recorded(self, event: str) -> dict[str, Any] | None:
         """The line at the replay's position, or None once the record is used up."""
@@ -185,18 +202,25 @@ class Session:
             return None
         line = self.folder.lines[self._position]
         if line["event"] != event:
-            raise BadInput(
-                f"{self.folder.path}: line {self._position + 1} records {line['event']!r} where this version would do {event!r}; "
-                "the run was made by another version of clvr, so start a new one"
-            )
+            raise self._differs(f"{line['event']!r} where this version would do {event!r}")
         return line
 
+    def _place(self) -> str:
+        return f"{self.folder.path}: line {self._position + 1} of {JOURNAL}"
+
+    def _differs(self, how: str) -> BadInput:
+        return BadInput(f"{self._place()} records {how}; the run was made by another version of clvr, so start a new one")
+
     def _record(self, line: dict[str, Any]) -> None:
-        replayed = self._recorded(line["event"]) is not None
-        if self.folder and not replayed:
+        """Appends the line, or holds it against the one on record."""
+        recorded = self._recorded(line["event"])
+        for key in DECISIONS if recorded else ():
+            if recorded.get(key) != line.get(key):
+                raise self._differs(f"{key} {recorded.get(key)} where this version decides {line.get(key)}")
+        if self.folder and not recorded:
             self.folder.append(line)
         self._position += 1
-        if not replayed:
+        if not recorded:
             self.listener(line["event"], line)
 
     def _forget(self) -> None:
@@ -205,6 +229,19 @@ class Session:
             return
         keep = {self.trajectory.current, self.trajectory.best, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
+
+
+def _brief(data: Any) -> Brief:
+    try:
+        return from_json(Brief, data)
+    except BadInput:
+        raise
+    except ValueError as error:
+        raise BadInput(f"the brief cannot be read: {error}") from error
+
+
+def _named(models: Any) -> str:
+    return ", ".join(f"{role} {name!r}" for role, name in models.items()) if isinstance(models, dict) else "models it does not name"
 
 
 def _cost(part: str, started: float, tokens: int, calls: int) -> Cost:
@@ -258,5 +295,11 @@ def start(brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Liste
 
 def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener | None = None) -> Session:
     """Goes on with the run in the folder from its last complete line. Raises BadInput if the run was made by other models."""
-    brief = from_json(Brief, folder.lines[0]["brief"])
-    return Session(brief, vlm, executor, folder, listener=listener)
+    first = folder.lines[0]
+    session = Session(_brief(first.get("brief")), vlm, executor, folder, listener=listener)
+    if first.get("models") != session.models:
+        raise BadInput(
+            f"{folder.path} was made by {_named(first.get('models'))}, and these models are {_named(session.models)}; "
+            "go on with the same ones or start a new run"
+        )
+    return session

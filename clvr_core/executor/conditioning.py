@@ -10,11 +10,12 @@ def prompt_for(trajectory: Trajectory, action: Action) -> str:
 
     proxy: the scene prompt of a GENERATE or the instruction of an EDIT, alone. instruction: the brief, then the instruction.
     summary: the brief, one summary for each kept step, the instruction. trace: the same with every prompt of every kept step,
-    as CLVR conditions its trained executor (c_t of arXiv 2605.14876, eq. 1, images entering as references).
+    as CLVR conditions its trained executor (c_t of arXiv 2605.14876, eq. 1, images entering as references). One shot of the brief's
+    own words is the brief alone in every mode.
     """
     last = action.edit_prompt if action.kind == "EDIT" else action.scene_prompt
     mode = trajectory.brief.conditioning
-    if mode == "proxy":
+    if mode == "proxy" or last == trajectory.brief.prompt:
         return last
     kept = [step for step in trajectory.steps if step.accepted and step.action.draws] if mode != "instruction" else []
     lines = [trajectory.brief.prompt]

@@ -8,6 +8,7 @@ from ..brief import Goal
 from ..trajectory import Step, Trajectory, Verdict, states
 
 WEIGHT = {"met": 1.0, "unsure": 0.5, "unmet": 0.0, "pending": 0.0}
+UNCLEAR = ("error", "unsure")
 
 
 def judged(verdicts: Iterable[Verdict]) -> dict[str, float]:
@@ -60,22 +61,35 @@ def open_goals(trajectory: Trajectory, step: Step | None) -> tuple[str, ...]:
     return tuple(goal.id for goal in wanted(trajectory.goals) if goal.id not in done)
 
 
+def ahead(challenger: Sequence[Verdict], holder: Sequence[Verdict]) -> bool:
+    """True if the challenger is strictly better on the goals judged on both; where only one was judged at all, it is that one."""
+    if score(challenger) is None or score(holder) is None:
+        return score(holder) is None and score(challenger) is not None
+    change = gain(holder, challenger)
+    return change is not None and change > 0
+
+
 def better(challenger: Step, holder: Step | None) -> bool:
     """True if the challenger's canvas is strictly better by the judge's word; a tie, or no word, keeps the earlier canvas."""
-    if holder is None:
-        return challenger.chosen is not None
-    if challenger.score is None:
-        return False
-    if holder.score is None:
-        return True
-    change = gain(holder.verdicts, challenger.verdicts)
-    return change > 0 if change is not None else False
+    return challenger.chosen is not None if holder is None else ahead(challenger.verdicts, holder.verdicts)
+
+
+def best(steps: Iterable[Step]) -> Step | None:
+    """The step with the best canvas, each held against the best before it."""
+    found = None
+    for step in steps:
+        if step.chosen is not None and better(step, found):
+            found = step
+    return found
 
 
 def choose(verdicts: Sequence[Sequence[Verdict]]) -> int:
-    """Index of the best of several candidates judged alike; the first of equals, and the first where none was judged."""
-    scores = [score(each) for each in verdicts]
-    return max(range(len(scores)), key=lambda index: (-1.0 if scores[index] is None else scores[index], -index))
+    """Index of the best of several candidates; the first of equals, and the first where none was judged."""
+    pick = 0
+    for index, each in enumerate(verdicts):
+        if ahead(each, verdicts[pick]):
+            pick = index
+    return pick
 
 
 def rounds_without_gain(trajectory: Trajectory) -> int:

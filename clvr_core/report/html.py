@@ -281,7 +281,7 @@ def _totals(trajectory: Trajectory) -> Html:
 def _tile(name: str, amount: str, used: float, limit: float | None, limit_words: str) -> Html:
     if limit is None:
         return el("div", el("dt", name), el("dd", el("strong", amount)))
-    share = min(100.0, max(0.0, 100 * used / limit)) if used == used else 0.0
+    share = 100.0 if used >= limit else max(0.0, 100 * used / limit)
     bar = el("span", el("span", style=f"width:{share:.1f}%"), class_="bar", aria_hidden="true")
     return el("div", el("dt", name), el("dd", el("strong", amount), el("span", f"of {limit_words}", class_="limit"), bar))
 

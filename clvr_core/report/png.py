@@ -11,9 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -102,18 +100,9 @@ def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
     if schema > SCHEMA:
         raise BadInput(f"the trajectory in {name} has schema version {schema}; this version reads up to {SCHEMA}. Update clvr")
     try:
-        return _trajectory(record)
+        return from_json(Trajectory, record)
     except (ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise BadInput(f"the trajectory in {name} is damaged: {problem}") from problem
-
-
-def _trajectory(record: dict[str, Any]) -> Trajectory:
-    """Mappings are taken out first and put back, because records.from_json reads no Mapping; the seconds were never written."""
-    models = record.pop("models", {})
-    for holder, key in ((record, "overhead"), *((step, "cost") for step in record.get("steps", ()))):
-        if isinstance(holder.get(key), dict):
-            holder[key].pop("seconds", None)
-    return replace(from_json(Trajectory, record), models={str(role): str(model) for role, model in models.items()})
 
 
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")

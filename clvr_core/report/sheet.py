@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, features
 
 from ..errors import BadInput
 from ..protocols import Picture
@@ -29,7 +29,7 @@ def contact_sheet(pictures: Sequence[tuple[Picture, str]], columns: int, scale: 
     wide = scale * max(picture.shape[1] for picture, _ in pictures)
     high = scale * max(picture.shape[0] for picture, _ in pictures)
 
-    font = ImageFont.load_default()
+    font = ImageFont.load_default(13) if features.check("freetype2") else ImageFont.load_default()
     labels = [_wrap(label, wide, font) for _, label in pictures]
     line = _extent("Ag", font)[3] + 2
     strips = [max(len(label) for label in labels[row * columns : (row + 1) * columns]) * line for row in range(rows)]

@@ -52,7 +52,9 @@ def fate(step: Step, trajectory: Trajectory) -> tuple[str, str]:
         return "star", "handed over" if trajectory.outcome else "best so far"
     if not step.action.draws:
         return "start", "looked" if step.action.kind == "VALIDATE" else "end"
-    return ("met", "accepted") if step.accepted else ("back", "rolled back")
+    if step.accepted:
+        return "met", "accepted"
+    return "back", "not kept" if step.parent is None else "rolled back"
 
 
 class Cards:
@@ -120,7 +122,8 @@ class Cards:
     def _origin(self, step: Step) -> Html | None:
         if step.parent is None:
             return el("span", "from the empty canvas", class_="from") if step.action.draws else None
-        return el("span", "from " if step.action.draws else "looked at ", self._link(step.parent), class_="from")
+        how = {"GENERATE": "drawn anew after ", "EDIT": "from "}.get(step.action.kind, "looked at ")
+        return el("span", how, self._link(step.parent), class_="from")
 
     def _link(self, canvas: int) -> Html:
         drawn = owner(self.trajectory, canvas) is not None
@@ -201,7 +204,11 @@ class Cards:
         ranked = sorted(step.verdicts, key=lambda verdict: _WORST_FIRST.index(state_of(verdict, broken)))
         rows = [self._verdict(verdict, state_of(verdict, broken)) for verdict in ranked]
         open_, folded = (rows, []) if len(rows) <= _AT_ONCE else _split(rows, sum(verdict.state != "met" for verdict in ranked))
-        rest = el("details", el("summary", f"Show {count(len(folded), 'more verdict')}"), el("ul", *folded, class_="verdicts"), class_="fold") if folded else None
+        rest = (
+            el("details", el("summary", f"Show {count(len(folded), 'more verdict')}"), el("ul", *folded, class_="verdicts"), class_="fold")
+            if folded
+            else None
+        )
         return el("section", el("h4", "Verdicts"), el("ul", *open_, class_="verdicts") if open_ else None, rest, class_="judged")
 
     def _verdict(self, verdict: Verdict, state: str) -> Html:

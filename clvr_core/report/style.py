@@ -194,7 +194,7 @@ thead .thumb { margin-bottom: .45rem; }
 @media (max-width: 40rem) {
   h2 { margin-top: 3rem; }
   .line > li { padding-left: 1.6rem; }
-  .line > li::before { left: .55rem; }
+  .line > li::before { left: .55rem; top: 1.6rem; bottom: -1.4rem; }
   .dot { width: 1.25rem; height: 1.25rem; top: 1.3rem; border-width: 1px; font-size: .72rem; }
   .branch > .line > li:first-child::after { left: -1rem; width: 1rem; }
   .head .from { margin-left: 0; width: 100%; }
@@ -202,18 +202,20 @@ thead .thumb { margin-bottom: .45rem; }
   .verdicts > li > div { grid-row: 2; grid-column: 1 / -1; }
   tbody th { min-width: 11rem; max-width: 14rem; }
 }
-@media (min-width: 40.01rem) { thead th:first-child, tbody th, tfoot th { position: sticky; left: 0; z-index: 1; background: var(--card); }
+@media screen and (min-width: 40.01rem) { thead th:first-child, tbody th, tfoot th { position: sticky; left: 0; z-index: 1;
+  background: var(--card); }
   thead th:first-child { background: var(--sunk); } }
 @media print {
+  :root { --page: #ffffff; }
   html { font-size: 80%; }
   .skip, nav, summary .more { display: none; }
   main, .top, footer { max-width: none; padding-inline: 0; }
   details::details-content { content-visibility: visible; block-size: auto; }
   figure, .head, .verdicts > li, .tiles > div, tr { break-inside: avoid; }
-  h2, h3, .head { break-after: avoid; }
+  h2, h3, .head, .tally, .card > .reason { break-after: avoid; }
   .chip, .dot, .bar > span, .mat { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .scroll { overflow: visible; border-radius: 0; }
-  th, td { white-space: normal; padding: .4rem; }
+  th, td { white-space: normal; padding: .4rem; min-width: 3.6rem; overflow-wrap: break-word; }
 }
 """
 )

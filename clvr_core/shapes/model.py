@@ -5,9 +5,13 @@ One cell of the canvas is one token: a VAE of five levels (f16) and Klein's 2 x 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..executor.klein import RECIPE as RECIPE_FILE
+from ..executor.klein import Recipe, Sampling
+from ..records import to_json
 from .words import VOCABULARY
 
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 TEXT_LAYERS = (1, 2, 3)
 TEXT_BUCKETS = (32, 64, 128)
 LATENT_CHANNELS = 16
+RECIPE = Recipe(Sampling(12, 2.5), Sampling(8, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>")
 
 # The shape of Qwen3's non-thinking prompt, which Flux2KleinPipeline asks its tokenizer for.
@@ -113,3 +118,26 @@ def build_pipeline(width: int = 160, double: int = 2, single: int = 4, text_widt
         transformer=build_transformer(width, double, single, text_width).eval(),
         is_distilled=False,
     )
+
+
+def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: Recipe = RECIPE) -> None:
+    """Writes diffusers' folder format in bfloat16, with the recipe beside it, so that transformers 4.57 and 5 can load it."""
+    import torch
+
+    pipe.to(torch.bfloat16).save_pretrained(folder)
+    index, tokenizer = folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"
+    # transformers 5 writes names of its own that 4.x does not know.
+    _amend(index, lambda value: value | {"tokenizer": ["transformers", "PreTrainedTokenizerFast"]})
+    _amend(tokenizer, _for_both)
+    (folder / RECIPE_FILE).write_text(json.dumps(to_json(recipe), indent=1))
+
+
+def _amend(path: Path, change) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=1))
+
+
+def _for_both(config: dict) -> dict:
+    config = {key: value for key, value in config.items() if key not in ("backend", "is_local")} | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if "extra_special_tokens" in config:
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +13,12 @@ import torch
 from accelerate import Accelerator
 
 from ..shapes.render import render
-from ..shapes.model import TEXT_BUCKETS, TEXT_LAYERS
+from ..errors import BadInput
+from ..executor.klein import Recipe
+from ..records import from_json, to_json
+from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline, save_pipeline
 from ..shapes.sampling import brief_of, edit_sample, random_scene, restore_sample, t2i_sample
-from ..shapes.scene import BACKGROUND, CANVAS, CELLS, PALETTE, RADII, Scene
+from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
 from .fit import Schedule, fit
 
 
@@ -25,10 +29,13 @@ def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class VaeConfig:
-    batch: int = 8
-    latent_noise: float = 0.1
-    shrink: float = 5e-4
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=7200, lr=1.5e-3, weight_decay=0.0, ema=0.995))
+    """latent_noise: standard deviation added before reading or decoding, so that near-by latents mean the same."""
+
+    batch: int = 24
+    latent_noise: float = 0.2
+    shrink: float = 1e-3
+    encoder: Schedule = field(default_factory=lambda: Schedule(steps=3000, lr=1.5e-3, weight_decay=0.0, ema=0.995))
+    decoder: Schedule = field(default_factory=lambda: Schedule(steps=6000, lr=1.5e-3, weight_decay=0.0, ema=0.995))
 
 
 def attention(scene: Scene) -> np.ndarray:
@@ -43,33 +50,94 @@ def attention(scene: Scene) -> np.ndarray:
     return weights
 
 
-class Autoencoding(torch.nn.Module):
-    """Weighted L1 through a noised latent, so that near-by latents decode alike."""
+def labels(scene: Scene) -> np.ndarray:
+    """int64 cells x 5: shape, colour and size (0 for an empty cell, else 1 + index), dx, dy."""
+    found = np.zeros((len(CELLS), 5), np.int64)
+    for thing in scene.things:
+        found[thing.cell] = 1 + SHAPES.index(thing.shape), 1 + COLORS.index(thing.color), 1 + SIZES.index(thing.size), thing.dx, thing.dy
+    return found
+
+
+def patchify(latents: torch.Tensor) -> torch.Tensor:
+    """N x C x 2h x 2w -> N x 4C x h x w, in the pipeline's order."""
+    n, c, h, w = latents.shape
+    return latents.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
+
+
+class Encoding(torch.nn.Module):
+    """Trains the encoder by what can be read from each cell's token by one linear layer, which is thrown away afterwards.
+
+    Reconstruction learns last what differs by few pixels, such as a small cross from a small diamond; a reading learns it first.
+    """
+
+    SPLIT = (1 + len(SHAPES), 1 + len(COLORS), 1 + len(SIZES))
 
     def __init__(self, vae: torch.nn.Module, config: VaeConfig) -> None:
         super().__init__()
-        self.vae, self.config = vae, config
+        self.encoder, self.quant_conv, self.config = vae.encoder, vae.quant_conv, config
+        self.linear = torch.nn.Linear(4 * vae.config.latent_channels, sum(self.SPLIT) + 2)
+
+    def forward(self, pictures: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """pictures: N x 3 x H x W. wanted: N x cells x 5, as `labels` gives."""
+        latents = self.quant_conv(self.encoder(pictures)).chunk(2, dim=1)[0]
+        noised = latents + self.config.latent_noise * torch.randn_like(latents)
+        tokens, wanted = patchify(noised).flatten(2).transpose(1, 2).flatten(0, 1), wanted.flatten(0, 1)
+        *logits, offset = self.linear(tokens).split((*self.SPLIT, 2), dim=-1)
+        loss = sum(torch.nn.functional.cross_entropy(each, wanted[:, index]) for index, each in enumerate(logits))
+        there = wanted[:, 0] > 0
+        self.misread = 1 - torch.stack([each.argmax(-1) == wanted[:, index] for index, each in enumerate(logits)]).all(0)[there].float().mean()
+        return loss + (offset - wanted[:, 3:] / JITTER)[there].square().mean() + self.config.shrink * latents.square().mean()
+
+
+class Decoding(torch.nn.Module):
+    """Trains the decoder alone: weighted L1 from noised latents of the finished encoder, whose latents the transformer may learn meanwhile."""
+
+    def __init__(self, vae: torch.nn.Module, config: VaeConfig) -> None:
+        super().__init__()
+        self.decoder, self.post_quant_conv, self.config = vae.decoder, vae.post_quant_conv, config
+        self.encode = [vae.encode]  # in a list, so that it is no part of this module and its weights are not trained
 
     def forward(self, pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        latents = self.vae.encode(pictures).latent_dist.mode()
-        noised = latents + self.config.latent_noise * torch.randn_like(latents)
-        error = (self.vae.decode(noised).sample - pictures).abs().mean(1)
-        return (error * weights).mean() + self.config.shrink * latents.square().mean()
+        with torch.no_grad():
+            latents = self.encode[0](pictures).latent_dist.mode()
+        noised = latents + self.config.latent_noise * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
+        error = (self.decoder(self.post_quant_conv(noised)) - pictures).abs().mean(1)
+        return (error * weights).mean()
 
 
-def train_vae(vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print) -> torch.nn.Module:
-    objective = Autoencoding(vae, config).to(memory_format=torch.channels_last)
-    vae.bn.eval()
+def train_encoder(vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print) -> None:
+    objective = Encoding(vae, config).to(memory_format=torch.channels_last)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
-        rng = random.Random(f"{seed}/vae/{step}/{accelerator.process_index}")
-        scenes = [random_scene(rng, rng.choice((0, 1, 2, 4, 6, 7, 8, 9))) for _ in range(config.batch)]
-        batch = to_tensor([render(scene) for scene in scenes]).to(accelerator.device)
-        weights = torch.from_numpy(np.stack([attention(scene) for scene in scenes])).to(accelerator.device)
-        return wrapped(batch.contiguous(memory_format=torch.channels_last), weights)
+        scenes = _scenes(config, f"{seed}/encoder/{step}/{accelerator.process_index}")
+        wanted = torch.from_numpy(np.stack([labels(scene) for scene in scenes])).to(accelerator.device)
+        loss = wrapped(_pictures(scenes, accelerator), wanted)
+        if (step + 1) % config.encoder.log_every == 0:
+            report(f"things misread: {objective.misread.item():.3f}")
+        return loss
 
-    fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)
-    return vae.to(memory_format=torch.contiguous_format)
+    fit(objective, loss_of, config.encoder, folder, seed=seed, accelerator=accelerator, report=report)
+
+
+def train_decoder(vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print) -> None:
+    objective = Decoding(vae.eval(), config).to(memory_format=torch.channels_last)
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        scenes = _scenes(config, f"{seed}/decoder/{step}/{accelerator.process_index}")
+        weights = torch.from_numpy(np.stack([attention(scene) for scene in scenes])).to(accelerator.device)
+        return wrapped(_pictures(scenes, accelerator), weights)
+
+    fit(objective, loss_of, config.decoder, folder, seed=seed, accelerator=accelerator, report=report)
+
+
+def _scenes(config: VaeConfig, key: str) -> list[Scene]:
+    rng = random.Random(key)
+    return [random_scene(rng, rng.choice((0, 1, 2, 4, 6, 7, 8, 9))) for _ in range(config.batch)]
+
+
+def _pictures(scenes: list[Scene], accelerator: Accelerator) -> torch.Tensor:
+    batch = to_tensor([render(scene) for scene in scenes]).to(accelerator.device)
+    return batch.contiguous(memory_format=torch.channels_last)
 
 
 def normalise(latents: torch.Tensor, vae: torch.nn.Module) -> torch.Tensor:
@@ -85,8 +153,7 @@ def encode(vae: torch.nn.Module, pictures: Sequence[np.ndarray], batch: int = 12
     device, parts = next(vae.parameters()).device, []
     for start in range(0, len(pictures), batch):
         latents = vae.encode(to_tensor(pictures[start : start + batch]).to(device)).latent_dist.mode()
-        n, c, h, w = latents.shape
-        parts.append(latents.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, 4 * c, h // 2, w // 2))
+        parts.append(patchify(latents))
     return torch.cat(parts)
 
 
@@ -151,10 +218,11 @@ class FlowMatching(torch.nn.Module):
 
     def __init__(self, transformer: torch.nn.Module, text_encoder: torch.nn.Module, config: FlowConfig) -> None:
         super().__init__()
-        self.transformer, self.text_encoder, self.config = transformer, text_encoder, config
+        # Without the head, whose weight is the embedding's own: freezing it would freeze the words.
+        self.transformer, self.words, self.config = transformer, text_encoder.model, config
 
     def forward(self, ids, mask, target, references, weight) -> torch.Tensor:
-        hidden = self.text_encoder.model(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+        hidden = self.words(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
         text = torch.cat([hidden[layer] for layer in TEXT_LAYERS], dim=-1)
         batch, tokens, _ = target.shape
         noise = torch.randn_like(target)
@@ -228,5 +296,58 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
         return wrapped(batch["input_ids"].to(device), batch["attention_mask"].to(device), pool.target[indices], references, weight)
 
     objective = FlowMatching(pipe.transformer, pipe.text_encoder, config)
-    pipe.text_encoder.lm_head.requires_grad_(False)
     fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)
+
+
+@dataclass(frozen=True)
+class BaseConfig:
+    """Everything that `clvr train shapes base` depends on, written beside the weights."""
+
+    width: int = 160
+    double: int = 2
+    single: int = 4
+    text_width: int = 96
+    vae_channels: tuple[int, ...] = (8, 16, 32, 64, 64)
+    vae: VaeConfig = field(default_factory=VaeConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    recipe: Recipe = RECIPE
+
+
+def train_base(out: Path, config: Path | None = None, *, seed: int = 0) -> Path:
+    """Trains the embedded base from nothing, or goes on where an earlier run in `out` stopped. Returns the folder of the weights.
+
+    Runs under `accelerate launch` as well as alone. Raises BadInput for a config that cannot be read or differs from the earlier run's.
+    """
+    accelerator = Accelerator()
+    settings = _settings(out, config, seed)
+    torch.manual_seed(seed)
+    pipe = build_pipeline(settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels)
+    report = accelerator.print
+    train_encoder(pipe.vae, out / "encoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
+    train_decoder(pipe.vae, out / "decoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
+    pipe.vae.to(memory_format=torch.contiguous_format)
+    set_statistics(pipe.vae, seed=seed)
+    train_flow(pipe, out / "flow", settings.flow, seed=seed, accelerator=accelerator, report=report)
+    weights = out / "weights"
+    if accelerator.is_main_process:
+        save_pipeline(pipe.to("cpu"), weights, settings.recipe)
+        curves = {stage: [json.loads(line) for line in (out / stage / "curve.jsonl").read_text().splitlines()] for stage in ("encoder", "decoder", "flow")}
+        record = {"seed": seed, "processes": accelerator.num_processes, "config": to_json(settings), "curves": curves}
+        (weights / "training.json").write_text(json.dumps(record, indent=1))
+    accelerator.wait_for_everyone()
+    return weights
+
+
+def _settings(out: Path, config: Path | None, seed: int) -> BaseConfig:
+    try:
+        settings = from_json(BaseConfig, json.loads(config.read_text())) if config else BaseConfig()
+        out.mkdir(parents=True, exist_ok=True)
+        note, wanted = out / "config.json", json.dumps({"seed": seed, "config": to_json(settings)}, indent=1)
+        if note.exists() and note.read_text() != wanted:
+            raise BadInput(f"{out} holds a training run with other settings or another seed; choose another folder with --out")
+        note.write_text(wanted)
+    except (OSError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"training cannot start: {error}; see --config and --out") from error
+    return settings

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clvr_core.brief import Brief, Budget, Goal
+from clvr_core.errors import BadInput
+from clvr_core.report import read_png, save_png, trajectory_of, write_png
+from clvr_core.report.png import MAX_COMPRESSED
+from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict, timeless
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
+
+
+def run(seconds: float = 1.5) -> Trajectory:
+    goals = (Goal("g1", "a red “circle”", "text", "Is it?", 0.5, (0.0, 0.25, 1.0, 1.0), ("g2",)),)
+    step = Step(
+        0,
+        Action("GENERATE", "start", "a red circle", goals=("g1",), region=(0.0, 0.0, 0.5, 0.5), strength=0.5),
+        None,
+        (Candidate(0, "canvas-0000.png", 7, "ab" * 32, 4),),
+        0,
+        (Verdict("g1", "met", "yes", 0.9),),
+        1.0,
+        EditCheck(True, 0.1, "fine"),
+        True,
+        "kept",
+        Cost({"draw": seconds}, 100, 2, 4, 1),
+    )
+    return Trajectory(
+        Brief("a red circle", seed=5, budget=Budget(rounds=3, seconds=9.0), goals=goals),
+        goals,
+        {"executor": "shapes", "controller": "shapes"},
+        (("g1",),),
+        "staged",
+        (step,),
+        0,
+        0,
+        Outcome("all met", 0, True, "best"),
+        Cost({"goals": 2 * seconds}),
+        ("a warning",),
+    )
+
+
+def test_the_picture_and_the_run_come_back(tmp_path: Path) -> None:
+    path = tmp_path / "canvas.png"
+    save_png(path, PICTURE, run(), 3)
+    picture, text = read_png(path)
+    assert picture.dtype == np.uint8 and (picture == PICTURE).all()
+    assert text["clvr_canvas"] == "3"
+    assert json.loads(text["clvr"])["schema"] == 1
+    assert trajectory_of(path) == timeless(run())
+    assert [file.name for file in tmp_path.iterdir()] == ["canvas.png"]
+
+
+def test_other_programs_can_open_it(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", PICTURE, run(), 0)
+    with Image.open(tmp_path / "a.png") as image:
+        assert (np.array(image) == PICTURE).all()
+        assert "clvr" in image.text
+
+
+def test_the_same_run_gives_the_same_bytes_whatever_time_it_took(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", PICTURE, run(1.5), 0)
+    save_png(tmp_path / "b.png", PICTURE, run(99.0), 0)
+    save_png(tmp_path / "c.png", PICTURE, replace(run(), models=dict(reversed(run().models.items()))), 0)
+    save_png(tmp_path / "d.png", PICTURE, run(), 1)
+    first = (tmp_path / "a.png").read_bytes()
+    assert first == (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+    assert first != (tmp_path / "d.png").read_bytes()
+
+
+def test_text_of_every_kind_comes_back(tmp_path: Path) -> None:
+    text = {"plain": "short", "long": "häßlich 漢字 \n" * 500, "empty": ""}
+    write_png(tmp_path / "a.png", PICTURE, text)
+    assert read_png(tmp_path / "a.png")[1] == text
+    other = Image.fromarray(PICTURE)
+    info = __import__("PIL.PngImagePlugin", fromlist=["PngInfo"]).PngInfo()
+    info.add_text("tEXt", "latin é")
+    info.add_text("zTXt", "latin é" * 99, zip=True)
+    other.save(tmp_path / "b.png", pnginfo=info)
+    assert read_png(tmp_path / "b.png")[1] == {"tEXt": "latin é", "zTXt": "latin é" * 99}
+
+
+def test_half_a_surrogate_in_the_words_of_a_model_is_kept(tmp_path: Path) -> None:
+    odd = replace(run(), warnings=("\ud800 and \0",))
+    save_png(tmp_path / "a.png", PICTURE, odd, 0)
+    assert trajectory_of(tmp_path / "a.png").warnings == odd.warnings
+
+
+def test_a_run_longer_than_pillow_unpacks_still_opens_everywhere(tmp_path: Path) -> None:
+    long = replace(run(), warnings=("x" * (MAX_COMPRESSED + 1),))
+    save_png(tmp_path / "a.png", PICTURE, long, 0)
+    assert trajectory_of(tmp_path / "a.png").warnings == long.warnings
+    with Image.open(tmp_path / "a.png") as image:
+        image.load()
+
+
+@pytest.mark.parametrize(
+    "picture", [PICTURE[..., 0], PICTURE.astype(np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros((0, 2, 3), np.uint8)]
+)
+def test_a_picture_of_another_kind_is_refused(tmp_path: Path, picture: np.ndarray) -> None:
+    with pytest.raises(BadInput, match="uint8 height x width x 3"):
+        write_png(tmp_path / "a.png", picture, {})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("key", "value"), [("", "x"), ("k" * 80, "x"), ("a\0b", "x"), ("漢", "x"), ("key", "a\0b"), ("key", "\ud800")])
+def test_a_text_that_no_png_holds_is_refused(tmp_path: Path, key: str, value: str) -> None:
+    with pytest.raises(BadInput):
+        write_png(tmp_path / "a.png", PICTURE, {key: value})
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def broken(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("clvr_core.report.atomic.os.replace", broken)
+    with pytest.raises(OSError, match="no space left"):
+        save_png(path, PICTURE, run(), 0)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.png"] and path.read_bytes() == b"old"
+
+
+def test_no_trajectory_is_a_sentence(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", PICTURE, {"other": "text"})
+    with pytest.raises(BadInput, match=r"a\.png carries no trajectory"):
+        trajectory_of(tmp_path / "a.png")
+    with pytest.raises(BadInput, match=r"none\.png cannot be read"):
+        trajectory_of(tmp_path / "none.png")
+    (tmp_path / "b.png").write_bytes(b"GIF89a")
+    with pytest.raises(BadInput, match="is not a PNG"):
+        trajectory_of(tmp_path / "b.png")
+
+
+def test_a_newer_schema_is_named(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", PICTURE, {"clvr": '{"schema": 99, "brief": {"prompt": "x"}}'})
+    with pytest.raises(BadInput, match="schema version 99; this version reads up to 1"):
+        trajectory_of(tmp_path / "a.png")
+
+
+def test_unknown_fields_are_skipped(tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", PICTURE, {"clvr": '{"brief": {"prompt": "x", "later": 1}, "more": []}'})
+    assert trajectory_of(tmp_path / "a.png") == Trajectory(Brief("x"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "7", '"x"', "{}", '{"brief": {"prompt": ""}}', '{"schema": "x"}', '{"schema": 0}', "[" * 100_000]
+    + ['{"brief": {"prompt": "x"}, "steps": 4}', '{"brief": {"prompt": "x"}, "models": [1]}'],
+)
+def test_a_damaged_trajectory_is_a_sentence(tmp_path: Path, text: str) -> None:
+    write_png(tmp_path / "a.png", PICTURE, {"clvr": text})
+    with pytest.raises(BadInput, match=r"trajectory in a\.png is damaged"):
+        trajectory_of(tmp_path / "a.png")
+
+
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", PICTURE, run(), 0)
+    whole = (tmp_path / "a.png").read_bytes()
+    for size in [*range(0, len(whole) - 1, 97), len(whole) - 1]:
+        (tmp_path / "b.png").write_bytes(whole[:size])
+        for read in (read_png, trajectory_of):
+            with pytest.raises(BadInput, match=r"b\.png"):
+                read(tmp_path / "b.png")
+
+
+def test_a_flipped_byte_is_never_an_unnamed_error(tmp_path: Path) -> None:
+    save_png(tmp_path / "a.png", PICTURE, run(), 0)
+    whole = (tmp_path / "a.png").read_bytes()
+    for place in range(0, len(whole), 41):
+        (tmp_path / "b.png").write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        for read in (read_png, trajectory_of):
+            with pytest.raises(BadInput):
+                read(tmp_path / "b.png")
+
+
+def _with_chunk(kind: bytes, content: bytes) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PICTURE).save(file, "PNG")
+    whole = file.getvalue()
+    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    return whole[:33] + chunk + whole[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (b"iTXt", b"clvr"),
+        (b"iTXt", b"clvr\0\1\0\0\0junk"),
+        (b"iTXt", b"clvr\0\1\0\0\0" + zlib.compress(b"text")[:-5]),
+        (b"zTXt", b"clvr\0\0" + zlib.compress(bytes(65 << 20))),
+        (b"iTXt", b"clvr\0\0\0\0\0\xff\xff"),
+    ],
+    ids=["no text", "not zlib", "cut", "bomb", "not UTF-8"],
+)
+def test_a_bad_text_chunk_is_a_sentence(tmp_path: Path, kind: bytes, content: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(_with_chunk(kind, content))
+    with pytest.raises(BadInput, match="its text b'clvr' cannot be read"):
+        trajectory_of(tmp_path / "a.png")
