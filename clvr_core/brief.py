@@ -83,8 +83,6 @@ class Brief:
             raise BadInput("the brief is empty; say in words what the picture should show")
         if len(self.prompt) > MAX_PROMPT:
             raise BadInput(f"the brief has {len(self.prompt):,} characters; at most {MAX_PROMPT:,} are read")
-        if any("\ud800" <= letter <= "\udfff" for text in (self.prompt, *(goal.text + goal.check for goal in self.goals)) for letter in text):
-            raise BadInput("the brief holds half of a surrogate pair, which no file can hold; type it anew as UTF-8")
         if self.strategy not in STRATEGIES:
             raise BadInput(f"unknown strategy {self.strategy!r}; choose one of {', '.join(STRATEGIES)}")
         if self.conditioning not in CONDITIONINGS:

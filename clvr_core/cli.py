@@ -1,6 +1,7 @@
 """`clvr`: a face over the core's functions.
 
-Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted.
+Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted. With --json one line goes to stdout,
+whatever happens; one line to stderr says what was wrong.
 """
 
 from __future__ import annotations
@@ -9,39 +10,66 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import __version__
 from .brief import STRATEGIES, Brief, Budget
+from .doctor import PACKAGES
 from .errors import BadInput
 
 DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
+BASELINES = ("oneshot", "best-of-n")
+"""Without a loop there are no goals to fall short of: drawing is all they are asked for."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    # Nothing here may reach for a model hub: what runs is what is installed.
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = argparse.Namespace(json="--json" in arguments, again="")
+    # Nothing here may reach for a model hub: what runs is what is installed. What a library logs, the error below says in one sentence.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")
     try:
+        _parser().parse_args(arguments, options)
         return options.run(options)
     except BadInput as error:
         return _failed(options, str(error), BAD_INPUT)
+    except ModuleNotFoundError as error:
+        return _failed(options, _missing(error), BAD_INPUT)
     except KeyboardInterrupt:
-        out = getattr(options, "out", None)
-        return _failed(options, f"interrupted; go on with: clvr resume {out}" if out else "interrupted", INTERRUPTED)
+        return _failed(options, "interrupted" + (f"; go on with: {options.again}" if options.again else ""), INTERRUPTED)
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    package = (error.name or "").partition(".")[0].replace("PIL", "pillow")
+    if package not in PACKAGES:
+        raise error
+    return f"this needs {package}, which is not installed; pip install -c constraints.txt '.[{PACKAGES[package]}]'"
 
 
 def _failed(options: argparse.Namespace, message: str, code: int) -> int:
     print(f"clvr: {message}", file=sys.stderr)
-    if getattr(options, "json", False):
+    if options.json:
         print(json.dumps({"error": message, "exit": code}))
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
+def _seed(text: str) -> int:
+    """A seed that every library accepts."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number between 0 and 2**32 - 1")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clvr", description="A closed loop around an image: plan, draw, judge, keep or roll back.")
+    parser = _Parser(prog="clvr", description="A closed loop around an image: plan, draw, judge, keep or roll back.")
     parser.add_argument("--version", action="version", version=f"clvr {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -66,8 +94,10 @@ def _parser() -> argparse.ArgumentParser:
 
     probe = commands.add_parser("probe", help="measure one-shot, best-of-N and the strategies on briefs of growing complexity")
     probe.add_argument("--per-tier", type=int, default=40, help="briefs in each of the ten tiers (default 40)")
-    probe.add_argument("--seed", type=int, default=0)
-    probe.add_argument("--out", type=Path, default=Path("probe"), metavar="DIR", help="where probe.json, the plot and the table go (default probe)")
+    probe.add_argument("--seed", type=_seed, default=0)
+    probe.add_argument(
+        "--out", type=Path, default=Path("probe"), metavar="DIR", help="where probe.json, the plot and the table go (default probe)"
+    )
     probe.set_defaults(run=_probe)
 
     train = commands.add_parser("train", help="train the embedded models")
@@ -75,9 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     shapes = worlds.add_parser("shapes", help="the shapes world")
     stages = shapes.add_subparsers(required=True, metavar="STAGE")
     base = stages.add_parser("base", help="VAE, transformer and text encoder from nothing")
-    base.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, curve and weights; an earlier run there is gone on with")
+    base.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="checkpoints, curve and weights; an earlier run there is gone on with"
+    )
     base.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
-    base.add_argument("--seed", type=int, default=0)
+    base.add_argument("--seed", type=_seed, default=0)
     base.set_defaults(run=_train_base)
 
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
@@ -99,9 +131,13 @@ def _generate(options: argparse.Namespace) -> int:
     brief = Brief(options.prompt, options.strategy, options.seed, budget=budget, candidates=options.candidates)
     # Everything that can be refused is refused before the folder is made.
     models = load_models(options.models)
-    models.vlm.check(brief.prompt)
+    brief = replace(brief, width=models.width, height=models.height)
+    if models.check:
+        models.check(brief.prompt)
     bar = _Bar(budget.rounds)
-    session = Session(brief, models.vlm, models.executor, RunFolder.create(options.out), listener=bar.event)
+    folder = RunFolder.create(options.out)
+    options.again = f"clvr resume {options.out}"
+    session = Session(brief, models.vlm, models.executor, folder, listener=bar.event)
     return _finish(options, session, bar)
 
 
@@ -111,6 +147,7 @@ def _resume(options: argparse.Namespace) -> int:
     from .session import resume
 
     folder = RunFolder.open(options.out)
+    options.again = f"clvr resume {options.out}"
     models = load_models(options.models)
     bar = _Bar(None)
     return _finish(options, resume(folder, models.vlm, models.executor, bar.event), bar)
@@ -125,7 +162,9 @@ def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
     cost, outcome = trajectory.cost, trajectory.outcome
     step = trajectory.best_step
     met = sum(verdict.state == "met" for verdict in step.verdicts) if step else 0
+    code = DONE if outcome.met or trajectory.brief.strategy in BASELINES else NOT_MET
     summary: dict[str, Any] = {
+        "exit": code,
         "met": outcome.met,
         "reason": outcome.reason,
         "goals": len(trajectory.goals),
@@ -145,10 +184,11 @@ def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
     else:
         for warning in trajectory.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        print(f"{met} of {len(trajectory.goals)} goals met in {len(trajectory.steps)} steps, {cost.images} pictures, {cost.evaluations} evaluations, {cost.wall:.1f} s")
+        done = f"{met} of {len(trajectory.goals)} goals met in {len(trajectory.steps)} steps"
+        print(f"{done}, {cost.images} pictures, {cost.evaluations} evaluations, {cost.wall:.1f} s")
         print(f"{outcome.reason}; {outcome.choice}")
         print(f"picture     {summary['best']}\ntrajectory  {summary['trajectory']}\nreport      {summary['report']}")
-    return DONE if outcome.met or trajectory.brief.strategy in ("oneshot", "best-of-n") else NOT_MET
+    return code
 
 
 class _Bar:
@@ -182,6 +222,7 @@ def _probe(options: argparse.Namespace) -> int:
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
     load_models(options.models)
+    options.again = "the same command"
     result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed)
     print(json.dumps(result) if options.json else (options.out / "probe.md").read_text())
     return DONE
@@ -190,6 +231,7 @@ def _probe(options: argparse.Namespace) -> int:
 def _train_base(options: argparse.Namespace) -> int:
     from .training.pretrain import train_base
 
+    options.again = "the same command"
     train_base(options.out, options.config, seed=options.seed)
     return DONE
 

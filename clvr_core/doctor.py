@@ -11,6 +11,19 @@ from dataclasses import dataclass
 from . import __version__
 from .errors import BadInput
 
+PACKAGES = {
+    "torch": "run",
+    "diffusers": "run",
+    "transformers": "run",
+    "safetensors": "run",
+    "pillow": "run",
+    "numpy": "run",
+    "tqdm": "run",
+    "matplotlib": "run",
+    "accelerate": "train",
+}
+"""What is needed, and the extra that brings it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -21,8 +34,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     findings = [Finding("clvr", True, f"{__version__} on Python {sys.version.split()[0]}")]
-    for package in ("torch", "diffusers", "transformers", "accelerate", "safetensors", "pillow", "numpy"):
-        findings.append(_package(package))
+    findings += map(_package, PACKAGES)
     findings.append(_device())
     findings.append(_shapes())
     findings.append(_comfyui())
@@ -33,7 +45,7 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, True, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, False, "not installed; pip install -c constraints.txt '.[run]'")
+        return Finding(name, False, f"not installed; pip install -c constraints.txt '.[{PACKAGES[name]}]'")
 
 
 def _device() -> Finding:

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,10 @@ class RunFolder:
 
     def append(self, line: dict[str, Any]) -> None:
         """Returns once the line is on disk."""
+        # Half of a surrogate pair, which UTF-8 cannot hold, becomes the escape that JSON has for it.
+        data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
         with self.writing(), (self.path / JOURNAL).open("ab") as file:
-            file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         self.lines.append(line)
@@ -127,7 +129,7 @@ class _Line:
     current: int | None = None
     best: int | None = None
     outcome: Outcome | None = None
-    overhead: Cost = Cost()
+    overhead: Cost = field(default_factory=Cost)
     warnings: tuple[str, ...] = ()
 
 

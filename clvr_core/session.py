@@ -18,7 +18,7 @@ from .executor.conditioning import prompt_for
 from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement
 from .policy import policy_for
-from .protocols import DrawRequest, Drawing, Executor, Picture, Vlm
+from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from .records import from_json, to_json
 from .report import save_png, write_report
 from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Trajectory
@@ -34,16 +34,21 @@ Listener = Callable[[str, dict[str, Any]], None]
 def request_for(trajectory: Trajectory, action, seed: int, picture: Callable[[int], Picture]) -> DrawRequest:
     brief = trajectory.brief
     references = tuple(picture(canvas) for canvas in action.references) if action.kind == "EDIT" else ()
-    return DrawRequest(
-        prompt_for(trajectory, action), seed, references, brief.width, brief.height, mask=None, strength=action.strength
-    )
+    return DrawRequest(prompt_for(trajectory, action), seed, references, brief.width, brief.height, mask=None, strength=action.strength)
 
 
 class Session:
     """One run. `folder` None keeps everything in memory."""
 
     def __init__(
-        self, brief: Brief, vlm: Vlm, executor: Executor, folder: RunFolder | None = None, *, judge: Vlm | None = None, listener: Listener | None = None
+        self,
+        brief: Brief,
+        vlm: Vlm,
+        executor: Executor,
+        folder: RunFolder | None = None,
+        *,
+        judge: Vlm | None = None,
+        listener: Listener | None = None,
     ) -> None:
         # As it will be read back: a 1 where a float belongs would make other bytes of the same run after a resume.
         brief = _brief(to_json(brief))
@@ -151,7 +156,8 @@ class Session:
             inspected = contradicts(self.vlm, trajectory.brief, answer.value)
             tokens, calls = tokens + inspected.tokens, calls + inspected.calls
             if inspected.value:
-                note = f"Your last instruction was held against the brief and contradicts it: {answer.value.edit_prompt or answer.value.scene_prompt}"
+                said = answer.value.edit_prompt or answer.value.scene_prompt
+                note = f"Your last instruction was held against the brief and contradicts it: {said}"
                 again = next_action(self.vlm, Situation(trajectory, directive.focus, directive.allowed, pictures, note))
                 tokens, calls = tokens + again.tokens, calls + again.calls
                 answer = again if again.value is not None else replace(answer, failure=again.failure)
@@ -250,7 +256,11 @@ def _cost(part: str, started: float, tokens: int, calls: int) -> Cost:
 
 def _offered(trajectory: Trajectory) -> tuple[int, ...]:
     """The canvases the controller may refer to: the current one first, then the other kept ones from new to old, at most four in all."""
-    kept = [step.chosen for step in reversed(trajectory.steps) if step.chosen is not None and step.chosen != trajectory.current and step.accepted]
+    kept = [
+        step.chosen
+        for step in reversed(trajectory.steps)
+        if step.chosen is not None and step.chosen != trajectory.current and step.accepted
+    ]
     return tuple(() if trajectory.current is None else (trajectory.current, *kept[:3]))
 
 

@@ -18,8 +18,6 @@ from tests.fakes import step, trajectory
         ({"prompt": ""}, "the brief is empty"),
         ({"prompt": " \n\t"}, "the brief is empty"),
         ({"prompt": "x" * (MAX_PROMPT + 1)}, "20,001 characters; at most 20,000"),
-        ({"prompt": "a \udc80 cat"}, "surrogate"),
-        ({"goals": (Goal("g1", "\ud800"),)}, "surrogate"),
         ({"strategy": "hope"}, "unknown strategy 'hope'; choose one of clvr, director, strokes, oneshot, best-of-n"),
         ({"conditioning": "all"}, "unknown conditioning 'all'; choose one of proxy, instruction, summary, trace"),
         ({"candidates": 0}, "candidates is 0"),
@@ -75,7 +73,9 @@ class TestCost:
         )
 
     def test_a_run_costs_its_steps_and_what_was_spent_beside_them(self):
-        run = trajectory(*(replace(step("EDIT", index), cost=Cost({"draw": 1.0}, images=1)) for index in range(3)), overhead=Cost({"think": 2.0}))
+        run = trajectory(
+            *(replace(step("EDIT", index), cost=Cost({"draw": 1.0}, images=1)) for index in range(3)), overhead=Cost({"think": 2.0})
+        )
         assert run.cost == Cost({"think": 2.0, "draw": 3.0}, images=3) and run.cost.wall == 5.0
 
     def test_what_is_written_into_pictures_knows_no_time(self):

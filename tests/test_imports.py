@@ -86,7 +86,9 @@ def test_the_loop_and_its_parts_do_not_name_the_embedded_world():
 def test_policy_knows_only_what_was_asked_and_what_happened():
     for path in files("policy"):
         assert inside(path) <= {"brief", "trajectory", "errors", "policy"}, path.name
-        assert {name.split(".")[0] for name in imports(path)} <= {"__future__", "collections", "dataclasses", "typing", "clvr_core"}, path.name
+        assert {name.split(".")[0] for name in imports(path)} <= {"__future__", "collections", "dataclasses", "typing", "clvr_core"}, (
+            path.name
+        )
 
 
 BELOW = {

@@ -32,8 +32,22 @@ RESULTS = (
     loop.Compared(None),
 )
 FULL = (GOAL, BRIEF.budget, BRIEF, ACTION, CANDIDATE, VERDICT, CHECK, COST, STEP, OUTCOME, TRAJECTORY, *RESULTS)
-BARE = (Goal("g", ""), Budget(), Brief("x"), Action("END"), Candidate(0, "", 0, ""), Verdict("g", "met"), EditCheck(), Cost(),
-        Step(0, Action("END")), Outcome("", None, False), Trajectory(Brief("x")), loop.Goals(()), loop.Drawn(()), loop.Judgement((), ()))  # fmt: skip
+BARE = (
+    Goal("g", ""),
+    Budget(),
+    Brief("x"),
+    Action("END"),
+    Candidate(0, "", 0, ""),
+    Verdict("g", "met"),
+    EditCheck(),
+    Cost(),
+    Step(0, Action("END")),
+    Outcome("", None, False),
+    Trajectory(Brief("x")),
+    loop.Goals(()),
+    loop.Drawn(()),
+    loop.Judgement((), ()),
+)
 
 
 def through_a_file(value):

@@ -1,4 +1,4 @@
-"""CLVR (arXiv 2605.14876): the controller chooses among GENERATE, EDIT, VALIDATE and END itself; each canvas passes a gate, and so does the end."""
+"""CLVR (arXiv 2605.14876): the controller itself chooses GENERATE, EDIT, VALIDATE or END; each canvas passes a gate, so does the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VisionDirector (arXiv 2512.19243): gate between one shot and stages, one or two goals a batch, global before local, a grid of candidates, rollback."""
+"""VisionDirector (arXiv 2512.19243): one shot or stages, one or two goals a batch, global before local, a grid of candidates, rollback."""
 
 from __future__ import annotations
 

@@ -62,11 +62,16 @@ def open_goals(trajectory: Trajectory, step: Step | None) -> tuple[str, ...]:
 
 
 def ahead(challenger: Sequence[Verdict], holder: Sequence[Verdict]) -> bool:
-    """True if the challenger is strictly better on the goals judged on both; where only one was judged at all, it is that one."""
+    """True if the challenger is strictly better on the goals judged on both.
+
+    If these are level, it is ahead if it has all that the holder has met, and meets a goal of which nothing is known on the holder: else
+    one missing answer would hold back every canvas after it.
+    """
     if score(challenger) is None or score(holder) is None:
         return score(holder) is None and score(challenger) is not None
-    change = gain(holder, challenger)
-    return change is not None and change > 0
+    change = gain(holder, challenger) or 0
+    won = met(challenger) - judged(holder).keys()
+    return change > 0 or (change == 0 and bool(won) and met(holder) <= met(challenger))
 
 
 def better(challenger: Step, holder: Step | None) -> bool:

@@ -1,4 +1,4 @@
-"""Think in Strokes (arXiv 2604.04746): plan, sketch, inspect, refine over growing sub-scenes; what is not painted yet is pending, not wrong."""
+"""Think in Strokes (arXiv 2604.04746): plan, sketch, inspect, refine in growing sub-scenes; what is not painted yet is pending."""
 
 from __future__ import annotations
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from ..brief import Goal
+from ..policy import rules
 from ..records import from_json
 from ..trajectory import seed_for
 from .grammar import parse
 from .perceive import Perception
-from .phrases import instruct, item_words, relation_words, restore, whole, write
-from .planner import Change, changes, layout
-from .scene import Edit, Scene, Thing, cell_name
-from .spec import Item, Spec
+from .phrases import goal_words, instruct, item_words, relation_words, restore, whole, write
+from .planner import Change, changes, closest
+from .scene import Edit, Scene, Thing, apply, cell_name
+from .spec import Item, Only, Spec, waymarks
 
 CORE = 4
 """Things in a first sketch: what the base draws reliably in one go. The rest is left for edits, as the brief's later steps."""
@@ -30,26 +32,28 @@ def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
     if not seen:
         return _sketch(spec, data, rng)
     current = seen[0]
-    target = layout(wanted, current.things, rng)
+    target = closest(wanted, current.things, rng)
     if target is None:
-        return _end(data, "No arrangement on this canvas meets the whole brief.")
+        return _end(data, "No arrangement on this canvas meets the brief.")
     found = _served(spec, data, changes(target, current), target)
     if not found:
         return _end(data, "Everything that was asked for stands where it should.")
     failures = [failed for failed in data["failed"] if failed["parent"] == data["current"]]
     if "GENERATE" in data["allowed"] and len(failures) >= 2 and len(found) > max(2, len(wanted.items)):
         return _sketch(spec, data, rng)
-    return _edit(data, current.scene(), _pick(found, len(failures)), seen)
+    return _edit(data, current.scene(), _pick(found, wanted, current, data, len(failures)), seen)
 
 
 def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
     """The spec without relations whose goals were found to conflict with an earlier one."""
-    texts = {goal.text for goal in _goals(data)}
+    texts = {goal.text for goal in rules.wanted(_goals(data))}
     return Spec(spec.items, tuple(relation for relation in spec.relations if relation_words(relation) in texts or not texts))
 
 
-def _goal_of(data: Mapping[str, Any], item: Item) -> str | None:
-    return next((goal.id for goal in _goals(data) if goal.text == item_words(item)), None)
+def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
+    """The goal of the item, if it has one, and those of its waymarks."""
+    ids = {goal.text: goal.id for goal in _goals(data)}
+    return [ids[text] for text in map(goal_words, (item, *waymarks(item))) if text in ids]
 
 
 def _goals(data: Mapping[str, Any]) -> list[Goal]:
@@ -58,8 +62,8 @@ def _goals(data: Mapping[str, Any]) -> list[Goal]:
 
 def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """GENERATE: the items in focus, at most CORE things, standing where the whole brief will later fit around them."""
-    whole = layout(spec, (), rng) or layout(Spec(spec.items), (), rng)
-    focused = [item for item in spec.items if _goal_of(data, item) in data["focus"]] or list(spec.items)
+    whole = closest(spec_for(spec, data), (), rng)
+    focused = [item for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])] or list(spec.items)
     core: list[Thing] = []
     for item in focused:
         things = [thing for thing in whole.things if (thing.color, thing.shape) == item.key]
@@ -72,38 +76,48 @@ def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str
 
 
 def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Scene) -> list[Change]:
-    """The changes that serve open goals, those in focus first. What the judge says holds is left alone, whatever was misread."""
-    states, goals = data["verdicts"], {item.key: _goal_of(data, item) for item in spec.items}
+    """The changes that serve open goals. What the judge says holds is left alone, whatever was misread."""
+    states, goals = data["verdicts"], {item.key: _goals_of(data, item) for item in spec.items}
     layout_open, global_open = (any(goal.kind == kind and states.get(goal.id) != "met" for goal in _goals(data)) for kind in ("layout", "global"))
 
     def is_open(change: Change) -> bool:
         if not change.keys:
             return global_open
-        return layout_open or any(states.get(goals[key]) != "met" for key in change.keys)
+        return layout_open or any(not goals[key] or states.get(goals[key][0]) != "met" for key in change.keys)
 
-    kept = [change for change in found if is_open(change)]
-    if not kept:
-        kept = _insist(data, goals, target)
-    return sorted(kept, key=lambda change: not any(goals.get(key) in data["focus"] for key in change.keys))
+    return [change for change in found if is_open(change)] or _insist(data, goals, target)
 
 
-def _insist(data: Mapping[str, Any], goals: Mapping[tuple[str, str], str | None], target: Scene) -> list[Change]:
+def _insist(data: Mapping[str, Any], goals: Mapping[tuple[str, str], list[str]], target: Scene) -> list[Change]:
     """Where nothing is seen to be wrong but a goal is said to be open: its things once more, in their places."""
-    wanted = {key for key, goal in goals.items() if goal in data["focus"] and data["verdicts"].get(goal) != "met"}
+    wanted = {key for key, ids in goals.items() if any(goal in data["focus"] and data["verdicts"].get(goal) != "met" for goal in ids)}
     things = [thing for thing in target.things if (thing.color, thing.shape) in wanted]
     return [Change((Edit("put", thing.cell, thing=thing),), frozenset({(thing.color, thing.shape)})) for thing in things]
 
 
-def _pick(found: list[Change], failures: int) -> list[Change]:
-    """As many edits as fit in one instruction; after a failure one change alone, another one each time."""
-    if failures:
-        return [found[(failures - 1) % len(found)]]
-    picked: list[Change] = []
-    for change in found:
-        edits, taken = sum(len(other.edits) for other in picked), frozenset().union(*(other.cells for other in picked))
-        if not picked or (edits + len(change.edits) <= CHANGES and not taken & change.cells):
-            picked.append(change)
-    return picked
+def _pick(found: list[Change], spec: Spec, seen: Perception, data: Mapping[str, Any], failures: int) -> Sequence[Change]:
+    """One change, or two that fit in one instruction, by what they would meet, those in focus first; after a failure the smaller ones
+    first, another one each time."""
+    focus = {item.key for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])}
+    pairs = [pair for pair in combinations(found, 2) if sum(len(change.edits) for change in pair) <= CHANGES and not pair[0].cells & pair[1].cells]
+    now = _met(spec, seen, ())
+    gains = {option: _met(spec, seen, option) - now for option in [*((change,) for change in found), *pairs]}
+    best = [option for option, gain in gains.items() if gain > 0] or [option for option, gain in gains.items() if gain == 0] or list(gains)
+
+    def rank(option: Sequence[Change]) -> tuple:
+        aside, edits = not any(change.keys & focus for change in option), sum(len(change.edits) for change in option)
+        return (edits, aside, -gains[option]) if failures else (aside, -gains[option], -edits)
+
+    return sorted(best, key=rank)[max(0, failures - 1) % len(best)]
+
+
+def _met(spec: Spec, seen: Perception, made: Sequence[Change]) -> int:
+    """How many statements of the brief would hold after the changes."""
+    scene, edits = seen.scene(), [edit for change in made for edit in change.edits]
+    for edit in edits:
+        scene = apply(edit, scene)
+    dirty = {cell for sighting in seen.junk for cell in sighting.cells}.difference(*(edit.cells for edit in edits))
+    return sum(statement.holds(scene.things) and not (dirty and isinstance(statement, Only)) for statement in spec.statements)
 
 
 def _edit(data: Mapping[str, Any], scene: Scene, picked: list[Change], seen: Sequence[Perception]) -> dict[str, Any]:
@@ -136,16 +150,12 @@ def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
     rng = random.Random(seed_for(data["seed"], data["step"], len(spec.items)))
     if "GENERATE" in data["allowed"]:
         return _sketch(spec, data, rng)
-    thing = (layout(spec, (), rng) or layout(Spec(spec.items), (), rng)).things[0]
-    return _reply("EDIT", summary, [], data, edit=f"remove the object at the {_free_words(thing)}", references=[data["canvases"][0]])
-
-
-def _free_words(thing: Thing) -> str:
-    return cell_name(thing.cell)
+    thing = closest(spec_for(spec, data), (), rng).things[0]
+    return _reply("EDIT", summary, [], data, edit=f"remove the object at the {cell_name(thing.cell)}", references=[data["canvases"][0]])
 
 
 def _reply(kind: str, summary: str, served: list[Item], data: Mapping[str, Any], scene: Scene | None = None, edit: str = "", references=()) -> dict[str, Any]:
-    goals = [goal for goal in (_goal_of(data, item) for item in served) if goal]
+    goals = [goal for item in served for goal in _goals_of(data, item)]
     return {
         "kind": kind,
         "summary": summary,

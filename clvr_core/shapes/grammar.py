@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import combinations
 
 from ..errors import BadInput
 from .scene import CELLS, COLORS, COLUMNS, ROWS, SHAPES, SIZES, cell_of
 from .spec import ANYWHERE, Item, Place, Relation, Spec
-from .words import FILLER, MARKS, NUMBERS, PLURALS, RELATION_WORDS, SIZE_WORDS
+from .words import FILLER, MARKS, NUMBERS, PLURALS, RELATION_WORDS, SIZE_WORDS, VOCABULARY
 
 GRAMMAR = """The embedded shapes world reads briefs like
   a small red circle at the top left, two blue squares and a green cross. the green cross is left of the red circle.
@@ -53,25 +54,26 @@ def parse(text: str) -> Spec:
     phrases, used = _phrases(tokens)
     if not phrases:
         raise NotInGrammar("no coloured shape was found in the brief.")
+    kinds = [_relation_between(tokens, left.end, right.start, used) for left, right in zip(phrases, phrases[1:])]
     items: dict[tuple[str, str], Item] = {}
+    for index, phrase in enumerate(phrases):
+        known = items.setdefault(phrase.item.key, phrase.item)
+        referring = phrase.definite or any(kinds[max(0, index - 1) : index + 1])
+        if known is not phrase.item and not (referring and _is_reference(phrase, known)):
+            raise NotInGrammar(f"{' '.join(phrase.item.key)!r} is asked for twice; say it once, with its number, as in 'two red circles'.")
     relations: list[Relation] = []
-    mentions: list[_Phrase] = []
-    for phrase in phrases:
-        known = items.get(phrase.item.key)
-        if known is None:
-            items[phrase.item.key] = phrase.item
-        elif not _is_reference(phrase, known):
-            raise NotInGrammar(
-                f"{' '.join(phrase.item.key)!r} is asked for twice with different words; say it once, with its number, as in 'two red circles'."
-            )
-        mentions.append(phrase)
-    for left, right in zip(mentions, mentions[1:]):
-        kind = _relation_between(tokens, left.end, right.start, used)
+    subject = None
+    for left, right, kind in zip(phrases, phrases[1:], kinds):
+        # In "a left of b and above c" it is still a that stands above.
+        subject = subject if subject and tokens[left.end] == "and" else left.item.key
         if kind:
-            relations.append(Relation(left.item.key, kind, right.item.key))
+            relations.append(Relation(subject, kind, right.item.key))
+        else:
+            subject = None
     for index, token in enumerate(tokens):
         if index not in used and token not in _IGNORED:
-            raise NotInGrammar(f"the word {token!r} in the brief is not part of the shapes world.")
+            known = token in VOCABULARY
+            raise NotInGrammar(f"the word {token!r} in the brief is not {'understood where it stands' if known else 'part of the shapes world'}.")
     spec = Spec(tuple(items.values()), tuple(dict.fromkeys(relations)))
     _check(spec)
     return spec
@@ -85,6 +87,11 @@ def _check(spec: Spec) -> None:
             raise NotInGrammar(f"{' '.join(item.key)!r} is asked for {item.count} times; leave it out instead.")
         if item.count > len(item.place.cells):
             raise NotInGrammar(f"{item.count} things do not fit where {' '.join(item.key)!r} is to stand ({len(item.place.cells)} cells).")
+    placed = [item for item in spec.items if item.place != ANYWHERE]
+    for size in range(2, len(placed) + 1):
+        for some in combinations(placed, size):
+            if sum(item.count for item in some) > len({cell for item in some for cell in item.place.cells}):
+                raise NotInGrammar(f"{', '.join(' '.join(item.key) for item in some)} are to stand in too few cells; a cell holds one thing.")
     single = {item.key for item in spec.items if item.count == 1}
     for relation in spec.relations:
         for key in (relation.a, relation.b):
@@ -117,6 +124,8 @@ def _phrases(tokens: list[str]) -> tuple[list[_Phrase], set[int]]:
             count = _COUNTS[tokens[start]]
         elif token in _SINGULAR:
             raise NotInGrammar(f"{token!r} does not say how many.")
+        if "no" in tokens[max(0, start - 2) : start]:
+            raise NotInGrammar(f"the brief says 'no {tokens[index - 1]} {token}'; leave it out instead, for nothing is drawn unless it is asked for.")
         place, end = _place_after(tokens, index + 1)
         definite = start > 0 and tokens[start - 1] == "the"
         found.append(_Phrase(Item(shape, tokens[index - 1], count, size, place), definite, start, end))
@@ -135,16 +144,17 @@ def _place_after(tokens: list[str], index: int) -> tuple[Place, int]:
     if word in ROWS and after in COLUMNS and (start + 2 >= len(tokens) or tokens[start + 2] != "of"):
         end = start + 2
         return Place(word, after), end + (end < len(tokens) and tokens[end] in ("corner", "cell", "part"))
-    if word in ROWS and after == "row":
-        return Place(row=word), start + 2
-    if word in COLUMNS and after == "column":
-        return Place(column=word), start + 2
-    if prepositions and word in ("center", "middle") and after != "of":
-        return Place("middle", "center"), start + 1
-    if prepositions and word in ("left", "right") and after != "of":
-        return Place(column=word), start + 1
-    if prepositions and word in ("top", "bottom") and after != "of":
-        return Place(row=word), start + 1
+    if after == "row" and word in (*ROWS, "center"):
+        return Place(row="middle" if word == "center" else word), start + 2
+    if after == "column" and word in (*COLUMNS, "middle"):
+        return Place(column="center" if word == "middle" else word), start + 2
+    if prepositions and after not in ("of", "row", "column"):
+        if word in ("center", "middle"):
+            return Place("middle", "center"), start + 1
+        if word in ("left", "right"):
+            return Place(column=word), start + 1
+        if word in ("top", "bottom"):
+            return Place(row=word), start + 1
     return ANYWHERE, index
 
 
@@ -153,7 +163,7 @@ def _relation_between(tokens: list[str], start: int, end: int, used: set[int]) -
         if tokens[index] in MARKS:
             return None
         for words, kind in _RELATIONS:
-            if tuple(tokens[index : index + len(words)]) == words and index + len(words) <= end:
+            if tuple(tokens[index : index + len(words)]) == words and "it" not in tokens[index:end] and index + len(words) <= end:
                 used.update(range(index, index + len(words)))
                 return kind
     return None

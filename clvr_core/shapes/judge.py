@@ -17,36 +17,36 @@ from ..protocols import Decision, Message, Picture, Question, Reply
 from .controller import act
 from .grammar import parse, parse_instruction
 from .perceive import Perception, check_edit, misread, perceive
-from .phrases import item_words, place_words, relation_words, write
-from .scene import Scene, Thing
-from .spec import Item, Relation, Spec
+from .phrases import AT_LEAST, NOTHING_BUT, goal_words
+from .scene import Scene
+from .spec import ANYWHERE, AtLeast, Item, Only, Relation, Spec, Statement
 
 SURE = 0.95
-NOTHING_BUT = "nothing but: "
 LOOKS = 16
 
 
 def goal_drafts(spec: Spec) -> list[dict[str, Any]]:
-    """The checklist of a spec: nothing else is there, each item, each relation. A relation conflicts with its opposite."""
-    drafts: list[dict[str, Any]] = [_draft(NOTHING_BUT + write(spec_of_items(spec), "terse"), "global", 0.97)]
-    for item in spec.items:
-        drafts.append(_draft(item_words(item), "local", 0.97**item.count * (0.95 if place_words(item.place) else 1.0)))
-    first = len(drafts)
-    for relation in spec.relations:
-        opposed = [first + index + 1 for index, other in enumerate(spec.relations) if _opposed(relation, other)]
-        drafts.append(_draft(relation_words(relation), "layout", 0.75) | {"conflicts_with": opposed})
-    return drafts
+    """The checklist of a spec. A relation conflicts with its opposite."""
+    statements = spec.statements
+    return [_draft(statement, [place for place, other in enumerate(statements, 1) if _opposed(statement, other)]) for statement in statements]
 
 
-def spec_of_items(spec: Spec) -> Spec:
-    return Spec(spec.items)
+def _draft(statement: Statement, opposed: list[int]) -> dict[str, Any]:
+    text = goal_words(statement)
+    kind = {Only: "global", Relation: "layout"}.get(type(statement), "local")
+    return {"text": text, "kind": kind, "check": f"Does the picture show {text}?", "feasibility": _feasibility(statement), "conflicts_with": opposed}
 
 
-def _draft(text: str, kind: str, feasibility: float) -> dict[str, Any]:
-    return {"text": text, "kind": kind, "check": f"Does the picture show {text}?", "feasibility": round(feasibility, 3), "conflicts_with": []}
+def _feasibility(statement: Statement) -> float:
+    """A waymark is part of its item, so it takes nothing from the chance of the whole."""
+    if isinstance(statement, Item):
+        return round(0.97**statement.count * (0.95 if statement.place != ANYWHERE else 1.0), 3)
+    return {Only: 0.97, AtLeast: 1.0, Relation: 0.75}[type(statement)]
 
 
-def _opposed(one: Relation, other: Relation) -> bool:
+def _opposed(one: Statement, other: Statement) -> bool:
+    if not (isinstance(one, Relation) and isinstance(other, Relation)):
+        return False
     opposite = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
     same = (one.a, one.b) == (other.a, other.b) and opposite[one.kind] == other.kind
     return same or ((one.a, one.b) == (other.b, other.a) and one.kind == other.kind)
@@ -56,21 +56,13 @@ def holds(text: str, perception: Perception) -> bool:
     """Whether a goal of `goal_drafts` holds on a canvas. Raises NotInGrammar for a goal in other words."""
     things = perception.things
     if text.startswith(NOTHING_BUT):
-        return perception.clean and _only(parse(text.removeprefix(NOTHING_BUT)), things)
-    spec = parse(text)
+        return perception.clean and Only(parse(text.removeprefix(NOTHING_BUT)).items).holds(things)
+    spec = parse(text.removeprefix(AT_LEAST))
+    if text.startswith(AT_LEAST):
+        return all(AtLeast(item).holds(things) for item in spec.items)
     if spec.relations:
         return all(relation.holds(things) for relation in spec.relations)
     return all(item.holds(things) for item in spec.items)
-
-
-def _only(spec: Spec, things: Sequence[Thing]) -> bool:
-    allowed = {item.key: item.count for item in spec.items}
-    for thing in things:
-        key = (thing.color, thing.shape)
-        if allowed.get(key, 0) == 0:
-            return False
-        allowed[key] -= 1
-    return True
 
 
 class ShapesVlm:
@@ -187,5 +179,3 @@ def _done(change, old: Scene, new: Scene) -> bool:
     named = {"shape": change.shape, "color": change.color, "size": change.size}
     return all(value is None or getattr(now, attribute) == value for attribute, value in named.items())
 
-
-__all__ = ["Item", "ShapesVlm", "goal_drafts", "holds"]

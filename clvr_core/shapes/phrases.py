@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 
 from .scene import COLUMNS, GRID, ROWS, Edit, Scene, Thing, cell_name
-from .spec import Item, Place, Relation, Spec
+from .spec import AtLeast, Item, Only, Place, Relation, Spec, Statement
 from .words import NUMBERS, PLURALS
 
+NOTHING_BUT = "nothing but: "
+AT_LEAST = "at least "
 REGISTERS = ("terse", "sentence", "verbose")
 LEFT = {"left of": ("left of", "to the left of"), "right of": ("right of", "to the right of"), "above": ("above", "over"), "below": ("below", "under")}
 
@@ -65,6 +67,15 @@ def write(spec: Spec, register: str = "sentence", rng: random.Random | None = No
     joined = f" {pick(('together with', 'and also', 'plus'))} ".join(names)
     ending = pick(("nothing else is in the picture.", "", ""))
     return " ".join(filter(None, [f"{start} {joined} {background}".strip() + ".", *(f"{tail}." for tail in tails), ending]))
+
+
+def goal_words(statement: Statement) -> str:
+    """The statement as the text of a goal."""
+    if isinstance(statement, Only):
+        return NOTHING_BUT + write(Spec(statement.items), "terse")
+    if isinstance(statement, AtLeast):
+        return AT_LEAST + item_words(statement.item)
+    return item_words(statement) if isinstance(statement, Item) else relation_words(statement)
 
 
 def describe(thing: Thing) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -41,7 +42,7 @@ def layout(spec: Spec, seen: Sequence[Thing], rng: random.Random) -> Scene | Non
             return 3
         if (thing.color, thing.shape) == item.key:
             return 0 if item.size in (None, thing.size) else 1
-        return 4
+        return 2
 
     # What the rest must cost at least, so that no branch is followed that cannot win.
     least = [min(cost(item, cell) for cell in item.place.cells) for item in slots]
@@ -67,6 +68,12 @@ def layout(spec: Spec, seen: Sequence[Thing], rng: random.Random) -> Scene | Non
     if best["cells"] is None:
         return None
     return Scene(tuple(_thing(item, cell, there.get(cell), rng) for cell, item in best["cells"].items()))
+
+
+def closest(spec: Spec, seen: Sequence[Thing], rng: random.Random) -> Scene | None:
+    """The layout of the spec; where its relations cannot all hold, of as many of the first ones as can."""
+    kept = (Spec(spec.items, spec.relations[:count]) for count in range(len(spec.relations), -1, -1))
+    return next((scene for part in kept if (scene := layout(part, seen, rng))), None)
 
 
 def _slots(spec: Spec) -> list[Item]:
@@ -95,16 +102,18 @@ def _thing(item: Item, cell: int, there: Thing | None, rng: random.Random) -> Th
 
 
 def changes(target: Scene, seen: Perception) -> list[Change]:
-    """What turns the canvas that is seen into the target; each change can be made alone and leaves no item with fewer things than before.
+    """What turns the canvas that is seen into the target, in an order in which it can be done.
 
-    So a thing whose place another one needs goes to its new place in the same change. Junk is cleared away.
+    Changes that leave no item with fewer things than before, each made alone, come first. So two things that stand in each other's
+    places change over at once, and what displaces a thing comes after that thing has gone elsewhere. Junk is cleared away.
     """
     junk = {cell for sighting in seen.junk for cell in sighting.cells}
     now = seen.scene()
-    held = {thing.cell: thing for thing in now.things if thing.cell not in junk}
+    clean = now.without(junk)
+    held = {thing.cell: thing for thing in clean.things}
     settled = {thing.cell for thing in target.things if (there := held.get(thing.cell)) is not None and _key(there) == _key(thing)}
     loose: dict[tuple[str, str], list[int]] = {}
-    for cell, thing in sorted(held.items()):
+    for cell, thing in held.items():
         if cell not in settled:
             loose.setdefault(_key(thing), []).append(cell)
     found = [
@@ -113,6 +122,13 @@ def changes(target: Scene, seen: Perception) -> list[Change]:
         if thing.cell in settled and held[thing.cell].size != thing.size
     ]
     done = set(settled)
+    for thing in target.things:
+        source = _source(thing, target, held, loose)
+        if source is not None and thing.cell not in junk and now.at(thing.cell) is None:
+            found.append(Change((Edit("move", source, to=thing.cell),), frozenset({_key(thing)})))
+            done.add(thing.cell)
+            loose[_key(thing)].remove(source)
+            del held[source]
     for thing in sorted(target.things, key=lambda thing: _key(thing) not in loose):
         if thing.cell in done:
             continue
@@ -124,16 +140,33 @@ def changes(target: Scene, seen: Perception) -> list[Change]:
         source = sources[0]
         loose[_key(thing)].remove(source)
         other = target.at(source)
-        if other is not None:
+        if other is None:
+            found.append(Change((_become(thing, held), Edit("remove", source)), frozenset({_key(thing)})))
+        else:
             done.add(source)
             found.append(Change((_become(other, held), _become(thing, held)), frozenset({_key(thing), _key(other)})))
-        elif now.at(thing.cell) is None and thing.cell not in junk and held[source].kind == thing.kind:
-            found.append(Change((Edit("move", source, to=thing.cell),), frozenset({_key(thing)})))
-        else:
-            found.append(Change((_become(thing, held), Edit("remove", source)), frozenset({_key(thing)})))
     used = {cell for change in found for cell in change.cells}
     wrong = [cell for cell in CELLS if target.at(cell) is None and cell not in used and (cell in held or cell in junk)]
-    return found + [Change((Edit("remove", cell),)) for cell in wrong]
+    found += [Change((Edit("remove", cell),)) for cell in wrong]
+    return sorted(found, key=lambda change: not _loses_nothing(change, clean, target))
+
+
+def _source(thing: Thing, target: Scene, held: dict[int, Thing], loose: dict[tuple[str, str], list[int]]) -> int | None:
+    """Where a thing just like it stands that can be moved. Not from where a missing thing is to stand: both change in one instruction."""
+    for cell in loose.get(_key(thing), ()):
+        other = target.at(cell)
+        if held[cell].kind == thing.kind and (other is None or loose.get(_key(other))):
+            return cell
+    return None
+
+
+def _loses_nothing(change: Change, now: Scene, target: Scene) -> bool:
+    """True if after the change there are as many of each item of the target as before, or as many as it needs."""
+    after = now
+    for edit in change.edits:
+        after = apply(edit, after)
+    before, left, wanted = (Counter(map(_key, scene.things)) for scene in (now, after, target))
+    return all(left[key] >= min(before[key], count) for key, count in wanted.items())
 
 
 def _key(thing: Thing) -> tuple[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .scene import CELL, CELLS, COLORS, COLUMNS, GRID, ROWS, SHAPES, Thing
 from .words import RELATIONS
@@ -70,6 +71,33 @@ def related(a: Thing, kind: str, b: Thing) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class AtLeast:
+    """As many of the item as it counts, or more: a waymark on the way to a number that one instruction cannot bring."""
+
+    item: Item
+
+    def holds(self, things: Sequence[Thing]) -> bool:
+        item = self.item
+        fitting = [thing for thing in things if replace(item, count=1).holds([thing])]
+        return len(fitting) >= item.count
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """Nothing stands there that the items do not ask for, and no more than they ask for."""
+
+    items: tuple[Item, ...]
+
+    def holds(self, things: Sequence[Thing]) -> bool:
+        asked = {item.key: item.count for item in self.items}
+        return all(count <= asked.get(key, 0) for key, count in Counter((thing.color, thing.shape) for thing in things).items())
+
+
+Statement = Only | Item | AtLeast | Relation
+WAYMARK = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     items: tuple[Item, ...]
     relations: tuple[Relation, ...] = ()
@@ -87,6 +115,11 @@ class Spec:
         )
 
     @property
+    def statements(self) -> tuple[Statement, ...]:
+        """The checklist: nothing else, each item, waymarks for counts above WAYMARK, each relation. All hold where the spec does."""
+        return (Only(self.items), *(mark for item in self.items for mark in (item, *waymarks(item))), *self.relations)
+
+    @property
     def bits(self) -> float:
         """Description length under the grammar: the number of choices each statement makes, in bits.
 
@@ -99,3 +132,7 @@ class Spec:
             bits += math.log2(len(SHAPES) * len(COLORS)) + 3
             bits += item.count * ((item.size is not None) + math.log2(len(CELLS) / len(item.place.cells)))
         return bits + len(self.relations) * (math.log2(len(RELATIONS)) + 2 * pointer)
+
+
+def waymarks(item: Item) -> tuple[AtLeast, ...]:
+    return tuple(AtLeast(replace(item, count=count)) for count in range(item.count - WAYMARK, 0, -WAYMARK))

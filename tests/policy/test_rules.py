@@ -18,6 +18,7 @@ from tests.fakes import goals, step, trajectory
 
 STATES = ("met", "unmet", "pending", "unsure", "error")
 ROOT = Path(__file__).parents[2]
+NOTHING = Cost()
 POINTS = {"met": 2, "unsure": 1, "unmet": 0, "pending": 0}
 """In half points, so that sums are exact; a state that is not here says nothing."""
 PAIRS = tuple(product(STATES, repeat=2))
@@ -33,10 +34,15 @@ def judged(canvas: int, states: tuple[str, ...], **fields) -> Step:
 
 
 def ahead(challenger: tuple[str, ...], holder: tuple[str, ...]) -> bool:
-    """The rule in other words: only goals with a word on both canvases count, unless one canvas has no word at all."""
+    """The rule in other words: only goals with a word on both canvases count, unless one canvas has no word at all.
+
+    If these are level, a goal met that had no answer on the other canvas decides, unless a goal met there is not met here.
+    """
     if all(state == "error" for state in holder):
         return any(state != "error" for state in challenger)
-    return sum(POINTS[new] - POINTS[old] for old, new in zip(holder, challenger) if "error" not in (old, new)) > 0
+    points = sum(POINTS[new] - POINTS[old] for old, new in zip(holder, challenger) if "error" not in (old, new))
+    kept = all(new == "met" for old, new in zip(holder, challenger) if old == "met")
+    return points > 0 or (points == 0 and kept and ("error", "met") in zip(holder, challenger))
 
 
 class TestScore:
@@ -84,6 +90,12 @@ class TestBetter:
     def test_any_canvas_is_better_than_none(self):
         assert rules.better(judged(0, ("error",)), None)
         assert not rules.better(step("END"), None)
+
+    def test_a_missing_answer_holds_back_no_canvas_that_is_seen_to_meet_more(self):
+        assert rules.better(judged(1, ("met", "met")), judged(0, ("met", "error")))
+        assert not rules.better(judged(1, ("met", "unmet")), judged(0, ("met", "error")))
+        assert not rules.better(judged(1, ("met", "error")), judged(0, ("met", "met")))
+        assert not rules.better(judged(1, ("error", "met")), judged(0, ("met", "error")))
 
     def test_a_goal_lost_for_a_goal_won_is_a_tie(self):
         assert not rules.better(judged(1, ("unmet", "met")), judged(0, ("met", "unmet")))
@@ -235,7 +247,7 @@ class TestStopping:
             assert Policy().stop(run) == (f"no improvement in {patience} rounds" if failures >= patience else None)
 
 
-def having(budget: Budget, *costs: Cost, overhead: Cost = Cost()):
+def having(budget: Budget, *costs: Cost, overhead: Cost = NOTHING):
     steps = (replace(step("EDIT", index), cost=cost) for index, cost in enumerate(costs))
     return trajectory(*steps, brief=Brief("x", budget=budget), overhead=overhead)
 
@@ -309,8 +321,18 @@ for strategy in ("clvr", "director", "strokes", "oneshot", "best-of-n"):
     for run in (empty, Trajectory(brief, goals, plan=plan.batches, gate=plan.gate, steps=(step,), current=0, best=0)):
         before = repr(run)
         for _ in range(2):
-            said = [repr(answer) for answer in (policy.candidates(run), policy.directive(run), policy.pending(run, step), policy.accept(run, step),
-                    policy.final_gate(run), policy.stop(run), rules.spent(run, 1, 1))]
+            said = [
+                repr(answer)
+                for answer in (
+                    policy.candidates(run),
+                    policy.directive(run),
+                    policy.pending(run, step),
+                    policy.accept(run, step),
+                    policy.final_gate(run),
+                    policy.stop(run),
+                    rules.spent(run, 1, 1),
+                )
+            ]
             assert said == globals().setdefault(f"{strategy}/{len(run.steps)}", said)
         assert repr(run) == before
 assert not opened, opened

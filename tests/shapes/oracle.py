@@ -8,7 +8,7 @@ from dataclasses import replace
 from clvr_core.protocols import DrawRequest, Drawing
 from clvr_core.shapes.grammar import Instruction, parse, parse_instruction
 from clvr_core.shapes.perceive import perceive
-from clvr_core.shapes.planner import layout
+from clvr_core.shapes.planner import closest
 from clvr_core.shapes.render import render
 from clvr_core.shapes.sampling import jitter, random_edit, random_thing
 from clvr_core.shapes.scene import Edit, Scene, Thing, apply
@@ -31,7 +31,7 @@ class RenderExecutor:
     def _scene(self, request: DrawRequest) -> Scene:
         rng = random.Random(request.seed)
         if not request.references:
-            scene = layout(parse(request.prompt), (), rng)
+            scene = closest(parse(request.prompt), (), rng)
             scene = Scene(tuple(replace(thing, dx=jitter(rng), dy=jitter(rng)) for thing in scene.things))
             chance = 1 - (1 - self.fault) ** len(scene.things)
         else:

@@ -1,0 +1,223 @@
+"""Plans: where the things of a brief are to stand, and the changes that lead there without losing what is already right."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from clvr_core.shapes.perceive import Perception, Sighting
+from clvr_core.shapes.planner import Change, changes, closest, layout
+from clvr_core.shapes.sampling import grouped_scene, random_brief, random_edit, random_scene
+from clvr_core.shapes.scene import CELLS, SHAPES, Edit, Scene, Thing, apply
+from clvr_core.shapes.spec import Item, Place, Relation, Spec
+
+RED, BLUE, GREEN = Item("circle", "red"), Item("square", "blue"), Item("cross", "green")
+
+
+def thing(item: Item, cell: int, size: str = "small") -> Thing:
+    return Thing(item.shape, item.color, size, cell)
+
+
+def shuffled(rng: random.Random, scene: Scene) -> Scene:
+    cells = rng.sample(CELLS, len(scene.things))
+    return Scene(tuple(replace(each, cell=cell) for each, cell in zip(scene.things, cells)))
+
+
+def spoiled(rng: random.Random, scene: Scene) -> Scene:
+    for _ in range(rng.randint(1, 3)):
+        scene = apply(random_edit(rng, scene), scene)
+    return scene
+
+
+def cases(seed: int, count: int):
+    """A spec that some scene meets, and a canvas: anything, the scene with a few edits, or its things in other places."""
+    rng = random.Random(seed)
+    for number in range(count):
+        scene, spec, _ = random_brief(rng, 1 + number % 8)
+        yield spec, (random_scene(rng, rng.randint(0, 9)), spoiled(rng, scene), shuffled(rng, scene))[number // 8 % 3]
+
+
+def after(change: Change, scene: Scene) -> Scene:
+    for edit in change.edits:
+        scene = apply(edit, scene)
+    return scene
+
+
+def kinds(scene: Scene) -> dict[int, tuple[str, str, str]]:
+    return {each.cell: each.kind for each in scene.things}
+
+
+def keeps(before: Scene, now: Scene, target: Scene) -> bool:
+    """No kind of thing that is wanted has become rarer, unless there were more than enough."""
+    old, new, wanted = (Counter((each.color, each.shape) for each in scene.things) for scene in (before, now, target))
+    return all(new[key] >= min(old[key], wanted[key]) for key in wanted)
+
+
+def seen(scene: Scene) -> Perception:
+    return Perception(scene.things)
+
+
+class TestLayout:
+    def test_every_brief_that_can_be_met_is_met(self):
+        for spec, canvas in cases(1, 2000):
+            target = layout(spec, canvas.things, random.Random(0))
+            assert target is not None and spec.holds(target.things)
+
+    def test_a_canvas_that_meets_the_brief_is_left_alone(self):
+        rng = random.Random(2)
+        for number in range(300):
+            scene, spec, _ = random_brief(rng, 1 + number % 8)
+            assert layout(spec, scene.things, rng) == scene
+
+    def test_what_stands_right_stays_when_something_is_missing(self):
+        rng = random.Random(3)
+        for number in range(300):
+            scene, spec, _ = random_brief(rng, 2 + number % 7)
+            left = scene.without([rng.choice(scene.things).cell])
+            assert set(left.things) <= set(layout(spec, left.things, rng).things)
+
+    def test_the_same_chance_gives_the_same_layout(self):
+        for spec, canvas in cases(4, 50):
+            assert layout(spec, canvas.things, random.Random(7)) == layout(spec, canvas.things, random.Random(7))
+
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            Spec((replace(RED, count=4, place=Place(row="top")),)),
+            Spec((replace(RED, place=Place("top", "left")), replace(BLUE, place=Place("top", "left")))),
+            Spec((RED, BLUE), (Relation(RED.key, "above", BLUE.key), Relation(BLUE.key, "above", RED.key))),
+            Spec((replace(RED, place=Place(column="left")), BLUE), (Relation(RED.key, "right of", BLUE.key),)),
+            Spec((RED, BLUE, GREEN), tuple(Relation(a.key, "left of", b.key) for a, b in ((RED, BLUE), (BLUE, GREEN), (GREEN, RED)))),
+        ],
+    )
+    def test_there_is_none_for_what_cannot_be(self, spec):
+        assert layout(spec, (), random.Random(0)) is None
+
+    def test_eight_things_are_placed_or_given_up_within_bounded_time(self):
+        items = tuple(Item(shape, color) for shape in SHAPES[:4] for color in ("red", "blue"))
+        ring = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 0)]
+        impossible = Spec(items, tuple(Relation(items[a].key, "left of", items[b].key) for a, b in ring))
+        started = time.process_time()
+        assert layout(impossible, random_scene(random.Random(0), 9).things, random.Random(0)) is None
+        assert layout(Spec(items), random_scene(random.Random(1), 9).things, random.Random(0)) is not None
+        assert time.process_time() - started < 2
+
+
+    def test_a_thing_that_is_too_much_is_painted_over_rather_than_another_cell_filled(self):
+        canvas = Scene((thing(GREEN, 4),))
+        assert layout(Spec((RED,)), canvas.things, random.Random(0)).things[0].cell == 4
+
+
+class TestClosest:
+    def test_is_the_layout_where_there_is_one(self):
+        for spec, canvas in cases(5, 100):
+            assert closest(spec, canvas.things, random.Random(0)) == layout(spec, canvas.things, random.Random(0))
+
+    def test_of_contradicting_relations_the_first_ones_hold(self):
+        first = Relation(RED.key, "above", BLUE.key)
+        spec = Spec((RED, BLUE), (first, Relation(BLUE.key, "above", RED.key)))
+        assert Spec(spec.items, (first,)).holds(closest(spec, (), random.Random(0)).things)
+
+
+class TestChanges:
+    def test_a_canvas_that_is_right_needs_none(self):
+        for spec, canvas in cases(6, 300):
+            target = layout(spec, canvas.things, random.Random(0))
+            assert changes(target, seen(target)) == []
+
+    def test_all_of_them_in_order_give_the_target(self):
+        for spec, canvas in cases(7, 1500):
+            target = layout(spec, canvas.things, random.Random(0))
+            for change in changes(target, seen(canvas)):
+                canvas = after(change, canvas)
+            assert kinds(canvas) == kinds(target)
+
+    def test_those_that_lose_nothing_when_made_alone_come_first(self):
+        for spec, canvas in cases(8, 900):
+            target = layout(spec, canvas.things, random.Random(0))
+            harmless = [keeps(canvas, after(change, canvas), target) for change in changes(target, seen(canvas))]
+            assert harmless == sorted(harmless, reverse=True)
+
+    def test_on_a_canvas_with_a_few_faults_hardly_any_loses_something(self):
+        rng, number, harmless = random.Random(9), 0, 0
+        for count in range(600):
+            scene, spec, _ = random_brief(rng, 1 + count % 8)
+            canvas = spoiled(rng, scene)
+            target = layout(spec, canvas.things, random.Random(0))
+            good = [keeps(canvas, after(change, canvas), target) for change in changes(target, seen(canvas))]
+            number, harmless = number + len(good), harmless + sum(good)
+        assert number > 600 and harmless > 0.99 * number
+
+    def test_a_change_is_one_or_two_edits_of_different_cells(self):
+        for spec, canvas in cases(10, 900):
+            for change in changes(layout(spec, canvas.things, random.Random(0)), seen(canvas)):
+                assert 1 <= len(change.edits) <= 2
+                assert len(change.cells) == sum(len(edit.cells) for edit in change.edits)
+
+    def test_a_change_names_the_items_it_serves_and_a_removal_none(self):
+        for spec, canvas in cases(11, 300):
+            wanted = {item.key for item in spec.items}
+            for change in changes(layout(spec, canvas.things, random.Random(0)), seen(canvas)):
+                assert change.keys <= wanted and (bool(change.keys) or {edit.kind for edit in change.edits} == {"remove"})
+
+
+class TestTheChangeThatIsChosen:
+    def only(self, target: Scene, canvas: Scene) -> Edit:
+        (change,) = changes(target, seen(canvas))
+        (edit,) = change.edits
+        return edit
+
+    def test_what_is_missing_is_put(self):
+        assert self.only(Scene((thing(RED, 4),)), Scene()) == Edit("put", 4, thing=thing(RED, 4))
+
+    def test_what_is_too_much_is_removed(self):
+        assert self.only(Scene((thing(RED, 4),)), Scene((thing(RED, 4), thing(BLUE, 0)))) == Edit("remove", 0)
+
+    def test_a_wrong_size_is_resized(self):
+        assert self.only(Scene((thing(RED, 4, "large"),)), Scene((thing(RED, 4),))) == Edit("resize", 4, size="large")
+
+    def test_a_wrong_colour_alone_is_recoloured(self):
+        assert self.only(Scene((thing(RED, 4),)), Scene((Thing("circle", "blue", "small", 4),))) == Edit("recolor", 4, color="red")
+
+    def test_a_wrong_place_is_moved_from(self):
+        assert self.only(Scene((thing(RED, 4),)), Scene((thing(RED, 0),))) == Edit("move", 0, to=4)
+
+    def test_a_thing_of_the_wrong_kind_is_replaced(self):
+        assert self.only(Scene((thing(RED, 4),)), Scene((thing(BLUE, 4),))) == Edit("put", 4, thing=thing(RED, 4))
+
+    def test_a_wrong_place_and_size_are_mended_in_one_change(self):
+        (change,) = changes(Scene((thing(RED, 4, "large"),)), seen(Scene((thing(RED, 0),))))
+        assert change.edits == (Edit("put", 4, thing=thing(RED, 4, "large")), Edit("remove", 0))
+
+    def test_two_things_in_each_others_places_change_over_at_once(self):
+        (change,) = changes(Scene((thing(RED, 0), thing(BLUE, 8))), seen(Scene((thing(BLUE, 0), thing(RED, 8)))))
+        assert {edit.cell for edit in change.edits} == {0, 8} and change.keys == {RED.key, BLUE.key}
+
+    def test_a_displaced_thing_goes_before_the_one_that_needs_its_place(self):
+        first, second = changes(Scene((thing(RED, 1), thing(BLUE, 5))), seen(Scene((thing(RED, 0), thing(BLUE, 1)))))
+        assert first.edits == (Edit("move", 1, to=5),)
+        assert second.edits == (Edit("put", 1, thing=thing(RED, 1)), Edit("remove", 0))
+
+    def test_a_missing_thing_takes_the_place_of_another_in_one_change(self):
+        (change,) = changes(Scene((thing(RED, 1), thing(BLUE, 5))), seen(Scene((thing(BLUE, 1),))))
+        assert change.edits == (Edit("put", 1, thing=thing(RED, 1)), Edit("put", 5, thing=thing(BLUE, 5)))
+
+    def test_junk_is_cleared_away_wherever_it_lies(self):
+        smear = Sighting(None, (50, 20), 40, 0.3, (1, 4), "unknown shape")
+        canvas = Perception((thing(RED, 0), thing(BLUE, 1)), (smear,))
+        assert changes(Scene((thing(RED, 0),)), canvas) == [Change((Edit("remove", 1),)), Change((Edit("remove", 4),))]
+
+    def test_a_thing_under_junk_is_painted_anew(self):
+        smear = Sighting(None, (16, 16), 40, 0.3, (0,), "stray mark")
+        (change,) = changes(Scene((thing(RED, 0),)), Perception((thing(RED, 0),), (smear,)))
+        assert change.edits == (Edit("put", 0, thing=thing(RED, 0)),)
+
+
+def test_counted_things_are_changed_one_at_a_time():
+    scene = grouped_scene(random.Random(1), 8)
+    found = changes(scene, Perception())
+    assert len(found) == 8 and all(len(change.edits) == 1 for change in found)
