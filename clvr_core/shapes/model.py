@@ -125,6 +125,8 @@ def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: Recipe = RECIP
     import torch
 
     pipe.to(torch.bfloat16).save_pretrained(folder)
+    for config in folder.glob("*/config.json"):
+        _amend(config, lambda value: {key: item for key, item in value.items() if key != "_name_or_path"})
     index, tokenizer = folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"
     # transformers 5 writes names of its own that 4.x does not know.
     _amend(index, lambda value: value | {"tokenizer": ["transformers", "PreTrainedTokenizerFast"]})

@@ -1,0 +1,347 @@
+"""The executor is diffusers' own Klein pipeline: same classes, same pictures, only with references of its own for each sample."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from clvr_core.errors import BadInput
+from clvr_core.executor.klein import RECIPE as RECIPE_FILE
+from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
+from clvr_core.protocols import DrawRequest, Picture
+from clvr_core.records import from_json
+from clvr_core.shapes.model import SPECIAL, TEXT_LAYERS, build_pipeline, save_pipeline
+from clvr_core.shapes.words import VOCABULARY
+
+RECIPE = Recipe(Sampling(2, 2.5), Sampling(2, 1.0), TEXT_LAYERS, (32, 64, 128))
+PARTS = ("transformer", "text_encoder", "vae")
+
+
+def tiny():
+    torch.manual_seed(0)
+    return build_pipeline(64, 1, 1, 16, (4, 4, 4, 4, 4))
+
+
+def flat(value: int) -> Picture:
+    return np.full((96, 96, 3), value, np.uint8)
+
+
+def noisy(seed: int) -> Picture:
+    return np.random.default_rng(seed).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+
+
+def pictures(executor: KleinExecutor, *requests: DrawRequest) -> list[Picture]:
+    return [drawing.picture for drawing in executor.draw(requests)]
+
+
+def apart(one: Picture, other: Picture) -> int:
+    return int(abs(one.astype(int) - other.astype(int)).max())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def executor() -> KleinExecutor:
+    return KleinExecutor(tiny(), RECIPE)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
+    save_pipeline(tiny(), folder, RECIPE)
+    return folder
+
+
+class TestWhatItIs:
+    def test_the_pipeline_and_its_parts_are_those_of_diffusers_and_transformers(self, executor):
+        assert isinstance(executor.pipe, diffusers.Flux2KleinPipeline)
+        kinds = {
+            "vae": diffusers.AutoencoderKLFlux2,
+            "transformer": diffusers.Flux2Transformer2DModel,
+            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler,
+            "text_encoder": transformers.Qwen3ForCausalLM,
+            "tokenizer": transformers.PreTrainedTokenizerFast,
+        }
+        assert {name: type(part) for name, part in executor.pipe.components.items()} == kinds
+
+    def test_only_the_reading_of_references_is_its_own(self, executor):
+        own = {name for name in vars(type(executor.pipe)) if not name.startswith("__")}
+        assert own - {"_abc_impl"} == {"references_each", "prepare_image_latents"}
+
+
+class TestDrawing:
+    def test_the_same_seed_gives_the_same_picture_and_another_another(self, executor):
+        one, again, other = (pictures(executor, DrawRequest("a red circle", seed))[0] for seed in (1, 1, 2))
+        assert np.array_equal(one, again) and not np.array_equal(one, other)
+        assert one.shape == (96, 96, 3) and one.dtype == np.uint8
+
+    def test_the_words_matter(self, executor):
+        one, other = pictures(executor, DrawRequest("a red circle", 1), DrawRequest("two blue squares", 1))
+        assert not np.array_equal(one, other)
+
+    def test_a_batch_with_references_of_its_own_for_each_equals_one_by_one(self, executor):
+        requests = [
+            DrawRequest("a red circle", 1),
+            DrawRequest("remove the object at the top left", 2, (noisy(1),)),
+            DrawRequest("a blue square", 3),
+            DrawRequest("make the object at the top left red", 4, (noisy(2),)),
+            DrawRequest("restore the top left from image 2", 5, (noisy(3), noisy(4))),
+            DrawRequest("remove the object at the top left", 2, (noisy(5),)),
+            DrawRequest("restore the top left from image 2", 5, (noisy(4), noisy(3))),
+        ]
+        together = pictures(executor, *requests)
+        for request, picture in zip(requests, together):
+            assert apart(picture, pictures(executor, request)[0]) <= 1
+        assert apart(together[1], together[5]) > 1
+
+    def test_a_prompt_of_another_length_in_the_batch_changes_nothing(self, executor):
+        long = DrawRequest(", ".join(["a red circle"] * 12), 1)
+        short = DrawRequest("a red circle", 2)
+        assert executor.text_length(long.prompt) == 64 and executor.text_length(short.prompt) == 32
+        assert apart(pictures(executor, long, short)[1], pictures(executor, short)[0]) <= 1
+
+    def test_canvases_of_different_sizes_are_drawn_in_their_order(self, executor):
+        drawn = pictures(executor, DrawRequest("a", 1), DrawRequest("a", 1, width=64, height=32), DrawRequest("a", 1))
+        assert [picture.shape for picture in drawn] == [(96, 96, 3), (32, 64, 3), (96, 96, 3)]
+
+    def test_more_requests_than_a_batch_holds_are_drawn_in_parts(self, executor):
+        requests = [DrawRequest("a red circle", seed) for seed in range(5)]
+        parted = KleinExecutor(executor.pipe, replace(RECIPE, batch=2))
+        assert all(apart(one, other) <= 1 for one, other in zip(pictures(executor, *requests), pictures(parted, *requests)))
+
+    def test_nothing_is_drawn_for_no_requests(self, executor):
+        assert executor.draw([]) == []
+
+
+class TestReferences:
+    def test_each_of_two_references_matters(self, executor):
+        base, first, second = pictures(
+            executor,
+            DrawRequest("a", 1, (noisy(1), noisy(2))),
+            DrawRequest("a", 1, (noisy(3), noisy(2))),
+            DrawRequest("a", 1, (noisy(1), noisy(3))),
+        )
+        assert not np.array_equal(base, first) and not np.array_equal(base, second)
+
+    def test_their_order_matters(self, executor):
+        one, other = pictures(executor, DrawRequest("a", 1, (noisy(1), noisy(2))), DrawRequest("a", 1, (noisy(2), noisy(1))))
+        assert not np.array_equal(one, other)
+
+    def test_they_are_read_as_the_plain_pipeline_reads_them(self, executor):
+        plain = diffusers.Flux2KleinPipeline(**executor.pipe.components, is_distilled=False)
+        plain.set_progress_bar_config(disable=True)
+        pair = (noisy(1), noisy(2))
+        theirs = plain(
+            image=[Image.fromarray(picture) for picture in pair],
+            prompt="a red circle",
+            height=96,
+            width=96,
+            num_inference_steps=2,
+            guidance_scale=1.0,
+            generator=torch.Generator().manual_seed(3),
+            max_sequence_length=32,
+            text_encoder_out_layers=TEXT_LAYERS,
+        ).images[0]
+        assert apart(pictures(executor, DrawRequest("a red circle", 3, pair))[0], np.asarray(theirs)) <= 1
+
+
+class TestMask:
+    MASK = np.zeros((96, 96), np.uint8)
+    MASK[:, :40] = 255
+
+    def test_outside_it_the_first_reference_is_kept_bit_for_bit(self, executor):
+        reference = noisy(1)
+        masked, free = pictures(executor, DrawRequest("a", 1, (reference,), mask=self.MASK), DrawRequest("a", 1, (reference,)))
+        assert np.array_equal(masked[:, 40:], reference[:, 40:]) and np.array_equal(masked[:, :40], free[:, :40])
+
+    def test_without_a_reference_there_is_nothing_to_keep(self, executor):
+        masked, free = pictures(executor, DrawRequest("a", 1, mask=self.MASK), DrawRequest("a", 1))
+        assert apart(masked, free) <= 1
+
+
+class TestEvaluations:
+    @pytest.mark.parametrize("distilled", [False, True])
+    @pytest.mark.parametrize("sampling", [Sampling(3, 1.0), Sampling(3, 2.5), Sampling(1, 1.0)])
+    def test_are_counted_as_the_transformer_is_called(self, executor, sampling, distilled):
+        pipe = diffusers.Flux2KleinPipeline(**executor.pipe.components, is_distilled=distilled)
+        counted = KleinExecutor(pipe, replace(RECIPE, generate=sampling, edit=Sampling(2, 1.0)))
+        calls = []
+        hook = pipe.transformer.register_forward_hook(lambda module, inputs, output: calls.append(len(output[0])))
+        try:
+            drawings = counted.draw([DrawRequest("a", seed) for seed in range(3)])
+            assert sum(calls) == sum(drawing.nfe for drawing in drawings) == 3 * counted.nfe(DrawRequest("a", 0))
+            calls.clear()
+            (edited,) = counted.draw([DrawRequest("a", 0, (noisy(1),))])
+            assert sum(calls) == edited.nfe == counted.nfe(DrawRequest("b", 9, (flat(0),))) == 2
+        finally:
+            hook.remove()
+
+    def test_guidance_doubles_them_unless_the_weights_are_distilled(self):
+        assert Sampling(4, 1.0).nfe == 4 and Sampling(4, 2.5).nfe == 8
+
+
+class TestText:
+    def test_a_prompt_longer_than_the_weights_read_is_refused_with_the_numbers(self, executor):
+        with pytest.raises(BadInput, match=r"has 6\d\d tokens; these weights read at most 128; shorten the brief"):
+            executor.draw([DrawRequest("a red circle " * 200, 1)])
+
+    @pytest.mark.parametrize("words", [1, 20, 22, 23, 54, 55, 118])
+    def test_the_shortest_length_that_holds_every_token_is_used(self, executor, words):
+        length = executor.text_length("red " * words)
+        # Eight tokens of the chat frame stand around the prompt.
+        assert length == next(each for each in RECIPE.text_lengths if words + FRAME <= each)
+
+    def test_case_and_white_space_do_not_matter(self, executor):
+        one, other = pictures(executor, DrawRequest("a red circle, a blue square", 1), DrawRequest(" A Red  circle,A BLUE square", 1))
+        assert apart(one, other) <= 1
+
+    def test_every_word_of_the_world_is_one_token_and_no_other_is_known(self, executor):
+        tokenizer = executor.pipe.tokenizer
+        ids = [tokenizer(word)["input_ids"] for word in (*VOCABULARY, *SPECIAL)]
+        assert all(len(each) == 1 for each in ids) and len({each[0] for each in ids}) == len(ids)
+        assert tokenizer("photorealistic")["input_ids"] == [tokenizer.unk_token_id]
+
+
+FRAME = 10
+
+
+class TestSaving:
+    def test_what_is_loaded_draws_what_was_saved(self, saved):
+        loaded, rounded = KleinExecutor.load(saved), tiny().to(torch.bfloat16).to(torch.float32)
+        for request in (DrawRequest("a red circle", 1), DrawRequest("a", 2, (noisy(1), noisy(2)))):
+            assert apart(pictures(loaded, request)[0], pictures(KleinExecutor(rounded, RECIPE), request)[0]) <= 1
+            assert apart(pictures(loaded, request)[0], pictures(KleinExecutor(tiny(), RECIPE), request)[0]) <= 12
+
+    def test_the_plain_pipeline_loads_the_folder_and_draws_the_same(self, saved):
+        plain = diffusers.Flux2KleinPipeline.from_pretrained(saved)
+        assert type(plain) is diffusers.Flux2KleinPipeline
+        theirs = plain.to(torch.float32)(
+            prompt="a red circle at the top left",
+            height=96,
+            width=96,
+            num_inference_steps=2,
+            guidance_scale=2.5,
+            generator=torch.Generator().manual_seed(7),
+            max_sequence_length=32,
+            text_encoder_out_layers=TEXT_LAYERS,
+        ).images[0]
+        ours = pictures(KleinExecutor.load(saved), DrawRequest("a red circle at the top left", 7))[0]
+        assert apart(ours, np.asarray(theirs)) <= 1
+
+    def test_the_recipe_lies_beside_the_weights(self, saved):
+        assert from_json(Recipe, json.loads((saved / RECIPE_FILE).read_text())) == RECIPE == KleinExecutor.load(saved).recipe
+
+    def test_weights_are_bfloat16_safetensors_and_nothing_is_pickled(self, saved):
+        for part in PARTS:
+            (file,) = (saved / part).glob("*.safetensors")
+            assert {tensor.dtype for tensor in load_file(file).values()} <= {torch.bfloat16, torch.int64}
+        assert {file.suffix for file in saved.rglob("*") if file.is_file()} <= {".json", ".jinja", ".safetensors"}
+
+    def test_the_folder_holds_what_transformers_4_needs(self, saved):
+        index = json.loads((saved / "model_index.json").read_text())
+        assert index["_class_name"] == "Flux2KleinPipeline" and index["is_distilled"] is False
+        assert index["tokenizer"] == ["transformers", "PreTrainedTokenizerFast"]
+        assert index["text_encoder"] == ["transformers", "Qwen3ForCausalLM"]
+        tokenizer = json.loads((saved / "tokenizer" / "tokenizer_config.json").read_text())
+        assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
+        assert tokenizer["additional_special_tokens"] == list(SPECIAL[1:5])
+        assert (tokenizer["unk_token"], tokenizer["pad_token"], tokenizer["eos_token"]) == ("<unk>", "<|endoftext|>", "<|im_end|>")
+        assert not {"extra_special_tokens", "backend", "is_local"} & set(tokenizer)
+        assert "enable_thinking" in (saved / "tokenizer" / "chat_template.jinja").read_text()
+        encoder = json.loads((saved / "text_encoder" / "config.json").read_text())
+        # 4.x knows no rope_parameters and takes its default, 10,000.
+        assert encoder["model_type"] == "qwen3" and encoder.get("rope_parameters", {"rope_theta": 10_000.0})["rope_theta"] == 10_000.0
+        assert encoder["tie_word_embeddings"] is True and encoder["num_hidden_layers"] == len(TEXT_LAYERS)
+
+
+def gone(*path: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        target = folder.joinpath(*path)
+        shutil.rmtree(target) if target.is_dir() else next(target.parent.glob(target.name)).unlink()
+
+    return damage
+
+
+def cut(part: str, share: float) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (file,) = (folder / part).glob("*.safetensors")
+        data = file.read_bytes()
+        file.write_bytes(data[: int(share * len(data))])
+
+    return damage
+
+
+def written(text: str, *path: str) -> Callable[[Path], None]:
+    return lambda folder: next(folder.joinpath(*path[:-1]).glob(path[-1])).write_text(text)
+
+
+def without_a_tensor(part: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (file,) = (folder / part).glob("*.safetensors")
+        tensors = load_file(file)
+        tensors.pop(max(tensors, key=lambda name: tensors[name].numel()))
+        save_file(tensors, file, {"format": "pt"})
+
+    return damage
+
+
+def of_another_width(part: str, key: str, value: object) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        file = folder / part / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+
+    return damage
+
+
+DAMAGES = {
+    "no folder": shutil.rmtree,
+    "no recipe": gone(RECIPE_FILE),
+    "no index": gone("model_index.json"),
+    "no tokenizer": gone("tokenizer"),
+    "no scheduler": gone("scheduler"),
+    "no words": gone("tokenizer", "tokenizer.json"),
+    "no template": gone("tokenizer", "chat_template.jinja"),
+    "recipe cut": written('{"generate": {"steps"', RECIPE_FILE),
+    "recipe empty": written("{}", RECIPE_FILE),
+    "recipe of another kind": written('{"generate": {"steps": "many"}, "edit": {"steps": 1}}', RECIPE_FILE),
+    "index cut": written("{", "model_index.json"),
+    "words cut": written('{"version"', "tokenizer", "tokenizer.json"),
+    **{f"{part} gone": gone(part) for part in PARTS},
+    **{f"{part} without config": gone(part, "config.json") for part in PARTS},
+    **{f"{part} without weights": gone(part, "*.safetensors") for part in PARTS},
+    **{f"{part} cut to {share:.0%}": cut(part, share) for part in PARTS for share in (0.0, 0.001, 0.5, 0.999)},
+    **{f"{part} is text": written("not weights", part, "*.safetensors") for part in PARTS},
+    **{f"{part} config cut": written("{", part, "config.json") for part in PARTS},
+    **{f"{part} lacks a tensor": without_a_tensor(part) for part in PARTS},
+    "transformer of another width": of_another_width("transformer", "num_attention_heads", 3),
+    "text encoder of another width": of_another_width("text_encoder", "intermediate_size", 48),
+    "vae of another width": of_another_width("vae", "latent_channels", 8),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder_is_refused_in_one_sentence_that_names_it(saved, tmp_path, damage):
+    folder = tmp_path / "weights"
+    shutil.copytree(saved, folder)
+    DAMAGES[damage](folder)
+    with pytest.raises(BadInput) as error:
+        KleinExecutor.load(folder)
+    message = str(error.value)
+    assert str(folder) in message and "restore the folder" in message and "\n" not in message and len(message) < 600
