@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import clvr_core
+from clvr_core.shapes import WEIGHTS
 
 ROOT = Path(__file__).parents[1]
 HOSTS = {
@@ -160,6 +162,15 @@ def test_the_version_is_in_one_place():
     assert re.fullmatch(r"\d+\.\d+\.\d+", clvr_core.__version__)
     assert clvr_core.__version__ in (ROOT / "CHANGELOG.md").read_text()
     assert not re.search(r"^version = \"", (ROOT / "pyproject.toml").read_text(), re.M)
+
+
+@pytest.mark.weights
+def test_the_weights_load_with_the_oldest_transformers_asked_for():
+    """transformers 5 saves a tokenizer under names that 4.57 cannot read; 5 reads the older names too."""
+    index, config = (WEIGHTS / name for name in ("model_index.json", "tokenizer/tokenizer_config.json"))
+    assert json.loads(index.read_text())["tokenizer"] == ["transformers", "PreTrainedTokenizerFast"]
+    assert json.loads(config.read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert "extra_special_tokens" not in json.loads(config.read_text())
 
 
 def test_nothing_is_left_to_fill_in():

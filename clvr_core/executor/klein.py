@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from ..protocols import DrawRequest, Drawing
 from ..records import from_json
 
 RECIPE = "clvr_recipe.json"
+FILES = "clvr_files.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,14 @@ class KleinExecutor:
     def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> KleinExecutor:
         """Raises BadInput if the folder is missing, incomplete or damaged."""
         try:
+            _check(folder)
             recipe = from_json(Recipe, json.loads((folder / RECIPE).read_text()))
-            pipe = Flux2KleinPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+            pipe = Flux2KleinPipeline.from_pretrained(folder, local_files_only=True).to(device)
+            pipe.tokenizer.get_chat_template()
         except Exception as error:  # diffusers, safetensors and json each raise their own kinds for a damaged folder
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BadInput(f"the weights in {folder} cannot be loaded: {first[:300]}; restore the folder or reinstall clvr") from error
-        return cls(pipe.to(device), recipe, folder.name)
+        return cls(pipe, recipe, folder.name)
 
     def sampling(self, request: DrawRequest) -> Sampling:
         return self.recipe.edit if request.references else self.recipe.generate
@@ -130,6 +134,29 @@ class KleinExecutor:
         ).images
         arrays = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
         return [_masked(request, picture) for request, picture in zip(requests, arrays)]
+
+
+def list_files(folder: Path) -> None:
+    """Writes down what every file of the folder holds, so that `load` knows a damaged one from a whole one."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILES)
+    (folder / FILES).write_text(json.dumps({path.relative_to(folder).as_posix(): _digest(path) for path in files}, indent=1))
+
+
+def _check(folder: Path) -> None:
+    """Raises FileNotFoundError or ValueError. Libraries fill in for some missing files: without its config, a text encoder of 8B."""
+    listed = json.loads((folder / FILES).read_text()) if (folder / FILES).exists() else {}
+    for name in (*listed, "text_encoder/config.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{name} is missing")
+    for name, digest in listed.items():
+        if _digest(folder / name) != digest:
+            raise ValueError(f"{name} is damaged")
+
+
+def _digest(path: Path) -> str:
+    data = path.read_bytes()
+    # A checkout may have turned the line ends of a text.
+    return hashlib.sha256(data if path.suffix == ".safetensors" else data.replace(b"\r\n", b"\n")).hexdigest()
 
 
 def _masked(request: DrawRequest, picture: np.ndarray) -> np.ndarray:

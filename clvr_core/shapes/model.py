@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..executor.klein import RECIPE as RECIPE_FILE
-from ..executor.klein import Recipe, Sampling
+from ..executor.klein import Recipe, Sampling, list_files
 from ..records import to_json
 from .words import VOCABULARY
 
@@ -132,6 +132,7 @@ def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: Recipe = RECIP
     _amend(index, lambda value: value | {"tokenizer": ["transformers", "PreTrainedTokenizerFast"]})
     _amend(tokenizer, _for_both)
     (folder / RECIPE_FILE).write_text(json.dumps(to_json(recipe), indent=1))
+    list_files(folder)
 
 
 def _amend(path: Path, change) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 
-STATE = "state"
+STATE, FRESH, COMPLETE = "state", "state-new", "complete"
+CURVE = "curve.jsonl"
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,12 @@ def fit(
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     ema.to(accelerator.device)
     accelerator.register_for_checkpointing(progress, ema)
-    state = folder / STATE
-    if (state / "complete").exists():
-        accelerator.load_state(str(state))
+    _settle(folder, accelerator)
+    if (folder / STATE / COMPLETE).exists():
+        accelerator.load_state(str(folder / STATE))
         report(f"resuming {folder.name} at step {progress.step}")
+    if accelerator.is_main_process:
+        _trim(folder / CURVE, progress.step)
     started, losses = time.monotonic() - progress.seconds, []
     wrapped.train()
     while progress.step < schedule.steps:
@@ -96,15 +100,32 @@ def fit(
         if accelerator.is_main_process and (last or progress.step % schedule.log_every == 0):
             mean = sum(losses) / len(losses)
             losses.clear()
-            with (folder / "curve.jsonl").open("a") as curve:
+            with (folder / CURVE).open("a") as curve:
                 curve.write(json.dumps({"step": progress.step, "loss": round(mean, 6), "seconds": round(progress.seconds, 1)}) + "\n")
             report(f"{folder.name} {progress.step}/{schedule.steps} loss {mean:.4f} {progress.seconds:.0f} s")
         if last or progress.step % schedule.save_every == 0:
-            (state / "complete").unlink(missing_ok=True)
-            accelerator.wait_for_everyone()
-            accelerator.save_state(str(state))
+            accelerator.save_state(str(folder / FRESH))
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
-                (state / "complete").touch()
+                (folder / FRESH / COMPLETE).touch()
+            _settle(folder, accelerator)
     ema.copy_to(model.parameters())
     return model.eval()
+
+
+def _settle(folder: Path, accelerator: Accelerator) -> None:
+    """Puts a complete new state in the place of the old one. Killed at any moment, one of the two is whole."""
+    fresh, state = folder / FRESH, folder / STATE
+    if accelerator.is_main_process and (fresh / COMPLETE).exists():
+        (state / COMPLETE).unlink(missing_ok=True)
+        shutil.rmtree(state, ignore_errors=True)
+        fresh.rename(state)
+    accelerator.wait_for_everyone()
+
+
+def _trim(curve: Path, step: int) -> None:
+    """Takes back what was written after the state that is gone on from; the last line may have been cut."""
+    lines = curve.read_text().splitlines(keepends=True) if curve.exists() else []
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    if kept != lines:
+        curve.write_text("".join(kept))
