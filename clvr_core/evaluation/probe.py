@@ -8,6 +8,7 @@ judge; all arms are scored by the exact perceiver.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -94,8 +95,8 @@ def run_unit(arm: str, tier: int, count: int, seed: int, evaluations: int = EVAL
     ends = drive_all(sessions, executor)
     passed = []
     for brief, session, end in zip(briefs, sessions, ends):
-        seen = perceive(session.picture(end.best))
-        passed.append(int(seen.clean and parse(brief.prompt).holds(seen.things)))
+        seen = None if end.best is None else perceive(session.picture(end.best))
+        passed.append(int(seen is not None and seen.clean and parse(brief.prompt).holds(seen.things)))
     return UnitResult(
         arm,
         tier,
@@ -179,10 +180,15 @@ def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dic
         }
     for arm in LOOPS:
         for against in ("oneshot", "best-of-n"):
-            bounds, other = ratio(samples, arm, against), arms[against]["auc"]
-            arms[arm][f"ratio_{against}"] = arms[arm]["auc"] / other if other else float("inf")
-            arms[arm][f"ratio_{against}_ci"] = [bounds.low, bounds.high]
+            bounds, mine, other = ratio(samples, arm, against), arms[arm]["auc"], arms[against]["auc"]
+            arms[arm][f"ratio_{against}"] = mine / other if other else None if mine else 1.0
+            arms[arm][f"ratio_{against}_ci"] = [bound if math.isfinite(bound) else None for bound in (bounds.low, bounds.high)]
     return {"settings": settings, "tier_medians": [float(median) for median in medians], "arms": arms}
+
+
+def _times(value: float | None) -> str:
+    """JSON has no infinity."""
+    return "infinite" if value is None else f"{value:.2f}"
 
 
 def table(summary: dict) -> str:
@@ -191,7 +197,7 @@ def table(summary: dict) -> str:
     rows = []
     for arm, values in summary["arms"].items():
         ratios = [
-            f"{values[f'ratio_{against}']:.2f} ({values[f'ratio_{against}_ci'][0]:.2f}-{values[f'ratio_{against}_ci'][1]:.2f})" if f"ratio_{against}" in values else ""
+            f"{_times(values[f'ratio_{against}'])} ({'-'.join(map(_times, values[f'ratio_{against}_ci']))})" if f"ratio_{against}" in values else ""
             for against in ("oneshot", "best-of-n")
         ]
         area = f"{values['auc']:.1f} ({values['auc_ci'][0]:.1f}-{values['auc_ci'][1]:.1f})"

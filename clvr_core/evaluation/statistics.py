@@ -32,11 +32,12 @@ def resample(passed: dict[str, np.ndarray], medians: np.ndarray, seed: int = 0) 
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> Interval:
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    # A sample itself, not a mean of two: between two infinite ratios there is none.
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(float(low), float(high))
 
 
 def ratio(samples: dict[str, np.ndarray], arm: str, against: str) -> Interval:
-    """Interval of auc(arm) / auc(against) over paired resamples. Infinite where the other arm's area is 0."""
+    """Interval of auc(arm) / auc(against) over paired resamples. Infinite where only the other arm's area is 0, 1 where both are."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return interval(np.nan_to_num(samples[arm] / samples[against], nan=1.0, posinf=np.inf))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,7 +76,10 @@ class KleinExecutor:
         try:
             _check(folder)
             recipe = from_json(Recipe, json.loads((folder / RECIPE).read_text()))
-            pipe = Flux2KleinPipeline.from_pretrained(folder, local_files_only=True).to(device)
+            with warnings.catch_warnings():
+                # diffusers 0.42 renames the argument to `dtype`, which 0.38 does not know.
+                warnings.simplefilter("ignore", FutureWarning)
+                pipe = Flux2KleinPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).to(device)
             pipe.tokenizer.get_chat_template()
         except Exception as error:  # diffusers, safetensors and json each raise their own kinds for a damaged folder
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

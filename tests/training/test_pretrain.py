@@ -151,9 +151,9 @@ class TestTrainBase:
         assert any(not torch.equal(one[name], other[name]) for name in one if name.startswith("transformer"))
 
     def test_other_settings_or_another_seed_in_the_same_folder_are_refused(self, trained, tmp_path):
-        for path, seed in ((written(tmp_path, width=64), 3), (written(tmp_path), 4)):
+        for changes, seed in (({"width": 64}, 3), ({}, 4)):
             with pytest.raises(BadInput, match="other settings or another seed; choose another folder"):
-                train_base(trained.parent, path, seed=seed)
+                train_base(trained.parent, written(tmp_path, **changes), seed=seed)
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"width": "wide"}', '{"flow": {"schedule": {"lr": 1}}}'])
     def test_a_config_that_cannot_be_read_is_refused(self, tmp_path, text):

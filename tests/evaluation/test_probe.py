@@ -1,0 +1,231 @@
+"""The probe: briefs of known complexity, arms with one budget, results that survive a stop."""
+
+from __future__ import annotations
+
+import json
+import random
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+
+import pytest
+
+from clvr_core.errors import BadInput
+from clvr_core.evaluation import probe
+from clvr_core.evaluation.probe import ARMS, BITS, LOOPS, TIERS, UnitResult, run_probe, run_unit, summarise, table, tier_briefs
+from clvr_core.executor.klein import Recipe, Sampling
+from clvr_core.protocols import DrawRequest
+from clvr_core.shapes.grammar import parse
+from clvr_core.shapes.model import TEXT_BUCKETS, build_tokenizer
+from clvr_core.shapes.perceive import Perception
+from clvr_core.shapes.planner import layout
+from tests.shapes.oracle import RenderExecutor
+
+WIDTH = (BITS[1] - BITS[0]) / TIERS
+
+
+class Renderer(RenderExecutor):
+    """With a recipe, as the real executor has, and the evaluations that it says."""
+
+    def __init__(self, fault: float = 0.1) -> None:
+        super().__init__(fault)
+        self.recipe = Recipe(Sampling(12, 2.5), Sampling(8, 1.0))
+
+    def nfe(self, request: DrawRequest) -> int:
+        return (self.recipe.edit if request.references else self.recipe.generate).nfe
+
+
+@pytest.fixture
+def renderer(monkeypatch) -> Renderer:
+    executor = Renderer()
+    monkeypatch.setattr(probe, "load_executor", lambda: executor)
+    return executor
+
+
+class TestBriefs:
+    @pytest.mark.parametrize("tier", range(TIERS))
+    def test_lie_in_their_tier_and_can_be_met(self, tier):
+        for brief in tier_briefs(tier, 30, seed=0):
+            spec = parse(brief.prompt)
+            assert brief.tier == tier and BITS[0] + tier * WIDTH <= brief.bits < BITS[0] + (tier + 1) * WIDTH
+            assert spec.bits == pytest.approx(brief.bits) and layout(spec, (), random.Random(0)) is not None
+
+    def test_are_the_same_for_the_same_seed_and_others_for_another(self):
+        assert tier_briefs(4, 20, 1) == tier_briefs(4, 20, 1)
+        assert not {brief.prompt for brief in tier_briefs(4, 20, 1)} & {brief.prompt for brief in tier_briefs(4, 20, 2)}
+
+    def test_of_a_longer_list_begin_with_the_shorter_one(self):
+        assert tier_briefs(7, 20, 0)[:5] == tier_briefs(7, 5, 0)
+
+    def test_fit_the_text_that_the_model_reads_in_its_own_words(self):
+        tokenizer = build_tokenizer()
+        for brief in (brief for tier in range(TIERS) for brief in tier_briefs(tier, 30, seed=0)):
+            text = tokenizer.apply_chat_template(
+                [{"role": "user", "content": brief.prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+            )
+            ids = tokenizer(text)["input_ids"]
+            assert len(ids) <= TEXT_BUCKETS[-1] and tokenizer.unk_token_id not in ids
+
+
+class TestAUnit:
+    @pytest.mark.parametrize("arm", ARMS)
+    @pytest.mark.parametrize("evaluations", [50, 240])
+    def test_no_arm_spends_more_than_the_budget(self, renderer, arm, evaluations):
+        result = run_unit(arm, 6, 4, 0, evaluations)
+        assert max(result.evaluations) <= evaluations and (min(result.evaluations) > 0 or evaluations < 96)
+        assert len(result.bits) == len(result.passed) == len(result.calls) == 4 and set(result.passed) <= {0, 1}
+
+    def test_one_shot_spends_it_all_on_one_picture(self, renderer):
+        result = run_unit("oneshot", 3, 3, 0, 240)
+        assert result.evaluations == (240,) * 3 and len(renderer.requests) == 3 and renderer.recipe.generate == Sampling(120, 2.5)
+
+    def test_best_of_n_spends_it_on_pictures_of_the_usual_steps(self, renderer):
+        result = run_unit("best-of-n", 3, 3, 0, 240)
+        assert result.evaluations == (240,) * 3 and len(renderer.requests) == 30 and renderer.recipe.generate == Sampling(12, 2.5)
+
+    def test_controls_draw_the_brief_in_its_own_words(self, renderer):
+        run_unit("oneshot", 3, 3, 0, 240)
+        assert [request.prompt for request in renderer.requests] == [brief.prompt for brief in tier_briefs(3, 3, 0)]
+
+    @pytest.mark.parametrize("arm", LOOPS)
+    def test_a_loop_with_a_steady_hand_and_a_sure_judge_passes(self, renderer, arm):
+        renderer.fault = 0.0
+        assert run_unit(arm, 8, 4, 0, 240, flip=0.0).passed == (1,) * 4
+
+    def test_is_scored_by_the_picture_and_not_by_the_judge(self, renderer, monkeypatch):
+        renderer.fault = 0.0
+        monkeypatch.setattr(probe, "perceive", lambda picture: Perception())
+        assert run_unit("oneshot", 0, 3, 0, 240).passed == (0, 0, 0)
+
+    def test_a_budget_too_small_for_a_single_round_passes_nothing(self, renderer):
+        result = run_unit("director", 9, 2, 0, 50)
+        assert result.evaluations == result.passed == (0, 0)
+
+    def test_is_the_same_when_run_again(self, monkeypatch):
+        results = []
+        for _ in range(2):
+            monkeypatch.setattr(probe, "load_executor", Renderer)
+            results.append(replace(run_unit("clvr", 5, 4, 0, 240), seconds=0.0))
+        assert results[0] == results[1]
+
+
+def unit(arm: str, tier: int, rate: float = 0.5) -> UnitResult:
+    briefs = 8
+    passed = tuple(int(place < rate * briefs) for place in range(briefs))
+    bits = tuple(BITS[0] + WIDTH * (tier + 0.5) for _ in range(briefs))
+    return UnitResult(arm, tier, bits, passed, (240,) * briefs, (10,) * briefs, 1.5)
+
+
+SETTINGS = {"per_tier": 8, "seed": 0, "evaluations": 240, "flip": 0.05, "bits": list(BITS)}
+RATES = {"oneshot": 0.25, "best-of-n": 0.5, "clvr": 1.0, "director": 0.5, "strokes": 0.75}
+
+
+def results(**rates: float) -> dict:
+    return {(arm, tier): unit(arm, tier, ({**RATES, **rates})[arm]) for arm in ARMS for tier in range(TIERS)}
+
+
+class TestTheSummary:
+    def test_tells_of_every_arm_the_area_its_interval_the_curve_and_what_was_spent(self):
+        summary = summarise(results(), SETTINGS)
+        assert summary["settings"] == SETTINGS and len(summary["tier_medians"]) == TIERS and list(summary["arms"]) == list(ARMS)
+        span = summary["tier_medians"][-1] - summary["tier_medians"][0]
+        for arm, values in summary["arms"].items():
+            assert values["auc"] == pytest.approx(RATES[arm] * span) and values["pass"] == [RATES[arm]] * TIERS
+            assert values["auc_ci"][0] <= values["auc"] <= values["auc_ci"][1]
+            assert (values["evaluations"], values["verifier_calls"], values["seconds"]) == (240, 10, 15)
+
+    def test_holds_every_loop_against_both_controls(self):
+        arms = summarise(results(), SETTINGS)["arms"]
+        assert arms["clvr"]["ratio_oneshot"] == pytest.approx(4) and arms["clvr"]["ratio_best-of-n"] == pytest.approx(2)
+        for arm in LOOPS:
+            low, high = arms[arm]["ratio_oneshot_ci"]
+            assert low <= arms[arm]["ratio_oneshot"] <= high
+        assert not any(key.startswith("ratio") for arm in ("oneshot", "best-of-n") for key in arms[arm])
+
+    def test_is_json_also_where_a_control_never_passes(self):
+        summary = summarise(results(oneshot=0.0, strokes=0.0), SETTINGS)
+        arms = json.loads(json.dumps(summary, allow_nan=False))["arms"]
+        assert arms["clvr"]["ratio_oneshot"] is None and arms["clvr"]["ratio_oneshot_ci"] == [None, None]
+        assert arms["strokes"]["ratio_oneshot"] == 1.0 and "infinite (infinite-infinite)" in table(summary)
+
+    def test_is_a_table_with_a_row_for_every_arm(self):
+        lines = table(summarise(results(), SETTINGS)).splitlines()
+        assert len(lines) == 2 + len(ARMS) and len({line.count("|") for line in lines}) == 1
+        row = next(line for line in lines if line.startswith("| clvr"))
+        assert "4.00 (" in row and "2.00 (" in row and row.count("1.00") >= TIERS
+
+
+class Inline:
+    """A pool of workers that works at once."""
+
+    def __init__(self, *_, **__) -> None:
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def submit(self, function, *inputs) -> Future:
+        future = Future()
+        try:
+            future.set_result(function(*inputs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class TestTheProbe:
+    @pytest.fixture(autouse=True)
+    def inline(self, monkeypatch):
+        self.ran = []
+        monkeypatch.setattr(probe, "ProcessPoolExecutor", Inline)
+        monkeypatch.setattr(probe, "run_unit", self.run)
+
+    def run(self, arm, tier, *_):
+        self.ran.append((arm, tier))
+        if len(self.ran) == getattr(self, "stop_after", None):
+            raise RuntimeError("killed")
+        return unit(arm, tier, RATES[arm])
+
+    def test_runs_every_arm_on_every_tier_and_writes_what_it_found(self, tmp_path):
+        summary = run_probe(tmp_path / "out", per_tier=8)
+        assert sorted(self.ran) == sorted((arm, tier) for arm in ARMS for tier in range(TIERS))
+        assert json.loads((tmp_path / "out" / "probe.json").read_text()) == summary
+        assert (tmp_path / "out" / "probe.md").read_text() == table(summary)
+        assert (tmp_path / "out" / "probe.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_goes_on_from_the_units_that_were_finished(self, tmp_path):
+        self.stop_after = 20
+        with pytest.raises(RuntimeError, match="killed"):
+            run_probe(tmp_path, per_tier=8)
+        done = len(list((tmp_path / "units").glob("*-*.json")))
+        self.ran, self.stop_after = [], None
+        resumed = run_probe(tmp_path, per_tier=8)
+        assert done > 0 and len(self.ran) == len(ARMS) * TIERS - done
+        assert resumed == run_probe(tmp_path / "other", per_tier=8)
+
+    def test_a_finished_probe_runs_nothing(self, tmp_path):
+        first = run_probe(tmp_path, per_tier=8)
+        self.ran.clear()
+        assert run_probe(tmp_path, per_tier=8) == first and self.ran == []
+
+    def test_what_was_measured_is_kept_as_it_was(self, tmp_path):
+        run_probe(tmp_path, per_tier=8)
+        kept = json.loads((tmp_path / "units" / "clvr-4.json").read_text())
+        assert kept == json.loads(json.dumps(asdict(unit("clvr", 4, RATES["clvr"]))))
+
+    @pytest.mark.parametrize("changes", [{"per_tier": 9}, {"seed": 1}, {"evaluations": 96}])
+    def test_other_settings_in_the_same_folder_are_refused(self, tmp_path, changes):
+        run_probe(tmp_path, per_tier=8)
+        with pytest.raises(BadInput, match="other settings; choose another folder with --out"):
+            run_probe(tmp_path, **{"per_tier": 8, **changes})
+
+    def test_a_folder_that_cannot_be_used_is_refused_by_name(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(BadInput, match="file cannot be used for the probe"):
+            run_probe(tmp_path / "file", per_tier=8)
+        (tmp_path / "units").mkdir()
+        (tmp_path / "units" / "settings.json").write_text("{")
+        with pytest.raises(BadInput, match="cannot be used for the probe"):
+            run_probe(tmp_path, per_tier=8)
