@@ -32,6 +32,7 @@ class RunFolder:
 
     def __init__(self, path: Path, lines: list[dict[str, Any]]) -> None:
         self.path, self.lines = path, lines
+        self._unsynced = False
 
     @classmethod
     def create(cls, path: Path) -> RunFolder:
@@ -94,14 +95,21 @@ class RunFolder:
             raise BadInput(f"{self.path} cannot be written: {error.strerror}; mend that and go on with: clvr resume {self.path}") from error
 
     def append(self, line: dict[str, Any]) -> None:
-        """Returns once the line is on disk."""
+        """Writes the line; `sync` puts it on disk."""
         # Half of a surrogate pair, which UTF-8 cannot hold, becomes the escape that JSON has for it.
         data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
         with self.writing(), (self.path / JOURNAL).open("ab") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         self.lines.append(line)
+        self._unsynced = True
+
+    def sync(self) -> None:
+        """Returns once every line is on disk."""
+        if not self._unsynced:
+            return
+        with self.writing(), (self.path / JOURNAL).open("ab") as file:
+            os.fsync(file.fileno())
+        self._unsynced = False
 
     def canvas_path(self, canvas: int) -> Path:
         return self.path / f"canvas-{canvas:03d}.png"

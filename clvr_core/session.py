@@ -21,7 +21,7 @@ from .policy import policy_for
 from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from .records import from_json, to_json
 from .report import save_png, write_report
-from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Trajectory
+from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Step, Trajectory
 from .verifier import check_edit, compare, judge
 
 EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared"}
@@ -57,6 +57,7 @@ class Session:
         self.trajectory = Trajectory(brief, models=self.models)
         self._pictures: dict[int, Picture] = {}
         self._digests: dict[int, str] = {}
+        self._told: dict[int, tuple[Step, str]] = {}
         self._position = 0
         self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models})
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
@@ -80,11 +81,15 @@ class Session:
         return self._pictures[canvas]
 
     def advance(self, result: object = None) -> Call | None:
-        """Hands the last call's result to the loop and returns the next call that is not on record; None at the end."""
+        """Hands the last call's result to the loop and returns the next call that is not on record; None at the end.
+
+        All that was recorded is on disk by then.
+        """
         while True:
             try:
                 asked = self._run.send(result)
             except StopIteration:
+                self._sync()
                 return None
             if isinstance(asked, Decided):
                 self._decided(asked)
@@ -92,9 +97,14 @@ class Session:
                 continue
             line = self._recorded(EVENTS[type(asked)])
             if line is None:
+                self._sync()
                 return asked
             result = self._replayed(asked, line)
             self._position += 1
+
+    def _sync(self) -> None:
+        if self.folder:
+            self.folder.sync()
 
     def _replayed(self, call: Call, line: dict[str, Any]) -> object:
         try:
@@ -139,7 +149,7 @@ class Session:
             if self.folder:
                 path = self.folder.canvas_path(canvas)
                 with self.folder.writing():
-                    save_png(path, drawing.picture, call.trajectory, canvas)
+                    save_png(path, drawing.picture, call.trajectory, canvas, self._told)
                 file = path.name
             self._digests[canvas] = digest_of(drawing.picture)
             candidates.append(Candidate(canvas, file, seed, self._digests[canvas], drawing.nfe))
@@ -196,10 +206,11 @@ class Session:
 
     def _hand_over(self) -> None:
         trajectory, folder = self.trajectory, self.folder
+        folder.sync()
         picture = None if trajectory.best is None else self.picture(trajectory.best)
         with folder.writing():
             if picture is not None:
-                save_png(folder.path / BEST, picture, trajectory, trajectory.best)
+                save_png(folder.path / BEST, picture, trajectory, trajectory.best, self._told)
             write_report(trajectory, folder.canvas_path, folder.path / REPORT)
 
     def _recorded(self, event: str) -> dict[str, Any] | None:
@@ -230,10 +241,10 @@ class Session:
             self.listener(line["event"], line)
 
     def _forget(self) -> None:
-        """Keeps the current, the best and the newest canvases in memory; the rest can be read back."""
+        """Keeps the best canvas, those the controller may refer to and the newest ones in memory; the rest can be read back."""
         if self.folder is None:
             return
-        keep = {self.trajectory.current, self.trajectory.best, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
+        keep = {self.trajectory.best, *_offered(self.trajectory), *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
 
 

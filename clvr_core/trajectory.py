@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from .brief import Box, Brief, Goal
 
@@ -85,18 +85,21 @@ class Cost:
     images: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        parts = {part: self.seconds.get(part, 0.0) + other.seconds.get(part, 0.0) for part in (*self.seconds, *other.seconds)}
-        return Cost(
-            parts,
-            self.vlm_tokens + other.vlm_tokens,
-            self.vlm_calls + other.vlm_calls,
-            self.evaluations + other.evaluations,
-            self.images + other.images,
-        )
+        return total((self, other))
 
     @property
     def wall(self) -> float:
         return sum(self.seconds.values())
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    seconds, counts = {}, [0, 0, 0, 0]
+    for cost in costs:
+        for part, value in cost.seconds.items():
+            seconds[part] = seconds.get(part, 0.0) + value
+        for index, count in enumerate((cost.vlm_tokens, cost.vlm_calls, cost.evaluations, cost.images)):
+            counts[index] += count
+    return Cost(seconds, *counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +149,7 @@ class Trajectory:
 
     @property
     def cost(self) -> Cost:
-        total = self.overhead
-        for step in self.steps:
-            total = total + step.cost
-        return total
+        return total((self.overhead, *(step.cost for step in self.steps)))
 
     @property
     def canvases(self) -> int:
@@ -192,16 +192,14 @@ class Trajectory:
         return replace(self, steps=(*self.steps, step))
 
 
-def timeless(trajectory: Trajectory) -> Trajectory:
-    """The trajectory without wall times: what is written into pictures, so that the same run gives the same bytes."""
-    def stripped(cost: Cost) -> Cost:
-        return replace(cost, seconds={})
+T = TypeVar("T", Trajectory, Step)
 
-    return replace(
-        trajectory,
-        overhead=stripped(trajectory.overhead),
-        steps=tuple(replace(step, cost=stripped(step.cost)) for step in trajectory.steps),
-    )
+
+def timeless(told: T) -> T:
+    """The trajectory or step without wall times: what is written into pictures, so that the same run gives the same bytes."""
+    if isinstance(told, Step):
+        return replace(told, cost=replace(told.cost, seconds={}))
+    return replace(told, overhead=replace(told.overhead, seconds={}), steps=tuple(map(timeless, told.steps)))
 
 
 def seed_for(run_seed: int, step: int, candidate: int) -> int:

@@ -67,10 +67,11 @@ def ahead(challenger: Sequence[Verdict], holder: Sequence[Verdict]) -> bool:
     If these are level, it is ahead if it has all that the holder has met, and meets a goal of which nothing is known on the holder: else
     one missing answer would hold back every canvas after it.
     """
-    if score(challenger) is None or score(holder) is None:
-        return score(holder) is None and score(challenger) is not None
-    change = gain(holder, challenger) or 0
-    won = met(challenger) - judged(holder).keys()
+    new, old = judged(challenger), judged(holder)
+    if not new or not old:
+        return bool(new) and not old
+    change = sum(new[goal] - old[goal] for goal in old.keys() & new.keys())
+    won = met(challenger) - old.keys()
     return change > 0 or (change == 0 and bool(won) and met(holder) <= met(challenger))
 
 

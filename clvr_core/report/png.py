@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image, PngImagePlugin
 from ..errors import BadInput
 from ..protocols import Picture
 from ..records import from_json, to_json
-from ..trajectory import SCHEMA, Trajectory, timeless
+from ..trajectory import SCHEMA, Step, Trajectory, timeless
 from .atomic import write_bytes
 
 TRAJECTORY_KEY = "clvr"
@@ -31,14 +32,29 @@ MAX_COMPRESSED = 1 << 20
 """Pillow, and with it ComfyUI, refuses to open a picture with a compressed text that is longer than this when unpacked."""
 
 
-def save_png(path: str | os.PathLike[str], picture: Picture, trajectory: Trajectory, canvas: int) -> None:
+def save_png(
+    path: str | os.PathLike[str], picture: Picture, trajectory: Trajectory, canvas: int, told: dict[int, tuple[Step, str]] | None = None
+) -> None:
     """Writes the picture (uint8 H x W x 3) with the trajectory so far and its own index among the canvases.
 
+    `told` keeps the JSON of steps from one call to the next, so that a long run does not tell its beginning anew for each canvas.
     Raises BadInput for a picture of another type or shape, OSError if the folder cannot be written.
     """
-    record = {**to_json(timeless(trajectory)), "schema": trajectory.schema}
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"), default=dict)
-    write_png(path, picture, {TRAJECTORY_KEY: text, CANVAS_KEY: str(canvas)})
+    record = to_json(timeless(replace(trajectory, steps=()))) | {"schema": trajectory.schema}
+    text, steps = _dumps(record), ",".join(_told(step, {} if told is None else told) for step in trajectory.steps)
+    write_png(path, picture, {TRAJECTORY_KEY: f'{text[:-1]},"steps":[{steps}]}}', CANVAS_KEY: str(canvas)})
+
+
+def _told(step: Step, told: dict[int, tuple[Step, str]]) -> str:
+    known, text = told.get(step.index, (None, ""))
+    if known is not step:
+        text = _dumps(to_json(timeless(step)))
+        told[step.index] = step, text
+    return text
+
+
+def _dumps(record: object) -> str:
+    return json.dumps(record, sort_keys=True, separators=(",", ":"), default=dict)
 
 
 def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str, str]) -> None:
@@ -53,10 +69,17 @@ def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str,
     info = PngImagePlugin.PngInfo()
     for key, value in text.items():
         _check_text(key, value)
-        info.add_itxt(key, value, zip=256 < len(value.encode()) <= MAX_COMPRESSED)
+        info.add(b"iTXt", _itxt(key, value.encode()))
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG", pnginfo=info, compress_level=6)
     write_bytes(path, file.getvalue())
+
+
+def _itxt(key: str, text: bytes) -> bytes:
+    """An international text chunk's content: key, compression flag and method, no language, no translated key, text."""
+    packed = 256 < len(text) <= MAX_COMPRESSED
+    # Level 1: a long run's text is packed anew with each of its canvases.
+    return key.encode("latin-1") + (b"\0\1\0\0\0" if packed else b"\0\0\0\0\0") + (zlib.compress(text, 1) if packed else text)
 
 
 def _check_text(key: str, value: str) -> None:

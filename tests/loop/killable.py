@@ -5,7 +5,7 @@
 Each job runs in its own process. `whole`: start in OUT/whole and finish. `N`: start in OUT/N and die before the N-th call of fsync or
 replace. `N-torn`: the same, with only half of the journal's last line on the disk. `again-N`: start in OUT/again-N, die likewise at the
 N-th such call, torn every other time, go on, die again, until it ends. Prints one JSON object: the writes of the last process of
-each job that ended, as journal, file, replace or folder, and the number of processes that were killed.
+each job that ended, as `journal N` with the number of its lines, file, replace or folder, and the number of processes that were killed.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from clvr_core.shapes import load_vlm
 from tests.shapes.oracle import RenderExecutor
 
 PROMPT = "a red circle at the top left, two blue squares, a large green triangle in the bottom row, two yellow diamonds and a purple cross."
+NEWLINE = b"\n"
 BRIEF = Brief(f"{PROMPT} the red circle is left of the purple cross.", seed=2, budget=Budget(rounds=8))
 
 
@@ -42,17 +43,19 @@ def watch_writes(die_at: int | None, torn: bool) -> list[str]:
     writes: list[str] = []
     replace = os.replace
 
-    def record(kind: str, journal: int | None = None) -> None:
+    def record(write: str, journal: int | None = None) -> None:
         if len(writes) == die_at:
             if torn and journal is not None:
                 _halve_the_last_line(journal)
             os.kill(os.getpid(), signal.SIGKILL)
-        writes.append(kind)
+        writes.append(write)
 
     def watched_fsync(file: int) -> None:
         path = os.readlink(f"/proc/self/fd/{file}")
-        journal = path.endswith(JOURNAL)
-        record("journal" if journal else "folder" if os.path.isdir(path) else "file", file if journal else None)
+        if path.endswith(JOURNAL):
+            record(f"journal {Path(path).read_bytes().count(NEWLINE)}", file)
+        else:
+            record("folder" if os.path.isdir(path) else "file")
 
     def watched_replace(source, target) -> None:
         record("replace")
