@@ -205,8 +205,9 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     )
     accepted, reason = policy.accept(trajectory, step)
     step = replace(step, accepted=accepted, reason=reason)
-    trajectory = replace(trajectory.with_step(step), current=step.chosen if accepted else trajectory.current)
-    trajectory = replace(trajectory, best=rules.best(trajectory.steps).chosen)
+    current = step.chosen if accepted else trajectory.current
+    best = step.chosen if rules.better(step, trajectory.best_step) else trajectory.best
+    trajectory = replace(trajectory.with_step(step), current=current, best=best)
     yield Decided("step", trajectory)
     return trajectory, None
 

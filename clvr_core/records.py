@@ -14,17 +14,21 @@ T = TypeVar("T")
 
 def to_json(value: Any) -> Any:
     """Dataclasses become objects without the fields that are at their default, tuples become arrays."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_json(getattr(value, field.name))
-            for field in dataclasses.fields(value)
-            if field.default is dataclasses.MISSING or getattr(value, field.name) != field.default
-        }
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return value
+    if dataclasses.is_dataclass(type(value)):
+        held = ((name, default, getattr(value, name)) for name, default in _defaults(type(value)))
+        return {name: to_json(item) for name, default, item in held if default is dataclasses.MISSING or item != default}
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
     return value
+
+
+@cache
+def _defaults(cls: type) -> tuple[tuple[str, Any], ...]:
+    return tuple((field.name, field.default) for field in dataclasses.fields(cls))
 
 
 @cache

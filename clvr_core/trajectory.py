@@ -93,13 +93,14 @@ class Cost:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    seconds, counts = {}, [0, 0, 0, 0]
+    seconds: dict[str, float] = {}
+    tokens = calls = evaluations = images = 0
     for cost in costs:
         for part, value in cost.seconds.items():
             seconds[part] = seconds.get(part, 0.0) + value
-        for index, count in enumerate((cost.vlm_tokens, cost.vlm_calls, cost.evaluations, cost.images)):
-            counts[index] += count
-    return Cost(seconds, *counts)
+        tokens, calls = tokens + cost.vlm_tokens, calls + cost.vlm_calls
+        evaluations, images = evaluations + cost.evaluations, images + cost.images
+    return Cost(seconds, tokens, calls, evaluations, images)
 
 
 @dataclass(frozen=True, slots=True)
