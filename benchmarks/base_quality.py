@@ -68,11 +68,21 @@ def restores(executor, count: int, seed: int) -> float:
             cases.append(sample)
     pictures = [tuple(render(scene) for scene in sample.references) for sample in cases]
     drawings = executor.draw([DrawRequest(sample.prompt, rng.randrange(2**31), pair) for sample, pair in zip(cases, pictures)])
-    return sum(check_edit(pair[0], drawing.picture, sample.target, sample.cells).success for sample, pair, drawing in zip(cases, pictures, drawings)) / count
+    return (
+        sum(
+            check_edit(pair[0], drawing.picture, sample.target, sample.cells).success
+            for sample, pair, drawing in zip(cases, pictures, drawings)
+        )
+        / count
+    )
 
 
 def measure(executor, count: int, seed: int) -> dict:
-    result: dict = {"one shot": {str(things): one_shot(executor, things, count, seed) for things in range(1, 9)}, "edits": {}, "untouched": {}}
+    result: dict = {
+        "one shot": {str(things): one_shot(executor, things, count, seed) for things in range(1, 9)},
+        "edits": {},
+        "untouched": {},
+    }
     for kind in KINDS:
         result["edits"][kind], result["untouched"][kind] = single_edits(executor, kind, count, seed)
     result["edits"]["all kinds"] = sum(result["edits"].values()) / len(KINDS)
@@ -90,17 +100,25 @@ def main() -> None:
     options = parser.parse_args()
     executor = load_executor(options.weights)
     recipe = executor.recipe
-    recipes = {f"recipe ({recipe.generate.steps} x CFG {recipe.generate.guidance}, edits {recipe.edit.steps} x {recipe.edit.guidance})": recipe}
+    recipes = {
+        f"recipe ({recipe.generate.steps} x CFG {recipe.generate.guidance}, edits {recipe.edit.steps} x {recipe.edit.guidance})": recipe
+    }
     if options.few:
         for steps, guidance in ((4, 1.0), (28, 2.5)):
-            recipes[f"{steps} steps, guidance {guidance}"] = replace(recipe, generate=Sampling(steps, guidance), edit=Sampling(steps, guidance))
+            recipes[f"{steps} steps, guidance {guidance}"] = replace(
+                recipe, generate=Sampling(steps, guidance), edit=Sampling(steps, guidance)
+            )
     results = {}
     for name, executor.recipe in recipes.items():
         started = time.perf_counter()
         results[name] = measure(executor, options.count, options.seed)
         shots = " ".join(f"{things}:{rate:.3f}" for things, rate in results[name]["one shot"].items())
         edits = " ".join(f"{kind}:{rate:.3f}" for kind, rate in results[name]["edits"].items())
-        print(f"{name}\n  one shot  {shots}\n  edits     {edits}\n  restore   {results[name]['two references']:.3f}\n  {time.perf_counter() - started:.0f} s", flush=True)
+        print(
+            f"{name}\n  one shot  {shots}\n  edits     {edits}\n  restore   {results[name]['two references']:.3f}\n"
+            f"  {time.perf_counter() - started:.0f} s",
+            flush=True,
+        )
     if options.json:
         options.json.write_text(json.dumps({"count": options.count, "seed": options.seed, "results": results}, indent=1))
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,10 @@ class FakeVlm:
             if questions[0].data["task"] != "goal":
                 return [Decision(0.9)] * len(questions)
             halves = min(int.from_bytes(images[0][0, 0].tobytes(), "big") // 2, 2 * GOALS - 1)
-            return [Decision(0.95 if halves >= 2 * number + 2 else 0.5 if halves == 2 * number + 1 else 0.05) for number in range(len(questions))]
+            return [
+                Decision(0.95 if halves >= 2 * number + 2 else 0.5 if halves == 2 * number + 1 else 0.05)
+                for number in range(len(questions))
+            ]
 
 
 class FakeExecutor:
@@ -134,7 +138,7 @@ def run(strategy: str, rounds: int, size: int, folder: Path | None) -> Run:
         os.fsync = real
     finished = time.perf_counter() - clock.spent
     assert len(end.steps) == rounds, end.outcome
-    between = tuple(1000 * (after - before) for before, after in zip(marks, marks[1:]))
+    between = tuple(1000 * (after - before) for before, after in pairwise(marks))
     return Run(between, 1000 * disk.spent / rounds, 1000 * (finished - marks[-1]))
 
 
@@ -164,7 +168,9 @@ def measure(strategy: str, size: int, repeat: int, out: Path | None) -> list[dic
 
 def table(rows: list[dict]) -> str:
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
-    lines += ["| " + " | ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()) + " |" for row in rows]
+    lines += [
+        "| " + " | ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()) + " |" for row in rows
+    ]
     return "\n".join(lines)
 
 
@@ -175,7 +181,7 @@ def verdicts(rows: list[dict]) -> str:
         worst, growth = max(row["ms a round"] for row in mine), mine[-1]["last 5"] - mine[-1]["first 5"]
         lines.append(
             f"{place}: at most {worst:.2f} ms a round, bar {BAR:g}: {'met' if worst <= BAR else 'NOT MET'}; "
-            f"{growth:+.2f} ms from the first to the last of {ROUNDS[-1]} rounds, bar {GROWTH:g}: {'met' if growth <= GROWTH else 'NOT MET'}"
+            f"{growth:+.2f} ms over {ROUNDS[-1]} rounds, bar {GROWTH:g}: {'met' if growth <= GROWTH else 'NOT MET'}"
         )
     return "\n".join(lines)
 
@@ -185,7 +191,20 @@ def command_line(repeat: int) -> str:
     seconds = []
     for _ in range(repeat):
         with tempfile.TemporaryDirectory() as base:
-            words = [sys.executable, "-m", "clvr_core.cli", "generate", JOB, "--strategy", "clvr", "--seed", "1", "--out", f"{base}/run", "--json"]
+            words = [
+                sys.executable,
+                "-m",
+                "clvr_core.cli",
+                "generate",
+                JOB,
+                "--strategy",
+                "clvr",
+                "--seed",
+                "1",
+                "--out",
+                f"{base}/run",
+                "--json",
+            ]
             started = time.perf_counter()
             done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[1])
             seconds.append(time.perf_counter() - started)
@@ -195,8 +214,8 @@ def command_line(repeat: int) -> str:
     spread = ", ".join(f"{each:.1f}" for each in seconds)
     return (
         f"{statistics.median(seconds):.1f} s from the command line ({spread}), bar {CLI_BAR:g}: "
-        f"{'met' if statistics.median(seconds) <= CLI_BAR else 'NOT MET'}; the run itself {summary['seconds']:.1f} s, {summary['steps']} steps, "
-        f"{summary['evaluations']} evaluations, goals met {summary['goals_met']} of {summary['goals']}"
+        f"{'met' if statistics.median(seconds) <= CLI_BAR else 'NOT MET'}; the run itself {summary['seconds']:.1f} s, "
+        f"{summary['steps']} steps, {summary['evaluations']} evaluations, goals met {summary['goals_met']} of {summary['goals']}"
     )
 
 

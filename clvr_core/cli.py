@@ -104,11 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     worlds = train.add_subparsers(required=True, metavar="WORLD")
     shapes = worlds.add_parser("shapes", help="the shapes world")
     stages = shapes.add_subparsers(required=True, metavar="STAGE")
-    base = stages.add_parser("base", help="VAE, transformer and text encoder from nothing")
+    base = stages.add_parser("base", help="VAE, transformer and text encoder, from nothing or on from given weights")
     base.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="checkpoints, curve and weights; an earlier run there is gone on with"
     )
     base.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
+    base.add_argument(
+        "--start", type=Path, metavar="DIR", help="weights whose transformer and text encoder are trained on, with their VAE kept"
+    )
     base.add_argument("--seed", type=_seed, default=0)
     base.set_defaults(run=_train_base)
 
@@ -232,7 +235,7 @@ def _train_base(options: argparse.Namespace) -> int:
     from .training.pretrain import train_base
 
     options.again = "the same command"
-    train_base(options.out, options.config, seed=options.seed)
+    train_base(options.out, options.config, seed=options.seed, start=options.start)
     return DONE
 
 

@@ -91,5 +91,5 @@ class Executor(Protocol):
         ...
 
     def draw(self, requests: Sequence[DrawRequest]) -> Sequence[Drawing]:
-        """One drawing for each request, in order; the same request and seed give the same picture whatever stands beside it in the batch."""
+        """One drawing for each request, in order. The same request and seed give the same picture, whatever is drawn beside it."""
         ...

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -429,17 +430,43 @@ def test_as_a_process_help_and_version_need_no_models():
         assert "clvr" in done.stdout
 
 
-@pytest.mark.weights
-def test_the_first_command_of_the_readme_meets_its_goals(tmp_path):
+def first_command(out: Path) -> list[str]:
     _, _, command = readme_blocks("sh")[0].partition(" && ")
     name, *arguments = shlex.split(command)
     assert name == "clvr"
-    arguments[arguments.index("--out") + 1] = str(tmp_path / "run")
-    done = process(*arguments, "--json")
+    arguments[arguments.index("--out") + 1] = str(out)
+    return [*arguments, "--json"]
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("first") / "run"
+    return out, process(*first_command(out))
+
+
+@pytest.mark.weights
+def test_the_first_command_of_the_readme_meets_its_goals(first_run):
+    out, done = first_run
     assert (done.returncode, done.stderr) == (cli.DONE, "")
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["met"]
-    assert (tmp_path / "run" / REPORT).stat().st_size
+    assert (out / REPORT).stat().st_size
+
+
+@pytest.mark.weights
+def test_killed_after_its_second_picture_it_resumes_to_the_same_bytes(first_run, tmp_path):
+    whole, out = first_run[0], tmp_path / "run"
+    assert (whole / "canvas-002.png").exists(), "the run is long enough to be killed"
+    command = [sys.executable, "-m", "clvr_core.cli", *first_command(out)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        while running.poll() is None and not (out / "canvas-001.png").exists():
+            time.sleep(0.01)
+        running.kill()
+    assert running.returncode and not (out / BEST).exists()
+    assert process("resume", out).returncode == cli.DONE
+    pictures = sorted(path.name for path in whole.glob("*.png"))
+    assert sorted(path.name for path in out.glob("*.png")) == pictures
+    assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in pictures)
 
 
 @pytest.mark.weights

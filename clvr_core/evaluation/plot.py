@@ -23,9 +23,13 @@ def plot_probe(summary: dict, path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 4.6), dpi=140, layout="constrained")
     for arm, values in summary["arms"].items():
         color, line, name = STYLE[arm]
-        axes.plot(summary["tier_medians"], values["pass"], line, color=color, marker="o", markersize=4, label=f"{name}: AUC {values['auc']:.1f}")
+        axes.plot(
+            summary["tier_medians"], values["pass"], line, color=color, marker="o", markersize=4, label=f"{name}: AUC {values['auc']:.1f}"
+        )
     axes.set(xlabel="description length of the brief, bits (median of the tier)", ylabel="briefs met exactly", ylim=(-0.02, 1.02))
-    axes.set_title(f"At most {summary['settings']['evaluations']} transformer evaluations a brief, judge wrong {summary['settings']['flip']:.0%} of the time")
+    axes.set_title(
+        f"At most {summary['settings']['evaluations']} evaluations a brief, judge wrong {summary['settings']['flip']:.0%} of the time"
+    )
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

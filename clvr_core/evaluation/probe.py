@@ -87,9 +87,7 @@ def run_unit(arm: str, tier: int, count: int, seed: int, evaluations: int = EVAL
         images = evaluations // generate.nfe
     budget = Budget(rounds=ROUNDS, images=images, evaluations=evaluations, patience=PATIENCE)
     sessions = [
-        Session(
-            Brief(brief.prompt, arm, brief.seed, CANVAS, CANVAS, budget=budget), load_vlm(flip, seed=brief.seed), executor
-        )
+        Session(Brief(brief.prompt, arm, brief.seed, CANVAS, CANVAS, budget=budget), load_vlm(flip, seed=brief.seed), executor)
         for brief in briefs
     ]
     ends = drive_all(sessions, executor)
@@ -193,14 +191,33 @@ def _times(value: float | None) -> str:
 
 def table(summary: dict) -> str:
     """The result as a Markdown table."""
-    head = ["arm", "AUC (95 %)", "x one-shot (95 %)", "x best-of-N (95 %)", *(f"{bits:.0f} b" for bits in summary["tier_medians"]), "evaluations", "judge calls"]
+    head = [
+        "arm",
+        "AUC (95 %)",
+        "x one-shot (95 %)",
+        "x best-of-N (95 %)",
+        *(f"{bits:.0f} b" for bits in summary["tier_medians"]),
+        "evaluations",
+        "judge calls",
+    ]
     rows = []
     for arm, values in summary["arms"].items():
         ratios = [
-            f"{_times(values[f'ratio_{against}'])} ({'-'.join(map(_times, values[f'ratio_{against}_ci']))})" if f"ratio_{against}" in values else ""
+            f"{_times(values[f'ratio_{against}'])} ({'-'.join(map(_times, values[f'ratio_{against}_ci']))})"
+            if f"ratio_{against}" in values
+            else ""
             for against in ("oneshot", "best-of-n")
         ]
         area = f"{values['auc']:.1f} ({values['auc_ci'][0]:.1f}-{values['auc_ci'][1]:.1f})"
-        rows.append([arm, area, *ratios, *(f"{rate:.2f}" for rate in values["pass"]), f"{values['evaluations']:.0f}", f"{values['verifier_calls']:.0f}"])
+        rows.append(
+            [
+                arm,
+                area,
+                *ratios,
+                *(f"{rate:.2f}" for rate in values["pass"]),
+                f"{values['evaluations']:.0f}",
+                f"{values['verifier_calls']:.0f}",
+            ]
+        )
     lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
     return "\n".join(lines) + "\n"

@@ -16,7 +16,7 @@ from diffusers import Flux2KleinPipeline
 from PIL import Image
 
 from ..errors import BadInput
-from ..protocols import DrawRequest, Drawing
+from ..protocols import Drawing, DrawRequest
 from ..records import from_json
 
 RECIPE = "clvr_recipe.json"
@@ -65,7 +65,7 @@ class KleinExecutor:
     """Draws with a Flux2KleinPipeline folder. References of one request must share one size."""
 
     def __init__(self, pipe: Flux2KleinPipeline, recipe: Recipe, name: str = "klein") -> None:
-        parts = {key: value for key, value in pipe.components.items()}
+        parts = dict(pipe.components)
         self.pipe = BatchedKlein(**parts, is_distilled=pipe.config.is_distilled)
         self.pipe.set_progress_bar_config(disable=True)
         self.recipe, self.name = recipe, name
@@ -142,8 +142,13 @@ class KleinExecutor:
 
 def list_files(folder: Path) -> None:
     """Writes down what every file of the folder holds, so that `load` knows a damaged one from a whole one."""
+    (folder / FILES).write_text(json.dumps(digests(folder), indent=1))
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of the folder by its name, the list of `list_files` left out."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILES)
-    (folder / FILES).write_text(json.dumps({path.relative_to(folder).as_posix(): _digest(path) for path in files}, indent=1))
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
 
 
 def _check(folder: Path) -> None:

@@ -78,7 +78,9 @@ def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str
 def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Scene) -> list[Change]:
     """The changes that serve open goals. What the judge says holds is left alone, whatever was misread."""
     states, goals = data["verdicts"], {item.key: _goals_of(data, item) for item in spec.items}
-    layout_open, global_open = (any(goal.kind == kind and states.get(goal.id) != "met" for goal in _goals(data)) for kind in ("layout", "global"))
+    layout_open, global_open = (
+        any(goal.kind == kind and states.get(goal.id) != "met" for goal in _goals(data)) for kind in ("layout", "global")
+    )
 
     def is_open(change: Change) -> bool:
         if not change.keys:
@@ -99,7 +101,11 @@ def _pick(found: list[Change], spec: Spec, seen: Perception, data: Mapping[str, 
     """One change, or two that fit in one instruction, by what they would meet, those in focus first; after a failure the smaller ones
     first, another one each time."""
     focus = {item.key for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])}
-    pairs = [pair for pair in combinations(found, 2) if sum(len(change.edits) for change in pair) <= CHANGES and not pair[0].cells & pair[1].cells]
+    pairs = [
+        pair
+        for pair in combinations(found, 2)
+        if sum(len(change.edits) for change in pair) <= CHANGES and not pair[0].cells & pair[1].cells
+    ]
     now = _met(spec, seen, ())
     gains = {option: _met(spec, seen, option) - now for option in [*((change,) for change in found), *pairs]}
     best = [option for option, gain in gains.items() if gain > 0] or [option for option, gain in gains.items() if gain == 0] or list(gains)
@@ -154,7 +160,9 @@ def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
     return _reply("EDIT", summary, [], data, edit=f"remove the object at the {cell_name(thing.cell)}", references=[data["canvases"][0]])
 
 
-def _reply(kind: str, summary: str, served: list[Item], data: Mapping[str, Any], scene: Scene | None = None, edit: str = "", references=()) -> dict[str, Any]:
+def _reply(
+    kind: str, summary: str, served: list[Item], data: Mapping[str, Any], scene: Scene | None = None, edit: str = "", references=()
+) -> dict[str, Any]:
     goals = [goal for item in served for goal in _goals_of(data, item)]
     return {
         "kind": kind,
@@ -162,5 +170,5 @@ def _reply(kind: str, summary: str, served: list[Item], data: Mapping[str, Any],
         "scene_prompt": write(whole(scene), "terse") if scene else "",
         "edit_prompt": edit,
         "references": list(references),
-        "goals": goals or [goal for goal in data["focus"]][:1],
+        "goals": goals or list(data["focus"])[:1],
     }

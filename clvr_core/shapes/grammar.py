@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from ..errors import BadInput
 from .scene import CELLS, COLORS, COLUMNS, ROWS, SHAPES, SIZES, cell_of
@@ -32,7 +32,9 @@ class NotInGrammar(BadInput):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what}\n{GRAMMAR}\nFor anything else use a real model: --models FOLDER on the command line, or the Vision Model and Executor nodes."
+            f"{what}\n{GRAMMAR}\n"
+            "The embedded models know no other words. For anything else name a real model: by --models on the command line, or in a graph "
+            "by the Vision Model and Executor nodes."
         )
 
 
@@ -54,7 +56,7 @@ def parse(text: str) -> Spec:
     phrases, used = _phrases(tokens)
     if not phrases:
         raise NotInGrammar("no coloured shape was found in the brief.")
-    kinds = [_relation_between(tokens, left.end, right.start, used) for left, right in zip(phrases, phrases[1:])]
+    kinds = [_relation_between(tokens, left.end, right.start, used) for left, right in pairwise(phrases)]
     items: dict[tuple[str, str], Item] = {}
     for index, phrase in enumerate(phrases):
         known = items.setdefault(phrase.item.key, phrase.item)
@@ -73,7 +75,9 @@ def parse(text: str) -> Spec:
     for index, token in enumerate(tokens):
         if index not in used and token not in _IGNORED:
             known = token in VOCABULARY
-            raise NotInGrammar(f"the word {token!r} in the brief is not {'understood where it stands' if known else 'part of the shapes world'}.")
+            raise NotInGrammar(
+                f"the word {token!r} in the brief is not {'understood where it stands' if known else 'part of the shapes world'}."
+            )
     spec = Spec(tuple(items.values()), tuple(dict.fromkeys(relations)))
     _check(spec)
     return spec
@@ -91,7 +95,9 @@ def _check(spec: Spec) -> None:
     for size in range(2, len(placed) + 1):
         for some in combinations(placed, size):
             if sum(item.count for item in some) > len({cell for item in some for cell in item.place.cells}):
-                raise NotInGrammar(f"{', '.join(' '.join(item.key) for item in some)} are to stand in too few cells; a cell holds one thing.")
+                raise NotInGrammar(
+                    f"{', '.join(' '.join(item.key) for item in some)} are to stand in too few cells; a cell holds one thing."
+                )
     single = {item.key for item in spec.items if item.count == 1}
     for relation in spec.relations:
         for key in (relation.a, relation.b):
@@ -125,7 +131,9 @@ def _phrases(tokens: list[str]) -> tuple[list[_Phrase], set[int]]:
         elif token in _SINGULAR:
             raise NotInGrammar(f"{token!r} does not say how many.")
         if "no" in tokens[max(0, start - 2) : start]:
-            raise NotInGrammar(f"the brief says 'no {tokens[index - 1]} {token}'; leave it out instead, for nothing is drawn unless it is asked for.")
+            raise NotInGrammar(
+                f"the brief says 'no {tokens[index - 1]} {token}'; leave it out instead, for nothing is drawn unless it is asked for."
+            )
         place, end = _place_after(tokens, index + 1)
         definite = start > 0 and tokens[start - 1] == "the"
         found.append(_Phrase(Item(shape, tokens[index - 1], count, size, place), definite, start, end))
@@ -136,7 +144,20 @@ def _phrases(tokens: list[str]) -> tuple[list[_Phrase], set[int]]:
 def _place_after(tokens: list[str], index: int) -> tuple[Place, int]:
     """The place named right after a noun, and where it ends; ANYWHERE and the given index if none is."""
     start, prepositions = index, 0
-    while start < len(tokens) and tokens[start] in ("placed", "that", "which", "sits", "sit", "stands", "is", "are", "at", "in", "on", "the"):
+    while start < len(tokens) and tokens[start] in (
+        "placed",
+        "that",
+        "which",
+        "sits",
+        "sit",
+        "stands",
+        "is",
+        "are",
+        "at",
+        "in",
+        "on",
+        "the",
+    ):
         prepositions += tokens[start] in ("at", "in", "on")
         start += 1
     word = tokens[start] if start < len(tokens) else ""

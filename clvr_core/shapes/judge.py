@@ -28,13 +28,21 @@ LOOKS = 16
 def goal_drafts(spec: Spec) -> list[dict[str, Any]]:
     """The checklist of a spec. A relation conflicts with its opposite."""
     statements = spec.statements
-    return [_draft(statement, [place for place, other in enumerate(statements, 1) if _opposed(statement, other)]) for statement in statements]
+    return [
+        _draft(statement, [place for place, other in enumerate(statements, 1) if _opposed(statement, other)]) for statement in statements
+    ]
 
 
 def _draft(statement: Statement, opposed: list[int]) -> dict[str, Any]:
     text = goal_words(statement)
     kind = {Only: "global", Relation: "layout"}.get(type(statement), "local")
-    return {"text": text, "kind": kind, "check": f"Does the picture show {text}?", "feasibility": _feasibility(statement), "conflicts_with": opposed}
+    return {
+        "text": text,
+        "kind": kind,
+        "check": f"Does the picture show {text}?",
+        "feasibility": _feasibility(statement),
+        "conflicts_with": opposed,
+    }
 
 
 def _feasibility(statement: Statement) -> float:
@@ -148,7 +156,8 @@ def _against(data: Mapping[str, Any]) -> bool:
     action = data["action"]
     if action["kind"] == "EDIT":
         return any(
-            change.kind == "put" and (change.color, change.shape) not in wanted for change in parse_instruction(action.get("edit_prompt", ""))
+            change.kind == "put" and (change.color, change.shape) not in wanted
+            for change in parse_instruction(action.get("edit_prompt", ""))
         )
     return any(item.key not in wanted for item in parse(action["scene_prompt"]).items)
 
@@ -178,4 +187,3 @@ def _done(change, old: Scene, new: Scene) -> bool:
         return False
     named = {"shape": change.shape, "color": change.color, "size": change.size}
     return all(value is None or getattr(now, attribute) == value for attribute, value in named.items())
-

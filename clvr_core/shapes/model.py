@@ -105,7 +105,9 @@ def build_transformer(width: int = 160, double: int = 2, single: int = 4, text_w
     )
 
 
-def build_pipeline(width: int = 160, double: int = 2, single: int = 4, text_width: int = 96, vae_channels=(8, 16, 32, 64, 64)) -> Flux2KleinPipeline:
+def build_pipeline(
+    width: int = 160, double: int = 2, single: int = 4, text_width: int = 96, vae_channels=(8, 16, 32, 64, 64)
+) -> Flux2KleinPipeline:
     """A pipeline with random weights."""
     from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 
@@ -140,7 +142,9 @@ def _amend(path: Path, change) -> None:
 
 
 def _for_both(config: dict) -> dict:
-    config = {key: value for key, value in config.items() if key not in ("backend", "is_local")} | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    config = {key: value for key, value in config.items() if key not in ("backend", "is_local")} | {
+        "tokenizer_class": "PreTrainedTokenizerFast"
+    }
     if "extra_special_tokens" in config:
         config["additional_special_tokens"] = config.pop("extra_special_tokens")
     return config

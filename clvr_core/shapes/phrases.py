@@ -11,7 +11,12 @@ from .words import NUMBERS, PLURALS
 NOTHING_BUT = "nothing but: "
 AT_LEAST = "at least "
 REGISTERS = ("terse", "sentence", "verbose")
-LEFT = {"left of": ("left of", "to the left of"), "right of": ("right of", "to the right of"), "above": ("above", "over"), "below": ("below", "under")}
+LEFT = {
+    "left of": ("left of", "to the left of"),
+    "right of": ("right of", "to the right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
 
 
 def noun(color: str, shape: str, size: str | None = None, count: int = 1) -> str:

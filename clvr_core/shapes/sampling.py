@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 
 from .phrases import REGISTERS, instruct, restore, write
-from .scene import CELLS, COLORS, GRID, JITTER, SHAPES, SIZES, COLUMNS, ROWS, Edit, Scene, Thing, apply
+from .scene import CELLS, COLORS, COLUMNS, GRID, JITTER, ROWS, SHAPES, SIZES, Edit, Scene, Thing, apply
 from .spec import ANYWHERE, Item, Place, Relation, Spec, related
 
 # How often training shows each number of things; natural captions name few.

@@ -1,6 +1,6 @@
 """Every word the world's texts are made of."""
 
-from .scene import COLORS, COLUMNS, ROWS, SHAPES, SIZES
+from .scene import COLORS, COLUMNS, ROWS, SHAPES
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PLURALS = {shape: shape + ("es" if shape == "cross" else "s") for shape in SHAPES}
@@ -22,13 +22,13 @@ RELATION_WORDS = {
 }
 MARKS = (".", ",", ":", ";", "!")
 FILLER = (
-    "please draw paint create make show me a an the clean simple clear plain tidy picture image drawing scene canvas of with and on in at to "
-    "is are there that it its sits sit stands stand placed found shown contains containing together plus also light background "
+    "please draw paint create make show me a an the clean simple clear plain tidy picture image drawing scene canvas of with and on in at "
+    "to is are there that it its sits sit stands stand placed found shown contains containing together plus also light background "
     "where so row column corner cell part exactly nothing else no other be for"
 ).split()
 EDITING = (
-    "add put place remove delete erase change recolor move replace from color object by keep everything rest unchanged leave all copy restore "
-    "was then same as"
+    "add put place remove delete erase change recolor move replace from color object by keep everything rest unchanged leave all copy "
+    "restore was then same as"
 ).split()
 VOCABULARY = tuple(
     dict.fromkeys(

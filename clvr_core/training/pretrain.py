@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ..shapes.render import render
 from ..errors import BadInput
-from ..executor.klein import Recipe
+from ..executor.klein import KleinExecutor, Recipe, digests
 from ..records import from_json, to_json
 from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline, save_pipeline
+from ..shapes.render import render
 from ..shapes.sampling import brief_of, edit_sample, random_scene, restore_sample, t2i_sample
 from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
 from .fit import Schedule, fit
@@ -85,12 +85,14 @@ class Encoding(torch.nn.Module):
         *logits, offset = self.linear(tokens).split((*self.SPLIT, 2), dim=-1)
         loss = sum(torch.nn.functional.cross_entropy(each, wanted[:, index]) for index, each in enumerate(logits))
         there = wanted[:, 0] > 0
-        self.misread = 1 - torch.stack([each.argmax(-1) == wanted[:, index] for index, each in enumerate(logits)]).all(0)[there].float().mean()
+        self.misread = (
+            1 - torch.stack([each.argmax(-1) == wanted[:, index] for index, each in enumerate(logits)]).all(0)[there].float().mean()
+        )
         return loss + (offset - wanted[:, 3:] / JITTER)[there].square().mean() + self.config.shrink * latents.square().mean()
 
 
 class Decoding(torch.nn.Module):
-    """Trains the decoder alone: weighted L1 from noised latents of the finished encoder, whose latents the transformer may learn meanwhile."""
+    """Trains the decoder alone, by weighted L1 from noised latents of the finished encoder: the transformer may learn these meanwhile."""
 
     def __init__(self, vae: torch.nn.Module, config: VaeConfig) -> None:
         super().__init__()
@@ -187,9 +189,7 @@ class Pool:
         make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
         self.kind, self.samples = kind, [make(rng) for _ in range(count)]
         scenes = [(*sample.references, sample.target) for sample in self.samples]
-        tokens = [
-            normalise(encode(vae, [render(group[index]) for group in scenes]), vae) for index in range(len(scenes[0]))
-        ]
+        tokens = [normalise(encode(vae, [render(group[index]) for group in scenes]), vae) for index in range(len(scenes[0]))]
         self.references, self.target = tokens[:-1], tokens[-1]
         self.edited = torch.tensor([[float(cell in sample.cells) for cell in CELLS] for sample in self.samples])
 
@@ -254,7 +254,7 @@ def text_ids(length: int, device) -> torch.Tensor:
 
 
 def spoil(reference: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
-    """Replaces the tokens to be edited by a blend of two others in a share of the batch: half-formed things that an edit must clear away."""
+    """Replaces, in a share of the batch, the tokens to be edited by a blend of two others: half-formed things that an edit must clear."""
     chosen = (torch.rand(len(reference), 1, device=reference.device) < share) & (edited > 0)
     pick = torch.randint(reference.shape[1], (2, *reference.shape[:2]), device=reference.device)
     shuffled = reference[torch.randperm(len(reference), device=reference.device)]
@@ -271,7 +271,9 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
     tokenizer = pipe.tokenizer
 
     def tokens_of(prompt: str) -> str:
-        return tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        return tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
 
     def length_of(prompt: str) -> int:
         return len(tokenizer(tokens_of(prompt))["input_ids"])
@@ -291,7 +293,10 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
         references = [reference[indices] for reference in pool.references]
         if references:
             references[0] = spoil(references[0], edited, config.spoil)
-            references = [reference + config.reference_noise * torch.rand(len(indices), 1, 1) * torch.randn_like(reference) for reference in references]
+            references = [
+                reference + config.reference_noise * torch.rand(len(indices), 1, 1) * torch.randn_like(reference)
+                for reference in references
+            ]
         weight = 1 + (config.edited_weight - 1) * edited
         return wrapped(batch["input_ids"].to(device), batch["attention_mask"].to(device), pool.target[indices], references, weight)
 
@@ -313,38 +318,54 @@ class BaseConfig:
     recipe: Recipe = RECIPE
 
 
-def train_base(out: Path, config: Path | None = None, *, seed: int = 0) -> Path:
+def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: Path | None = None) -> Path:
     """Trains the embedded base from nothing, or goes on where an earlier run in `out` stopped. Returns the folder of the weights.
 
-    Runs under `accelerate launch` as well as alone. Raises BadInput for a config that cannot be read or differs from the earlier run's.
+    `start`, a folder of weights, gives the VAE as it is and the transformer and text encoder to train on from; the config's sizes are
+    then not used. Runs under `torchrun` and `accelerate launch` as well as alone. Raises BadInput for a config that cannot be read or
+    differs from the earlier run's, and for weights that are missing or damaged.
     """
     accelerator = Accelerator()
-    settings = _settings(out, config, seed)
+    pipe = KleinExecutor.load(start).pipe if start else None
+    settings = _settings(out, config, seed, start)
     torch.manual_seed(seed)
-    pipe = build_pipeline(settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels)
-    report = accelerator.print
-    train_encoder(pipe.vae, out / "encoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
-    train_decoder(pipe.vae, out / "decoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
-    pipe.vae.to(memory_format=torch.contiguous_format)
-    set_statistics(pipe.vae, seed=seed)
+    report, stages = accelerator.print, ["flow"]
+    if pipe is None:
+        stages = ["encoder", "decoder", "flow"]
+        pipe = build_pipeline(settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels)
+        train_encoder(pipe.vae, out / "encoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
+        train_decoder(pipe.vae, out / "decoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
+        pipe.vae.to(memory_format=torch.contiguous_format)
+        set_statistics(pipe.vae, seed=seed)
     train_flow(pipe, out / "flow", settings.flow, seed=seed, accelerator=accelerator, report=report)
     weights = out / "weights"
     if accelerator.is_main_process:
         save_pipeline(pipe.to("cpu"), weights, settings.recipe)
-        curves = {stage: [json.loads(line) for line in (out / stage / "curve.jsonl").read_text().splitlines()] for stage in ("encoder", "decoder", "flow")}
+        curves = {stage: [json.loads(line) for line in (out / stage / "curve.jsonl").read_text().splitlines()] for stage in stages}
         record = {"seed": seed, "processes": accelerator.num_processes, "config": to_json(settings), "curves": curves}
+        if start:
+            record["start"] = _lineage(start)
         (weights / "training.json").write_text(json.dumps(record, indent=1))
     accelerator.wait_for_everyone()
     return weights
 
 
-def _settings(out: Path, config: Path | None, seed: int) -> BaseConfig:
+def _lineage(start: Path) -> dict:
+    """What the weights gone on from are: their checksums, and their own record if they have one."""
+    record = start / "training.json"
+    return {"files": digests(start), "training": json.loads(record.read_text()) if record.exists() else None}
+
+
+def _settings(out: Path, config: Path | None, seed: int, start: Path | None) -> BaseConfig:
     try:
         settings = from_json(BaseConfig, json.loads(config.read_text())) if config else BaseConfig()
         out.mkdir(parents=True, exist_ok=True)
-        note, wanted = out / "config.json", json.dumps({"seed": seed, "config": to_json(settings)}, indent=1)
+        run = {"seed": seed, "config": to_json(settings)} | ({"start": digests(start)} if start else {})
+        note, wanted = out / "config.json", json.dumps(run, indent=1)
         if note.exists() and note.read_text() != wanted:
-            raise BadInput(f"{out} holds a training run with other settings or another seed; choose another folder with --out")
+            raise BadInput(
+                f"{out} holds a training run with other settings, another seed or another start; choose another folder with --out"
+            )
         note.write_text(wanted)
     except (OSError, ValueError) as error:
         if isinstance(error, BadInput):

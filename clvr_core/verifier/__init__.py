@@ -40,10 +40,9 @@ USUAL = Thresholds()
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts in the order of the goals, and what they cost. `edit` is for the caller that also ran check_edit."""
+    """Verdicts in the order of the goals, and what they cost."""
 
     verdicts: tuple[Verdict, ...]
-    edit: EditCheck = EditCheck()
     tokens: int = 0
     calls: int = 0
 

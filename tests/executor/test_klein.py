@@ -363,7 +363,9 @@ def refusal(folder: Path) -> str:
     with pytest.raises(BadInput) as error:
         KleinExecutor.load(folder)
     message = str(error.value)
-    assert str(folder) in message and message.endswith("; restore the folder or reinstall clvr") and "\n" not in message and len(message) < 600
+    assert (
+        str(folder) in message and message.endswith("; restore the folder or reinstall clvr") and "\n" not in message and len(message) < 600
+    )
     return message
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -209,7 +210,7 @@ def test_one_can_get_about_without_a_mouse_or_eyes(folder: Path) -> None:
     assert page.find("html")[0].attributes["lang"] == "en" and page.find("title")[0].text.startswith("Brief met: a red circle")
     levels = [int(one.tag[1]) for one in page.walk() if re.fullmatch("h[1-6]", one.tag)]
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:]))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     for tag in ("main", "header", "nav", "footer"):
         assert page.find(tag)
     assert page.find("a")[0].text == "Skip to the steps" and page.find("a")[0].attributes["href"] == "#steps"
@@ -217,9 +218,7 @@ def test_one_can_get_about_without_a_mouse_or_eyes(folder: Path) -> None:
     assert region.attributes["tabindex"] == "0" and region.attributes["aria-label"]
     images = page.find("img")
     assert images and all("alt" in image.attributes and "width" in image.attributes for image in images)
-    assert [image.attributes["alt"] for image in images][
-        0
-    ] == "The picture handed over: canvas 6. The brief: a red circle and two blue squares"
+    assert images[0].attributes["alt"] == "The picture handed over: canvas 6. The brief: a red circle and two blue squares"
     assert any(
         image.attributes["alt"] == "Canvas 1, drawn in step 0, not chosen among 4 candidates. Asked for: the scene" for image in images
     )

@@ -156,8 +156,21 @@ def test_unknown_fields_are_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", "7", '"x"', "{}", '{"brief": {"prompt": ""}}', '{"schema": "x"}', '{"schema": 0}', "[" * 100_000]
-    + ['{"brief": {"prompt": "x"}, "steps": 4}', '{"brief": {"prompt": "x"}, "models": [1]}'],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "7",
+        '"x"',
+        "{}",
+        '{"brief": {"prompt": ""}}',
+        '{"schema": "x"}',
+        '{"schema": 0}',
+        "[" * 100_000,
+        '{"brief": {"prompt": "x"}, "steps": 4}',
+        '{"brief": {"prompt": "x"}, "models": [1]}',
+    ],
 )
 def test_a_damaged_trajectory_is_a_sentence(tmp_path: Path, text: str) -> None:
     write_png(tmp_path / "a.png", PICTURE, {"clvr": text})

@@ -73,7 +73,7 @@ def test_a_parent_may_be_a_candidate_that_was_not_chosen() -> None:
 
 def test_parents_that_make_no_tree_count_as_none() -> None:
     tree = grow(run(step(0, 1), step(1, 0), step(2, 2), step(3, 77)))
-    every = sorted(sum((list(_flat(shape(line))) for line in (tree.line, *tree.branches)), []))
+    every = sorted(canvas for line in (tree.line, *tree.branches) for canvas in _flat(shape(line)))
     assert every == [0, 1, 2, 3]
 
 

@@ -1,11 +1,11 @@
-"""An executor that draws with the renderer instead of a model: what the planning alone is worth, and with `fault` how it copes with a bad hand."""
+"""An executor that draws with the renderer: what the planning alone is worth, and with `fault` how it copes with a bad hand."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
 
-from clvr_core.protocols import DrawRequest, Drawing
+from clvr_core.protocols import Drawing, DrawRequest
 from clvr_core.shapes.grammar import Instruction, parse, parse_instruction
 from clvr_core.shapes.perceive import perceive
 from clvr_core.shapes.planner import closest
@@ -46,7 +46,9 @@ class RenderExecutor:
     def _apply(self, change: Instruction, scene: Scene, request: DrawRequest, rng: random.Random) -> Scene:
         if change.kind == "put":
             size = change.size or random_thing(rng, 0).size
-            return apply(Edit("put", change.cell, thing=Thing(change.shape, change.color, size, change.cell, jitter(rng), jitter(rng))), scene)
+            return apply(
+                Edit("put", change.cell, thing=Thing(change.shape, change.color, size, change.cell, jitter(rng), jitter(rng))), scene
+            )
         if change.kind == "restore":
             there = perceive(request.references[change.reference - 1]).scene().at(change.cell)
             return apply(Edit("put", change.cell, thing=there) if there else Edit("remove", change.cell), scene)

@@ -74,7 +74,9 @@ class TestTheWholeLoop:
 
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_a_hand_that_errs_is_corrected(self, strategy):
-        runs = [ran(prompt, strategy, RenderExecutor(fault=0.15), seed=seed, patience=12)[0] for seed, prompt in enumerate(briefs(24, seed=1))]
+        runs = [
+            ran(prompt, strategy, RenderExecutor(fault=0.15), seed=seed, patience=12)[0] for seed, prompt in enumerate(briefs(24, seed=1))
+        ]
         assert sum(run.outcome.met for run in runs) >= 23
 
     @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -139,7 +141,10 @@ class TestEdits:
         assert asked("a red circle at the bottom right", Scene((RED,))) == "move the red circle at the top left to the bottom right"
 
     def test_a_wrong_thing_is_replaced(self):
-        assert asked("a small red circle at the middle center", Scene((BLUE,))) == "replace the blue square at the middle center with a small red circle"
+        assert (
+            asked("a small red circle at the middle center", Scene((BLUE,)))
+            == "replace the blue square at the middle center with a small red circle"
+        )
 
     def test_two_changes_go_into_one_instruction(self):
         words = asked("a small red circle at the top left and a large blue square at the middle center", Scene())
@@ -148,14 +153,20 @@ class TestEdits:
     def test_what_the_judge_says_holds_is_left_alone(self):
         situation = before("a red circle at the top left and a blue square", Scene((RED,)))
         mistaken = trajectory(
-            step("GENERATE", 0, verdicts={"g1": "met", "g2": "unmet", "g3": "met"}), goals=situation.trajectory.goals, brief=situation.trajectory.brief
+            step("GENERATE", 0, verdicts={"g1": "met", "g2": "unmet", "g3": "met"}),
+            goals=situation.trajectory.goals,
+            brief=situation.trajectory.brief,
         )
         found = action(before("a red circle at the top left and a blue square", Scene((BLUE,)), trajectory=mistaken, focus=("g2",)))
-        assert found.edit_prompt == "add a small red circle at the top left" or found.edit_prompt == "add a large red circle at the top left"
+        assert (
+            found.edit_prompt == "add a small red circle at the top left" or found.edit_prompt == "add a large red circle at the top left"
+        )
 
     def test_where_nothing_is_seen_to_be_wrong_the_open_thing_is_painted_once_more(self):
         situation = before("a small red circle at the top left", Scene((RED,)))
-        doubted = trajectory(step("GENERATE", 0, verdicts={"g1": "met", "g2": "unmet"}), goals=situation.trajectory.goals, brief=situation.trajectory.brief)
+        doubted = trajectory(
+            step("GENERATE", 0, verdicts={"g1": "met", "g2": "unmet"}), goals=situation.trajectory.goals, brief=situation.trajectory.brief
+        )
         found = action(before("a small red circle at the top left", Scene((RED,)), trajectory=doubted, focus=("g2",)))
         assert found.edit_prompt == "replace the red circle at the top left with a small red circle"
 

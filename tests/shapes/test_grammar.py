@@ -192,7 +192,9 @@ class TestInstructions:
             found = parse_instruction(between.join(instruct(edit, scene, rng) for edit in edits) + ". keep everything else")
             assert [(each.kind, each.cell) for each in found] == [(edit.kind, edit.cell) for edit in edits]
 
-    @pytest.mark.parametrize("text", ["", "make it nicer", "remove the red circle", "add a cat at the top left", "move the object at the top left"])
+    @pytest.mark.parametrize(
+        "text", ["", "make it nicer", "remove the red circle", "add a cat at the top left", "move the object at the top left"]
+    )
     def test_what_is_not_understood_changes_nothing(self, text):
         assert parse_instruction(text) == ()
 
@@ -216,10 +218,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_answered_within_a_second(name):
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         parse(HOSTILE[name])
     except NotInGrammar as error:
         assert len(str(error)) < 5_000
     parse_instruction(HOSTILE[name])
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1

@@ -1,4 +1,4 @@
-"""The embedded judge, asked through the same functions as a real one: exact when it is not made to err, and wrong at a set rate when it is."""
+"""The embedded judge, asked as a real one is: exact when it is not made to err, and wrong at a set rate when it is."""
 
 from __future__ import annotations
 
@@ -148,7 +148,8 @@ def pictures() -> list[np.ndarray]:
 
 class TestErring:
     FOUND = drafted(
-        "a red circle at the top left, two blue squares, a green cross, a cyan diamond and a black triangle. the green cross is above the red circle. "
+        "a red circle at the top left, two blue squares, a green cross, a cyan diamond and a black triangle. "
+        "the green cross is above the red circle. "
         "the cyan diamond is left of the black triangle"
     )
 
@@ -172,7 +173,11 @@ class TestErring:
     def test_asked_again_the_same_wrong_answer_comes_back(self, pictures):
         vlm, again = ShapesVlm(0.3, seed=1), ShapesVlm(0.3, seed=1)
         first = self.wrong(vlm, pictures[:40])
-        assert first.any() and np.array_equal(first, self.wrong(vlm, pictures[:40])) and np.array_equal(first, self.wrong(again, pictures[:40]))
+        assert (
+            first.any()
+            and np.array_equal(first, self.wrong(vlm, pictures[:40]))
+            and np.array_equal(first, self.wrong(again, pictures[:40]))
+        )
 
     def test_another_seed_errs_elsewhere(self, pictures):
         assert not np.array_equal(self.wrong(ShapesVlm(0.3, seed=1), pictures[:40]), self.wrong(ShapesVlm(0.3, seed=2), pictures[:40]))
@@ -278,7 +283,12 @@ class TestInspection:
             (Action("GENERATE", scene_prompt="red circle, green cross"), True),
             (Action("EDIT", edit_prompt="add a small blue square at the top left"), False),
             (Action("EDIT", edit_prompt="add a small green square at the top left"), True),
-            (Action("EDIT", edit_prompt="remove the object at the top left and replace the circle at the top right with a large red cross"), True),
+            (
+                Action(
+                    "EDIT", edit_prompt="remove the object at the top left and replace the circle at the top right with a large red cross"
+                ),
+                True,
+            ),
             (Action("EDIT", edit_prompt="move the red circle at the top left to the middle center"), False),
             (Action("END", summary="done"), False),
         ],
@@ -308,7 +318,11 @@ class TestWhatItCannotDo:
 
 
 def test_every_pair_of_opposite_relations_is_found_among_three():
-    said = ["the red circle is above the blue square", "the red circle is left of the blue square", "the red circle is below the blue square"]
+    said = [
+        "the red circle is above the blue square",
+        "the red circle is left of the blue square",
+        "the red circle is below the blue square",
+    ]
     for order in itertools.permutations(said):
         found = [goal for goal in drafted("a red circle and a blue square. " + ". ".join(order)) if goal.kind == "layout"]
         assert sorted(len(goal.conflicts_with) for goal in found) == [0, 1, 1]

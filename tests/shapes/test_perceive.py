@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from clvr_core.shapes.perceive import Perception, check_edit, matches, misread, perceive
 from clvr_core.shapes.render import coverage, render
-from clvr_core.shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Edit, Scene, Thing, apply
+from clvr_core.shapes.scene import CANVAS, CELLS, COLORS, JITTER, PALETTE, SHAPES, SIZES, Edit, Scene, Thing, apply
 
 
 def any_thing(rng: random.Random, cell: int) -> Thing:

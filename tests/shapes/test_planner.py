@@ -106,7 +106,6 @@ class TestLayout:
         assert layout(Spec(items), random_scene(random.Random(1), 9).things, random.Random(0)) is not None
         assert time.process_time() - started < 2
 
-
     def test_a_thing_that_is_too_much_is_painted_over_rather_than_another_cell_filled(self):
         canvas = Scene((thing(GREEN, 4),))
         assert layout(Spec((RED,)), canvas.things, random.Random(0)).things[0].cell == 4

@@ -77,7 +77,8 @@ class TestWhatEachEditDoes:
             apply(Edit("move", RED.cell, to=BLUE.cell), Scene((RED, BLUE)))
 
     @pytest.mark.parametrize(
-        "edit", [Edit("remove", 8), Edit("recolor", 8, color="red"), Edit("resize", 8, size="small"), Edit("move", 8, to=7), Edit("move", 8, to=0)]
+        "edit",
+        [Edit("remove", 8), Edit("recolor", 8, color="red"), Edit("resize", 8, size="small"), Edit("move", 8, to=7), Edit("move", 8, to=0)],
     )
     def test_an_edit_of_an_empty_cell_changes_nothing(self, edit):
         assert apply(edit, Scene((RED, BLUE))) == Scene((RED, BLUE))

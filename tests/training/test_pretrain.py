@@ -51,7 +51,12 @@ CONFIG = {
     "vae_channels": [4, 4, 4, 4, 4],
     "vae": {"batch": 2, "encoder": {**SCHEDULE, "steps": 3}, "decoder": {**SCHEDULE, "steps": 3}},
     "flow": {"batch": 2, "pool": {"t2i": 8, "edit": 8, "restore": 4}, "long_text": 0.0, "schedule": {**SCHEDULE, "steps": 4}},
-    "recipe": {"generate": {"steps": 2, "guidance": 2.5}, "edit": {"steps": 1}, "text_layers": list(TEXT_LAYERS), "text_lengths": [32, 64, 128]},
+    "recipe": {
+        "generate": {"steps": 2, "guidance": 2.5},
+        "edit": {"steps": 1},
+        "text_layers": list(TEXT_LAYERS),
+        "text_lengths": [32, 64, 128],
+    },
 }
 STAGES = {"encoder": 3, "decoder": 3, "flow": 4}
 
@@ -93,7 +98,9 @@ def curve(out: Path, stage: str) -> list[dict]:
 
 
 def tensors(weights: Path) -> dict[str, torch.Tensor]:
-    return {f"{file.parent.name}.{name}": value for file in sorted(weights.rglob("*.safetensors")) for name, value in load_file(file).items()}
+    return {
+        f"{file.parent.name}.{name}": value for file in sorted(weights.rglob("*.safetensors")) for name, value in load_file(file).items()
+    }
 
 
 class TestTrainBase:
@@ -152,8 +159,24 @@ class TestTrainBase:
 
     def test_other_settings_or_another_seed_in_the_same_folder_are_refused(self, trained, tmp_path):
         for changes, seed in (({"width": 64}, 3), ({}, 4)):
-            with pytest.raises(BadInput, match="other settings or another seed; choose another folder"):
+            with pytest.raises(BadInput, match="other settings, another seed or another start; choose another folder"):
                 train_base(trained.parent, written(tmp_path, **changes), seed=seed)
+
+    def test_from_given_weights_it_trains_on_and_keeps_their_vae(self, trained, tmp_path):
+        out = tmp_path / "run"
+        weights = train_base(out, written(tmp_path), seed=3, start=trained)
+        one, other = tensors(trained), tensors(weights)
+        moved = {name for name in one if not torch.equal(one[name], other[name])}
+        assert moved and all(name.startswith(("transformer.", "text_encoder.")) for name in moved)
+        far = torch.cat([(one[name].float() - other[name].float()).flatten() for name in moved]).abs().max()
+        assert far < 0.05, "it starts from them and not from nothing"
+        record = json.loads((weights / "training.json").read_text())
+        assert set(record["curves"]) == {"flow"} and record["start"]["training"]["seed"] == 3
+        assert record["start"]["files"]["vae/config.json"]
+        with pytest.raises(BadInput, match="another start"):
+            train_base(out, written(tmp_path), seed=3)
+        with pytest.raises(BadInput, match="cannot be loaded"):
+            train_base(out, written(tmp_path), seed=3, start=tmp_path / "nothing")
 
     @pytest.mark.parametrize("text", ["", "{", "[]", '{"width": "wide"}', '{"flow": {"schedule": {"lr": 1}}}'])
     def test_a_config_that_cannot_be_read_is_refused(self, tmp_path, text):
@@ -178,11 +201,17 @@ class TestTheFlow:
     def test_it_trains_transformer_and_words_and_leaves_the_vae(self, tmp_path):
         torch.manual_seed(0)
         pipe = build_pipeline(32, 1, 1, 16, (4, 4, 4, 4, 4))
-        before = {name: {key: value.clone() for key, value in getattr(pipe, name).state_dict().items()} for name in ("vae", "transformer", "text_encoder")}
+        before = {
+            name: {key: value.clone() for key, value in getattr(pipe, name).state_dict().items()}
+            for name in ("vae", "transformer", "text_encoder")
+        }
         plan = Schedule(steps=3, lr=1e-2, warmup=1, ema=0.1, save_every=3)
         config = FlowConfig(batch=4, pool={"t2i": 4, "edit": 4, "restore": 4}, long_text=0.0, schedule=plan)
         train_flow(pipe, tmp_path / "flow", config, seed=0, accelerator=Accelerator(cpu=True), report=lambda line: None)
-        changed = {name: {key for key, value in getattr(pipe, name).state_dict().items() if not torch.equal(value, old[key])} for name, old in before.items()}
+        changed = {
+            name: {key for key, value in getattr(pipe, name).state_dict().items() if not torch.equal(value, old[key])}
+            for name, old in before.items()
+        }
         assert not changed["vae"] and "model.embed_tokens.weight" in changed["text_encoder"]
         assert len(changed["transformer"]) > 0.9 * len(before["transformer"])
 

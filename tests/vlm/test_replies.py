@@ -176,10 +176,10 @@ class TestRefusing:
         ids=repr,
     )
     def test_a_hostile_reply_is_refused_quickly(self, unit):
-        started = time.perf_counter()
+        started = time.process_time()
         with pytest.raises(Malformed):
             read(unit * (100_000 // len(unit)))
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
 
 
 class TestAsking:
