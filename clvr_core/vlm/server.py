@@ -1,0 +1,235 @@
+"""A vision-language model behind an OpenAI-compatible server: vLLM, SGLang, Ollama, LM Studio, llama.cpp and their like."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from PIL import Image
+
+from ..errors import BadInput, JudgeFailure
+from ..protocols import Decision, Message, Picture, Question, Reply
+from .http import Limits, ServerFailure, address, ask_json
+from .replies import Malformed, parse
+
+DECIDE = "You look at pictures and answer questions about them. You answer with the one word Yes or No."
+ONE_WORD = "Answer with one word, Yes or No."
+IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
+"""Probability of a yes put down for an answer in words, where a server tells no probabilities."""
+REFUSED = (400, 422)
+"""What servers answer to a setting that they do not know."""
+LEAST_MASS = 0.2
+"""Probability that Yes and No must have together among the first tokens for their ratio to mean something."""
+TOP = 20
+"""Alternatives asked for at a token, the most that OpenAI's API and vLLM allow by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a model is served. Read from the config of the machine that runs, never from a workflow.
+
+    url: up to and with /v1. model: as the server names it; empty takes the first it lists. key_variable: the environment variable that
+    holds the key. image_side: pixels of the longer side that pictures are scaled down to. max_tokens: of a reply. parallel: questions
+    asked at once.
+    """
+
+    url: str
+    model: str = ""
+    key_variable: str = ""
+    image_side: int = 1024
+    max_tokens: int = 1536
+    parallel: int = 4
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        address(self.url)
+        for name in ("image_side", "max_tokens", "parallel"):
+            if getattr(self, name) < 1:
+                raise BadInput(f"{name} of the server {self.url} is {getattr(self, name)}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    question: int
+    answer: str
+
+
+@dataclass(frozen=True)
+class _Answers:
+    answers: tuple[_Answer, ...]
+
+
+class ServerVlm:
+    """A `Vlm`. Replies are greedy and asked for by JSON schema; decisions are the probabilities of Yes and No at the first token.
+
+    What a server lacks is found out once and done without: a schema it refuses goes into the prompt, and without probabilities all
+    questions are answered in one JSON reply. `check` is called while waiting and may raise to end the run.
+    Raises BadInput if no model is named and the server lists none.
+    """
+
+    def __init__(self, endpoint: Endpoint, check: Callable[[], None] = lambda: None) -> None:
+        self.endpoint, self.check, self._url = endpoint, check, address(endpoint.url)
+        self._key = _key(endpoint.key_variable)
+        self.model = endpoint.model or self._first_listed()
+        self.name = f"{self.model} at {self._url.split('://', 1)[1].split('/', 1)[0]}"
+        self._schemas = self._probabilities = True
+
+    def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
+        said = [{"role": message.role, "content": _content(message.text, map(self._image, message.images))} for message in messages]
+        return self._structured(said, schema)
+
+    def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
+        pictures = [self._image(picture) for picture in images]
+        decisions: list[Decision | None] = [None] * len(questions)
+        if self._probabilities:
+            with ThreadPoolExecutor(self.endpoint.parallel) as pool:
+                decisions = list(pool.map(lambda question: self._likelihood(pictures, question), questions))
+        if left := [index for index, decision in enumerate(decisions) if decision is None]:
+            self._probabilities = len(left) < len(questions)
+            for index, decision in zip(left, self._in_words(pictures, [questions[index] for index in left])):
+                decisions[index] = decision
+        return decisions
+
+    def _likelihood(self, pictures: Sequence[dict], question: Question) -> Decision | None:
+        """None if the server tells no probabilities, or if the model began with neither word, as one does that thinks first."""
+        said = [
+            {"role": "system", "content": DECIDE},
+            {"role": "user", "content": _content(f"{question.text}\n{ONE_WORD}", pictures, True)},
+        ]
+        try:
+            answer = self._ask(said, max_tokens=1, logprobs=True, top_logprobs=TOP)
+        except ServerFailure as error:
+            return None if error.status in REFUSED else Decision(None, str(error))
+        first = _first_token(answer)
+        yes, no = (sum(share for word, share in first if word == wanted) for wanted in ("yes", "no"))
+        return Decision(yes / (yes + no), "", _tokens(answer)) if yes + no >= LEAST_MASS else None
+
+    def _in_words(self, pictures: Sequence[dict], questions: Sequence[Question]) -> list[Decision]:
+        numbers = list(range(1, len(questions) + 1))
+        listed = "\n".join(f"{number}. {question.text}" for number, question in zip(numbers, questions))
+        request = f'Answer each question about what is shown, as JSON {{"answers": [{{"question": 1, "answer": "yes"}}, ...]}}.\n{listed}'
+        reply = self._structured([{"role": "user", "content": _content(request, pictures, pictures_first=True)}], _answers_schema(numbers))
+        try:
+            found = parse(reply.text, reply.finished, _Answers).answers
+        except Malformed as error:
+            raise JudgeFailure(f"{self.name}: {error}") from error
+        told: dict[int, set[str]] = {}
+        for one in found:
+            told.setdefault(one.question, set()).add(one.answer.strip().casefold())
+        # Two answers to one question are none.
+        words = [told[number].pop() if len(told.get(number, ())) == 1 else "" for number in numbers]
+        share = reply.tokens // len(questions)
+        return [Decision(IN_WORDS.get(word), "" if word in IN_WORDS else "the question was not answered", share) for word in words]
+
+    def _structured(self, messages: list[dict], schema: Mapping[str, Any]) -> Reply:
+        limit = self.endpoint.max_tokens
+        if self._schemas:
+            shape = {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}
+            try:
+                return _reply(self._ask(messages, max_tokens=limit, response_format=shape))
+            except ServerFailure as error:
+                if error.status not in REFUSED:
+                    raise JudgeFailure(str(error)) from error
+                # The fault may lie elsewhere; then the same request without the schema fails too, and says so.
+        words = f"Answer with one JSON object of this schema and nothing else:\n{json.dumps(schema)}"
+        try:
+            reply = _reply(self._ask([*messages, {"role": "user", "content": words}], max_tokens=limit))
+        except ServerFailure as error:
+            raise JudgeFailure(str(error)) from error
+        self._schemas = False
+        return reply
+
+    def _ask(self, messages: list[dict], **settings: Any) -> dict[str, Any]:
+        body = {"model": self.model, "messages": messages, "temperature": 0, **settings}
+        return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=self.check)
+
+    def _first_listed(self) -> str:
+        try:
+            listed = ask_json(f"{self._url}/models", key=self._key, limits=self.endpoint.limits, check=self.check).get("data")
+        except ServerFailure as error:
+            raise BadInput(f"no model is named for the server {self._url}, and it lists none: {error}") from error
+        items = listed if isinstance(listed, list) else []
+        names = [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]]
+        if not names:
+            raise BadInput(f"no model is named for the server {self._url}, and it lists none; load a model there or name one")
+        return names[0]
+
+    def _image(self, picture: Picture) -> dict[str, Any]:
+        image = Image.fromarray(picture)
+        image.thumbnail((self.endpoint.image_side, self.endpoint.image_side), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        image.save(file, "PNG", compress_level=1)
+        return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}}
+
+
+def _content(text: str, pictures: Iterable[dict], pictures_first: bool = False) -> str | list[dict]:
+    """Questions about the same pictures have these first: they then share their beginning, which servers keep."""
+    pictures, words = list(pictures), {"type": "text", "text": text}
+    if not pictures:
+        return text
+    return [*pictures, words] if pictures_first else [words, *pictures]
+
+
+def _answers_schema(numbers: Sequence[int]) -> dict[str, Any]:
+    each = {
+        "type": "object",
+        "properties": {"question": {"type": "integer", "enum": list(numbers)}, "answer": {"type": "string", "enum": list(IN_WORDS)}},
+        "required": ["question", "answer"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {"answers": {"type": "array", "items": each, "minItems": len(numbers), "maxItems": len(numbers)}},
+        "required": ["answers"],
+        "additionalProperties": False,
+    }
+
+
+def _key(variable: str) -> str:
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
+        raise BadInput(f"the environment variable {variable} is to hold the server's key and is not set")
+    return key
+
+
+def _choice(answer: Mapping[str, Any]) -> dict[str, Any]:
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise JudgeFailure("the server's answer holds no choice")
+    return choices[0]
+
+
+def _reply(answer: Mapping[str, Any]) -> Reply:
+    choice = _choice(answer)
+    if choice.get("finish_reason") == "content_filter":
+        raise JudgeFailure("the server's filter withheld the answer")
+    message = choice.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    if isinstance(content, list):
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return Reply(content if isinstance(content, str) else "", _tokens(answer), choice.get("finish_reason") != "length")
+
+
+def _tokens(answer: Mapping[str, Any]) -> int:
+    usage = answer.get("usage")
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < 2**31 else 0
+
+
+def _first_token(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The likeliest words at the first token with their probabilities, without marks and case; none if the server tells none."""
+    try:
+        listed = _choice(answer)["logprobs"]["content"][0]["top_logprobs"]
+        pairs = [(str(item["token"]), math.exp(min(float(item["logprob"]), 0.0))) for item in listed]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return []
+    return [(token.strip(" \t\r\n\"'*.▁Ġ").casefold(), share) for token, share in pairs if share >= 0]
