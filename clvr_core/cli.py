@@ -119,7 +119,12 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
 
     for command in (generate, resume, probe):
-        command.add_argument("--models", default="shapes", metavar="NAME", help="shapes: the embedded models, no download (default)")
+        command.add_argument(
+            "--models",
+            default="shapes",
+            metavar="NAME",
+            help="shapes: the embedded models, no download (default); or a file like clvr.toml",
+        )
     for command in (generate, resume, probe, doctor):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
@@ -140,7 +145,7 @@ def _generate(options: argparse.Namespace) -> int:
     bar = _Bar(budget.rounds)
     folder = RunFolder.create(options.out)
     options.again = f"clvr resume {options.out}"
-    session = Session(brief, models.vlm, models.executor, folder, listener=bar.event)
+    session = Session(brief, models.vlm, models.executor, folder, judge=models.judge, listener=bar.event)
     return _finish(options, session, bar)
 
 
@@ -153,7 +158,7 @@ def _resume(options: argparse.Namespace) -> int:
     options.again = f"clvr resume {options.out}"
     models = load_models(options.models)
     bar = _Bar(None)
-    return _finish(options, resume(folder, models.vlm, models.executor, bar.event), bar)
+    return _finish(options, resume(folder, models.vlm, models.executor, bar.event, models.judge), bar)
 
 
 def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
@@ -224,6 +229,8 @@ def _probe(options: argparse.Namespace) -> int:
 
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
+    if options.models != "shapes":
+        raise BadInput(f"the probe needs exact truth, which only the shapes models have; found --models {options.models}")
     load_models(options.models)
     options.again = "the same command"
     result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed)

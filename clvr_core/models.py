@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from .errors import BadInput
+from .errors import BadInput, JudgeFailure
 from .protocols import Executor, Vlm
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """`width`, `height`: the size of canvas, in pixels, that the executor was made for. `check` raises BadInput for a brief that these
-    models cannot read; None if they read anything."""
+    models cannot read; None if they read anything. `judge`: None if the controller's model judges too."""
 
     vlm: Vlm
     executor: Executor
     width: int
     height: int
     check: Callable[[str], None] | None = None
+    judge: Vlm | None = None
 
 
 @contextmanager
@@ -51,11 +53,38 @@ def _shapes() -> Models:
     return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check)
 
 
+def _configured(path: Path) -> Models:
+    from .config import read_config
+    from .vlm.server import ServerVlm
+    from .vlm.sight import check_sight
+
+    config = read_config(path)
+    vlm = ServerVlm(config.controller.endpoint)
+    judge = ServerVlm(config.verifier.endpoint) if config.verifier else None
+    try:
+        check_sight(vlm)
+        if judge:
+            check_sight(judge)
+    except JudgeFailure as error:
+        raise BadInput(f"{error}; mend the server or its entry in {path}") from error
+    painter = config.executor
+    if painter.kind == "shapes":
+        shapes = _shapes()
+        return Models(vlm, shapes.executor, shapes.width, shapes.height, shapes.executor.text_length, judge)
+    from .executor.klein import load_klein
+
+    executor = load_klein(Path(painter.folder), painter.device, painter.dtype)
+    return Models(vlm, executor, painter.width, painter.height, executor.text_length, judge)
+
+
 MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes}
 
 
 def load_models(name: str) -> Models:
-    """Raises BadInput for a name that is not known, and for weights that are missing or damaged."""
+    """The models of that name, or those that a TOML file names. Raises BadInput for a name that is not known, for weights that are
+    missing or damaged, and for a server that does not answer or whose model does not see."""
+    if name.endswith(".toml"):
+        return _configured(Path(name))
     if name not in MODELS:
-        raise BadInput(f"unknown models {name!r}; choose one of {', '.join(MODELS)}")
+        raise BadInput(f"unknown models {name!r}; choose one of {', '.join(MODELS)}, or give a file like clvr.toml")
     return MODELS[name]()

@@ -309,15 +309,15 @@ def drive_all(sessions: Sequence[Session], executor: Executor, progress: Callabl
     return [session.trajectory for session in sessions]
 
 
-def start(brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Listener | None = None) -> Session:
+def start(brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Listener | None = None, judge: Vlm | None = None) -> Session:
     """A new run in an empty folder."""
-    return Session(brief, vlm, executor, RunFolder.create(out), listener=listener)
+    return Session(brief, vlm, executor, RunFolder.create(out), judge=judge, listener=listener)
 
 
-def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener | None = None) -> Session:
+def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener | None = None, judge: Vlm | None = None) -> Session:
     """Goes on with the run in the folder from its last complete line. Raises BadInput if the run was made by other models."""
     first = folder.lines[0]
-    session = Session(_brief(first.get("brief")), vlm, executor, folder, listener=listener)
+    session = Session(_brief(first.get("brief")), vlm, executor, folder, judge=judge, listener=listener)
     if first.get("models") != session.models:
         raise BadInput(
             f"{folder.path} was made by {_named(first.get('models'))}, and these models are {_named(session.models)}; "

@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,12 @@ class Recipe:
     batch: int = 64
 
 
+def published(distilled: bool) -> Recipe:
+    """How Black Forest Labs samples FLUX.2 Klein: 4 steps where it is distilled; the base 28 of its 50 steps, with guidance 4."""
+    sampling = Sampling(4) if distilled else Sampling(28, 4.0)
+    return Recipe(sampling, sampling, batch=4)
+
+
 class BatchedKlein(Flux2KleinPipeline):
     """Takes `references_each` images for each prompt of the batch, one prompt's after another's, where its parent gives all to all."""
 
@@ -71,16 +77,26 @@ class KleinExecutor:
         self.recipe, self.name = recipe, name
 
     @classmethod
-    def load(cls, folder: Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> KleinExecutor:
-        """Raises BadInput if the folder is missing, incomplete or damaged."""
+    def load(
+        cls,
+        folder: Path,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        usual: Callable[[bool], Recipe] | None = None,
+    ) -> KleinExecutor:
+        """`usual` gives the recipe of a folder without one, by whether its weights are distilled. Raises BadInput if the folder is missing,
+        incomplete or damaged."""
         try:
             _check(folder)
-            recipe = from_json(Recipe, json.loads((folder / RECIPE).read_text()))
             with warnings.catch_warnings():
                 # diffusers 0.42 renames the argument to `dtype`, which 0.38 does not know.
                 warnings.simplefilter("ignore", FutureWarning)
                 pipe = Flux2KleinPipeline.from_pretrained(folder, torch_dtype=dtype, local_files_only=True).to(device)
             pipe.tokenizer.get_chat_template()
+            if usual and not (folder / RECIPE).exists():
+                recipe = usual(pipe.config.is_distilled)
+            else:
+                recipe = from_json(Recipe, json.loads((folder / RECIPE).read_text()))
         except Exception as error:  # diffusers, safetensors and json each raise their own kinds for a damaged folder
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise BadInput(f"the weights in {folder} cannot be loaded: {first[:300]}; restore the folder or reinstall clvr") from error
@@ -138,6 +154,17 @@ class KleinExecutor:
         ).images
         arrays = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
         return [_masked(request, picture) for request, picture in zip(requests, arrays)]
+
+
+def load_klein(folder: Path, device: str = "auto", dtype: str = "bfloat16") -> KleinExecutor:
+    """A folder as published, or with a recipe of its own. device: as torch names it; `auto` takes a GPU if there is one.
+
+    Raises BadInput as `KleinExecutor.load` does.
+    """
+    if device == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        device = accelerator.type if accelerator else "cpu"
+    return KleinExecutor.load(folder, device, getattr(torch, dtype), published)
 
 
 def list_files(folder: Path) -> None:

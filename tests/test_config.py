@@ -1,0 +1,132 @@
+"""clvr.toml: what it may say, and a run with the models it names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clvr_core import cli
+from clvr_core.config import read_config
+from clvr_core.errors import BadInput
+from clvr_core.executor.klein import Recipe, Sampling, load_klein, published
+from clvr_core.folder import BEST, JOURNAL
+from clvr_core.models import load_models
+from clvr_core.shapes.model import build_pipeline
+from tests.vlm.servers import Asked, Said, completion, pictures_in, said_in, serving
+
+WHOLE = """
+[controller]
+url = "http://127.0.0.1:8000/v1"
+model = "qwen3-vl"
+key_variable = "MY_KEY"
+timeout = 30
+retries = 0
+
+[verifier]
+url = "https://example.com/v1"
+
+[executor]
+folder = "klein"
+dtype = "float32"
+width = 512
+height = 768
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "clvr.toml"
+    path.write_text(text)
+    return path
+
+
+def test_all_that_a_file_may_say_is_read(tmp_path):
+    config = read_config(written(tmp_path, WHOLE))
+    endpoint = config.controller.endpoint
+    assert (endpoint.url, endpoint.model, endpoint.key_variable) == ("http://127.0.0.1:8000/v1", "qwen3-vl", "MY_KEY")
+    assert (endpoint.limits.timeout, endpoint.limits.retries) == (30.0, 0)
+    assert config.verifier.url == "https://example.com/v1" and config.executor.folder == str(tmp_path / "klein")
+    assert (config.executor.kind, config.executor.width, config.executor.height) == ("klein", 512, 768)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "controller is missing"),
+        ("[controller", "is not TOML"),
+        ("controller = 3", "expected an object, found 3"),
+        (WHOLE.replace("timeout", "time_out"), "controller.time_out is not a setting; choose from url, model"),
+        (WHOLE.replace("[executor]", "[painter]"), "painter is not a setting; choose from controller, executor, verifier"),
+        (WHOLE.replace("timeout = 30", 'timeout = "long"'), "timeout: expected float, found 'long'"),
+        (WHOLE.replace("width = 512", "width = 500"), "width is 500; it must be a multiple of 16"),
+        (WHOLE.replace('folder = "klein"', ""), "needs a folder"),
+        (WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'), "'dall-e' is none of klein, shapes"),
+    ],
+)
+def test_what_cannot_be_used_is_named(tmp_path, text, says):
+    with pytest.raises(BadInput, match=says) as refused:
+        read_config(written(tmp_path, text))
+    assert "clvr.toml" in str(refused.value)
+
+
+def test_a_file_that_is_not_there_exits_with_2(tmp_path, capsys):
+    arguments = ["generate", "a red circle", "--models", str(tmp_path / "none.toml"), "--out", str(tmp_path / "run")]
+    assert cli.main(arguments) == cli.BAD_INPUT
+    assert "none.toml cannot be read: No such file" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def klein(tmp_path_factory) -> Path:
+    """A folder as diffusers writes it, of the smallest size and untrained, without anything of ours beside it."""
+    folder = tmp_path_factory.mktemp("klein")
+    build_pipeline(32, 1, 1, 16, (4, 4, 4, 4, 4)).save_pretrained(folder)
+    return folder
+
+
+def test_a_folder_without_a_recipe_is_sampled_as_its_makers_do(klein):
+    assert load_klein(klein, "cpu", "float32").recipe == published(distilled=False)
+    assert published(distilled=False).generate == Sampling(28, 4.0) and published(distilled=True).edit == Sampling(4)
+
+
+def answers(asked: Asked) -> Said:
+    """A server that sees, lists one goal, draws once, and finds the goal met."""
+    words = said_in(asked.body)
+    if "logprobs" in asked.body:
+        pictures = pictures_in(asked.body)
+        red = "plain red" not in words or pictures[0][..., 0].mean() > 128
+        return completion("", logprobs=[("Yes", 0.95), ("No", 0.05)] if red else [("No", 0.95), ("Yes", 0.05)])
+    if "GENERATE" in json.dumps(asked.body["response_format"]):
+        return completion(
+            json.dumps({"kind": "GENERATE", "summary": "new", "scene_prompt": "a red circle", "edit_prompt": "", "goals": ["g1"]})
+        )
+    return completion(json.dumps({"goals": [{"text": "a red circle", "kind": "local", "check": "Is there a red circle?"}]}))
+
+
+def test_a_run_with_a_server_for_eyes_and_a_folder_for_a_hand(klein, tmp_path, capsys, monkeypatch):
+    # The tiny text encoder has three layers, and reads no more than 128 tokens.
+    tiny = Recipe(Sampling(2), Sampling(2), (1, 2, 3), (128,))
+    monkeypatch.setattr("clvr_core.executor.klein.published", lambda distilled: tiny)
+    executor = f'[executor]\nfolder = "{klein}"\ndevice = "cpu"\ndtype = "float32"\nwidth = 96\nheight = 64\n'
+    with serving(answers) as server:
+        path = written(tmp_path, f'[controller]\nurl = "{server.url}"\nmodel = "eye"\n{executor}')
+        assert cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run"), "--json"]) == cli.DONE
+        summary = json.loads(capsys.readouterr().out)
+        assert summary["met"] and summary["steps"] == 1 and summary["evaluations"] == 2
+        first = json.loads((tmp_path / "run" / JOURNAL).read_text().splitlines()[0])
+        assert first["models"]["controller"].startswith("eye at 127.0.0.1:") and (tmp_path / "run" / BEST).exists()
+        assert cli.main(["resume", str(tmp_path / "run"), "--models", str(path)]) == cli.DONE
+
+
+def test_a_server_that_is_not_running_is_said_before_anything_is_made(klein, tmp_path, capsys):
+    path = written(tmp_path, f'[controller]\nurl = "http://127.0.0.1:9/v1"\nmodel = "eye"\nretries = 0\n[executor]\nfolder = "{klein}"\n')
+    assert cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run")]) == cli.BAD_INPUT
+    told = capsys.readouterr().err
+    assert "127.0.0.1:9" in told and "clvr.toml" in told and not (tmp_path / "run").exists()
+
+
+def test_a_blind_model_is_refused_before_anything_is_made(klein, tmp_path):
+    with serving(lambda _: completion("", logprobs=[("Yes", 0.6), ("No", 0.4)])) as server:
+        path = written(tmp_path, f'[controller]\nurl = "{server.url}"\nmodel = "gpt-blind"\n[executor]\nfolder = "{klein}"\n')
+        with pytest.raises(BadInput, match=r"gpt-blind at .* does not see"):
+            load_models(str(path))
