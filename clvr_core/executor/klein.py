@@ -68,13 +68,17 @@ class BatchedKlein(Flux2KleinPipeline):
 
 
 class KleinExecutor:
-    """Draws with a Flux2KleinPipeline folder. References of one request must share one size."""
+    """Draws with a Flux2KleinPipeline folder. References of one request must share one size.
+
+    `check` is called after each denoising step and may raise to end the run.
+    """
 
     def __init__(self, pipe: Flux2KleinPipeline, recipe: Recipe, name: str = "klein") -> None:
         parts = dict(pipe.components)
         self.pipe = BatchedKlein(**parts, is_distilled=pipe.config.is_distilled)
         self.pipe.set_progress_bar_config(disable=True)
         self.recipe, self.name = recipe, name
+        self.check: Callable[[], None] = lambda: None
 
     @classmethod
     def load(
@@ -135,6 +139,10 @@ class KleinExecutor:
                     drawn[index] = Drawing(picture, self.nfe(requests[index]))
         return [drawn[index] for index in range(len(requests))]
 
+    def _step_end(self, pipe, step: int, timestep, kept: dict) -> dict:
+        self.check()
+        return {}
+
     @torch.inference_mode()
     def _batch(self, requests: list[DrawRequest], length: int) -> list[np.ndarray]:
         first, sampling = requests[0], self.sampling(requests[0])
@@ -151,6 +159,7 @@ class KleinExecutor:
             max_sequence_length=length,
             text_encoder_out_layers=self.recipe.text_layers,
             output_type="np",
+            callback_on_step_end=self._step_end,
         ).images
         arrays = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
         return [_masked(request, picture) for request, picture in zip(requests, arrays)]

@@ -126,6 +126,18 @@ class TestDrawing:
         parted = KleinExecutor(executor.pipe, replace(RECIPE, batch=2))
         assert all(apart(one, other) <= 1 for one, other in zip(pictures(executor, *requests), pictures(parted, *requests)))
 
+    def test_a_check_that_raises_ends_it_after_that_denoising_step(self, executor, monkeypatch):
+        calls = []
+
+        def check():
+            calls.append(1)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(executor, "check", check)
+        with pytest.raises(KeyboardInterrupt):
+            pictures(executor, DrawRequest("a red circle", 1), DrawRequest("a red circle", 2))
+        assert len(calls) == 1
+
     def test_nothing_is_drawn_for_no_requests(self, executor):
         assert executor.draw([]) == []
 
