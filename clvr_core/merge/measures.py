@@ -118,8 +118,8 @@ def measure(
         aligned, distilled = sides["aligned"], sides["distilled"]
         found.aligned, found.cross = weight * _dot(aligned, aligned), weight * _dot(aligned, distilled)
         # Signs by comparison: the product of two small deltas would underflow.
-        both = np.count_nonzero((aligned != 0) & (distilled != 0))
-        agree = np.count_nonzero((aligned > 0) & (distilled > 0)) + np.count_nonzero((aligned < 0) & (distilled < 0))
+        both = int(np.count_nonzero((aligned != 0) & (distilled != 0)))
+        agree = int(np.count_nonzero((aligned > 0) & (distilled > 0)) + np.count_nonzero((aligned < 0) & (distilled < 0)))
         found.signed, found.conflicts = weight * both, weight * (both - agree)
     return found
 

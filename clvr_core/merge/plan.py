@@ -347,29 +347,34 @@ def _itemsize(dtype: str) -> int:
 def _same_weights(base: Model, other: Model) -> None:
     """Raises BadInput listing what is missing, too many, of another shape or of another kind, with the nearest name."""
     where, against = other.checkpoint.path, base.checkpoint.path
-    missing, extra = ([a for a in x.atoms if a not in y.atoms] for x, y in ((base, other), (other, base)))
+    missing, extra = (
+        list(dict.fromkeys(part.tensor.name for atom, part in x.atoms.items() if atom not in y.atoms))
+        for x, y in ((base, other), (other, base))
+    )
     if missing or extra:
-        listed = [("-", atom, extra) for atom in missing] + [("+", atom, missing) for atom in extra]
-        lines = [_beside(sign + atom, atom, others) for sign, atom, others in listed[:LISTED]]
+        listed = [("-", name, extra) for name in missing] + [("+", name, missing) for name in extra]
+        lines = [_beside(sign + name, name, others) for sign, name, others in listed[:LISTED]]
         more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
         raise BadInput(
             f"{where} has not the weights of {against}: {len(missing)} missing (-), {len(extra)} too many (+): {', '.join(lines)}{more}; "
             f"use a base of the same model as the {other.role} checkpoint"
         )
-    wrong = [atom for atom, part in base.atoms.items() if part.shape != other.atoms[atom].shape]
+    wrong = {
+        part.tensor.name: f"{part.tensor.name} {list(part.shape)} for {list(base.atoms[atom].shape)}"
+        for atom, part in other.atoms.items()
+        if part.shape != base.atoms[atom].shape
+    }
     if wrong:
-        shapes = [f"{atom} {list(other.atoms[atom].shape)} for {list(base.atoms[atom].shape)}" for atom in wrong[:LISTED]]
-        raise BadInput(
-            f"{where} has other shapes than {against} in {len(wrong)} weights: {', '.join(shapes)}; use one size of one model, 4B or 9B"
-        )
+        shapes = ", ".join(list(wrong.values())[:LISTED])
+        raise BadInput(f"{where} has other shapes than {against} in {len(wrong)} tensors: {shapes}; use one size of one model, 4B or 9B")
     for atom, part in base.atoms.items():
         kinds = [each.atoms[atom].tensor.dtype for each in (base, other)]
         if kinds[0] != kinds[1] and not FLOATS.keys() >= set(kinds):
             raise BadInput(f"{where}: {part.tensor.name} is {kinds[1]}, in {against} it is {kinds[0]}; use bf16, fp16 or fp32 checkpoints")
 
 
-def _beside(line: str, atom: str, others: list[str]) -> str:
-    near = get_close_matches(atom, others[:200], 1, 0.6)
+def _beside(line: str, name: str, others: list[str]) -> str:
+    near = get_close_matches(name, others[:200], 1, 0.6)
     return f"{line} (near {near[0]})" if near else line
 
 

@@ -59,7 +59,9 @@ def moved(base: dict[str, torch.Tensor], seed: int, relative: float) -> dict[str
     """The weights after a training that changed them by `relative` of their size."""
     random = np.random.default_rng(seed)
     return {
-        name: (value.float() + value.float().std() * relative * torch.from_numpy(random.standard_normal(value.shape).astype(np.float32))).to(value.dtype)
+        name: (
+            value.float() + value.float().std() * relative * torch.from_numpy(random.standard_normal(value.shape).astype(np.float32))
+        ).to(value.dtype)
         for name, value in base.items()
     }
 
@@ -99,7 +101,11 @@ def contract(base, aligned=None, distilled=None, alpha=1.0, beta=1.0, low=None, 
 
 
 def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    return left.dtype == right.dtype and left.shape == right.shape and torch.equal(left.view(torch.uint8), right.view(torch.uint8))
+    return (
+        left.dtype == right.dtype
+        and left.shape == right.shape
+        and torch.equal(*(each.reshape(-1).view(torch.uint8) for each in (left, right)))
+    )
 
 
 def raw_file(path: Path, header, data: bytes = b"\0" * 8, length: int | None = None) -> Path:
