@@ -59,6 +59,9 @@ TABLES: dict[str, dict[str, tuple[str, ...]]] = {"bfl": _BFL, "diffusers": _DIFF
 _HOME: dict[str, dict[str, str]] = {
     layout: {atom: module for module, atoms in table.items() for atom in atoms} for layout, table in TABLES.items()
 }
+# diffusers' names once it has fused the projections, as it does for LoKr.
+_DIFFUSERS["transformer_blocks.#.attn.to_qkv"] = _BFL["double_blocks.#.img_attn.qkv"]
+_DIFFUSERS["transformer_blocks.#.attn.to_added_qkv"] = _BFL["double_blocks.#.txt_attn.qkv"]
 
 
 def prefix_of(names: Iterable[str]) -> str:

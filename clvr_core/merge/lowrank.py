@@ -273,22 +273,19 @@ class _Names:
     """
 
     def __init__(self, layout: Layout, atoms: Mapping[str, tuple[int, ...]]) -> None:
-        self._dotted: dict[str, tuple[str, ...]] = {}
-        layouts = ("plain",) if layout == "plain" else tuple(TABLES)
-        for atom in atoms:
-            for each in layouts:
-                name = tensor_of(atom, each)
-                module, _, parameter = name.rpartition(".")
-                if parameter == "weight":
-                    self._dotted[module] = atoms_of(name, each)
-        self._encoded = {module.replace(".", "_"): target for module, target in self._dotted.items()}
+        self._atoms, self._layouts = atoms, ("plain",) if layout == "plain" else tuple(TABLES)
+        names = {tensor_of(atom, each) for atom in atoms for each in self._layouts}
+        modules = [name.removesuffix(".weight") for name in sorted(names) if name.endswith(".weight")]
+        self._encoded = {module.replace(".", "_"): module for module in modules}
 
     def find(self, module: str) -> tuple[str, ...]:
+        """The atoms of the module's weight, top to bottom; none if the base has no such module."""
+        if "." not in module:
+            module = next((found for prefix in ("", *_ENCODED) if (found := self._encoded.get(module.removeprefix(prefix)))), module)
         for prefix in ("", *_DOTTED):
             module = module.removeprefix(prefix)
-            if module in self._dotted:
-                return self._dotted[module]
-        for prefix in ("", *_ENCODED):
-            if (target := self._encoded.get(module.removeprefix(prefix))) and "." not in module:
-                return target
+            for layout in self._layouts:
+                target = atoms_of(f"{module}.weight", layout)
+                if all(atom in self._atoms for atom in target):
+                    return target
         return ()
