@@ -96,8 +96,8 @@ def verify(
     progress: Progress | None = None,
     cancel: Cancel | None = None,
     threads: int | None = None,
-) -> dict[str, str]:
-    """Makes the merged file `out` again from its recipe, in memory, and compares every byte of it. Gives the inputs' paths by role.
+) -> list[tuple[str, str]]:
+    """Makes the merged file `out` again from its recipe, in memory, and compares every byte of it. Gives roles and paths of the inputs.
 
     Inputs are looked for where `paths` and `loras` say (by role; LoRAs in their order), else under their recorded names beside `out`.
     Raises BadInput naming what differs: an input by its sum, a tensor by its name.
@@ -110,10 +110,12 @@ def verify(
         with make_plan(recipe) as plan:
             _same_header(file, plan)
             survey(plan)
-            streamed = Stream(plan, threads=threads, progress=progress, cancel=cancel, sha256=True).run(_Compare(file, plan).take)
+            compare = _Compare(file, plan)
+            streamed = Stream(plan, threads=threads, progress=progress, cancel=cancel, sha256=True).run(compare.take)
             _same_sums(file, record, plan, streamed)
+            compare.raise_if_different()
             _same_metadata(file, plan, streamed)
-            return {role: str(checkpoint.path) for role, checkpoint in plan.checkpoints}
+            return [(role, str(checkpoint.path)) for role, checkpoint in plan.checkpoints]
     finally:
         file.close()
 
@@ -123,17 +125,21 @@ class _Compare:
 
     def __init__(self, file: File, plan: Plan) -> None:
         self._file, self._plan = file, plan
+        self._places: list[int] = []
 
     def take(self, start: int, view: memoryview, size: int) -> None:
         there = self._file.read(self._file.data + start, size)
-        if there == view[:size]:
-            return
-        place = start + next(index for index, (left, right) in enumerate(zip(there, view[:size])) if left != right)
-        output = next(each for each in self._plan.outputs if each.start <= place < each.start + each.nbytes)
-        raise BadInput(
-            f"{self._file.path}: {output.name} is not what its recipe gives, first in byte {place - output.start}: the file was changed or "
-            "an input is another one; merge anew"
-        )
+        if there != view[:size]:
+            self._places.append(start + next(index for index, (left, right) in enumerate(zip(there, view[:size])) if left != right))
+
+    def raise_if_different(self) -> None:
+        if self._places:
+            place = min(self._places)
+            output = next(each for each in self._plan.outputs if each.start <= place < each.start + each.nbytes)
+            raise BadInput(
+                f"{self._file.path}: {output.name} is not what its recipe gives, first in its byte {place - output.start}: "
+                "the file was changed or damaged; merge anew"
+            )
 
 
 def _inputs(file: File, record: dict, paths: dict[str, Path], loras: tuple[Path, ...]) -> tuple[dict[str, Path], tuple[Path, ...]]:

@@ -30,6 +30,8 @@ def check_target(plan: Plan, out: Path, size: int, overwrite: bool) -> None:
             raise BadInput(f"--out {out}: there is no folder {folder}; make it first")
         if out.is_dir():
             raise BadInput(f"--out {out} is a folder; give a file in it")
+        if os.path.lexists(out) and not out.exists():
+            raise BadInput(f"--out {out} is a link that leads nowhere; choose another name")
         if out.exists():
             for _, checkpoint in plan.checkpoints:
                 for file in checkpoint.files:
