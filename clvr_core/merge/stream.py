@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import BadInput
 from . import numerics
 from .checkpoint import File
-from .engine import BLOCK, WINDOW, Engine, TorchEngine, single_threaded
+from .engine import BLOCK, WINDOW, Engine, engine_for
 from .measures import Measures, measure
 from .plan import Output, Part, Plan, Segment
 from .survey import low_rank, refuse, stored
@@ -68,6 +68,11 @@ class Stream:
             [*plan.segments, *(output for output in plan.outputs if output.scale_of)], key=lambda item: (item.start, item.nbytes)
         )
         self._starts = [item.start for item in self._items]
+        dtypes = {segment.output.dtype for segment in plan.segments if segment.merged}
+        # Rounded by `stored`, in numpy, instead of by the engine.
+        self._by_hand = plan.recipe.rounding == "stochastic" or "F8_E4M3" in dtypes
+        inputs = {part.tensor.dtype for segment in plan.segments if segment.merged for _, part in segment.sources()}
+        self._fused = dtypes | inputs == {"BF16"} and not self._by_hand and not measured
         self._largest: dict[str, float] = {}
         self._scales: dict[str, np.float32] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
@@ -78,7 +83,8 @@ class Stream:
     def run(self, sink: Sink) -> Streamed:
         """Raises BadInput for what is found wrong in the weights, Cancelled, and whatever the sink raises; the threads have ended then."""
         eights = {output.name for output in self.plan.outputs if output.dtype == "F8_E4M3"}
-        with single_threaded():
+        self._engine, context = engine_for(self._fused)
+        with context:
             if eights:
                 self._total *= 2
                 self._windows(None)
@@ -135,7 +141,7 @@ class Stream:
             self.found.sha256[file] = digest.hexdigest()
 
     def _work(self, numbers: counter, sink: Sink | None) -> None:
-        engine = TorchEngine()
+        engine = self._engine()
         total = self.plan.nbytes
         while not self._stop.is_set() and (start := next(numbers) * WINDOW) < total:
             size = min(WINDOW, total - start)
@@ -183,26 +189,20 @@ class Stream:
                 self._read(part, row, place, count)
             low = None if segment.copy else low_rank(segment, place, count)
             offset = segment.start + place * size - window
-            if not engine.combine(forms, strengths, low, count):
-                self._refuse(segment, engine.merged(count))
-            merged = engine.merged(count)
-            if dtype == "F16" and not np.abs(merged).max() < 65520:
-                raise BadInput(
-                    f"{segment.output.name} holds {np.abs(merged).max():.6g} when merged, more than fp16 can; use --dtype bf16 or fp32"
-                )
+            if not engine.merge(forms, strengths, low, count, offset, dtype if last and not self._by_hand else ""):
+                self._refuse(segment)
+            scale = self._scales.get(segment.output.name)
             if not last:
                 with self._lock:
-                    self._largest[segment.output.name] = max(self._largest.get(segment.output.name, 0.0), float(np.abs(merged).max()))
+                    largest = max(self._largest.get(segment.output.name, 0.0), float(np.abs(engine.merged(count)).max()))
+                    self._largest[segment.output.name] = largest
                 continue
-            scale = self._scales.get(segment.output.name)
-            if dtype == "F8_E4M3" or self.plan.recipe.rounding == "stochastic":
-                data = stored(self.plan, segment, merged, place, scale)
+            if self._by_hand:
+                data = stored(self.plan, segment, engine.merged(count), place, scale)
                 engine.window[offset : offset + len(data)] = data.data
-            else:
-                engine.store(offset, dtype, count)
             if self.measured:
                 raw = np.frombuffer(engine.window[offset : offset + count * size], np.uint8)
-                self._measure(segment, place, count, low, merged, numerics.decode(raw, dtype, scale))
+                self._measure(segment, place, count, low, engine.merged(count), numerics.decode(raw, dtype, scale))
 
     def _read(self, part: Part, row: memoryview, place: int, count: int) -> None:
         size = part.itemsize
@@ -210,12 +210,11 @@ class Stream:
         with self._lock:
             self.found.read += count * size
 
-    def _refuse(self, segment: Segment, merged: np.ndarray) -> None:
-        if np.isfinite(merged).all():
-            return  # only the sum that looks for them has overflowed
+    def _refuse(self, segment: Segment) -> None:
         for part in segment.reads():
             refuse(part)
-        raise BadInput(f"{segment.output.name} overflows fp32 when merged, though all its inputs are finite; use smaller strengths")
+        name, dtype = segment.output.name, segment.output.dtype
+        raise BadInput(f"{name} holds values that {dtype} cannot, when merged, though its inputs are finite; use --dtype bf16 or fp32")
 
     def _measure(self, segment: Segment, place: int, count: int, low: np.ndarray | None, merged: np.ndarray, back: np.ndarray) -> None:
         values = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
 from clvr_core.merge import stream, target
@@ -243,11 +244,17 @@ def test_values_that_are_not_finite_are_refused_with_file_tensor_and_number(tmp_
 
 
 def test_overflow_of_the_output_is_refused(tmp_path):
-    base = {"a.weight": torch.full((4, 4), 60000.0)}
-    other = {"a.weight": torch.full((4, 4), 64000.0)}
+    base = {"blocks.0.weight": torch.full((4, 4), 60000.0)}
+    other = {"blocks.0.weight": torch.full((4, 4), 64000.0)}
     paths = [klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("d", other))]
-    with make_plan(Recipe(*paths, paths[1], dtype="fp16")) as plan, pytest.raises(BadInput, match="68000 when merged, more than fp16"):
+    with (
+        make_plan(Recipe(*paths, paths[1], dtype="fp16")) as plan,
+        pytest.raises(BadInput, match=r"blocks\.0\.weight holds values that F16 cannot, when merged"),
+    ):
         merge(plan, tmp_path / "out.safetensors")
+    with make_plan(Recipe(*paths, paths[1], dtype="fp8")) as plan:
+        merge(plan, tmp_path / "fp8.safetensors")
+    assert load_file(tmp_path / "fp8.safetensors")["blocks.0.weight_scale"] == 68000 / 448
     assert not (tmp_path / "out.safetensors").exists()
 
 
