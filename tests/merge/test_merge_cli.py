@@ -13,6 +13,7 @@ import torch
 
 from clvr_core.cli import main
 from tests.merge import klein
+from tests.merge.test_checkpoint import HOSTILE
 from tests.merge.test_lowrank import factors, named
 from tests.merge.test_merge import written
 
@@ -92,13 +93,20 @@ def test_bad_input_is_one_line_and_exit_2(tmp_path, capsys, more, said):
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_hostile_input_is_one_line_and_exit_2(tmp_path, capsys):
+@pytest.mark.parametrize("role", [0, 1])
+@pytest.mark.parametrize("case", [*HOSTILE, "cut short"])
+def test_a_hostile_input_is_one_line_and_exit_2(tmp_path, capsys, case, role):
     paths = written(tmp_path)
-    paths[1].write_bytes(paths[1].read_bytes()[:-7])
+    if case == "cut short":
+        paths[role].write_bytes(paths[role].read_bytes()[:-7])
+    else:
+        header, data, length, _ = HOSTILE[case]
+        klein.raw_file(paths[role], header, data, length)
+    before = set(tmp_path.iterdir())
     assert main(words(paths, "--out", tmp_path / "out.safetensors")) == 2
     printed = capsys.readouterr()
-    assert str(paths[1]) in printed.err and "truncated" in printed.err and printed.err.count("\n") == 1 and not printed.out
-    assert not (tmp_path / "out.safetensors").exists()
+    assert str(paths[role]) in printed.err and printed.err.count("\n") == 1 and not printed.out
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_an_interrupt_is_exit_130_and_leaves_nothing(tmp_path):
