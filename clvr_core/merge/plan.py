@@ -99,6 +99,12 @@ class Segment:
         """The parts that have to be read to make the elements."""
         return tuple(part for role, part in self.sources() if self.copy in ("", role))
 
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Of the parts after the first of `reads`."""
+        given = () if self.copy else ((self.aligned, self.alpha), (self.distilled, self.beta))
+        return tuple(strength for part, strength in given if part is not None)
+
     def settled(self, equal: Collection[str]) -> Segment:
         """Without the sources whose values equal the base's throughout; a single delta of strength 1 becomes a copy of its source.
 

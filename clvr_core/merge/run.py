@@ -45,7 +45,7 @@ def merge(
     """Writes the merged checkpoint to `out`, a .safetensors file.
 
     `progress` is called in this thread with bytes done and in all, `cancel` is asked there whether to stop. `sha256` puts the sums of
-    the inputs into the metadata; `measured` makes the figures from all weights instead of a sample, which takes about twice as long.
+    the inputs into the metadata, `measured` makes the figures from all weights instead of a sample; each takes longer than the merge.
     `surveyed` spares the survey if it was made before. Raises BadInput for what cannot be merged or written, stream.Cancelled; then
     `out` is as it was and nothing is left beside it.
     """

@@ -22,10 +22,10 @@ from .checkpoint import File
 from .engine import BLOCK, WINDOW, Engine, engine_for
 from .measures import Measures, measure
 from .plan import Output, Part, Plan, Segment
-from .survey import low_rank, refuse, stored
+from .survey import low_rank, refuse, stored, values_of
 
 Progress = Callable[[int, int], Any]
-"""Called from the caller's own thread with the bytes of output done and all there will be."""
+"""Called from the caller's own thread with the bytes done and all there will be, those of the output and those that are hashed."""
 Cancel = Callable[[], bool]
 Sink = Callable[[int, memoryview, int], None]
 """Takes a window: its first byte in the output's data, a buffer of WINDOW bytes, how many of them count."""
@@ -63,7 +63,7 @@ class Stream:
         measured: bool = False,
     ) -> None:
         self.plan, self.threads, self.measured = plan, threads or default_threads(), measured
-        self._progress, self._cancel, self._sha256 = progress, cancel, sha256
+        self._progress, self._cancel = progress, cancel
         self._items: list[Segment | Output] = sorted(
             [*plan.segments, *(output for output in plan.outputs if output.scale_of)], key=lambda item: (item.start, item.nbytes)
         )
@@ -77,7 +77,8 @@ class Stream:
         self._scales: dict[str, np.float32] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._errors: list[BaseException] = []
-        self._done, self._total = 0, plan.nbytes
+        self._files = dict.fromkeys(file for _, checkpoint in plan.checkpoints for file in checkpoint.files) if sha256 else {}
+        self._done, self._total = 0, plan.nbytes + sum(file.size for file in self._files)
         self.found = Streamed()
 
     def run(self, sink: Sink) -> Streamed:
@@ -86,7 +87,7 @@ class Stream:
         self._engine, context = engine_for(self._fused)
         with context:
             if eights:
-                self._total *= 2
+                self._total += self.plan.nbytes
                 self._windows(None)
                 self._scales = {name: np.float32(self._largest.get(name, 0.0)) / np.float32(448) or np.float32(1) for name in eights}
             self._windows(sink)
@@ -97,9 +98,8 @@ class Stream:
     def _windows(self, sink: Sink | None) -> None:
         numbers = counter()
         jobs = [lambda: self._work(numbers, sink)] * self.threads
-        if self._sha256 and sink:
-            files = dict.fromkeys(file for _, checkpoint in self.plan.checkpoints for file in checkpoint.files)
-            jobs += [lambda file=file: self._hash(file) for file in files]
+        if sink:
+            jobs += [lambda file=file: self._hash(file) for file in self._files]
         threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in jobs]
         try:
             for thread in threads:
@@ -137,6 +137,8 @@ class Stream:
             view = buffer[: min(HASHED, file.size - start)]
             file.read_into(view, start)
             digest.update(view)
+            with self._lock:
+                self._done += len(view)
         with self._lock:
             self.found.sha256[file] = digest.hexdigest()
 
@@ -175,13 +177,6 @@ class Stream:
         size = numerics.FLOATS[dtype]
         parts = segment.reads()
         forms = [(part.tensor.dtype, part.tensor.scale) for part in parts]
-        strengths = (
-            ()
-            if segment.copy
-            else tuple(
-                strength for part, strength in ((segment.aligned, segment.alpha), (segment.distilled, segment.beta)) if part is not None
-            )
-        )
         first, stop = (begin - segment.start) // size, (end - segment.start) // size
         for place in range(first, stop, BLOCK):
             count = min(BLOCK, stop - place)
@@ -189,7 +184,7 @@ class Stream:
                 self._read(part, row, place, count)
             low = None if segment.copy else low_rank(segment, place, count)
             offset = segment.start + place * size - window
-            if not engine.merge(forms, strengths, low, count, offset, dtype if last and not self._by_hand else ""):
+            if not engine.merge(forms, segment.strengths, low, count, offset, dtype if last and not self._by_hand else ""):
                 self._refuse(segment)
             scale = self._scales.get(segment.output.name)
             if not last:
@@ -202,7 +197,7 @@ class Stream:
                 engine.window[offset : offset + len(data)] = data.data
             if self.measured:
                 raw = np.frombuffer(engine.window[offset : offset + count * size], np.uint8)
-                self._measure(segment, place, count, low, engine.merged(count), numerics.decode(raw, dtype, scale))
+                self._measure(segment, place, low, engine.merged(count), numerics.decode(raw, dtype, scale))
 
     def _read(self, part: Part, row: memoryview, place: int, count: int) -> None:
         size = part.itemsize
@@ -216,11 +211,8 @@ class Stream:
         name, dtype = segment.output.name, segment.output.dtype
         raise BadInput(f"{name} holds values that {dtype} cannot, when merged, though its inputs are finite; use --dtype bf16 or fp32")
 
-    def _measure(self, segment: Segment, place: int, count: int, low: np.ndarray | None, merged: np.ndarray, back: np.ndarray) -> None:
-        values = {}
-        for role, part in segment.sources():
-            raw = part.tensor.file.read(part.start + place * part.itemsize, count * part.itemsize)
-            values[role] = numerics.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
+    def _measure(self, segment: Segment, place: int, low: np.ndarray | None, merged: np.ndarray, back: np.ndarray) -> None:
+        values = {role: values_of(part, place, len(merged)) for role, part in segment.sources()}
         base = values.pop("base")
         deltas = {role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()}
         if low is not None:
