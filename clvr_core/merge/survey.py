@@ -33,8 +33,6 @@ class Survey:
     tensors: dict[str, Measures] = field(default_factory=dict)
     blocks: dict[str, Measures] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    equal: dict[str, int] = field(default_factory=dict)
-    """Atoms that a source leaves as they are in the base, by source."""
 
     def add(self, segment: Segment, found: Measures) -> None:
         self.tensors.setdefault(segment.output.name, Measures()).add(found)
@@ -50,10 +48,7 @@ def survey(plan: Plan) -> Survey:
     settled = []
     for segment in plan.segments:
         if segment.merged:
-            equal = _sample(plan, segment, found)
-            for role in equal:
-                found.equal[role] = found.equal.get(role, 0) + 1
-            settled.append(segment.settled(equal))
+            settled.append(segment.settled(_sample(plan, segment, found)))
         else:
             settled.append(_copied(plan, segment))
     whole = summed(found.blocks.values())

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from clvr_core.errors import BadInput
 from clvr_core.merge import stream, target
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Recipe
+from clvr_core.merge.recipe import Block, Recipe
 from clvr_core.merge.run import merge, verify
 from clvr_core.merge.stream import Cancelled
 from tests.merge import klein
@@ -187,7 +187,7 @@ import sys, time
 from pathlib import Path
 from clvr_core.merge import stream, target
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Recipe
+from clvr_core.merge.recipe import Block, Recipe
 from clvr_core.merge.run import merge
 stream.WINDOW = 4096
 write = target.Target.write
@@ -293,3 +293,28 @@ def test_verify_finds_the_file_as_it_was_made_and_says_what_was_changed(paths, t
         verify(out, given)
     with pytest.raises(BadInput, match=r"was not merged by clvr"):
         verify(paths[0], given)
+
+
+@pytest.mark.parametrize(
+    "more", [{"dtype": "fp8"}, {"rounding": "stochastic", "seed": 5}, {"blocks": (Block("txt_in", 0.5, 0.2),), "layout": "diffusers"}]
+)
+def test_verify_makes_it_again_whatever_the_recipe(paths, tmp_path, more):
+    merged(tmp_path, Recipe(*paths, alpha=0.6, **more))
+    given = dict(zip(("base", "aligned", "distilled"), paths))
+    assert len(verify(tmp_path / "out.safetensors", given)) == 3
+
+
+def test_verify_finds_a_recipe_that_was_changed(paths, tmp_path):
+    merged(tmp_path, Recipe(*paths, alpha=0.6))
+    out = tmp_path / "out.safetensors"
+    given = dict(zip(("base", "aligned", "distilled"), paths))
+    data = out.read_bytes()
+    out.write_bytes(data.replace(rb"\"alpha\":0.6", rb"\"alpha\":0.7"))
+    with pytest.raises(BadInput, match="is not what its recipe gives"):
+        verify(out, given)
+    out.write_bytes(data.replace(b"clvr-f32-1", b"clvr-f32-9"))
+    with pytest.raises(BadInput, match=r"its metadata dswm\.contract is not what its recipe gives"):
+        verify(out, given)
+    out.write_bytes(data.replace(b"dswm.recipe", b"dswm.xecipe"))
+    with pytest.raises(BadInput, match="was not merged by clvr"):
+        verify(out, given)
