@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from clvr_core.merge.run import merge
 from tests.merge import klein
 from tests.merge.test_merge import merged
 
+ROOT = Path(__file__).parents[2]
 RANK = 3
 MODULES = (
     "double_blocks.0.img_attn.qkv",
@@ -331,3 +336,34 @@ def test_keep_lora_without_a_lora_or_with_lokr_is_refused(tmp_path):
     file = klein.save(tmp_path / "l.safetensors", {"txt_in.lokr_w1": torch.ones(4, 6), "txt_in.lokr_w2": torch.ones(4, 4)})
     with pytest.raises(BadInput, match="is a LoKr"):
         make_plan(Recipe(paths[0], distilled=paths[1], loras=(Lora(file),), keep_lora=True))
+
+
+@pytest.mark.parametrize(
+    "other", [{"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Nehalem"}, {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}]
+)
+def test_the_bits_are_the_same_on_another_processor(tmp_path, other):
+    """Instruction sets are chosen by torch and by numpy's BLAS at the start, and can be forbidden there."""
+    _, _, *paths = setup(tmp_path)
+    pairs = {module: tuple(each.float() * 1.1 for each in pair) for module, pair in factors(rank=33).items()}
+    lora = klein.save(tmp_path / "lora.safetensors", named(pairs))
+    recipe = Recipe(paths[0], distilled=paths[1], loras=(Lora(lora, 0.7),), beta=0.9, dtype="fp32")
+    merged(tmp_path, recipe)
+    out = tmp_path / "other" / "out.safetensors"
+    out.parent.mkdir()
+    words = [
+        "merge",
+        "--base",
+        paths[0],
+        "--distilled",
+        paths[1],
+        "--lora",
+        f"{lora}:0.7",
+        "--beta",
+        "0.9",
+        "--dtype",
+        "fp32",
+        "--out",
+        out,
+    ]
+    subprocess.run([sys.executable, "-m", "clvr_core.cli", *words], cwd=ROOT, env=os.environ | other, check=True, capture_output=True)
+    assert out.read_bytes() == (tmp_path / "out.safetensors").read_bytes()
