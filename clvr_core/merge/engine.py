@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -136,7 +136,7 @@ def kernel() -> ModuleType | None:
     return _kernel if (out == numerics.encode(numerics.combine(base, first, second, 0.7, 0.85, low), "BF16")).all() else None
 
 
-def engine_for(fused: bool) -> tuple[Callable[[], Engine], contextmanager]:
+def engine_for(fused: bool) -> tuple[Callable[[], Engine], AbstractContextManager[None]]:
     """The maker of engines and a context to use them in. `fused`: all is bf16, and the values before rounding are not asked for."""
     if fused and kernel():
         return KernelEngine, nullcontext()

@@ -7,8 +7,10 @@ import os
 import pickle
 import tracemalloc
 
+import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from clvr_core.errors import BadInput
 from clvr_core.merge.checkpoint import HEADER_LIMIT, File, open_checkpoint
@@ -214,3 +216,31 @@ def test_comfyui_quant_marks_beside_the_weights_are_read(tmp_path):
     with pytest.raises(BadInput, match="a is quantised as 'mxfp8'"):
         dequantised(found)
     found.close()
+
+
+def test_no_damage_to_a_header_gets_past_more_than_safetensors_lets_through(tmp_path):
+    """Whatever happens to its bytes, a file is refused in words or read as safetensors reads it."""
+    whole = klein.save(
+        tmp_path / "x.safetensors", {"a": torch.arange(4.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}, {"format": "pt"}
+    ).read_bytes()
+    random, path = np.random.default_rng(0), tmp_path / "y.safetensors"
+    header = 8 + int.from_bytes(whole[:8], "little")
+    accepted = 0
+    for _ in range(1500):
+        data = bytearray(whole)
+        for _ in range(random.integers(1, 4)):
+            place = int(random.integers(header))
+            data[place] = random.choice(list(b'0123456789,:"[]{}-.eFU ')) if random.random() < 0.8 else random.integers(256)
+        path.write_bytes(data)
+        try:
+            file = File(path)
+        except BadInput as error:
+            assert "\n" not in str(error)
+            continue
+        with safe_open(path, "pt") as theirs:
+            assert set(theirs.keys()) == file.tensors.keys()
+            for name, tensor in file.tensors.items():
+                assert theirs.get_slice(name).get_shape() == list(tensor.shape)
+        file.close()
+        accepted += 1
+    assert accepted > 20, "some damage is none: to names and to metadata"

@@ -164,3 +164,12 @@ def test_report_and_plot_are_written_and_the_papers_expectation_stands_beside(tm
         assert image.size[0] > 600 and len(set(image.convert("RGB").resize((60, 60)).getdata())) > 10
     text = summary(values)
     assert "expected" in text and "survives rounding" in text and "cosine" in text
+
+
+def test_what_fp8_leaves_of_the_deltas_is_measured_with_its_scales(tmp_path):
+    paths = written(tmp_path)
+    sampled, measured = (found_in(tmp_path, Recipe(*paths, dtype="fp8"), measured=each) for each in (False, True))
+    for role in ("aligned", "distilled"):
+        assert 0 < measured["model"][role]["survival"] < 2
+    name = "single_blocks.0.linear1.weight"  # small enough to be sampled whole
+    assert sampled["survival"][name] == measured["survival"][name]

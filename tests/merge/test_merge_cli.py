@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from clvr_core.cli import main
+from clvr_core.merge.recipe import Lora
 from tests.merge import klein
 from tests.merge.test_checkpoint import HOSTILE
 from tests.merge.test_lowrank import factors, named
@@ -107,6 +108,19 @@ def test_a_hostile_input_is_one_line_and_exit_2(tmp_path, capsys, case, role):
     printed = capsys.readouterr()
     assert str(paths[role]) in printed.err and printed.err.count("\n") == 1 and not printed.out
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "strength"),
+    [
+        ("x.safetensors", "x.safetensors", 1.0),
+        ("a:b/x.safetensors:-.5", "a:b/x.safetensors", -0.5),
+        ("x:1e-2", "x", 0.01),
+        ("C:/x", "C:/x", 1.0),
+    ],
+)
+def test_a_lora_and_its_strength(text, path, strength):
+    assert Lora.parse(text) == Lora(Path(path), strength)
 
 
 def test_an_interrupt_is_exit_130_and_leaves_nothing(tmp_path):
