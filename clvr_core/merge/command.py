@@ -115,7 +115,11 @@ def _merge(options: argparse.Namespace) -> int:
                 said["kept_lora"] = str(done.kept)
     said |= {"sampled": values["sampled"], "model": values["model"], "warnings": values["warnings"]}
     if options.report:
-        said |= {"report": str(options.report), "plot": str(save_report(values, options.report))}
+        try:
+            said |= {"report": str(options.report), "plot": str(save_report(values, options.report))}
+        except OSError as error:
+            done = "" if options.dry_run else f"; {options.out} is written"
+            raise BadInput(f"--report {options.report} cannot be written: {error.strerror}{done}") from error
     if options.json:
         print(json.dumps(said))
         return 0

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..report.atomic import write_bytes
 from .measures import DELTAS, EXPECTED, Findings, Measures, outliers, summed
 from .plan import Plan
 from .recipe import FORMULA
@@ -45,6 +44,8 @@ def _survivals(measures: Measures) -> dict[str, float]:
 
 def save_report(values: dict[str, Any], path: Path) -> Path:
     """Writes the JSON to `path` and the plot beside it, as .png, whose path it gives. Raises OSError."""
+    from ..report.atomic import write_bytes  # whose package brings Pillow
+
     write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
     picture = path.with_suffix(".png")
     plot(values, picture)

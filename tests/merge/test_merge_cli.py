@@ -72,6 +72,14 @@ def test_dry_run_writes_nothing_but_the_report(tmp_path, capsys):
     assert "nothing written" in capsys.readouterr().out
 
 
+def test_a_report_that_cannot_be_written_is_told_and_the_merge_stands(tmp_path, capsys):
+    (tmp_path / "r.json").mkdir()
+    out = tmp_path / "out.safetensors"
+    assert main(words(written(tmp_path), "--out", out, "--report", tmp_path / "r.json")) == 2
+    assert f"r.json cannot be written: Is a directory; {out} is written" in capsys.readouterr().err
+    assert out.exists()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
