@@ -16,7 +16,6 @@ from ..errors import BadInput
 from .checkpoint import Checkpoint, File
 from .numerics import CONTRACT
 from .plan import Plan
-from .quantised import FP8
 from .recipe import FORMULA, Block, Lora, Recipe
 
 PAGE = 4096
@@ -53,10 +52,6 @@ def metadata(plan: Plan, sha256: Mapping[File, str], title: str) -> dict[str, st
         found["modelspec.implementation"] = _IMPLEMENTATION[plan.layout]
     if licenses:
         found["modelspec.license"] = ", ".join(licenses)
-    layers = [output.name.removesuffix(".weight") for output in plan.outputs if output.dtype == "F8_E4M3"]
-    if layers:
-        entry = {"format_version": "1.0", "layers": {layer: {"format": FP8} for layer in sorted(layers)}}
-        found["_quantization_metadata"] = json.dumps(entry, separators=(",", ":"))
     return dict(sorted(found.items()))
 
 

@@ -14,7 +14,7 @@ from .checkpoint import Checkpoint, Tensor, open_checkpoint
 from .layout import Layout, atoms_of, block_of, layout_of, prefix_of, tensor_of
 from .lowrank import Term
 from .numerics import FLOATS
-from .quantised import dequantised
+from .quantised import FP8_MARK, dequantised
 from .recipe import DTYPES, Recipe, matches
 
 LISTED = 20
@@ -51,7 +51,10 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor of the merged file, from byte `start` of its data on. `scale_of` names the fp8 weight that this is the scale of."""
+    """A tensor of the merged file, from byte `start` of its data on.
+
+    Beside an fp8 weight stand its scale, `scale_of` it, and a text for ComfyUI, whose `content` is known.
+    """
 
     name: str
     dtype: str
@@ -59,6 +62,7 @@ class Output:
     start: int
     nbytes: int
     scale_of: str = ""
+    content: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,12 +296,15 @@ class _Planner:
             dtype = self._dtype(parts, eights.issuperset(atoms))
             drafts.append((name, dtype, shape, atoms))
             if dtype == "F8_E4M3":
-                drafts.append((name.removesuffix("weight") + "weight_scale", "F32", (), ()))
+                drafts.append((f"{name}_scale", "F32", (), ()))
+                drafts.append((f"{name.removesuffix('.weight')}.comfy_quant", "U8", (len(FP8_MARK),), ()))
         # Large elements first, as safetensors' own writer has it, so that each tensor is aligned to its elements.
         drafts.sort(key=lambda draft: -_itemsize(draft[1]))
         outputs, homes, end = [], {}, 0
         for name, dtype, shape, atoms in drafts:
-            output = Output(name, dtype, shape, end, prod(shape) * _itemsize(dtype), "" if atoms else name.removesuffix("_scale"))
+            scale_of = name.removesuffix("_scale") if not atoms and dtype == "F32" else ""
+            content = FP8_MARK if not atoms and dtype == "U8" else b""
+            output = Output(name, dtype, shape, end, prod(shape) * _itemsize(dtype), scale_of, content)
             outputs.append(output)
             for index, atom in enumerate(atoms):
                 homes[atom] = (output, end + index * output.nbytes // len(atoms))

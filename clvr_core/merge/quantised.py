@@ -1,7 +1,7 @@
 """Quantised weights: scaled fp8 as ComfyUI stores it is read with its scales, everything else is refused by name.
 
-Three conventions: `X.weight_scale` (with `_quantization_metadata` in the header or `X.comfy_quant` beside it), and the older
-`X.scale_weight` with the marker `scaled_fp8`. fp8 without a scale has scale 1.
+Three conventions: `X.weight_scale` with `X.comfy_quant` beside it, or with `_quantization_metadata` in the header, and the older
+`X.scale_weight` with the marker `scaled_fp8`. fp8 without a scale has scale 1. Written is the first, which ComfyUI reads with a prefix too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .checkpoint import Checkpoint, Tensor
 from .numerics import FLOATS
 
 FP8 = "float8_e4m3fn"
+FP8_MARK = json.dumps({"format": FP8}).encode()
 REMEDY = "use the bf16, fp16 or scaled fp8 (e4m3) safetensors of the same model"
 INTEGERS = ("BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64")
 _SIDECARS = (".comfy_quant", ".weight_scale", ".input_scale", ".scale_weight", ".scale_input", ".weight_scale_2", ".pre_quant_scale")
@@ -50,7 +51,7 @@ def dequantised(checkpoint: Checkpoint) -> tuple[Checkpoint, bool]:
                 raise BadInput(
                     f"{tensor.file.path}: {name} scales {weight} of dtype {tensors[weight].dtype}, which is no scaled fp8 (e4m3); {REMEDY}"
                 )
-    kept = {name: tensor for name, tensor in tensors.items() if not (name == "scaled_fp8" or name.endswith(_SIDECARS))}
+    kept = {name: tensor for name, tensor in tensors.items() if not (name.rpartition(".")[2] == "scaled_fp8" or name.endswith(_SIDECARS))}
     return checkpoint.with_tensors(kept), calibrated
 
 

@@ -65,7 +65,8 @@ class Stream:
         self.plan, self.threads, self.measured = plan, threads or default_threads(), measured
         self._progress, self._cancel = progress, cancel
         self._items: list[Segment | Output] = sorted(
-            [*plan.segments, *(output for output in plan.outputs if output.scale_of)], key=lambda item: (item.start, item.nbytes)
+            [*plan.segments, *(output for output in plan.outputs if output.scale_of or output.content)],
+            key=lambda item: (item.start, item.nbytes),
         )
         self._starts = [item.start for item in self._items]
         dtypes = {segment.output.dtype for segment in plan.segments if segment.merged}
@@ -163,8 +164,8 @@ class Stream:
                 continue
             if isinstance(item, Output):
                 if last:
-                    scale = self._scales[item.scale_of].tobytes()
-                    engine.window[begin - start : end - start] = scale[begin - item.start : end - item.start]
+                    content = item.content or self._scales[item.scale_of].tobytes()
+                    engine.window[begin - start : end - start] = content[begin - item.start : end - item.start]
             elif not item.merged:
                 if last:
                     item.base.tensor.file.read_into(engine.window[begin - start : end - start], item.base.start + begin - item.start)

@@ -196,10 +196,11 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
     base, aligned, distilled = klein.three()
     merged(tmp_path, Recipe(*written(tmp_path), dtype="fp8"))
     found = load_file(tmp_path / "out.safetensors")
-    with safe_open(tmp_path / "out.safetensors", "pt") as file:
-        layers = json.loads(file.metadata()["_quantization_metadata"])["layers"]
+    marks = {name.removesuffix(".comfy_quant"): bytes(value.tolist()) for name, value in found.items() if name.endswith(".comfy_quant")}
+    layers = marks.keys()
     assert {f"{layer}.weight" for layer in layers} == {name for name in base if "blocks" in name and base[name].dim() == 2}
-    assert {entry["format"] for entry in layers.values()} == {"float8_e4m3fn"}
+    assert {json.loads(mark)["format"] for mark in marks.values()} == {"float8_e4m3fn"}
+    assert found.keys() == base.keys() | {f"{layer}.{more}" for layer in layers for more in ("weight_scale", "comfy_quant")}
     for name in base:
         exact = klein.contract(base[name], aligned[name], distilled[name], dtype=torch.float32)
         layer = name.removesuffix(".weight")
@@ -209,6 +210,10 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
             assert klein.same_bits(found[name], (exact / scale).clamp(-448, 448).to(torch.float8_e4m3fn)), name
         else:
             assert klein.same_bits(found[name], exact.bfloat16()), name
+    # And read again.
+    again = merged(tmp_path, Recipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors"), "again.safetensors")
+    values = dequantised({name: value for name, value in found.items() if not name.endswith("comfy_quant")})
+    assert all(klein.same_bits(again[name], klein.contract(values[name], aligned[name])) for name in base)
 
 
 def test_another_model_is_merged_key_by_key_and_its_integers_are_copied(tmp_path):
