@@ -130,13 +130,11 @@ class TestDecide:
         assert [decision.yes for decision in vlm.decide((RED,), questions)] == pytest.approx(alone, abs=1e-4)
 
     def test_where_tokens_cross_the_place_of_the_cut_whole_prompts_are_compared(self, vlm, monkeypatch):
-        monkeypatch.setattr(type(vlm.processor.tokenizer), "__call__", lambda *_, **__: {"input_ids": [0, 1]})
-        whole = type(vlm.processor.tokenizer).__mro__[1].__call__
-        monkeypatch.setattr(
-            type(vlm.processor.tokenizer),
-            "__call__",
-            lambda self, text, **more: {"input_ids": [0, 1]} if isinstance(text, str) else whole(self, text, **more),
-        )
+        kind = type(vlm.processor.tokenizer)
+        whole = kind.__call__
+        # Alone, the rest of a prompt gives other tokens than it gives at the prompt's end.
+        other = lambda self, text, **more: {"input_ids": [0, 1]} if isinstance(text, str) else whole(self, text, **more)  # noqa: E731
+        monkeypatch.setattr(kind, "__call__", other)
         decisions = vlm.decide((RED,), QUESTIONS)
         monkeypatch.undo()
         assert [one.yes for one in decisions] == pytest.approx([separately(vlm, (RED,), question) for question in QUESTIONS], abs=1e-4)
@@ -177,10 +175,12 @@ class TestChat:
         monkeypatch.setattr(constrain, "available", lambda: False)
         reply = anew(qwen, max_tokens=12).chat(ASK, SCHEMA)
         prompt = qwen._prompter
-        words = f"{ASK[1].text}"
         turns = [
             {"role": "system", "content": [{"type": "text", "text": ASK[0].text}]},
-            {"role": "user", "content": [{"type": "text", "text": words}, {"type": "image"}, {"type": "text", "text": request_of(SCHEMA)}]},
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": ASK[1].text}, {"type": "image"}, {"type": "text", "text": request_of(SCHEMA)}],
+            },
         ]
         text = prompt.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
         inputs = prompt.processor(text=[text], images=[Image.fromarray(RED)], return_tensors="pt")
