@@ -1,0 +1,34 @@
+"""What travels along CLVR's own links."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ..clvr_core.protocols import Executor
+from ..clvr_core.trajectory import Trajectory
+
+VLM = io.Custom("CLVR_VLM")
+EXECUTOR = io.Custom("CLVR_EXECUTOR")
+TRAJECTORY = io.Custom("CLVR_TRAJECTORY")
+
+
+@dataclass(frozen=True)
+class Hand:
+    """An executor with the size of canvas, in pixels, that it draws; `check` raises BadInput for a brief it cannot read."""
+
+    executor: Executor
+    width: int
+    height: int
+    check: Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trajectory and the folder that holds its pictures."""
+
+    trajectory: Trajectory
+    folder: Path
