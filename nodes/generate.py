@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 
 from ..clvr_core.brief import MAX_PROMPT, STRATEGIES, Brief, Budget
 from ..clvr_core.protocols import Vlm
-from .running import as_image, new_folder, run
+from .running import MAX_ROUNDS, as_image, generate
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 
 
@@ -69,8 +69,8 @@ class Generate(io.ComfyNode):
         evaluations: int = 0,
     ) -> io.NodeOutput:
         executor.check(prompt)
-        budget = Budget(rounds=min(rounds, 50), patience=patience, evaluations=evaluations or None)
+        budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
         brief = Brief(prompt, strategy, seed, executor.width, executor.height, budget, candidates or None)
-        done, picture, summary = run(brief, vlm, executor.executor, new_folder())
+        done, picture, summary = generate(brief, vlm, executor)
         image = as_image(picture)
         return io.NodeOutput(image, done, summary, ui=ui.PreviewImage(image, cls=cls))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
@@ -13,76 +18,118 @@ from comfy_execution.utils import get_executing_context
 from PIL import Image
 from server import PromptServer
 
-from ..clvr_core.brief import Brief
-from ..clvr_core.folder import RunFolder
+from ..clvr_core import __version__
+from ..clvr_core.brief import Brief, Budget
+from ..clvr_core.errors import BadInput
+from ..clvr_core.folder import RunFolder, trajectory_from
 from ..clvr_core.protocols import Executor, Picture, Vlm
-from ..clvr_core.session import Session, drive
-from .sockets import Run
+from ..clvr_core.records import to_json
+from ..clvr_core.session import Listener, Session, drive, go_on
+from ..clvr_core.trajectory import Trajectory
+from .sockets import Hand, Run
 
 PREVIEW_SIDE = 512
+MAX_ROUNDS = 50
 
 
-def new_folder() -> Path:
-    """The first of output/clvr/00001, 00002, ... that is not there yet; made here, so that no other run takes it."""
-    base = Path(folder_paths.get_output_directory()) / "clvr"
-    base.mkdir(parents=True, exist_ok=True)
-    taken = [int(path.name) for path in base.iterdir() if path.name.isdecimal()]
-    number = max(taken, default=0) + 1
-    while True:
-        folder = base / f"{number:05d}"
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+def runs() -> Path:
+    return Path(folder_paths.get_output_directory()) / "clvr"
 
 
-def run(brief: Brief, vlm: Vlm, executor: Executor, folder: Path) -> tuple[Run, Picture, str]:
-    """The finished run, its best picture and a sentence. Cancel takes effect within a call of the models or a denoising step."""
-    context = get_executing_context()
+def session_for(brief: Brief, vlm: Vlm, hand: Hand, listener: Listener | None = None, place: str = "") -> Session:
+    """The run of this brief by these models, begun or gone on with: the budget is no part of the name of its folder.
+
+    A run that had a larger budget is left as it is, and another begun. `place` keeps apart runs that are alike but not the same.
+    """
+    named = [__version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights, place]
+    key = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+    held: dict[Path, Budget] = {}
+    number = 1
+    while (path := runs() / f"{key}-{number}").exists():
+        folder = RunFolder.reopen(path)
+        if not folder.lines:
+            break
+        held[path] = trajectory_from(folder.lines[:1]).brief.budget
+        number += 1
+    fitting = [path for path, budget in held.items() if brief.budget.covers(budget)]
+    path = max(fitting, key=lambda path: held[path].rounds, default=path)
+    folder = RunFolder.reopen(path)
+    if not folder.lines:
+        return Session(brief, vlm, hand.executor, folder, listener=listener)
+    try:
+        return go_on(folder, vlm, hand.executor, brief.budget, listener)
+    except BadInput as error:
+        raise BadInput(f"{error}; to draw the whole run anew delete {path.name} in the output folder under clvr") from error
+
+
+def generate(brief: Brief, vlm: Vlm, hand: Hand) -> tuple[Run, Picture, str]:
+    """The finished run, its best picture and a sentence."""
     bar = comfy.utils.ProgressBar(brief.budget.rounds)
     session: Session
 
     def listen(event: str, line: dict) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        if event != "step":
-            return
-        trajectory = session.trajectory
-        drawn = sum(step.action.draws for step in trajectory.steps)
-        preview = None
-        if trajectory.best is not None:
-            preview = ("JPEG", Image.fromarray(session.picture(trajectory.best)), PREVIEW_SIDE)
-        bar.update_absolute(drawn, brief.budget.rounds, preview)
-        _say(f"round {drawn} of {brief.budget.rounds}, {_met(session)}", context)
+        if event == "step":
+            show(bar, session)
 
-    session = Session(brief, vlm, executor, RunFolder.create(folder), listener=listen)
-    checked = hasattr(executor, "check")
-    if checked:
-        before, executor.check = executor.check, comfy.model_management.throw_exception_if_processing_interrupted
-    try:
+    session = session_for(brief, vlm, hand, listen)
+    with cancellable(hand.executor):
         trajectory = drive(session)
-    finally:
-        if checked:
-            executor.check = before
     bar.update_absolute(brief.budget.rounds, brief.budget.rounds)
-    summary = f"{_met(session)} in {len(trajectory.steps)} steps and {trajectory.cost.evaluations} evaluations: {trajectory.outcome.reason}"
-    summary = "\n".join([summary, *(f"warning: {warning}" for warning in trajectory.warnings)])
-    _say(summary, context)
-    return Run(trajectory, folder), session.picture(trajectory.best), summary
+    if trajectory.best is None:
+        raise BadInput(f"no picture was drawn: {trajectory.outcome.reason}; raise that limit")
+    summary = summary_of(trajectory)
+    say(summary)
+    return Run(trajectory, session.folder.path), session.picture(trajectory.best), summary
 
 
-def as_image(picture: Picture) -> torch.Tensor:
-    """uint8 H x W x 3 -> ComfyUI's IMAGE, float32 1 x H x W x 3 in 0..1."""
-    return torch.from_numpy(picture.astype(np.float32) / 255)[None]
+@contextmanager
+def cancellable(executor: Executor) -> Iterator[None]:
+    """Cancel takes effect between two denoising steps, where the executor asks for it there."""
+    if not hasattr(executor, "check"):
+        yield
+        return
+    before, executor.check = executor.check, comfy.model_management.throw_exception_if_processing_interrupted
+    try:
+        yield
+    finally:
+        executor.check = before
 
 
-def _met(session: Session) -> str:
-    best = session.trajectory.best_step
-    met = sum(verdict.state == "met" for verdict in best.verdicts) if best else 0
-    return f"{met} of {len(session.trajectory.goals)} goals met"
+def show(bar: comfy.utils.ProgressBar, session: Session) -> None:
+    trajectory = session.trajectory
+    rounds, preview = trajectory.brief.budget.rounds, None
+    drawn = sum(step.action.draws for step in trajectory.steps)
+    if trajectory.best is not None:
+        preview = ("JPEG", Image.fromarray(session.picture(trajectory.best)), PREVIEW_SIDE)
+    bar.update_absolute(min(drawn, rounds), rounds, preview)
+    say(f"round {drawn} of {rounds}, {met_in(trajectory)}")
 
 
-def _say(text: str, context) -> None:
+def say(text: str) -> None:
+    """Shown on the node that is at work."""
+    context = get_executing_context()
     if context is not None and getattr(PromptServer, "instance", None):
         PromptServer.instance.send_progress_text(text, context.node_id)
+
+
+def met_in(trajectory: Trajectory) -> str:
+    best = trajectory.best_step
+    met = sum(verdict.state == "met" for verdict in best.verdicts) if best else 0
+    return f"{met} of {len(trajectory.goals)} goals met"
+
+
+def summary_of(trajectory: Trajectory) -> str:
+    ended = trajectory.outcome.reason if trajectory.outcome else "the run has not ended"
+    line = f"{met_in(trajectory)} in {len(trajectory.steps)} steps and {trajectory.cost.evaluations} evaluations: {ended}"
+    return "\n".join([line, *(f"warning: {warning}" for warning in trajectory.warnings)])
+
+
+def as_image(*pictures: Picture) -> torch.Tensor:
+    """uint8 H x W x 3, all of one size -> ComfyUI's IMAGE, float32 N x H x W x 3 in 0..1."""
+    return torch.from_numpy(np.stack(pictures).astype(np.float32) / 255)
+
+
+def as_pictures(image: torch.Tensor) -> list[Picture]:
+    """The inverse of `as_image`, bit for bit; an alpha channel is dropped."""
+    return list((image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 from comfy_api.latest import io
 
 from ..clvr_core.models import load_models
-from ..clvr_core.shapes import load_vlm
+from ..clvr_core.shapes import WEIGHTS, load_vlm
 from .sockets import EXECUTOR, VLM, Hand
 
 
@@ -36,4 +39,10 @@ class ShapesModels(io.ComfyNode):
     @classmethod
     def execute(cls, judge_error: float = 0.0) -> io.NodeOutput:
         models = load_models("shapes")
-        return io.NodeOutput(load_vlm(judge_error), Hand(models.executor, models.width, models.height, models.check))
+        hand = Hand(models.executor, models.width, models.height, models.check, weights_of(WEIGHTS))
+        return io.NodeOutput(load_vlm(judge_error), hand)
+
+
+def weights_of(folder: Path) -> str:
+    """Of the list that holds the digest of every file of the folder."""
+    return hashlib.sha256((folder / "clvr_files.json").read_bytes()).hexdigest()

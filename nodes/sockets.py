@@ -18,12 +18,14 @@ TRAJECTORY = io.Custom("CLVR_TRAJECTORY")
 
 @dataclass(frozen=True)
 class Hand:
-    """An executor with the size of canvas, in pixels, that it draws; `check` raises BadInput for a brief it cannot read."""
+    """An executor with the size of canvas, in pixels, that it draws. `check` raises BadInput for a brief it cannot read. `weights`: what
+    tells them from others of the same name."""
 
     executor: Executor
     width: int
     height: int
     check: Callable[[str], object]
+    weights: str = ""
 
 
 @dataclass(frozen=True)

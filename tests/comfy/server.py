@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-STARTS_WITHIN = 300.0
+STARTS_WITHIN = 600.0
 ENDS_WITHIN = 300.0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clvr_core.folder import BEST, REPORT, RunFolder, trajectory_from
+from clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from clvr_core.report import read_png
 from tests.comfy.server import Comfy, Refused, error_of
 
@@ -28,7 +28,8 @@ def graph(**inputs) -> dict:
 
 
 def runs(comfy: Comfy) -> list[Path]:
-    return sorted((comfy.base / "output" / "clvr").glob("*"))
+    """Oldest first."""
+    return sorted((comfy.base / "output" / "clvr").glob("*"), key=lambda path: path.stat().st_ctime_ns)
 
 
 def test_the_nodes_are_there_with_a_tooltip_on_every_input(comfy):
@@ -66,16 +67,16 @@ def test_the_same_inputs_are_not_run_again_and_another_seed_is(comfy):
     assert len(runs(comfy)) == len(before) + 1
 
 
-def test_cancel_leaves_the_trajectory_so_far_on_disk(comfy):
+def test_cancel_takes_effect_within_a_drawing_and_leaves_what_was_planned(comfy):
     before = runs(comfy)
-    prompt = comfy.queue(graph(seed=5, rounds=50, patience=50, strategy="best-of-n", candidates=1))
-    while not (fresh := [path for path in runs(comfy) if path not in before]) or not (fresh[0] / "canvas-000.png").exists():
-        time.sleep(0.05)
+    prompt = comfy.queue(graph(seed=5, strategy="best-of-n", candidates=64))
+    while not (fresh := [path for path in runs(comfy) if path not in before]) or "planned" not in (fresh[0] / JOURNAL).read_text():
+        time.sleep(0.02)
     comfy.interrupt()
     entry = comfy.wait(prompt)
-    assert entry["status"]["status_str"] == "error" and any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"])
-    (folder,) = fresh
-    assert not (folder / BEST).exists() and trajectory_from(RunFolder.open(folder).lines).goals
+    assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
+    trajectory = trajectory_from(RunFolder.open(fresh[0]).lines)
+    assert trajectory.goals and not trajectory.steps and not list(fresh[0].glob("*.png")), "64 pictures were not waited for"
     assert comfy.run(graph(strategy="oneshot", seed=6))["status"]["status_str"] == "success", "the next prompt is not touched by it"
 
 
