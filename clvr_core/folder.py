@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -133,16 +134,25 @@ class RunFolder:
             os.fsync(file.fileno())
         self._unsynced = False
 
-    def rewind(self, keep: int, budget: Budget | None = None) -> None:
+    def rewind(self, keep: int, budget: Budget) -> None:
         """Of the lines that stand only the first `keep` do from here on, and the run has this budget. On disk before a picture goes."""
-        line: dict[str, Any] = {"event": REWIND, "keep": keep}
-        if budget is not None:
-            line["budget"] = to_json(budget)
-        self.append(line)
+        self.append({"event": REWIND, "keep": keep, "budget": to_json(budget)})
         self.sync()
         self.lines, gone = _standing(self.lines)
         with self.writing():
             self._clear(gone)
+
+    def fork(self, path: Path, keep: int, budget: Budget) -> RunFolder:
+        """Another folder with the first `keep` lines and their pictures, under this budget, to go on from there in another way."""
+        first = {**self.lines[0], "brief": {**self.lines[0]["brief"], "budget": to_json(budget)}}
+        other = RunFolder.reopen(path)
+        with other.writing():
+            for canvas in _canvases(self.lines[:keep]):
+                shutil.copyfile(self.canvas_path(canvas), other.canvas_path(canvas))
+        for line in (first, *self.lines[1:keep]):
+            other.append(line)
+        other.sync()
+        return other
 
     def _clear(self, canvases: Iterable[int]) -> None:
         for canvas in canvases:

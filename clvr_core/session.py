@@ -122,13 +122,14 @@ class Session:
             self._digests |= {candidate.canvas: candidate.sha256 for candidate in result.candidates}
         return result
 
-    def on_record(self, call: Call) -> object | None:
-        """The result of this call, the one that is next, if it is on record."""
-        line = self._recorded(EVENTS[type(call)])
-        return None if line is None else self._replayed(call, line)
+    def on_record(self, call: Call, by: str = "") -> object | None:
+        """The result of this call, the one that is next, if it is on record as made by the same."""
+        line = self.folder.lines[self.position] if self.folder and self.position < len(self.folder.lines) else {}
+        return self._replayed(call, line) if (line.get("event"), line.get("by", "")) == (EVENTS[type(call)], by) else None
 
-    def note(self, call: Call, result: object) -> None:
-        self._record({"event": EVENTS[type(call)], "result": to_json(result)})
+    def note(self, call: Call, result: object, by: str = "") -> None:
+        """`by`: what made the result, where a run is led by hand and one part of it may be another the next time."""
+        self._record({"event": EVENTS[type(call)], "result": to_json(result)} | ({"by": by} if by else {}))
 
     def perform(self, call: Call) -> object:
         """The result of a call, with its cost; nothing is written yet but the pictures."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .brief import BriefNode
 from .generate import Generate
+from .loop import LoopEnd, LoopStart
 from .shapes import ShapesModels
+from .steps import ExecuteStep, Reason, Verify
+from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
 
 
 class ClvrExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [ShapesModels, Generate]
+        loop = [BriefNode, LoopStart, Reason, ExecuteStep, Verify, LoopEnd]
+        return [ShapesModels, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]

@@ -22,6 +22,7 @@ from ..clvr_core import __version__
 from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import RunFolder, trajectory_from
+from ..clvr_core.loop import DraftGoals
 from ..clvr_core.protocols import Executor, Picture, Vlm
 from ..clvr_core.records import to_json
 from ..clvr_core.session import Listener, Session, drive, go_on
@@ -36,30 +37,34 @@ def runs() -> Path:
     return Path(folder_paths.get_output_directory()) / "clvr"
 
 
-def session_for(brief: Brief, vlm: Vlm, hand: Hand, listener: Listener | None = None, place: str = "") -> Session:
-    """The run of this brief by these models, begun or gone on with: the budget is no part of the name of its folder.
+def key_of(named: list) -> str:
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
 
-    A run that had a larger budget is left as it is, and another begun. `place` keeps apart runs that are alike but not the same.
+
+def folder_for(key: str, budget: Budget) -> Path:
+    """The run of this key that can be gone on with under this budget, the longest of several, or one that is yet to be made.
+
+    A run that had a larger budget is left as it is.
     """
-    named = [__version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights, place]
-    key = hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
     held: dict[Path, Budget] = {}
     number = 1
-    while (path := runs() / f"{key}-{number}").exists():
-        folder = RunFolder.reopen(path)
-        if not folder.lines:
-            break
-        held[path] = trajectory_from(folder.lines[:1]).brief.budget
+    while (path := runs() / f"{key}-{number}").exists() and (lines := RunFolder.reopen(path).lines):
+        held[path] = trajectory_from(lines[:1]).brief.budget
         number += 1
-    fitting = [path for path, budget in held.items() if brief.budget.covers(budget)]
-    path = max(fitting, key=lambda path: held[path].rounds, default=path)
-    folder = RunFolder.reopen(path)
+    fitting = [path for path, had in held.items() if budget.covers(had)]
+    return max(fitting, key=lambda path: held[path].rounds, default=path)
+
+
+def session_for(led_by: str, brief: Brief, vlm: Vlm, hand: Hand, listener: Listener | None = None) -> Session:
+    """The run of this brief by these models, begun or gone on with: the budget is no part of what it is known by."""
+    known_by = [led_by, __version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights]
+    folder = RunFolder.reopen(folder_for(key_of(known_by), brief.budget))
     if not folder.lines:
         return Session(brief, vlm, hand.executor, folder, listener=listener)
     try:
         return go_on(folder, vlm, hand.executor, brief.budget, listener)
     except BadInput as error:
-        raise BadInput(f"{error}; to draw the whole run anew delete {path.name} in the output folder under clvr") from error
+        raise BadInput(f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr") from error
 
 
 def generate(brief: Brief, vlm: Vlm, hand: Hand) -> tuple[Run, Picture, str]:
@@ -72,7 +77,7 @@ def generate(brief: Brief, vlm: Vlm, hand: Hand) -> tuple[Run, Picture, str]:
         if event == "step":
             show(bar, session)
 
-    session = session_for(brief, vlm, hand, listen)
+    session = session_for("one node", brief, vlm, hand, listen)
     with cancellable(hand.executor):
         trajectory = drive(session)
     bar.update_absolute(brief.budget.rounds, brief.budget.rounds)
@@ -80,7 +85,30 @@ def generate(brief: Brief, vlm: Vlm, hand: Hand) -> tuple[Run, Picture, str]:
         raise BadInput(f"no picture was drawn: {trajectory.outcome.reason}; raise that limit")
     summary = summary_of(trajectory)
     say(summary)
-    return Run(trajectory, session.folder.path), session.picture(trajectory.best), summary
+    run = Run(trajectory, session.folder.path, session.position, hand.executor)
+    return run, session.picture(trajectory.best), summary
+
+
+def begin(brief: Brief, vlm: Vlm, hand: Hand) -> Run:
+    """The run as far as its plan. Whatever more is on record stands for the nodes of the body to read."""
+    session = session_for("nodes", brief, vlm, hand)
+    call = session.advance()
+    if isinstance(call, DraftGoals):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        result = session.perform(call)
+        session.note(call, result)
+        session.advance(result)
+    planned = [line["event"] for line in session.folder.lines].index("planned") + 1
+    return Run(trajectory_from(session.folder.lines[:planned]), session.folder.path, planned, hand.executor)
+
+
+def shown(run: Run, under: str = "clvr") -> dict[str, list[dict[str, str]]]:
+    """For the node's face and the history of the queue: the best picture, then what each round proposed."""
+    trajectory = run.trajectory
+    canvases = [step.chosen for step in trajectory.steps if step.chosen is not None and step.chosen != trajectory.best]
+    listed = canvases if trajectory.best is None else [trajectory.best, *canvases]
+    files = [RunFolder(run.folder, []).canvas_path(canvas).name for canvas in listed]
+    return {"images": [{"filename": file, "subfolder": f"{under}/{run.folder.name}", "type": "output"} for file in files]}
 
 
 @contextmanager

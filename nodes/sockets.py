@@ -30,7 +30,12 @@ class Hand:
 
 @dataclass(frozen=True)
 class Run:
-    """A trajectory and the folder that holds its pictures."""
+    """A run as far as the first `position` lines of its journal tell it, and the folder with its pictures.
+
+    `executor`: what it is drawn by, where the nodes between Loop Start and Loop End say what is done.
+    """
 
     trajectory: Trajectory
     folder: Path
+    position: int
+    executor: Executor | None = None
