@@ -18,6 +18,7 @@ from . import __version__
 from .brief import STRATEGIES, Brief, Budget
 from .doctor import PACKAGES
 from .errors import BadInput
+from .merge.command import add_arguments as add_merge_arguments
 
 DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
 BASELINES = ("oneshot", "best-of-n")
@@ -118,6 +119,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
     doctor.set_defaults(run=_doctor)
 
+    merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
+    add_merge_arguments(merge)
+
     for command in (generate, resume, probe):
         command.add_argument(
             "--models",
@@ -125,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="NAME",
             help="shapes: the embedded models, no download (default); or a file like clvr.toml",
         )
-    for command in (generate, resume, probe, doctor):
+    for command in (generate, resume, probe, doctor, merge):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
 

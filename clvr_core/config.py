@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from .errors import BadInput
 from .records import from_json
 from .vlm.http import Limits
+from .vlm.local import Local
 from .vlm.server import Endpoint
 
 if sys.version_info >= (3, 11):
@@ -65,9 +65,9 @@ class Painter:
 class Config:
     """verifier: the controller's model if it is left out."""
 
-    controller: Server
+    controller: Server | Local
     executor: Painter
-    verifier: Server | None = None
+    verifier: Server | Local | None = None
 
 
 def read_config(path: Path) -> Config:
@@ -83,13 +83,35 @@ def read_config(path: Path) -> Config:
         raise BadInput(f"{path} is not TOML: {error}") from error
     try:
         _known(Config, data, "")
-        config = from_json(Config, data, path.name)
+        readers = {"controller": _eyes, "verifier": _eyes, "executor": _painter}
+        parts = {name: read(name, data[name]) for name, read in readers.items() if name in data}
+        for name in ("controller", "executor"):
+            if name not in parts:
+                raise BadInput(f"{name} is missing")
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from error
-    if config.executor.folder:
-        folder = str(path.parent / Path(config.executor.folder).expanduser())
-        config = dataclasses.replace(config, executor=dataclasses.replace(config.executor, folder=folder))
-    return config
+    return Config(**{name: _placed(part, path.parent) for name, part in parts.items()})
+
+
+def _eyes(name: str, data: Any) -> Server | Local:
+    """Which of the two it is, its settings tell."""
+    if not isinstance(data, dict):
+        raise BadInput(f"{name}: expected an object, found {data!r:.80}")
+    if ("url" in data) == ("folder" in data):
+        found = "both" if "url" in data else "neither"
+        raise BadInput(f"{name} has {found} of url and folder; give the url of a server or the folder of a model that runs here")
+    cls = Server if "url" in data else Local
+    _known(cls, data, f"{name}.")
+    return from_json(cls, data, name)
+
+
+def _painter(name: str, data: Any) -> Painter:
+    return from_json(Painter, data, name)
+
+
+def _placed(part: Any, beside: Path) -> Any:
+    folder = getattr(part, "folder", "")
+    return dataclasses.replace(part, folder=str(beside / Path(folder).expanduser())) if folder else part
 
 
 def _known(cls: type, data: dict[str, Any], where: str) -> None:
@@ -99,7 +121,5 @@ def _known(cls: type, data: dict[str, Any], where: str) -> None:
         if name not in hints:
             raise BadInput(f"{where}{name} is not a setting; choose from {', '.join(hints)}")
         hint = hints[name]
-        if typing.get_origin(hint) in (typing.Union, types.UnionType):
-            hint = next(each for each in typing.get_args(hint) if each is not type(None))
         if dataclasses.is_dataclass(hint) and isinstance(value, dict):
             _known(hint, value, f"{where}{name}.")

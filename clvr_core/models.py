@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import BadInput, JudgeFailure
 from .protocols import Executor, Vlm
+
+if TYPE_CHECKING:
+    from .config import Server
+    from .vlm.local import Local
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +58,27 @@ def _shapes() -> Models:
     return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check)
 
 
+def _eyes(settings: Server | Local) -> Vlm:
+    from .vlm.local import Local, load_local
+    from .vlm.server import ServerVlm
+
+    return load_local(settings) if isinstance(settings, Local) else ServerVlm(settings.endpoint)
+
+
 def _configured(path: Path) -> Models:
     from .config import read_config
-    from .vlm.server import ServerVlm
     from .vlm.sight import check_sight
 
     config = read_config(path)
-    vlm = ServerVlm(config.controller.endpoint)
-    judge = ServerVlm(config.verifier.endpoint) if config.verifier else None
+    vlm = _eyes(config.controller)
+    # The same model twice would fill the memory twice.
+    judge = _eyes(config.verifier) if config.verifier not in (None, config.controller) else None
     try:
         check_sight(vlm)
         if judge:
             check_sight(judge)
     except JudgeFailure as error:
-        raise BadInput(f"{error}; mend the server or its entry in {path}") from error
+        raise BadInput(f"{error}; mend the model or its entry in {path}") from error
     painter = config.executor
     if painter.kind == "shapes":
         shapes = _shapes()

@@ -14,6 +14,7 @@ from clvr_core.executor.klein import Recipe, Sampling, load_klein, published
 from clvr_core.folder import BEST, JOURNAL
 from clvr_core.models import load_models
 from clvr_core.shapes.model import build_pipeline
+from clvr_core.vlm.local import Local, LocalVlm
 from tests.vlm.servers import Asked, Said, completion, pictures_in, said_in, serving
 
 WHOLE = """
@@ -34,6 +35,19 @@ width = 512
 height = 768
 """
 
+EYES = """
+[controller]
+folder = "eye"
+device = "cpu"
+dtype = "float32"
+image_side = 512
+max_tokens = 800
+thinking = 64
+
+[executor]
+kind = "shapes"
+"""
+
 
 def written(folder: Path, text: str) -> Path:
     path = folder / "clvr.toml"
@@ -50,6 +64,13 @@ def test_all_that_a_file_may_say_is_read(tmp_path):
     assert (config.executor.kind, config.executor.width, config.executor.height) == ("klein", 512, 768)
 
 
+def test_a_folder_in_place_of_an_address_is_a_model_that_runs_here(tmp_path):
+    config = read_config(written(tmp_path, EYES))
+    assert config.controller == Local(str(tmp_path / "eye"), "cpu", "float32", 512, 800, 64) and config.verifier is None
+    both = read_config(written(tmp_path, EYES + '[verifier]\nurl = "http://127.0.0.1:8000/v1"\n'))
+    assert both.controller.folder and both.verifier.endpoint.url == "http://127.0.0.1:8000/v1"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -62,6 +83,13 @@ def test_all_that_a_file_may_say_is_read(tmp_path):
         (WHOLE.replace("width = 512", "width = 500"), "width is 500; it must be a multiple of 16"),
         (WHOLE.replace('folder = "klein"', ""), "needs a folder"),
         (WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'), "'dall-e' is none of klein, shapes"),
+        (WHOLE[: WHOLE.index("[executor]")], "executor is missing"),
+        (WHOLE.replace("[verifier]", '[verifier]\nfolder = "eye"'), "verifier has both of url and folder"),
+        (WHOLE.replace('url = "https://example.com/v1"', ""), "verifier has neither of url and folder"),
+        (EYES.replace("thinking = 64", "timeout = 30"), "controller.timeout is not a setting; choose from folder, device"),
+        (EYES.replace("thinking = 64", "thinking = -1"), "thinking of the model in eye is -1; it must be at least 0"),
+        (EYES.replace('dtype = "float32"', 'dtype = "int4"', 1), "'int4' is none of bfloat16, float16, float32"),
+        (EYES.replace('folder = "eye"', "folder = 3"), "expected str, found 3"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, text, says):
@@ -130,3 +158,40 @@ def test_a_blind_model_is_refused_before_anything_is_made(klein, tmp_path):
         path = written(tmp_path, f'[controller]\nurl = "{server.url}"\nmodel = "gpt-blind"\n[executor]\nfolder = "{klein}"\n')
         with pytest.raises(BadInput, match=r"gpt-blind at .* does not see"):
             load_models(str(path))
+
+
+@pytest.fixture(scope="module")
+def eye(tmp_path_factory) -> Path:
+    from tests.vlm import tiny
+
+    return tiny.save(tmp_path_factory.mktemp("models") / "eye", tiny.qwen3_vl)
+
+
+def local(folder: Path, eye: Path, more: str = "") -> Path:
+    return written(folder, EYES.replace('"eye"', f'"{eye}"') + more)
+
+
+def test_a_local_model_that_does_not_see_is_refused_by_name_before_anything_is_made(eye, tmp_path, capsys):
+    path = local(tmp_path, eye)
+    assert cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run")]) == cli.BAD_INPUT
+    assert "eye does not see" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_run_with_local_eyes_loads_them_once_for_both_parts(eye, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("clvr_core.vlm.sight.check_sight", lambda vlm: None)
+    same = EYES[: EYES.index("[executor]")].replace("[controller]", "[verifier]").replace('"eye"', f'"{eye}"')
+    path = local(tmp_path, eye, same)
+    models = load_models(str(path))
+    assert isinstance(models.vlm, LocalVlm) and models.judge is None
+    other = load_models(str(local(tmp_path, eye, same.replace("image_side = 512", "image_side = 256"))))
+    assert isinstance(other.judge, LocalVlm) and other.judge is not other.vlm
+    text = local(tmp_path, eye).read_text().replace("max_tokens = 800", "max_tokens = 60").replace("thinking = 64", "thinking = 4")
+    arguments = ["generate", "a red circle", "--models", str(written(tmp_path, text)), "--out", str(tmp_path / "run"), "--rounds", "1"]
+    assert cli.main([*arguments, "--json"]) in (cli.DONE, cli.NOT_MET)
+    first = json.loads((tmp_path / "run" / JOURNAL).read_text().splitlines()[0])
+    assert first["models"]["controller"] == "eye" and (tmp_path / "run" / BEST).exists()
+
+
+def test_a_local_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BadInput, match="eye is not the folder of a model"):
+        load_models(str(written(tmp_path, EYES)))

@@ -120,7 +120,7 @@ def test_the_brief_of_the_readme_is_in_the_grammar():
     from clvr_core.shapes.grammar import parse
 
     words = shlex.split(readme_blocks("sh")[0])
-    assert parse(words[words.index("generate") + 1]).total == 6
+    assert parse(words[words.index("generate") + 1]).total == 7
 
 
 @pytest.mark.parametrize("module", ["clvr_core", "clvr_core.cli", "clvr_core.session", "clvr_core.models", "clvr_core.shapes"])

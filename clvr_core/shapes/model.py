@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 TEXT_LAYERS = (1, 2, 3)
 TEXT_BUCKETS = (32, 64, 128)
 LATENT_CHANNELS = 16
-RECIPE = Recipe(Sampling(12, 2.5), Sampling(8, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
+RECIPE = Recipe(Sampling(12, 2.0), Sampling(8, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>")
 
 # The shape of Qwen3's non-thinking prompt, which Flux2KleinPipeline asks its tokenizer for.
@@ -113,7 +113,7 @@ def build_pipeline(
 
     tokenizer = build_tokenizer()
     return Flux2KleinPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False),
+        scheduler=FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=2.0, use_dynamic_shifting=False),
         vae=build_vae(vae_channels).eval(),
         text_encoder=build_text_encoder(len(tokenizer), text_width).eval(),
         tokenizer=tokenizer,

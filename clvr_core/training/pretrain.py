@@ -169,6 +169,10 @@ def set_statistics(vae: torch.nn.Module, *, seed: int, count: int = 4000) -> Non
 
 @dataclass(frozen=True)
 class FlowConfig:
+    """sigma_mean, sigma_std: of the logit of the noise level. Above a level of .85 a token no longer shows what it will be, so only there
+    are the words learnt; a mean of 1.4 gives it 39 % of the samples, where .6 gave 17 % and learnt far more slowly.
+    """
+
     batch: int = 32
     pool: dict[str, int] = field(default_factory=lambda: {"t2i": 20_000, "edit": 20_000, "restore": 4_000})
     share: dict[str, float] = field(default_factory=lambda: {"t2i": 0.42, "edit": 0.48, "restore": 0.1})
@@ -177,9 +181,9 @@ class FlowConfig:
     edited_weight: float = 3.0
     reference_noise: float = 0.05
     spoil: float = 0.1
-    sigma_mean: float = 0.6
+    sigma_mean: float = 1.4
     sigma_std: float = 1.2
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=12_000, lr=1.5e-3, warmup=200))
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=15_000, lr=1.5e-3, warmup=200))
 
 
 class Pool:

@@ -10,6 +10,10 @@ from ..protocols import Decision, Picture, Question, Vlm
 from .replies import TRANSPORT_ERRORS, describe
 from .text import one_line
 
+DECIDE = "You look at pictures and answer questions about them. You answer with the one word Yes or No."
+ONE_WORD = "Answer with one word, Yes or No."
+LEAST_MASS = 0.2
+"""Probability that Yes and No must have together among the first tokens for their ratio to mean something."""
 MAX_EVIDENCE = 500
 """Characters of evidence that are kept."""
 
@@ -35,6 +39,11 @@ def decide(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) -
         return Decided(first, tokens, 1)
     second, more = _once(vlm, images, questions)
     return Decided(tuple(a if a.yes is not None else b for a, b in zip(first, second)), tokens + more, 2)
+
+
+def word(token: str) -> str:
+    """The word that a token is, without case, marks, and the signs by which tokenizers write a space or a line end."""
+    return token.strip(" \t\r\n\"'*.▁ĠĊ").casefold()
 
 
 def _once(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) -> tuple[tuple[Decision, ...], int]:

@@ -112,6 +112,11 @@ def parse(text: str, finished: bool, cls: type[T]) -> T:
     raise Malformed(cut + (invalid or broken or ["there is no JSON object in the reply"])[-1])
 
 
+def in_words(schema: Mapping[str, Any]) -> str:
+    """The request for a reply of the schema, for a model that nothing holds to it."""
+    return f"Answer with one JSON object of this schema and nothing else:\n{json.dumps(schema)}"
+
+
 def describe(error: BaseException) -> str:
     """One line about an error, never empty."""
     text = one_line(str(error), 300)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,17 +15,14 @@ from PIL import Image
 
 from ..errors import BadInput, JudgeFailure
 from ..protocols import Decision, Message, Picture, Question, Reply
+from .decisions import DECIDE, LEAST_MASS, ONE_WORD, word
 from .http import Limits, ServerFailure, address, ask_json
-from .replies import Malformed, parse
+from .replies import Malformed, in_words, parse
 
-DECIDE = "You look at pictures and answer questions about them. You answer with the one word Yes or No."
-ONE_WORD = "Answer with one word, Yes or No."
 IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
 """Probability of a yes put down for an answer in words, where a server tells no probabilities."""
 REFUSED = (400, 422)
 """What servers answer to a setting that they do not know."""
-LEAST_MASS = 0.2
-"""Probability that Yes and No must have together among the first tokens for their ratio to mean something."""
 TOP = 20
 """Alternatives asked for at a token, the most that OpenAI's API and vLLM allow by default."""
 
@@ -138,9 +134,8 @@ class ServerVlm:
                 if error.status not in REFUSED:
                     raise JudgeFailure(str(error)) from error
                 # The fault may lie elsewhere; then the same request without the schema fails too, and says so.
-        words = f"Answer with one JSON object of this schema and nothing else:\n{json.dumps(schema)}"
         try:
-            reply = _reply(self._ask([*messages, {"role": "user", "content": words}], max_tokens=limit))
+            reply = _reply(self._ask([*messages, {"role": "user", "content": in_words(schema)}], max_tokens=limit))
         except ServerFailure as error:
             raise JudgeFailure(str(error)) from error
         self._schemas = False
@@ -232,4 +227,4 @@ def _first_token(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
         pairs = [(str(item["token"]), math.exp(min(float(item["logprob"]), 0.0))) for item in listed]
     except (KeyError, IndexError, TypeError, ValueError):
         return []
-    return [(token.strip(" \t\r\n\"'*.▁Ġ").casefold(), share) for token, share in pairs if share >= 0]
+    return [(word(token), share) for token, share in pairs if share >= 0]

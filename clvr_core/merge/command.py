@@ -1,0 +1,178 @@
+"""`clvr merge`, on top of the library calls."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    inputs = parser.add_argument_group("inputs", "safetensors files, indices of shards, or diffusers folders; of FLUX.2 in any layout")
+    inputs.add_argument("--base", type=Path, metavar="B", help="what the others were made from")
+    inputs.add_argument("--aligned", type=Path, metavar="A", help="fine-tuned weights, or a LoRA")
+    inputs.add_argument("--distilled", type=Path, metavar="D", help="weights for few steps")
+    inputs.add_argument(
+        "--lora", action="append", default=[], metavar="F:S", help="a LoRA or LoKr and its strength (default 1); may be repeated"
+    )
+    strengths = parser.add_argument_group("strengths")
+    strengths.add_argument("--alpha", type=float, default=1.0, help="of aligned - base (default 1)")
+    strengths.add_argument("--beta", type=float, default=1.0, help="of distilled - base (default 1)")
+    strengths.add_argument(
+        "--blocks",
+        action="append",
+        default=[],
+        metavar="P=X[,Y]",
+        help="factors on alpha and LoRAs, and on beta, where P matches: single_blocks.*=0.5",
+    )
+    strengths.add_argument("--include", action="append", default=[], metavar="P", help="merge only what matches")
+    strengths.add_argument("--exclude", action="append", default=[], metavar="P", help="leave what matches as it is in the base")
+    strengths.add_argument(
+        "--limit", type=float, default=0.5, help="largest delta, relative to the base, taken for one of this base (default 0.5)"
+    )
+    output = parser.add_argument_group("output")
+    output.add_argument("--out", type=Path, metavar="O", help="the merged .safetensors file")
+    output.add_argument(
+        "--layout", default="base", choices=("base", "bfl", "diffusers"), help="naming of FLUX.2 weights (default: the base's)"
+    )
+    output.add_argument(
+        "--dtype", default="base", choices=("base", "bf16", "fp16", "fp32", "fp8"), help="default: the base's, bf16 where that is fp8"
+    )
+    output.add_argument("--rounding", default="nearest", choices=("nearest", "stochastic"), help="stochastic keeps small deltas on average")
+    output.add_argument("--seed", type=int, default=0, help="of stochastic rounding (default 0)")
+    output.add_argument("--keep-lora", action="store_true", help="write the LoRAs beside the merged file instead of into it")
+    output.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    output.add_argument("--no-sha256", action="store_true", help="leave the inputs' sums out of the metadata, and save the time they take")
+    parser.add_argument("--report", type=Path, metavar="R.json", help="figures from every weight as JSON, and a plot beside it")
+    parser.add_argument("--dry-run", action="store_true", help="check everything, sample the weights, write nothing but the report")
+    parser.add_argument("--verify", type=Path, metavar="O", help="make the merged file O again from its own recipe, and compare")
+    parser.add_argument("--threads", type=int, metavar="N", help="default: one more than there are cores, at most 8")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    options.again = "the same command"
+    if options.threads is not None and options.threads < 1:
+        raise BadInput(f"--threads is {options.threads}; it must be at least 1")
+    return _verify(options) if options.verify else _merge(options)
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from .plan import make_plan
+    from .recipe import Block, Lora, Recipe
+    from .report import report, save_report, summary
+    from .run import merge
+    from .survey import survey
+    from .target import check_target
+
+    if options.base is None or (options.out is None and not options.dry_run):
+        raise BadInput("--base and --out are needed; see clvr merge --help")
+    _check_report(options.report)
+    recipe = Recipe(
+        options.base,
+        options.aligned,
+        options.distilled,
+        tuple(map(Lora.parse, options.lora)),
+        options.alpha,
+        options.beta,
+        tuple(map(Block.parse, options.blocks)),
+        tuple(options.include),
+        tuple(options.exclude),
+        options.layout,
+        options.dtype,
+        options.rounding,
+        options.seed,
+        options.keep_lora,
+        options.limit,
+    )
+    with make_plan(recipe) as plan:
+        said: dict[str, Any] = {"exit": 0}
+        if options.dry_run:
+            if options.out:
+                check_target(plan, options.out, plan.nbytes, options.overwrite)
+            found = survey(plan).findings()
+            values = report(plan, found)
+            said |= {"dry_run": True, "bytes": plan.nbytes, "tensors": len(plan.outputs), "layout": plan.layout}
+        else:
+            with _Bar() as bar:
+                done = merge(
+                    plan,
+                    options.out,
+                    progress=bar.update,
+                    threads=options.threads,
+                    overwrite=options.overwrite,
+                    sha256=not options.no_sha256,
+                    measured=options.report is not None,
+                )
+            values = report(plan, done.found, done.seconds, done.read, done.nbytes)
+            said |= {"out": str(done.out), "bytes": done.nbytes, "seconds": round(done.seconds, 3)}
+            if done.kept:
+                said["kept_lora"] = str(done.kept)
+    said |= {"sampled": values["sampled"], "model": values["model"], "warnings": values["warnings"]}
+    if options.report:
+        try:
+            said |= {"report": str(options.report), "plot": str(save_report(values, options.report))}
+        except OSError as error:
+            done = "" if options.dry_run else f"; {options.out} is written"
+            raise BadInput(f"--report {options.report} cannot be written: {error.strerror}{done}") from error
+    if options.json:
+        print(json.dumps(said))
+        return 0
+    for warning in values["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(summary(values))
+    if options.dry_run:
+        print(f"nothing written; the merge would be {plan.nbytes / 1e9:.3g} GB in {len(plan.outputs)} tensors, layout {plan.layout}")
+    else:
+        print(f"{said['bytes'] / 1e9:.3g} GB in {said['seconds']:.1f} s")
+    for name in ("out", "kept_lora", "report", "plot"):
+        if name in said:
+            print(f"{name:<10} {said[name]}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from .recipe import Lora
+    from .run import verify
+
+    paths = {role: path for role in ("base", "aligned", "distilled") if (path := getattr(options, role))}
+    with _Bar() as bar:
+        found = verify(
+            options.verify, paths, tuple(Lora.parse(each).path for each in options.lora), progress=bar.update, threads=options.threads
+        )
+    if options.json:
+        print(json.dumps({"exit": 0, "verified": str(options.verify), "inputs": found}))
+    else:
+        print(f"{options.verify} is what its recipe gives, bit for bit, from {', '.join(path for _, path in found)}")
+    return 0
+
+
+def _check_report(path: Path | None) -> None:
+    if path is None:
+        return
+    if path.suffix != ".json" or not path.parent.is_dir():
+        raise BadInput(f"--report {path} must be a .json file in a folder that exists")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ModuleNotFoundError("the plot needs matplotlib", name="matplotlib")
+
+
+class _Bar:
+    """Bytes on stderr, if somebody looks."""
+
+    def __enter__(self) -> _Bar:
+        from tqdm import tqdm
+
+        self.bar = tqdm(unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def update(self, done: int, total: int) -> None:
+        self.bar.total = total
+        self.bar.update(done - self.bar.n)

@@ -1,0 +1,153 @@
+"""The header of a merged file: its tensors, and in its metadata everything needed to make it again, without paths, names or dates.
+
+So equal merges are equal files. The `modelspec` keys are those of https://github.com/Stability-AI/ModelSpec.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import BadInput
+from .checkpoint import Checkpoint, File
+from .numerics import CONTRACT
+from .plan import Plan
+from .recipe import FORMULA, Block, Lora, Recipe
+
+PAGE = 4096
+"""The data starts on a page, as writes past the page cache need it."""
+RECIPE = "dswm.recipe"
+VERSION = 1
+_OWN = ("dswm.", "modelspec.hash", "modelspec.date", "modelspec.title", "modelspec.thumbnail", "modelspec.merged_from")
+_DROPPED = ("prompt", "workflow", "_quantization_metadata")
+_IMPLEMENTATION = {"bfl": "https://github.com/black-forest-labs/flux2", "diffusers": "https://github.com/huggingface/diffusers"}
+
+
+def metadata(plan: Plan, sha256: Mapping[File, str], title: str) -> dict[str, str]:
+    """Texts by name, in a fixed order."""
+    recipe = plan.recipe
+    base = plan.base.checkpoint
+    kept = {
+        key: value
+        for key, value in base.metadata.items()
+        if not key.startswith(_OWN) and key not in _DROPPED and key != "modelspec.license"
+    }
+    licenses = sorted({file.metadata["modelspec.license"] for _, each in plan.checkpoints for file in each.files[:1] if _license(file)})
+    found = {
+        "format": "pt",
+        **kept,
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.title": title,
+        "modelspec.merged_from": ", ".join(_title(each) for _, each in plan.checkpoints),
+        "dswm.version": __version__,
+        "dswm.contract": CONTRACT,
+        "dswm.formula": FORMULA,
+        RECIPE: json.dumps(_record(plan, recipe, sha256), sort_keys=True, separators=(",", ":")),
+    }
+    if plan.layout in _IMPLEMENTATION:
+        found["modelspec.implementation"] = _IMPLEMENTATION[plan.layout]
+    if licenses:
+        found["modelspec.license"] = ", ".join(licenses)
+    return dict(sorted(found.items()))
+
+
+def header(plan: Plan, texts: Mapping[str, str]) -> bytes:
+    """The bytes before the data, with the length in front, padded with spaces to whole pages."""
+    entries: dict[str, Any] = {"__metadata__": dict(texts)}
+    for output in plan.outputs:
+        entries[output.name] = {
+            "dtype": output.dtype,
+            "shape": list(output.shape),
+            "data_offsets": [output.start, output.start + output.nbytes],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % PAGE)
+    return struct.pack("<Q", len(text)) + text
+
+
+def no_sums(plan: Plan) -> dict[File, str]:
+    """Stand-ins as long as the real sums, which are known only once all has been read."""
+    return {file: "0" * 64 for _, checkpoint in plan.checkpoints for file in checkpoint.files}
+
+
+def _record(plan: Plan, recipe: Recipe, sha256: Mapping[File, str]) -> dict[str, Any]:
+    inputs = []
+    strengths = iter([strength for _, strength in plan.loras])
+    for role, checkpoint in plan.checkpoints:
+        entry: dict[str, Any] = {"role": role, "name": checkpoint.path.name, "files": []}
+        for file in checkpoint.files:
+            entry["files"].append({"name": file.path.name, "size": file.size, **({"sha256": sha256[file]} if file in sha256 else {})})
+        if role == "lora":
+            entry["strength"] = next(strengths)
+        inputs.append(entry)
+    return {
+        "v": VERSION,
+        "alpha": recipe.alpha,
+        "beta": recipe.beta,
+        "blocks": [[block.pattern, block.align, block.distil] for block in recipe.blocks],
+        "include": list(recipe.include),
+        "exclude": list(recipe.exclude),
+        "layout": plan.layout,
+        "dtype": recipe.dtype,
+        "rounding": recipe.rounding,
+        "seed": recipe.seed,
+        "keep_lora": recipe.keep_lora,
+        "limit": recipe.limit,
+        "inputs": inputs,
+    }
+
+
+def recorded(file: File) -> dict[str, Any]:
+    """What `_record` wrote. Raises BadInput if this is no merged file, or one of a later version."""
+    try:
+        record = json.loads(file.metadata.get(RECIPE, "null"))
+        inputs = [(str(entry["role"]), str(entry["name"]), list(entry["files"])) for entry in record["inputs"]] if record else []
+        version = record["v"] if record else None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BadInput(f"{file.path}: its recipe is damaged ({str(error)[:80]}); merge anew") from error
+    if not inputs:
+        raise BadInput(f"{file.path} was not merged by clvr: it has no {RECIPE} in its metadata; there is nothing to verify")
+    if version != VERSION:
+        raise BadInput(f"{file.path} has a recipe of version {version!r:.20}, this version of clvr reads {VERSION}; update clvr")
+    return record
+
+
+def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], loras: tuple[Path, ...]) -> Recipe:
+    """The recipe that was recorded, of the inputs at these paths. Raises BadInput for a record that no recipe gave."""
+    try:
+        strengths = [float(entry["strength"]) for entry in record["inputs"] if entry["role"] == "lora"]
+        return Recipe(
+            base=paths["base"],
+            aligned=paths.get("aligned"),
+            distilled=paths.get("distilled"),
+            loras=tuple(Lora(path, strength) for path, strength in zip(loras, strengths)),
+            alpha=float(record["alpha"]),
+            beta=float(record["beta"]),
+            blocks=tuple(Block(str(pattern), float(align), float(distil)) for pattern, align, distil in record["blocks"]),
+            include=tuple(map(str, record["include"])),
+            exclude=tuple(map(str, record["exclude"])),
+            layout="base" if record["layout"] == "plain" else record["layout"],
+            dtype=record["dtype"],
+            rounding=record["rounding"],
+            seed=int(record["seed"]),
+            keep_lora=bool(record["keep_lora"]),
+            limit=float(record["limit"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{file.path}: its recipe is damaged ({str(error)[:80]}); merge anew") from error
+
+
+def _title(checkpoint: Checkpoint) -> str:
+    return checkpoint.metadata.get("modelspec.title") or checkpoint.path.name.removesuffix(".json").removesuffix(".index").removesuffix(
+        ".safetensors"
+    )
+
+
+def _license(file: File) -> bool:
+    return bool(file.metadata.get("modelspec.license"))

@@ -1,0 +1,291 @@
+"""LoRA and LoKr files as low-rank deltas of the base's atoms, in PEFT's, kohya's and diffusers' naming.
+
+LoRA: delta = s * B A with s = strength * alpha / r (alpha / sqrt r with rsLoRA), arXiv:2106.09685. LoKr: delta = s * kron(w1, w2), with
+alpha / r only where a factor is itself a product, arXiv:2309.14859. Deltas are computed by rows, when they are needed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite, prod, sqrt
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import BadInput
+from . import numerics
+from .checkpoint import Checkpoint, Tensor
+from .layout import PREFIXES, TABLES, Layout, atoms_of, tensor_of
+from .numerics import FLOATS
+
+_LORA = re.compile(r"(.+?)\.(?:lora_|lora\.)(A|B|down|up)(?:\.default)?(?:\.weight)?")
+_LOKR = re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)")
+_DOTTED = ("base_model.model.", *PREFIXES, "base_model.model.")
+_ENCODED = ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_transformer_", "lycoris_", "lora_")
+CACHE = 64 << 20
+"""Bytes of factors held in fp64 at a time; those of one tensor are held even if they are larger."""
+
+
+class Product(Protocol):
+    """A delta [rows, columns] that is known by its factors."""
+
+    rows: int
+    columns: int
+
+    scale: float
+    """The strength is in it."""
+
+    def delta(self, first: int, last: int, factor: float) -> np.ndarray:
+        """fp32 [last - first, columns], times scale and factor."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A product whose rows from `row` on, times `factor`, are the delta of an atom."""
+
+    product: Product
+    row: int
+    factor: float = 1.0
+
+    def delta(self, start: int, stop: int, columns: int) -> np.ndarray:
+        """fp32 [stop - start] for the elements `start` to `stop` of the atom."""
+        first, last = start // columns, -(-stop // columns)
+        rows = self.product.delta(self.row + first, self.row + last, self.factor)
+        return rows.reshape(-1)[start - first * columns : stop - first * columns]
+
+
+class _Held:
+    """Factors made ready for use, the most recent ones kept."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[int, tuple[np.ndarray, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, owner: Any) -> tuple[np.ndarray, ...]:
+        with self._lock:
+            factors = self._held.pop(id(owner), None) or owner.load()
+            self._held[id(owner)] = factors
+            while len(self._held) > 1 and sum(each.nbytes for held in self._held.values() for each in held) > CACHE:
+                self._held.popitem(last=False)
+            return factors
+
+
+class LoraProduct:
+    def __init__(self, held: _Held, down: Tensor, up: Tensor, scale: float) -> None:
+        self._held, self._down, self._up, self.scale = held, down, up, scale
+        self.rank, self.rows, self.columns = down.shape[0], up.shape[0], prod(down.shape[1:])
+
+    def raw(self) -> tuple[np.ndarray, np.ndarray]:
+        """A [r, columns] and B [rows, r] in fp32 as the file has them."""
+        return _matrix(self._down, self.rank), _matrix(self._up, self.rows)
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        down, up = self.raw()
+        return numerics.on_grid(down.astype(np.float64), up.astype(np.float64))
+
+    def delta(self, first: int, last: int, factor: float) -> np.ndarray:
+        down, up = self._held.get(self)
+        product = up[first:last] @ down
+        product *= self.scale * factor
+        return product.astype(np.float32)
+
+
+class LokrProduct:
+    def __init__(self, held: _Held, factors: dict[str, Tensor], where: str, alpha: float | None, strength: float) -> None:
+        self._held, self._parts = held, {}
+        ranks = []
+        for name in ("w1", "w2"):
+            if name in factors:
+                self._parts[name] = (factors[name],)
+                shape = (factors[name].shape[0], prod(factors[name].shape[1:]))
+            elif {f"{name}_a", f"{name}_b"} <= factors.keys():
+                a, b = self._parts[name] = (factors[f"{name}_a"], factors[f"{name}_b"])
+                if len(a.shape) != 2 or a.shape[1] != b.shape[0]:
+                    raise BadInput(f"{where}: {a.name} {list(a.shape)} and {b.name} {list(b.shape)} do not multiply; get the file anew")
+                shape = (a.shape[0], prod(b.shape[1:]))
+                ranks.append(b.shape[0])
+            else:
+                raise BadInput(f"{where} lacks lokr_{name}; get the file anew")
+            self._parts[name] += (shape,)
+        (p, q), (r, c) = self._parts["w1"][-1], self._parts["w2"][-1]
+        self.rows, self.columns = p * r, q * c
+        self.scale = strength * (alpha / ranks[-1] if ranks and alpha is not None else 1.0)
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        made = []
+        for *parts, (rows, _) in (self._parts["w1"], self._parts["w2"]):
+            left = _matrix(parts[0], rows).astype(np.float64)
+            if len(parts) == 2:
+                right = _matrix(parts[1], parts[1].shape[0]).astype(np.float64)
+                right, left = numerics.on_grid(right, left)
+                left = left @ right
+            made.append(left)
+        return tuple(made)
+
+    def delta(self, first: int, last: int, factor: float) -> np.ndarray:
+        w1, w2 = self._held.get(self)
+        rows = np.arange(first, last)
+        product = w1[rows // len(w2)][:, :, None] * w2[rows % len(w2)][:, None, :]
+        product *= self.scale * factor
+        return product.reshape(last - first, self.columns).astype(np.float32)
+
+
+def _matrix(tensor: Tensor, rows: int) -> np.ndarray:
+    values = numerics.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)
+    if not np.isfinite(values).all():
+        count = int(np.count_nonzero(~np.isfinite(values)))
+        raise BadInput(f"{tensor.file.path}: {tensor.name} holds {count} values that are NaN or infinite; get the file anew")
+    return values.reshape(rows, -1)
+
+
+def is_low_rank(names: Iterable[str]) -> bool:
+    return any(_LORA.fullmatch(name) or _LOKR.fullmatch(name) for name in names)
+
+
+def terms_of(file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[str, tuple[int, ...]]) -> dict[str, Term]:
+    """The deltas of a LoRA or LoKr file by atom. `atoms` gives the shapes of the model's atoms, which is in `layout`.
+
+    Raises BadInput for keys that are no LoRA or LoKr or fit nothing in the model, and for shapes that do not fit.
+    """
+    modules, alphas = _modules(file)
+    names = _Names(layout, atoms)
+    scales = _scales(file)
+    held = _Held()
+    unknown = sorted(module for module in modules if not names.find(module))
+    if unknown:
+        raise BadInput(
+            f"{file.path}: {len(unknown)} of {len(modules)} modules fit no weight of the base ({', '.join(unknown[:20])}); "
+            "use a LoRA that was trained for this model, without parts for text encoders"
+        )
+    found: dict[str, Term] = {}
+    for module, factors in modules.items():
+        target = names.find(module)
+        where = f"{file.path}: {module}"
+        alpha = _alpha(alphas[module]) if module in alphas else None
+        shapes = [atoms[atom] for atom in target]
+        rows, columns = sum(shape[0] for shape in shapes), prod(shapes[0][1:])
+        if "A" in factors or "B" in factors:
+            product = _lora(held, where, factors, scales(module, alpha), strength)
+        else:
+            product = LokrProduct(held, factors, where, alpha, strength)
+        if (product.rows, product.columns) != (rows, columns):
+            raise BadInput(
+                f"{where} is a delta of {product.rows} x {product.columns}, the base has {rows} x {columns} there ({target[0]}); "
+                "use a LoRA that was trained for this model"
+            )
+        row = 0
+        for atom, shape in zip(target, shapes):
+            if atom in found:
+                raise BadInput(f"{where} is given a second time, under another name; get the file anew")
+            found[atom] = Term(product, row)
+            row += shape[0]
+    return found
+
+
+def _modules(file: Checkpoint) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """The factors by module (A and B, or w1, w2, w1_a, ...), and the alphas."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    alphas: dict[str, Tensor] = {}
+    for name, tensor in file.tensors.items():
+        if name.endswith(".alpha"):
+            alphas[name.removesuffix(".alpha")] = tensor
+            continue
+        if found := _LORA.fullmatch(name):
+            part = {"down": "A", "up": "B"}.get(found[2], found[2])
+        elif found := _LOKR.fullmatch(name):
+            part = found[2]
+        else:
+            raise BadInput(
+                f"{file.path}: {name} is no factor of a LoRA or LoKr (LoHa, DoRA, Tucker parts and full differences are not merged); "
+                "use a plain LoRA or LoKr, or merge the file where it was made and give the checkpoint as --aligned"
+            )
+        if tensor.dtype not in FLOATS:
+            raise BadInput(f"{file.path}: {name} is {tensor.dtype}; use a LoRA saved in bf16, fp16 or fp32")
+        if not tensor.shape or not tensor.nbytes:
+            raise BadInput(f"{file.path}: {name} has shape {list(tensor.shape)}, which is no matrix; get the file anew")
+        modules.setdefault(found[1], {})[part] = tensor
+    if not modules:
+        raise BadInput(f"{file.path} holds no LoRA or LoKr; give a full checkpoint as --aligned, a LoRA as --lora FILE:STRENGTH")
+    return modules, alphas
+
+
+def _lora(held: _Held, where: str, factors: dict[str, Tensor], scale, strength: float) -> LoraProduct:
+    if factors.keys() != {"A", "B"}:
+        raise BadInput(f"{where} has only {', '.join(factors)} of lora_A and lora_B; get the file anew")
+    down, up = factors["A"], factors["B"]
+    if len(up.shape) < 2 or down.shape[0] != up.shape[1] or any(size != 1 for size in up.shape[2:]):
+        raise BadInput(f"{where}: lora_A {list(down.shape)} and lora_B {list(up.shape)} do not multiply; get the file anew")
+    return LoraProduct(held, down, up, strength * scale(down.shape[0]))
+
+
+def _alpha(tensor: Tensor) -> float:
+    if tensor.dtype in FLOATS and tensor.nbytes == FLOATS[tensor.dtype]:
+        value = float(numerics.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)[0])
+        if isfinite(value):
+            return value
+    raise BadInput(f"{tensor.file.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, not one finite number; get the file anew")
+
+
+def _scales(file: Checkpoint):
+    """What multiplies B A, as a function of module, its alpha in the file, and then rank: alpha / r, or what PEFT's settings say."""
+    settings = _settings(file)
+    rs, pattern = bool(settings.get("use_rslora")), settings.get("alpha_pattern") or {}
+    if settings.get("use_dora"):
+        raise BadInput(f"{file.path} is a DoRA, whose delta depends on the weights; merge it where it was made")
+    default = settings.get("lora_alpha")
+
+    def scale(module: str, alpha: float | None):
+        given = next((value for key, value in pattern.items() if f".{module}".endswith("." + key.lstrip("^"))), default)
+        alpha = given if alpha is None else alpha
+        return lambda rank: 1.0 if alpha is None else alpha / (sqrt(rank) if rs else rank)
+
+    return scale
+
+
+def _settings(file: Checkpoint) -> dict[str, Any]:
+    beside = file.path.with_name("adapter_config.json")
+    text = file.metadata.get("lora_adapter_metadata")
+    source = "its lora_adapter_metadata"
+    try:
+        if text is None and file.path.name.startswith("adapter_model") and beside.is_file():
+            source, text = beside.name, beside.read_text()
+        found = json.loads(text) if text else {}
+        # diffusers writes the settings of all its models into one object: transformer.lora_alpha.
+        settings = {key.removeprefix("transformer.").removeprefix("unet."): value for key, value in found.items()}
+        alphas = [settings.get("lora_alpha"), *(settings.get("alpha_pattern") or {}).values()]
+        if not all(alpha is None or (type(alpha) in (int, float) and isfinite(alpha)) for alpha in alphas):
+            raise ValueError("an alpha is no number")
+    except (ValueError, AttributeError, RecursionError, OSError) as error:
+        raise BadInput(f"{file.path}: {source} is damaged ({str(error)[:80]}); get the file anew") from error
+    return settings
+
+
+class _Names:
+    """What a LoRA may call the base's weights: the module's dotted path in either layout, or that path with _ for each dot.
+
+    Underscores are undone by looking up, never by guessing where a dot was.
+    """
+
+    def __init__(self, layout: Layout, atoms: Mapping[str, tuple[int, ...]]) -> None:
+        self._atoms, self._layouts = atoms, ("plain",) if layout == "plain" else tuple(TABLES)
+        names = {tensor_of(atom, each) for atom in atoms for each in self._layouts}
+        modules = [name.removesuffix(".weight") for name in sorted(names) if name.endswith(".weight")]
+        self._encoded = {module.replace(".", "_"): module for module in modules}
+
+    def find(self, module: str) -> tuple[str, ...]:
+        """The atoms of the module's weight, top to bottom; none if the base has no such module."""
+        if "." not in module:
+            module = next((found for prefix in ("", *_ENCODED) if (found := self._encoded.get(module.removeprefix(prefix)))), module)
+        for prefix in ("", *_DOTTED):
+            module = module.removeprefix(prefix)
+            for layout in self._layouts:
+                target = atoms_of(f"{module}.weight", layout)
+                if all(atom in self._atoms for atom in target):
+                    return target
+        return ()

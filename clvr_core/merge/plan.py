@@ -1,0 +1,406 @@
+"""The merge, decided: for every run of rows of the output which bytes of which files go into it, and how. No weight is read here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from math import prod
+from pathlib import Path
+
+from ..errors import BadInput
+from . import lowrank
+from .checkpoint import Checkpoint, Tensor, open_checkpoint
+from .layout import Layout, atoms_of, block_of, layout_of, prefix_of, tensor_of
+from .lowrank import Term
+from .numerics import FLOATS
+from .quantised import FP8_MARK, dequantised
+from .recipe import DTYPES, Recipe, matches
+
+LISTED = 20
+"""Keys named in a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An atom in a file: rows of a tensor, from byte `start` on."""
+
+    tensor: Tensor
+    start: int
+    shape: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return prod(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        return self.tensor.nbytes // max(prod(self.tensor.shape), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One input, cut into atoms."""
+
+    role: str
+    checkpoint: Checkpoint
+    layout: Layout
+    prefix: str
+    atoms: dict[str, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A tensor of the merged file, from byte `start` of its data on.
+
+    Beside an fp8 weight stand its scale, `scale_of` it, and a text for ComfyUI, whose `content` is known.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    nbytes: int
+    scale_of: str = ""
+    content: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An atom of the output: `count` elements from byte `start` of the data on, and what they are made of."""
+
+    atom: str
+    output: Output
+    block: str
+    start: int
+    count: int
+    columns: int
+    base: Part
+    aligned: Part | None
+    distilled: Part | None
+    alpha: float
+    beta: float
+    terms: tuple[Term, ...]
+    copy: str = ""
+    """The one source whose values are taken over as they are."""
+
+    @property
+    def merged(self) -> bool:
+        """Whether the elements are numbers to be merged; what is not is the same in all inputs and copied."""
+        return self.output.dtype in FLOATS
+
+    @property
+    def nbytes(self) -> int:
+        return self.count * (FLOATS[self.output.dtype] if self.merged else self.base.itemsize)
+
+    def sources(self) -> Iterator[tuple[str, Part]]:
+        for role in ("base", "aligned", "distilled"):
+            part = getattr(self, role)
+            if part is not None:
+                yield role, part
+
+    def reads(self) -> tuple[Part, ...]:
+        """The parts that have to be read to make the elements."""
+        return tuple(part for role, part in self.sources() if self.copy in ("", role))
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Of the parts after the first of `reads`."""
+        given = () if self.copy else ((self.aligned, self.alpha), (self.distilled, self.beta))
+        return tuple(strength for part, strength in given if part is not None)
+
+    def settled(self, equal: Collection[str]) -> Segment:
+        """Without the sources whose values equal the base's throughout; a single delta of strength 1 becomes a copy of its source.
+
+        So aligned = base gives distilled bit for bit, even where base + (distilled - base) would round.
+        """
+        rest = {role: None for role, _ in self.sources() if role in equal}
+        left = replace(self, **rest)
+        roles = [role for role, _ in left.sources() if role != "base"]
+        strength = {"aligned": self.alpha, "distilled": self.beta}
+        if not self.terms and len(roles) < 2 and all(strength[role] == 1.0 for role in roles):
+            return replace(left, copy=roles[0] if roles else "base")
+        return left
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """`rows` rows of a LoRA's delta, from `source` on, for rows of a tensor of the output, from `row` on."""
+
+    product: lowrank.LoraProduct
+    source: int
+    row: int
+    rows: int
+    factor: float
+
+
+@dataclass
+class Plan:
+    """Open files and what is to be done with them. Close it, or use it in `with`."""
+
+    recipe: Recipe
+    models: tuple[Model, ...]
+    loras: tuple[tuple[Checkpoint, float], ...]
+    layout: Layout
+    outputs: tuple[Output, ...]
+    segments: tuple[Segment, ...]
+    kept: dict[str, tuple[Kept, ...]] = field(default_factory=dict)
+    """With `keep_lora`: what stays out of each tensor of the output."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def base(self) -> Model:
+        return self.models[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the output's data."""
+        return sum(output.nbytes for output in self.outputs)
+
+    @property
+    def checkpoints(self) -> tuple[tuple[str, Checkpoint], ...]:
+        return (*((model.role, model.checkpoint) for model in self.models), *(("lora", file) for file, _ in self.loras))
+
+    def __enter__(self) -> Plan:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for _, checkpoint in self.checkpoints:
+            checkpoint.close()
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Reads the headers of all inputs and decides. Raises BadInput, naming file, tensor and remedy, for what cannot be merged."""
+    opened: list[Checkpoint] = []
+    try:
+        return _Planner(recipe, opened).plan()
+    except BaseException:
+        for checkpoint in opened:
+            checkpoint.close()
+        raise
+
+
+class _Planner:
+    def __init__(self, recipe: Recipe, opened: list[Checkpoint]) -> None:
+        self.recipe, self.opened = recipe, opened
+        self.warnings: list[str] = []
+
+    def plan(self) -> Plan:
+        recipe = self.recipe
+        base = self._model("base", recipe.base)
+        models, loras = [base], []
+        for role, path in (("aligned", recipe.aligned), ("distilled", recipe.distilled)):
+            if path is None:
+                continue
+            checkpoint = self._open(path)
+            if role == "aligned" and lowrank.is_low_rank(checkpoint.tensors):
+                loras.append((checkpoint, recipe.alpha))
+            else:
+                models.append(self._cut(role, checkpoint))
+                _same_weights(base, models[-1])
+        loras += [(self._open(lora.path), lora.strength) for lora in recipe.loras]
+        if recipe.keep_lora and not loras:
+            raise BadInput("--keep-lora has nothing to keep: no input is a LoRA; give --lora FILE:STRENGTH")
+        shapes = {atom: part.shape for atom, part in base.atoms.items()}
+        terms = [lowrank.terms_of(file, strength, base.layout, shapes) for file, strength in loras]
+        layout: Layout = base.layout if recipe.layout == "base" else recipe.layout
+        if layout != base.layout and base.layout == "plain":
+            raise BadInput(f"--layout {layout}: {base.checkpoint.path} is no FLUX.2, and only FLUX.2 is converted; leave --layout out")
+        outputs, homes = self._outputs(models, layout)
+        by_role = {model.role: model.atoms for model in models}
+        segments = []
+        for atom, (output, start) in homes.items():
+            align, distil = recipe.factors(_names(atom, base.layout))
+            part = base.atoms[atom]
+            mine = [each[atom] for each in terms if atom in each]
+            alpha, beta = recipe.alpha * align, recipe.beta * distil
+            segment = Segment(
+                atom,
+                output,
+                block_of(atom, base.layout),
+                start,
+                part.count,
+                prod(part.shape[1:]),
+                part,
+                by_role["aligned"][atom] if "aligned" in by_role and alpha else None,
+                by_role["distilled"][atom] if "distilled" in by_role and beta else None,
+                alpha,
+                beta,
+                tuple(replace(term, factor=align) for term in mine if align * term.product.scale),
+            )
+            segments.append(segment)
+        self._check_patterns(base)
+        kept = {}
+        if recipe.keep_lora:
+            kept = _kept(segments)
+            segments = [replace(segment, terms=()) for segment in segments]
+        return Plan(recipe, tuple(models), tuple(loras), layout, outputs, tuple(segments), kept, self.warnings)
+
+    def _open(self, path: Path) -> Checkpoint:
+        self.opened.append(open_checkpoint(path))
+        return self.opened[-1]
+
+    def _model(self, role: str, path: Path) -> Model:
+        checkpoint = self._open(path)
+        if lowrank.is_low_rank(checkpoint.tensors):
+            raise BadInput(f"{path} is a LoRA and cannot be the {role}; give a full checkpoint as --{role}, a LoRA as --lora")
+        return self._cut(role, checkpoint)
+
+    def _cut(self, role: str, checkpoint: Checkpoint) -> Model:
+        plain, calibrated = dequantised(checkpoint)
+        if calibrated:
+            self.warnings.append(f"{checkpoint.path.name}: its calibrated input scales belong to its own weights and are left out")
+        prefix = prefix_of(plain.tensors)
+        layout = layout_of(name.removeprefix(prefix) for name in plain.tensors)
+        atoms: dict[str, Part] = {}
+        for name, tensor in plain.tensors.items():
+            pieces = atoms_of(name.removeprefix(prefix), layout)
+            rows = tensor.shape[0] if tensor.shape else 1
+            if rows % len(pieces):
+                raise BadInput(
+                    f"{tensor.file.path}: {name} has {rows} rows, which are not {len(pieces)} equal parts; use an unpruned checkpoint"
+                )
+            shape = (rows // len(pieces), *tensor.shape[1:]) if len(pieces) > 1 else tensor.shape
+            for index, atom in enumerate(pieces):
+                if atom in atoms:
+                    other = atoms[atom].tensor.name
+                    raise BadInput(f"{tensor.file.path}: {name} and {other} are the same weight; get the file from a source you trust")
+                atoms[atom] = Part(tensor, tensor.start + index * tensor.nbytes // len(pieces), shape)
+        if not atoms:
+            raise BadInput(f"{checkpoint.path} holds no tensors; give a checkpoint")
+        return Model(role, plain, layout, prefix, atoms)
+
+    def _outputs(self, models: list[Model], layout: Layout) -> tuple[tuple[Output, ...], dict[str, tuple[Output, int]]]:
+        """The tensors of the merged file in the order of its bytes, and where in which of them each atom goes."""
+        base = models[0]
+        names: dict[str, tuple[str, ...]] = {}
+        for atom, part in base.atoms.items():
+            name = part.tensor.name if layout == base.layout else tensor_of(atom, layout)
+            if name not in names:
+                names[name] = atoms_of(name.removeprefix(base.prefix), layout)
+        eights = _eights(models) if self.recipe.dtype == "fp8" else set()
+        drafts = []
+        for name, atoms in names.items():
+            if missing := [atom for atom in atoms if atom not in base.atoms]:
+                raise BadInput(f"{base.checkpoint.path} lacks {missing[0]}, a part of {name}; use an unpruned checkpoint")
+            parts = [base.atoms[atom] for atom in atoms]
+            if len(parts) == 1:
+                shape = parts[0].tensor.shape if layout == base.layout else parts[0].shape
+            else:
+                if len({part.shape for part in parts}) > 1:
+                    raise BadInput(f"{base.checkpoint.path}: the parts of {name} have different shapes; use an unpruned checkpoint")
+                shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+            dtype = self._dtype(parts, eights.issuperset(atoms))
+            drafts.append((name, dtype, shape, atoms))
+            if dtype == "F8_E4M3":
+                drafts.append((f"{name}_scale", "F32", (), ()))
+                drafts.append((f"{name.removesuffix('.weight')}.comfy_quant", "U8", (len(FP8_MARK),), ()))
+        # Large elements first, as safetensors' own writer has it, so that each tensor is aligned to its elements.
+        drafts.sort(key=lambda draft: -_itemsize(draft[1]))
+        outputs, homes, end = [], {}, 0
+        for name, dtype, shape, atoms in drafts:
+            scale_of = name.removesuffix("_scale") if not atoms and dtype == "F32" else ""
+            content = FP8_MARK if not atoms and dtype == "U8" else b""
+            output = Output(name, dtype, shape, end, prod(shape) * _itemsize(dtype), scale_of, content)
+            outputs.append(output)
+            for index, atom in enumerate(atoms):
+                homes[atom] = (output, end + index * output.nbytes // len(atoms))
+            end += output.nbytes
+        return tuple(outputs), homes
+
+    def _dtype(self, parts: list[Part], eight: bool) -> str:
+        dtype = parts[0].tensor.dtype
+        if dtype not in FLOATS:
+            return dtype
+        if self.recipe.dtype in ("base", "fp8"):
+            if eight:
+                return "F8_E4M3"
+            return "BF16" if dtype == "F8_E4M3" else dtype
+        return DTYPES[self.recipe.dtype]
+
+    def _check_patterns(self, base: Model) -> None:
+        recipe = self.recipe
+        names = [_names(atom, base.layout) for atom in base.atoms]
+        for pattern in (*(block.pattern for block in recipe.blocks), *recipe.include, *recipe.exclude):
+            if not any(matches(pattern, each) for each in names):
+                blocks = list(dict.fromkeys(block_of(atom, base.layout) for atom in base.atoms))
+                near = get_close_matches(pattern, blocks, 3, 0) or blocks[:3]
+                raise BadInput(f"the pattern {pattern!r} matches nothing in {base.checkpoint.path}; its blocks are like {', '.join(near)}")
+
+
+def _names(atom: str, layout: Layout) -> tuple[str, ...]:
+    """All that a pattern may call an atom."""
+    if layout == "plain":
+        return (atom,)
+    return tensor_of(atom, "bfl"), tensor_of(atom, "diffusers")
+
+
+def _eights(models: list[Model]) -> set[str]:
+    """The atoms to be stored in fp8: those that an input stores so, else the matrices of the numbered blocks."""
+    for model in models:
+        if found := {atom for atom, part in model.atoms.items() if part.tensor.dtype == "F8_E4M3" and atom.endswith(".weight")}:
+            return found
+    return {
+        atom
+        for atom, part in models[0].atoms.items()
+        if len(part.shape) == 2
+        and atom.endswith(".weight")
+        and part.tensor.dtype in FLOATS
+        and block_of(atom, models[0].layout)[-1].isdecimal()
+    }
+
+
+def _itemsize(dtype: str) -> int:
+    return FLOATS.get(dtype) or {"BOOL": 1}.get(dtype) or int(dtype[1:]) // 8
+
+
+def _same_weights(base: Model, other: Model) -> None:
+    """Raises BadInput listing what is missing, too many, of another shape or of another kind, with the nearest name."""
+    where, against = other.checkpoint.path, base.checkpoint.path
+    missing, extra = (
+        list(dict.fromkeys(part.tensor.name for atom, part in x.atoms.items() if atom not in y.atoms))
+        for x, y in ((base, other), (other, base))
+    )
+    if missing or extra:
+        listed = [("-", name, extra) for name in missing] + [("+", name, missing) for name in extra]
+        lines = [_beside(sign + name, name, others) for sign, name, others in listed[:LISTED]]
+        more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+        raise BadInput(
+            f"{where} has not the weights of {against}: {len(missing)} missing (-), {len(extra)} too many (+): {', '.join(lines)}{more}; "
+            f"use a base of the same model as the {other.role} checkpoint"
+        )
+    wrong = {
+        part.tensor.name: f"{part.tensor.name} {list(part.shape)} for {list(base.atoms[atom].shape)}"
+        for atom, part in other.atoms.items()
+        if part.shape != base.atoms[atom].shape
+    }
+    if wrong:
+        shapes = ", ".join(list(wrong.values())[:LISTED])
+        raise BadInput(f"{where} has other shapes than {against} in {len(wrong)} tensors: {shapes}; use one size of one model, 4B or 9B")
+    for atom, part in base.atoms.items():
+        kinds = [each.atoms[atom].tensor.dtype for each in (base, other)]
+        if kinds[0] != kinds[1] and not FLOATS.keys() >= set(kinds):
+            raise BadInput(f"{where}: {part.tensor.name} is {kinds[1]}, in {against} it is {kinds[0]}; use bf16, fp16 or fp32 checkpoints")
+
+
+def _beside(line: str, name: str, others: list[str]) -> str:
+    near = get_close_matches(name, others[:200], 1, 0.6)
+    return f"{line} (near {near[0]})" if near else line
+
+
+def _kept(segments: list[Segment]) -> dict[str, tuple[Kept, ...]]:
+    found: dict[str, list[Kept]] = {}
+    for segment in segments:
+        row = (segment.start - segment.output.start) // (_itemsize(segment.output.dtype) * segment.columns)
+        for term in segment.terms:
+            if not isinstance(term.product, lowrank.LoraProduct):
+                raise BadInput(
+                    f"--keep-lora: the delta of {segment.atom} is a LoKr, which is no product of two thin matrices; leave it out"
+                )
+            found.setdefault(segment.output.name, []).append(
+                Kept(term.product, term.row, row, segment.count // segment.columns, term.factor)
+            )
+    return {name: tuple(kept) for name, kept in found.items()}

@@ -1,0 +1,183 @@
+"""The merge, done: one pass from the inputs into a file that is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import BadInput
+from . import header as headers
+from .checkpoint import File
+from .keep import keep_lora
+from .measures import Findings, summed
+from .plan import Plan, make_plan
+from .stream import Cancel, Progress, Stream, Streamed
+from .survey import Survey, survey, survival_warnings
+from .target import Target, check_target
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What was written, and what is known about it."""
+
+    out: Path
+    nbytes: int
+    read: int
+    seconds: float
+    found: Findings
+    kept: Path | None = None
+
+
+def merge(
+    plan: Plan,
+    out: str | os.PathLike[str],
+    *,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    threads: int | None = None,
+    overwrite: bool = False,
+    sha256: bool = True,
+    measured: bool = False,
+    surveyed: Survey | None = None,
+) -> Merged:
+    """Writes the merged checkpoint to `out`, a .safetensors file.
+
+    `progress` is called in this thread with bytes done and in all, `cancel` is asked there whether to stop. `sha256` puts the sums of
+    the inputs into the metadata, `measured` makes the figures from all weights instead of a sample; each takes longer than the merge.
+    `surveyed` spares the survey if it was made before. Raises BadInput for what cannot be merged or written, stream.Cancelled; then
+    `out` is as it was and nothing is left beside it.
+    """
+    out, started = Path(out), time.perf_counter()
+    title = out.stem
+    sums = headers.no_sums(plan) if sha256 else {}
+    start = len(headers.header(plan, headers.metadata(plan, sums, title)))
+    check_target(plan, out, start + plan.nbytes, overwrite)
+    found = surveyed or survey(plan)
+    kept = out.with_name(f"{out.stem}.lora.safetensors") if plan.kept else None
+    if kept:
+        check_target(plan, kept, 0, overwrite)
+    with Target(out, start, plan.nbytes) as target:
+        stream = Stream(plan, threads=threads, progress=progress, cancel=cancel, sha256=sha256, measured=measured)
+        streamed = stream.run(target.write)
+        head = headers.header(plan, headers.metadata(plan, streamed.sha256, title))
+        _check_unchanged(plan)
+        if kept:
+            keep_lora(plan, kept)
+        target.place(head)
+    seconds = time.perf_counter() - started
+    return Merged(out, start + plan.nbytes, streamed.read, seconds, _findings(plan, found, streamed, measured), kept)
+
+
+def _findings(plan: Plan, found: Survey, streamed: Streamed, measured: bool) -> Findings:
+    if not measured:
+        return found.findings()
+    # Warnings on survival are made anew, exactly; in the order of the file, not of the threads.
+    estimated = survival_warnings(plan, found.tensors, summed(found.blocks.values()))
+    tensors = {name: streamed.tensors[name] for name in found.tensors if name in streamed.tensors}
+    blocks = {name: streamed.blocks[name] for name in found.blocks if name in streamed.blocks}
+    warnings = [each for each in found.warnings if each not in estimated] + survival_warnings(plan, tensors, summed(blocks.values()))
+    return Findings(tensors, blocks, False, tuple(warnings))
+
+
+def _check_unchanged(plan: Plan) -> None:
+    for _, checkpoint in plan.checkpoints:
+        for file in checkpoint.files:
+            if file.changed:
+                raise BadInput(f"{file.path} was changed while it was merged; merge again once it is complete")
+
+
+def verify(
+    out: str | os.PathLike[str],
+    paths: dict[str, Path],
+    loras: tuple[Path, ...] = (),
+    *,
+    progress: Progress | None = None,
+    cancel: Cancel | None = None,
+    threads: int | None = None,
+) -> list[tuple[str, str]]:
+    """Makes the merged file `out` again from its recipe, in memory, and compares every byte of it. Gives roles and paths of the inputs.
+
+    Inputs are looked for where `paths` and `loras` say (by role; LoRAs in their order), else under their recorded names beside `out`.
+    Raises BadInput naming what differs: an input by its sum, a tensor by its name.
+    """
+    file = File(Path(out))
+    try:
+        record = headers.recorded(file)
+        found, given = _inputs(file, record, paths, loras)
+        recipe = headers.recipe_of(file, record, found, given)
+        with make_plan(recipe) as plan:
+            _same_header(file, plan)
+            survey(plan)
+            compare = _Compare(file, plan)
+            streamed = Stream(plan, threads=threads, progress=progress, cancel=cancel, sha256=True).run(compare.take)
+            _same_sums(file, record, plan, streamed)
+            compare.raise_if_different()
+            _same_metadata(file, plan, streamed)
+            return [(role, str(checkpoint.path)) for role, checkpoint in plan.checkpoints]
+    finally:
+        file.close()
+
+
+class _Compare:
+    """A sink that compares instead of writing."""
+
+    def __init__(self, file: File, plan: Plan) -> None:
+        self._file, self._plan = file, plan
+        self._places: list[int] = []
+
+    def take(self, start: int, view: memoryview, size: int) -> None:
+        there = self._file.read(self._file.data + start, size)
+        if there != view[:size]:
+            self._places.append(start + next(index for index, (left, right) in enumerate(zip(there, view[:size])) if left != right))
+
+    def raise_if_different(self) -> None:
+        if self._places:
+            place = min(self._places)
+            output = next(each for each in self._plan.outputs if each.start <= place < each.start + each.nbytes)
+            raise BadInput(
+                f"{self._file.path}: {output.name} is not what its recipe gives, first in its byte {place - output.start}: "
+                "the file was changed or damaged; merge anew"
+            )
+
+
+def _inputs(file: File, record: dict, paths: dict[str, Path], loras: tuple[Path, ...]) -> tuple[dict[str, Path], tuple[Path, ...]]:
+    found, given = {}, []
+    more = iter(loras)
+    for entry in record["inputs"]:
+        role, name = entry["role"], entry["name"]
+        path = next(more, None) if role == "lora" else paths.get(role)
+        path = path or file.path.parent / os.path.basename(name)
+        if not path.exists():
+            raise BadInput(f"{file.path} was merged from {name}, which is not beside it; give it with --{role}")
+        if role == "lora":
+            given.append(path)
+        else:
+            found[role] = path
+    return found, tuple(given)
+
+
+def _same_header(file: File, plan: Plan) -> None:
+    expected = {output.name: (output.dtype, output.shape, output.start) for output in plan.outputs}
+    there = {name: (tensor.dtype, tensor.shape, tensor.start - file.data) for name, tensor in file.tensors.items()}
+    for name in [*expected, *there]:
+        if expected.get(name) != there.get(name):
+            raise BadInput(f"{file.path}: {name} is {there.get(name)}, by its recipe it is {expected.get(name)}; merge anew")
+
+
+def _same_sums(file: File, record: dict, plan: Plan, streamed: Streamed) -> None:
+    for entry, (role, checkpoint) in zip(record["inputs"], plan.checkpoints):
+        for noted, part in zip(entry["files"], checkpoint.files):
+            if noted.get("sha256", streamed.sha256[part]) != streamed.sha256[part]:
+                raise BadInput(f"{part.path} is not the {role} that {file.path} was merged from, its sha256 differs; give the right one")
+
+
+def _same_metadata(file: File, plan: Plan, streamed: Streamed) -> None:
+    title = file.metadata.get("modelspec.title", "")
+    sums = streamed.sha256 if '"sha256"' in file.metadata[headers.RECIPE] else {}
+    expected = headers.metadata(plan, sums, title)
+    different = sorted(key for key in expected.keys() | file.metadata.keys() if expected.get(key) != file.metadata.get(key))
+    different = [key for key in different if key not in ("dswm.version", headers.RECIPE, "modelspec.merged_from")]
+    if different:
+        raise BadInput(f"{file.path}: its metadata {', '.join(different)} is not what its recipe gives; merge anew")

@@ -1,0 +1,224 @@
+"""The pass over the weights: windows of the output, each a function of its place alone, made by a few threads in any order.
+
+So the bytes do not depend on the number of threads, and memory does not grow with the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count as counter
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from . import numerics
+from .checkpoint import File
+from .engine import BLOCK, WINDOW, Engine, engine_for
+from .measures import Measures, measure
+from .plan import Output, Part, Plan, Segment
+from .survey import low_rank, refuse, stored, values_of
+
+Progress = Callable[[int, int], Any]
+"""Called from the caller's own thread with the bytes done and all there will be, those of the output and those that are hashed."""
+Cancel = Callable[[], bool]
+Sink = Callable[[int, memoryview, int], None]
+"""Takes a window: its first byte in the output's data, a buffer of WINDOW bytes, how many of them count."""
+HASHED = 1 << 20
+
+
+class Cancelled(Exception):
+    """The caller asked to stop. Nothing was left behind."""
+
+
+@dataclass
+class Streamed:
+    tensors: dict[str, Measures] = field(default_factory=dict)
+    blocks: dict[str, Measures] = field(default_factory=dict)
+    sha256: dict[File, str] = field(default_factory=dict)
+    read: int = 0
+    """Bytes of weights read for the arithmetic."""
+
+
+def default_threads() -> int:
+    return min((os.cpu_count() or 1) + 1, 8)
+
+
+class Stream:
+    """One pass. `run` gives windows to the sink; `ranges` only finds the largest values of the tensors to be stored in fp8."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        threads: int | None = None,
+        progress: Progress | None = None,
+        cancel: Cancel | None = None,
+        sha256: bool = False,
+        measured: bool = False,
+    ) -> None:
+        self.plan, self.threads, self.measured = plan, threads or default_threads(), measured
+        self._progress, self._cancel = progress, cancel
+        self._items: list[Segment | Output] = sorted(
+            [*plan.segments, *(output for output in plan.outputs if output.scale_of or output.content)],
+            key=lambda item: (item.start, item.nbytes),
+        )
+        self._starts = [item.start for item in self._items]
+        dtypes = {segment.output.dtype for segment in plan.segments if segment.merged}
+        # Rounded by `stored`, in numpy, instead of by the engine.
+        self._by_hand = plan.recipe.rounding == "stochastic" or "F8_E4M3" in dtypes
+        inputs = {part.tensor.dtype for segment in plan.segments if segment.merged for _, part in segment.sources()}
+        self._fused = dtypes | inputs == {"BF16"} and not self._by_hand and not measured
+        self._largest: dict[str, float] = {}
+        self._scales: dict[str, np.float32] = {}
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._errors: list[BaseException] = []
+        self._files = dict.fromkeys(file for _, checkpoint in plan.checkpoints for file in checkpoint.files) if sha256 else {}
+        self._done, self._total = 0, plan.nbytes + sum(file.size for file in self._files)
+        self.found = Streamed()
+
+    def run(self, sink: Sink) -> Streamed:
+        """Raises BadInput for what is found wrong in the weights, Cancelled, and whatever the sink raises; the threads have ended then."""
+        eights = {output.name for output in self.plan.outputs if output.dtype == "F8_E4M3"}
+        self._engine, context = engine_for(self._fused)
+        with context:
+            if eights:
+                self._total += self.plan.nbytes
+                self._windows(None)
+                self._scales = {name: np.float32(self._largest.get(name, 0.0)) / np.float32(448) or np.float32(1) for name in eights}
+            self._windows(sink)
+        if self._progress:
+            self._progress(self._total, self._total)
+        return self.found
+
+    def _windows(self, sink: Sink | None) -> None:
+        numbers = counter()
+        jobs = [lambda: self._work(numbers, sink)] * self.threads
+        if sink:
+            jobs += [lambda file=file: self._hash(file) for file in self._files]
+        threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in jobs]
+        try:
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                for thread in threads:
+                    thread.join(0.05)
+                    if thread.is_alive():
+                        break
+                if self._progress and not self._stop.is_set():
+                    self._progress(self._done, self._total)
+                if self._cancel and self._cancel():
+                    raise Cancelled
+        finally:
+            if any(thread.is_alive() for thread in threads):
+                self._stop.set()
+            for thread in threads:
+                if thread.ident:
+                    thread.join()
+        if self._errors:
+            raise self._errors[0]
+
+    def _guarded(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as error:  # raised again in the caller's thread
+            self._errors.append(error)
+            self._stop.set()
+
+    def _hash(self, file: File) -> None:
+        digest, buffer = hashlib.sha256(), memoryview(bytearray(HASHED))
+        for start in range(0, file.size, HASHED):
+            if self._stop.is_set():
+                return
+            view = buffer[: min(HASHED, file.size - start)]
+            file.read_into(view, start)
+            digest.update(view)
+            with self._lock:
+                self._done += len(view)
+        with self._lock:
+            self.found.sha256[file] = digest.hexdigest()
+
+    def _work(self, numbers: counter, sink: Sink | None) -> None:
+        engine = self._engine()
+        total = self.plan.nbytes
+        while not self._stop.is_set() and (start := next(numbers) * WINDOW) < total:
+            size = min(WINDOW, total - start)
+            self._fill(engine, start, size, bool(sink))
+            if sink:
+                sink(start, engine.window, size)
+            with self._lock:
+                self._done += size
+
+    def _fill(self, engine: Engine, start: int, size: int, last: bool) -> None:
+        index = max(bisect_right(self._starts, start) - 1, 0)
+        while index < len(self._items) and self._items[index].start < start + size:
+            item = self._items[index]
+            index += 1
+            begin, end = max(item.start, start), min(item.start + item.nbytes, start + size)
+            if begin >= end:
+                continue
+            if isinstance(item, Output):
+                if last:
+                    content = item.content or self._scales[item.scale_of].tobytes()
+                    engine.window[begin - start : end - start] = content[begin - item.start : end - item.start]
+            elif not item.merged:
+                if last:
+                    item.base.tensor.file.read_into(engine.window[begin - start : end - start], item.base.start + begin - item.start)
+            elif last or item.output.dtype == "F8_E4M3":
+                self._merge(engine, item, begin, end, start, last)
+
+    def _merge(self, engine: Engine, segment: Segment, begin: int, end: int, window: int, last: bool) -> None:
+        """Elements of the segment that lie in the output's bytes `begin` to `end`, into the window that starts at byte `window`."""
+        dtype = segment.output.dtype
+        size = numerics.FLOATS[dtype]
+        parts = segment.reads()
+        forms = [(part.tensor.dtype, part.tensor.scale) for part in parts]
+        first, stop = (begin - segment.start) // size, (end - segment.start) // size
+        for place in range(first, stop, BLOCK):
+            count = min(BLOCK, stop - place)
+            for part, row in zip(parts, engine.rows):
+                self._read(part, row, place, count)
+            low = None if segment.copy else low_rank(segment, place, count)
+            offset = segment.start + place * size - window
+            if not engine.merge(forms, segment.strengths, low, count, offset, dtype if last and not self._by_hand else ""):
+                self._refuse(segment)
+            scale = self._scales.get(segment.output.name)
+            if not last:
+                with self._lock:
+                    largest = max(self._largest.get(segment.output.name, 0.0), float(np.abs(engine.merged(count)).max()))
+                    self._largest[segment.output.name] = largest
+                continue
+            if self._by_hand:
+                data = stored(self.plan, segment, engine.merged(count), place, scale)
+                engine.window[offset : offset + len(data)] = data.data
+            if self.measured:
+                raw = np.frombuffer(engine.window[offset : offset + count * size], np.uint8)
+                self._measure(segment, place, low, engine.merged(count), numerics.decode(raw, dtype, scale))
+
+    def _read(self, part: Part, row: memoryview, place: int, count: int) -> None:
+        size = part.itemsize
+        part.tensor.file.read_into(row[: count * size], part.start + place * size)
+        with self._lock:
+            self.found.read += count * size
+
+    def _refuse(self, segment: Segment) -> None:
+        for part in segment.reads():
+            refuse(part)
+        name, dtype = segment.output.name, segment.output.dtype
+        raise BadInput(f"{name} holds values that {dtype} cannot, when merged, though its inputs are finite; use --dtype bf16 or fp32")
+
+    def _measure(self, segment: Segment, place: int, low: np.ndarray | None, merged: np.ndarray, back: np.ndarray) -> None:
+        values = {role: values_of(part, place, len(merged)) for role, part in segment.sources()}
+        base = values.pop("base")
+        deltas = {role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()}
+        if low is not None:
+            deltas["lora"] = (low, 1.0)
+        found = measure(segment.atom, place, 1.0, base, deltas, merged, back)
+        with self._lock:
+            self.found.tensors.setdefault(segment.output.name, Measures()).add(found)
+            self.found.blocks.setdefault(segment.block, Measures()).add(found)

@@ -1,0 +1,203 @@
+"""A look at the weights before anything is written: a sample of every tensor, in numpy.
+
+It finds inputs that are not derived from the base, values that are not finite, tensors that an input leaves as they are in the base,
+and deltas that would not survive rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from statistics import median
+
+import numpy as np
+
+from ..errors import BadInput
+from . import numerics
+from .measures import Findings, Measures, measure, summed
+from .numerics import FLOATS
+from .plan import Part, Plan, Segment
+
+SLICE, SLICES = 4096, 4
+"""Elements read at each place, and places in a tensor; smaller tensors are read whole."""
+CHUNK = 1 << 18
+SURVIVAL = 0.9
+"""Below this share of a delta left after rounding there is a warning."""
+
+
+@dataclass
+class Survey:
+    """Estimates from the sample, by the names of the output's tensors and by blocks."""
+
+    tensors: dict[str, Measures] = field(default_factory=dict)
+    blocks: dict[str, Measures] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, segment: Segment, found: Measures) -> None:
+        self.tensors.setdefault(segment.output.name, Measures()).add(found)
+        self.blocks.setdefault(segment.block, Measures()).add(found)
+
+    def findings(self) -> Findings:
+        return Findings(self.tensors, self.blocks, True, tuple(self.warnings))
+
+
+def survey(plan: Plan) -> Survey:
+    """Samples the inputs and settles the plan's segments. Raises BadInput if an input is unsound or not derived from the base."""
+    found = Survey(warnings=list(plan.warnings))
+    settled = []
+    for segment in plan.segments:
+        if segment.merged:
+            settled.append(segment.settled(_sample(plan, segment, found)))
+        else:
+            settled.append(_copied(plan, segment))
+    whole = summed(found.blocks.values())
+    _check_norms(plan, found)
+    _warn(plan, found, whole)
+    plan.segments = tuple(settled)
+    return found
+
+
+def values_of(part: Part, start: int, count: int) -> np.ndarray:
+    """fp32 values [count] of the part's elements from `start` on."""
+    size = FLOATS[part.tensor.dtype]
+    raw = part.tensor.file.read(part.start + start * size, count * size)
+    return numerics.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
+
+
+def low_rank(segment: Segment, start: int, count: int) -> np.ndarray | None:
+    """The sum of the segment's low-rank deltas, fp32 [count]."""
+    found = None
+    for term in segment.terms:
+        delta = term.delta(start, start + count, segment.columns)
+        found = delta if found is None else found + delta
+    return found
+
+
+def dither_key(plan: Plan, atom: str) -> int:
+    return int.from_bytes(blake2b(f"{plan.recipe.seed}:{atom}".encode(), digest_size=8).digest(), "little")
+
+
+def stored(plan: Plan, segment: Segment, merged: np.ndarray, start: int, scale: float | None) -> np.ndarray:
+    """`merged`, fp32 [n] from element `start` of the atom on, as the bytes of the output."""
+    dtype = segment.output.dtype
+    if plan.recipe.rounding == "stochastic":
+        if scale is not None:
+            merged, scale = merged / np.float32(scale), None
+        merged = numerics.dither(merged, dtype, dither_key(plan, segment.atom), start)
+    return numerics.encode(merged, dtype, scale)
+
+
+def _places(count: int) -> Iterator[tuple[int, int]]:
+    if count <= SLICE * SLICES:
+        yield 0, count
+        return
+    for index in range(SLICES):
+        yield index * (count - SLICE) // (SLICES - 1), SLICE
+
+
+def _sample(plan: Plan, segment: Segment, found: Survey) -> set[str]:
+    """Adds the measures of a sample; gives the sources that equal the base throughout."""
+    places = list(_places(segment.count))
+    weight = segment.count / max(sum(count for _, count in places), 1)
+    same = {role for role, _ in segment.sources() if role != "base"}
+    for start, count in places:
+        if not count:
+            continue
+        values = {role: values_of(part, start, count) for role, part in segment.sources()}
+        for role, part in segment.sources():
+            if not np.isfinite(values[role]).all():
+                refuse(part)
+        base = values.pop("base")
+        same = {role for role in same if np.array_equal(values[role].view(np.uint32), base.view(np.uint32))}
+        low = low_rank(segment, start, count)
+        merged = numerics.combine(base, values.get("aligned"), values.get("distilled"), segment.alpha, segment.beta, low)
+        dtype = segment.output.dtype
+        scale = max(float(np.abs(merged).max()), 1e-30) / numerics.LARGEST[dtype] if dtype == "F8_E4M3" else None
+        back = numerics.decode(stored(plan, segment, merged, start, scale), dtype, scale)
+        deltas = {role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()}
+        if low is not None:
+            deltas["lora"] = (low, 1.0)
+        found.add(segment, measure(segment.atom, start, weight, base, deltas, merged, back))
+    return {role for role in same if segment.count and _equal(segment.base, getattr(segment, role))}
+
+
+def _equal(left: Part, right: Part) -> bool:
+    """Whether all values have the same bits as fp32."""
+    for start in range(0, left.count, CHUNK):
+        count = min(CHUNK, left.count - start)
+        if not np.array_equal(values_of(left, start, count).view(np.uint32), values_of(right, start, count).view(np.uint32)):
+            return False
+    return True
+
+
+def _copied(plan: Plan, segment: Segment) -> Segment:
+    """Numbers that are no weights: the same everywhere, or refused."""
+    size = segment.base.itemsize
+    for role, part in segment.sources():
+        for start in range(0, part.count * size, CHUNK):
+            count = min(CHUNK, part.count * size - start)
+            if part.tensor.file.read(part.start + start, count) != segment.base.tensor.file.read(segment.base.start + start, count):
+                path = plan.base.checkpoint.path
+                raise BadInput(
+                    f"{part.tensor.file.path}: {part.tensor.name} ({part.tensor.dtype}) differs from {path}, and integers are not merged; "
+                    f"use {role} weights that were trained from this base"
+                )
+    return replace(segment, aligned=None, distilled=None, copy="base")
+
+
+def refuse(part: Part) -> None:
+    """Raises BadInput if the part's tensor holds values that are not finite, with their number."""
+    tensor = part.tensor
+    whole = replace(part, start=tensor.start, shape=tensor.shape)
+    count = 0
+    for start in range(0, whole.count, CHUNK):
+        count += int(np.count_nonzero(~np.isfinite(values_of(whole, start, min(CHUNK, whole.count - start)))))
+    if count:
+        raise BadInput(
+            f"{tensor.file.path}: {tensor.name} holds {count} values that are NaN or infinite; copy the file anew or use another checkpoint"
+        )
+
+
+def _check_norms(plan: Plan, found: Survey) -> None:
+    """By the median of the matrices' relative norms: a few large tensors, and norms near 1, say little about where weights come from."""
+    paths = {model.role: model.checkpoint.path for model in plan.models}
+    matrices = {segment.output.name for segment in plan.segments if segment.columns > 1} or found.tensors.keys()
+    for role in ("aligned", "distilled"):
+        norms = {name: norm for name, each in found.tensors.items() if name in matrices and (norm := each.relative_norm(role)) is not None}
+        if norms and (norm := median(norms.values())) > plan.recipe.limit:
+            raise BadInput(
+                f"{paths[role]} was not derived from {paths['base']}: its tensors differ by {norm:.0%} of the base's norm (median), "
+                f"most of all {max(norms, key=norms.__getitem__)}, where 2 to 3 % are usual and the limit is {plan.recipe.limit:.0%}; "
+                "give the base it was made from, or raise --limit"
+            )
+
+
+def _warn(plan: Plan, found: Survey, whole: Measures) -> None:
+    for role, delta in whole.deltas.items():
+        if not delta.squares and role != "lora":
+            found.warnings.append(f"the {role} weights are those of the base; is it the right file?")
+    dtypes = sorted({segment.output.dtype for segment in plan.segments if segment.merged})
+    if "F8_E4M3" in dtypes and any(part.tensor.dtype == "F8_E4M3" for model in plan.models for part in model.atoms.values()):
+        found.warnings.append("fp8 weights are merged and rounded to fp8 again; with --dtype bf16 less of the deltas is lost")
+    found.warnings += survival_warnings(plan, found.tensors, whole)
+
+
+def survival_warnings(plan: Plan, tensors: dict[str, Measures], whole: Measures) -> list[str]:
+    """A sentence for each delta of which rounding leaves less than 90 %, in all or in some tensors."""
+    warnings = []
+    names = {"F32": "fp32", "BF16": "bf16", "F16": "fp16", "F8_E4M3": "fp8"}
+    dtypes = ", ".join(sorted({names[segment.output.dtype] for segment in plan.segments if segment.merged}))
+    advice = "--rounding stochastic, --dtype fp32" if plan.recipe.rounding == "nearest" else "--dtype fp32"
+    for role in whole.deltas:
+        by_tensor = {name: kept for name, each in tensors.items() if (kept := each.survival(role)) is not None}
+        low = {name: kept for name, kept in by_tensor.items() if kept < SURVIVAL}
+        overall = whole.survival(role)
+        if overall is not None and low:
+            worst = min(low, key=low.__getitem__)
+            keep = ", --keep-lora" if role == "lora" else ""
+            warnings.append(
+                f"{overall:.0%} of the {role} delta survives rounding to {dtypes}; "
+                f"below {SURVIVAL:.0%} in {len(low)} of {len(by_tensor)} tensors, least in {worst} ({low[worst]:.0%}); try {advice}{keep}"
+            )
+    return warnings

@@ -1,0 +1,94 @@
+"""Replies that cannot leave their JSON schema, by llguidance: at every token only those that lead on to a valid document are allowed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import JudgeFailure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def available() -> bool:
+    return importlib.util.find_spec("llguidance") is not None
+
+
+class Grammars:
+    """For one tokenizer. vocabulary: the number of logits. ends: tokens that end a reply."""
+
+    def __init__(self, tokenizer: Any, vocabulary: int, ends: Sequence[int]) -> None:
+        self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, list(ends)
+
+    @cached_property
+    def _tokens(self) -> Any:
+        """Takes seconds for a vocabulary of 150,000, so it is made once and when it is first needed."""
+        import llguidance.hf
+
+        return llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._ends)
+
+    def start(self, schema: Mapping[str, Any]) -> Document | None:
+        """None if llguidance is not installed or cannot follow this tokenizer or schema: then the reply is only asked for in words."""
+        if not available() or not self._tokenizer.is_fast:
+            return None
+        from llguidance import LLMatcher
+
+        # Without free spaces: a model that writes them may never stop.
+        grammar = LLMatcher.grammar_from_json_schema(json.dumps(_bounded(schema)), overrides={"whitespace_flexible": False})
+        if LLMatcher.validate_grammar(grammar, self._tokens):
+            return None
+        return Document(LLMatcher(self._tokens, grammar, log_level=0), self._vocabulary)
+
+
+def _bounded(schema: Any) -> Any:
+    """The schema with numbers of at most three decimals: nothing else would ever end one."""
+    if isinstance(schema, Mapping):
+        inner = {name: _bounded(value) for name, value in schema.items()}
+        return {"multipleOf": 0.001} | inner if schema.get("type") == "number" else inner
+    return [_bounded(item) for item in schema] if isinstance(schema, (list, tuple)) else schema
+
+
+class Document:
+    """One JSON document while it is written."""
+
+    def __init__(self, matcher: Any, vocabulary: int) -> None:
+        self._matcher = matcher
+        self._bits = np.zeros((1, (vocabulary + 31) // 32), np.int32)
+        self._vocabulary = vocabulary
+
+    @property
+    def complete(self) -> bool:
+        """Nothing can follow."""
+        return self._matcher.is_stopped()
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next, whatever the model would say; taken as written."""
+        tokens = self._matcher.compute_ff_tokens()
+        if tokens:
+            self._matcher.consume_tokens(tokens)
+        self._fail_if_lost()
+        return tokens
+
+    def take(self, logits: Tensor) -> int:
+        """The likeliest of the tokens that may come next; taken as written."""
+        import torch
+        from llguidance.numpy import fill_next_token_bitmask
+
+        fill_next_token_bitmask(self._matcher, self._bits)
+        self._fail_if_lost()
+        # Not llguidance's own way to apply the mask: it compiles, which takes a C++ compiler and seconds.
+        allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
+        token = int(logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf")).argmax())
+        self._matcher.consume_token(token)
+        self._fail_if_lost()
+        return token
+
+    def _fail_if_lost(self) -> None:
+        if self._matcher.is_error():
+            raise JudgeFailure(f"the reply cannot be held to its schema: {self._matcher.get_error()[:300]}")

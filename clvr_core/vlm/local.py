@@ -1,0 +1,271 @@
+"""A vision-language model in this process: any folder that transformers loads as an image-text-to-text model."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from ..errors import BadInput, JudgeFailure
+from ..protocols import Decision, Message, Picture, Question, Reply
+from .constrain import Document, Grammars
+from .decisions import DECIDE, LEAST_MASS, ONE_WORD, word
+from .prefix import Reader, Run
+from .prompt import THOUGHT_ENDS, Prompter, Turn
+from .replies import in_words
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """folder: as published on the hub, with config.json, safetensors and the processor. device: as torch names it, `auto` takes a GPU if
+    there is one. image_side: pixels of the longer side that pictures are scaled down to. max_tokens: of a reply. thinking: tokens that a
+    model which thinks may spend on it before a reply, none if 0.
+    """
+
+    folder: str
+    device: str = "auto"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    image_side: int = 1024
+    max_tokens: int = 1536
+    thinking: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("image_side", 1), ("max_tokens", 1), ("thinking", 0)):
+            if getattr(self, name) < least:
+                raise BadInput(f"{name} of the model in {self.folder} is {getattr(self, name)}; it must be at least {least}")
+
+
+class LocalVlm:
+    """A `Vlm`. Replies are greedy and, where llguidance is installed, cannot leave their schema; else the schema is asked for in words.
+    Decisions are the probabilities of Yes against No at the first token, all from one reading of the pictures; no text is written.
+
+    `check` is called before every pass through the model and may raise to end the run. Tokens are counted as if nothing were remembered
+    from call to call, so that a run that goes on after a stop counts the same. Calls from several threads wait for each other.
+    Raises BadInput for a model without words for yes and no, or without marks around its thoughts if it is to think.
+    """
+
+    def __init__(self, model: Any, processor: Any, settings: Local, check: Callable[[], None] = lambda: None) -> None:
+        self.settings, self.check, self.name = settings, check, Path(settings.folder).name
+        self.model, self.processor = model, processor
+        tokenizer = processor.tokenizer
+        self._prompter = Prompter(model, processor)
+        self._reader = Reader(model, lambda: self.check())
+        self._ends = _ends(model, tokenizer)
+        self._grammars = Grammars(tokenizer, model.config.get_text_config().vocab_size, sorted(self._ends))
+        vocabulary = tokenizer.get_vocab().items()
+        self._yes, self._no = ([token for text, token in vocabulary if word(text) == wanted] for wanted in ("yes", "no"))
+        if not self._yes or not self._no:
+            raise BadInput(
+                f"the tokenizer in {settings.folder} has no tokens Yes and No, by which questions are decided; choose another model"
+            )
+        self._thought_ends = tokenizer.get_vocab().get(THOUGHT_ENDS)
+        if settings.thinking and self._thought_ends is None:
+            raise BadInput(f"the model in {settings.folder} does not mark its thoughts with {THOUGHT_ENDS}; leave thinking at 0")
+        self._lock = threading.Lock()
+
+    def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
+        turns = [Turn(message.role, (message.text, *map(self._image, message.images))) for message in messages]
+        with self._alone():
+            document = self._grammars.start(schema)
+            if document is None:
+                last = turns[-1]
+                turns[-1] = Turn(last.role, (*last.parts, f"\n\n{in_words(schema)}"))
+            prompt = self._prompter.prompt(turns, thinking=self.settings.thinking > 0)
+            run = self._reader.read(prompt)
+            thoughts = self._think(run) if self.settings.thinking else 0
+            tokens, finished = self._write(run, document)
+            self._reader.finish(run)
+            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        return Reply(text, len(prompt) + thoughts + len(tokens), finished)
+
+    def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
+        """A decision is None where Yes and No together are unlikely to be the first word: their ratio would mean nothing."""
+        if not questions:
+            return []
+        pictures = tuple(map(self._image, images))
+        system = Turn("system", (DECIDE,))
+        asked = [(system, Turn("user", (*pictures, f"{question.text}\n{ONE_WORD}"))) for question in questions]
+        with self._alone():
+            prompt, tails = self._prompter.shared(asked)
+            run = self._reader.read(prompt)
+            shares = [logits.softmax(-1) for logits in self._reader.continuations(run, tails)]
+            self._reader.finish(run)
+            found = [(float(share[self._yes].sum()), float(share[self._no].sum())) for share in shares]
+        costs = [len(tail) + (len(prompt) if first else 0) for first, tail in zip((True, *[False] * len(tails)), tails)]
+        return [_decision(yes, no, cost) for (yes, no), cost in zip(found, costs)]
+
+    def _write(self, run: Run, document: Document | None) -> tuple[list[int], bool]:
+        """The tokens of the reply, and whether it came to its end."""
+        limit, written = self.settings.max_tokens, []
+        pending = document.forced() if document else []
+        while True:
+            written += pending
+            if document and document.complete:
+                return written, True
+            if len(written) >= limit:
+                return written[:limit], False
+            if pending:
+                self._reader.extend(run, pending)
+            token = document.take(run.logits) if document else int(run.logits.argmax())
+            if token in self._ends:
+                return written, True
+            pending = [token, *(document.forced() if document else ())]
+
+    def _think(self, run: Run) -> int:
+        """Thinks up to the budget, ends the thought, and returns how many tokens that took."""
+        thoughts, close = 0, f"\n{THOUGHT_ENDS}\n\n"
+        while thoughts < self.settings.thinking:
+            token = int(run.logits.argmax())
+            if token == self._thought_ends or token in self._ends:
+                close = f"{THOUGHT_ENDS}\n\n"
+                break
+            self._reader.extend(run, [token])
+            thoughts += 1
+        ending = self.processor.tokenizer(close, add_special_tokens=False)["input_ids"]
+        self._reader.extend(run, ending)
+        return thoughts + len(ending)
+
+    def _image(self, picture: Picture) -> Image.Image:
+        image = Image.fromarray(picture)
+        image.thumbnail((self.settings.image_side, self.settings.image_side), Image.Resampling.LANCZOS)
+        return image
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        import torch
+
+        with self._lock, torch.inference_mode():
+            try:
+                yield
+            except torch.OutOfMemoryError as error:
+                self._reader.forget()
+                side = self.settings.image_side
+                raise JudgeFailure(f"{self.name} ran out of memory; lower image_side, now {side}, or choose a smaller model") from error
+
+
+def _decision(yes: float, no: float, tokens: int) -> Decision:
+    if yes + no < LEAST_MASS:
+        return Decision(None, f"the answer would not begin with Yes or No (probability {yes + no:.2f})", tokens)
+    return Decision(yes / (yes + no), "", tokens)
+
+
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    known = [tokenizer.eos_token_id]
+    stated = model.generation_config.eos_token_id if model.generation_config else None
+    known += stated if isinstance(stated, list) else [stated]
+    return {token for token in known if token is not None}
+
+
+def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> LocalVlm:
+    """Loads from the folder alone: nothing is downloaded, no code in it is run, and weights are read from safetensors only.
+
+    Raises BadInput naming the folder if it is missing, damaged, incomplete, or of a model that does not look at pictures, and naming the
+    device if it cannot be used.
+    """
+    import torch
+
+    folder = Path(settings.folder)
+    if not (folder / "config.json").is_file():
+        raise BadInput(f"{folder} is not the folder of a model: it holds no config.json; give the folder that does")
+    device = _device(settings.device)
+    try:
+        with _quietly():
+            _refuse_blind(folder)
+            processor = _processor(folder)
+            model = _model(folder, getattr(torch, settings.dtype))
+        Prompter(model, processor).text([Turn("user", ("What is this?", Image.new("RGB", (64, 64))))])
+    except BadInput:
+        raise
+    except Exception as error:  # transformers, tokenizers, safetensors and json each raise their own kinds for a damaged folder
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadInput(f"the model in {folder} cannot be loaded: {first[:300]}; download the folder again") from error
+    try:
+        model = model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise BadInput(f"the model in {folder} does not fit into the memory of {device}; choose a smaller one or device cpu") from error
+    return LocalVlm(model.eval().requires_grad_(False), processor, settings, check)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """What transformers would print about weights is said in the error, if there is one."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise BadInput(f"device {name!r} cannot be used here: {first[:200]}; choose auto, cpu or one that this machine has") from error
+    return torch.device(name)
+
+
+def _refuse_blind(folder: Path) -> None:
+    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise BadInput(f"{folder.name} is a {config.model_type} model, which has no vision part; choose a vision-language model")
+
+
+def _model(folder: Path, dtype: Any) -> Any:
+    from transformers import AutoModelForImageTextToText
+
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+    )
+    # What is missing was filled with random numbers; a vision part of these is blind and says nothing.
+    if missing := sorted(info["missing_keys"]):
+        raise BadInput(
+            f"the weights in {folder} are incomplete: {len(missing)} tensors are missing, such as {missing[0]}; download it again"
+        )
+    return model
+
+
+def _processor(folder: Path) -> Any:
+    from transformers import AutoProcessor
+    from transformers.utils import is_torchvision_available
+
+    if is_torchvision_available():
+        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    else:
+        processor = _without_video(folder)
+    if not getattr(processor, "image_processor", None):
+        raise BadInput(f"{folder} has no image processor (preprocessor_config.json); download the folder again")
+    if not (processor.chat_template or processor.tokenizer.chat_template):
+        raise BadInput(f"{folder} has no chat template; choose a model that was made for instructions")
+    return processor
+
+
+def _without_video(folder: Path) -> Any:
+    """The folder's own processor without its part for video, the only one that needs torchvision."""
+    from transformers import PROCESSOR_MAPPING, AutoConfig, AutoImageProcessor, AutoTokenizer
+
+    own = {"local_files_only": True, "trust_remote_code": False}
+    kind = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(folder, **own))]
+    still = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None})
+    parts = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
+    settings, _ = kind.get_processor_dict(folder, **own)
+    made = [parts[name].from_pretrained(folder, **own) if name in parts else None for name in kind.get_attributes()]
+    return still.from_args_and_dict(made, settings)

@@ -1,0 +1,186 @@
+"""A conversation with pictures as a model reads it: tokens, their positions, and the pictures' tensors for any part of it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """parts: words and pictures in the order in which they are read."""
+
+    role: str
+    parts: tuple[str | Image.Image, ...]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """L tokens. keys: what each token is, a picture's tokens by its pixels: two pictures of one size have the same token ids.
+
+    ids: int64 1 x L. positions: int64 1 x L, or 3 x 1 x L where the model has M-RoPE. spans: first and last + 1 token of each picture,
+    or of all together where the tokens do not tell them apart.
+    typed: tensors with a value for each token. pictures: what the model is given of all the images, as the processor made it.
+    """
+
+    ids: Tensor
+    keys: tuple[Hashable, ...]
+    positions: Tensor
+    spans: tuple[tuple[int, int], ...]
+    images: tuple[Image.Image, ...]
+    typed: dict[str, Tensor]
+    pictures: dict[str, Tensor]
+    image_processor: Any
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def next_position(self) -> int:
+        return int(self.positions.max()) + 1
+
+    def whole(self, length: int) -> int:
+        """The greatest length up to `length` that cuts no picture in two: some models let a picture's tokens see each other."""
+        return next((first for first, end in self.spans if first < length < end), length)
+
+    def head(self, length: int) -> Prompt:
+        """The first tokens, with all the pictures in them."""
+        typed = {name: values[:, :length] for name, values in self.typed.items()}
+        return replace(self, ids=self.ids[:, :length], keys=self.keys[:length], positions=self.positions[..., :length], typed=typed)
+
+    def part(self, first: int, end: int) -> dict[str, Tensor]:
+        """The model's arguments for tokens first to end - 1, after a cache that holds those before: only the pictures that lie there."""
+        inputs = {name: values[:, first:end] for name, values in self.typed.items()}
+        inputs |= {"input_ids": self.ids[:, first:end], "position_ids": self.positions[..., first:end]}
+        begins = [begin for begin, _ in self.spans]
+        skipped, read = (sum(begin < at for begin in begins) for at in (first, end))
+        return inputs | (self._pictures(skipped, read) if read > skipped else {})
+
+    def _pictures(self, first: int, end: int) -> dict[str, Tensor]:
+        if (first, end) == (0, len(self.spans)):
+            return self.pictures
+        if (grids := self.pictures.get("image_grid_thw")) is not None and len(grids) == len(self.images):
+            patches = [0, *itertools.accumulate(grids.prod(-1).tolist())]
+            pixels = self.pictures["pixel_values"][patches[first] : patches[end]]
+            return self.pictures | {"pixel_values": pixels, "image_grid_thw": grids[first:end]}
+        made = self.image_processor(list(self.images[first:end]), return_tensors="pt")
+        return {name: made[name].to(values.device) for name, values in self.pictures.items()}
+
+
+def common(rows: Sequence[Sequence[Any]]) -> int:
+    """How many items all of them begin with."""
+    return next((at for at, column in enumerate(zip(*rows)) if any(item != column[0] for item in column)), min(map(len, rows)))
+
+
+class Prompter:
+    """Makes prompts for one model with its own processor and chat template."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
+        config = model.config
+        known = (getattr(place, name, None) for place in (config, processor) for name in ("image_token_id", "image_token_index"))
+        self.image_token = next((token for token in known if isinstance(token, int)), None)
+        self._template = processor.chat_template or self.tokenizer.chat_template
+        self._rope = getattr(getattr(model, "model", model), "get_rope_index", None)
+
+    @cached_property
+    def _marks(self) -> re.Pattern[str]:
+        """The tokens that steer the model. In a person's words they are only words."""
+        special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        marks = special | {*map(str, self.tokenizer.all_special_tokens), THOUGHT_BEGINS, THOUGHT_ENDS}
+        if isinstance(placeholder := getattr(self.processor, "image_token", None), str):
+            marks.add(placeholder)
+        return re.compile("|".join(re.escape(mark) for mark in sorted(marks, key=len, reverse=True) if len(mark.strip()) > 1))
+
+    def text(self, turns: Sequence[Turn], thinking: bool = False) -> str:
+        """By the chat template, with the beginning of the reply. A thought is open at its end if `thinking`, and closed if not."""
+        spoken = [{"role": turn.role, "content": [self._content(part) for part in turn.parts]} for turn in turns]
+        switch = {"enable_thinking": thinking} if "enable_thinking" in str(self._template) else {}
+        text = self.processor.apply_chat_template(spoken, add_generation_prompt=True, tokenize=False, **switch)
+        opened = text.rstrip().endswith(THOUGHT_BEGINS)
+        if thinking:
+            return text if opened else f"{text}{THOUGHT_BEGINS}\n"
+        return f"{text.rstrip()}\n\n{THOUGHT_ENDS}\n\n" if opened else text
+
+    def prompt(self, turns: Sequence[Turn], thinking: bool = False) -> Prompt:
+        return self._prompt(self.text(turns, thinking), turns)
+
+    def _prompt(self, text: str, turns: Sequence[Turn]) -> Prompt:
+        images = [part for turn in turns for part in turn.parts if not isinstance(part, str)]
+        made = self.processor(text=[text], images=images or None, return_tensors="pt", **self._special(text)).to(self.model.device)
+        ids = made["input_ids"]
+        typed = {name: values for name, values in made.items() if values.shape == ids.shape and name not in ("input_ids", "attention_mask")}
+        pictures = {name: values for name, values in made.items() if values.shape != ids.shape}
+        tokens, spans = ids[0].tolist(), self._spans(ids[0].tolist())
+        keys: list[Hashable] = list(tokens)
+        if len(spans) == len(images):
+            for (first, end), image in zip(spans, images):
+                digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
+                keys[first:end] = [digest] * (end - first)
+        else:
+            # The pictures cannot be told apart, so they are read together, and anew each time.
+            first, end = (spans[0][0], spans[-1][1]) if spans else (0, len(tokens))
+            spans = [(first, end)]
+            keys[first:end] = [object() for _ in range(first, end)]
+        takes = inspect.signature(self.model.forward).parameters
+        typed = {name: values for name, values in typed.items() if name in takes}
+        return Prompt(
+            ids, tuple(keys), self._positions(ids, pictures), tuple(spans), tuple(images), typed, pictures, self.processor.image_processor
+        )
+
+    def shared(self, conversations: Sequence[Sequence[Turn]]) -> tuple[Prompt, list[list[int]]]:
+        """What prompts with the same pictures begin with, all the pictures in it, and the tokens with which each goes on, at least one."""
+        texts = [self.text(turns) for turns in conversations]
+        first = self._prompt(texts[0], conversations[0])
+        begin = texts[0][: common(texts)]
+        # Tokenizers never join what stands before a mark with what stands after it.
+        at = max((mark.end() for mark in self._marks.finditer(begin)), default=0)
+        tails = [self.tokenizer(text[at:], add_special_tokens=False)["input_ids"] for text in texts]
+        length = len(first) - len(tails[0])
+        behind = length >= max((end for _, end in first.spans), default=1)
+        if all(tails) and behind and first.ids[0, length:].tolist() == tails[0]:
+            return first.head(length), tails
+        return self._compared([first, *(self._prompt(text, turns) for text, turns in zip(texts[1:], conversations[1:]))])
+
+    def _compared(self, prompts: Sequence[Prompt]) -> tuple[Prompt, list[list[int]]]:
+        first = prompts[0]
+        rows = [prompt.ids[0].tolist() for prompt in prompts]
+        length = min(common(rows), *(len(row) - 1 for row in rows))
+        return first.head(length), [row[length:] for row in rows]
+
+    def _special(self, text: str) -> dict[str, bool]:
+        begins = self.tokenizer.bos_token
+        return {"add_special_tokens": False} if begins and text.startswith(begins) else {}
+
+    def _content(self, part: str | Image.Image) -> dict[str, Any]:
+        if not isinstance(part, str):
+            return {"type": "image", "image": part}
+        return {"type": "text", "text": self._marks.sub(lambda mark: f"{mark.group()[0]} {mark.group()[1:]}", part)}
+
+    def _spans(self, tokens: Sequence[int]) -> list[tuple[int, int]]:
+        runs = itertools.groupby(enumerate(tokens), key=lambda pair: pair[1] == self.image_token)
+        places = ([place for place, _ in run] for is_image, run in runs if is_image)
+        return [(run[0], run[-1] + 1) for run in places]
+
+    def _positions(self, ids: Tensor, pictures: dict[str, Tensor]) -> Tensor:
+        """Explicit, since Qwen's models else keep the offset of the conversation that was read last, whichever goes on."""
+        import torch
+
+        if self._rope is None:
+            return torch.arange(ids.shape[1], device=ids.device)[None]
+        given = pictures | {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": (ids == self.image_token).int()}
+        takes = inspect.signature(self._rope).parameters
+        return self._rope(**{name: values for name, values in given.items() if name in takes})[0]

@@ -1,0 +1,320 @@
+"""What is left when a merge is refused, cancelled, killed or runs out of disk: the target as it was."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clvr_core.errors import BadInput
+from clvr_core.merge import stream, target
+from clvr_core.merge.plan import make_plan
+from clvr_core.merge.recipe import Block, Recipe
+from clvr_core.merge.run import merge, verify
+from clvr_core.merge.stream import Cancelled
+from tests.merge import klein
+from tests.merge.test_merge import merged, written
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def paths(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    return written(folder)
+
+
+@pytest.fixture
+def out(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "out.safetensors").write_bytes(b"what was there")
+    return folder / "out.safetensors"
+
+
+def untouched(out):
+    return out.read_bytes() == b"what was there" and [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def refused(paths, out, words, **how):
+    with make_plan(Recipe(*paths)) as plan, pytest.raises(BadInput, match=words) as caught:
+        merge(plan, out, **how)
+    assert "\n" not in str(caught.value) and str(out) in str(caught.value)
+
+
+def test_an_existing_file_is_replaced_only_when_asked(paths, out):
+    refused(paths, out, "exists; choose another name, or give --overwrite")
+    assert untouched(out)
+    merged(out.parent, Recipe(*paths), overwrite=True)
+    assert out.stat().st_size > 1000
+
+
+def test_the_output_must_not_be_an_input_by_any_name(paths, tmp_path):
+    before = paths[1].read_bytes()
+    other = tmp_path / "other.safetensors"
+    os.link(paths[1], other)
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(paths[1])
+    for out in (paths[1], other, link):
+        refused(paths, out, "is the input", overwrite=True)
+    assert paths[1].read_bytes() == before
+
+
+def test_a_read_only_target_is_refused(paths, out):
+    out.chmod(0o444)
+    refused(paths, out, "is read-only; choose another name", overwrite=True)
+    assert untouched(out)
+
+
+def test_places_that_cannot_be_written_are_refused(paths, tmp_path):
+    refused(paths, tmp_path / "no" / "x.safetensors", "there is no folder")
+    refused(paths, tmp_path / "x.ckpt", "must end in .safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    refused(paths, tmp_path / "folder.safetensors", "is a folder")
+    loop = tmp_path / "loop.safetensors"
+    loop.symlink_to(loop)
+    refused(paths, loop, "is a link that leads nowhere")
+    if Path("/proc/self").is_dir():
+        refused(paths, Path("/proc/x.safetensors"), "/proc/x.safetensors")
+
+
+def test_too_little_room_is_found_before_anything_is_written(paths, out, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, 20_000))
+    refused(paths, out, r"needs [45]\.\d+e-05 GB, and 2e-05 GB are free; make room", overwrite=True)
+    assert untouched(out)
+
+
+@pytest.mark.parametrize("call", ["posix_fallocate", "pwrite", "ftruncate", "fsync"])
+def test_a_full_disk_leaves_the_target_and_no_other_file(paths, out, monkeypatch, call):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    refused(paths, out, "No space left on device; make room", overwrite=True)
+    assert untouched(out)
+
+
+def test_a_limit_of_the_system_on_file_sizes_is_met_for_real(paths, out):
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from clvr_core.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [sys.executable, "-c", code, "merge", "--base", paths[0], "--aligned", paths[1], "--out", out, "--overwrite"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "File too large" in done.stderr and done.stderr.count("\n") == 1
+    assert untouched(out)
+
+
+def test_direct_writes_give_the_same_bytes(paths, tmp_path, monkeypatch):
+    plain, direct = tmp_path / "plain", tmp_path / "direct"
+    for folder, size in ((plain, 1 << 40), (direct, 0)):
+        folder.mkdir()
+        monkeypatch.setattr(target, "DIRECT", size)
+        with make_plan(Recipe(*paths)) as plan:
+            merge(plan, folder / "out.safetensors")
+    assert (plain / "out.safetensors").read_bytes() == (direct / "out.safetensors").read_bytes()
+
+
+def test_a_file_system_without_direct_writes_or_preallocation_is_written_all_the_same(paths, tmp_path, monkeypatch):
+    real = os.open
+
+    def without(path, flags, *more):
+        if flags & getattr(os, "O_DIRECT", 0):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return real(path, flags, *more)
+
+    def unsupported(*_):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(target, "DIRECT", 0)
+    monkeypatch.setattr(os, "open", without)
+    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    assert merged(tmp_path, Recipe(*paths))
+
+
+def test_progress_comes_in_the_callers_thread_and_ends_at_all_bytes(paths, tmp_path):
+    calls = []
+    merged(tmp_path, Recipe(*paths), progress=lambda done, total: calls.append((threading.get_ident(), done, total)))
+    assert {ident for ident, *_ in calls} == {threading.get_ident()}
+    assert calls[-1][1] == calls[-1][2] > 0
+    assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
+
+
+def slow(monkeypatch, seconds=0.05):
+    monkeypatch.setattr(stream, "WINDOW", 4096)
+    write = target.Target.write
+
+    def slowly(self, *what):
+        time.sleep(seconds)
+        write(self, *what)
+
+    monkeypatch.setattr(target.Target, "write", slowly)
+
+
+def test_cancel_stops_soon_and_leaves_the_target(paths, out, monkeypatch):
+    slow(monkeypatch)
+    asked = []
+    with make_plan(Recipe(*paths)) as plan, pytest.raises(Cancelled):
+        merge(plan, out, overwrite=True, threads=1, cancel=lambda: bool(asked.append(1)) or len(asked) > 2)
+    assert untouched(out)
+    assert threading.active_count() == 1 or not any("_guarded" in thread.name for thread in threading.enumerate())
+
+
+def test_an_interrupt_leaves_the_target(paths, out, monkeypatch):
+    slow(monkeypatch)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with make_plan(Recipe(*paths)) as plan, pytest.raises(KeyboardInterrupt):
+        merge(plan, out, overwrite=True, threads=1, progress=interrupt)
+    assert untouched(out)
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from clvr_core.merge import stream, target
+from clvr_core.merge.plan import make_plan
+from clvr_core.merge.recipe import Block, Recipe
+from clvr_core.merge.run import merge
+stream.WINDOW = 4096
+write = target.Target.write
+def slowly(self, *what):
+    write(self, *what)
+    print("wrote", flush=True)
+    time.sleep(60)
+target.Target.write = slowly
+*paths, out = map(Path, sys.argv[1:])
+merge(make_plan(Recipe(*paths)), out, overwrite=True, threads=1)
+"""
+
+
+def test_a_killed_merge_leaves_the_target_and_a_file_that_is_named_as_a_part_and_is_none(paths, out):
+    with subprocess.Popen([sys.executable, "-c", KILLED, *paths, out], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "wrote\n"
+        process.send_signal(signal.SIGKILL)
+    assert out.read_bytes() == b"what was there"
+    (part,) = [path for path in out.parent.iterdir() if path != out]
+    assert part.name.startswith(".out.safetensors.") and part.name.endswith(".part")
+    assert part.read_bytes()[:8] == b"\0" * 8, "a torn file has no header"
+
+
+def test_an_input_that_changes_meanwhile_is_noticed(paths, out, monkeypatch):
+    place = target.Target.write
+
+    def changing(self, *what):
+        place(self, *what)
+        os.utime(paths[1], (1, 1))
+
+    monkeypatch.setattr(target.Target, "write", changing)
+    with make_plan(Recipe(*paths)) as plan, pytest.raises(BadInput, match="was changed while it was merged"):
+        merge(plan, out, overwrite=True)
+    assert untouched(out)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("role", [0, 1, 2])
+@pytest.mark.parametrize("seen", [True, False])
+def test_values_that_are_not_finite_are_refused_with_file_tensor_and_number(tmp_path, value, role, seen, monkeypatch):
+    """Whether the sample before the merge sees them or only the pass over all weights does."""
+    from clvr_core.merge import survey
+
+    if not seen:
+        monkeypatch.setattr(survey, "SLICE", 2)
+        monkeypatch.setattr(survey, "SLICES", 2)
+    tensors = klein.three()
+    tensors[role]["single_blocks.1.linear1.weight"][70, 3:5] = value
+    paths = written(tmp_path, tensors=tensors)
+    with make_plan(Recipe(*paths)) as plan, pytest.raises(BadInput) as caught:
+        merge(plan, tmp_path / "out.safetensors")
+    assert str(caught.value).startswith(f"{paths[role]}: single_blocks.1.linear1.weight holds 2 values that are NaN or infinite;")
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"} and not (tmp_path / "out.safetensors").exists()
+
+
+def test_overflow_of_the_output_is_refused(tmp_path):
+    base = {"blocks.0.weight": torch.full((4, 4), 60000.0)}
+    other = {"blocks.0.weight": torch.full((4, 4), 64000.0)}
+    paths = [klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("d", other))]
+    with (
+        make_plan(Recipe(*paths, paths[1], dtype="fp16")) as plan,
+        pytest.raises(BadInput, match=r"blocks\.0\.weight holds values that F16 cannot, when merged"),
+    ):
+        merge(plan, tmp_path / "out.safetensors")
+    with make_plan(Recipe(*paths, paths[1], dtype="fp8")) as plan:
+        merge(plan, tmp_path / "fp8.safetensors")
+    assert load_file(tmp_path / "fp8.safetensors")["blocks.0.weight_scale"] == 68000 / 448
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path):
+    code = (
+        "import resource, sys; from pathlib import Path; import torch; from clvr_core.merge.plan import make_plan;"
+        "from clvr_core.merge.recipe import Recipe; from clvr_core.merge.run import merge;"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; *paths, out = map(Path, sys.argv[1:]);"
+        "merge(make_plan(Recipe(*paths)), out, threads=2, sha256=False);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    base = {f"blocks.{index}.weight": torch.full((2048, 2048), 0.5, dtype=torch.bfloat16) for index in range(12)}  # 100 MB
+    path = klein.save(tmp_path / "b.safetensors", base)
+    words = [sys.executable, "-c", code, path, path, path, tmp_path / "out.safetensors"]
+    grown = int(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert grown < 80_000, f"{grown} KiB"
+
+
+def test_verify_finds_the_file_as_it_was_made_and_says_what_was_changed(paths, tmp_path):
+    merged(tmp_path, Recipe(*paths, beta=0.8))
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(BadInput, match=r"base-bfl\.safetensors, which is not beside it; give it with --base"):
+        verify(out, {})
+    given = dict(zip(("base", "aligned", "distilled"), paths))
+    assert verify(out, given) == [(role, str(path)) for role, path in given.items()]
+    for path in paths:
+        shutil.copy(path, tmp_path)
+    assert len(verify(out, {})) == 3
+    data = bytearray(out.read_bytes())
+    data[-5] ^= 1
+    (tmp_path / "bad.safetensors").write_bytes(data)
+    with pytest.raises(BadInput, match=r"bad\.safetensors: [\w.]+ is not what its recipe gives, first in its byte \d+"):
+        verify(tmp_path / "bad.safetensors", given)
+    klein.save(paths[1], klein.moved(klein.weights(), 9, 0.02))
+    with pytest.raises(BadInput, match=r"aligned-bfl\.safetensors is not the aligned that .* was merged from, its sha256 differs"):
+        verify(out, given)
+    with pytest.raises(BadInput, match=r"was not merged by clvr"):
+        verify(paths[0], given)
+
+
+@pytest.mark.parametrize(
+    "more", [{"dtype": "fp8"}, {"rounding": "stochastic", "seed": 5}, {"blocks": (Block("txt_in", 0.5, 0.2),), "layout": "diffusers"}]
+)
+def test_verify_makes_it_again_whatever_the_recipe(paths, tmp_path, more):
+    merged(tmp_path, Recipe(*paths, alpha=0.6, **more))
+    given = dict(zip(("base", "aligned", "distilled"), paths))
+    assert len(verify(tmp_path / "out.safetensors", given)) == 3
+
+
+def test_verify_finds_a_recipe_that_was_changed(paths, tmp_path):
+    merged(tmp_path, Recipe(*paths, alpha=0.6))
+    out = tmp_path / "out.safetensors"
+    given = dict(zip(("base", "aligned", "distilled"), paths))
+    data = out.read_bytes()
+    out.write_bytes(data.replace(rb"\"alpha\":0.6", rb"\"alpha\":0.7"))
+    with pytest.raises(BadInput, match="is not what its recipe gives"):
+        verify(out, given)
+    out.write_bytes(data.replace(b"clvr-f32-1", b"clvr-f32-9"))
+    with pytest.raises(BadInput, match=r"its metadata dswm\.contract is not what its recipe gives"):
+        verify(out, given)
+    out.write_bytes(data.replace(b"dswm.recipe", b"dswm.xecipe"))
+    with pytest.raises(BadInput, match="was not merged by clvr"):
+        verify(out, given)
