@@ -12,7 +12,11 @@ from tests.comfy.server import Comfy, error_of
 from tests.comfy.test_generate import graph, runs
 
 pytestmark = pytest.mark.weights
-BRIEF = "a large red circle at the top left, a small blue square at the bottom right and two green triangles"
+BRIEF = (
+    "a large yellow circle, two small green triangles, a small red square, two blue diamonds and a purple cross. the red square is left "
+    "of the yellow circle. the purple cross is above the red square. the purple cross is right of the yellow circle"
+)
+"""One picture of it fails, and the loop takes several rounds."""
 
 
 def strokes(**inputs) -> dict:
