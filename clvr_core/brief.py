@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from .errors import BadInput
@@ -57,6 +57,11 @@ class Budget:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise BadInput(f"budget: {name} is {value}; it must be above 0 and finite")
+
+    def covers(self, other: Budget) -> bool:
+        """Whether no limit is tighter than the other's."""
+        limits = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return all(mine is None or (theirs is not None and theirs <= mine) for mine, theirs in limits)
 
 
 @dataclass(frozen=True, slots=True)

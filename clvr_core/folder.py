@@ -1,26 +1,31 @@
-"""The run folder: `trajectory.jsonl`, one event a line, on disk before the next call begins, and one PNG for each canvas."""
+"""The run folder: `trajectory.jsonl`, one event a line, on disk before the next call begins, and one PNG for each canvas.
+
+A line `rewind` takes back the lines that a run which goes on under another budget would not have written.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .brief import Brief, Goal
+from .brief import Brief, Budget, Goal
 from .errors import BadInput
 from .protocols import Picture
-from .records import from_json
+from .records import from_json, to_json
 from .report.png import read_png
 from .trajectory import SCHEMA, Cost, Outcome, Step, Trajectory
 
 JOURNAL = "trajectory.jsonl"
 BEST = "best.png"
 REPORT = "report.html"
+REWIND = "rewind"
 
 
 def digest_of(picture: Picture) -> str:
@@ -28,7 +33,7 @@ def digest_of(picture: Picture) -> str:
 
 
 class RunFolder:
-    """Created empty by `create`, opened again by `open`. Lines are only ever appended."""
+    """Created empty by `create`, opened again by `open`. Lines are only ever appended to the file; `lines` are those that stand."""
 
     def __init__(self, path: Path, lines: list[dict[str, Any]]) -> None:
         self.path, self.lines = path, lines
@@ -44,6 +49,19 @@ class RunFolder:
             (path / JOURNAL).touch()
         except OSError as error:
             raise BadInput(f"output folder {path} cannot be written: {error.strerror}; choose another with --out") from error
+        return cls(path, [])
+
+    @classmethod
+    def reopen(cls, path: Path) -> RunFolder:
+        """What `open` gives, or a new run where there is no folder, or one whose writer was killed before its first line was whole."""
+        journal = path / JOURNAL
+        try:
+            if journal.exists() and b"\n" in journal.read_bytes():
+                return cls.open(path)
+            path.mkdir(parents=True, exist_ok=True)
+            journal.write_bytes(b"")
+        except OSError as error:
+            raise BadInput(f"run folder {path} cannot be used: {error.strerror}") from error
         return cls(path, [])
 
     @classmethod
@@ -77,8 +95,13 @@ class RunFolder:
             raise BadInput(f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); restore the file or start a new run")
         if schema > SCHEMA:
             raise BadInput(f"{journal} has schema version {schema}; this version reads up to {SCHEMA}; update clvr")
+        try:
+            lines, gone = _standing(lines)
+        except ValueError as error:
+            raise BadInput(f"{journal} is damaged ({error}); restore the file or start a new run") from error
         folder = cls(path, lines)
         with folder.writing():
+            folder._clear(gone)
             for part in path.glob(".*.part"):
                 part.unlink()
             if kept < len(raw):
@@ -111,6 +134,30 @@ class RunFolder:
             os.fsync(file.fileno())
         self._unsynced = False
 
+    def rewind(self, keep: int, budget: Budget) -> None:
+        """Of the lines that stand only the first `keep` do from here on, and the run has this budget. On disk before a picture goes."""
+        self.append({"event": REWIND, "keep": keep, "budget": to_json(budget)})
+        self.sync()
+        self.lines, gone = _standing(self.lines)
+        with self.writing():
+            self._clear(gone)
+
+    def fork(self, path: Path, keep: int, budget: Budget) -> RunFolder:
+        """Another folder with the first `keep` lines and their pictures, under this budget, to go on from there in another way."""
+        first = {**self.lines[0], "brief": {**self.lines[0]["brief"], "budget": to_json(budget)}}
+        other = RunFolder.reopen(path)
+        with other.writing():
+            for canvas in _canvases(self.lines[:keep]):
+                shutil.copyfile(self.canvas_path(canvas), other.canvas_path(canvas))
+        for line in (first, *self.lines[1:keep]):
+            other.append(line)
+        other.sync()
+        return other
+
+    def _clear(self, canvases: Iterable[int]) -> None:
+        for canvas in canvases:
+            self.canvas_path(canvas).unlink(missing_ok=True)
+
     def canvas_path(self, canvas: int) -> Path:
         return self.path / f"canvas-{canvas:03d}.png"
 
@@ -124,6 +171,31 @@ class RunFolder:
         except BadInput as error:
             raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
         return picture
+
+
+def _standing(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[int]]:
+    """The lines that no later rewind took back, and the canvases that only the others speak of. Raises ValueError for a rewind that
+    cannot be."""
+    standing: list[dict[str, Any]] = []
+    gone: set[int] = set()
+    for number, line in enumerate(lines, 1):
+        if line["event"] != REWIND:
+            standing.append(line)
+            continue
+        keep = line.get("keep")
+        if not isinstance(keep, int) or not 1 <= keep <= len(standing):
+            raise ValueError(f"line {number} keeps {keep!r:.40} of {len(standing)} lines")
+        gone |= _canvases(standing[keep:])
+        del standing[keep:]
+        if "budget" in line and isinstance(brief := standing[0].get("brief"), dict):
+            standing[0] = {**standing[0], "brief": {**brief, "budget": line["budget"]}}
+    return standing, gone - _canvases(standing)
+
+
+def _canvases(lines: list[dict[str, Any]]) -> set[int]:
+    drawn = (line["result"].get("candidates") for line in lines if line["event"] == "drawn" and isinstance(line.get("result"), dict))
+    listed = (candidate.get("canvas") for each in drawn if isinstance(each, list) for candidate in each if isinstance(candidate, dict))
+    return {canvas for canvas in listed if isinstance(canvas, int) and canvas >= 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ RESULTS: dict[type, type] = {DraftGoals: Goals, ChooseAction: Chosen, Draw: Draw
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A line for the reader: the trajectory after a decision. `event` is planned, step or end."""
+    """The trajectory after a decision. `event` is planned, step, stop or end; `stop` says that no further round is begun."""
 
     event: str
     trajectory: Trajectory
@@ -137,6 +137,7 @@ def run(brief: Brief, policy: Policy, models: Mapping[str, str], nfe: Mapping[st
         if ended:
             reason = ended
             break
+    yield Decided("stop", trajectory)
     return (yield from _finish(trajectory, policy, reason, nfe["GENERATE"]))
 
 

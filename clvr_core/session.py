@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import loop
-from .brief import Brief
+from .brief import Brief, Budget
 from .controller import Situation, contradicts, draft_goals, fallback, next_action
 from .errors import BadInput
 from .executor.conditioning import prompt_for
@@ -49,7 +49,9 @@ class Session:
         *,
         judge: Vlm | None = None,
         listener: Listener | None = None,
+        settled: int | None = None,
     ) -> None:
+        """`settled`: so many lines of the folder stand under the brief's budget; what follows them was recorded under a smaller one."""
         # As it will be read back: a 1 where a float belongs would make other bytes of the same run after a resume.
         brief = _brief(to_json(brief))
         self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
@@ -58,7 +60,9 @@ class Session:
         self._pictures: dict[int, Picture] = {}
         self._digests: dict[int, str] = {}
         self._told: dict[int, tuple[Step, str]] = {}
-        self._position = 0
+        self._settled = settled
+        self.position = 0
+        self.ending: int | None = None
         self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models})
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
         nfe = {
@@ -80,8 +84,9 @@ class Session:
             self._pictures[canvas] = self.folder.picture(canvas, self._digests.get(canvas))
         return self._pictures[canvas]
 
-    def advance(self, result: object = None) -> Call | None:
-        """Hands the last call's result to the loop and returns the next call that is not on record; None at the end.
+    def advance(self, result: object = None, upto: int | None = None) -> Call | None:
+        """Hands the last call's result to the loop and returns the next call that is not on record, or not among its first `upto` lines;
+        None at the end.
 
         All that was recorded is on disk by then.
         """
@@ -95,12 +100,12 @@ class Session:
                 self._decided(asked)
                 result = None
                 continue
-            line = self._recorded(EVENTS[type(asked)])
+            line = self._recorded(EVENTS[type(asked)]) if upto is None or self.position < upto else None
             if line is None:
                 self._sync()
                 return asked
             result = self._replayed(asked, line)
-            self._position += 1
+            self.position += 1
 
     def _sync(self) -> None:
         if self.folder:
@@ -117,8 +122,14 @@ class Session:
             self._digests |= {candidate.canvas: candidate.sha256 for candidate in result.candidates}
         return result
 
-    def note(self, call: Call, result: object) -> None:
-        self._record({"event": EVENTS[type(call)], "result": to_json(result)})
+    def on_record(self, call: Call, by: str = "") -> object | None:
+        """The result of this call, the one that is next, if it is on record as made by the same."""
+        line = self.folder.lines[self.position] if self.folder and self.position < len(self.folder.lines) else {}
+        return self._replayed(call, line) if (line.get("event"), line.get("by", "")) == (EVENTS[type(call)], by) else None
+
+    def note(self, call: Call, result: object, by: str = "") -> None:
+        """`by`: what made the result, where a run is led by hand and one part of it may be another the next time."""
+        self._record({"event": EVENTS[type(call)], "result": to_json(result)} | ({"by": by} if by else {}))
 
     def perform(self, call: Call) -> object:
         """The result of a call, with its cost; nothing is written yet but the pictures."""
@@ -188,6 +199,9 @@ class Session:
         return Judgement(tuple(verdicts), tuple(edits), _cost("judge", started, tokens, calls))
 
     def _decided(self, decided: Decided) -> None:
+        if decided.event == "stop":
+            self.ending = self.position
+            return
         before, after = self.trajectory, decided.trajectory
         self.trajectory = after
         line: dict[str, Any] = {"event": decided.event, "warnings": list(after.warnings), "overhead": to_json(after.overhead)}
@@ -215,15 +229,27 @@ class Session:
 
     def _recorded(self, event: str) -> dict[str, Any] | None:
         """The line at the replay's position, or None once the record is used up."""
-        if self.folder is None or self._position >= len(self.folder.lines):
+        if self.folder is None:
             return None
-        line = self.folder.lines[self._position]
+        if self._settled is not None and self.position >= self._settled:
+            self._settle(event)
+        if self.position >= len(self.folder.lines):
+            return None
+        line = self.folder.lines[self.position]
         if line["event"] != event:
             raise self._differs(f"{line['event']!r} where this version would do {event!r}")
         return line
 
+    def _settle(self, event: str) -> None:
+        """An ending stands under a new budget as far as the loop ends in the same way again; the end itself is told anew."""
+        line = self.folder.lines[self.position] if self.position < len(self.folder.lines) else None
+        if line is not None and self.ending is not None and line["event"] == event != "end":
+            return
+        self.folder.rewind(self.position, self.brief.budget)
+        self._settled = None
+
     def _place(self) -> str:
-        return f"{self.folder.path}: line {self._position + 1} of {JOURNAL}"
+        return f"{self.folder.path}: line {self.position + 1} of {JOURNAL}"
 
     def _differs(self, how: str) -> BadInput:
         return BadInput(f"{self._place()} records {how}; the run was made by another version of clvr, so start a new one")
@@ -236,7 +262,7 @@ class Session:
                 raise self._differs(f"{key} {recorded.get(key)} where this version decides {line.get(key)}")
         if self.folder and not recorded:
             self.folder.append(line)
-        self._position += 1
+        self.position += 1
         if not recorded:
             self.listener(line["event"], line)
 
@@ -324,3 +350,20 @@ def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener |
             "go on with the same ones or start a new run"
         )
     return session
+
+
+def go_on(
+    folder: RunFolder, vlm: Vlm, executor: Executor, budget: Budget, listener: Listener | None = None, judge: Vlm | None = None
+) -> Session:
+    """Resumes the run under this budget, in which no limit is tighter than in the one it had. What it did to end for its budget is taken
+    back; the rest stands. Raises BadInput for a tighter budget, and for one under which the rounds on record would be others."""
+    held = resume(folder, vlm, executor, judge=judge)
+    brief = replace(held.brief, budget=budget)
+    if not budget.covers(held.brief.budget):
+        raise BadInput(f"{folder.path} has a larger budget than it is to go on with; give at least as much or start a new run")
+    if policy_for(brief).candidates(Trajectory(brief)) != policy_for(brief).candidates(Trajectory(held.brief)):
+        raise BadInput(f"{folder.path}: this budget of images makes other rounds than those on record; start a new run")
+    if budget != held.brief.budget:
+        held.advance()
+    settled = None if budget == held.brief.budget else len(folder.lines) if held.ending is None else held.ending
+    return Session(brief, vlm, executor, folder, judge=judge, listener=listener, settled=settled)

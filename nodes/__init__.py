@@ -1,11 +1,18 @@
-"""Thin ComfyUI adapters over clvr_core. None has been written yet: ComfyUI reports a pack as failed unless its entry point returns an
-extension, so there is one, and its list is empty."""
+"""Thin ComfyUI adapters over clvr_core: a node is its schema and a few lines."""
 
 from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .brief import BriefNode
+from .generate import Generate
+from .loop import LoopEnd, LoopStart
+from .shapes import ShapesModels
+from .steps import ExecuteStep, Reason, Verify
+from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
+
 
 class ClvrExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return []
+        loop = [BriefNode, LoopStart, Reason, ExecuteStep, Verify, LoopEnd]
+        return [ShapesModels, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..clvr_core.brief import MAX_PROMPT, Brief, Budget, Goal
+from ..clvr_core.errors import BadInput
+from ..clvr_core.protocols import Vlm
+from . import asking
+from .running import MAX_ROUNDS, begin
+from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
+from .stepping import Graph
+
+
+class BriefNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CLVR_Brief",
+            display_name="Brief",
+            category="CLVR/loop",
+            description="Begins a run whose rounds are nodes of your own: the prompt becomes a list of goals, each a question that the "
+            "judge can answer. Link it to Loop Start.",
+            search_aliases=["goals", "checklist", "plan", "requirements", "prompt analysis"],
+            inputs=[
+                VLM.Input("vlm", tooltip="Draws up the goals."),
+                asking.prompt(),
+                asking.strategy(),
+                asking.seed(),
+                asking.rounds(),
+                EXECUTOR.Input(
+                    "executor",
+                    optional=True,
+                    tooltip="What Execute Step draws with: it sets the size of the canvas. Leave it open if nodes of your own draw.",
+                ),
+                io.String.Input(
+                    "goals",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Your own list, a goal a line, in place of the one that the model draws up.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=1024,
+                    min=16,
+                    max=8192,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pixels; the executor's, if there is one.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=1024,
+                    min=16,
+                    max=8192,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pixels; the executor's, if there is one.",
+                ),
+                asking.patience(),
+                asking.candidates(),
+                asking.evaluations(),
+            ],
+            outputs=[
+                TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),
+                io.String.Output("list", display_name="goals", tooltip="The goals, a line each."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompt: str | None = None, goals: str | None = None) -> bool | str:
+        if goals is not None and len(goals) > MAX_PROMPT:
+            return f"goals has {len(goals):,} characters; at most {MAX_PROMPT:,} are read"
+        return asking.refused(prompt)
+
+    @classmethod
+    def execute(
+        cls,
+        vlm: Vlm,
+        prompt: str,
+        strategy: str = "clvr",
+        seed: int = 0,
+        rounds: int = 12,
+        executor: Hand | None = None,
+        goals: str = "",
+        width: int = 1024,
+        height: int = 1024,
+        patience: int = 4,
+        candidates: int = 0,
+        evaluations: int = 0,
+    ) -> io.NodeOutput:
+        hand = executor or Hand(Graph(), width, height, lambda text: None)
+        hand.check(prompt)
+        budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
+        brief = Brief(prompt, strategy, seed, hand.width, hand.height, budget, candidates or None, goals=goals_of(goals))
+        run = begin(brief, vlm, hand)
+        return io.NodeOutput(run, "\n".join(goal.text for goal in run.trajectory.goals))
+
+
+def goals_of(text: str) -> tuple[Goal, ...]:
+    """A goal for each line with something on it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if len(lines) > 40:
+        raise BadInput(f"goals has {len(lines)} lines; at most 40 goals are judged")
+    return tuple(Goal(f"g{number}", line, check=f"Does the picture show this: {line}?") for number, line in enumerate(lines, 1))

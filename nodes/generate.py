@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..clvr_core.brief import Brief, Budget
+from ..clvr_core.protocols import Vlm
+from . import asking
+from .running import MAX_ROUNDS, as_image, generate, shown
+from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
+
+
+class Generate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CLVR_Generate",
+            display_name="Generate in a Loop",
+            category="CLVR",
+            description="The whole loop in one node: plan, draw, judge goal by goal, keep or roll back, until every goal holds or the "
+            "budget is spent. The run with all its pictures and a report lies in the output folder under clvr.",
+            search_aliases=["closed loop", "self-refine", "agent", "auto fix", "critic", "retry", "prompt following", "best of n"],
+            inputs=[
+                VLM.Input("vlm", tooltip="Plans the picture and judges it."),
+                EXECUTOR.Input("executor", tooltip="Draws and edits."),
+                asking.prompt(),
+                asking.strategy(),
+                asking.seed(),
+                asking.rounds(),
+                asking.patience(),
+                asking.candidates(),
+                asking.evaluations(),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
+                TRAJECTORY.Output("trajectory", tooltip="All that was planned, drawn and judged."),
+                io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompt: str | None = None) -> bool | str:
+        return asking.refused(prompt)
+
+    @classmethod
+    def execute(
+        cls,
+        vlm: Vlm,
+        executor: Hand,
+        prompt: str,
+        strategy: str = "clvr",
+        seed: int = 0,
+        rounds: int = 12,
+        patience: int = 4,
+        candidates: int = 0,
+        evaluations: int = 0,
+    ) -> io.NodeOutput:
+        executor.check(prompt)
+        budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
+        brief = Brief(prompt, strategy, seed, executor.width, executor.height, budget, candidates or None)
+        run, picture, summary = generate(brief, vlm, executor)
+        return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))

@@ -1,0 +1,163 @@
+"""A run of the loop inside ComfyUI: its folder, its progress on the node, its cancel."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+from comfy_execution.utils import get_executing_context
+from PIL import Image
+from server import PromptServer
+
+from ..clvr_core import __version__
+from ..clvr_core.brief import Brief, Budget
+from ..clvr_core.errors import BadInput
+from ..clvr_core.folder import RunFolder, trajectory_from
+from ..clvr_core.loop import DraftGoals
+from ..clvr_core.protocols import Executor, Picture, Vlm
+from ..clvr_core.records import to_json
+from ..clvr_core.session import Listener, Session, drive, go_on
+from ..clvr_core.trajectory import Trajectory
+from .sockets import Hand, Run
+
+PREVIEW_SIDE = 512
+MAX_ROUNDS = 50
+
+
+def runs() -> Path:
+    return Path(folder_paths.get_output_directory()) / "clvr"
+
+
+def key_of(named: list) -> str:
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16]
+
+
+def folder_for(key: str, budget: Budget) -> Path:
+    """The run of this key that can be gone on with under this budget, the longest of several, or one that is yet to be made.
+
+    A run that had a larger budget is left as it is.
+    """
+    held: dict[Path, Budget] = {}
+    number = 1
+    while (path := runs() / f"{key}-{number}").exists() and (lines := RunFolder.reopen(path).lines):
+        held[path] = trajectory_from(lines[:1]).brief.budget
+        number += 1
+    fitting = [path for path, had in held.items() if budget.covers(had)]
+    return max(fitting, key=lambda path: held[path].rounds, default=path)
+
+
+def session_for(led_by: str, brief: Brief, vlm: Vlm, hand: Hand, listener: Listener | None = None) -> Session:
+    """The run of this brief by these models, begun or gone on with: the budget is no part of what it is known by."""
+    known_by = [led_by, __version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights]
+    folder = RunFolder.reopen(folder_for(key_of(known_by), brief.budget))
+    if not folder.lines:
+        return Session(brief, vlm, hand.executor, folder, listener=listener)
+    try:
+        return go_on(folder, vlm, hand.executor, brief.budget, listener)
+    except BadInput as error:
+        raise BadInput(f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr") from error
+
+
+def generate(brief: Brief, vlm: Vlm, hand: Hand) -> tuple[Run, Picture, str]:
+    """The finished run, its best picture and a sentence."""
+    bar = comfy.utils.ProgressBar(brief.budget.rounds)
+    session: Session
+
+    def listen(event: str, line: dict) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if event == "step":
+            show(bar, session)
+
+    session = session_for("one node", brief, vlm, hand, listen)
+    with cancellable(hand.executor):
+        trajectory = drive(session)
+    bar.update_absolute(brief.budget.rounds, brief.budget.rounds)
+    if trajectory.best is None:
+        raise BadInput(f"no picture was drawn: {trajectory.outcome.reason}; raise that limit")
+    summary = summary_of(trajectory)
+    say(summary)
+    run = Run(trajectory, session.folder.path, session.position, hand.executor)
+    return run, session.picture(trajectory.best), summary
+
+
+def begin(brief: Brief, vlm: Vlm, hand: Hand) -> Run:
+    """The run as far as its plan. Whatever more is on record stands for the nodes of the body to read."""
+    session = session_for("nodes", brief, vlm, hand)
+    call = session.advance()
+    if isinstance(call, DraftGoals):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        result = session.perform(call)
+        session.note(call, result)
+        session.advance(result)
+    planned = [line["event"] for line in session.folder.lines].index("planned") + 1
+    return Run(trajectory_from(session.folder.lines[:planned]), session.folder.path, planned, hand.executor)
+
+
+def shown(run: Run, under: str = "clvr") -> dict[str, list[dict[str, str]]]:
+    """For the node's face and the history of the queue: the best picture, then what each round proposed."""
+    trajectory = run.trajectory
+    canvases = [step.chosen for step in trajectory.steps if step.chosen is not None and step.chosen != trajectory.best]
+    listed = canvases if trajectory.best is None else [trajectory.best, *canvases]
+    files = [RunFolder(run.folder, []).canvas_path(canvas).name for canvas in listed]
+    return {"images": [{"filename": file, "subfolder": f"{under}/{run.folder.name}", "type": "output"} for file in files]}
+
+
+@contextmanager
+def cancellable(executor: Executor) -> Iterator[None]:
+    """Cancel takes effect between two denoising steps, where the executor asks for it there."""
+    if not hasattr(executor, "check"):
+        yield
+        return
+    before, executor.check = executor.check, comfy.model_management.throw_exception_if_processing_interrupted
+    try:
+        yield
+    finally:
+        executor.check = before
+
+
+def show(bar: comfy.utils.ProgressBar, session: Session) -> None:
+    trajectory = session.trajectory
+    rounds, preview = trajectory.brief.budget.rounds, None
+    drawn = sum(step.action.draws for step in trajectory.steps)
+    if trajectory.best is not None:
+        preview = ("JPEG", Image.fromarray(session.picture(trajectory.best)), PREVIEW_SIDE)
+    bar.update_absolute(min(drawn, rounds), rounds, preview)
+    say(f"round {drawn} of {rounds}, {met_in(trajectory)}")
+
+
+def say(text: str) -> None:
+    """Shown on the node that is at work."""
+    context = get_executing_context()
+    if context is not None and getattr(PromptServer, "instance", None):
+        PromptServer.instance.send_progress_text(text, context.node_id)
+
+
+def met_in(trajectory: Trajectory) -> str:
+    best = trajectory.best_step
+    met = sum(verdict.state == "met" for verdict in best.verdicts) if best else 0
+    return f"{met} of {len(trajectory.goals)} goals met"
+
+
+def summary_of(trajectory: Trajectory) -> str:
+    ended = trajectory.outcome.reason if trajectory.outcome else "the run has not ended"
+    line = f"{met_in(trajectory)} in {len(trajectory.steps)} steps and {trajectory.cost.evaluations} evaluations: {ended}"
+    return "\n".join([line, *(f"warning: {warning}" for warning in trajectory.warnings)])
+
+
+def as_image(*pictures: Picture) -> torch.Tensor:
+    """uint8 H x W x 3, all of one size -> ComfyUI's IMAGE, float32 N x H x W x 3 in 0..1."""
+    return torch.from_numpy(np.stack(pictures).astype(np.float32) / 255)
+
+
+def as_pictures(image: torch.Tensor) -> list[Picture]:
+    """The inverse of `as_image`, bit for bit; an alpha channel is dropped."""
+    return list((image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())

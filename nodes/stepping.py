@@ -1,0 +1,142 @@
+"""A run led by nodes, one call of the loop at a time.
+
+A node takes the run as far as it came and hands on one that came further. What a node has done once is on record: executed again, by the
+same model on the same run, it reads it there. So the cache of ComfyUI may forget what it likes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import comfy.model_management
+import numpy as np
+from PIL import Image
+
+from ..clvr_core.errors import BadInput
+from ..clvr_core.folder import RunFolder, trajectory_from
+from ..clvr_core.loop import Draw
+from ..clvr_core.protocols import Drawing, DrawRequest, Picture, Vlm
+from ..clvr_core.session import Session, go_on
+from .running import folder_for, key_of
+from .sockets import Run
+
+BOUNDARIES = ("CLVR_LoopStart", "CLVR_Reason")
+"""Where the run enters a body: what comes from there is told by the run's own record."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """Stands in the run's papers for a model that the node at hand does not need."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Draws with whatever nodes stand in the body."""
+
+    name: str = "the graph"
+
+    def nfe(self, request: DrawRequest) -> int:
+        return 0
+
+    def draw(self, requests: Sequence[DrawRequest]) -> Sequence[Drawing]:
+        raise BadInput("nothing here draws: link an Execute Step, or the nodes that draw, to the candidates of Verify")
+
+
+class Walk:
+    """A session as it was at the run's position, and the call that comes next there; None if the run has ended.
+
+    `vlm` and `judge` are needed only by the node that asks them.
+    """
+
+    def __init__(self, run: Run, vlm: Vlm | None = None, judge: Vlm | None = None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        self.run, self.brief, names = run, run.trajectory.brief, run.trajectory.models
+        self.named = Named(names["controller"]), Named(names["verifier"])
+        self.vlm, self.judge, self.executor = vlm or self.named[0], judge or self.named[1], run.executor or Graph()
+        folder = RunFolder.open(run.folder)
+        if len(folder.lines) < run.position:
+            raise BadInput(f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
+        if trajectory_from(folder.lines[:1]).brief.budget != self.brief.budget:
+            folder = self._elsewhere(folder, run.position, run.folder.name.rpartition("-")[0])
+        self._open(folder, run.position)
+
+    def _open(self, folder: RunFolder, position: int) -> None:
+        self.session = Session(self.brief, self.vlm, self.executor, folder, judge=self.judge)
+        self.call = self.session.advance(upto=position)
+
+    def _elsewhere(self, folder: RunFolder, position: int, key: str) -> RunFolder:
+        """The folder of this key under the budget of this run, begun with what stands so far."""
+        path = folder_for(key, self.brief.budget)
+        other = RunFolder.reopen(path)
+        if not other.lines:
+            return folder.fork(path, position, self.brief.budget)
+        go_on(other, self.named[0], self.executor, self.brief.budget, judge=self.named[1]).advance()
+        return other
+
+    def recorded(self, by: str) -> object | None:
+        """The next call's result, if the same has made it before. What another made stays: from here on this is a run of its own."""
+        session = self.session
+        result = session.on_record(self.call, by)
+        if result is None and session.position < len(session.folder.lines):
+            key = key_of([session.folder.path.name.rpartition("-")[0], session.position, by])
+            self._open(self._elsewhere(session.folder, session.position, key), session.position)
+            result = self.session.on_record(self.call, by)
+        return result
+
+    def settle(self, by: str, perform: Callable[[Session, Any], object]) -> None:
+        result = self.recorded(by)
+        if result is None:
+            result = perform(self.session, self.call)
+        self.session.note(self.call, result, by)
+        self.call = self.session.advance(result, upto=self.session.position)
+
+    def reached(self) -> Run:
+        return replace(self.run, trajectory=self.session.trajectory, folder=self.session.folder.path, position=self.session.position)
+
+
+def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw):
+    if len(pictures) != len(call.seeds):
+        raise BadInput(
+            f"candidates has {len(pictures)} pictures, and this round judges {len(call.seeds)}: give the sampler a batch of that many, or "
+            "set candidates of Brief to what it draws"
+        )
+    requests = session.requests(call)
+    return session.drawn(call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(pictures, requests)], 0.0)
+
+
+def provenance(dynprompt, node: str, name: str) -> str:
+    """A digest of all nodes and widgets that this input of the node hangs on, within the body and beside it."""
+    known: dict[str, str] = {}
+    source = dynprompt.get_node(node)["inputs"].get(name)
+    if not _is_link(source):
+        return ""
+    todo = [source[0]]
+    while todo:
+        at = dynprompt.get_node(todo[-1])
+        inputs = {} if at["class_type"] in BOUNDARIES else at["inputs"]
+        missing = [value[0] for value in inputs.values() if _is_link(value) and value[0] not in known]
+        if missing:
+            todo += missing
+            continue
+        told = {key: [known[value[0]], value[1]] if _is_link(value) else value for key, value in sorted(inputs.items())}
+        known[todo.pop()] = hashlib.sha256(json.dumps([at["class_type"], told], default=str).encode()).hexdigest()
+    return f"{known[source[0]][:32]}:{source[1]}"
+
+
+def _is_link(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
+
+
+def of_one_size(pictures: Sequence[Picture]) -> list[Picture]:
+    """A batch holds one size only: that of the first."""
+    height, width = pictures[0].shape[:2]
+    return [
+        picture if picture.shape[:2] == (height, width) else np.asarray(Image.fromarray(picture).resize((width, height)))
+        for picture in pictures
+    ]

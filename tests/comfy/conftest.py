@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.comfy.server import Comfy
+
+
+@pytest.fixture(scope="session")
+def comfy_folder() -> Path:
+    folder = os.environ.get("COMFYUI_DIR")
+    if not folder:
+        pytest.skip("COMFYUI_DIR is not set: the graph tests need a checkout of ComfyUI")
+    assert (Path(folder) / "main.py").exists(), f"COMFYUI_DIR is {folder}, and there is no main.py in it"
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def comfy(comfy_folder, tmp_path_factory):
+    """One ComfyUI for all the tests of the session."""
+    with Comfy(tmp_path_factory.mktemp("comfy")) as server:
+        yield server
