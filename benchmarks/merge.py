@@ -114,7 +114,7 @@ def floor(paths: list[Path], out: Path) -> None:
     lock = threading.Lock()
 
     def work() -> None:
-        window, rest = memoryview(mmap.mmap(-1, WINDOW)), memoryview(bytearray(READ))
+        window, rest = memoryview(mmap.mmap(-1, WINDOW)), memoryview(mmap.mmap(-1, READ))
         while True:
             with lock:
                 start = next(starts, None)

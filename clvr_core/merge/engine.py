@@ -10,15 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import numerics
 from .numerics import FLOATS
-
-if TYPE_CHECKING:
-    import torch
 
 BLOCK = 1 << 18
 """Elements merged at a time: their inputs and fp32 values stay in a core's second-level cache."""
@@ -61,7 +57,6 @@ class TorchEngine(Engine):
         types = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F8_E4M3": torch.float8_e4m3fn}
         self._in = {name: torch.frombuffer(self._rows, dtype=dtype).view(3, -1) for name, dtype in types.items()}
         self._out = {name: torch.frombuffer(self._window, dtype=dtype) for name, dtype in types.items()}
-        self._strengths: dict[tuple[float, ...], torch.Tensor] = {}
 
     def merge(self, forms: Sequence[Form], strengths: Sequence[float], low: np.ndarray | None, count: int, offset: int, dtype: str) -> bool:
         import torch
@@ -79,8 +74,9 @@ class TorchEngine(Engine):
         if many > 1:
             deltas = values[1:]
             deltas.sub_(base)
-            if any(strength != 1.0 for strength in strengths):  # times 1 changes no bit
-                deltas.mul_(self._column(tuple(strengths)))
+            for delta, strength in zip(deltas, strengths):
+                if strength != 1.0:  # times 1 changes no bit
+                    delta.mul_(float(np.float32(strength)))
             delta = deltas[0]
             if many > 2:
                 delta.add_(deltas[1])
@@ -99,13 +95,6 @@ class TorchEngine(Engine):
         if dtype != "F16" and abs(base.sum().item()) < 1e37:
             return True
         return bool(result.isfinite().all())
-
-    def _column(self, strengths: tuple[float, ...]) -> torch.Tensor:
-        import torch
-
-        if strengths not in self._strengths:
-            self._strengths[strengths] = torch.tensor(strengths, dtype=torch.float32)[:, None]
-        return self._strengths[strengths]
 
     def merged(self, count: int) -> np.ndarray:
         return self._numpy[:count]
