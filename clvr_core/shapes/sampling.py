@@ -10,7 +10,23 @@ from .scene import CELLS, COLORS, COLUMNS, GRID, JITTER, ROWS, SHAPES, SIZES, Ed
 from .spec import ANYWHERE, Item, Place, Relation, Spec, related
 
 # How often training shows each number of things; natural captions name few.
-T2I_COUNTS = {1: 0.26, 2: 0.26, 3: 0.26, 4: 0.12, 5: 0.07, 6: 0.03}
+T2I_COUNTS = {1: 0.15, 2: 0.25, 3: 0.36, 4: 0.14, 5: 0.07, 6: 0.03}
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How briefs are told of a scene: odds of all, half and none of its places, then of 0, 1 and 2 relations with places left open, and
+    of 0 and 1 with every place stated."""
+
+    places: tuple[float, ...] = (0.5, 0.25, 0.25)
+    relations: tuple[float, ...] = (0.7, 0.2, 0.1)
+    relations_placed: tuple[float, ...] = (0.9, 0.1)
+
+
+MEASURED = Telling()
+TAUGHT = Telling(places=(0.3, 0.3, 0.4), relations=(0.45, 0.35, 0.2))
+"""Relations between things without a place are learnt last, so training tells them more often than the measure does."""
+
 EDIT_KINDS = {"put": 0.4, "remove": 0.2, "recolor": 0.15, "resize": 0.1, "move": 0.15}
 
 
@@ -77,10 +93,11 @@ def random_brief(rng: random.Random, count: int) -> tuple[Scene, Spec, str]:
     return scene, *brief_of(scene, rng)
 
 
-def brief_of(scene: Scene, rng: random.Random) -> tuple[Spec, str]:
+def brief_of(scene: Scene, rng: random.Random, telling: Telling = MEASURED) -> tuple[Spec, str]:
     """A spec true of the scene, and that spec as a prompt in a random register."""
-    placed = rng.choices((1.0, 0.5, 0.0), (0.5, 0.25, 0.25))[0]
-    relations = rng.choices((0, 1, 2), (0.7, 0.2, 0.1))[0] if placed < 1 else rng.choices((0, 1), (0.9, 0.1))[0]
+    placed = rng.choices((1.0, 0.5, 0.0), telling.places)[0]
+    odds = telling.relations if placed < 1 else telling.relations_placed
+    relations = rng.choices(range(len(odds)), odds)[0]
     spec = tell(scene, rng, placed, relations=relations)
     return spec, write(spec, rng.choices(REGISTERS, (0.45, 0.35, 0.2))[0], rng)
 

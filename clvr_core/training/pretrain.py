@@ -17,7 +17,7 @@ from ..executor.klein import KleinExecutor, Recipe, digests
 from ..records import from_json, to_json
 from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline, save_pipeline
 from ..shapes.render import render
-from ..shapes.sampling import brief_of, edit_sample, random_scene, restore_sample, t2i_sample
+from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, random_scene, restore_sample, t2i_sample
 from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
 from .fit import Schedule, fit
 
@@ -176,6 +176,7 @@ class FlowConfig:
     batch: int = 32
     pool: dict[str, int] = field(default_factory=lambda: {"t2i": 20_000, "edit": 20_000, "restore": 4_000})
     share: dict[str, float] = field(default_factory=lambda: {"t2i": 0.42, "edit": 0.48, "restore": 0.1})
+    telling: Telling = TAUGHT
     long_text: float = 0.15
     drop_text: float = 0.1
     edited_weight: float = 3.0
@@ -197,12 +198,12 @@ class Pool:
         self.references, self.target = tokens[:-1], tokens[-1]
         self.edited = torch.tensor([[float(cell in sample.cells) for cell in CELLS] for sample in self.samples])
 
-    def draw(self, rng: random.Random, batch: int, fits: Callable[[str], bool]) -> tuple[list[str], list[int]]:
+    def draw(self, rng: random.Random, batch: int, fits: Callable[[str], bool], telling: Telling) -> tuple[list[str], list[int]]:
         prompts, indices = [], []
         while len(prompts) < batch:
             index = rng.randrange(len(self.samples))
             sample = self.samples[index]
-            prompt = brief_of(sample.target, rng)[1] if self.kind == "t2i" else sample.prompt
+            prompt = brief_of(sample.target, rng, telling)[1] if self.kind == "t2i" else sample.prompt
             if fits(prompt):
                 prompts.append(prompt)
                 indices.append(index)
@@ -289,7 +290,7 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
         if kind == "t2i" and shared.random() < config.long_text:
             bucket = TEXT_BUCKETS[1]
         floor = 0 if bucket == TEXT_BUCKETS[0] else TEXT_BUCKETS[0]
-        prompts, indices = pools[kind].draw(mine, config.batch, lambda prompt: floor < length_of(prompt) <= bucket)
+        prompts, indices = pools[kind].draw(mine, config.batch, lambda prompt: floor < length_of(prompt) <= bucket, config.telling)
         prompts = ["" if mine.random() < config.drop_text else prompt for prompt in prompts]
         batch = tokenizer([tokens_of(prompt) for prompt in prompts], padding="max_length", max_length=bucket, return_tensors="pt")
         pool = pools[kind]
