@@ -215,7 +215,9 @@ class _Line:
 
 def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
     """The trajectory as far as the lines tell it. Raises ValueError naming the line and the field that cannot be read."""
-    trajectory = Trajectory(from_json(Brief, lines[0].get("brief"), "line 1: brief"), models=lines[0].get("models", {}))
+    first = lines[0]
+    brief = from_json(Brief, first.get("brief"), "line 1: brief")
+    trajectory = Trajectory(brief, models=first.get("models", {}), prompts=first.get("prompts", {}))
     for number, line in enumerate(lines[1:], 2):
         if line["event"] not in ("planned", "step", "end"):
             continue

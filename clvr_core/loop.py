@@ -111,12 +111,13 @@ class Decided:
     trajectory: Trajectory
 
 
-def run(brief: Brief, policy: Policy, models: Mapping[str, str], nfe: Mapping[str, int]) -> Generator[Call | Decided, object, Trajectory]:
+def run(start: Trajectory, policy: Policy, nfe: Mapping[str, int]) -> Generator[Call | Decided, object, Trajectory]:
     """Yields Calls and Decided; send each Call's result back, and None for Decided. Returns the finished trajectory.
 
-    `nfe`: transformer evaluations of one picture by kind of action (GENERATE, EDIT), by which the budget of evaluations is kept.
+    `start`: the brief, and what it is worked on with. `nfe`: transformer evaluations of one picture by kind of action (GENERATE, EDIT), by
+    which the budget of evaluations is kept.
     """
-    trajectory = yield from _prepare(Trajectory(brief, models=models), policy)
+    trajectory = yield from _prepare(start, policy)
     controller_failures = 0
     while True:
         directive = policy.directive(trajectory)

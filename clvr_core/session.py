@@ -12,7 +12,8 @@ import numpy as np
 
 from . import loop
 from .brief import Brief, Budget
-from .controller import Situation, contradicts, draft_goals, fallback, next_action
+from .controller import TEMPLATES as CONTROLLER
+from .controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
 from .errors import BadInput
 from .executor.conditioning import prompt_for
 from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
@@ -22,11 +23,13 @@ from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from .records import from_json, to_json
 from .report import save_png, write_report
 from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Step, Trajectory
+from .verifier import TEMPLATES as VERIFIER
 from .verifier import check_edit, compare, judge
 
 EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared"}
 DECISIONS = ("plan", "current", "best")
 KEPT_IN_MEMORY = 8
+PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
 
 Listener = Callable[[str, dict[str, Any]], None]
 
@@ -56,20 +59,20 @@ class Session:
         brief = _brief(to_json(brief))
         self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
         self.listener = listener or (lambda event, line: None)
-        self.trajectory = Trajectory(brief, models=self.models)
+        self.trajectory = Trajectory(brief, models=self.models, prompts=PROMPTS)
         self._pictures: dict[int, Picture] = {}
         self._digests: dict[int, str] = {}
         self._told: dict[int, tuple[Step, str]] = {}
         self._settled = settled
         self.position = 0
         self.ending: int | None = None
-        self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models})
+        self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models, "prompts": PROMPTS})
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
         nfe = {
             kind: executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
             for kind, references in (("GENERATE", ()), ("EDIT", (blank,)))
         }
-        self._run = loop.run(brief, policy_for(brief), self.models, nfe)
+        self._run = loop.run(self.trajectory, policy_for(brief), nfe)
 
     @property
     def models(self) -> dict[str, str]:
@@ -177,8 +180,7 @@ class Session:
             inspected = contradicts(self.vlm, trajectory.brief, answer.value)
             tokens, calls = tokens + inspected.tokens, calls + inspected.calls
             if inspected.value:
-                said = answer.value.edit_prompt or answer.value.scene_prompt
-                note = f"Your last instruction was held against the brief and contradicts it: {said}"
+                note = contradiction_text(answer.value)
                 again = next_action(self.vlm, Situation(trajectory, directive.focus, directive.allowed, pictures, note))
                 tokens, calls = tokens + again.tokens, calls + again.calls
                 answer = again if again.value is not None else replace(answer, failure=again.failure)
@@ -349,6 +351,9 @@ def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener |
             f"{folder.path} was made by {_named(first.get('models'))}, and these models are {_named(session.models)}; "
             "go on with the same ones or start a new run"
         )
+    # A run from before prompts had versions is taken at its word.
+    if (asked := first.get("prompts", PROMPTS)) != PROMPTS:
+        raise BadInput(f"{folder.path} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; start a new run")
     return session
 
 

@@ -135,6 +135,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
+    """`prompts`: the versions of the words by which the models were asked."""
+
     brief: Brief
     goals: tuple[Goal, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
@@ -146,6 +148,7 @@ class Trajectory:
     outcome: Outcome | None = None
     overhead: Cost = field(default_factory=Cost)
     warnings: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @property

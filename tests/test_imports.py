@@ -97,10 +97,11 @@ BELOW = {
     "trajectory": {"brief"},
     "records": set(),
     "protocols": set(),
+    "templates": set(),
     "policy": {"brief", "trajectory", "errors"},
     "vlm": {"errors", "protocols", "records"},
-    "controller": {"brief", "trajectory", "errors", "protocols", "records", "vlm"},
-    "verifier": {"brief", "trajectory", "errors", "protocols", "records", "vlm"},
+    "controller": {"brief", "trajectory", "errors", "protocols", "records", "templates", "vlm"},
+    "verifier": {"brief", "trajectory", "errors", "protocols", "records", "templates", "vlm"},
     "executor": {"brief", "trajectory", "errors", "protocols", "records"},
     "loop": {"brief", "trajectory", "policy", "controller", "verifier", "executor"},
 }

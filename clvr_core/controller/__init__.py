@@ -13,9 +13,9 @@ from ..trajectory import Action, ActionKind, Trajectory, states
 from ..vlm.decisions import decide
 from ..vlm.replies import Answer, Malformed, ask
 from . import prompts
-from .prompts import MAX_GOALS, ActionReply, GoalDraft, GoalsReply
+from .prompts import MAX_GOALS, TEMPLATES, ActionReply, GoalDraft, GoalsReply, contradiction_text
 
-__all__ = ["Situation", "contradicts", "draft_goals", "fallback", "next_action"]
+__all__ = ["TEMPLATES", "Situation", "contradiction_text", "contradicts", "draft_goals", "fallback", "next_action"]
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def fallback(trajectory: Trajectory, focus: Iterable[str]) -> Action:
 
 
 def _conversation(message: Message) -> tuple[Message, ...]:
-    return Message("system", prompts.SYSTEM), message
+    return Message("system", prompts.system_text()), message
 
 
 def _goals(reply: GoalsReply) -> tuple[Goal, ...]:

@@ -14,8 +14,9 @@ from ..trajectory import Action, EditCheck, State, Verdict
 from ..vlm.decisions import decide
 from ..vlm.replies import Answer
 from . import prompts
+from .prompts import TEMPLATES
 
-__all__ = ["Judged", "Thresholds", "check_edit", "compare", "judge"]
+__all__ = ["TEMPLATES", "Judged", "Thresholds", "check_edit", "compare", "judge"]
 
 
 @dataclass(frozen=True)

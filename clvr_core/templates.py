@@ -1,0 +1,28 @@
+"""What is said to a model, as plain text files: `$name` stands for a value, and version.txt tells one wording from the next."""
+
+from __future__ import annotations
+
+import string
+from functools import cache
+from pathlib import Path
+
+
+class Templates:
+    """The files of one folder, a template each."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def version(self) -> str:
+        return _read(self.folder / "version.txt")
+
+    def text(self, name: str, **values: str) -> str:
+        """The template with its values. A paragraph in which a value is empty is left out; a value is never read for places of its own."""
+        paragraphs = map(string.Template, _read(self.folder / f"{name}.txt").split("\n\n"))
+        return "\n\n".join(each.substitute(values) for each in paragraphs if all(values.get(key) != "" for key in each.get_identifiers()))
+
+
+@cache
+def _read(file: Path) -> str:
+    return file.read_text(encoding="utf-8").rstrip("\n")

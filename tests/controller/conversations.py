@@ -1,0 +1,91 @@
+"""Every word that is said to the models in one scripted run of each strategy, as text.
+
+    python -m tests.controller.conversations
+
+Writes tests/controller/conversations/STRATEGY.txt, to be read by a person before it is committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clvr_core.brief import Brief
+from clvr_core.protocols import Decision, Message, Picture, Question, Reply
+from clvr_core.session import Session, drive
+from tests.fakes import FakeExecutor
+from tests.loop.script import canvas_of, edit, generate
+
+FOLDER = Path(__file__).parent / "conversations"
+PROMPT = 'a barn at dusk with "MILK" over its door,\n\na black cat to the left of it and a full moon'
+GOALS = [
+    {"text": "dusk", "kind": "global", "check": "Is it dusk?", "feasibility": 0.9},
+    {"text": "a barn", "kind": "local", "check": "Is there a barn?", "feasibility": 0.95},
+    {"text": '"MILK" over the door of the barn', "kind": "text", "check": 'Does it say "MILK" over the door?', "feasibility": 0.3},
+    {"text": "a black cat left of the barn", "kind": "layout", "check": "", "feasibility": 0.6},
+    {"text": "a full moon", "kind": "local", "check": "Is there a full moon?", "feasibility": 0.8},
+]
+SEEN = ["mmuuu", "mmuum", "mmmu?", "mmmum", "mmmmm"]
+"""What the judge sees on each canvas; the last for all that follow."""
+ACTIONS = [
+    generate("a barn at dusk", goals=["g1", "g2"]),
+    edit("add a full moon, keep the barn", 0, goals=["g5"]),
+    edit('paint "MILK" over the door', goals=["g3"], region=[0.3, 0.2, 0.7, 0.5]),
+    edit("turn the moon full", goals=["g5"]),
+    edit("add a black cat left of the barn", goals=["g4"]),
+]
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "clvr": {},
+    "director": {"candidates": 1},
+    "strokes": {},
+    "oneshot": {},
+}
+
+
+class Recorder:
+    """A Vlm by script that writes down all that it is told."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self._actions: Iterator[dict[str, Any]] = iter(ACTIONS)
+        self._probabilities: Mapping[str, float] = {"m": 0.9, "u": 0.1, "?": 0.5}
+
+    def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
+        words = [f"[{message.role}]{_pictures(message.images)}\n{message.text}" for message in messages]
+        properties = ", ".join(schema["properties"])
+        value = {"goals": GOALS} if messages[-1].data["task"] == "goals" else next(self._actions)
+        self.told.append("\n\n".join([f"##### chat for {properties}", *words, f"[assistant]\n{json.dumps(value)}"]))
+        return Reply(json.dumps(value), 10)
+
+    def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
+        shares = [self._share(images, question) for question in questions]
+        words = [f"[question, answered {share}]\n{question.text}" for share, question in zip(shares, questions)]
+        self.told.append("\n\n".join([f"##### decide{_pictures(images)}", *words]))
+        return [Decision(share, "", 1) for share in shares]
+
+    def _share(self, images: Sequence[Picture], question: Question) -> float:
+        task = question.data["task"]
+        if task == "goal":
+            seen = SEEN[min(canvas_of(images[0]), len(SEEN) - 1)]
+            return self._probabilities[seen[int(question.data["goal"]["id"][1:]) - 1]]
+        return {"plan-check": 0.1, "compare": 0.9 if images and canvas_of(images[0]) else 0.1}.get(task, 0.95)
+
+
+def _pictures(images: Sequence[Picture]) -> str:
+    return f" with canvas {', '.join(str(canvas_of(image)) for image in images)}" if images else ""
+
+
+def conversation(strategy: str) -> str:
+    vlm = Recorder()
+    brief = Brief(PROMPT, strategy, width=8, height=8, **STRATEGIES[strategy])
+    drive(Session(brief, vlm, FakeExecutor()))
+    return "\n\n\n".join(vlm.told) + "\n"
+
+
+if __name__ == "__main__":
+    for name in STRATEGIES:
+        (FOLDER / f"{name}.txt").write_text(conversation(name), encoding="utf-8")

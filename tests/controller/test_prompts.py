@@ -1,0 +1,72 @@
+"""The words themselves: nobody changes them by accident, and every change has a version of its own."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from clvr_core.controller import TEMPLATES as CONTROLLER
+from clvr_core.errors import BadInput
+from clvr_core.folder import RunFolder, trajectory_from
+from clvr_core.session import PROMPTS, resume, start
+from clvr_core.templates import Templates
+from clvr_core.verifier import TEMPLATES as VERIFIER
+from tests.controller.conversations import FOLDER, STRATEGIES, conversation
+from tests.fakes import FakeExecutor
+from tests.loop.script import a_brief, generate, scripted
+
+WORDINGS = {
+    "controller": {"1": "29117658e753a80b"},
+    "verifier": {"1": "52febfce8deda36d"},
+}
+"""Version -> digest of its texts."""
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_whole_conversation_is_the_one_that_was_read(strategy):
+    """If the change is meant: python -m tests.controller.conversations, and read what it wrote."""
+    assert conversation(strategy) == (FOLDER / f"{strategy}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("part", "templates"), [("controller", CONTROLLER), ("verifier", VERIFIER)])
+def test_another_wording_has_another_version(part, templates):
+    texts = sorted(path for path in templates.folder.glob("*.txt") if path.name != "version.txt")
+    digest = hashlib.sha256(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in texts)).hexdigest()[:16]
+    assert WORDINGS[part].get(templates.version) == digest, "give version.txt a new number and write this digest beside it"
+
+
+def test_the_versions_are_part_of_the_record(tmp_path):
+    session = start(a_brief(), scripted(), FakeExecutor(), tmp_path)
+    assert session.folder.lines[0]["prompts"] == PROMPTS == {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
+    assert trajectory_from(session.folder.lines).prompts == PROMPTS == session.trajectory.prompts
+
+
+def test_a_run_in_other_words_is_not_gone_on_with(tmp_path):
+    start(a_brief(), scripted([generate()]), FakeExecutor(), tmp_path).folder.sync()
+    journal = tmp_path / "trajectory.jsonl"
+    journal.write_text(journal.read_text().replace('"controller":"1"', '"controller":"0"'))
+    with pytest.raises(BadInput, match=r"prompts .*0.* and this version has"):
+        resume(RunFolder.open(tmp_path), scripted(), FakeExecutor())
+
+
+class TestTemplates:
+    @pytest.fixture
+    def templates(self, tmp_path):
+        (tmp_path / "version.txt").write_text("7\n")
+        (tmp_path / "letter.txt").write_text("To $who.\n\nOf $what:\n$list\n\nFarewell.\n")
+        return Templates(tmp_path)
+
+    def test_a_paragraph_whose_value_is_empty_is_left_out(self, templates):
+        assert templates.text("letter", who="A", what="B", list="c\n\nd") == "To A.\n\nOf B:\nc\n\nd\n\nFarewell."
+        assert templates.text("letter", who="A", what="B", list="") == "To A.\n\nFarewell."
+
+    def test_a_value_is_never_read_for_places_of_its_own(self, templates):
+        assert "To $what ${list} {who} %s." in templates.text("letter", who="$what ${list} {who} %s", what="B", list="")
+
+    def test_a_value_that_is_not_given_is_a_mistake(self, templates):
+        with pytest.raises(KeyError):
+            templates.text("letter", who="A", what="B")
+
+    def test_the_version_is_read_from_its_file(self, templates):
+        assert templates.version == "7"
