@@ -6,8 +6,10 @@ A line `rewind` takes back the lines that a run which goes on under another budg
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,12 +17,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from .brief import Brief, Budget, Goal
 from .errors import BadInput
 from .protocols import Picture
 from .records import from_json, to_json
+from .report.atomic import write_bytes
 from .report.png import read_png
-from .trajectory import SCHEMA, Cost, Outcome, Step, Trajectory
+from .trajectory import SCHEMA, Cost, Outcome, Remark, Step, Trajectory
 
 JOURNAL = "trajectory.jsonl"
 BEST = "best.png"
@@ -161,6 +167,27 @@ class RunFolder:
     def canvas_path(self, canvas: int) -> Path:
         return self.path / f"canvas-{canvas:03d}.png"
 
+    def keep_mask(self, name: str, mask: Picture) -> None:
+        """uint8 H x W. On disk when it returns, since a line will speak of it."""
+        data = io.BytesIO()
+        Image.fromarray(mask).save(data, "PNG")
+        with self.writing():
+            write_bytes(self.path / name, data.getvalue())
+
+    def mask(self, name: str, sha256: str) -> Picture:
+        """Raises BadInput if the file is missing, or its pixels are not those that were recorded."""
+        path = self.path / name
+        try:
+            if path.parent != self.path or not re.fullmatch(r"mask-\d+\.png", name):
+                raise ValueError("it is not the name of a mask")
+            with Image.open(path) as image:
+                mask = np.asarray(image.convert("L"))
+            if digest_of(mask) != sha256:
+                raise ValueError("it is not the mask that was painted")
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
+        return mask
+
     def picture(self, canvas: int, sha256: str | None = None) -> Picture:
         """Raises BadInput if the file is missing or damaged, or if its pixels are not those that were recorded."""
         path = self.canvas_path(canvas)
@@ -200,7 +227,7 @@ def _canvases(lines: list[dict[str, Any]]) -> set[int]:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """What a line of a decision says: `planned` the goals, `step` what is new or changed, `end` the outcome as well."""
+    """What a line of a decision says: `planned` the goals, `step` what is new or changed, `remarked` both, `end` the outcome as well."""
 
     goals: tuple[Goal, ...] = ()
     plan: tuple[tuple[str, ...], ...] = ()
@@ -211,6 +238,7 @@ class _Line:
     outcome: Outcome | None = None
     overhead: Cost = field(default_factory=Cost)
     warnings: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
 
 def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
@@ -219,7 +247,7 @@ def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
     brief = from_json(Brief, first.get("brief"), "line 1: brief")
     trajectory = Trajectory(brief, models=first.get("models", {}), prompts=first.get("prompts", {}))
     for number, line in enumerate(lines[1:], 2):
-        if line["event"] not in ("planned", "step", "end"):
+        if line["event"] not in ("planned", "step", "remarked", "end"):
             continue
         said = from_json(_Line, line, f"line {number}")
         trajectory = replace(trajectory, overhead=said.overhead, warnings=said.warnings)
@@ -230,4 +258,6 @@ def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
             kept = [fresh.pop(step.index, step) for step in trajectory.steps]
             steps = (*kept, *fresh.values())
             trajectory = replace(trajectory, steps=steps, current=said.current, best=said.best, outcome=said.outcome)
+        if line["event"] == "remarked":
+            trajectory = replace(trajectory, goals=said.goals, remarks=said.remarks)
     return trajectory

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from .brief import Brief, Goal
 from .policy import Directive, Policy, rules
-from .trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict, seed_for
+from .policy.remarks import heed
+from .trajectory import Action, Candidate, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict, seed_for
 
 WHOLE = "g1"
+ENDED = {"accept": "the artist accepted the picture", "stop": "the artist stopped the run"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,14 @@ class Compare:
     second: int
 
 
-Call = DraftGoals | ChooseAction | Draw | Judge | Compare
+@dataclass(frozen=True, slots=True)
+class Review:
+    """-> Remark, or None where nobody is there to ask."""
+
+    trajectory: Trajectory
+
+
+Call = DraftGoals | ChooseAction | Draw | Judge | Compare | Review
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +109,19 @@ class Compared:
     cost: Cost = field(default_factory=Cost)
 
 
-RESULTS: dict[type, type] = {DraftGoals: Goals, ChooseAction: Chosen, Draw: Drawn, Judge: Judgement, Compare: Compared}
+RESULTS: dict[type, type] = {
+    DraftGoals: Goals,
+    ChooseAction: Chosen,
+    Draw: Drawn,
+    Judge: Judgement,
+    Compare: Compared,
+    Review: Remark,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The trajectory after a decision. `event` is planned, step, stop or end; `stop` says that no further round is begun."""
+    """The trajectory after a decision. `event` is planned, step, remarked, stop or end; `stop` says that no further round is begun."""
 
     event: str
     trajectory: Trajectory
@@ -120,6 +136,9 @@ def run(start: Trajectory, policy: Policy, nfe: Mapping[str, int]) -> Generator[
     trajectory = yield from _prepare(start, policy)
     controller_failures = 0
     while True:
+        trajectory, reason = yield from _reviewed(trajectory)
+        if reason:
+            break
         directive = policy.directive(trajectory)
         kinds = (directive.fixed.kind,) if directive.fixed else directive.allowed
         reason = policy.stop(trajectory) or _too_dear(trajectory, policy, min(nfe[kind] for kind in kinds if kind in nfe))
@@ -167,6 +186,16 @@ def _choose(trajectory: Trajectory, directive: Directive, policy: Policy):
     if directive.fixed:
         return Chosen(directive.fixed)
     return (yield ChooseAction(trajectory, directive, policy.inspects_text))
+
+
+def _reviewed(trajectory: Trajectory):
+    """Asks the artist after each step. Returns the trajectory and why to end, if so."""
+    remark = (yield Review(trajectory)) if trajectory.steps else None
+    if remark is None:
+        return trajectory, None
+    trajectory = heed(trajectory, remark)
+    yield Decided("remarked", trajectory)
+    return trajectory, None if remark.say == "go on" else ENDED[remark.say]
 
 
 def _warned(trajectory: Trajectory, chosen: Chosen) -> Trajectory:
@@ -217,11 +246,15 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
 def _validate(trajectory: Trajectory, step: Step):
     """Asks again of the current canvas what had no clear word; a new word takes the place of the old one, silence does not."""
     held = trajectory.current_step
-    unclear = {verdict.goal for verdict in held.verdicts if verdict.state in rules.UNCLEAR}
+    unclear = rules.unclear(trajectory.goals, held.verdicts)
     asked = tuple(goal for goal in trajectory.goals if goal.id in unclear)
     judgement = yield Judge(trajectory, asked, (trajectory.current,), None, step.action)
     fresh = {verdict.goal: verdict for verdict in judgement.verdicts[0] if verdict.state != "error"}
-    verdicts = tuple(fresh.get(verdict.goal, verdict) if verdict.goal in unclear else verdict for verdict in held.verdicts)
+    known = {verdict.goal for verdict in held.verdicts}
+    verdicts = (
+        *(fresh.get(verdict.goal, verdict) if verdict.goal in unclear else verdict for verdict in held.verdicts),
+        *(verdict for goal, verdict in fresh.items() if goal not in known),
+    )
     # Counted by state: another shade of unsure would let VALIDATE and a refused END take turns for ever.
     cleared = sum(verdict.state not in rules.UNCLEAR for verdict in fresh.values())
     mended = replace(held, verdicts=verdicts, score=rules.score(verdicts))
@@ -243,8 +276,11 @@ def _finish(trajectory: Trajectory, policy: Policy, reason: str, nfe: int):
         choice = "no canvas was drawn"
     elif step.score is None:
         choice = "the first canvas: no canvas was judged"
+    ended_by_artist = reason in ENDED.values()
+    if reason == ENDED["accept"]:
+        best, choice = trajectory.current, "the artist's choice"
     compares = policy.final_ab if trajectory.brief.final_ab is None else trajectory.brief.final_ab
-    if compares and step is not None and step.action.kind == "EDIT" and not rules.spent(trajectory):
+    if compares and not ended_by_artist and step is not None and step.action.kind == "EDIT" and not rules.spent(trajectory):
         trajectory, rival = yield from _rival(trajectory, policy, nfe)
         if rival is not None and rival.chosen != best:
             compared = yield Compare(trajectory, best, rival.chosen)

@@ -17,27 +17,30 @@ from .controller import Situation, contradiction_text, contradicts, draft_goals,
 from .errors import BadInput
 from .executor.conditioning import prompt_for
 from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
-from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement
+from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
 from .policy import policy_for
+from .policy.remarks import heed
 from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from .records import from_json, to_json
 from .report import save_png, write_report
-from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Step, Trajectory
+from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Remark, Step, Trajectory
 from .verifier import TEMPLATES as VERIFIER
 from .verifier import check_edit, compare, judge
 
-EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared"}
+EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared", Review: "review"}
 DECISIONS = ("plan", "current", "best")
 KEPT_IN_MEMORY = 8
 PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
 
 Listener = Callable[[str, dict[str, Any]], None]
+Reviewer = Callable[[Trajectory], tuple[Remark, Picture | None]]
+"""Asks the artist of the last step. The second part is a painted mask, uint8 H x W, 255 where the next edit may change."""
 
 
-def request_for(trajectory: Trajectory, action, seed: int, picture: Callable[[int], Picture]) -> DrawRequest:
+def request_for(trajectory: Trajectory, action, seed: int, picture: Callable[[int], Picture], mask: Picture | None = None) -> DrawRequest:
     brief = trajectory.brief
     references = tuple(picture(canvas) for canvas in action.references) if action.kind == "EDIT" else ()
-    return DrawRequest(prompt_for(trajectory, action), seed, references, brief.width, brief.height, mask=None, strength=action.strength)
+    return DrawRequest(prompt_for(trajectory, action), seed, references, brief.width, brief.height, mask=mask, strength=action.strength)
 
 
 class Session:
@@ -52,13 +55,17 @@ class Session:
         *,
         judge: Vlm | None = None,
         listener: Listener | None = None,
+        reviewer: Reviewer | None = None,
         settled: int | None = None,
     ) -> None:
-        """`settled`: so many lines of the folder stand under the brief's budget; what follows them was recorded under a smaller one."""
+        """`reviewer` None: nobody is asked; what was said on record stands. `settled`: so many lines of the folder stand under the brief's
+        budget; what follows them was recorded under a smaller one."""
         # As it will be read back: a 1 where a float belongs would make other bytes of the same run after a resume.
         brief = _brief(to_json(brief))
         self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
         self.listener = listener or (lambda event, line: None)
+        self.reviewer = reviewer
+        self._masks: dict[str, Picture] = {}
         self.trajectory = Trajectory(brief, models=self.models, prompts=PROMPTS)
         self._pictures: dict[int, Picture] = {}
         self._digests: dict[int, str] = {}
@@ -103,12 +110,25 @@ class Session:
                 self._decided(asked)
                 result = None
                 continue
+            if isinstance(asked, Review) and self._unasked(upto):
+                result = None
+                continue
             line = self._recorded(EVENTS[type(asked)]) if upto is None or self.position < upto else None
             if line is None:
                 self._sync()
                 return asked
             result = self._replayed(asked, line)
             self.position += 1
+
+    def _unasked(self, upto: int | None) -> bool:
+        """Whether the run goes on past a review: none is on record here, and there is nobody to ask or it is a thing of the past."""
+        lines = self.folder.lines if self.folder else []
+        end = len(lines) if upto is None else min(upto, len(lines))
+        if self._settled is not None:
+            end = min(end, self._settled)
+        if self.position < end:
+            return lines[self.position]["event"] != EVENTS[Review]
+        return self.reviewer is None
 
     def _sync(self) -> None:
         if self.folder:
@@ -146,12 +166,39 @@ class Session:
             return self.drawn(call, self.executor.draw(self.requests(call)), time.perf_counter() - started)
         if isinstance(call, Judge):
             return self._judge(call, started)
+        if isinstance(call, Review):
+            return self._review(call)
         trajectory = call.trajectory
         answer = compare(self.judge, trajectory.brief, trajectory.goals, self.picture(call.first), self.picture(call.second))
         return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
 
     def requests(self, call: Draw) -> list[DrawRequest]:
-        return [request_for(call.trajectory, call.action, seed, self.picture) for seed in call.seeds]
+        mask = self._mask(call)
+        return [request_for(call.trajectory, call.action, seed, self.picture, mask) for seed in call.seeds]
+
+    def _mask(self, call: Draw) -> Picture | None:
+        """The one that the artist painted for this edit."""
+        remark = call.trajectory.remark
+        if remark is None or not remark.mask or call.action.kind != "EDIT":
+            return None
+        if remark.mask not in self._masks:
+            self._masks[remark.mask] = self.folder.mask(remark.mask, remark.sha256)
+        return self._masks[remark.mask]
+
+    def _review(self, call: Review) -> Remark:
+        """Raises BadInput for a remark that the run cannot heed, before it is written down."""
+        remark, mask = self.reviewer(call.trajectory)
+        remark = replace(remark, after=len(call.trajectory.steps) - 1)
+        if mask is not None:
+            if mask.shape != (self.brief.height, self.brief.width) or mask.dtype != np.uint8:
+                raise BadInput(f"the mask is {mask.shape} of {mask.dtype}; it must be uint8 {self.brief.height} x {self.brief.width}")
+            name = f"mask-{remark.after:03d}.png"
+            self._masks[name] = mask
+            if self.folder:
+                self.folder.keep_mask(name, mask)
+            remark = replace(remark, mask=name, sha256=digest_of(mask))
+        heed(call.trajectory, remark)
+        return remark
 
     def drawn(self, call: Draw, drawings: Sequence[Drawing], seconds: float) -> Drawn:
         """Writes the pictures and says what was drawn."""
@@ -173,15 +220,16 @@ class Session:
     def _choose(self, call: ChooseAction, started: float) -> Chosen:
         trajectory, directive = call.trajectory, call.directive
         pictures = {canvas: self.picture(canvas) for canvas in _offered(trajectory)}
-        situation = Situation(trajectory, directive.focus, directive.allowed, pictures)
+        remark = trajectory.remark
+        situation = Situation(trajectory, directive.focus, directive.allowed, pictures, note_of(remark) if remark else "")
         answer = next_action(self.vlm, situation)
         tokens, calls = answer.tokens, answer.calls
         if answer.value is not None and call.inspect:
             inspected = contradicts(self.vlm, trajectory.brief, answer.value)
             tokens, calls = tokens + inspected.tokens, calls + inspected.calls
             if inspected.value:
-                note = contradiction_text(answer.value)
-                again = next_action(self.vlm, Situation(trajectory, directive.focus, directive.allowed, pictures, note))
+                note = "\n".join(filter(None, (situation.note, contradiction_text(answer.value))))
+                again = next_action(self.vlm, replace(situation, note=note))
                 tokens, calls = tokens + again.tokens, calls + again.calls
                 answer = again if again.value is not None else replace(answer, failure=again.failure)
         action = answer.value or fallback(trajectory, directive.focus)
@@ -207,8 +255,12 @@ class Session:
         before, after = self.trajectory, decided.trajectory
         self.trajectory = after
         line: dict[str, Any] = {"event": decided.event, "warnings": list(after.warnings), "overhead": to_json(after.overhead)}
+        if decided.event in ("planned", "remarked"):
+            line |= {"goals": to_json(after.goals)}
+        if decided.event == "remarked":
+            line |= {"remarks": to_json(after.remarks)}
         if decided.event == "planned":
-            line |= {"goals": to_json(after.goals), "plan": to_json(after.plan), "gate": after.gate}
+            line |= {"plan": to_json(after.plan), "gate": after.gate}
         else:
             known = {step.index: step for step in before.steps}
             changed = [to_json(step) for step in after.steps if known.get(step.index) is not step]
@@ -274,6 +326,19 @@ class Session:
             return
         keep = {self.trajectory.best, *_offered(self.trajectory), *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
+
+
+def note_of(remark: Remark) -> str:
+    """The artist's words to the controller, for the step that follows."""
+    parts = [remark.words]
+    if remark.back_to is not None:
+        parts.append(f"I went back to canvas {remark.back_to}; go on from there.")
+    for goal, state in remark.corrected.items():
+        parts.append(f"Goal {goal} {'holds' if state == 'met' else 'does not hold'}, whatever the judge said.")
+    if remark.mask:
+        parts.append("I painted a mask: an edit changes only what lies under it.")
+    said = "\n".join(part for part in parts if part)
+    return f"The artist says: {said}" if said else ""
 
 
 def _brief(data: Any) -> Brief:
@@ -342,10 +407,17 @@ def start(brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Liste
     return Session(brief, vlm, executor, RunFolder.create(out), judge=judge, listener=listener)
 
 
-def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener | None = None, judge: Vlm | None = None) -> Session:
+def resume(
+    folder: RunFolder,
+    vlm: Vlm,
+    executor: Executor,
+    listener: Listener | None = None,
+    judge: Vlm | None = None,
+    reviewer: Reviewer | None = None,
+) -> Session:
     """Goes on with the run in the folder from its last complete line. Raises BadInput if the run was made by other models."""
     first = folder.lines[0]
-    session = Session(_brief(first.get("brief")), vlm, executor, folder, judge=judge, listener=listener)
+    session = Session(_brief(first.get("brief")), vlm, executor, folder, judge=judge, listener=listener, reviewer=reviewer)
     if first.get("models") != session.models:
         raise BadInput(
             f"{folder.path} was made by {_named(first.get('models'))}, and these models are {_named(session.models)}; "
@@ -358,7 +430,13 @@ def resume(folder: RunFolder, vlm: Vlm, executor: Executor, listener: Listener |
 
 
 def go_on(
-    folder: RunFolder, vlm: Vlm, executor: Executor, budget: Budget, listener: Listener | None = None, judge: Vlm | None = None
+    folder: RunFolder,
+    vlm: Vlm,
+    executor: Executor,
+    budget: Budget,
+    listener: Listener | None = None,
+    judge: Vlm | None = None,
+    reviewer: Reviewer | None = None,
 ) -> Session:
     """Resumes the run under this budget, in which no limit is tighter than in the one it had. What it did to end for its budget is taken
     back; the rest stands. Raises BadInput for a tighter budget, and for one under which the rounds on record would be others."""
@@ -371,4 +449,4 @@ def go_on(
     if budget != held.brief.budget:
         held.advance()
     settled = None if budget == held.brief.budget else len(folder.lines) if held.ending is None else held.ending
-    return Session(brief, vlm, executor, folder, judge=judge, listener=listener, settled=settled)
+    return Session(brief, vlm, executor, folder, judge=judge, listener=listener, reviewer=reviewer, settled=settled)

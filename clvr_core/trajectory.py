@@ -123,6 +123,32 @@ class Step:
         return next((verdict for verdict in self.verdicts if verdict.goal == goal), None)
 
 
+Say = Literal["go on", "accept", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What the artist said after a step. `accept` ends the run with the current canvas, `stop` with the best by the judge's word.
+
+    after: index of the step. words: a wish, which becomes a goal of the run. corrected: goals of the current canvas of which the artist
+    knows better, `met` or `unmet`. dropped: ids of goals that are no longer wanted. back_to: the canvas to go on from. mask: a PNG in the
+    run folder, white where the next edit may change; `sha256` is of its pixels.
+    """
+
+    after: int
+    say: Say = "go on"
+    words: str = ""
+    corrected: Mapping[str, Literal["met", "unmet"]] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    back_to: int | None = None
+    mask: str = ""
+    sha256: str = ""
+
+    @property
+    def steers(self) -> bool:
+        return bool(self.words or self.corrected or self.dropped or self.mask) or self.back_to is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How the run ended: which canvas is handed over and why, and whether the brief was met by the judge's word."""
@@ -149,6 +175,7 @@ class Trajectory:
     overhead: Cost = field(default_factory=Cost)
     warnings: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[Remark, ...] = ()
     schema: int = SCHEMA
 
     @property
@@ -184,6 +211,12 @@ class Trajectory:
     def failed(self) -> tuple[Step, ...]:
         """Steps that drew and were rolled back, so that the controller is told what was tried."""
         return tuple(step for step in self.steps if step.action.draws and not step.accepted)
+
+    @property
+    def remark(self) -> Remark | None:
+        """What the artist said of the last step, if anything: it is for the next one to heed."""
+        last = self.remarks[-1] if self.remarks else None
+        return last if last and last.after == len(self.steps) - 1 else None
 
     def goal(self, goal: str) -> Goal:
         """Raises KeyError for an id that is not in the list."""

@@ -18,7 +18,7 @@ class Clvr(Policy):
         step = trajectory.current_step
         if step is None:
             return Directive(tuple(goal.id for goal in rules.wanted(trajectory.goals)), ("GENERATE",))
-        unclear = any(verdict.state in rules.UNCLEAR for verdict in step.verdicts)
+        unclear = rules.unclear(trajectory.goals, step.verdicts)
         last = trajectory.steps[-1].action.kind
         validate = ("VALIDATE",) if unclear and last != "VALIDATE" else ()
         return Directive(rules.open_goals(trajectory, step), ("GENERATE", "EDIT", *validate, "END"))

@@ -29,6 +29,12 @@ def gain(before: Sequence[Verdict], after: Sequence[Verdict]) -> float | None:
     return sum(new[goal] - old[goal] for goal in common) if common else None
 
 
+def unclear(goals: Iterable[Goal], verdicts: Iterable[Verdict]) -> frozenset[str]:
+    """Goals of which the judge has not clearly spoken, or was not asked yet, since the artist wished for them later."""
+    found = {verdict.goal: verdict.state for verdict in verdicts}
+    return frozenset(goal.id for goal in goals if found.get(goal.id, "unsure") in UNCLEAR)
+
+
 def met(verdicts: Iterable[Verdict]) -> frozenset[str]:
     return frozenset(verdict.goal for verdict in verdicts if verdict.state == "met")
 
@@ -99,10 +105,10 @@ def choose(verdicts: Sequence[Sequence[Verdict]]) -> int:
 
 
 def rounds_without_gain(trajectory: Trajectory) -> int:
-    """How many of the last steps brought no canvas that was kept."""
-    count = 0
+    """How many of the last steps brought no canvas that was kept, since the artist last steered."""
+    count, steered = 0, max((remark.after for remark in trajectory.remarks if remark.steers), default=-1)
     for step in reversed(trajectory.steps):
-        if step.accepted:
+        if step.accepted or step.index <= steered:
             break
         count += 1
     return count

@@ -9,9 +9,10 @@ from typing import Any
 
 from ..brief import Goal
 from ..policy import rules
+from ..policy.remarks import is_wish
 from ..records import from_json
 from ..trajectory import seed_for
-from .grammar import parse
+from .grammar import NotInGrammar, parse
 from .perceive import Perception
 from .phrases import goal_words, instruct, item_words, relation_words, restore, whole, write
 from .planner import Change, changes, closest
@@ -26,7 +27,7 @@ CHANGES = 2
 
 def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
     """The reply to an action request: `data` as the controller's message carries it, `seen` one perception for each canvas offered."""
-    spec = parse(data["prompt"])
+    spec = asked_for(data)
     rng = random.Random(seed_for(data["seed"], 0, len(spec.items)))
     wanted = spec_for(spec, data)
     if not seen:
@@ -50,10 +51,27 @@ def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
     return Spec(spec.items, tuple(relation for relation in spec.relations if relation_words(relation) in texts or not texts))
 
 
+def asked_for(data: Mapping[str, Any]) -> Spec:
+    """What the brief says, and what the artist has wished for since: an item of that colour and shape takes the place of the brief's."""
+    spec, wished = parse(data["prompt"]), [item for goal in _goals(data) if is_wish(goal) for item in _items(goal.text)]
+    keys = {item.key for item in wished}
+    return Spec((*(item for item in spec.items if item.key not in keys), *wished), spec.relations)
+
+
+def _items(text: str) -> tuple[Item, ...]:
+    """Empty for a wish in words beyond the grammar, which this controller cannot serve."""
+    try:
+        return parse(text).items
+    except NotInGrammar:
+        return ()
+
+
 def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
     """The goal of the item, if it has one, and those of its waymarks."""
-    ids = {goal.text: goal.id for goal in _goals(data)}
-    return [ids[text] for text in map(goal_words, (item, *waymarks(item))) if text in ids]
+    goals = _goals(data)
+    ids = {goal.text: goal.id for goal in goals}
+    wishes = [goal.id for goal in goals if is_wish(goal) and item in _items(goal.text)]
+    return [ids[text] for text in map(goal_words, (item, *waymarks(item))) if text in ids] + wishes
 
 
 def _goals(data: Mapping[str, Any]) -> list[Goal]:
@@ -132,7 +150,7 @@ def _edit(data: Mapping[str, Any], scene: Scene, picked: list[Change], seen: Seq
     earlier = _earlier(edits[0], seen) if len(edits) == 1 else None
     if earlier is not None:
         references, words = [*references, data["canvases"][earlier]], [restore(edits[0].cell)]
-    spec, keys = parse(data["prompt"]), frozenset().union(*(change.keys for change in picked))
+    spec, keys = asked_for(data), frozenset().union(*(change.keys for change in picked))
     served = [item for item in spec.items if item.key in keys]
     stays = ", ".join(f"{thing.color} {thing.shape}" for thing in scene.without(cell for edit in edits for cell in edit.cells).things)
     summary = (f"What must stay: {stays}. " if stays else "") + f"What is missing or wrong, so I {' and '.join(words)}."
@@ -152,7 +170,7 @@ def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
     for kind in ("VALIDATE", "END"):
         if kind in data["allowed"]:
             return _reply(kind, summary, [], data)
-    spec = parse(data["prompt"])
+    spec = asked_for(data)
     rng = random.Random(seed_for(data["seed"], data["step"], len(spec.items)))
     if "GENERATE" in data["allowed"]:
         return _sketch(spec, data, rng)

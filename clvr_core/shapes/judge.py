@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import JudgeFailure
 from ..protocols import Decision, Message, Picture, Question, Reply
 from .controller import act
-from .grammar import parse, parse_instruction
+from .grammar import NotInGrammar, parse, parse_instruction
 from .perceive import Perception, check_edit, misread, perceive
 from .phrases import AT_LEAST, NOTHING_BUT, goal_words
 from .scene import Scene
@@ -73,6 +73,14 @@ def holds(text: str, perception: Perception) -> bool:
     return all(item.holds(things) for item in spec.items)
 
 
+def read(text: str, perception: Perception) -> bool | None:
+    """Whether a goal holds; None for one in words that the artist chose and the grammar does not have."""
+    try:
+        return holds(text, perception)
+    except NotInGrammar:
+        return None
+
+
 class ShapesVlm:
     """Controller and verifier of the shapes world.
 
@@ -125,7 +133,10 @@ class ShapesVlm:
         if task == "compare":
             return self._compare(images, data)
         if task == "goal":
-            truth, named = holds(data["goal"]["text"], self._see(images[0])), data["goal"]["text"]
+            named = data["goal"]["text"]
+            truth = read(named, self._see(images[0]))
+            if truth is None:
+                return Decision(None, "the shapes model reads goals in the words of its grammar only", tokens=1)
         elif task in ("edit-done", "edit-kept"):
             truth, named = _edit(task, images, data["instruction"]), data["instruction"]
         else:
@@ -136,7 +147,8 @@ class ShapesVlm:
         counts = []
         for picture in images[:2]:
             seen = self._see(picture)
-            counts.append(sum(holds(goal["text"], seen) != self._flips(f"compare/{goal['text']}", [picture]) for goal in data["goals"]))
+            found = [(goal["text"], read(goal["text"], seen)) for goal in data["goals"]]
+            counts.append(sum(truth != self._flips(f"compare/{text}", [picture]) for text, truth in found if truth is not None))
         return Decision(0.5 if counts[0] == counts[1] else SURE if counts[0] > counts[1] else 1 - SURE, tokens=1)
 
     def _flips(self, question: str, images: Sequence[Picture]) -> bool:

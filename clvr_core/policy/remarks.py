@@ -1,0 +1,67 @@
+"""What a remark of the artist makes of a run. Pure, as the strategies are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..brief import Goal
+from ..errors import BadInput
+from ..trajectory import Remark, Step, Trajectory, Verdict
+from . import rules
+
+BY_THE_ARTIST = "the artist's word"
+MAX_WORDS = 2_000
+
+
+def heed(trajectory: Trajectory, remark: Remark) -> Trajectory:
+    """The trajectory with the remark in it. A wish becomes a goal, so that it is judged and a canvas that meets it can be kept.
+
+    Raises BadInput for a goal or a canvas that the run does not have, for words that are too long, and for a list without goals.
+    """
+    _known(trajectory, remark)
+    goals = tuple(goal for goal in trajectory.goals if goal.id not in remark.dropped)
+    if remark.words:
+        goals = (*goals, wish(remark.words, sum(bool(earlier.words) for earlier in trajectory.remarks) + 1))
+    if not goals:
+        raise BadInput("every goal was dropped, and nothing was wished for; keep one, or stop the run")
+    current = trajectory.current if remark.back_to is None else remark.back_to
+    steps = tuple(_reread(step, remark, step.chosen is not None and step.chosen == current) for step in trajectory.steps)
+    leader = rules.best(steps)
+    return replace(
+        trajectory,
+        goals=goals,
+        steps=steps,
+        current=current,
+        best=leader.chosen if leader else trajectory.best,
+        remarks=(*trajectory.remarks, remark),
+    )
+
+
+def is_wish(goal: Goal) -> bool:
+    """The ids of drafted goals begin with g."""
+    return goal.id.startswith("a")
+
+
+def wish(words: str, number: int) -> Goal:
+    return Goal(f"a{number}", words, "global", check=f"Does the picture show what the artist asks for here: {words}?")
+
+
+def _known(trajectory: Trajectory, remark: Remark) -> None:
+    if len(remark.words) > MAX_WORDS:
+        raise BadInput(f"the remark has {len(remark.words):,} characters; at most {MAX_WORDS:,} are read")
+    ids = {goal.id for goal in trajectory.goals}
+    for goal in (*remark.corrected, *remark.dropped):
+        if goal not in ids:
+            raise BadInput(f"the remark names a goal {goal!r:.40}, and the run has {', '.join(sorted(ids))}")
+    if remark.back_to is not None and trajectory.step_of(remark.back_to) is None:
+        raise BadInput(f"the remark goes back to canvas {remark.back_to}, which no step of the run proposed")
+
+
+def _reread(step: Step, remark: Remark, here: bool) -> Step:
+    """Without the verdicts of dropped goals; on the current canvas the artist's word in the place of the judge's."""
+    corrected = remark.corrected if here else {}
+    if not corrected and not remark.dropped:
+        return step
+    kept = [verdict for verdict in step.verdicts if verdict.goal not in remark.dropped and verdict.goal not in corrected]
+    verdicts = (*kept, *(Verdict(goal, state, BY_THE_ARTIST, 1.0) for goal, state in corrected.items()))
+    return step if verdicts == step.verdicts else replace(step, verdicts=verdicts, score=rules.score(verdicts))
