@@ -16,6 +16,7 @@ from clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from clvr_core.protocols import Drawing
 from clvr_core.report import read_png, trajectory_of
 from clvr_core.session import EVENTS, Session, drive, drive_all, start
+from clvr_core.trajectory import Remark
 from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.loop.killable import PROMPT, VLM
 from tests.loop.script import VALIDATE, a_brief, asked, drafts, edit, generate, judged, play, scripted
@@ -62,7 +63,11 @@ class TestWhatIsOnDisk:
         chat, decide = vlm.chat, vlm.decide
         vlm.chat = lambda messages, schema: (look(RESULT_OF[messages[1].data["task"]]), chat(messages, schema))[1]
         vlm.decide = lambda images, questions: (look(RESULT_OF[questions[0].data["task"]]), decide(images, questions))[1]
-        drive(Session(a_brief(**EVERYTHING), vlm, Watching(), RunFolder.create(folder)))
+        def artist(told):
+            look("review")
+            return Remark(0), None
+
+        drive(Session(a_brief(**EVERYTHING), vlm, Watching(), RunFolder.create(folder), reviewer=artist))
 
         final = lines(folder)
         assert {event for event, _, _ in calls} == set(EVENTS.values())
