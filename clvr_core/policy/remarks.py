@@ -37,9 +37,9 @@ def heed(trajectory: Trajectory, remark: Remark) -> Trajectory:
     )
 
 
-def is_wish(goal: Goal) -> bool:
-    """The ids of drafted goals begin with g."""
-    return goal.id.startswith("a")
+def is_wish(goal: str) -> bool:
+    """By the id: those of drafted goals begin with g."""
+    return goal.startswith("a")
 
 
 def wish(words: str, number: int) -> Goal:

@@ -53,7 +53,7 @@ def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
 
 def asked_for(data: Mapping[str, Any]) -> Spec:
     """What the brief says, and what the artist has wished for since: an item of that colour and shape takes the place of the brief's."""
-    spec, wished = parse(data["prompt"]), [item for goal in _goals(data) if is_wish(goal) for item in _items(goal.text)]
+    spec, wished = parse(data["prompt"]), [item for goal in _goals(data) if is_wish(goal.id) for item in _items(goal.text)]
     keys = {item.key for item in wished}
     return Spec((*(item for item in spec.items if item.key not in keys), *wished), spec.relations)
 
@@ -70,7 +70,7 @@ def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
     """The goal of the item, if it has one, and those of its waymarks."""
     goals = _goals(data)
     ids = {goal.text: goal.id for goal in goals}
-    wishes = [goal.id for goal in goals if is_wish(goal) and item in _items(goal.text)]
+    wishes = [goal.id for goal in goals if is_wish(goal.id) and item in _items(goal.text)]
     return [ids[text] for text in map(goal_words, (item, *waymarks(item))) if text in ids] + wishes
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import JudgeFailure
+from ..policy.remarks import is_wish
 from ..protocols import Decision, Message, Picture, Question, Reply
 from .controller import act
 from .grammar import NotInGrammar, parse, parse_instruction
@@ -73,12 +74,15 @@ def holds(text: str, perception: Perception) -> bool:
     return all(item.holds(things) for item in spec.items)
 
 
-def read(text: str, perception: Perception) -> bool | None:
-    """Whether a goal holds; None for one in words that the artist chose and the grammar does not have."""
+def read(goal: Mapping[str, Any], perception: Perception) -> bool | None:
+    """Whether a goal holds; None for a wish that the artist put in other words while the run was under way. Raises NotInGrammar for any
+    other goal in such words."""
     try:
-        return holds(text, perception)
+        return holds(goal["text"], perception)
     except NotInGrammar:
-        return None
+        if is_wish(goal["id"]):
+            return None
+        raise
 
 
 class ShapesVlm:
@@ -134,7 +138,7 @@ class ShapesVlm:
             return self._compare(images, data)
         if task == "goal":
             named = data["goal"]["text"]
-            truth = read(named, self._see(images[0]))
+            truth = read(data["goal"], self._see(images[0]))
             if truth is None:
                 return Decision(None, "the shapes model reads goals in the words of its grammar only", tokens=1)
         elif task in ("edit-done", "edit-kept"):
@@ -147,7 +151,7 @@ class ShapesVlm:
         counts = []
         for picture in images[:2]:
             seen = self._see(picture)
-            found = [(goal["text"], read(goal["text"], seen)) for goal in data["goals"]]
+            found = [(goal["text"], read(goal, seen)) for goal in data["goals"]]
             counts.append(sum(truth != self._flips(f"compare/{text}", [picture]) for text, truth in found if truth is not None))
         return Decision(0.5 if counts[0] == counts[1] else SURE if counts[0] > counts[1] else 1 - SURE, tokens=1)
 
