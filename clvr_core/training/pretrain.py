@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import BadInput
-from ..executor.klein import KleinExecutor, Recipe, digests
+from ..executor.klein import KleinExecutor, Recipe, digests, list_files
 from ..records import from_json, to_json
 from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline, save_pipeline
 from ..shapes.render import render
@@ -351,6 +351,7 @@ def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: P
         if start:
             record["start"] = _lineage(start)
         (weights / "training.json").write_text(json.dumps(record, indent=1))
+        list_files(weights)
     accelerator.wait_for_everyone()
     return weights
 

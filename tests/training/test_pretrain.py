@@ -131,6 +131,7 @@ class TestTrainBase:
         for objective in (pretrain.Encoding, pretrain.Decoding, pretrain.FlowMatching):
             monkeypatch.setattr(objective, "forward", refuse)
         again = train_base(trained.parent, written(tmp_path), seed=3)
+        KleinExecutor.load(again)
         after = tensors(again)
         assert again == trained and before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
