@@ -1,0 +1,40 @@
+"""The viewer's modules as one script and its style sheet: a page that was opened from a disk can load no module from beside it."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+ENTRY = "report"
+_IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./(\w+)\.js";\n', re.M)
+_EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.M)
+
+
+def folder() -> Path:
+    """In an installed package a copy of web/viewer lies beside this module."""
+    copied = Path(__file__).with_name("web")
+    return copied if copied.is_dir() else Path(__file__).parents[2] / "web" / "viewer"
+
+
+@cache
+def style() -> str:
+    return (folder() / "style.css").read_text("utf-8")
+
+
+@cache
+def script() -> str:
+    """Shows the run of the page. Each module is a function of its own, so that none sees another's names."""
+    done: dict[str, str] = {}
+    _add(ENTRY, done)
+    return "".join(done.values()) + f"${ENTRY}.showReport();\n"
+
+
+def _add(name: str, done: dict[str, str]) -> None:
+    text = (folder() / f"{name}.js").read_text("utf-8")
+    for _, needed in _IMPORT.findall(text):
+        if needed not in done:
+            _add(needed, done)
+    names = ", ".join(found for _, found in _EXPORT.findall(text))
+    body = _EXPORT.sub(r"\1", _IMPORT.sub(r"const \1 = $\2;\n", text))
+    done[name] = f"const ${name} = (() => {{\n{body}return {{ {names} }};\n}})();\n"

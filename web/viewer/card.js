@@ -1,0 +1,247 @@
+/** One step as a card: what was decided, drawn, judged and spent, and what became of it. */
+
+import { bar, chip, el, fact, icon, name, said, svg } from "./dom.js";
+import { image, thumb } from "./pictures.js";
+import { draws, handedOver, wall } from "./tree.js";
+import { ACTIONS, WORDS, WORST_FIRST, capital, count, figure, percent, seconds, shorten, whole } from "./words.js";
+
+/**
+ * @typedef {import("./record.js").Run} Run
+ * @typedef {import("./record.js").Step} Step
+ * @typedef {import("./record.js").Action} Action
+ * @typedef {import("./record.js").Verdict} Verdict
+ * @typedef {import("./record.js").Cost} Cost
+ * @typedef {{ run: Run, goals: Map<string, import("./record.js").Goal>, owners: Map<number, number>,
+ *   changes: { gained: Set<string>, broken: Set<string> }[], pictures: import("./pictures.js").Pictures }} Told what a card needs of its run
+ */
+
+/** CSS pixels for a picture alone and for one of several. */
+const SINGLE = 384;
+const GRID = 192;
+const VERDICTS_AT_ONCE = 8;
+const CHIPS_AT_ONCE = 24;
+
+/** Kind and words for what became of a step. @param {Run} run @param {Step} step @returns {[string, string]} */
+export function fate(run, step) {
+  if (step.chosen !== null && draws(step) && step.chosen === handedOver(run)) return ["star", run.outcome ? "handed over" : "best so far"];
+  if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? "looked" : "end"];
+  if (step.accepted) return ["met", "accepted"];
+  return ["back", step.parent === null ? "not kept" : "rolled back"];
+}
+
+/** @param {Verdict} verdict @param {Set<string>} broken @returns {keyof typeof WORDS} */
+export function stateOf(verdict, broken) {
+  return broken.has(verdict.goal) ? "broken" : verdict.state;
+}
+
+/** @param {Told} told @param {number} position @param {boolean} folded whether what is inside is built only when it is opened */
+export function card(told, position, folded) {
+  const step = told.run.steps[position];
+  const [kind, words] = fate(told.run, step);
+  const head = el(
+    "header",
+    { class: "head" },
+    el("h3", { id: `step-${position}`, tabindex: "-1" }, `Step ${step.index}`),
+    el("span", { class: "chip plain" }, icon(step.action.kind), ACTIONS[step.action.kind]),
+    draws(step) && chip(kind, capital(words)),
+    origin(told, step),
+  );
+  const article = el("article", { class: `card ${kind}`, "aria-labelledby": `step-${position}` }, head, tally(told, position));
+  if (step.reason) article.append(el("div", { class: "reason" }, said(step.reason)));
+  if (folded) {
+    const inside = el("details", { class: "inside" }, el("summary", {}, "Show the pictures and what was said"));
+    inside.addEventListener("toggle", () => unfold(told, position, inside), { once: true });
+    article.append(inside);
+  } else {
+    article.append(...inner(told, position));
+  }
+  article.append(numbers(step));
+  return article;
+}
+
+/** Builds what a folded card holds. @param {Told} told @param {number} position @param {HTMLDetailsElement} inside */
+export function unfold(told, position, inside) {
+  if (inside.childElementCount === 1) inside.append(...inner(told, position));
+  inside.open = true;
+}
+
+/** @param {Told} told @param {number} position @returns {HTMLElement[]} */
+function inner(told, position) {
+  const step = told.run.steps[position];
+  const body = el("div", { class: "body" }, plates(told, step), el("div", { class: "told" }, ...wordsOf(told, step.action), check(step)));
+  const judged = verdicts(told, position);
+  return judged ? [body, judged] : [body];
+}
+
+/** @param {Told} told @param {Step} step */
+function origin(told, step) {
+  if (step.parent === null) return draws(step) && el("span", { class: "from" }, "from the empty canvas");
+  const how = step.action.kind === "GENERATE" ? "drawn anew after " : step.action.kind === "EDIT" ? "from " : "looked at ";
+  return el("span", { class: "from" }, how, link(told, step.parent));
+}
+
+/** @param {Told} told @param {number} canvas */
+export function link(told, canvas) {
+  const drawn = told.owners.has(canvas);
+  return drawn ? el("a", { href: `#canvas-${canvas}` }, `canvas ${canvas}`) : el("span", {}, `canvas ${canvas} (never drawn)`);
+}
+
+/** The goals as chips, and the sum of them. @param {Told} told @param {number} position */
+function tally(told, position) {
+  const step = told.run.steps[position];
+  if (!step.verdicts.length && step.score === null) return null;
+  const { gained, broken } = told.changes[position];
+  const met = step.verdicts.filter(({ state }) => state === "met").length;
+  const line = el(
+    "p",
+    { class: "tally" },
+    step.verdicts.length > 0 && el("strong", {}, `${met} of ${count(step.verdicts.length, "goal")} met`),
+    gained.size > 0 && chip("met", `${gained.size} newly met`),
+    broken.size > 0 && chip("broken", `${broken.size} newly broken`),
+    step.score !== null && el("span", {}, `score ${figure(step.score)}`),
+  );
+  if (!step.verdicts.length) return line;
+  const chips = step.verdicts.slice(0, CHIPS_AT_ONCE).map((verdict) => {
+    const state = stateOf(verdict, broken);
+    const goal = told.goals.get(verdict.goal);
+    const words = el("bdi", {}, shorten(goal?.text || verdict.goal, 48));
+    return el("li", { class: `chip ${state}` }, icon(state), words, el("span", { class: "unseen" }, `: ${WORDS[state]}`));
+  });
+  const more = step.verdicts.length - chips.length;
+  return el("div", { class: "goals" }, line, el("ul", { class: "chips", "aria-label": "Goals after this step" }, ...chips), more > 0 && el("p", { class: "note" }, `and ${count(more, "more goal")} in the list of verdicts`));
+}
+
+/** @param {Told} told @param {Step} step */
+function plates(told, step) {
+  if (!step.candidates.length) return null;
+  const alone = step.candidates.length === 1;
+  const figures = step.candidates.map((candidate) => plate(told, step, candidate, alone ? SINGLE : GRID));
+  const before = step.parent !== null && step.chosen !== null && step.parent !== step.chosen && told.owners.has(step.parent);
+  const button = before && el("button", { type: "button", "data-before": step.parent, "data-after": step.chosen }, "Compare with before");
+  return el("div", { class: alone ? "plates alone" : "plates" }, el("div", { class: alone ? "one" : "grid" }, ...figures), button);
+}
+
+/** @param {Told} told @param {Step} step @param {import("./record.js").Candidate} candidate @param {number} room */
+function plate(told, step, candidate, room) {
+  const several = step.candidates.length > 1;
+  const chosen = several && candidate.canvas === step.chosen;
+  const among = several ? `, ${chosen ? "chosen" : "not chosen"} among ${step.candidates.length} candidates` : "";
+  const wish = shorten(step.action.scene_prompt || step.action.edit_prompt || step.action.summary, 120);
+  const alt = `Canvas ${candidate.canvas}, drawn in step ${step.index}${among}.${wish ? ` Asked for: ${wish}` : ""}`;
+  const picture = image(told.pictures(candidate.canvas, candidate.file), told.run.brief, room, alt, shorten(candidate.file, 120));
+  const caption = el("figcaption", {}, `canvas ${candidate.canvas}`, chosen && chip("chosen", "chosen", "met"));
+  return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption);
+}
+
+/** What the controller said. @param {Told} told @param {Action} action */
+function wordsOf(told, action) {
+  const prompts = [fact("Scene prompt", action.scene_prompt && said(action.scene_prompt)), fact("Edit prompt", action.edit_prompt && said(action.edit_prompt))];
+  if (action.kind === "EDIT") prompts.reverse();
+  const served = action.goals.map((id) => el("li", {}, ...goalWords(told, id)));
+  const references = action.references.map((canvas) => reference(told, canvas));
+  const facts = [
+    ...prompts,
+    fact("Goals served", served.length > 0 && el("ul", { class: "plainlist" }, ...served)),
+    fact("References", references.length > 0 && el("span", { class: "row" }, ...references), "short"),
+    fact("Region", action.region && region(action.region), "short"),
+    fact("Strength", action.strength !== null && el("span", {}, figure(action.strength)), "short"),
+  ].filter((each) => each !== null);
+  return [
+    action.summary ? el("div", { class: "summary" }, el("span", { class: "unseen" }, "The controller said: "), said(action.summary)) : null,
+    facts.length ? el("dl", { class: "facts" }, ...facts) : null,
+  ];
+}
+
+/** @param {Told} told @param {number} canvas */
+function reference(told, canvas) {
+  const position = told.owners.get(canvas);
+  if (position === undefined) return link(told, canvas);
+  const file = told.run.steps[position].candidates.find((candidate) => candidate.canvas === canvas)?.file ?? "";
+  return el("a", { href: `#canvas-${canvas}`, class: "reference" }, thumb(told.pictures(canvas, file), told.run.brief, ""), `canvas ${canvas}`);
+}
+
+/** The goal in a line: its id, then its words. @param {Told} told @param {string} id */
+function goalWords(told, id) {
+  return [name(id, 40, "id"), " ", name(told.goals.get(id)?.text ?? "", 160)];
+}
+
+/** @param {Told} told @param {number} position */
+function verdicts(told, position) {
+  const step = told.run.steps[position];
+  if (!step.verdicts.length) return null;
+  const { broken } = told.changes[position];
+  const ranked = [...step.verdicts].sort((one, other) => WORST_FIRST.indexOf(stateOf(one, broken)) - WORST_FIRST.indexOf(stateOf(other, broken)));
+  const rows = ranked.map((verdict) => {
+    const state = stateOf(verdict, broken);
+    const sure = verdict.confidence !== null && el("span", { class: "note" }, `${percent(verdict.confidence)} sure`);
+    const words = el("div", {}, el("p", {}, ...goalWords(told, verdict.goal)), verdict.evidence ? said(verdict.evidence, 300) : null);
+    return el("li", {}, chip(state, WORDS[state]), words, sure);
+  });
+  const urgent = step.verdicts.filter(({ state }) => state !== "met").length;
+  const cut = rows.length <= VERDICTS_AT_ONCE ? rows.length : Math.min(Math.max(urgent, 1), 2 * VERDICTS_AT_ONCE);
+  const rest = rows.slice(cut);
+  return el(
+    "section",
+    { class: "judged", "aria-label": "Verdicts" },
+    el("h4", {}, "Verdicts"),
+    el("ul", { class: "verdicts" }, ...rows.slice(0, cut)),
+    rest.length > 0 && el("details", { class: "fold" }, el("summary", {}, `Show ${count(rest.length, "more verdict")}`), el("ul", { class: "verdicts" }, ...rest)),
+  );
+}
+
+/** @param {Step} step */
+function check({ edit }) {
+  if (edit.success === null && edit.over_edit === null && !edit.evidence) return null;
+  const [kind, words] = edit.success === null ? ["unsure", "edit not judged"] : edit.success ? ["met", "edit carried out"] : ["unmet", "edit not carried out"];
+  const over = edit.over_edit !== null && el("span", {}, `over-edit ${percent(edit.over_edit)}`);
+  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), edit.evidence ? said(edit.evidence, 300) : null);
+}
+
+/** @param {Step} step */
+function numbers({ cost, candidates }) {
+  const files = candidates.map(({ canvas, seed, nfe, file }) =>
+    el("li", {}, `canvas ${canvas}: seed `, el("code", {}, seed), `, ${nfe} NFE`, file && ", ", name(file, 120)),
+  );
+  const facts = [
+    fact("Time by part", Object.keys(cost.seconds).length > 0 && parts(cost.seconds)),
+    fact("Tokens", cost.vlm_calls > 0 && `${whole(cost.vlm_tokens)} in ${count(cost.vlm_calls, "call")}`),
+    fact("Pictures", files.length > 0 && el("ul", { class: "plainlist" }, ...files)),
+  ].filter((each) => each !== null);
+  const line = spent(cost).join(" \u00b7 ");
+  if (!facts.length) return el("p", { class: "numbers" }, line);
+  return el("details", { class: "numbers" }, el("summary", {}, line || "Numbers"), el("dl", { class: "facts" }, ...facts));
+}
+
+/** @param {Cost} cost */
+export function spent(cost) {
+  return [
+    Object.keys(cost.seconds).length > 0 && seconds(wall(cost)),
+    cost.images > 0 && count(cost.images, "picture"),
+    cost.evaluations > 0 && `${whole(cost.evaluations)} NFE`,
+    cost.vlm_tokens > 0 && `${whole(cost.vlm_tokens)} tokens`,
+  ].filter((words) => words !== false);
+}
+
+/** Seconds by part, the longest first, each with a bar of its share. @param {Record<string, number>} byPart */
+export function parts(byPart) {
+  const held = Object.entries(byPart)
+    .filter(([, value]) => Number.isFinite(value))
+    .sort(([, one], [, other]) => other - one);
+  const all = held.reduce((sum, [, value]) => sum + value, 0) || 1;
+  return el("ul", { class: "parts" }, ...held.map(([part, value]) => el("li", {}, name(part, 40), bar(value / all), el("span", { class: "amount" }, seconds(value)))));
+}
+
+/** A small map of a box on the canvas, and its edges in words. @param {import("./record.js").Box} edges */
+export function region(edges) {
+  const [left, top, right, bottom] = edges;
+  const words = el("span", {}, `left ${percent(left)}, top ${percent(top)}, right ${percent(right)}, bottom ${percent(bottom)}`);
+  if (!edges.every(Number.isFinite)) return words;
+  const within = (/** @type {number} */ edge) => Math.min(1, Math.max(0, edge));
+  const [x, y] = [within(left), within(top)];
+  const [width, height] = [Math.max(0.02, within(right) - x), Math.max(0.02, within(bottom) - y)];
+  const at = (/** @type {number} */ share) => (38 * share).toFixed(1);
+  const inside = { class: "part", x: String(1 + Number(at(x))), y: String(1 + Number(at(y))), width: at(width), height: at(height) };
+  const frame = svg("rect", { class: "frame", x: "1", y: "1", width: "38", height: "38" });
+  const map = svg("svg", { class: "map", viewBox: "0 0 40 40", "aria-hidden": "true", focusable: "false" }, frame, svg("rect", inside));
+  return el("span", { class: "placed" }, map, words);
+}

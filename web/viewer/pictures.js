@@ -1,0 +1,50 @@
+/**
+ * Pictures of a run as elements, and a word in their place where there are none.
+ *
+ * @typedef {{ url: string } | { missing: string }} Picture
+ * @typedef {(canvas: number, file: string) => Picture} Pictures the address of a canvas, or why there is none
+ */
+
+import { el, name } from "./dom.js";
+
+/** Pictures up to this side are drawn with hard pixels, at a whole multiple of their size. */
+const PIXEL_ART = 192;
+
+/** The size in CSS pixels where `room` is there for the longer side. @param {{ width: number, height: number }} brief @param {number} room */
+export function shown({ width, height }, room) {
+  const longer = Math.max(1, width, height);
+  const times = longer <= PIXEL_ART ? Math.max(1, Math.floor(room / longer)) : Math.min(1, room / longer);
+  return { width: Math.max(1, Math.round(width * times)), height: Math.max(1, Math.round(height * times)) };
+}
+
+/**
+ * @param {Picture} picture
+ * @param {{ width: number, height: number }} brief
+ * @param {number} room CSS pixels for the longer side
+ * @param {string} alt
+ * @param {string} file
+ */
+export function image(picture, brief, room, alt, file) {
+  if ("missing" in picture) return gap(`${file} ${picture.missing}`.trim(), alt);
+  const size = shown(brief, room);
+  const hard = Math.max(brief.width, brief.height) <= PIXEL_ART;
+  return el("img", { src: picture.url, alt, ...size, class: hard ? "pixels" : null, decoding: "async", loading: "lazy", draggable: "false" });
+}
+
+/** @param {string} why @param {string} alt */
+function gap(why, alt) {
+  return el("span", { class: "missing", role: "img", "aria-label": `Missing picture. ${alt}` }, el("strong", {}, "No picture"), name(why, 200));
+}
+
+/** Puts a word where a picture did not load; for the `error` events of a whole viewer. @param {Event} event */
+export function replaceBroken(event) {
+  const broken = event.target;
+  if (!(broken instanceof Element) || broken.localName !== "img") return;
+  if (broken.closest(".thumb")) broken.closest(".thumb")?.remove();
+  else broken.replaceWith(gap("cannot be loaded", broken.getAttribute("alt") ?? ""));
+}
+
+/** A small picture, or nothing where there is none. @param {Picture} picture @param {{ width: number, height: number }} brief @param {string} alt */
+export function thumb(picture, brief, alt) {
+  return "url" in picture ? el("span", { class: "thumb" }, image(picture, brief, 56, alt, "")) : null;
+}

@@ -1,0 +1,254 @@
+/**
+ * A trajectory as clvr writes it: fields at their default are left out, unknown ones are skipped. `read` gives one with every field in
+ * its place, or refuses it in a sentence; `fold` makes one of the lines of trajectory.jsonl.
+ *
+ * @typedef {[number, number, number, number]} Box left, top, right, bottom as fractions of the canvas
+ * @typedef {{ id: string, text: string, kind: string, check: string, feasibility: number, area: Box | null, conflicts_with: string[] }} Goal
+ * @typedef {{ kind: "GENERATE" | "EDIT" | "VALIDATE" | "END", summary: string, scene_prompt: string, edit_prompt: string,
+ *   references: number[], goals: string[], region: Box | null, strength: number | null }} Action
+ * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null }} Verdict
+ * @typedef {{ canvas: number, file: string, seed: string, nfe: number }} Candidate
+ * @typedef {{ seconds: Record<string, number>, vlm_tokens: number, vlm_calls: number, evaluations: number, images: number }} Cost
+ * @typedef {{ success: boolean | null, over_edit: number | null, evidence: string }} EditCheck
+ * @typedef {{ index: number, action: Action, parent: number | null, candidates: Candidate[], chosen: number | null, verdicts: Verdict[],
+ *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, cost: Cost }} Step
+ * @typedef {{ rounds: number, images: number | null, evaluations: number | null, seconds: number | null, vlm_tokens: number | null,
+ *   patience: number }} Budget
+ * @typedef {{ prompt: string, strategy: string, seed: string, width: number, height: number, budget: Budget, goals: Goal[] }} Brief
+ * @typedef {{ reason: string, canvas: number | null, met: boolean, choice: string }} Outcome
+ * @typedef {{ action: Action | null, candidates: Candidate[] }} Doing what has been begun and not yet decided
+ * @typedef {{ schema: number, brief: Brief, goals: Goal[], models: Record<string, string>, plan: string[][], gate: string, steps: Step[],
+ *   current: number | null, best: number | null, outcome: Outcome | null, overhead: Cost, warnings: string[], doing: Doing | null }} Run
+ */
+
+export const SCHEMA = 1;
+export const MOST_STEPS = 2000;
+
+/** What is wrong with a record, in a sentence to the artist. */
+export class RunError extends Error {}
+
+/** @typedef {(value: unknown, where: string) => any} Reader */
+
+/** @param {string} where @param {string} wanted @param {unknown} value @returns {never} */
+function wrong(where, wanted, value) {
+  const found = typeof value === "string" ? `"${value.slice(0, 40)}"` : value === undefined ? "nothing" : String(JSON.stringify(value)).slice(0, 40);
+  throw new RunError(`This trajectory is damaged: ${where} should be ${wanted}, found ${found}.`);
+}
+
+/** @type {(value: unknown, where: string) => string} */
+const text = (value, where) => (typeof value === "string" ? value : wrong(where, "a text", value));
+/** @type {(value: unknown, where: string) => boolean} */
+const flag = (value, where) => (typeof value === "boolean" ? value : wrong(where, "true or false", value));
+/** @type {(value: unknown, where: string) => number} */
+const number = (value, where) => (typeof value === "number" ? value : value === null ? NaN : wrong(where, "a number", value));
+/** @type {(value: unknown, where: string) => number} */
+const index = (value, where) => (Number.isInteger(value) ? /** @type {number} */ (value) : wrong(where, "a whole number", value));
+/** A seed has 63 bits, more than a number keeps; so it is taken as its digits where they are given. @type {Reader} */
+const digits = (value, where) => (typeof value === "string" && /^\d{1,20}$/.test(value) ? value : String(index(value, where)));
+
+/** @param {...string} allowed @returns {Reader} */
+const one =
+  (...allowed) =>
+  (value, where) =>
+    allowed.includes(/** @type {string} */ (value)) ? value : wrong(where, `one of ${allowed.join(", ")}`, value);
+
+/** @param {Reader} read @returns {Reader} */
+const maybe = (read) => (value, where) => (value === null ? null : read(value, where));
+
+/** @param {Reader} read @returns {Reader} */
+const list = (read) => (value, where) =>
+  Array.isArray(value) ? value.map((item, place) => read(item, `${where}[${place}]`)) : wrong(where, "a list", value);
+
+/** @param {Reader} read @returns {Reader} */
+const table = (read) => (value, where) => {
+  const held = object(value, where);
+  return Object.fromEntries(Object.entries(held).map(([key, item]) => [key, read(item, `${where}.${key.slice(0, 40)}`)]));
+};
+
+/** @param {unknown} value @param {string} where @returns {Record<string, unknown>} */
+function object(value, where) {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return wrong(where, "an object", value);
+  return /** @type {Record<string, unknown>} */ (value);
+}
+
+/** @param {Record<string, [Reader] | [Reader, unknown]>} fields each with its reader and, unless it must be there, its default @returns {Reader} */
+const shape = (fields) => (value, where) => {
+  const held = object(value, where);
+  return Object.fromEntries(
+    Object.entries(fields).map(([key, [read, ...rest]]) => {
+      if (Object.hasOwn(held, key)) return [key, read(held[key], where ? `${where}.${key}` : key)];
+      return [key, rest.length ? structuredClone(rest[0]) : wrong(where ? `${where}.${key}` : key, "there", undefined)];
+    }),
+  );
+};
+
+/** @type {Reader} */
+const box = (value, where) => {
+  const edges = list(number)(value, where);
+  return edges.length === 4 ? edges : wrong(where, "four numbers", value);
+};
+
+const goal = shape({
+  id: [text],
+  text: [text],
+  kind: [text, "local"],
+  check: [text, ""],
+  feasibility: [number, 1],
+  area: [maybe(box), null],
+  conflicts_with: [list(text), []],
+});
+const NO_COST = { seconds: {}, vlm_tokens: 0, vlm_calls: 0, evaluations: 0, images: 0 };
+const cost = shape({
+  seconds: [table(number), {}],
+  vlm_tokens: [number, 0],
+  vlm_calls: [number, 0],
+  evaluations: [number, 0],
+  images: [number, 0],
+});
+const action = shape({
+  kind: [one("GENERATE", "EDIT", "VALIDATE", "END")],
+  summary: [text, ""],
+  scene_prompt: [text, ""],
+  edit_prompt: [text, ""],
+  references: [list(index), []],
+  goals: [list(text), []],
+  region: [maybe(box), null],
+  strength: [maybe(number), null],
+});
+const candidate = shape({ canvas: [index], file: [text, ""], seed: [digits, "0"], nfe: [number, 0] });
+const verdict = shape({
+  goal: [text],
+  state: [one("met", "unmet", "pending", "unsure", "error")],
+  evidence: [text, ""],
+  confidence: [maybe(number), null],
+});
+const step = shape({
+  index: [index],
+  action: [action],
+  parent: [maybe(index), null],
+  candidates: [list(candidate), []],
+  chosen: [maybe(index), null],
+  verdicts: [list(verdict), []],
+  score: [maybe(number), null],
+  edit: [shape({ success: [maybe(flag), null], over_edit: [maybe(number), null], evidence: [text, ""] }), { success: null, over_edit: null, evidence: "" }],
+  accepted: [flag, false],
+  reason: [text, ""],
+  cost: [cost, NO_COST],
+});
+const BUDGET = { rounds: 8, images: null, evaluations: null, seconds: null, vlm_tokens: null, patience: 3 };
+const brief = shape({
+  prompt: [text],
+  strategy: [text, "clvr"],
+  seed: [digits, "0"],
+  width: [number, 96],
+  height: [number, 96],
+  budget: [
+    shape({
+      rounds: [number, BUDGET.rounds],
+      images: [maybe(number), null],
+      evaluations: [maybe(number), null],
+      seconds: [maybe(number), null],
+      vlm_tokens: [maybe(number), null],
+      patience: [number, BUDGET.patience],
+    }),
+    BUDGET,
+  ],
+  goals: [list(goal), []],
+});
+const outcome = shape({ reason: [text], canvas: [maybe(index)], met: [flag], choice: [text, ""] });
+const run = shape({
+  schema: [index, SCHEMA],
+  brief: [brief],
+  goals: [list(goal), []],
+  models: [table(text), {}],
+  plan: [list(list(text)), []],
+  gate: [text, ""],
+  steps: [list(step), []],
+  current: [maybe(index), null],
+  best: [maybe(index), null],
+  outcome: [maybe(outcome), null],
+  overhead: [cost, NO_COST],
+  warnings: [list(text), []],
+  doing: [maybe(shape({ action: [maybe(action), null], candidates: [list(candidate), []] })), null],
+});
+
+/** @param {unknown} record parsed JSON @returns {Run} */
+export function read(record) {
+  if (typeof record !== "object" || record === null || Array.isArray(record)) throw new RunError("This is no trajectory of CLVR.");
+  const { schema = SCHEMA } = /** @type {{ schema?: unknown }} */ (record);
+  if (!Number.isInteger(schema) || Number(schema) < 1) wrong("schema", "a version", schema);
+  if (Number(schema) > SCHEMA) {
+    throw new RunError(`This trajectory has schema version ${schema}; this viewer reads up to ${SCHEMA}. Update CLVR.`);
+  }
+  const { steps } = /** @type {{ steps?: unknown }} */ (record);
+  if (Array.isArray(steps) && steps.length > MOST_STEPS) {
+    throw new RunError(`This trajectory has ${steps.length} steps; the viewer shows up to ${MOST_STEPS}.`);
+  }
+  return run(record, "");
+}
+
+/** JSON in which whole numbers too long for a number stay the digits they are. @param {string} json @returns {any} */
+export function parse(json) {
+  try {
+    return JSON.parse(json.replace(/("(?:seed)":\s*)(\d{16,20})(?=\s*[,}])/g, '$1"$2"'));
+  } catch (error) {
+    throw new RunError(`This trajectory is damaged: ${/** @type {Error} */ (error).message}.`);
+  }
+}
+
+/** @typedef {{ event: string, [field: string]: any }} Line */
+
+/** The record that these lines of trajectory.jsonl tell, with what was begun since the last decision. @param {Line[]} lines @returns {Record<string, unknown>} */
+export function fold(lines) {
+  const standing = stands(lines);
+  const [first, ...rest] = standing;
+  if (first?.event !== "start") throw new RunError("This run has no first line, so there is nothing to show yet.");
+  /** @type {Record<string, any>} */
+  const record = { schema: first.schema ?? SCHEMA, brief: first.brief, models: first.models ?? {}, steps: [], doing: null };
+  /** @type {Map<unknown, unknown>} */
+  const steps = new Map();
+  for (const line of rest) {
+    if (line.event === "planned" || line.event === "step" || line.event === "end") {
+      record.overhead = line.overhead ?? NO_COST;
+      record.warnings = line.warnings ?? [];
+      record.doing = null;
+    }
+    if (line.event === "planned") Object.assign(record, { goals: line.goals ?? [], plan: line.plan ?? [], gate: line.gate ?? "" });
+    if (line.event === "step" || line.event === "end") {
+      for (const each of Array.isArray(line.steps) ? line.steps : []) steps.set(each?.index, each);
+      Object.assign(record, { current: line.current ?? null, best: line.best ?? null, outcome: line.outcome ?? null });
+    }
+    if (line.event === "action") record.doing = { action: line.result?.action ?? null, candidates: [] };
+    if (line.event === "drawn") record.doing = { action: record.doing?.action ?? null, candidates: line.result?.candidates ?? [] };
+  }
+  record.steps = [...steps.values()];
+  return record;
+}
+
+/** @param {Line[]} lines those that no later rewind took back @returns {Line[]} */
+function stands(lines) {
+  /** @type {Line[]} */
+  const standing = [];
+  for (const line of lines) {
+    if (line.event !== "rewind") {
+      standing.push(line);
+      continue;
+    }
+    if (!Number.isInteger(line.keep) || line.keep < 1 || line.keep > standing.length) wrong("rewind", `1 to ${standing.length} lines`, line.keep);
+    standing.length = line.keep;
+    if (line.budget) standing[0] = { ...standing[0], brief: { ...standing[0].brief, budget: line.budget } };
+  }
+  return standing;
+}
+
+/** The whole lines in a piece of trajectory.jsonl. @param {string} raw @returns {Line[]} */
+export function linesOf(raw) {
+  return raw
+    .slice(0, raw.lastIndexOf("\n") + 1)
+    .split("\n")
+    .filter(Boolean)
+    .map((line) => {
+      const value = parse(line);
+      return typeof value?.event === "string" ? value : wrong("a line", "an event", value);
+    });
+}

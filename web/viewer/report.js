@@ -1,0 +1,29 @@
+/** report.html: the viewer over the data that stands in the page itself. */
+
+import { el } from "./dom.js";
+import { parse } from "./record.js";
+import { Viewer } from "./viewer.js";
+
+/** Shows the run whose record and pictures stand in the page. What the page says without a script goes, once there is more to see. */
+export function showReport() {
+  const held = /** @type {HTMLElement} */ (document.getElementById("clvr-run")).textContent ?? "";
+  const { record, pictures } = parse(held);
+  const essentials = document.getElementById("clvr-essentials");
+  for (const image of essentials?.querySelectorAll("img") ?? []) pictures[image.dataset.canvas ?? ""] = { url: image.src };
+  const main = el("main", { class: "clvr" });
+  const links = ["Goals", "Compare", "Steps", "Totals"].map((words) => el("li", {}, el("a", { href: `#${words.toLowerCase()}` }, words)));
+  const top = el(
+    "header",
+    { class: "top clvr" },
+    el("p", { class: "brand" }, el("strong", {}, "CLVR"), " run report"),
+    el("nav", { "aria-label": "Sections" }, el("ul", { role: "list" }, ...links)),
+  );
+  const viewer = new Viewer(main, (canvas) => pictures[canvas] ?? { missing: "is not in the run folder" });
+  const shown = viewer.show(record);
+  top.addEventListener("click", (event) => viewer.clicked(event));
+  const skip = el("a", { href: "#steps", class: "skip" }, "Skip to the steps");
+  skip.addEventListener("click", (event) => viewer.clicked(event));
+  document.body.prepend(skip, top, main);
+  if (shown) essentials?.remove();
+  viewer.reveal(location.hash.slice(1));
+}

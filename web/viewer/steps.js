@@ -1,0 +1,119 @@
+/** The steps of a run as a tree of cards that grows: what stands is left alone when more comes. */
+
+import { card, fate, unfold } from "./card.js";
+import { chip, el, icon, place, said } from "./dom.js";
+import { image } from "./pictures.js";
+import { draws, grow } from "./tree.js";
+import { ACTIONS, count } from "./words.js";
+
+/**
+ * @typedef {import("./card.js").Told} Told
+ * @typedef {import("./tree.js").Twig} Twig
+ * @typedef {{ item: HTMLLIElement, branches: HTMLElement, key: string }} Kept
+ */
+
+/** In a run of more steps than this the cards are folded, but for the newest ones. */
+const MANY = 80;
+const OPEN = 10;
+
+export class Steps {
+  constructor() {
+    this.list = el("ol", { class: "line", role: "list" });
+    this.start = el("li", {});
+    this.doing = el("li", { class: "doing" });
+    /** @type {Map<number, Kept>} */
+    this.kept = new Map();
+    /** @type {Map<string, { box: HTMLElement, list: HTMLOListElement }>} */
+    this.boxes = new Map();
+    /** @type {Told | null} */
+    this.told = null;
+  }
+
+  /** @param {Told} told */
+  show(told) {
+    this.told = told;
+    const tree = grow(told.run);
+    for (const position of this.kept.keys()) if (position >= told.run.steps.length) this.kept.delete(position);
+    const begin = beginning(told);
+    const branches = el("div", {});
+    place(branches, tree.branches.map((branch) => this.branch(told, branch, "the empty canvas", "start")));
+    this.start.replaceChildren(el("span", { class: "dot start" }, icon("start")), begin, branches);
+    const items = tree.line.map((twig) => this.item(told, twig));
+    const { doing, outcome } = told.run;
+    if (doing && !outcome) this.doing.replaceChildren(...underway(told));
+    place(this.list, [this.start, ...items, ...(doing && !outcome ? [this.doing] : [])]);
+  }
+
+  /** @param {Told} told @param {Twig} twig @returns {HTMLLIElement} */
+  item(told, { position, step, branches }) {
+    const { run } = told;
+    const folded = run.steps.length > MANY && position < run.steps.length - OPEN;
+    const [kind] = fate(run, step);
+    const served = step.verdicts.map(({ goal }) => told.goals.get(goal)?.text);
+    const key = JSON.stringify([step, kind, folded, run.outcome !== null, served, [...told.changes[position].broken]]);
+    let kept = this.kept.get(position);
+    if (!kept) {
+      kept = { item: el("li", {}), branches: el("div", {}), key: "" };
+      this.kept.set(position, kept);
+    }
+    if (kept.key !== key) {
+      const sign = icon(draws(step) ? kind : step.action.kind);
+      kept.item.replaceChildren(el("span", { class: `dot ${kind}` }, sign), card(told, position, folded), kept.branches);
+      kept.item.className = kind === "back" ? "rolled" : "";
+      kept.key = key;
+    }
+    place(kept.branches, branches.map((branch) => this.branch(told, branch, `step ${step.index}`, String(position))));
+    return kept.item;
+  }
+
+  /** @param {Told} told @param {Twig[]} twigs @param {string} origin @param {string} from */
+  branch(told, twigs, origin, from) {
+    const key = `${from}/${twigs[0].position}`;
+    const words = `${twigs.some(({ step }) => step.accepted) ? "Also" : "Tried"} from ${origin}`;
+    let held = this.boxes.get(key);
+    if (!held) {
+      const list = el("ol", { class: "line", role: "list" });
+      held = { list, box: el("div", { class: "branch" }, el("p", { class: "note" }, words), list) };
+      this.boxes.set(key, held);
+    }
+    held.list.setAttribute("aria-label", words);
+    /** @type {Element} */ (held.box.firstElementChild).textContent = words;
+    place(held.list, twigs.map((twig) => this.item(told, twig)));
+    return held.box;
+  }
+
+  /** Opens the card that holds this canvas or heads this step, if it is folded. @param {string} id */
+  open(id) {
+    const [, kind, number] = /^(canvas|step)-(\d+)$/.exec(id) ?? [];
+    const position = kind === "canvas" ? this.told?.owners.get(Number(number)) : Number(number);
+    const inside = position === undefined ? null : this.kept.get(position)?.item.querySelector(":scope > article > details.inside");
+    if (inside && this.told) unfold(this.told, Number(position), /** @type {HTMLDetailsElement} */ (inside));
+  }
+}
+
+/** @param {Told} told */
+function beginning({ run }) {
+  const { width, height, seed } = run.brief;
+  const words = el("p", { class: "from" }, `Empty canvas, ${width} \u00d7 ${height}, seed ${seed}`);
+  return el("div", { class: "begin" }, el("h3", {}, "Start"), words, run.gate ? el("div", { class: "reason" }, said(run.gate)) : null);
+}
+
+/** What has been begun and not yet judged. @param {Told} told @returns {HTMLElement[]} */
+function underway({ run, pictures }) {
+  const { action, candidates } = /** @type {import("./record.js").Doing} */ (run.doing);
+  const state = candidates.length ? `judging ${count(candidates.length, "picture")}` : "drawing";
+  const plates = candidates.map(({ canvas, file }) =>
+    el("figure", {}, el("div", { class: "mat" }, image(pictures(canvas, file), run.brief, 192, `Canvas ${canvas}, not judged yet`, file)), el("figcaption", {}, `canvas ${canvas}`)),
+  );
+  const asked = action && (action.edit_prompt || action.scene_prompt || action.summary);
+  return [
+    el("span", { class: "dot start" }, icon(action?.kind ?? "pending")),
+    el(
+      "article",
+      { class: "card", "aria-label": "The step at work" },
+      el("header", { class: "head" }, el("h3", {}, `Step ${run.steps.length}`), action && el("span", { class: "chip plain" }, icon(action.kind), ACTIONS[action.kind]), chip("pending", state)),
+      asked ? said(asked) : null,
+      plates.length > 0 && el("div", { class: "grid" }, ...plates),
+    ),
+  ];
+}

@@ -1,0 +1,167 @@
+/**
+ * What the steps of a run mean beside each other: their tree by parent canvas, and what each did to the goals.
+ *
+ * @typedef {import("./record.js").Run} Run
+ * @typedef {import("./record.js").Step} Step
+ * @typedef {import("./record.js").Goal} Goal
+ * @typedef {import("./record.js").Verdict} Verdict
+ * @typedef {{ position: number, step: Step, branches: Twig[][] }} Twig a step at its place in the run, and the branches that hang on it
+ * @typedef {{ line: Twig[], branches: Twig[][] }} Tree `line` leads to the canvas handed over; `branches` started from nothing as well
+ */
+
+/** Branches of branches beyond this are laid out one after another. */
+const DEEPEST = 8;
+
+/** @param {Step} step */
+export function draws(step) {
+  return step.action.kind === "GENERATE" || step.action.kind === "EDIT";
+}
+
+/** The canvas of the outcome; of a run without one, the best so far. @param {Run} run */
+export function handedOver(run) {
+  return run.outcome ? run.outcome.canvas : run.best;
+}
+
+/** Canvas -> the place of the step that drew it. @param {Step[]} steps @returns {Map<number, number>} */
+export function owners(steps) {
+  /** @type {Map<number, number>} */
+  const found = new Map();
+  steps.forEach((step, position) => {
+    for (const { canvas } of step.candidates) if (!found.has(canvas)) found.set(canvas, position);
+  });
+  return found;
+}
+
+/** Every step stands in it once. A parent that no earlier step drew counts as none. @param {Run} run @returns {Tree} */
+export function grow(run) {
+  const { steps } = run;
+  const parents = parentsOf(steps);
+  /** @type {Map<number | null, number[]>} */
+  const children = new Map();
+  parents.forEach((parent, position) => children.set(parent, [...(children.get(parent) ?? []), position]));
+  /** @type {Set<number>} */
+  const path = new Set();
+  const final = handedOver(run);
+  /** @type {number | null | undefined} */
+  let ahead = final === null ? null : owners(steps).get(final);
+  while (ahead !== null && ahead !== undefined) {
+    path.add(ahead);
+    ahead = parents[ahead];
+  }
+
+  /** @param {number[]} kids @param {boolean} kept */
+  function following(kids, kept) {
+    const tests = [(/** @type {number} */ kid) => path.has(kid), (/** @type {number} */ kid) => steps[kid].accepted, () => !kept];
+    for (const test of tests) {
+      const fitting = kids.filter(test);
+      if (fitting.length) return fitting[fitting.length - 1];
+    }
+    return null;
+  }
+
+  /** @param {number} position */
+  const idle = (position) => !draws(steps[position]) && !children.has(position);
+
+  /** @param {number} first @param {number} depth @returns {Twig[]} */
+  function line(first, depth) {
+    /** @type {Twig[]} */
+    const twigs = [];
+    const waiting = [first];
+    for (let position = waiting.pop(); position !== undefined; position = waiting.pop()) {
+      const all = children.get(position) ?? [];
+      const looks = all.filter(idle);
+      const kids = all.filter((kid) => !idle(kid));
+      const heir = following(kids, steps[position].accepted);
+      const others = kids.filter((kid) => kid !== heir);
+      const deep = depth >= DEEPEST;
+      twigs.push({ position, step: steps[position], branches: deep ? [] : others.map((kid) => line(kid, depth + 1)) });
+      twigs.push(...looks.map((kid) => ({ position: kid, step: steps[kid], branches: [] })));
+      if (heir !== null) waiting.push(heir);
+      if (deep) waiting.push(...others.reverse());
+    }
+    return twigs;
+  }
+
+  const roots = children.get(null) ?? [];
+  const looks = roots.filter(idle);
+  const begun = roots.filter((root) => !idle(root));
+  const heir = following(begun, true);
+  const last = looks.map((root) => ({ position: root, step: steps[root], branches: [] }));
+  return {
+    line: [...(heir === null ? [] : line(heir, 0)), ...last],
+    branches: begun.filter((root) => root !== heir).map((root) => line(root, 1)),
+  };
+}
+
+/** @param {Step[]} steps @returns {(number | null)[]} */
+function parentsOf(steps) {
+  /** @type {Map<number, number>} */
+  const drawn = new Map();
+  return steps.map((step, position) => {
+    const parent = step.parent === null ? null : (drawn.get(step.parent) ?? null);
+    for (const { canvas } of step.candidates) if (!drawn.has(canvas)) drawn.set(canvas, position);
+    return parent;
+  });
+}
+
+/** The last word on each goal about this canvas, in these steps. @param {Step[]} steps @param {number | null} canvas @returns {Map<string, Verdict>} */
+export function known(steps, canvas) {
+  /** @type {Map<string, Verdict>} */
+  const verdicts = new Map();
+  for (const step of steps) {
+    if (canvas !== null && step.chosen === canvas) for (const verdict of step.verdicts) verdicts.set(verdict.goal, verdict);
+  }
+  return verdicts;
+}
+
+/**
+ * Goals that each step met anew and goals that it broke, against the canvas it started from. A step that draws nothing does neither.
+ * @param {Run} run @returns {{ gained: Set<string>, broken: Set<string> }[]}
+ */
+export function changes(run) {
+  /** @type {Map<number, Map<string, Verdict>>} */
+  const words = new Map();
+  return run.steps.map((step) => {
+    const before = (step.parent !== null && words.get(step.parent)) || new Map();
+    if (step.chosen !== null) {
+      const held = words.get(step.chosen) ?? new Map();
+      words.set(step.chosen, new Map([...held, ...step.verdicts.map((verdict) => /** @type {const} */ ([verdict.goal, verdict]))]));
+    }
+    const met = [...before.values()].filter(({ state }) => state === "met").map(({ goal }) => goal);
+    const after = new Map(step.verdicts.map(({ goal, state }) => [goal, state]));
+    if (!draws(step)) return { gained: new Set(), broken: new Set() };
+    const gained = before.size ? step.verdicts.filter(({ goal, state }) => state === "met" && !met.includes(goal)) : [];
+    return { gained: new Set(gained.map(({ goal }) => goal)), broken: new Set(met.filter((goal) => after.get(goal) === "unmet")) };
+  });
+}
+
+/** The goals of the run, and after them any that only a verdict or an action names. @param {Run} run @returns {Goal[]} */
+export function allGoals(run) {
+  const goals = [...(run.goals.length ? run.goals : run.brief.goals)];
+  const seen = new Set(goals.map(({ id }) => id));
+  for (const step of run.steps) {
+    for (const id of [...step.verdicts.map(({ goal }) => goal), ...step.action.goals]) {
+      if (seen.has(id)) continue;
+      seen.add(id);
+      goals.push({ id, text: "", kind: "", check: "", feasibility: 1, area: null, conflicts_with: [] });
+    }
+  }
+  return goals;
+}
+
+/** @param {import("./record.js").Cost[]} costs @returns {import("./record.js").Cost} */
+export function total(costs) {
+  /** @type {Record<string, number>} */
+  const seconds = {};
+  const sum = { vlm_tokens: 0, vlm_calls: 0, evaluations: 0, images: 0 };
+  for (const cost of costs) {
+    for (const [part, value] of Object.entries(cost.seconds)) seconds[part] = (seconds[part] ?? 0) + value;
+    for (const key of /** @type {(keyof typeof sum)[]} */ (Object.keys(sum))) sum[key] += cost[key];
+  }
+  return { seconds, ...sum };
+}
+
+/** @param {import("./record.js").Cost} cost */
+export function wall(cost) {
+  return Object.values(cost.seconds).reduce((sum, value) => sum + value, 0);
+}

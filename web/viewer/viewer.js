@@ -1,0 +1,151 @@
+/**
+ * The viewer: a trajectory in, a page out, as often as there is more to show. The same code makes report.html and the panels in ComfyUI.
+ *
+ * It lives in the element that it is given, which is an element of a page or of a shadow root. It asks no one for anything: the address of
+ * a canvas comes from `pictures`.
+ */
+
+import { Compare } from "./compare.js";
+import { el } from "./dom.js";
+import { goalsOverRounds } from "./goals.js";
+import { ending, hero, totals, warnings } from "./overview.js";
+import { replaceBroken } from "./pictures.js";
+import { RunError, read } from "./record.js";
+import { Steps } from "./steps.js";
+import { allGoals, changes, known, owners } from "./tree.js";
+import { count } from "./words.js";
+
+/** @typedef {import("./card.js").Told} Told */
+
+const HOW_TO_READ =
+  "Down the line, each step starts from the canvas of the step above it. Indented branches start from the canvas of the step they hang " +
+  "on; a branch that was rolled back stays here with its reason.";
+
+export class Viewer {
+  /** @param {HTMLElement} element what the viewer fills @param {import("./pictures.js").Pictures} pictures */
+  constructor(element, pictures) {
+    this.element = element;
+    this.pictures = pictures;
+    this.listening = new AbortController();
+    this.compare = new Compare();
+    this.steps = new Steps();
+    this.status = el("p", { class: "unseen", role: "status" });
+    this.parts = {
+      hero: el("div", {}),
+      warnings: el("div", {}),
+      goals: el("div", {}),
+      totals: el("div", {}),
+    };
+    /** @type {Map<HTMLElement, string>} */
+    this.filled = new Map();
+    this.body = el(
+      "div",
+      { class: "run" },
+      this.status,
+      this.parts.hero,
+      this.parts.warnings,
+      section("goals", "Goals", this.parts.goals),
+      section("compare", "Compare", this.compare.element),
+      section("steps", "Steps", el("p", { class: "note" }, HOW_TO_READ), this.steps.list),
+      section("totals", "Spent and left", this.parts.totals),
+    );
+    const { signal } = this.listening;
+    element.addEventListener("click", (event) => this.clicked(event), { signal });
+    element.addEventListener("error", replaceBroken, { signal, capture: true });
+  }
+
+  /** Shows the run, or says in words why it cannot be shown. @param {unknown} record */
+  show(record) {
+    try {
+      const run = read(record);
+      const goals = new Map(allGoals(run).map((goal) => [goal.id, goal]));
+      /** @type {Told} */
+      const told = { run, goals, owners: owners(run.steps), changes: changes(run), pictures: this.pictures };
+      const { steps, ...around } = run;
+      this.fill(this.parts.hero, [around, steps.length, [...known(steps, around.outcome?.canvas ?? around.best)]], () => [hero(told)]);
+      this.fill(this.parts.warnings, run.warnings, () => warnings(run));
+      this.fill(this.parts.goals, [steps, run.goals, run.plan, run.outcome, run.best], () => goalsOverRounds(told));
+      this.fill(this.parts.totals, [steps, run.overhead, run.brief.budget, run.models], () => totals(run));
+      this.compare.show(told);
+      this.steps.show(told);
+      this.announce(`${ending(run)[1]}: ${count(steps.length, "step")}`);
+      if (this.body.parentNode !== this.element) this.element.replaceChildren(this.body);
+      return true;
+    } catch (problem) {
+      this.say(problem instanceof RunError ? problem.message : `This run cannot be shown: ${/** @type {Error} */ (problem).message}`);
+      return false;
+    }
+  }
+
+  /** Words in place of a run. @param {string} words */
+  say(words) {
+    this.element.replaceChildren(el("p", { class: "notice", role: "alert", dir: "auto" }, words));
+  }
+
+  /** Leaves nothing behind: no element, no listener. */
+  destroy() {
+    this.listening.abort();
+    this.element.replaceChildren();
+  }
+
+  /** Builds the part anew if what it tells of has changed; the focus and the scroll stay where they were. @param {HTMLElement} part @param {unknown} about @param {() => HTMLElement[]} build */
+  fill(part, about, build) {
+    const key = JSON.stringify(about);
+    if (this.filled.get(part) === key) return;
+    const scrolled = part.querySelector(".scroll")?.scrollLeft ?? 0;
+    const focus = focusIn(part);
+    part.replaceChildren(...build());
+    this.filled.set(part, key);
+    const scroll = part.querySelector(".scroll");
+    if (scroll) scroll.scrollLeft = scrolled;
+    if (focus) part.querySelectorAll("a, summary, [tabindex]").forEach((each) => each instanceof HTMLElement && named(each) === focus && each.focus());
+  }
+
+  /** @param {string} words */
+  announce(words) {
+    if (this.status.textContent !== words) this.status.textContent = words;
+  }
+
+  /** @param {Event} event */
+  clicked(event) {
+    const target = event.target instanceof Element ? event.target.closest("a[href^='#'], button[data-before]") : null;
+    if (!target) return;
+    if (target.localName === "button") {
+      this.compare.choose(Number(target.getAttribute("data-before")), Number(target.getAttribute("data-after")));
+      this.reveal("compare");
+      this.compare.slider.focus({ preventScroll: true });
+      return;
+    }
+    event.preventDefault();
+    this.reveal(String(target.getAttribute("href")).slice(1));
+  }
+
+  /** Brings the part with this id into view and gives it the focus. @param {string} id */
+  reveal(id) {
+    if (!id) return;
+    this.steps.open(id);
+    const found = this.body.querySelector(`#${CSS.escape(id)}`);
+    if (!(found instanceof HTMLElement)) return;
+    for (const old of this.body.querySelectorAll(".shown")) old.classList.remove("shown");
+    found.classList.add("shown");
+    found.scrollIntoView({ block: "start" });
+    found.focus({ preventScroll: true });
+  }
+}
+
+/** @param {string} id @param {string} heading @param {...HTMLElement} content */
+function section(id, heading, ...content) {
+  return el("section", { "aria-labelledby": id }, el("h2", { id, tabindex: "-1" }, heading), ...content);
+}
+
+/** @param {HTMLElement} part */
+function focusIn(part) {
+  const root = part.getRootNode();
+  const active = root instanceof Document || root instanceof ShadowRoot ? root.activeElement : null;
+  return active instanceof HTMLElement && part.contains(active) ? named(active) : "";
+}
+
+/** @param {HTMLElement} element */
+function named(element) {
+  return `${element.localName} ${element.getAttribute("href") ?? element.getAttribute("aria-label") ?? element.textContent}`;
+}

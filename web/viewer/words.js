@@ -1,0 +1,57 @@
+/** Numbers, states and long texts in words. */
+
+export const WORDS = { met: "met", unmet: "unmet", pending: "pending", unsure: "unsure", error: "judge error", broken: "newly broken" };
+export const ACTIONS = { GENERATE: "Generate", EDIT: "Edit", VALIDATE: "Validate", END: "End" };
+export const WORST_FIRST = ["broken", "unmet", "error", "unsure", "pending", "met"];
+
+// Control characters and halves of surrogate pairs: no page may hold them.
+const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\ufffe\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
+/** @param {string} text */
+export function clean(text) {
+  return text.replace(/\r\n?/g, "\n").replace(UNPRINTABLE, "\ufffd");
+}
+
+/** @param {number} value */
+export function whole(value) {
+  return Math.round(value).toLocaleString("en");
+}
+
+/** @param {number} value @param {string} one @param {string} [many] */
+export function count(value, one, many = `${one}s`) {
+  return `${whole(value)} ${value === 1 ? one : many}`;
+}
+
+/** @param {number} value */
+export function seconds(value) {
+  if (!Number.isFinite(value)) return "unknown";
+  if (value < 100) return `${value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0)} s`;
+  const minutes = Math.floor(Math.round(value) / 60);
+  const rest = Math.round(value) % 60;
+  if (minutes >= 60) return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  return rest ? `${minutes} min ${rest} s` : `${minutes} min`;
+}
+
+/** @param {number} fraction */
+export function percent(fraction) {
+  return Number.isFinite(fraction) ? `${Math.round(100 * fraction)}\u00a0%` : "unknown";
+}
+
+/** A few significant digits, without an exponent for the sizes that occur. @param {number} value */
+export function figure(value) {
+  return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "unknown";
+}
+
+/** One line of at most `limit` characters, cut between words where that is possible. @param {string} text @param {number} limit */
+export function shorten(text, limit) {
+  const line = text.slice(0, 4 * limit).split(/\s+/).filter(Boolean).join(" ");
+  if (line.length <= limit && text.length <= 4 * limit) return line;
+  const cut = line.slice(0, limit - 1);
+  const space = cut.lastIndexOf(" ");
+  return `${space >= limit / 2 ? cut.slice(0, space) : cut}\u2026`;
+}
+
+/** @param {string} words */
+export function capital(words) {
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
