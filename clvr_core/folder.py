@@ -1,4 +1,5 @@
-"""The run folder: `trajectory.jsonl`, one event a line, on disk before the next call begins, and one PNG for each canvas.
+"""The run folder: `trajectory.jsonl`, one event a line, on disk before the next call begins, and one PNG for each canvas, with the latents
+it was decoded from beside it if the executor takes those back.
 
 A line `rewind` takes back the lines that a run which goes on under another budget would not have written.
 """
@@ -19,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from .brief import Brief, Budget, Goal
 from .errors import BadInput
@@ -34,8 +37,8 @@ REPORT = "report.html"
 REWIND = "rewind"
 
 
-def digest_of(picture: Picture) -> str:
-    return hashlib.sha256(picture.tobytes()).hexdigest()
+def digest_of(values: Picture | np.ndarray) -> str:
+    return hashlib.sha256(values.tobytes()).hexdigest()
 
 
 class RunFolder:
@@ -155,6 +158,8 @@ class RunFolder:
         with other.writing():
             for canvas in _canvases(self.lines[:keep]):
                 shutil.copyfile(self.canvas_path(canvas), other.canvas_path(canvas))
+                if self.latent_path(canvas).exists():
+                    shutil.copyfile(self.latent_path(canvas), other.latent_path(canvas))
         for line in (first, *self.lines[1:keep]):
             other.append(line)
         other.sync()
@@ -163,6 +168,7 @@ class RunFolder:
     def _clear(self, canvases: Iterable[int]) -> None:
         for canvas in canvases:
             self.canvas_path(canvas).unlink(missing_ok=True)
+            self.latent_path(canvas).unlink(missing_ok=True)
 
     def canvas_path(self, canvas: int) -> Path:
         return self.path / f"canvas-{canvas:03d}.png"
@@ -187,6 +193,24 @@ class RunFolder:
         except (OSError, ValueError) as error:
             raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
         return mask
+
+    def latent_path(self, canvas: int) -> Path:
+        return self.path / f"canvas-{canvas:03d}.latent"
+
+    def save_latent(self, canvas: int, latent: np.ndarray) -> None:
+        """Writes float32 channels x rows x columns as a safetensors file."""
+        write_bytes(self.latent_path(canvas), save({"latent": np.ascontiguousarray(latent)}))
+
+    def latent(self, canvas: int, sha256: str) -> np.ndarray:
+        """Raises BadInput if the file is missing or damaged, or if it is not what was recorded."""
+        path = self.latent_path(canvas)
+        try:
+            latent = load(path.read_bytes())["latent"]
+            if digest_of(latent) != sha256:
+                raise ValueError("it is not what the run drew")
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
+        return latent
 
     def picture(self, canvas: int, sha256: str | None = None) -> Picture:
         """Raises BadInput if the file is missing or damaged, or if its pixels are not those that were recorded."""

@@ -90,8 +90,11 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
+    """`warnings`: what the executor was not told of the action."""
+
     candidates: tuple[Candidate, ...]
     cost: Cost = field(default_factory=Cost)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def run(start: Trajectory, policy: Policy, nfe: Mapping[str, int]) -> Generator[
         controller_failures = controller_failures + 1 if chosen.failure else 0
         if controller_failures > trajectory.brief.budget.patience:
             reason = f"the controller gave no usable action {controller_failures} times running: {chosen.failure}"
-        trajectory = _warned(trajectory, chosen)
+        trajectory = _warned(trajectory, chosen.failure)
         if reason:
             trajectory = replace(trajectory, overhead=trajectory.overhead + chosen.cost)
             break
@@ -198,10 +201,9 @@ def _reviewed(trajectory: Trajectory):
     return trajectory, None if remark.say == "go on" else ENDED[remark.say]
 
 
-def _warned(trajectory: Trajectory, chosen: Chosen) -> Trajectory:
-    if not chosen.failure:
-        return trajectory
-    return replace(trajectory, warnings=(*trajectory.warnings, f"step {len(trajectory.steps)}: {chosen.failure}"))
+def _warned(trajectory: Trajectory, *warnings: str) -> Trajectory:
+    told = tuple(f"step {len(trajectory.steps)}: {warning}" for warning in warnings if warning)
+    return replace(trajectory, warnings=(*trajectory.warnings, *told)) if told else trajectory
 
 
 def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
@@ -219,6 +221,7 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     count = policy.candidates(trajectory)
     seeds = tuple(seed_for(trajectory.brief.seed, step.index, index) for index in range(count))
     drawn = yield Draw(trajectory, action, seeds)
+    trajectory = _warned(trajectory, *drawn.warnings)
     step = replace(step, candidates=drawn.candidates, cost=step.cost + drawn.cost)
     before = action.references[0] if action.kind == "EDIT" and action.references else None
     canvases = tuple(candidate.canvas for candidate in drawn.candidates)
@@ -304,6 +307,7 @@ def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
     action = Action("GENERATE", "One shot of the whole brief, to compare with.", brief.prompt)
     step = Step(len(trajectory.steps), action)
     drawn = yield Draw(trajectory, action, (seed_for(brief.seed, step.index, 0),))
+    trajectory = _warned(trajectory, *drawn.warnings)
     step = replace(step, candidates=drawn.candidates, chosen=drawn.candidates[0].canvas, cost=drawn.cost)
     judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (step.chosen,), None, action)
     verdicts = judgement.verdicts[0]

@@ -86,7 +86,7 @@ def _configured(path: Path) -> Models:
     from .executor.klein import load_klein
 
     executor = load_klein(Path(painter.folder), painter.device, painter.dtype)
-    return Models(vlm, executor, painter.width, painter.height, executor.text_length, judge)
+    return Models(vlm, executor, painter.width, painter.height, None, judge)
 
 
 MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes}

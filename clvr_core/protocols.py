@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -64,7 +64,10 @@ class Vlm(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DrawRequest:
-    """One picture to draw. `references` are the canvases given, the one to edit first. `mask`: uint8 H x W, 255 where it may change."""
+    """One picture to draw. `references` are the canvases given, the one to edit first. `mask`: uint8 H x W, 255 where it may change.
+
+    latents: for each reference what `Drawing.latent` was when it was drawn, None where that is not known.
+    """
 
     prompt: str
     seed: int
@@ -73,14 +76,17 @@ class DrawRequest:
     height: int = 96
     mask: Picture | None = None
     strength: float | None = None
+    latents: tuple[np.ndarray | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """`nfe`: transformer evaluations spent on this sample, both branches of guidance counted."""
+    """`nfe`: transformer evaluations spent on this sample, both branches of guidance counted. latent: what the picture was decoded from,
+    float32 channels x rows x columns, from an executor that takes it back as a reference."""
 
     picture: Picture
     nfe: int
+    latent: np.ndarray | None = None
 
 
 class Executor(Protocol):
@@ -93,3 +99,12 @@ class Executor(Protocol):
     def draw(self, requests: Sequence[DrawRequest]) -> Sequence[Drawing]:
         """One drawing for each request, in order. The same request and seed give the same picture, whatever is drawn beside it."""
         ...
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """An executor whose text encoder reads `window` tokens of a prompt and no more."""
+
+    window: int
+
+    def tokens(self, prompt: str) -> int: ...

@@ -15,12 +15,13 @@ from .brief import Brief, Budget
 from .controller import TEMPLATES as CONTROLLER
 from .controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
 from .errors import BadInput
-from .executor.conditioning import prompt_for
+from .executor.conditioning import fitted
+from .executor.masks import mask_of
 from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
 from .policy import policy_for
 from .policy.remarks import heed
-from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm
+from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm, Windowed
 from .records import from_json, to_json
 from .report import save_png, write_report
 from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Remark, Step, Trajectory
@@ -35,12 +36,6 @@ PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
 Listener = Callable[[str, dict[str, Any]], None]
 Reviewer = Callable[[Trajectory], tuple[Remark, Picture | None]]
 """Asks the artist of the last step. The second part is a painted mask, uint8 H x W, 255 where the next edit may change."""
-
-
-def request_for(trajectory: Trajectory, action, seed: int, picture: Callable[[int], Picture], mask: Picture | None = None) -> DrawRequest:
-    brief = trajectory.brief
-    references = tuple(picture(canvas) for canvas in action.references) if action.kind == "EDIT" else ()
-    return DrawRequest(prompt_for(trajectory, action), seed, references, brief.width, brief.height, mask=mask, strength=action.strength)
 
 
 class Session:
@@ -69,6 +64,8 @@ class Session:
         self.trajectory = Trajectory(brief, models=self.models, prompts=PROMPTS)
         self._pictures: dict[int, Picture] = {}
         self._digests: dict[int, str] = {}
+        self._latents: dict[int, np.ndarray] = {}
+        self._latent_digests: dict[int, str] = {}
         self._told: dict[int, tuple[Step, str]] = {}
         self._settled = settled
         self.position = 0
@@ -93,6 +90,12 @@ class Session:
         if canvas not in self._pictures:
             self._pictures[canvas] = self.folder.picture(canvas, self._digests.get(canvas))
         return self._pictures[canvas]
+
+    def latent(self, canvas: int) -> np.ndarray | None:
+        """What the canvas was decoded from, if that was kept."""
+        if canvas not in self._latents and self._latent_digests.get(canvas):
+            self._latents[canvas] = self.folder.latent(canvas, self._latent_digests[canvas])
+        return self._latents.get(canvas)
 
     def advance(self, result: object = None, upto: int | None = None) -> Call | None:
         """Hands the last call's result to the loop and returns the next call that is not on record, or not among its first `upto` lines;
@@ -143,6 +146,7 @@ class Session:
             if tuple(candidate.seed for candidate in result.candidates) != call.seeds:
                 raise self._differs("other seeds than this version would draw")
             self._digests |= {candidate.canvas: candidate.sha256 for candidate in result.candidates}
+            self._latent_digests |= {candidate.canvas: candidate.latent for candidate in result.candidates}
         return result
 
     def on_record(self, call: Call, by: str = "") -> object | None:
@@ -173,8 +177,27 @@ class Session:
         return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
 
     def requests(self, call: Draw) -> list[DrawRequest]:
+        """One for each seed."""
+        brief, action = call.trajectory.brief, call.action
+        canvases = action.references if action.kind == "EDIT" else ()
         mask = self._mask(call)
-        return [request_for(call.trajectory, call.action, seed, self.picture, mask) for seed in call.seeds]
+        if mask is None and action.region and canvases:
+            mask = mask_of(action.region, brief.width, brief.height)
+        request = DrawRequest(
+            self._words(call)[0],
+            0,
+            tuple(map(self.picture, canvases)),
+            brief.width,
+            brief.height,
+            mask,
+            action.strength,
+            tuple(map(self.latent, canvases)),
+        )
+        return [replace(request, seed=seed) for seed in call.seeds]
+
+    def _words(self, call: Draw) -> tuple[str, str]:
+        """What the executor is told, and what of it was left out."""
+        return fitted(call.trajectory, call.action, self.executor if isinstance(self.executor, Windowed) else None)
 
     def _mask(self, call: Draw) -> Picture | None:
         """The one that the artist painted for this edit."""
@@ -206,16 +229,21 @@ class Session:
         for seed, drawing in zip(call.seeds, drawings, strict=True):
             canvas = call.trajectory.canvases + len(candidates)
             self._pictures[canvas] = drawing.picture
-            file = ""
+            file = latent = ""
+            if drawing.latent is not None:
+                self._latents[canvas], latent = drawing.latent, digest_of(drawing.latent)
             if self.folder:
                 path = self.folder.canvas_path(canvas)
                 with self.folder.writing():
                     save_png(path, drawing.picture, call.trajectory, canvas, self._told)
+                    if drawing.latent is not None:
+                        self.folder.save_latent(canvas, drawing.latent)
                 file = path.name
-            self._digests[canvas] = digest_of(drawing.picture)
-            candidates.append(Candidate(canvas, file, seed, self._digests[canvas], drawing.nfe))
+            self._digests[canvas], self._latent_digests[canvas] = digest_of(drawing.picture), latent
+            candidates.append(Candidate(canvas, file, seed, self._digests[canvas], drawing.nfe, latent))
         evaluations = sum(candidate.nfe for candidate in candidates)
-        return Drawn(tuple(candidates), Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates)))
+        cost = Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates))
+        return Drawn(tuple(candidates), cost, tuple(filter(None, (self._words(call)[1],))))
 
     def _choose(self, call: ChooseAction, started: float) -> Chosen:
         trajectory, directive = call.trajectory, call.directive
@@ -326,6 +354,7 @@ class Session:
             return
         keep = {self.trajectory.best, *_offered(self.trajectory), *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
+        self._latents = {canvas: latent for canvas, latent in self._latents.items() if canvas in keep}
 
 
 def note_of(remark: Remark) -> str:

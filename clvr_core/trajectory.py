@@ -65,13 +65,15 @@ class EditCheck:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One drawn picture. `sha256` is of its pixels; `nfe` counts transformer evaluations of one sample."""
+    """One drawn picture. `sha256` is of its pixels; `nfe` counts transformer evaluations of one sample. latent: SHA-256 of the latents it
+    was decoded from, if they are kept beside it for later edits."""
 
     canvas: int
     file: str
     seed: int
     sha256: str
     nfe: int = 0
+    latent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

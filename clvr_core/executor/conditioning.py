@@ -1,7 +1,11 @@
-"""Which words the executor is given for an action."""
+"""Which words the executor is given for an action, and what of them its text encoder can read."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+
+from ..protocols import Windowed
 from ..trajectory import Action, Step, Trajectory
 
 
@@ -13,19 +17,64 @@ def prompt_for(trajectory: Trajectory, action: Action) -> str:
     as CLVR conditions its trained executor (c_t of arXiv 2605.14876, eq. 1, images entering as references). One shot of the brief's
     own words is the brief alone in every mode.
     """
-    last = action.edit_prompt if action.kind == "EDIT" else action.scene_prompt
+    return next(_shorter(trajectory, action))[0]
+
+
+def fitted(trajectory: Trajectory, action: Action, executor: Windowed | None) -> tuple[str, str]:
+    """The text of `prompt_for`, shortened to what the executor reads, and a sentence that says what was left out, "" if nothing was.
+
+    Left out are first the kept steps, from the oldest on, then the summary of this one, then the brief; the words of the action itself
+    are cut only where they alone are too long, from their end.
+    """
+    text, dropped = next(_shorter(trajectory, action))
+    if executor is None or executor.tokens(text) <= executor.window:
+        return text, ""
+    whole = executor.tokens(text)
+    for text, dropped in _shorter(trajectory, action):
+        if executor.tokens(text) <= executor.window:
+            return text, _told(whole, executor.window, dropped)
+    cut, left = _cut(text, executor)
+    return cut, _told(whole, executor.window, [*dropped, f"its last {left} words"])
+
+
+def _told(tokens: int, window: int, dropped: list[str]) -> str:
+    return f"the prompt for the executor has {tokens} tokens and its text encoder reads {window}; left out: {', '.join(dropped)}"
+
+
+def _shorter(trajectory: Trajectory, action: Action) -> Iterator[tuple[str, list[str]]]:
+    """The text and what it lacks, from the whole of it to the words of the action alone."""
+    last = _words(action)
     mode = trajectory.brief.conditioning
     if mode == "proxy" or last == trajectory.brief.prompt:
-        return last
+        yield last, []
+        return
     kept = [step for step in trajectory.steps if step.accepted and step.action.draws] if mode != "instruction" else []
-    lines = [trajectory.brief.prompt]
-    for number, step in enumerate(kept, 1):
-        lines.append(f"Step {number}: {_told(step, mode)}")
-    lines.append(f"Step {len(kept) + 1}: {action.summary + ' ' if mode == 'trace' and action.summary else ''}{last}")
-    return "\n".join(lines)
+    lines = [f"Step {number}: {_step(step, mode)}" for number, step in enumerate(kept, 1)]
+    summary = f"{action.summary} " if mode == "trace" and action.summary else ""
+    start = f"Step {len(kept) + 1}: "
+    for gone in range(len(lines) + 1):
+        dropped = [f"step {number}" for number in range(1, gone + 1)]
+        yield "\n".join([trajectory.brief.prompt, *lines[gone:], f"{start}{summary}{last}"]), dropped
+    if summary:
+        dropped = [*dropped, "the summary of this step"]
+        yield f"{trajectory.brief.prompt}\n{start}{last}", dropped
+    yield last, [*dropped, "the brief"]
 
 
-def _told(step: Step, mode: str) -> str:
+def _words(action: Action) -> str:
+    return action.edit_prompt if action.kind == "EDIT" else action.scene_prompt
+
+
+def _step(step: Step, mode: str) -> str:
     action = step.action
-    words = action.edit_prompt if action.kind == "EDIT" else action.scene_prompt
-    return " ".join(filter(None, (action.summary, words))) if mode == "trace" else action.summary or words
+    return " ".join(filter(None, (action.summary, _words(action)))) if mode == "trace" else action.summary or _words(action)
+
+
+def _cut(text: str, executor: Windowed) -> tuple[str, int]:
+    """As many whole words from the beginning as fit, and how many do not; at least one."""
+    ends = [found.end() for found in re.finditer(r"\S+", text)]
+    few, many = 1, len(ends)
+    while few < many:
+        middle = (few + many + 1) // 2
+        few, many = (middle, many) if executor.tokens(text[: ends[middle - 1]]) <= executor.window else (few, middle - 1)
+    return text[: ends[few - 1]], len(ends) - few

@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..executor.files import list_files
 from ..executor.klein import RECIPE as RECIPE_FILE
-from ..executor.klein import Recipe, Sampling, list_files
+from ..executor.klein import Recipe, Sampling
 from ..records import to_json
 from .words import VOCABULARY
 

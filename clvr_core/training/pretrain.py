@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import BadInput
-from ..executor.klein import KleinExecutor, Recipe, digests, list_files
+from ..executor.files import digests, list_files
+from ..executor.klein import KleinExecutor, Recipe
 from ..records import from_json, to_json
 from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline, save_pipeline
 from ..shapes.render import render

@@ -1,0 +1,47 @@
+"""diffusers' pipelines of FLUX.2 Klein with reference latents that were made before, its own for each sample of a batch."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import Flux2KleinInpaintPipeline, Flux2KleinKVPipeline, Flux2KleinPipeline
+from PIL import Image
+
+REFERENCE_PIXELS = 1024 * 1024
+"""Larger references are scaled down to so many."""
+
+
+class _GivenReferences:
+    """`given`: for each place among the references the latents of all samples, B x C x H x W. Pictures in the call only say that there
+    are some; the parents would encode them anew in every call, and give all samples the same ones."""
+
+    given: tuple[torch.Tensor, ...] = ()
+
+    def prepare_image_latents(self, images, batch_size, generator, device, dtype):
+        ids = Flux2KleinPipeline._prepare_image_ids([latents[:1] for latents in self.given])
+        packed = torch.cat([self._pack_latents(latents) for latents in self.given], dim=1)
+        return packed.to(device, dtype), ids.expand(batch_size, -1, -1).to(device)
+
+
+class Klein(_GivenReferences, Flux2KleinPipeline):
+    pass
+
+
+class KleinKV(_GivenReferences, Flux2KleinKVPipeline):
+    """References are read in the first step and remembered as keys and values for the others; for weights that were trained for that."""
+
+
+class KleinInpaint(_GivenReferences, Flux2KleinInpaintPipeline):
+    """Starts from the first reference and lets it stand outside the mask."""
+
+    def _encode_vae_image(self, image, generator):
+        return self.given[0]
+
+
+def read_picture(pipe: Flux2KleinPipeline, picture: Image.Image) -> torch.Tensor:
+    """1 x 3 x H x W in -1..1, as Flux2KleinPipeline prepares a reference: at most 1 MP, cut to whole tokens."""
+    processor, multiple = pipe.image_processor, 2 * pipe.vae_scale_factor
+    processor.check_image_input(picture)
+    if picture.width * picture.height > REFERENCE_PIXELS:
+        picture = processor._resize_to_target_area(picture, REFERENCE_PIXELS)
+    width, height = (side // multiple * multiple for side in picture.size)
+    return processor.preprocess(picture, height=height, width=width, resize_mode="crop")
