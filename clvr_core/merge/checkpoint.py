@@ -65,6 +65,11 @@ class File:
         """Whether the file is another one than when it was opened."""
         return self._stamp() != self.stamp
 
+    @property
+    def modified(self) -> int:
+        """Nanoseconds, by the file's own disk."""
+        return self.stamp[1]
+
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fills `view` from byte `offset` on. Any thread may call it. Raises BadInput if the file has become shorter or fails."""
         while view.nbytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -157,8 +156,6 @@ def _check_report(path: Path | None) -> None:
         return
     if path.suffix != ".json" or not path.parent.is_dir():
         raise BadInput(f"--report {path} must be a .json file in a folder that exists")
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ModuleNotFoundError("the plot needs matplotlib", name="matplotlib")
 
 
 class _Bar:

@@ -29,7 +29,6 @@ _IMPLEMENTATION = {"bfl": "https://github.com/black-forest-labs/flux2", "diffuse
 
 def metadata(plan: Plan, sha256: Mapping[File, str], title: str) -> dict[str, str]:
     """Texts by name, in a fixed order."""
-    recipe = plan.recipe
     base = plan.base.checkpoint
     kept = {
         key: value
@@ -46,7 +45,7 @@ def metadata(plan: Plan, sha256: Mapping[File, str], title: str) -> dict[str, st
         "dswm.version": __version__,
         "dswm.contract": CONTRACT,
         "dswm.formula": FORMULA,
-        RECIPE: json.dumps(_record(plan, recipe, sha256), sort_keys=True, separators=(",", ":")),
+        RECIPE: json.dumps(record(plan, sha256), sort_keys=True, separators=(",", ":")),
     }
     if plan.layout in _IMPLEMENTATION:
         found["modelspec.implementation"] = _IMPLEMENTATION[plan.layout]
@@ -74,8 +73,9 @@ def no_sums(plan: Plan) -> dict[File, str]:
     return {file: "0" * 64 for _, checkpoint in plan.checkpoints for file in checkpoint.files}
 
 
-def _record(plan: Plan, recipe: Recipe, sha256: Mapping[File, str]) -> dict[str, Any]:
-    inputs = []
+def record(plan: Plan, sha256: Mapping[File, str]) -> dict[str, Any]:
+    """What was asked for and of which files, with the sums of those that are in `sha256`."""
+    recipe, inputs = plan.recipe, []
     strengths = iter([strength for _, strength in plan.loras])
     for role, checkpoint in plan.checkpoints:
         entry: dict[str, Any] = {"role": role, "name": checkpoint.path.name, "files": []}
@@ -101,8 +101,14 @@ def _record(plan: Plan, recipe: Recipe, sha256: Mapping[File, str]) -> dict[str,
     }
 
 
+def unsigned(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as it is without sums."""
+    files = [[{key: part[key] for key in ("name", "size")} for part in entry["files"]] for entry in record["inputs"]]
+    return {**record, "inputs": [{**entry, "files": parts} for entry, parts in zip(record["inputs"], files)]}
+
+
 def recorded(file: File) -> dict[str, Any]:
-    """What `_record` wrote. Raises BadInput if this is no merged file, or one of a later version."""
+    """What `record` wrote. Raises BadInput if this is no merged file, or one of a later version."""
     try:
         record = json.loads(file.metadata.get(RECIPE, "null"))
         inputs = [(str(entry["role"]), str(entry["name"]), list(entry["files"])) for entry in record["inputs"]] if record else []

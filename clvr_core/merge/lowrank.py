@@ -1,18 +1,18 @@
 """LoRA and LoKr files as low-rank deltas of the base's atoms, in PEFT's, kohya's and diffusers' naming.
 
-LoRA: delta = s * B A with s = strength * alpha / r (alpha / sqrt r with rsLoRA), arXiv:2106.09685. LoKr: delta = s * kron(w1, w2), with
-alpha / r only where a factor is itself a product, arXiv:2309.14859. Deltas are computed by rows, when they are needed.
+LoRA: delta = s * B A with s = strength * alpha / r, arXiv:2106.09685. LoKr: delta = s * kron(w1, w2), arXiv:2309.14859. Deltas are computed
+by rows, when they are needed.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite, prod, sqrt
+from functools import partial
+from math import isfinite, prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from . import numerics
 from .checkpoint import Checkpoint, Tensor
 from .layout import PREFIXES, TABLES, Layout, atoms_of, tensor_of
 from .numerics import FLOATS
+from .scales import Scales
 
 _LORA = re.compile(r"(.+?)\.(?:lora_|lora\.)(A|B|down|up)(?:\.default)?(?:\.weight)?")
 _LOKR = re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)")
@@ -97,7 +98,7 @@ class LoraProduct:
 
 
 class LokrProduct:
-    def __init__(self, held: _Held, factors: dict[str, Tensor], where: str, alpha: float | None, strength: float) -> None:
+    def __init__(self, held: _Held, factors: dict[str, Tensor], where: str, scale: Callable[[int | None], float], strength: float) -> None:
         self._held, self._parts = held, {}
         ranks = []
         for name in ("w1", "w2"):
@@ -115,7 +116,7 @@ class LokrProduct:
             self._parts[name] += (shape,)
         (p, q), (r, c) = self._parts["w1"][-1], self._parts["w2"][-1]
         self.rows, self.columns = p * r, q * c
-        self.scale = strength * (alpha / ranks[-1] if ranks and alpha is not None else 1.0)
+        self.scale = strength * scale(ranks[-1] if ranks else None)
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         made = []
@@ -155,7 +156,7 @@ def terms_of(file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[s
     """
     modules, alphas = _modules(file)
     names = _Names(layout, atoms)
-    scales = _scales(file)
+    scales = Scales(file)
     held = _Held()
     unknown = sorted(module for module in modules if not names.find(module))
     if unknown:
@@ -171,9 +172,9 @@ def terms_of(file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[s
         shapes = [atoms[atom] for atom in target]
         rows, columns = sum(shape[0] for shape in shapes), prod(shapes[0][1:])
         if "A" in factors or "B" in factors:
-            product = _lora(held, where, factors, scales(module, alpha), strength)
+            product = _lora(held, where, factors, partial(scales.lora, module, alpha), strength)
         else:
-            product = LokrProduct(held, factors, where, alpha, strength)
+            product = LokrProduct(held, factors, where, partial(scales.lokr, module, alpha), strength)
         if (product.rows, product.columns) != (rows, columns):
             raise BadInput(
                 f"{where} is a delta of {product.rows} x {product.columns}, the base has {rows} x {columns} there ({target[0]}); "
@@ -215,7 +216,7 @@ def _modules(file: Checkpoint) -> tuple[dict[str, dict[str, Tensor]], dict[str, 
     return modules, alphas
 
 
-def _lora(held: _Held, where: str, factors: dict[str, Tensor], scale, strength: float) -> LoraProduct:
+def _lora(held: _Held, where: str, factors: dict[str, Tensor], scale: Callable[[int], float], strength: float) -> LoraProduct:
     if factors.keys() != {"A", "B"}:
         raise BadInput(f"{where} has only {', '.join(factors)} of lora_A and lora_B; get the file anew")
     down, up = factors["A"], factors["B"]
@@ -230,40 +231,6 @@ def _alpha(tensor: Tensor) -> float:
         if isfinite(value):
             return value
     raise BadInput(f"{tensor.file.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, not one finite number; get the file anew")
-
-
-def _scales(file: Checkpoint):
-    """What multiplies B A, as a function of module, its alpha in the file, and then rank: alpha / r, or what PEFT's settings say."""
-    settings = _settings(file)
-    rs, pattern = bool(settings.get("use_rslora")), settings.get("alpha_pattern") or {}
-    if settings.get("use_dora"):
-        raise BadInput(f"{file.path} is a DoRA, whose delta depends on the weights; merge it where it was made")
-    default = settings.get("lora_alpha")
-
-    def scale(module: str, alpha: float | None):
-        given = next((value for key, value in pattern.items() if f".{module}".endswith("." + key.lstrip("^"))), default)
-        alpha = given if alpha is None else alpha
-        return lambda rank: 1.0 if alpha is None else alpha / (sqrt(rank) if rs else rank)
-
-    return scale
-
-
-def _settings(file: Checkpoint) -> dict[str, Any]:
-    beside = file.path.with_name("adapter_config.json")
-    text = file.metadata.get("lora_adapter_metadata")
-    source = "its lora_adapter_metadata"
-    try:
-        if text is None and file.path.name.startswith("adapter_model") and beside.is_file():
-            source, text = beside.name, beside.read_text()
-        found = json.loads(text) if text else {}
-        # diffusers writes the settings of all its models into one object: transformer.lora_alpha.
-        settings = {key.removeprefix("transformer.").removeprefix("unet."): value for key, value in found.items()}
-        alphas = [settings.get("lora_alpha"), *(settings.get("alpha_pattern") or {}).values()]
-        if not all(alpha is None or (type(alpha) in (int, float) and isfinite(alpha)) for alpha in alphas):
-            raise ValueError("an alpha is no number")
-    except (ValueError, AttributeError, RecursionError, OSError) as error:
-        raise BadInput(f"{file.path}: {source} is damaged ({str(error)[:80]}); get the file anew") from error
-    return settings
 
 
 class _Names:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import isfinite
@@ -41,8 +42,13 @@ class Block:
         """PATTERN=ALIGN or PATTERN=ALIGN,DISTIL. Raises BadInput."""
         found = re.fullmatch(rf"(.+)=({_NUMBER})(?:,({_NUMBER}))?", text)
         if not found:
-            raise BadInput(f"--blocks {text!r:.80} is not PATTERN=ALIGN or PATTERN=ALIGN,DISTIL; write for example double_blocks.3=0.5")
+            raise BadInput(f"blocks: {text!r:.80} is not PATTERN=ALIGN or PATTERN=ALIGN,DISTIL; write for example double_blocks.3=0.5")
         return cls(found[1], float(found[2]), float(found[3] or 1.0))
+
+    @classmethod
+    def parse_lines(cls, text: str) -> tuple[Block, ...]:
+        """One a line, blanks as one likes. Raises BadInput."""
+        return tuple(cls.parse(line) for line in re.sub(r"[^\S\n]+", "", text).splitlines() if line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,13 @@ class Recipe:
             matches(pattern, names) for pattern in self.exclude
         ):
             return 0.0, 0.0
-        found = [block for block in self.blocks if matches(block.pattern, names)]
-        return (found[-1].align, found[-1].distil) if found else (1.0, 1.0)
+        return factors(self.blocks, names)
+
+
+def factors(blocks: Sequence[Block], names: tuple[str, ...]) -> tuple[float, float]:
+    """(align, distil) of the last block that matches one of the names, 1 and 1 if none does."""
+    found = [block for block in blocks if matches(block.pattern, names)]
+    return (found[-1].align, found[-1].distil) if found else (1.0, 1.0)
 
 
 def matches(pattern: str, names: tuple[str, ...]) -> bool:

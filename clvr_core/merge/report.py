@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,18 @@ def report(
         "bytes_written": written,
         "expected": EXPECTED,
         "model": summed(found.blocks.values()).figures(),
-        "blocks": {name: measures.figures() for name, measures in found.blocks.items()},
+        "blocks": {name: found.blocks[name].figures() for name in _in_order(found.blocks)},
         "survival": {name: _survivals(measures) for name, measures in found.tensors.items()},
         "outliers": outliers(found.tensors),
         "warnings": list(found.warnings),
     }
+
+
+def _in_order(blocks: Iterable[str]) -> list[str]:
+    """By number, each kind where its first block stands: a file has single_blocks.10 before single_blocks.2."""
+    names = list(blocks)
+    kinds = [name.rstrip("0123456789") for name in names]
+    return sorted(names, key=lambda name: (kinds.index(kind := name.rstrip("0123456789")), int(name[len(kind) :] or 0)))
 
 
 def _survivals(measures: Measures) -> dict[str, float]:
@@ -44,12 +53,16 @@ def _survivals(measures: Measures) -> dict[str, float]:
 
 def save_report(values: dict[str, Any], path: Path) -> Path:
     """Writes the JSON to `path` and the plot beside it, as .png, whose path it gives. Raises OSError."""
-    from ..report.atomic import write_bytes  # whose package brings Pillow
+    from PIL import Image
+
+    from ..report.atomic import write_bytes
+    from .picture import picture
 
     write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())
-    picture = path.with_suffix(".png")
-    plot(values, picture)
-    return picture
+    plot, data = path.with_suffix(".png"), BytesIO()
+    Image.fromarray(picture(values)).save(data, "PNG")
+    write_bytes(plot, data.getvalue())
+    return plot
 
 
 def summary(values: dict[str, Any]) -> str:
@@ -70,49 +83,3 @@ def summary(values: dict[str, Any]) -> str:
 
 def _percent(value: float | None) -> str:
     return "none" if value is None else f"{100 * value:.3g} %"
-
-
-def plot(values: dict[str, Any], path: Path) -> None:
-    """Relative norms, cosine and survival by block, one above the other, the paper's 2 to 3 % as a band."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    colors = {"aligned": "#1f6fd6", "lora": "#b1417c", "distilled": "#1d8f5a"}
-    blocks = values["blocks"]
-    places = range(len(blocks))
-    figure, (norms, cosines, kept) = pyplot.subplots(
-        3, 1, figsize=(max(7.0, 0.28 * len(blocks)), 7.5), dpi=140, sharex=True, layout="constrained"
-    )
-    norms.axhspan(2, 3, color="#8a8f98", alpha=0.2, label="the paper's 2 to 3 %")
-    for role in DELTAS:
-        if not any(role in figures for figures in blocks.values()):
-            continue
-        of_role = [figures.get(role, {}) for figures in blocks.values()]
-        line = {"color": colors[role], "marker": "o", "markersize": 3, "label": role}
-        norms.plot(places, [100 * (each.get("relative_norm") or float("nan")) for each in of_role], **line)
-        kept.plot(places, [100 * _or_nan(each.get("survival")) for each in of_role], **line)
-    cosines.axhline(0, color="#8a8f98", linewidth=0.8)
-    cosines.plot(
-        places, [_or_nan(figures["cosine"]) for figures in blocks.values()], color="#c98a1b", marker="o", markersize=3, label="cosine"
-    )
-    cosines.plot(
-        places, [_or_nan(figures["sign_conflicts"]) for figures in blocks.values()], "--", color="#8a8f98", label="share of sign conflicts"
-    )
-    norms.set(ylabel="norm of the delta,\n% of the base's", yscale="log")
-    cosines.set(ylabel="aligned against distilled", ylim=(-1.05, 1.05))
-    kept.axhline(90, color="#8a8f98", linewidth=0.8, linestyle=":")
-    kept.set(ylabel="left after rounding, %")
-    kept.set_xticks(list(places), list(blocks), rotation=90, fontsize=6)
-    norms.set_title("estimates from a sample" if values["sampled"] else "every weight measured", fontsize=9)
-    for axes in (norms, cosines, kept):
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=7)
-    figure.savefig(path)
-    pyplot.close(figure)
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value

@@ -7,14 +7,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import __version__
 from ..errors import BadInput
 from . import header as headers
 from .checkpoint import File
 from .keep import keep_lora
 from .measures import Findings, summed
 from .plan import Plan, make_plan
-from .stream import Cancel, Progress, Stream, Streamed
-from .survey import Survey, survey, survival_warnings
+from .stream import Progress, Stream, Streamed
+from .survey import Cancel, Survey, survey, survival_warnings
 from .target import Target, check_target
 
 
@@ -41,21 +42,22 @@ def merge(
     sha256: bool = True,
     measured: bool = False,
     surveyed: Survey | None = None,
+    lora_out: Path | None = None,
 ) -> Merged:
     """Writes the merged checkpoint to `out`, a .safetensors file.
 
     `progress` is called in this thread with bytes done and in all, `cancel` is asked there whether to stop. `sha256` puts the sums of
     the inputs into the metadata, `measured` makes the figures from all weights instead of a sample; each takes longer than the merge.
-    `surveyed` spares the survey if it was made before. Raises BadInput for what cannot be merged or written, stream.Cancelled; then
-    `out` is as it was and nothing is left beside it.
+    `surveyed` spares the survey if it was made before. `lora_out` is where the LoRAs go that the recipe keeps, in place of a file beside
+    `out`. Raises BadInput for what cannot be merged or written, Cancelled; then `out` is as it was and nothing is left beside it.
     """
     out, started = Path(out), time.perf_counter()
     title = out.stem
     sums = headers.no_sums(plan) if sha256 else {}
     start = len(headers.header(plan, headers.metadata(plan, sums, title)))
     check_target(plan, out, start + plan.nbytes, overwrite)
-    found = surveyed or survey(plan)
-    kept = out.with_name(f"{out.stem}.lora.safetensors") if plan.kept else None
+    found = surveyed or survey(plan, cancel)
+    kept = (lora_out or out.with_name(f"{out.stem}.lora.safetensors")) if plan.kept else None
     if kept:
         check_target(plan, kept, 0, overwrite)
     with Target(out, start, plan.nbytes) as target:
@@ -86,6 +88,25 @@ def _check_unchanged(plan: Plan) -> None:
         for file in checkpoint.files:
             if file.changed:
                 raise BadInput(f"{file.path} was changed while it was merged; merge again once it is complete")
+
+
+def made_before(plan: Plan, out: Path) -> bool:
+    """Whether `out` is already the file that `merge` would write, by its recipe, by names and sizes of the inputs, and by the clock."""
+    if not out.is_file():
+        return False
+    try:
+        file = File(out)
+    except BadInput:
+        return False
+    try:
+        record = headers.recorded(file)
+        same = headers.unsigned(record) == headers.record(plan, {}) and file.metadata.get("dswm.version") == __version__
+    except (BadInput, KeyError, TypeError):  # a file of another make, or damaged
+        return False
+    finally:
+        file.close()
+    inputs = [each for _, checkpoint in plan.checkpoints for each in checkpoint.files]
+    return same and all(file.modified >= each.modified for each in inputs)
 
 
 def verify(

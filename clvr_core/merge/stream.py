@@ -22,18 +22,13 @@ from .checkpoint import File
 from .engine import BLOCK, WINDOW, Engine, engine_for
 from .measures import Measures, measure
 from .plan import Output, Part, Plan, Segment
-from .survey import low_rank, refuse, stored, values_of
+from .survey import Cancel, Cancelled, low_rank, refuse, stored, values_of
 
 Progress = Callable[[int, int], Any]
 """Called from the caller's own thread with the bytes done and all there will be, those of the output and those that are hashed."""
-Cancel = Callable[[], bool]
 Sink = Callable[[int, memoryview, int], None]
 """Takes a window: its first byte in the output's data, a buffer of WINDOW bytes, how many of them count."""
 HASHED = 1 << 20
-
-
-class Cancelled(Exception):
-    """The caller asked to stop. Nothing was left behind."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ and deltas that would not survive rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from statistics import median
@@ -26,6 +26,13 @@ SURVIVAL = 0.9
 """Below this share of a delta left after rounding there is a warning."""
 
 
+Cancel = Callable[[], bool]
+
+
+class Cancelled(Exception):
+    """The caller asked to stop. Nothing was left behind."""
+
+
 @dataclass
 class Survey:
     """Estimates from the sample, by the names of the output's tensors and by blocks."""
@@ -42,11 +49,13 @@ class Survey:
         return Findings(self.tensors, self.blocks, True, tuple(self.warnings))
 
 
-def survey(plan: Plan) -> Survey:
-    """Samples the inputs and settles the plan's segments. Raises BadInput if an input is unsound or not derived from the base."""
+def survey(plan: Plan, cancel: Cancel | None = None) -> Survey:
+    """Samples the inputs and settles the plan's segments. Raises BadInput for inputs that are unsound or not of this base, Cancelled."""
     found = Survey(warnings=list(plan.warnings))
     settled = []
     for segment in plan.segments:
+        if cancel and cancel():
+            raise Cancelled
         if segment.merged:
             settled.append(segment.settled(_sample(plan, segment, found)))
         else:

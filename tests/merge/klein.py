@@ -14,10 +14,22 @@ HIDDEN, TEXT, CHANNELS = 16, 24, 8
 HEAD = 8
 
 
-def shapes(hidden: int = HIDDEN, text: int = TEXT, double: int = 1, single: int = 2, guidance: bool = False) -> dict[str, tuple[int, ...]]:
+LOADABLE = {"hidden": 256, "text": 384, "channels": 128, "head": 128}
+"""The smallest that ComfyUI's loader takes for FLUX.2."""
+
+
+def shapes(
+    hidden: int = HIDDEN,
+    text: int = TEXT,
+    double: int = 1,
+    single: int = 2,
+    guidance: bool = False,
+    channels: int = CHANNELS,
+    head: int = HEAD,
+) -> dict[str, tuple[int, ...]]:
     """Black Forest Labs' names and shapes: SwiGLU of ratio 3, no biases, modulations shared by all blocks."""
     found = {
-        "img_in.weight": (hidden, CHANNELS),
+        "img_in.weight": (hidden, channels),
         "txt_in.weight": (hidden, text),
         "time_in.in_layer.weight": (hidden, 256),
         "time_in.out_layer.weight": (hidden, hidden),
@@ -25,7 +37,7 @@ def shapes(hidden: int = HIDDEN, text: int = TEXT, double: int = 1, single: int 
         "double_stream_modulation_txt.lin.weight": (6 * hidden, hidden),
         "single_stream_modulation.lin.weight": (3 * hidden, hidden),
         "final_layer.adaLN_modulation.1.weight": (2 * hidden, hidden),
-        "final_layer.linear.weight": (CHANNELS, hidden),
+        "final_layer.linear.weight": (channels, hidden),
     }
     if guidance:
         found |= {"guidance_in.in_layer.weight": (hidden, 256), "guidance_in.out_layer.weight": (hidden, hidden)}
@@ -34,16 +46,16 @@ def shapes(hidden: int = HIDDEN, text: int = TEXT, double: int = 1, single: int 
             block = f"double_blocks.{index}.{stream}_"
             found[f"{block}attn.qkv.weight"] = (3 * hidden, hidden)
             found[f"{block}attn.proj.weight"] = (hidden, hidden)
-            found[f"{block}attn.norm.query_norm.scale"] = (HEAD,)
-            found[f"{block}attn.norm.key_norm.scale"] = (HEAD,)
+            found[f"{block}attn.norm.query_norm.scale"] = (head,)
+            found[f"{block}attn.norm.key_norm.scale"] = (head,)
             found[f"{block}mlp.0.weight"] = (6 * hidden, hidden)
             found[f"{block}mlp.2.weight"] = (hidden, 3 * hidden)
     for index in range(single):
         block = f"single_blocks.{index}."
         found[f"{block}linear1.weight"] = (9 * hidden, hidden)
         found[f"{block}linear2.weight"] = (hidden, 4 * hidden)
-        found[f"{block}norm.query_norm.scale"] = (HEAD,)
-        found[f"{block}norm.key_norm.scale"] = (HEAD,)
+        found[f"{block}norm.query_norm.scale"] = (head,)
+        found[f"{block}norm.key_norm.scale"] = (head,)
     return found
 
 

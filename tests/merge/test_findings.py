@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
+from clvr_core.merge.picture import COLORS, picture
 from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Lora, Recipe
 from clvr_core.merge.report import report, save_report, summary
@@ -164,6 +165,28 @@ def test_report_and_plot_are_written_and_the_papers_expectation_stands_beside(tm
         assert image.size[0] > 600 and len(set(image.convert("RGB").resize((60, 60)).getdata())) > 10
     text = summary(values)
     assert "expected" in text and "survives rounding" in text and "cosine" in text
+
+
+def test_the_picture_shows_each_delta_where_it_is(tmp_path):
+    """One block's norm is moved, and its points move up; a role that is not there has no colour."""
+    values = found_in(tmp_path, Recipe(*written(tmp_path)), measured=True)
+
+    def rows(role, begin=0):
+        found = picture(values)[begin:240].astype(int)
+        near = np.abs(found - np.array(ImageColor.getrgb(COLORS[role]))).sum(axis=2) < 12
+        return np.flatnonzero(near.any(axis=1))
+
+    below_the_legend = 60
+    before = rows("distilled", below_the_legend)
+    assert len(before) and not len(rows("lora")), "no LoRA, no line, no legend"
+    values["blocks"]["txt_in"]["distilled"]["relative_norm"] *= 3
+    assert rows("distilled", below_the_legend).min() < before.min() - 5
+    assert picture(values).shape[1] > 600
+
+
+def test_blocks_come_by_number(tmp_path):
+    values = found_in(tmp_path, Recipe(*written(tmp_path, tensors=klein.three(hidden=8, single=11))))
+    assert [name for name in values["blocks"] if name.startswith("single_b")] == [f"single_blocks.{number}" for number in range(11)]
 
 
 def test_what_fp8_leaves_of_the_deltas_is_measured_with_its_scales(tmp_path):

@@ -233,6 +233,55 @@ def test_lokr_in_lycoris_naming_of_diffusers_modules(tmp_path):
     assert klein.same_bits(found[name][:16], distilled[name][:16])
 
 
+@pytest.mark.parametrize(
+    ("settings", "scale"),
+    [
+        ({}, 1.0),
+        ({"peft_type": "LOKR", "r": 4, "alpha": 8}, 2.0),
+        ({"peft_type": "LOKR", "r": 4, "alpha": 8, "alpha_pattern": {"txt_in": 2}, "rank_pattern": {r"^txt_in$": 16}}, 0.125),
+        ({"peft_type": "LOKR", "r": 4, "alpha": 8, "alpha_pattern": {"t_in": 2, "^in": 3}}, 2.0),
+    ],
+)
+def test_lokr_of_peft_is_scaled_by_its_settings_also_where_no_factor_is_a_product(tmp_path, settings, scale):
+    """peft's LoKrLayer: scaling = alpha / r, of whole factors too, which LyCORIS does not do."""
+    base, distilled, *paths = setup(tmp_path)
+    w1, w2 = (torch.from_numpy(np.random.default_rng(4).standard_normal(shape).astype(np.float32)) * 0.1 for shape in ((4, 6), (4, 4)))
+    names = {"base_model.model.txt_in.lokr_w1": w1, "base_model.model.txt_in.lokr_w2": w2}
+    file = klein.save(tmp_path / "adapter_model.safetensors", names)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    right = dict(distilled)
+    low = (torch.kron(w1.double(), w2.double()) * (0.5 * scale)).float()
+    right["txt_in.weight"] = klein.contract(base["txt_in.weight"], distilled=distilled["txt_in.weight"], low=low)
+    check(merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),))), right)
+
+
+def test_kohya_names_of_lokr(tmp_path):
+    base, distilled, *paths = setup(tmp_path)
+    w1, w2 = torch.full((4, 6), 0.01), torch.full((4, 4), 0.02)
+    file = klein.save(tmp_path / "l.safetensors", {"lora_unet_txt_in.lokr_w1": w1, "lora_unet_txt_in.lokr_w2": w2})
+    right = dict(distilled)
+    low = torch.kron(w1.double(), w2.double()).float()
+    right["txt_in.weight"] = klein.contract(base["txt_in.weight"], distilled=distilled["txt_in.weight"], low=low)
+    check(merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file),))), right)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lora_alpha": "8"}, "an alpha or a rank is no number"),
+        ({"alpha": 8, "r": 0}, "a rank is 0"),
+        ({"lora_alpha": 8, "alpha_pattern": {"(txt|img)_in": 4}}, r"by the pattern '\(txt\|img\)_in', and only names are read"),
+        ({"use_dora": True}, "is a DoRA"),
+    ],
+)
+def test_settings_that_cannot_be_followed_are_refused(tmp_path, settings, words):
+    _, _, *paths = setup(tmp_path)
+    file = klein.save(tmp_path / "l.safetensors", named(factors(("txt_in",))), {"lora_adapter_metadata": json.dumps(settings)})
+    with pytest.raises(BadInput, match=words) as caught:
+        make_plan(Recipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
+    assert str(file) in str(caught.value)
+
+
 def test_convolutions(tmp_path):
     base = {"down_blocks.0.conv.weight": torch.randn(6, 4, 3, 3), "mid.weight": torch.randn(5, 5)}
     down, up = (torch.randn(2, 4, 3, 3) * 0.1).bfloat16(), (torch.randn(6, 2, 1, 1) * 0.1).bfloat16()

@@ -27,34 +27,52 @@ def merged(folder, recipe, name="out.safetensors", **how):
     return load_file(out)
 
 
+FORMS = {
+    "bfl": lambda each: each,
+    "comfyui": lambda each: {f"model.diffusion_model.{name}": value for name, value in each.items()},
+    "prefix": lambda each: {f"diffusion_model.{name}": value for name, value in each.items()},
+    "diffusers": klein.to_diffusers,
+    "pipeline": lambda each: {f"transformer.{name}": value for name, value in klein.to_diffusers(each).items()},
+}
+"""What a file of FLUX.2 may look like."""
+
+
 def written(folder, layouts=("bfl", "bfl", "bfl"), tensors=None):
     """base, aligned and distilled as files, each in its own layout."""
-    forms = {
-        "bfl": lambda each: each,
-        "comfyui": lambda each: {f"model.diffusion_model.{name}": value for name, value in each.items()},
-        "prefix": lambda each: {f"diffusion_model.{name}": value for name, value in each.items()},
-        "diffusers": klein.to_diffusers,
-    }
     paths = []
     for role, layout, each in zip(("base", "aligned", "distilled"), layouts, tensors or klein.three()):
         path = folder / f"{role}-{layout}.safetensors"
-        paths.append(path if path.exists() else klein.save(path, forms[layout](each)))
+        paths.append(path if path.exists() else klein.save(path, FORMS[layout](each)))
     return paths
 
 
 def test_every_pair_of_layouts_gives_the_bits_of_the_contract(tmp_path):
+    """Each two of base, aligned and distilled meet in every pair of layouts, and each base in every output layout."""
     base, aligned, distilled = klein.three()
     expected = {name: klein.contract(base[name], aligned[name], distilled[name], 1.0, 0.8) for name in base}
-    as_diffusers = klein.to_diffusers(expected)
-    layouts = ("bfl", "comfyui", "diffusers")
-    for number, inputs in enumerate(product(layouts, layouts, ("bfl", "diffusers"))):
-        recipe = dict(zip(("base", "aligned", "distilled"), written(tmp_path, inputs)), beta=0.8)
-        wish = ("base", "bfl", "diffusers")[number % 3]
-        found = merged(tmp_path, Recipe(**recipe, layout=wish), f"{number}.safetensors", sha256=False)
-        prefix = "model.diffusion_model." if inputs[0] == "comfyui" and wish in ("base", "bfl") else ""
-        right = as_diffusers if wish == "diffusers" or (wish == "base" and inputs[0] == "diffusers") else expected
-        assert found.keys() == {prefix + name for name in right}, (inputs, wish)
-        assert all(klein.same_bits(found[prefix + name], right[name]) for name in right), (inputs, wish)
+    wishes = {"base": None, "bfl": "bfl", "diffusers": "diffusers"}
+    tried = set()
+    for first, second in product(range(len(FORMS)), repeat=2):
+        inputs = [list(FORMS)[place % len(FORMS)] for place in (first, second, first + second)]
+        wish = list(wishes)[second % 3]
+        of_bfl = inputs[0] in ("bfl", "comfyui", "prefix")
+        form = inputs[0] if wish == "base" or (wish == "bfl") is of_bfl else wish
+        right = FORMS[form](expected)
+        recipe = Recipe(*written(tmp_path, inputs), beta=0.8, layout=wish)
+        found = merged(tmp_path, recipe, f"{first}{second}.safetensors", sha256=False)
+        assert found.keys() == right.keys(), (inputs, wish)
+        assert all(klein.same_bits(found[name], right[name]) for name in right), (inputs, wish)
+        tried |= {(*places, inputs[places[0]], inputs[places[1]]) for places in ((0, 1), (0, 2), (1, 2))}
+    assert len(tried) == 3 * len(FORMS) ** 2
+
+
+@pytest.mark.parametrize("sizes", [{"double": 5, "single": 20}, {"double": 8, "single": 24}], ids=["klein-4b", "klein-9b"])
+def test_all_blocks_of_both_sizes_of_klein_are_merged_across_layouts(tmp_path, sizes):
+    tensors = klein.three(hidden=8, text=16, **sizes)
+    found = merged(tmp_path, Recipe(*written(tmp_path, ("bfl", "diffusers", "comfyui"), tensors), alpha=0.5))
+    assert len(found) == 9 + 12 * sizes["double"] + 4 * sizes["single"]
+    for name, base in tensors[0].items():
+        assert klein.same_bits(found[name], klein.contract(base, tensors[1][name], tensors[2][name], 0.5)), name
 
 
 def test_shards_in_a_diffusers_folder_give_the_bytes_of_single_files(tmp_path):
@@ -192,6 +210,18 @@ def test_scaled_fp8_is_read_with_its_scales_and_written_as_bf16(tmp_path, old):
         assert klein.same_bits(found[name], klein.contract(values[name], aligned[name], distilled[name])), name
 
 
+def test_scaled_fp8_of_diffusers_keeps_three_scales_in_one_fused_tensor(tmp_path):
+    base, aligned, distilled = klein.three()
+    eights = scaled(klein.to_diffusers(base))
+    paths = [klein.save(tmp_path / "b.safetensors", eights), *written(tmp_path, tensors=(base, aligned, distilled))[1:]]
+    found = merged(tmp_path, Recipe(*paths, layout="bfl"))
+    right = klein.to_diffusers(found)
+    values, others = dequantised(eights), [klein.to_diffusers(each) for each in (aligned, distilled)]
+    assert right.keys() == values.keys()
+    for name in right:
+        assert klein.same_bits(right[name], klein.contract(values[name], *(each[name] for each in others))), name
+
+
 def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
     base, aligned, distilled = klein.three()
     merged(tmp_path, Recipe(*written(tmp_path), dtype="fp8"))
@@ -214,6 +244,73 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
     again = merged(tmp_path, Recipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors"), "again.safetensors")
     values = dequantised({name: value for name, value in found.items() if not name.endswith("comfy_quant")})
     assert all(klein.same_bits(again[name], klein.contract(values[name], aligned[name])) for name in base)
+
+
+def other_models():
+    """Tiny models of other families, by their own classes."""
+    import diffusers
+
+    rope = {"axes_dims_rope": (2, 2, 4)}
+    heads = {"attention_head_dim": 8, "num_attention_heads": 2}
+    yield (
+        "FLUX.1",
+        diffusers.FluxTransformer2DModel(
+            in_channels=4,
+            num_layers=1,
+            num_single_layers=1,
+            joint_attention_dim=16,
+            pooled_projection_dim=16,
+            guidance_embeds=True,
+            **rope,
+            **heads,
+        ),
+    )
+    yield (
+        "Qwen-Image",
+        diffusers.QwenImageTransformer2DModel(in_channels=4, out_channels=4, num_layers=1, joint_attention_dim=16, **rope, **heads),
+    )
+    yield (
+        "Z-Image",
+        diffusers.ZImageTransformer2DModel(
+            in_channels=4,
+            dim=16,
+            n_layers=1,
+            n_refiner_layers=1,
+            n_heads=2,
+            n_kv_heads=2,
+            cap_feat_dim=16,
+            axes_dims=[2, 2, 4],
+            axes_lens=[8, 8, 8],
+        ),
+    )
+    yield (
+        "SDXL",
+        diffusers.UNet2DConditionModel(
+            block_out_channels=(8, 16),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=16,
+            attention_head_dim=4,
+            norm_num_groups=4,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=8,
+            projection_class_embeddings_input_dim=64,
+        ),
+    )
+
+
+def test_models_of_other_families_are_merged_key_by_key(tmp_path):
+    torch.manual_seed(0)
+    for name, model in other_models():
+        base = {key: value.bfloat16() for key, value in model.state_dict().items()}
+        aligned, distilled = klein.moved(base, 1, 0.02), klein.moved(base, 2, 0.02)
+        assert len(base) > 40, name
+        (folder := tmp_path / name).mkdir()
+        found = merged(folder, Recipe(*written(folder, tensors=(base, aligned, distilled)), alpha=0.7))
+        assert found.keys() == base.keys(), name
+        for key in base:
+            assert klein.same_bits(found[key], klein.contract(base[key], aligned[key], distilled[key], 0.7)), (name, key)
 
 
 def test_another_model_is_merged_key_by_key_and_its_integers_are_copied(tmp_path):

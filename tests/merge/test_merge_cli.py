@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -118,6 +121,104 @@ def test_a_hostile_input_is_one_line_and_exit_2(tmp_path, capsys, case, role):
     assert set(tmp_path.iterdir()) == before
 
 
+def circle(path, like):
+    """Two links that lead to each other."""
+    path.symlink_to(path.with_name("round.safetensors"))
+    path.with_name("round.safetensors").symlink_to(path)
+
+
+def sparse(length):
+    def make(path, like):
+        path.write_bytes(length.to_bytes(8, "little"))
+        os.truncate(path, length + 16)
+
+    return make
+
+
+def with_nan(path, like):
+    like["single_blocks.0.linear1.weight"][1, 2] = float("nan")
+    klein.save(path, like)
+
+
+BAD = {
+    "a pickle with another name": (lambda path, like: torch.save(like, path), "a PyTorch pickle, not a safetensors file"),
+    "GGUF": (lambda path, like: path.write_bytes(b"GGUF" + b"\0" * 64), "is a GGUF file"),
+    "nvfp4": (
+        lambda path, like: klein.save(path, like, {"_quantization_metadata": '{"layers": {"txt_in": {"format": "nvfp4"}}}'}),
+        "txt_in is quantised as 'nvfp4'",
+    ),
+    "a header of 100 MB": (sparse(100_000_000), "has a header of 100000000 bytes"),
+    "a header of a terabyte": (sparse(1 << 40), "has a header of 1099511627776 bytes"),
+    "NaN": (with_nan, "linear1.weight holds 1 values that are NaN or infinite"),
+    "links in a circle": (circle, "symbolic links lead in a circle"),
+    "a folder that leads to itself": (
+        lambda path, like: path.symlink_to(path, target_is_directory=True),
+        "symbolic links lead in a circle",
+    ),
+    "an empty folder": (lambda path, like: path.mkdir(), "holds no .safetensors"),
+    "a missing file": (lambda path, like: None, "No such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_an_input_that_is_no_checkpoint_is_one_line_and_exit_2(tmp_path, capsys, case):
+    make, said = BAD[case]
+    paths = written(tmp_path)
+    paths[1].unlink()
+    make(paths[1], klein.three()[1])
+    before = set(tmp_path.iterdir())
+    tracemalloc.start()
+    try:
+        assert main(words(paths, "--out", tmp_path / "out.safetensors")) == 2
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    printed = capsys.readouterr()
+    assert said in printed.err and str(paths[1]) in printed.err and printed.err.count("\n") == 1 and not printed.out
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_folder_with_links_in_circles_is_refused(tmp_path, capsys):
+    paths = written(tmp_path)
+    (tmp_path / "pipe").mkdir()
+    (tmp_path / "pipe" / "transformer").symlink_to(tmp_path / "pipe", target_is_directory=True)
+    circle(tmp_path / "pipe" / "model.safetensors", None)
+    assert main(words([tmp_path / "pipe", *paths[1:]], "--out", tmp_path / "out.safetensors")) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and str(tmp_path / "pipe") in printed.err and not (tmp_path / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("case", ["an input", "a read-only file", "a folder without leave to write"])
+def test_an_output_that_must_not_be_written_is_one_line_and_exit_2(tmp_path, capsys, case, monkeypatch):
+    paths = written(tmp_path)
+    (tmp_path / "out").mkdir()
+    out = paths[2] if case == "an input" else tmp_path / "out" / "out.safetensors"
+    if case == "a read-only file":
+        out.write_bytes(b"precious")
+        out.chmod(0o444)
+    if case == "a folder without leave to write":
+        real = os.access
+        monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != out.parent and real(path, mode))
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    assert main(words(paths, "--out", out, "--overwrite")) == 2
+    printed = capsys.readouterr()
+    assert ("is the input" if case == "an input" else "is read-only") in printed.err
+    assert f"--out {out}" in printed.err and printed.err.count("\n") == 1 and not printed.out
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_a_bar_of_bytes_is_shown_where_somebody_looks(tmp_path, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    paths = written(tmp_path)
+    assert main(words(paths, "--out", tmp_path / "out.safetensors", "--json")) == 0
+    shown = sys.stderr.getvalue()
+    assert "100%" in shown and "B/s" in shown
+
+
 @pytest.mark.parametrize(
     ("text", "path", "strength"),
     [
@@ -134,15 +235,17 @@ def test_a_lora_and_its_strength(text, path, strength):
 def test_an_interrupt_is_exit_130_and_leaves_nothing(tmp_path):
     paths = written(tmp_path)
     code = (
-        "import sys, time; from clvr_core.merge import target; from clvr_core.cli import main;"
-        "target.Target.write = lambda *_: (print('writing', flush=True), time.sleep(2));"
+        "import sys; from clvr_core.merge import target; from clvr_core.cli import main;"
+        "target.Target.write = lambda *_: (print('writing', flush=True), sys.stdin.read());"
         "sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, *words(paths, "--out", tmp_path / "out" / "x.safetensors", "--threads", 1)]
     (tmp_path / "out").mkdir()
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
         assert process.stdout.readline() == "writing\n"
         process.send_signal(signal.SIGINT)
+        process.stdin.close()
         assert process.wait() == 130
         assert process.stderr.read() == "clvr: interrupted; go on with: the same command\n"
     assert list((tmp_path / "out").iterdir()) == []
