@@ -164,7 +164,9 @@ class _Bar:
     def __enter__(self) -> _Bar:
         from tqdm import tqdm
 
-        self.bar = tqdm(unit="B", unit_scale=True, file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
+        shown = sys.stderr.isatty()
+        # Every report is drawn: `merge` sends twenty a second at most.
+        self.bar = tqdm(unit="B", unit_scale=True, mininterval=0, miniters=1, file=sys.stderr, leave=False, disable=not shown)
         return self
 
     def __exit__(self, *_: object) -> None:
