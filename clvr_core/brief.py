@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 from .errors import BadInput
@@ -10,9 +10,12 @@ from .errors import BadInput
 GoalKind = Literal["global", "local", "text", "layout"]
 Strategy = Literal["clvr", "director", "strokes", "oneshot", "best-of-n"]
 Conditioning = Literal["proxy", "instruction", "summary", "trace"]
+Judging = Literal["each", "pairs", "set"]
 STRATEGIES: tuple[str, ...] = Strategy.__args__
 GOAL_KINDS: tuple[str, ...] = GoalKind.__args__
 CONDITIONINGS: tuple[str, ...] = Conditioning.__args__
+JUDGINGS: tuple[str, ...] = Judging.__args__
+LIMITS = ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience")
 MAX_PROMPT = 20_000
 
 Box = tuple[float, float, float, float]
@@ -38,11 +41,12 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Where the loop must stop. None means no limit.
+    """Where the loop must stop, and from where on a goal counts as met. None means no limit.
 
     rounds: actions that draw. images: pictures drawn, candidates counted. evaluations: transformer calls (NFE, one per sample and
     branch of guidance). seconds: wall time. vlm_tokens: tokens the vision-language model read and wrote. patience: rounds without
-    improvement after which the loop gives up.
+    improvement after which the loop gives up. met, unmet: probabilities 0..1 that the judge gives a goal; from `met` up it holds, from
+    `unmet` down it does not, between them the judge is unsure.
     """
 
     rounds: int = 8
@@ -51,17 +55,22 @@ class Budget:
     seconds: float | None = None
     vlm_tokens: int | None = None
     patience: int = 3
+    met: float = 0.65
+    unmet: float = 0.35
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience"):
+        for name in LIMITS:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise BadInput(f"budget: {name} is {value}; it must be above 0 and finite")
+        if not 0 <= self.unmet < self.met <= 1:
+            raise BadInput(f"budget: unmet is {self.unmet} and met is {self.met}; they must satisfy 0 <= unmet < met <= 1")
 
     def covers(self, other: Budget) -> bool:
-        """Whether no limit is tighter than the other's."""
-        limits = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return all(mine is None or (theirs is not None and theirs <= mine) for mine, theirs in limits)
+        """Whether no limit is tighter than the other's, and the judge is held to the same thresholds."""
+        limits = ((getattr(self, name), getattr(other, name)) for name in LIMITS)
+        wide = all(mine is None or (theirs is not None and theirs <= mine) for mine, theirs in limits)
+        return wide and (self.met, self.unmet) == (other.met, other.unmet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,8 @@ class Brief:
 
     candidates: size of the micro-grid, None for the strategy's own. final_ab: compare the end with the one-shot picture, None for the
     strategy's own. conditioning: what text the executor is given. goals: the checklist, if the artist wrote it; else it is drafted.
+    judging, of several candidates: `each` against every goal, `pairs` the same with ties broken by comparison, `set` all of them side by
+    side and then only the winner against the goals. evidence: the judge says in words what it sees where a goal does not hold.
     """
 
     prompt: str
@@ -82,6 +93,8 @@ class Brief:
     final_ab: bool | None = None
     conditioning: Conditioning = "proxy"
     goals: tuple[Goal, ...] = ()
+    judging: Judging = "each"
+    evidence: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -92,6 +105,8 @@ class Brief:
             raise BadInput(f"unknown strategy {self.strategy!r}; choose one of {', '.join(STRATEGIES)}")
         if self.conditioning not in CONDITIONINGS:
             raise BadInput(f"unknown conditioning {self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}")
+        if self.judging not in JUDGINGS:
+            raise BadInput(f"unknown judging {self.judging!r}; choose one of {', '.join(JUDGINGS)}")
         if self.width < 1 or self.height < 1:
             raise BadInput(f"the canvas is {self.width} x {self.height}; both must be at least 1 pixel")
         if self.candidates is not None and not 1 <= self.candidates <= 64:

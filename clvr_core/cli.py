@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .brief import STRATEGIES, Brief, Budget
+from .brief import JUDGINGS, STRATEGIES, Brief, Budget
 from .doctor import PACKAGES
 from .errors import BadInput
 from .merge.command import add_arguments as add_merge_arguments
@@ -87,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     limits.add_argument("--seconds", type=float, help="wall time")
     limits.add_argument("--vlm-tokens", type=int, help="tokens of the vision-language model")
     limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
+    judging, usual = generate.add_argument_group("judging"), Budget()
+    judging.add_argument(
+        "--judging", default="each", metavar="HOW", help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)"
+    )
+    judging.add_argument("--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold")
+    judging.add_argument("--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)")
+    judging.add_argument("--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)")
     generate.set_defaults(run=_generate)
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
@@ -139,8 +146,10 @@ def _generate(options: argparse.Namespace) -> int:
     from .models import load_models
     from .session import Session
 
-    budget = Budget(options.rounds, options.images, options.evaluations, options.seconds, options.vlm_tokens, options.patience)
-    brief = Brief(options.prompt, options.strategy, options.seed, budget=budget, candidates=options.candidates)
+    limits = (options.rounds, options.images, options.evaluations, options.seconds, options.vlm_tokens, options.patience)
+    budget = Budget(*limits, options.met, options.unmet)
+    judging = {"judging": options.judging, "evidence": options.evidence}
+    brief = Brief(options.prompt, options.strategy, options.seed, budget=budget, candidates=options.candidates, **judging)
     # Everything that can be refused is refused before the folder is made.
     models = load_models(options.models)
     brief = replace(brief, width=models.width, height=models.height)

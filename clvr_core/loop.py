@@ -99,9 +99,12 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
+    """`pick`: index of the candidate that won a comparison, None if the verdicts alone decide. A loser may have no verdicts."""
+
     verdicts: tuple[tuple[Verdict, ...], ...]
     edits: tuple[EditCheck, ...]
     cost: Cost = field(default_factory=Cost)
+    pick: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     judgement = yield Judge(trajectory.with_step(step), trajectory.goals, canvases, before, action)
     pending = policy.pending(trajectory, step)
     verdicts = tuple(tuple(_postponed(verdict, pending) for verdict in each) for each in judgement.verdicts)
-    pick = rules.choose(verdicts)
+    pick = rules.choose(verdicts) if judgement.pick is None else judgement.pick
     step = replace(
         step,
         chosen=drawn.candidates[pick].canvas,

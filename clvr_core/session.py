@@ -19,14 +19,14 @@ from .executor.conditioning import fitted
 from .executor.masks import mask_of
 from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
-from .policy import policy_for
+from .policy import policy_for, rules
 from .policy.remarks import heed
 from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm, Windowed
 from .records import from_json, to_json
 from .report import save_png, write_report
-from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Remark, Step, Trajectory
+from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Remark, Step, Trajectory, Verdict
 from .verifier import TEMPLATES as VERIFIER
-from .verifier import check_edit, compare, judge
+from .verifier import Thresholds, best_of, check_edit, compare, explain, judge, knock_out
 
 EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared", Review: "review"}
 DECISIONS = ("plan", "current", "best")
@@ -264,17 +264,35 @@ class Session:
         return Chosen(action, answer.failure, _cost("think", started, tokens, calls))
 
     def _judge(self, call: Judge, started: float) -> Judgement:
-        verdicts, edits, tokens, calls = [], [], 0, 0
-        for canvas in call.canvases:
-            picture = self.picture(canvas)
-            judged = judge(self.judge, picture, call.goals)
-            verdicts.append(judged.verdicts)
-            tokens, calls, edit = tokens + judged.tokens, calls + judged.calls, EditCheck()
-            if call.before is not None:
-                edit, more, asked = check_edit(self.judge, self.picture(call.before), picture, call.action)
-                tokens, calls = tokens + more, calls + asked
-            edits.append(edit)
-        return Judgement(tuple(verdicts), tuple(edits), _cost("judge", started, tokens, calls))
+        brief, spent = call.trajectory.brief, []
+        pictures = [self.picture(canvas) for canvas in call.canvases]
+        pick = None
+        if brief.judging == "set" and len(pictures) > 1:
+            answer = best_of(self.judge, brief, call.goals, pictures)
+            pick = answer.value
+            spent.append((answer.tokens, answer.calls))
+        looked = [
+            self._look(call, picture, spent) if pick in (None, index) else ((), EditCheck()) for index, picture in enumerate(pictures)
+        ]
+        verdicts, edits = (tuple(part) for part in zip(*looked))
+        if brief.judging == "pairs" and len(level := rules.level(verdicts)) > 1:
+            answer = knock_out(self.judge, brief, call.goals, [pictures[index] for index in level])
+            pick = level[answer.value]
+            spent.append((answer.tokens, answer.calls))
+        tokens, calls = (sum(part) for part in zip(*spent))
+        return Judgement(verdicts, edits, _cost("judge", started, tokens, calls), pick)
+
+    def _look(self, call: Judge, picture: Picture, spent: list[tuple[int, int]]) -> tuple[tuple[Verdict, ...], EditCheck]:
+        brief = call.trajectory.brief
+        judged = judge(self.judge, picture, call.goals, Thresholds(brief.budget.met, brief.budget.unmet))
+        if brief.evidence:
+            judged = explain(self.judge, picture, call.goals, judged)
+        spent.append((judged.tokens, judged.calls))
+        if call.before is None:
+            return judged.verdicts, EditCheck()
+        edit, tokens, calls = check_edit(self.judge, self.picture(call.before), picture, call.action)
+        spent.append((tokens, calls))
+        return judged.verdicts, edit
 
     def _decided(self, decided: Decided) -> None:
         if decided.event == "stop":

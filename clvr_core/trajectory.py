@@ -237,13 +237,14 @@ T = TypeVar("T", Trajectory, Step)
 def timeless(told: T) -> T:
     """The trajectory or step without wall times: what is written into pictures, so that the same run gives the same bytes.
 
-    A run that has not ended is told without its budget, which says when to stop and nothing of the pictures until then: so one that is
-    given a larger budget later has the bytes of one that had it from the start.
+    A run that has not ended is told without the limits of its budget, which say when to stop and nothing of the pictures until then: so
+    one that is given a larger budget later has the bytes of one that had it from the start.
     """
     if isinstance(told, Step):
         return replace(told, cost=replace(told.cost, seconds={}))
     if told.outcome is None:
-        told = replace(told, brief=replace(told.brief, budget=Budget()))
+        budget = Budget(met=told.brief.budget.met, unmet=told.brief.budget.unmet)
+        told = replace(told, brief=replace(told.brief, budget=budget))
     return replace(told, overhead=replace(told.overhead, seconds={}), steps=tuple(map(timeless, told.steps)))
 
 

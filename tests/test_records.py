@@ -11,24 +11,40 @@ import pytest
 from clvr_core import loop
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.records import from_json, to_json
-from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict
+from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict
 
 GOAL = Goal("g1", 'a sign "Über"', "text", "Is it?", 0.25, (0.0, 0.25, 0.5, 1.0), ("g2", "g3"))
 COST = Cost({"draw": 1.5, "judge": 0.25}, 7, 3, 16, 2)
 ACTION = Action("EDIT", "so far", "all of it", "this", (3, 1), ("g1",), (0.0, 0.0, 0.5, 1.0), 0.75)
-CANDIDATE = Candidate(4, "canvas-004.png", 2**62, "ab" * 32, 8)
+CANDIDATE = Candidate(4, "canvas-004.png", 2**62, "ab" * 32, 8, "canvas-004.safetensors")
 VERDICT = Verdict("g1", "unsure", "too dark", 0.5)
 CHECK = EditCheck(False, 0.5, "the sky changed")
 STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST)
+REMARK = Remark(3, "accept", "a moon", {"g1": "met"}, ("g2",), 1, "mask-003.png", "cd" * 32)
 OUTCOME = Outcome("END", 4, True, "A/B")
-BRIEF = Brief("a sign", "director", 2**63 - 1, 64, 32, Budget(1, 2, 3, 4.5, 5, 6), 4, False, "trace", (GOAL,))
-TRAJECTORY = Trajectory(BRIEF, (GOAL,), {"executor": "x"}, (("g1",), ("g2", "g3")), "staged", (STEP,), 1, 4, OUTCOME, COST, ("careful",))
+BRIEF = Brief("a sign", "director", 2**63 - 1, 64, 32, Budget(1, 2, 3, 4.5, 5, 6, 0.7, 0.2), 4, False, "trace", (GOAL,), "set", True)
+TRAJECTORY = Trajectory(
+    BRIEF,
+    (GOAL,),
+    {"executor": "x"},
+    (("g1",), ("g2", "g3")),
+    "staged",
+    (STEP,),
+    1,
+    4,
+    OUTCOME,
+    COST,
+    ("careful",),
+    prompts={"verifier": "2"},
+    remarks=(REMARK,),
+)
 RESULTS = (
     loop.Goals((GOAL,), "late", COST),
     loop.Chosen(ACTION, "cut", COST),
     loop.Drawn((CANDIDATE,), COST),
-    loop.Judgement(((VERDICT,), ()), (CHECK, EditCheck()), COST),
+    loop.Judgement(((VERDICT,), ()), (CHECK, EditCheck()), COST, 1),
     loop.Compared(-1, COST),
+    REMARK,
     loop.Compared(None),
 )
 FULL = (GOAL, BRIEF.budget, BRIEF, ACTION, CANDIDATE, VERDICT, CHECK, COST, STEP, OUTCOME, TRAJECTORY, *RESULTS)

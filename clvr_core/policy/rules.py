@@ -104,6 +104,13 @@ def choose(verdicts: Sequence[Sequence[Verdict]]) -> int:
     return pick
 
 
+def level(verdicts: Sequence[Sequence[Verdict]]) -> tuple[int, ...]:
+    """Indices of the candidates between which the verdicts do not decide, the one that `choose` would take first."""
+    first = choose(verdicts)
+    rest = (index for index, each in enumerate(verdicts) if index != first and not ahead(verdicts[first], each))
+    return (first, *rest)
+
+
 def rounds_without_gain(trajectory: Trajectory) -> int:
     """How many of the last steps brought no canvas that was kept, since the artist last steered."""
     count, steered = 0, max((remark.after for remark in trajectory.remarks if remark.steers), default=-1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,15 +114,21 @@ class ShapesVlm:
         parse(prompt)
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        message = next((message for message in reversed(messages) if message.data.get("task") in ("goals", "action")), None)
+        message = next((message for message in reversed(messages) if message.data.get("task") in ("goals", "action", "evidence")), None)
         if message is None:
             raise JudgeFailure("the shapes model was asked something that it has no task for")
+        if message.data["task"] == "evidence":
+            seen = self._describe(message.images[0])
+            return _told({"seen": [{"goal": goal, "seen": seen} for goal in message.data["goals"]]})
         if message.data["task"] == "goals":
             value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
         else:
             value = act(message.data, [self._read(picture) for picture in message.images])
-        text = json.dumps(value)
-        return Reply(text, tokens=len(text.split()))
+        return _told(value)
+
+    def _describe(self, picture: Picture) -> str:
+        names = Counter(f"{thing.size} {thing.color} {thing.shape}" for thing in self._read(picture).things)
+        return "I see " + (", ".join(f"{count} x {name}" for name, count in sorted(names.items())) or "nothing")
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         return [self._answer(images, question.data) for question in questions]
@@ -136,6 +143,8 @@ class ShapesVlm:
             return Decision(SURE if _against(data) else 1 - SURE, tokens=1)
         if task == "compare":
             return self._compare(images, data)
+        if task == "choose":
+            return self._choose(images, data)
         if task == "goal":
             named = data["goal"]["text"]
             truth = read(data["goal"], self._see(images[0]))
@@ -147,12 +156,21 @@ class ShapesVlm:
             raise JudgeFailure(f"the shapes model has no task {task!r}")
         return Decision(SURE if truth != self._flips(f"{task}/{named}", images) else 1 - SURE, tokens=1)
 
-    def _compare(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
+    def _choose(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
+        counts = self._counts(images, data)
+        return Decision(SURE if counts[data["place"] - 1] == max(counts) else 1 - SURE, tokens=1)
+
+    def _counts(self, images: Sequence[Picture], data: Mapping[str, Any]) -> list[int]:
+        """How many of the goals each picture seems to meet."""
         counts = []
-        for picture in images[:2]:
+        for picture in images:
             seen = self._see(picture)
             found = [(goal["text"], read(goal, seen)) for goal in data["goals"]]
             counts.append(sum(truth != self._flips(f"compare/{text}", [picture]) for text, truth in found if truth is not None))
+        return counts
+
+    def _compare(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
+        counts = self._counts(images[:2], data)
         return Decision(0.5 if counts[0] == counts[1] else SURE if counts[0] > counts[1] else 1 - SURE, tokens=1)
 
     def _flips(self, question: str, images: Sequence[Picture]) -> bool:
@@ -160,6 +178,11 @@ class ShapesVlm:
 
     def _key(self, question: str, images: Sequence[Picture]) -> str:
         return f"{self.seed}/{question}/{_digest(images)}"
+
+
+def _told(value: Mapping[str, Any]) -> Reply:
+    text = json.dumps(value)
+    return Reply(text, tokens=len(text.split()))
 
 
 def _digest(images: Sequence[Picture]) -> str:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..brief import Brief, Goal
+from ..brief import Brief, Budget, Goal
 from ..errors import BadInput
 from ..protocols import Decision, Picture, Vlm
 from ..trajectory import Action, EditCheck, State, Verdict
-from ..vlm.decisions import decide
-from ..vlm.replies import Answer
+from ..vlm.decisions import MAX_EVIDENCE, decide
+from ..vlm.replies import Answer, ask
+from ..vlm.text import one_line
 from . import prompts
 from .prompts import TEMPLATES
 
-__all__ = ["TEMPLATES", "Judged", "Thresholds", "check_edit", "compare", "judge"]
+__all__ = ["TEMPLATES", "Judged", "Thresholds", "best_of", "check_edit", "compare", "explain", "judge", "knock_out"]
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """Probabilities 0..1: from `met` up a goal holds, from `unmet` down it does not, between them the judge is unsure."""
 
-    met: float = 0.65
-    unmet: float = 0.35
+    met: float = Budget().met
+    unmet: float = Budget().unmet
 
     def __post_init__(self) -> None:
         if not 0 <= self.unmet < self.met <= 1:
@@ -91,6 +92,63 @@ def compare(vlm: Vlm, brief: Brief, goals: Sequence[Goal], first: Picture, secon
     if forth.yes > 0.5 > back.yes:
         return Answer(0, "", tokens, calls)
     return Answer(1 if forth.yes < 0.5 < back.yes else -1, "", tokens, calls)
+
+
+def best_of(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture]) -> Answer[int]:
+    """Index of the picture that fits the brief best, all of them looked at side by side, in both orders; the earlier one at a tie.
+
+    Without an answer for each of them in each order there is no value.
+    """
+    pictures, count, tokens, calls = tuple(map(_one, pictures)), len(pictures), 0, 0
+    chances = np.zeros(count)
+    questions = [prompts.best_question(brief, goals, place, count) for place in range(1, count + 1)]
+    for order in (1, -1):
+        decided = decide(vlm, pictures[::order], questions)
+        tokens, calls = tokens + decided.tokens, calls + decided.calls
+        if missing := next((decision for decision in decided.decisions if decision.yes is None), None):
+            return Answer(None, missing.evidence, tokens, calls)
+        chances += [decision.yes for decision in decided.decisions][::order]
+    return Answer(int(chances.argmax()), "", tokens, calls)
+
+
+def knock_out(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture]) -> Answer[int]:
+    """Index of the picture that no later one beats in both orders, compared two at a time.
+
+    A comparison without an answer changes nothing.
+    """
+    holder, tokens, calls = 0, 0, 0
+    for challenger in range(1, len(pictures)):
+        answer = compare(vlm, brief, goals, pictures[holder], pictures[challenger])
+        tokens, calls = tokens + answer.tokens, calls + answer.calls
+        if answer.value == 1:
+            holder = challenger
+    return Answer(holder, "", tokens, calls)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    goal: str
+    seen: str
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    seen: tuple[_Seen, ...]
+
+
+def explain(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -> Judged:
+    """The same verdicts with what is seen in place of what does not hold, in words. Without an answer they stay without words."""
+    wanting = [verdict.goal for verdict in judged.verdicts if verdict.state in ("unmet", "unsure") and not verdict.evidence]
+    if not wanting:
+        return judged
+    messages, schema = prompts.evidence_request(_one(picture), [goal for goal in goals if goal.id in wanting])
+    answer = ask(vlm, messages, schema, _Evidence)
+    told = {one.goal: one_line(one.seen, MAX_EVIDENCE) for one in (answer.value.seen if answer.value else ())}
+    verdicts = tuple(
+        replace(verdict, evidence=told[verdict.goal]) if verdict.goal in wanting and verdict.goal in told else verdict
+        for verdict in judged.verdicts
+    )
+    return Judged(verdicts, judged.tokens + answer.tokens, judged.calls + answer.calls)
 
 
 def _verdict(goal: Goal, decision: Decision, thresholds: Thresholds) -> Verdict:

@@ -1,12 +1,13 @@
-"""The yes/no questions put to the verifier."""
+"""The questions put to the verifier."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...brief import Brief, Goal
-from ...protocols import Question
+from ...protocols import Message, Picture, Question
 from ...records import to_json
 from ...templates import Templates
 from ...trajectory import Action
@@ -14,6 +15,8 @@ from ...vlm.text import clip, one_line
 
 QUOTED = 2_000
 """Characters of a goal or an instruction that are quoted in a question."""
+MAX_SEEN = 240
+"""Characters of a sentence of evidence."""
 TEMPLATES = Templates(Path(__file__).parent)
 
 
@@ -37,6 +40,26 @@ def compare_question(brief: Brief, goals: Sequence[Goal]) -> Question:
     """Yes means that the first image fits better than the second."""
     text = TEMPLATES.text("compare", brief=brief.prompt, goals=_listed(goals))
     return Question(text, data={"task": "compare", "prompt": brief.prompt, "goals": to_json(tuple(goals))})
+
+
+def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int) -> Question:
+    """Yes means that the image at this place, the first being 1, fits best of all."""
+    text = TEMPLATES.text("choose", brief=brief.prompt, goals=_listed(goals), count=str(count), place=str(place))
+    return Question(text, data={"task": "choose", "place": place, "prompt": brief.prompt, "goals": to_json(tuple(goals))})
+
+
+def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Message, ...], Mapping[str, Any]]:
+    """The messages, and the schema of the reply: what is seen in place of each of the goals."""
+    listed = "\n".join(f"- {goal.id}: {one_line(goal.text, QUOTED)}" for goal in goals)
+    data = {"task": "evidence", "goals": [goal.id for goal in goals]}
+    messages = (
+        Message("system", TEMPLATES.text("evidence_system")),
+        Message("user", TEMPLATES.text("evidence", goals=listed), (picture,), data),
+    )
+    each = {"goal": {"type": "string", "enum": [goal.id for goal in goals]}, "seen": {"type": "string", "maxLength": MAX_SEEN}}
+    item = {"type": "object", "properties": each, "required": list(each), "additionalProperties": False}
+    seen = {"type": "array", "items": item, "minItems": len(goals), "maxItems": len(goals)}
+    return messages, {"type": "object", "properties": {"seen": seen}, "required": ["seen"], "additionalProperties": False}
 
 
 def _about_an_edit(template: str, action: Action) -> Question:
