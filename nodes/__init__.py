@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .brief import BriefNode
 from .generate import Generate
 from .loop import LoopEnd, LoopStart
+from .merge import DSWMMerge, DSWMMergeLive
 from .shapes import ShapesModels
 from .steps import ExecuteStep, Reason, Verify
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
@@ -15,4 +16,4 @@ from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
 class ClvrExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         loop = [BriefNode, LoopStart, Reason, ExecuteStep, Verify, LoopEnd]
-        return [ShapesModels, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]
+        return [ShapesModels, DSWMMerge, DSWMMergeLive, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]

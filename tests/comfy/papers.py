@@ -15,8 +15,8 @@ from typing import Any
 
 from tests.comfy.server import ROOT
 
-OPEN = {("CLVR_LoadTrajectory", "run")}
-"""Lists that depend on what lies in the output folder."""
+OPEN = {("CLVR_LoadTrajectory", "run"), *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora"))}
+"""Lists that depend on what lies in the output folder and in the model folders."""
 PAGES, LOCALE, SCHEMAS = "web/docs", "locales/en/nodeDefs.json", "tests/comfy/schemas.json"
 
 

@@ -1,0 +1,328 @@
+"""DSWM Merge on a real ComfyUI: tiny Klein-shaped checkpoints that its own loader takes, and its own Save Model as the judge."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clvr_core.merge.plan import make_plan
+from clvr_core.merge.recipe import Recipe
+from clvr_core.merge.run import merge
+from tests.comfy.server import Comfy, Refused, error_of
+from tests.comfy.test_steps import go
+from tests.merge import klein
+from tests.merge.test_lowrank import delta, named
+
+NUMBER = itertools.count()
+BLOCKS = "single_blocks.* = 0.5, 0.25\n\ndouble_blocks.0=2\ntxt_in = 0, 0"
+MODULE = "single_blocks.1.linear2"
+
+
+@pytest.fixture(scope="module")
+def three(comfy) -> tuple[dict[str, torch.Tensor], ...]:
+    """base, aligned and distilled, which lie in ComfyUI's model folders, the last in diffusers' layout too; and a LoRA."""
+    found = klein.three(**klein.LOADABLE)
+    models = comfy.base / "models"
+    (models / "loras").mkdir(exist_ok=True)
+    (folder := models / "diffusion_models" / "merge").mkdir(parents=True, exist_ok=True)
+    for name, each in zip(("base", "aligned", "distilled"), found):
+        klein.save(folder / f"{name}.safetensors", each)
+    klein.save(folder / "base-diffusers.safetensors", klein.to_diffusers(found[0]))
+    klein.save(folder / "other.safetensors", klein.weights(**klein.LOADABLE | {"hidden": 384}))
+    klein.save(models / "loras" / "small.safetensors", named(lora()))
+    with make_plan(Recipe(folder / "base.safetensors", folder / "aligned.safetensors", dtype="fp8")) as plan:
+        merge(plan, folder / "eight.safetensors")
+    return found
+
+
+def lora() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    random = torch.Generator().manual_seed(7)
+    pair = torch.randn(4, 1024, generator=random) * 0.01, torch.randn(256, 4, generator=random) * 0.1
+    return {MODULE: tuple(each.bfloat16() for each in pair)}
+
+
+def asked(**inputs) -> dict:
+    return {
+        "base": "base",
+        "distilled": "distilled",
+        "aligned": "aligned",
+        "lora": "none",
+        "lora_strength": 1.0,
+        "alpha": 1.0,
+        "beta": 1.0,
+    } | inputs
+
+
+def files(name: str, then: dict | None = None, **inputs) -> dict:
+    """The merge of files is node 1, its summary node 2."""
+    inputs = asked(**inputs)
+    for role in ("base", "distilled", "aligned"):
+        if inputs[role] != "none" and "/" not in inputs[role]:
+            inputs[role] = f"merge/{inputs[role]}.safetensors"
+    nodes = {"1": {"class_type": "CLVR_DSWMMerge", "inputs": {"name": name, **inputs}}}
+    return nodes | {"2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 2]}}} | (then or {})
+
+
+def saved(model: list, prefix: str) -> dict:
+    return {"9": {"class_type": "ModelSave", "inputs": {"model": model, "filename_prefix": f"diffusion_models/{prefix}"}}}
+
+
+def loaded(name, number: str = "3") -> dict:
+    return {number: {"class_type": "UNETLoader", "inputs": {"unet_name": name, "weight_dtype": "default"}}}
+
+
+def written(comfy: Comfy, prefix: str) -> dict[str, torch.Tensor]:
+    """What Save Model wrote, by Black Forest Labs' names."""
+    found = load_file(out(comfy, f"{prefix}_00001_"))
+    return {name.removeprefix("model.diffusion_model.").replace("_norm.weight", "_norm.scale"): value for name, value in found.items()}
+
+
+def out(comfy: Comfy, name: str) -> Path:
+    return comfy.base / "output" / "diffusion_models" / f"{name}.safetensors"
+
+
+def live(*, base: str = "base", aligned: str = "", distilled: str = "", aligned_lora: bool = False, **inputs) -> tuple[dict, str]:
+    """Loaders 3 to 5, the merge of models as node 8, Save Model as node 9, and the prefix it saves under."""
+    nodes, links = {}, {}
+    for number, (role, name) in enumerate({"base": base, "aligned": aligned, "distilled": distilled}.items(), 3):
+        if name:
+            nodes |= loaded(f"merge/{name}.safetensors", str(number))
+            links[role] = [str(number), 0]
+    if aligned_lora:
+        nodes["6"] = {
+            "class_type": "LoraLoaderModelOnly",
+            "inputs": {"model": ["3", 0], "lora_name": "small.safetensors", "strength_model": 1.0},
+        }
+        links["aligned"] = ["6", 0]
+    nodes["8"] = {"class_type": "CLVR_DSWMMergeLive", "inputs": {"alpha": 1.0, "beta": 1.0, **links, **inputs}}
+    prefix = f"live-{next(NUMBER)}"
+    return nodes | saved(["8", 0], prefix), prefix
+
+
+def strengths(name: str) -> tuple[float, float]:
+    """Of BLOCKS."""
+    starts = {"single_blocks": (0.5, 0.25), "double_blocks.0": (2.0, 1.0), "txt_in": (0.0, 0.0)}
+    return next((pair for start, pair in starts.items() if name.startswith(f"{start}.")), (1.0, 1.0))
+
+
+def merged(three, name: str, alpha: float, beta: float, dtype: torch.dtype) -> torch.Tensor:
+    align, distil = strengths(name)
+    return klein.contract(*(each[name] for each in three), alpha * align, beta * distil, dtype=dtype)
+
+
+def failed(comfy: Comfy, nodes: dict) -> str:
+    entry = comfy.run(nodes)
+    assert entry["status"]["status_str"] == "error"
+    return error_of(entry)
+
+
+def test_the_stock_loader_takes_the_merged_file_in_the_same_graph(comfy, three):
+    entry = go(comfy, files("here", loaded(["1", 0]) | saved(["3", 0], "here-saved"), alpha=0.7, blocks=BLOCKS))
+    found, through = load_file(out(comfy, "here")), written(comfy, "here-saved")
+    assert found.keys() == through.keys() == three[0].keys()
+    for name in found:
+        assert klein.same_bits(found[name], merged(three, name, 0.7, 1.0, torch.bfloat16)), name
+        assert torch.equal(through[name].float(), found[name].float()), name
+    assert entry["outputs"]["1"]["images"], "the report is shown on the node"
+    said = "".join(entry["outputs"]["2"]["text"])
+    assert "here.safetensors" in said and "cosine" in said and "expected   2 to 3 %" in said
+
+
+def test_the_merged_file_is_in_the_loaders_list_at_once(comfy, three):
+    go(comfy, files("listed"))
+    options = comfy.get("/object_info/UNETLoader")["UNETLoader"]["input"]["required"]["unet_name"][0]
+    assert "listed.safetensors" in options
+    go(comfy, loaded("listed.safetensors") | saved(["3", 0], "listed-saved"))
+    assert written(comfy, "listed-saved").keys() == three[0].keys()
+
+
+def test_a_base_in_diffusers_layout_comes_out_as_the_loader_reads_it(comfy, three):
+    go(comfy, files("as-bfl"))
+    go(comfy, files("as-diffusers", base="base-diffusers"))
+    one, two = (load_file(out(comfy, name)) for name in ("as-bfl", "as-diffusers"))
+    assert one.keys() == two.keys() and all(klein.same_bits(one[name], two[name]) for name in one)
+
+
+def test_the_same_merge_is_not_written_twice_and_another_of_the_name_only_when_asked(comfy, three):
+    go(comfy, files("again"))
+    before = out(comfy, "again").stat()
+    comfy.post("/free", {"unload_models": True, "free_memory": True})
+    time.sleep(0.5)
+    said = "".join(go(comfy, files("again"))["outputs"]["2"]["text"])
+    after = out(comfy, "again").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns) and "is this merge already" in said
+    assert "again.safetensors exists; choose another name, or give overwrite" in failed(comfy, files("again", beta=0.5))
+    go(comfy, files("again", beta=0.5, overwrite=True))
+    assert out(comfy, "again").stat().st_ino != before.st_ino
+
+
+def test_a_lora_is_merged_or_kept_for_the_stock_loader_of_loras(comfy, three):
+    base, _, distilled = three
+    name = f"{MODULE}.weight"
+    go(comfy, files("baked", aligned="none", lora="small.safetensors", lora_strength=0.5, dtype="fp32"))
+    baked = load_file(out(comfy, "baked"))
+    right = klein.contract(base[name], distilled=distilled[name], low=delta(lora()[MODULE], 0.5), dtype=torch.float32)
+    assert klein.same_bits(baked[name], right)
+    go(comfy, files("kept", aligned="none", lora="small.safetensors", lora_strength=0.5, keep_lora=True))
+    assert all(klein.same_bits(value, distilled[key]) for key, value in load_file(out(comfy, "kept")).items())
+    patched = {
+        "4": {"class_type": "LoraLoaderModelOnly", "inputs": {"model": ["3", 0], "lora_name": "kept.safetensors", "strength_model": 1.0}}
+    }
+    go(comfy, loaded("kept.safetensors") | patched | saved(["4", 0], "kept-saved"))
+    torch.testing.assert_close(written(comfy, "kept-saved")[name].float(), right, rtol=0, atol=1e-7)
+
+
+def test_fp8_files_are_refused_or_dequantised_by_choice(comfy, three):
+    said = failed(comfy, files("eight", aligned="none", base="eight"))
+    assert "base is eight.safetensors, whose fp8 weights" in said and "set fp8 to dequantise" in said and not out(comfy, "eight").exists()
+    go(comfy, files("eight", aligned="none", base="eight", fp8="dequantise"))
+    assert {value.dtype for value in load_file(out(comfy, "eight")).values()} == {torch.bfloat16}
+
+
+def test_files_that_do_not_fit_are_refused_in_the_words_of_the_widgets(comfy, three):
+    assert "other shapes than" in failed(comfy, files("no", aligned="other"))
+    assert "there is nothing to merge into the base; give aligned, distilled or lora" in failed(
+        comfy, files("no", aligned="none", distilled="none")
+    )
+    assert "the pattern 'double_block.9' matches nothing" in failed(comfy, files("no", blocks="double_block.9 = 1"))
+    assert "limit is 1%; give the base it was made from, or raise limit" in failed(comfy, files("no", limit=0.01))
+    assert not out(comfy, "no").exists()
+
+
+def test_a_name_that_the_loader_would_find_elsewhere_is_refused(comfy, three):
+    klein.save(comfy.base / "models" / "diffusion_models" / "taken.safetensors", three[0])
+    assert "the loader would take instead; choose another" in failed(comfy, files("taken"))
+    assert not out(comfy, "taken").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"name": "../out"}, "name is '../out'"),
+        ({"name": "a/b"}, "name is 'a/b'"),
+        ({"name": ""}, "name is ''"),
+        ({"name": "x" * 1_000_000}, "name is 'xxx"),
+        ({"blocks": "x = 1\n" * 2_000_000}, "blocks has 12,000,000 characters"),
+        ({"blocks": "nonsense"}, "blocks: 'nonsense' is not PATTERN=ALIGN"),
+        ({"base": "../../secret.safetensors"}, "not in list"),
+        ({"lora": "/etc/passwd"}, "not in list"),
+        ({"alpha": 1e9}, "bigger than max"),
+        ({"fp8": "maybe"}, "not in list"),
+    ],
+)
+def test_what_no_widget_can_say_is_refused_before_anything_runs(comfy, three, inputs, says):
+    before = sorted((comfy.base / "output").rglob("*"))
+    nodes = files("hostile", **{key: value for key, value in inputs.items() if key != "name"})
+    nodes["1"]["inputs"] |= {key: inputs[key] for key in ("name", "base") if key in inputs}
+    del nodes["2"]
+    with pytest.raises(Refused) as refused:
+        comfy.run(nodes)
+    assert says in json.dumps(json.loads(str(refused.value))["node_errors"])
+    assert sorted((comfy.base / "output").rglob("*")) == before
+
+
+def test_a_link_out_of_the_model_folders_is_not_followed(comfy, three):
+    secret = klein.save(comfy.base / "secret.safetensors", three[0])
+    link = comfy.base / "models" / "diffusion_models" / "merge" / "link.safetensors"
+    if not link.exists():
+        link.symlink_to(secret)
+    said = failed(comfy, files("linked", base="link"))
+    assert (
+        "base is 'merge/link.safetensors', which does not lie in a folder of diffusion_models" in said and not out(comfy, "linked").exists()
+    )
+
+
+def sparse(path: Path, first: bytes) -> None:
+    """1.3 GB of zeros that take no disk, each tensor beginning with these bytes."""
+    size, header, end = 32 << 20, {}, 0
+    for index in range(40):
+        header[f"blocks.{index}.weight"] = {"dtype": "BF16", "shape": [4096, 4096], "data_offsets": [end, end + size]}
+        end += size
+    klein.raw_file(path, header, b"")
+    start = path.stat().st_size
+    os.truncate(path, start + end)
+    with path.open("r+b") as file:
+        for index in range(40):
+            file.seek(start + index * size)
+            file.write(first)
+
+
+def test_cancel_stops_a_merge_of_files_and_leaves_nothing(comfy, three):
+    folder = comfy.base / "models" / "diffusion_models" / "merge"
+    for name, first in (("zeros", b"\0\x3f" * 8), ("ones", b"\x80\x3f" * 8)):
+        sparse(folder / f"{name}.safetensors", first)
+    prompt = comfy.queue(files("cancelled", base="zeros", distilled="ones", aligned="none", limit=100.0))
+    parts = out(comfy, "x").parent
+    end = time.monotonic() + 60
+    while not list(parts.glob(".cancelled*.part")):
+        assert time.monotonic() < end and not out(comfy, "cancelled").exists()
+        time.sleep(0.01)
+    comfy.interrupt()
+    entry = comfy.wait(prompt)
+    assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
+    assert not [path.name for path in parts.iterdir() if "cancelled" in path.name]
+
+
+def test_a_live_merge_has_the_bits_of_the_contract(comfy, three):
+    """Loaded on a CPU the weights are fp32, so nothing is rounded that the file's merge would not round."""
+    nodes, prefix = live(aligned="aligned", distilled="distilled", alpha=0.7, beta=0.8, blocks=BLOCKS)
+    go(comfy, nodes)
+    found = written(comfy, prefix)
+    for name in three[0]:
+        right = merged(three, name, 0.7, 0.8, torch.float32)
+        assert torch.equal(found[name].float(), right.to(found[name].dtype).float()), name
+
+
+def test_one_delta_alone_and_strengths_of_none(comfy, three):
+    base, _, distilled = three
+    nodes, prefix = live(distilled="distilled", beta=0.5)
+    nothing, untouched = live(distilled="distilled", beta=0.0)
+    go(comfy, nodes)
+    go(comfy, nothing)
+    found, same = written(comfy, prefix), written(comfy, untouched)
+    for name in base:
+        right = klein.contract(base[name], distilled=distilled[name], beta=0.5, dtype=torch.float32)
+        assert torch.equal(found[name].float(), right.to(found[name].dtype).float()), name
+        assert torch.equal(same[name].float(), base[name].float()), name
+
+
+def test_a_lora_goes_on_the_aligned_side_of_a_live_merge(comfy, three):
+    base, _, distilled = three
+    nodes, prefix = live(distilled="distilled", aligned_lora=True, alpha=0.5)
+    go(comfy, nodes)
+    found, name = written(comfy, prefix), f"{MODULE}.weight"
+    right = klein.contract(base[name], distilled=distilled[name], low=delta(lora()[MODULE], 0.5), dtype=torch.float32)
+    torch.testing.assert_close(found[name].float(), right, rtol=0, atol=1e-7)
+    assert not torch.equal(found[name].float(), distilled[name].float())
+    assert torch.equal(found["txt_in.weight"].float(), distilled["txt_in.weight"].float())
+
+
+def test_quantised_models_are_refused_or_dequantised_by_choice(comfy, three):
+    nodes, _ = live(base="base", distilled="eight")
+    assert "distilled has quantised weights" in failed(comfy, nodes)
+    nodes, prefix = live(base="base", distilled="eight", fp8="dequantise")
+    go(comfy, nodes)
+    found, name = written(comfy, prefix), "single_blocks.0.linear1.weight"
+    eight = load_file(comfy.base / "models" / "diffusion_models" / "merge" / "eight.safetensors")
+    right = eight[name].float() * eight["single_blocks.0.linear1.weight_scale"]
+    torch.testing.assert_close(found[name].float(), right, rtol=5e-3, atol=1e-6)
+
+
+def test_models_that_do_not_fit_are_refused_and_not_left_out_in_silence(comfy, three):
+    for inputs, said in (
+        ({"distilled": "other"}, "distilled is not a model of the base's kind: 0 weights missing (-), 0 too many (+), "),
+        ({}, "there is nothing to merge into the base; link distilled or aligned"),
+        (
+            {"distilled": "distilled", "blocks": "double_block.0 = 1"},
+            "'double_block.0' matches nothing in base; its blocks are like double_blocks.0",
+        ),
+    ):
+        nodes, _ = live(**inputs)
+        assert said in failed(comfy, nodes)
