@@ -83,7 +83,7 @@ class Generation:
                 f"{bench.name} has pictures to edit, and {order.arm} cannot start from a picture; choose one of {', '.join(EDITING)}"
             )
         self.limits = _limits(order.match)
-        arm.settle(self.settings())
+        arm.agree(self.settings())
         self.journal = arm.pictures()
         self.way = Way(order.arm, models, arm.kept / "runs", order.rounds, order.patience, order.keep_runs)
 
@@ -136,6 +136,7 @@ class Generation:
         report, left = Report(), self.left()
         total = sum(1 for _ in self.wanted())
         report.there, silent = total - len(left), 0
+        self.arm.settle(self.settings())
         self._sidecars()
         progress(report.there, total, "")
         for start in range(0, len(left), self.order.parallel):

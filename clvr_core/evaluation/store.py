@@ -37,7 +37,6 @@ class Lines:
         self.path = path
         self.lines: list[dict[str, Any]] = []
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             raw = path.read_bytes() if path.exists() else b""
         except OSError as error:
             raise BadInput(f"{path} cannot be used: {error.strerror}") from error
@@ -58,6 +57,7 @@ class Lines:
     def append(self, line: dict[str, Any]) -> None:
         """On disk when this returns."""
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
                 file.flush()
@@ -99,17 +99,20 @@ class Arm:
             raise BadInput(f"{path} cannot be written: {error.strerror}; mend that and run the same command again") from error
         return path
 
-    def settle(self, settings: dict[str, Any]) -> None:
-        """Keeps how the pictures are made. Raises BadInput if the name stands for pictures that were made otherwise."""
-        path = self.kept / "settings.json"
-        held = read_json(path)
+    def agree(self, settings: dict[str, Any]) -> None:
+        """Raises BadInput if the name stands for pictures that were made otherwise."""
+        held = read_json(self.kept / "settings.json")
         if held is not None and held != settings:
             differs = [key for key in {*held, *settings} if held.get(key) != settings.get(key)]
             told = "; ".join(f"{key} {held.get(key)!r:.80} and not {settings.get(key)!r:.80}" for key in sorted(differs))
             raise BadInput(f"{self.name!r} in {self.images} holds pictures made otherwise: {told}; choose another --name")
         if held is None and self.folder.is_dir() and any(self.folder.iterdir()) and not (self.kept / "pictures.jsonl").exists():
             raise BadInput(f"{self.folder} holds pictures that were not made here; choose another --name")
-        write_json(path, settings)
+
+    def settle(self, settings: dict[str, Any]) -> None:
+        """Keeps how the pictures are made. Raises as `agree` does."""
+        self.agree(settings)
+        write_json(self.kept / "settings.json", settings)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def prism(folder: Path) -> Path:
 
 def imagine(folder: Path) -> Path:
     kinds = ("COLOR", "COMBINATION", "TIME", "Multi-Object")
-    records = [{"id": place, "instruction": f"a thing of {kind}", "note": "as it is not", "type": kind} for place, kind in enumerate(kinds, 1)]
+    records = [
+        {"id": place, "instruction": f"a thing of {kind}", "note": "as it is not", "type": kind} for place, kind in enumerate(kinds, 1)
+    ]
     write_lines(folder / "Imagine.jsonl", records)
     return folder
 
@@ -165,7 +167,7 @@ MAKERS = {
 }
 
 
-def always(yes: float | None | BaseException, name: str = "fake-vlm") -> FakeVlm:
+def always(yes: float | BaseException | None, name: str = "fake-vlm") -> FakeVlm:
     """A judge that says the same to everything."""
     answer = yes if isinstance(yes, BaseException) else None
     return FakeVlm(decisions=lambda images, questions: answer or [Decision(yes, tokens=1)] * len(questions), name=name)

@@ -178,7 +178,7 @@ class TestWhatIsRefused:
     def test_a_folder_that_is_not_there_or_holds_something_else(self, tmp_path):
         with pytest.raises(BadInput, match="is not there"):
             recognise(tmp_path / "gone")
-        with pytest.raises(BadInput, match="does not hold any of geneval2_data.jsonl"):
+        with pytest.raises(BadInput, match=r"does not hold any of geneval2_data\.jsonl"):
             recognise(MAKERS["wise"](tmp_path / "wise"), "geneval2")
 
     @pytest.mark.parametrize("name", ["imagine", "wise", "geneval2", "lgbench", "prompts"])

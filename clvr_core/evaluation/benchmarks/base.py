@@ -157,9 +157,9 @@ def graded(combine: Callable[[Mapping[str, float]], float]) -> Callable[[Item, A
 
 
 def records(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(where, record) for each line of a JSONL file, or each entry of a JSON list."""
+    """(where, record) for each line of a JSONL file, whatever its ending, or each entry of a JSON list."""
     text = text_of(path)
-    if path.suffix == ".jsonl":
+    if path.suffix == ".jsonl" or text.lstrip().startswith("{"):
         found = []
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():
