@@ -30,7 +30,7 @@ class RewriteReply:
 def rewrite(vlm: Vlm, prompt: str, seed: int = 0) -> Answer[str]:
     """The new prompt, at most MAX_PROMPT_FIELD characters; no value if the model gave none."""
     message = Message("user", ASKED.format(prompt=prompt), data={"task": "rewrite", "prompt": prompt, "seed": seed})
-    answer = ask(vlm, (Message("system", prompts.SYSTEM), message), REWRITE_SCHEMA, RewriteReply, check=_check)
+    answer = ask(vlm, (message,), REWRITE_SCHEMA, RewriteReply, check=_check)
     return replace(answer, value=None if answer.value is None else answer.value.prompt.strip())
 
 
