@@ -18,7 +18,6 @@ from . import __version__
 from .brief import JUDGINGS, STRATEGIES, Brief, Budget
 from .doctor import PACKAGES
 from .errors import BadInput
-from .evaluation.command import add_arguments as add_eval_arguments
 from .merge.command import add_arguments as add_merge_arguments
 
 DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
@@ -129,8 +128,6 @@ def _parser() -> argparse.ArgumentParser:
 
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
-
-    add_eval_arguments(commands.add_parser("eval", help="measure models by the field's benchmarks, whose data you bring"))
 
     for command in (generate, resume, probe):
         command.add_argument(

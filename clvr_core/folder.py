@@ -170,8 +170,12 @@ class RunFolder:
             self.canvas_path(canvas).unlink(missing_ok=True)
             self.latent_path(canvas).unlink(missing_ok=True)
 
+    @staticmethod
+    def file_of(canvas: int) -> str:
+        return f"canvas-{canvas:03d}.png"
+
     def canvas_path(self, canvas: int) -> Path:
-        return self.path / f"canvas-{canvas:03d}.png"
+        return self.path / self.file_of(canvas)
 
     def keep_mask(self, name: str, mask: Picture) -> None:
         """uint8 H x W. On disk when it returns, since a line will speak of it."""

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
+from server import PromptServer
 
 from .brief import BriefNode
 from .generate import Generate
 from .loop import LoopEnd, LoopStart
 from .merge import DSWMMerge, DSWMMergeLive
+from .review import Review
+from .reviewing import add_routes
 from .shapes import ShapesModels
 from .steps import ExecuteStep, Reason, Verify
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
 
 
 class ClvrExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        if getattr(PromptServer, "instance", None):
+            add_routes(PromptServer.instance)
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        loop = [BriefNode, LoopStart, Reason, ExecuteStep, Verify, LoopEnd]
+        loop = [BriefNode, LoopStart, Reason, ExecuteStep, Verify, Review, LoopEnd]
         return [ShapesModels, DSWMMerge, DSWMMergeLive, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]

@@ -71,6 +71,27 @@ def evaluations() -> io.Int.Input:
     )
 
 
+def review_seconds(name: str, default: int) -> io.Int.Input:
+    return io.Int.Input(
+        name,
+        default=default,
+        min=0,
+        max=86_400,
+        advanced=default == 0,
+        tooltip="Seconds that each round waits for your word in an open tab; 0: it does not ask. Without a tab nothing waits.",
+    )
+
+
+def otherwise() -> io.Combo.Input:
+    return io.Combo.Input(
+        "otherwise",
+        options=["go on", "accept", "stop"],
+        default="go on",
+        advanced=True,
+        tooltip="What happens when the time is over and you have said nothing.",
+    )
+
+
 def refused(prompt: str | None) -> bool | str:
     """What validate_inputs says of a prompt: True, or what is wrong with it; None is one that a link will bring."""
     if prompt is not None and not prompt.strip():

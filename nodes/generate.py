@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.protocols import Vlm
 from . import asking
+from .reviewing import DESK
 from .running import MAX_ROUNDS, as_image, generate, shown
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 
@@ -29,6 +30,7 @@ class Generate(io.ComfyNode):
                 asking.patience(),
                 asking.candidates(),
                 asking.evaluations(),
+                asking.review_seconds("review", default=0),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
@@ -53,9 +55,11 @@ class Generate(io.ComfyNode):
         patience: int = 4,
         candidates: int = 0,
         evaluations: int = 0,
+        review: int = 0,
     ) -> io.NodeOutput:
         executor.check(prompt)
         budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
         brief = Brief(prompt, strategy, seed, executor.width, executor.height, budget, candidates or None)
-        run, picture, summary = generate(brief, vlm, executor)
+        ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
+        run, picture, summary = generate(brief, vlm, executor, ask)
         return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))

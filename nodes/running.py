@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..clvr_core.folder import RunFolder, trajectory_from
 from ..clvr_core.loop import DraftGoals
 from ..clvr_core.protocols import Executor, Picture, Vlm
 from ..clvr_core.records import to_json
-from ..clvr_core.session import Listener, Session, drive, go_on
+from ..clvr_core.session import Listener, Reviewer, Session, drive, go_on
 from ..clvr_core.trajectory import Trajectory
 from .sockets import Hand, Run
 
@@ -55,20 +55,22 @@ def folder_for(key: str, budget: Budget) -> Path:
     return max(fitting, key=lambda path: held[path].rounds, default=path)
 
 
-def session_for(led_by: str, brief: Brief, vlm: Vlm, hand: Hand, listener: Listener | None = None) -> Session:
+def session_for(
+    led_by: str, brief: Brief, vlm: Vlm, hand: Hand, listener: Listener | None = None, reviewer: Reviewer | None = None
+) -> Session:
     """The run of this brief by these models, begun or gone on with: the budget is no part of what it is known by."""
     known_by = [led_by, __version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights]
     folder = RunFolder.reopen(folder_for(key_of(known_by), brief.budget))
     if not folder.lines:
-        return Session(brief, vlm, hand.executor, folder, listener=listener)
+        return Session(brief, vlm, hand.executor, folder, listener=listener, reviewer=reviewer)
     try:
-        return go_on(folder, vlm, hand.executor, brief.budget, listener)
+        return go_on(folder, vlm, hand.executor, brief.budget, listener, reviewer=reviewer)
     except BadInput as error:
         raise BadInput(f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr") from error
 
 
-def generate(brief: Brief, vlm: Vlm, hand: Hand) -> tuple[Run, Picture, str]:
-    """The finished run, its best picture and a sentence."""
+def generate(brief: Brief, vlm: Vlm, hand: Hand, ask: Callable[[Trajectory, str], tuple] | None = None) -> tuple[Run, Picture, str]:
+    """The finished run, its best picture and a sentence. `ask` is given the run so far and the name of its folder after each step."""
     bar = comfy.utils.ProgressBar(brief.budget.rounds)
     session: Session
 
@@ -77,7 +79,8 @@ def generate(brief: Brief, vlm: Vlm, hand: Hand) -> tuple[Run, Picture, str]:
         if event == "step":
             show(bar, session)
 
-    session = session_for("one node", brief, vlm, hand, listen)
+    reviewer = (lambda told: ask(told, session.folder.path.name)) if ask else None
+    session = session_for("one node", brief, vlm, hand, listen, reviewer)
     with cancellable(hand.executor):
         trajectory = drive(session)
     bar.update_absolute(brief.budget.rounds, brief.budget.rounds)

@@ -20,10 +20,12 @@ from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import RunFolder, trajectory_from
 from ..clvr_core.loop import Draw
 from ..clvr_core.protocols import Drawing, DrawRequest, Picture, Vlm
-from ..clvr_core.session import Session, go_on
+from ..clvr_core.session import Reviewer, Session, go_on
+from ..clvr_core.trajectory import Trajectory
 from .running import folder_for, key_of
 from .sockets import Run
 
+REVIEW = "CLVR_Review"
 BOUNDARIES = ("CLVR_LoopStart", "CLVR_Reason")
 """Where the run enters a body: what comes from there is told by the run's own record."""
 
@@ -51,11 +53,12 @@ class Graph:
 class Walk:
     """A session as it was at the run's position, and the call that comes next there; None if the run has ended.
 
-    `vlm` and `judge` are needed only by the node that asks them.
+    `vlm` and `judge` are needed only by the node that asks them. With a `reviewer` the walk stops where the artist is to be asked.
     """
 
-    def __init__(self, run: Run, vlm: Vlm | None = None, judge: Vlm | None = None) -> None:
+    def __init__(self, run: Run, vlm: Vlm | None = None, judge: Vlm | None = None, reviewer: Reviewer | None = None) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
+        self.reviewer = reviewer
         self.run, self.brief, names = run, run.trajectory.brief, run.trajectory.models
         self.named = Named(names["controller"]), Named(names["verifier"])
         self.vlm, self.judge, self.executor = vlm or self.named[0], judge or self.named[1], run.executor or Graph()
@@ -67,7 +70,7 @@ class Walk:
         self._open(folder, run.position)
 
     def _open(self, folder: RunFolder, position: int) -> None:
-        self.session = Session(self.brief, self.vlm, self.executor, folder, judge=self.judge)
+        self.session = Session(self.brief, self.vlm, self.executor, folder, judge=self.judge, reviewer=self.reviewer)
         self.call = self.session.advance(upto=position)
 
     def _elsewhere(self, folder: RunFolder, position: int, key: str) -> RunFolder:
@@ -108,6 +111,18 @@ def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw)
         )
     requests = session.requests(call)
     return session.drawn(call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(pictures, requests)], 0.0)
+
+
+def awaits_review(dynprompt, node: str) -> bool:
+    """Whether a Review stands behind this node, linked to its first output."""
+    return any(
+        at["class_type"] == REVIEW and at["inputs"].get("trajectory") == [node, 0]
+        for at in map(dynprompt.get_node, dynprompt.all_node_ids())
+    )
+
+
+def unasked(told: Trajectory):
+    raise BadInput("the artist is asked by the Review node; link it between Verify and Loop End")
 
 
 def provenance(dynprompt, node: str, name: str) -> str:

@@ -16,7 +16,7 @@ from ..clvr_core.session import Session
 from ..clvr_core.trajectory import Action
 from .running import as_image, as_pictures, cancellable, say, shown, summary_of
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand, Run
-from .stepping import Walk, drawn_by_the_body, of_one_size, provenance
+from .stepping import Walk, awaits_review, drawn_by_the_body, of_one_size, provenance, unasked
 
 
 class Reason(io.ComfyNode):
@@ -51,13 +51,13 @@ class Reason(io.ComfyNode):
         while isinstance(walk.call, ChooseAction):
             walk.settle(vlm.name, Session.perform)
         session, call, brief = walk.session, walk.call, walk.brief
-        action, words, seed = Action("VALIDATE"), brief.prompt, brief.seed
+        action, words, seed, painted = Action("VALIDATE"), brief.prompt, brief.seed, None
         if isinstance(call, Draw):
             request = session.requests(call)[0]
-            action, words, seed = call.action, request.prompt, request.seed
+            action, words, seed, painted = call.action, request.prompt, request.seed, request.mask
         black = np.zeros((brief.height, brief.width, 3), np.uint8)
         references = of_one_size([session.picture(canvas) for canvas in action.references] or [black])
-        mask = mask_of(action, *references[0].shape[:2])
+        mask = mask_of(action, *references[0].shape[:2]) if painted is None else torch.from_numpy(painted.astype(np.float32) / 255)[None]
         images = as_image(references[0]), as_image(*references)
         return io.NodeOutput(walk.reached(), words, action.scene_prompt, action.edit_prompt, *images, mask, seed)
 
@@ -129,7 +129,8 @@ class Verify(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> io.NodeOutput:
-        walk = Walk(trajectory, judge=vlm)
+        node = get_executing_context().node_id
+        walk = Walk(trajectory, judge=vlm, reviewer=unasked if awaits_review(cls.hidden.dynprompt, node) else None)
         if isinstance(walk.call, Draw):
             walk.settle(cls.source(), lambda session, call: drawn_by_the_body(session, as_pictures(candidates), call))
         while isinstance(walk.call, (Judge, Compare)):

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import JudgeFailure
 from ..policy.remarks import is_wish
 from ..protocols import Decision, Message, Picture, Question, Reply
-from .controller import act, laid_out
+from .controller import act
 from .grammar import NotInGrammar, parse, parse_instruction
 from .perceive import Perception, check_edit, misread, perceive
 from .phrases import AT_LEAST, NOTHING_BUT, goal_words
@@ -114,8 +114,7 @@ class ShapesVlm:
         parse(prompt)
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        tasks = ("goals", "action", "evidence", "rewrite")
-        message = next((message for message in reversed(messages) if message.data.get("task") in tasks), None)
+        message = next((message for message in reversed(messages) if message.data.get("task") in ("goals", "action", "evidence")), None)
         if message is None:
             raise JudgeFailure("the shapes model was asked something that it has no task for")
         if message.data["task"] == "evidence":
@@ -123,8 +122,6 @@ class ShapesVlm:
             return _told({"seen": [{"goal": goal, "seen": seen} for goal in message.data["goals"]]})
         if message.data["task"] == "goals":
             value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
-        elif message.data["task"] == "rewrite":
-            value = {"prompt": laid_out(message.data["prompt"], message.data["seed"])}
         else:
             value = act(message.data, [self._read(picture) for picture in message.images])
         return _told(value)

@@ -132,7 +132,8 @@ def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: Recipe = RECIP
         _amend(config, lambda value: {key: item for key, item in value.items() if key != "_name_or_path"})
     index, tokenizer = folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"
     # transformers 5 writes names of its own that 4.x does not know.
-    _amend(index, lambda value: value | {"tokenizer": ["transformers", "PreTrainedTokenizerFast"]})
+    # The executor's own pipeline is a subclass, which a user of the folder does not have.
+    _amend(index, lambda value: value | {"_class_name": "Flux2KleinPipeline", "tokenizer": ["transformers", "PreTrainedTokenizerFast"]})
     _amend(tokenizer, _for_both)
     (folder / RECIPE_FILE).write_text(json.dumps(to_json(recipe), indent=1))
     list_files(folder)

@@ -172,6 +172,7 @@ class TestTrainBase:
         far = torch.cat([(one[name].float() - other[name].float()).flatten() for name in moved]).abs().max()
         assert far < 0.05, "it starts from them and not from nothing"
         record = json.loads((weights / "training.json").read_text())
+        assert json.loads((weights / "model_index.json").read_text())["_class_name"] == "Flux2KleinPipeline"
         assert set(record["curves"]) == {"flow"} and record["start"]["training"]["seed"] == 3
         assert record["start"]["files"]["vae/config.json"]
         with pytest.raises(BadInput, match="another start"):

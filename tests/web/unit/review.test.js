@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, test } from "node:test";
+
+import { page } from "./page.js";
+import { Reviews } from "../../../web/review/reviews.js";
+
+const HOSTILE = "<img src=x onerror=alert(1)>";
+const review = (changes = {}) => ({
+  id: "q1",
+  prompt: "a red circle",
+  width: 96,
+  height: 96,
+  subfolder: "clvr/run-1",
+  current: 1,
+  canvases: [
+    { canvas: 0, file: "canvas-000.png", step: 0, accepted: true },
+    { canvas: 1, file: "canvas-001.png", step: 1, accepted: true },
+  ],
+  goals: [
+    { id: "g1", text: `a red circle ${HOSTILE}`, state: "met" },
+    { id: "g2", text: "nothing else", state: "unmet" },
+  ],
+  step: { index: 1, kind: "EDIT", summary: "I add.", reason: HOSTILE },
+  seconds: 60,
+  otherwise: "go on",
+  ...changes,
+});
+
+let asked;
+let fails;
+let reviews;
+beforeEach(() => {
+  asked = [];
+  fails = null;
+  const ask = async (path, body) => {
+    asked.push([path, body]);
+    if (fails) throw new Error(fails);
+    return { seconds: 60 };
+  };
+  reviews = new Reviews(document.body, ask, (_, file) => `/view?${file}`);
+});
+afterEach(() => {
+  reviews.show([]);
+  reviews.host.remove();
+});
+const find = (selector) => reviews.list.querySelector(selector);
+const settle = () => new Promise((done) => setTimeout(done, 0));
+
+test("what was chosen is what is answered", async () => {
+  reviews.add(review());
+  find("textarea").value = "  warmer light ";
+  const [first, second] = reviews.list.querySelectorAll(".marks select");
+  first.value = "dropped";
+  second.value = "met";
+  find(".field select").value = "0";
+  find(".go-on").click();
+  await settle();
+  assert.deepEqual(asked, [
+    ["/clvr/reviews/q1", { say: "go on", words: "warmer light", corrected: { g2: "met" }, dropped: ["g1"], back_to: 0, mask: "" }],
+  ]);
+  assert.equal(reviews.panels.size, 0);
+});
+
+test("the current canvas is not gone back to", async () => {
+  reviews.add(review());
+  find(".accept").click();
+  await settle();
+  assert.equal(asked[0][1].back_to, null);
+});
+
+test("a refused answer is said in words and can be given again", async () => {
+  reviews.add(review());
+  fails = `the mask is empty ${HOSTILE}`;
+  find(".stop").click();
+  await settle();
+  assert.match(find("[role=alert]").textContent, /the mask is empty/);
+  assert.equal(find(".review").hasAttribute("inert"), false);
+  fails = null;
+  find(".stop").click();
+  await settle();
+  assert.equal(reviews.panels.size, 0);
+});
+
+test("words of a model are words", () => {
+  reviews.add(review());
+  assert.equal(reviews.list.querySelectorAll("img").length, 1, "the canvas alone");
+  assert.match(reviews.list.textContent, /<img src=x onerror=alert\(1\)>/);
+});
+
+test("a question that came twice stands once, and one that is over goes", () => {
+  reviews.add(review());
+  reviews.add(review());
+  assert.equal(reviews.list.children.length, 1);
+  reviews.show([review({ id: "q2" })]);
+  assert.deepEqual([...reviews.panels.keys()], ["q2"]);
+  reviews.remove("q2");
+  assert.equal(reviews.list.children.length, 0);
+});
+
+test("who types is not hurried", async () => {
+  reviews.add(review({ seconds: 2 }));
+  find("textarea").dispatchEvent(new page.window.Event("input", { bubbles: true }));
+  await settle();
+  assert.deepEqual(asked, [["/clvr/reviews/q1/stay", {}]]);
+  assert.match(find("[role=timer]").textContent, /^\d+ s, then go on$/);
+});
+
+test("everything that can be worked has a name", () => {
+  reviews.add(review());
+  for (const element of reviews.list.querySelectorAll("button, select, textarea, input, canvas, section")) {
+    assert.ok(element.getAttribute("aria-label") || element.textContent.trim() || element.closest("label"), element.outerHTML);
+  }
+});

@@ -1,0 +1,39 @@
+/** The Review node's question in the open tabs. */
+
+// @ts-ignore ComfyUI serves this module
+import { api } from "../../scripts/api.js";
+// @ts-ignore ComfyUI serves this module
+import { app } from "../../scripts/app.js";
+import { Reviews } from "./review/reviews.js";
+
+/** @param {string} path @param {unknown} [body] */
+async function ask(path, body) {
+  const answer = await api.fetchApi(
+    path,
+    body === undefined ? {} : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } },
+  );
+  const data = await answer.json();
+  if (!answer.ok) throw new Error(data.error ?? `the server answered ${answer.status}`);
+  return data;
+}
+
+/** @param {{ subfolder: string }} review @param {string} file */
+function address(review, file) {
+  return api.apiURL(`/view?${new URLSearchParams({ filename: file, subfolder: review.subfolder, type: "output" })}`);
+}
+
+app.registerExtension({
+  name: "clvr.review",
+  async setup() {
+    const reviews = new Reviews(document.body, ask, address);
+    // Reloaded, or connected again: the server may know nothing of this tab, and a question may be open.
+    const arrive = async () => {
+      await ask("/clvr/present", { tab: api.clientId });
+      reviews.show(await ask("/clvr/reviews"));
+    };
+    api.addEventListener("clvr.review", (/** @type {CustomEvent} */ event) => reviews.add(event.detail));
+    api.addEventListener("clvr.reviewed", (/** @type {CustomEvent} */ event) => reviews.remove(event.detail.id));
+    api.addEventListener("reconnected", arrive);
+    await arrive();
+  },
+});

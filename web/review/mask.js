@@ -1,0 +1,93 @@
+/** A picture to paint on: where it is painted, the next edit may change. */
+
+import { el } from "../viewer/dom.js";
+
+const INK = "rgba(255, 70, 70, 1)";
+
+export class Mask {
+  /** @param {number} width @param {number} height pixels of the canvas @param {string} source address of the picture */
+  constructor(width, height, source) {
+    this.painted = false;
+    this.picture = el("img", { src: source, alt: "The canvas of this round" });
+    this.sheet = el("canvas", { width, height, tabindex: "0", role: "img", "aria-label": "Mask: drag to paint where the next edit may change" });
+    this.size = el("input", { type: "range", min: 1, max: 40, value: 12, "aria-label": "Brush, in hundredths of the width" });
+    const clear = el("button", { type: "button", class: "clear" }, "Clear mask");
+    clear.addEventListener("click", () => this.clear());
+    this.element = el(
+      "div",
+      { class: "mask" },
+      el("div", { class: "paper" }, this.picture, this.sheet),
+      el("div", { class: "tools" }, el("label", {}, "Brush ", this.size), clear),
+    );
+    this.strokes = new AbortController();
+    const options = { signal: this.strokes.signal };
+    this.sheet.addEventListener("pointerdown", (event) => this.begin(event), options);
+    this.sheet.addEventListener("pointermove", (event) => this.go(event), options);
+  }
+
+  get pen() {
+    return /** @type {CanvasRenderingContext2D} */ (this.sheet.getContext("2d"));
+  }
+
+  /** @param {PointerEvent} event */
+  at(event) {
+    const box = this.sheet.getBoundingClientRect();
+    return {
+      x: ((event.clientX - box.left) / box.width) * this.sheet.width,
+      y: ((event.clientY - box.top) / box.height) * this.sheet.height,
+    };
+  }
+
+  /** @param {PointerEvent} event */
+  begin(event) {
+    this.sheet.setPointerCapture?.(event.pointerId);
+    this.last = this.at(event);
+    this.go(event);
+  }
+
+  /** @param {PointerEvent} event */
+  go(event) {
+    if (!event.buttons || !this.last) return;
+    const { pen } = this;
+    const to = this.at(event);
+    pen.strokeStyle = INK;
+    pen.lineCap = "round";
+    pen.lineWidth = (Number(this.size.value) / 100) * this.sheet.width;
+    pen.beginPath();
+    pen.moveTo(this.last.x, this.last.y);
+    pen.lineTo(to.x + 0.01, to.y);
+    pen.stroke();
+    this.last = to;
+    this.painted = true;
+  }
+
+  clear() {
+    this.pen.clearRect(0, 0, this.sheet.width, this.sheet.height);
+    this.painted = false;
+  }
+
+  /** @param {string} source */
+  look(source) {
+    this.picture.src = source;
+    this.clear();
+  }
+
+  /** White where it was painted, black elsewhere, as base64 of a PNG; empty if nothing was. */
+  png() {
+    if (!this.painted) return "";
+    const { width, height } = this.sheet;
+    const copy = el("canvas", { width, height });
+    const pen = /** @type {CanvasRenderingContext2D} */ (copy.getContext("2d"));
+    const drawn = this.pen.getImageData(0, 0, width, height);
+    for (let at = 0; at < drawn.data.length; at += 4) {
+      const value = drawn.data[at + 3] > 127 ? 255 : 0;
+      drawn.data.set([value, value, value, 255], at);
+    }
+    pen.putImageData(drawn, 0, 0);
+    return copy.toDataURL("image/png").split(",")[1];
+  }
+
+  close() {
+    this.strokes.abort();
+  }
+}

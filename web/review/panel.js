@@ -1,0 +1,168 @@
+/** One question: the picture, what the judge says of it, and what the artist may say. */
+
+import { chip, el, name } from "../viewer/dom.js";
+import { WORDS } from "../viewer/words.js";
+import { Mask } from "./mask.js";
+
+/**
+ * @typedef {object} Review
+ * @property {string} id
+ * @property {string} prompt
+ * @property {number} width
+ * @property {number} height
+ * @property {string} subfolder
+ * @property {number | null} current
+ * @property {{ canvas: number, file: string, step: number, accepted: boolean }[]} canvases
+ * @property {{ id: string, text: string, state: string }[]} goals
+ * @property {{ index: number, kind: string, summary: string, reason: string }} step
+ * @property {number} seconds
+ * @property {string} otherwise
+ */
+
+const CHOICES = [
+  ["", "as judged"],
+  ["met", "it holds"],
+  ["unmet", "it does not hold"],
+  ["dropped", "not wanted"],
+];
+const STAY_EVERY = 5000;
+
+export class Panel {
+  /**
+   * @param {Review} review
+   * @param {(path: string, body?: unknown) => Promise<any>} ask
+   * @param {(file: string) => string} address
+   * @param {() => void} gone
+   */
+  constructor(review, ask, address, gone) {
+    this.review = review;
+    this.ask = ask;
+    this.gone = gone;
+    this.until = Date.now() + 1000 * review.seconds;
+    this.stayed = 0;
+    /** @type {Map<string, HTMLSelectElement>} */
+    this.marks = new Map();
+    this.error = el("p", { class: "wrong", role: "alert" });
+    this.left = el("span", { class: "left", role: "timer" });
+    this.words = el("textarea", { rows: 3, maxlength: 2000, dir: "auto", "aria-label": "Your wish for the next round" });
+    this.words.placeholder = "What should change? It becomes a goal of this run.";
+    const current = review.canvases.find((each) => each.canvas === review.current);
+    this.mask = new Mask(review.width, review.height, current ? address(current.file) : "");
+    this.back = el("select", { "aria-label": "Go on from" }, ...this.canvases());
+    this.element = el(
+      "section",
+      { class: "review card", tabindex: "-1", "aria-label": `Review of round ${review.step.index + 1}` },
+      el("header", {}, el("h2", {}, `Round ${review.step.index + 1}: your word?`), this.left),
+      this.mask.element,
+      el("p", { class: "note" }, name(review.step.reason, 300)),
+      this.goals(),
+      el("label", { class: "field" }, "Wish", this.words),
+      el("label", { class: "field" }, "Go on from", this.back),
+      this.error,
+      this.buttons(),
+    );
+    this.back.addEventListener("change", () => this.look(address));
+    this.element.addEventListener("input", () => this.stay());
+    this.element.addEventListener("pointerdown", () => this.stay());
+    this.timer = setInterval(() => this.tick(), 500);
+    this.tick();
+  }
+
+  canvases() {
+    return this.review.canvases.map((each) => {
+      const option = el("option", { value: each.canvas }, `canvas ${each.canvas}, round ${each.step + 1}${each.accepted ? "" : ", rolled back"}`);
+      option.selected = each.canvas === this.review.current;
+      return option;
+    });
+  }
+
+  goals() {
+    return el(
+      "ul",
+      { class: "marks" },
+      ...this.review.goals.map((goal) => {
+        const select = el("select", { "aria-label": `Goal: ${goal.text}` }, ...CHOICES.map(([value, words]) => el("option", { value }, words)));
+        this.marks.set(goal.id, select);
+        return el("li", {}, chip(goal.state, WORDS[/** @type {keyof typeof WORDS} */ (goal.state)] ?? "unsure"), name(goal.text, 300), select);
+      }),
+    );
+  }
+
+  buttons() {
+    const make = (/** @type {string} */ say, /** @type {string} */ words, /** @type {string} */ title) => {
+      const button = el("button", { type: "button", class: `say ${say.replace(" ", "-")}`, title }, words);
+      button.addEventListener("click", () => this.say(say));
+      return button;
+    };
+    return el(
+      "div",
+      { class: "buttons" },
+      make("go on", "Go on", "The next round heeds what you said above."),
+      make("accept", "Accept", "The run ends with the canvas that you chose."),
+      make("stop", "Stop", "The run ends with the best canvas by the judge's word."),
+    );
+  }
+
+  /** @param {(file: string) => string} address */
+  look(address) {
+    const chosen = this.review.canvases.find((each) => String(each.canvas) === this.back.value);
+    if (chosen) this.mask.look(address(chosen.file));
+  }
+
+  /** What was said, as the server reads it. @param {string} say */
+  answer(say) {
+    /** @type {Record<string, string>} */
+    const corrected = {};
+    /** @type {string[]} */
+    const dropped = [];
+    for (const [id, select] of this.marks) {
+      if (select.value === "dropped") dropped.push(id);
+      else if (select.value) corrected[id] = select.value;
+    }
+    const back = Number(this.back.value);
+    return {
+      say,
+      words: this.words.value.trim(),
+      corrected,
+      dropped,
+      back_to: this.back.value && back !== this.review.current ? back : null,
+      mask: say === "go on" ? this.mask.png() : "",
+    };
+  }
+
+  /** @param {string} say */
+  async say(say) {
+    this.error.textContent = "";
+    this.element.toggleAttribute("inert", true);
+    try {
+      await this.ask(`/clvr/reviews/${this.review.id}`, this.answer(say));
+      this.gone();
+    } catch (error) {
+      this.element.toggleAttribute("inert", false);
+      this.error.textContent = error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** Who is at work is not hurried. */
+  async stay() {
+    if (Date.now() - this.stayed < STAY_EVERY) return;
+    this.stayed = Date.now();
+    try {
+      const { seconds } = await this.ask(`/clvr/reviews/${this.review.id}/stay`, {});
+      this.until = Date.now() + 1000 * seconds;
+    } catch {
+      this.gone(); // answered in another tab, or over
+    }
+  }
+
+  tick() {
+    const left = Math.max(0, Math.round((this.until - Date.now()) / 1000));
+    this.left.textContent = `${left} s, then ${this.review.otherwise}`;
+  }
+
+  close() {
+    clearInterval(this.timer);
+    this.mask.close();
+    this.element.remove();
+  }
+}
