@@ -81,6 +81,7 @@ class Brief:
     strategy's own. conditioning: what text the executor is given. goals: the checklist, if the artist wrote it; else it is drafted.
     judging, of several candidates: `each` against every goal, `pairs` the same with ties broken by comparison, `set` all of them side by
     side and then only the winner against the goals. evidence: the judge says in words what it sees where a goal does not hold.
+    picture: SHA-256 of the pixels of the picture that the run begins from, if it edits one; it has the width and height of the brief.
     """
 
     prompt: str
@@ -95,6 +96,7 @@ class Brief:
     goals: tuple[Goal, ...] = ()
     judging: Judging = "each"
     evidence: bool = False
+    picture: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

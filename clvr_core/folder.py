@@ -248,9 +248,10 @@ def _standing(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[in
 
 
 def _canvases(lines: list[dict[str, Any]]) -> set[int]:
+    given = {0 for line in lines if line["event"] == "start" and isinstance(line.get("brief"), dict) and line["brief"].get("picture")}
     drawn = (line["result"].get("candidates") for line in lines if line["event"] == "drawn" and isinstance(line.get("result"), dict))
     listed = (candidate.get("canvas") for each in drawn if isinstance(each, list) for candidate in each if isinstance(candidate, dict))
-    return {canvas for canvas in listed if isinstance(canvas, int) and canvas >= 0}
+    return given | {canvas for canvas in listed if isinstance(canvas, int) and canvas >= 0}
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,13 +133,17 @@ class Decided:
     trajectory: Trajectory
 
 
-def run(start: Trajectory, policy: Policy, nfe: Mapping[str, int]) -> Generator[Call | Decided, object, Trajectory]:
+def run(
+    start: Trajectory, policy: Policy, nfe: Mapping[str, int], given: Candidate | None = None
+) -> Generator[Call | Decided, object, Trajectory]:
     """Yields Calls and Decided; send each Call's result back, and None for Decided. Returns the finished trajectory.
 
     `start`: the brief, and what it is worked on with. `nfe`: transformer evaluations of one picture by kind of action (GENERATE, EDIT), by
-    which the budget of evaluations is kept.
+    which the budget of evaluations is kept. `given`: the picture to begin from, canvas 0.
     """
     trajectory = yield from _prepare(start, policy)
+    if given is not None:
+        trajectory = yield from _received(trajectory, given, policy)
     controller_failures = 0
     while True:
         trajectory, reason = yield from _reviewed(trajectory)
@@ -185,6 +189,19 @@ def _prepare(trajectory: Trajectory, policy: Policy):
     plan = policy.plan(brief, goals)
     trajectory = replace(trajectory, goals=goals, plan=plan.batches, gate=plan.gate, overhead=drafted.cost, warnings=warnings)
     yield Decided("planned", trajectory)
+    return trajectory
+
+
+def _received(trajectory: Trajectory, given: Candidate, policy: Policy):
+    """The given picture is judged like any other canvas, and is what the first edit starts from."""
+    step = Step(len(trajectory.steps), Action("GIVEN", "The picture that was given."), candidates=(given,), chosen=given.canvas)
+    judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (given.canvas,), None, step.action)
+    pending = policy.pending(trajectory, step)
+    verdicts = tuple(_postponed(verdict, pending) for verdict in judgement.verdicts[0])
+    reason = "the picture to begin from"
+    step = replace(step, verdicts=verdicts, score=rules.score(verdicts), accepted=True, reason=reason, cost=judgement.cost)
+    trajectory = replace(trajectory.with_step(step), current=given.canvas, best=given.canvas)
+    yield Decided("step", trajectory)
     return trajectory
 
 
@@ -286,7 +303,9 @@ def _finish(trajectory: Trajectory, policy: Policy, reason: str, nfe: int):
     if reason == ENDED["accept"]:
         best, choice = trajectory.current, "the artist's choice"
     compares = policy.final_ab if trajectory.brief.final_ab is None else trajectory.brief.final_ab
-    if compares and not ended_by_artist and step is not None and step.action.kind == "EDIT" and not rules.spent(trajectory):
+    # A given picture has no one-shot rival: one that was painted from words alone would be another picture.
+    compares = compares and not ended_by_artist and not trajectory.brief.picture
+    if compares and step is not None and step.action.kind == "EDIT" and not rules.spent(trajectory):
         trajectory, rival = yield from _rival(trajectory, policy, nfe)
         if rival is not None and rival.chosen != best:
             compared = yield Compare(trajectory, best, rival.chosen)

@@ -18,6 +18,7 @@ from .errors import BadInput
 from .executor.conditioning import fitted
 from .executor.masks import mask_of
 from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
+from .given import receive
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
 from .policy import policy_for, rules
 from .policy.remarks import heed
@@ -52,9 +53,13 @@ class Session:
         listener: Listener | None = None,
         reviewer: Reviewer | None = None,
         settled: int | None = None,
+        picture: Picture | None = None,
     ) -> None:
-        """`reviewer` None: nobody is asked; what was said on record stands. `settled`: so many lines of the folder stand under the brief's
-        budget; what follows them was recorded under a smaller one."""
+        """`picture`: what the run begins from, as `beginning_with` told the brief; a run that is gone on with has it on disk.
+
+        `reviewer` None: nobody is asked; what was said on record stands. `settled`: so many lines of the folder stand under the brief's
+        budget; what follows them was recorded under a smaller one.
+        """
         # As it will be read back: a 1 where a float belongs would make other bytes of the same run after a resume.
         brief = _brief(to_json(brief))
         self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
@@ -62,12 +67,13 @@ class Session:
         self.reviewer = reviewer
         self._masks: dict[str, Picture] = {}
         self.trajectory = Trajectory(brief, models=self.models, prompts=PROMPTS)
-        self._pictures: dict[int, Picture] = {}
-        self._digests: dict[int, str] = {}
+        self._pictures: dict[int, Picture] = {} if picture is None else {0: picture}
+        self._digests: dict[int, str] = {0: brief.picture} if brief.picture else {}
         self._latents: dict[int, np.ndarray] = {}
         self._latent_digests: dict[int, str] = {}
         self._told: dict[int, tuple[Step, str]] = {}
         self._settled = settled
+        given = receive(self.trajectory, picture, folder)
         self.position = 0
         self.ending: int | None = None
         self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models, "prompts": PROMPTS})
@@ -76,7 +82,7 @@ class Session:
             kind: executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
             for kind, references in (("GENERATE", ()), ("EDIT", (blank,)))
         }
-        self._run = loop.run(self.trajectory, policy_for(brief), nfe)
+        self._run = loop.run(self.trajectory, policy_for(brief), nfe, given)
 
     @property
     def models(self) -> dict[str, str]:
@@ -247,7 +253,7 @@ class Session:
 
     def _choose(self, call: ChooseAction, started: float) -> Chosen:
         trajectory, directive = call.trajectory, call.directive
-        pictures = {canvas: self.picture(canvas) for canvas in _offered(trajectory)}
+        pictures = {canvas: self.picture(canvas) for canvas in trajectory.offered}
         remark = trajectory.remark
         situation = Situation(trajectory, directive.focus, directive.allowed, pictures, note_of(remark) if remark else "")
         answer = next_action(self.vlm, situation)
@@ -370,7 +376,7 @@ class Session:
         """Keeps the best canvas, those the controller may refer to and the newest ones in memory; the rest can be read back."""
         if self.folder is None:
             return
-        keep = {self.trajectory.best, *_offered(self.trajectory), *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
+        keep = {self.trajectory.best, *self.trajectory.offered, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
         self._latents = {canvas: latent for canvas, latent in self._latents.items() if canvas in keep}
 
@@ -403,16 +409,6 @@ def _named(models: Any) -> str:
 
 def _cost(part: str, started: float, tokens: int, calls: int) -> Cost:
     return Cost({part: time.perf_counter() - started}, vlm_tokens=tokens, vlm_calls=calls)
-
-
-def _offered(trajectory: Trajectory) -> tuple[int, ...]:
-    """The canvases the controller may refer to: the current one first, then the other kept ones from new to old, at most four in all."""
-    kept = [
-        step.chosen
-        for step in reversed(trajectory.steps)
-        if step.chosen is not None and step.chosen != trajectory.current and step.accepted
-    ]
-    return tuple(() if trajectory.current is None else (trajectory.current, *kept[:3]))
 
 
 def drive(session: Session) -> Trajectory:

@@ -14,13 +14,13 @@ from .brief import Box, Brief, Budget, Goal
 
 SCHEMA = 1
 
-ActionKind = Literal["GENERATE", "EDIT", "VALIDATE", "END"]
+ActionKind = Literal["GENERATE", "EDIT", "VALIDATE", "END", "GIVEN"]
 State = Literal["met", "unmet", "pending", "unsure", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One decision of the controller.
+    """One decision of the controller; GIVEN is none of its own: the picture that the run begins from.
 
     summary: what is right, what is missing, what must stay. scene_prompt: what the canvas should show after this step (proxy T2I).
     edit_prompt: the instruction, with what to keep (proxy I2I). references: canvases, the one to edit first. goals: ids it serves.
@@ -208,6 +208,12 @@ class Trajectory:
     @property
     def current_step(self) -> Step | None:
         return self.step_of(self.current)
+
+    @property
+    def offered(self) -> tuple[int, ...]:
+        """Canvases the controller may refer to: the current one first, then the other kept ones from new to old, at most four in all."""
+        kept = [step.chosen for step in reversed(self.steps) if step.chosen not in (None, self.current) and step.accepted]
+        return tuple(() if self.current is None else (self.current, *kept[:3]))
 
     @property
     def failed(self) -> tuple[Step, ...]:

@@ -6,9 +6,11 @@ from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
 from .brief import BriefNode
+from .executor import ExecutorNode
 from .generate import Generate
 from .loop import LoopEnd, LoopStart
 from .merge import DSWMMerge, DSWMMergeLive
+from .references import ApplyReferences
 from .review import Review
 from .reviewing import add_routes
 from .shapes import ShapesModels
@@ -22,5 +24,6 @@ class ClvrExtension(ComfyExtension):
             add_routes(PromptServer.instance)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        loop = [BriefNode, LoopStart, Reason, ExecuteStep, Verify, Review, LoopEnd]
-        return [ShapesModels, DSWMMerge, DSWMMergeLive, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]
+        models = [ShapesModels, ExecutorNode, DSWMMerge, DSWMMergeLive]
+        loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
+        return [*models, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]

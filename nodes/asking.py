@@ -92,6 +92,15 @@ def otherwise() -> io.Combo.Input:
     )
 
 
+def picture() -> io.Image.Input:
+    return io.Image.Input(
+        "image",
+        optional=True,
+        tooltip="A picture to begin from: it is judged first and then edited until the goals hold. Of a batch the first; one that is "
+        "larger than the canvas is scaled down. Left open, the run begins from nothing.",
+    )
+
+
 def refused(prompt: str | None) -> bool | str:
     """What validate_inputs says of a prompt: True, or what is wrong with it; None is one that a link will bring."""
     if prompt is not None and not prompt.strip():

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 
 from ..clvr_core.brief import MAX_PROMPT, Brief, Budget, Goal
 from ..clvr_core.errors import BadInput
 from ..clvr_core.protocols import Vlm
 from . import asking
-from .running import MAX_ROUNDS, begin
+from .running import MAX_ROUNDS, begin, given
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 from .stepping import Graph
 
@@ -61,6 +62,7 @@ class BriefNode(io.ComfyNode):
                 asking.patience(),
                 asking.candidates(),
                 asking.evaluations(),
+                asking.picture(),
             ],
             outputs=[
                 TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),
@@ -89,12 +91,14 @@ class BriefNode(io.ComfyNode):
         patience: int = 4,
         candidates: int = 0,
         evaluations: int = 0,
+        image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        hand = executor or Hand(Graph(), width, height, lambda text: None)
+        hand = executor or Hand(Graph(), width, height, lambda text: None, step=16)
         hand.check(prompt)
         budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
         brief = Brief(prompt, strategy, seed, hand.width, hand.height, budget, candidates or None, goals=goals_of(goals))
-        run = begin(brief, vlm, hand)
+        brief, picture = given(image, brief, hand)
+        run = begin(brief, vlm, hand, picture)
         return io.NodeOutput(run, "\n".join(goal.text for goal in run.trajectory.goals))
 
 

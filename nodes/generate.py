@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import torch
 from comfy_api.latest import io
 
 from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.protocols import Vlm
 from . import asking
 from .reviewing import DESK
-from .running import MAX_ROUNDS, as_image, generate, shown
+from .running import MAX_ROUNDS, as_image, generate, given, shown
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 
 
@@ -31,6 +32,7 @@ class Generate(io.ComfyNode):
                 asking.candidates(),
                 asking.evaluations(),
                 asking.review_seconds("review", default=0),
+                asking.picture(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
@@ -56,10 +58,12 @@ class Generate(io.ComfyNode):
         candidates: int = 0,
         evaluations: int = 0,
         review: int = 0,
+        image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         executor.check(prompt)
         budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
         brief = Brief(prompt, strategy, seed, executor.width, executor.height, budget, candidates or None)
+        brief, begun = given(image, brief, executor)
         ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
-        run, picture, summary = generate(brief, vlm, executor, ask)
+        run, picture, summary = generate(brief, vlm, executor, begun, ask)
         return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))

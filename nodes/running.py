@@ -15,13 +15,14 @@ import folder_paths
 import numpy as np
 import torch
 from comfy_execution.utils import get_executing_context
-from PIL import Image
+from PIL import Image, ImageOps
 from server import PromptServer
 
 from ..clvr_core import __version__
 from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import RunFolder, trajectory_from
+from ..clvr_core.given import beginning_with
 from ..clvr_core.loop import DraftGoals
 from ..clvr_core.protocols import Executor, Picture, Vlm
 from ..clvr_core.records import to_json
@@ -56,21 +57,30 @@ def folder_for(key: str, budget: Budget) -> Path:
 
 
 def session_for(
-    led_by: str, brief: Brief, vlm: Vlm, hand: Hand, listener: Listener | None = None, reviewer: Reviewer | None = None
+    led_by: str,
+    brief: Brief,
+    vlm: Vlm,
+    hand: Hand,
+    picture: Picture | None = None,
+    listener: Listener | None = None,
+    reviewer: Reviewer | None = None,
 ) -> Session:
     """The run of this brief by these models, begun or gone on with: the budget is no part of what it is known by."""
     known_by = [led_by, __version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights]
     folder = RunFolder.reopen(folder_for(key_of(known_by), brief.budget))
     if not folder.lines:
-        return Session(brief, vlm, hand.executor, folder, listener=listener, reviewer=reviewer)
+        return Session(brief, vlm, hand.executor, folder, listener=listener, reviewer=reviewer, picture=picture)
     try:
         return go_on(folder, vlm, hand.executor, brief.budget, listener, reviewer=reviewer)
     except BadInput as error:
         raise BadInput(f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr") from error
 
 
-def generate(brief: Brief, vlm: Vlm, hand: Hand, ask: Callable[[Trajectory, str], tuple] | None = None) -> tuple[Run, Picture, str]:
-    """The finished run, its best picture and a sentence. `ask` is given the run so far and the name of its folder after each step."""
+def generate(
+    brief: Brief, vlm: Vlm, hand: Hand, picture: Picture | None = None, ask: Callable[[Trajectory, str], tuple] | None = None
+) -> tuple[Run, Picture, str]:
+    """The finished run, its best picture and a sentence. `picture`: what it begins from. `ask` is given the run so far and the name of its
+    folder after each step."""
     bar = comfy.utils.ProgressBar(brief.budget.rounds)
     session: Session
 
@@ -80,7 +90,7 @@ def generate(brief: Brief, vlm: Vlm, hand: Hand, ask: Callable[[Trajectory, str]
             show(bar, session)
 
     reviewer = (lambda told: ask(told, session.folder.path.name)) if ask else None
-    session = session_for("one node", brief, vlm, hand, listen, reviewer)
+    session = session_for("one node", brief, vlm, hand, picture, listen, reviewer)
     with cancellable(hand.executor):
         trajectory = drive(session)
     bar.update_absolute(brief.budget.rounds, brief.budget.rounds)
@@ -92,9 +102,9 @@ def generate(brief: Brief, vlm: Vlm, hand: Hand, ask: Callable[[Trajectory, str]
     return run, session.picture(trajectory.best), summary
 
 
-def begin(brief: Brief, vlm: Vlm, hand: Hand) -> Run:
+def begin(brief: Brief, vlm: Vlm, hand: Hand, picture: Picture | None = None) -> Run:
     """The run as far as its plan. Whatever more is on record stands for the nodes of the body to read."""
-    session = session_for("nodes", brief, vlm, hand)
+    session = session_for("nodes", brief, vlm, hand, picture)
     call = session.advance()
     if isinstance(call, DraftGoals):
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -154,6 +164,22 @@ def summary_of(trajectory: Trajectory) -> str:
     ended = trajectory.outcome.reason if trajectory.outcome else "the run has not ended"
     line = f"{met_in(trajectory)} in {len(trajectory.steps)} steps and {trajectory.cost.evaluations} evaluations: {ended}"
     return "\n".join([line, *(f"warning: {warning}" for warning in trajectory.warnings)])
+
+
+def given(image: torch.Tensor | None, brief: Brief, hand: Hand) -> tuple[Brief, Picture | None]:
+    """The brief of a run that begins from the first picture of this IMAGE, and the picture: scaled down to what the hand draws, its sides
+    cut to what the hand can draw; as it is where it fits."""
+    if image is None:
+        return brief, None
+    picture = as_pictures(image[:1])[0]
+    height, width = picture.shape[:2]
+    size = hand.width, hand.height
+    if hand.step:
+        scale = min(1.0, (hand.width * hand.height / (width * height)) ** 0.5)
+        size = tuple(max(hand.step, int(side * scale) // hand.step * hand.step) for side in (width, height))
+    if size != (width, height):
+        picture = np.asarray(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS))
+    return beginning_with(brief, picture), picture
 
 
 def as_image(*pictures: Picture) -> torch.Tensor:

@@ -19,13 +19,14 @@ TRAJECTORY = io.Custom("CLVR_TRAJECTORY")
 @dataclass(frozen=True)
 class Hand:
     """An executor with the size of canvas, in pixels, that it draws. `check` raises BadInput for a brief it cannot read. `weights`: what
-    tells them from others of the same name."""
+    tells them from others of the same name. `step`: the canvas may have any sides that are multiples of it, 0 if it has this size only."""
 
     executor: Executor
     width: int
     height: int
     check: Callable[[str], object]
     weights: str = ""
+    step: int = 0
 
 
 @dataclass(frozen=True)

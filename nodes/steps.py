@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import ceil
+from dataclasses import replace
 
 import comfy.model_management
 import numpy as np
@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
 from ..clvr_core.loop import ChooseAction, Compare, Draw, Judge
-from ..clvr_core.protocols import Vlm
+from ..clvr_core.protocols import DrawRequest, Vlm
 from ..clvr_core.session import Session
 from ..clvr_core.trajectory import Action
 from .running import as_image, as_pictures, cancellable, say, shown, summary_of
@@ -51,25 +51,15 @@ class Reason(io.ComfyNode):
         while isinstance(walk.call, ChooseAction):
             walk.settle(vlm.name, Session.perform)
         session, call, brief = walk.session, walk.call, walk.brief
-        action, words, seed, painted = Action("VALIDATE"), brief.prompt, brief.seed, None
+        action, words, seed, masked = Action("VALIDATE"), brief.prompt, brief.seed, None
         if isinstance(call, Draw):
             request = session.requests(call)[0]
-            action, words, seed, painted = call.action, request.prompt, request.seed, request.mask
+            action, words, seed, masked = call.action, request.prompt, request.seed, request.mask
         black = np.zeros((brief.height, brief.width, 3), np.uint8)
         references = of_one_size([session.picture(canvas) for canvas in action.references] or [black])
-        mask = mask_of(action, *references[0].shape[:2]) if painted is None else torch.from_numpy(painted.astype(np.float32) / 255)[None]
+        may = torch.ones((1, *references[0].shape[:2])) if masked is None else torch.from_numpy(masked)[None] / 255
         images = as_image(references[0]), as_image(*references)
-        return io.NodeOutput(walk.reached(), words, action.scene_prompt, action.edit_prompt, *images, mask, seed)
-
-
-def mask_of(action: Action, height: int, width: int) -> torch.Tensor:
-    """ComfyUI's MASK, float32 1 x H x W: 1 in the action's region, or everywhere if it names none."""
-    mask = torch.ones((1, height, width))
-    if action.region is not None:
-        left, top, right, bottom = action.region
-        mask.zero_()
-        mask[:, int(top * height) : ceil(bottom * height), int(left * width) : ceil(right * width)] = 1
-    return mask
+        return io.NodeOutput(walk.reached(), words, action.scene_prompt, action.edit_prompt, *images, may, seed)
 
 
 class ExecuteStep(io.ComfyNode):
@@ -84,19 +74,35 @@ class ExecuteStep(io.ComfyNode):
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Reason."),
                 EXECUTOR.Input("executor", tooltip="Draws and edits."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="White where an edit may change the picture; every other pixel of the canvas stays as it is. Reason's mask is "
+                    "the region that it named.",
+                ),
             ],
             outputs=[io.Image.Output("candidates", tooltip="The pictures of this round, for Verify.")],
         )
 
     @classmethod
-    def execute(cls, trajectory: Run, executor: Hand) -> io.NodeOutput:
+    def execute(cls, trajectory: Run, executor: Hand, mask: torch.Tensor | None = None) -> io.NodeOutput:
         walk = Walk(trajectory)
         if not isinstance(walk.call, Draw):
             brief = walk.brief
             return io.NodeOutput(as_image(np.zeros((brief.height, brief.width, 3), np.uint8)))
+        requests = [confined(request, mask) for request in walk.session.requests(walk.call)]
         with cancellable(executor.executor):
-            drawings = executor.executor.draw(walk.session.requests(walk.call))
+            drawings = executor.executor.draw(requests)
         return io.NodeOutput(as_image(*(drawing.picture for drawing in drawings)))
+
+
+def confined(request: DrawRequest, mask: torch.Tensor | None) -> DrawRequest:
+    """An edit with this MASK, scaled to the canvas: 1 where it may change, drawn at 0.5 and above. It goes before the run's own."""
+    if mask is None or not request.references:
+        return request
+    size = (request.height, request.width)
+    scaled = torch.nn.functional.interpolate(mask[:1, None].float(), size, mode="nearest-exact")[0, 0]
+    return replace(request, mask=((scaled >= 0.5) * 255).to(torch.uint8).cpu().numpy())
 
 
 class Verify(io.ComfyNode):

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..trajectory import Action, Trajectory
+from ..trajectory import Action, Step, Trajectory
 from . import rules
 from .base import Directive, Policy
 
 
 def _own_words(trajectory: Trajectory) -> Directive:
-    goals = tuple(goal.id for goal in rules.wanted(trajectory.goals))
-    return Directive(goals, ("GENERATE",), Action("GENERATE", "The brief's own words.", trajectory.brief.prompt, goals=goals))
+    """One picture of them, or one edit by them of the picture that was given."""
+    goals, words = tuple(goal.id for goal in rules.wanted(trajectory.goals)), trajectory.brief.prompt
+    fixed = Action("GENERATE", "The brief's own words.", words, goals=goals)
+    if trajectory.brief.picture:
+        fixed = Action("EDIT", "The brief's own words.", edit_prompt=words, references=(trajectory.current,), goals=goals)
+    return Directive(goals, (fixed.kind,), fixed)
+
+
+def _drawn(trajectory: Trajectory) -> Step | None:
+    return next((step for step in trajectory.steps if step.action.draws), None)
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class OneShot(Policy):
         return _own_words(trajectory)
 
     def stop(self, trajectory: Trajectory) -> str | None:
-        return "one shot" if trajectory.steps else None
+        return "one shot" if _drawn(trajectory) else None
 
 
 @dataclass(frozen=True)
@@ -42,4 +50,5 @@ class BestOfN(Policy):
         return _own_words(trajectory)
 
     def stop(self, trajectory: Trajectory) -> str | None:
-        return f"best of {len(trajectory.steps[0].candidates)}" if trajectory.steps else None
+        drawn = _drawn(trajectory)
+        return f"best of {len(drawn.candidates)}" if drawn else None

@@ -39,6 +39,8 @@ class Director(Policy):
     grid: int = 4
 
     def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> Plan:
+        if brief.picture:
+            return Plan("staged: edits of the picture that was given", batches(goals, BATCH))
         chance = 1.0
         for goal in rules.wanted(goals):
             chance *= goal.feasibility
@@ -54,4 +56,4 @@ class Director(Policy):
             return Directive(everything, ("GENERATE",))
         focus = next_batch(trajectory)
         stuck = rules.rounds_without_gain(trajectory) >= 2
-        return Directive(focus, ("EDIT", "GENERATE") if stuck else ("EDIT",))
+        return Directive(focus, rules.kinds(trajectory, "EDIT", "GENERATE") if stuck else ("EDIT",))

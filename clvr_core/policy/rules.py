@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..brief import Goal
-from ..trajectory import Step, Trajectory, Verdict, states
+from ..trajectory import ActionKind, Step, Trajectory, Verdict, states
 
 WEIGHT = {"met": 1.0, "unsure": 0.5, "unmet": 0.0, "pending": 0.0}
 UNCLEAR = ("error", "unsure")
@@ -52,6 +52,11 @@ def wanted(goals: Sequence[Goal]) -> tuple[Goal, ...]:
         if not any(other.id in goal.conflicts_with or goal.id in other.conflicts_with for other in kept):
             kept.append(goal)
     return tuple(kept)
+
+
+def kinds(trajectory: Trajectory, *allowed: ActionKind) -> tuple[ActionKind, ...]:
+    """Those that the run may still choose: one that begins from a given picture edits it and never paints another."""
+    return tuple(kind for kind in allowed if not (trajectory.brief.picture and kind == "GENERATE"))
 
 
 def all_met(trajectory: Trajectory, step: Step | None) -> bool:

@@ -20,5 +20,8 @@ def comfy_folder() -> Path:
 @pytest.fixture(scope="session")
 def comfy(comfy_folder, tmp_path_factory):
     """One ComfyUI for all the tests of the session."""
-    with Comfy(tmp_path_factory.mktemp("comfy")) as server:
+    base = tmp_path_factory.mktemp("comfy")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "clvr_tiny").symlink_to(Path(__file__).parent / "tiny", target_is_directory=True)
+    with Comfy(base) as server:
         yield server

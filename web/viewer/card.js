@@ -23,8 +23,8 @@ const CHIPS_AT_ONCE = 24;
 
 /** Kind and words for what became of a step. @param {Run} run @param {Step} step @returns {[string, string]} */
 export function fate(run, step) {
-  if (step.chosen !== null && draws(step) && step.chosen === handedOver(run)) return ["star", run.outcome ? "handed over" : "best so far"];
-  if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? "looked" : "end"];
+  if (step.chosen !== null && step.chosen === handedOver(run)) return ["star", run.outcome ? "handed over" : "best so far"];
+  if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? "looked" : step.action.kind === "GIVEN" ? "given" : "end"];
   if (step.accepted) return ["met", "accepted"];
   return ["back", step.parent === null ? "not kept" : "rolled back"];
 }
@@ -43,7 +43,7 @@ export function card(told, position, folded) {
     { class: "head" },
     el("h3", { id: `step-${position}`, tabindex: "-1" }, `Step ${step.index}`),
     el("span", { class: "chip plain" }, icon(step.action.kind), ACTIONS[step.action.kind]),
-    draws(step) && chip(kind, capital(words)),
+    (draws(step) || kind === "star") && chip(kind, capital(words)),
     origin(told, step),
   );
   const article = el("article", { class: `card ${kind}`, "aria-labelledby": `step-${position}` }, head, tally(told, position));
@@ -127,7 +127,7 @@ function plate(told, step, candidate, room) {
   const chosen = several && candidate.canvas === step.chosen;
   const among = several ? `, ${chosen ? "chosen" : "not chosen"} among ${step.candidates.length} candidates` : "";
   const wish = shorten(step.action.scene_prompt || step.action.edit_prompt || step.action.summary, 120);
-  const alt = `Canvas ${candidate.canvas}, drawn in step ${step.index}${among}.${wish ? ` Asked for: ${wish}` : ""}`;
+  const alt = `Canvas ${candidate.canvas}, ${step.action.kind === "GIVEN" ? "given" : "drawn"} in step ${step.index}${among}.${wish ? ` Asked for: ${wish}` : ""}`;
   const picture = image(told.pictures(candidate.canvas, candidate.file), told.run.brief, room, alt, shorten(candidate.file, 120));
   const caption = el("figcaption", {}, `canvas ${candidate.canvas}`, chosen && chip("chosen", "chosen", "met"));
   return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption);

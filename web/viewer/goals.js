@@ -3,7 +3,7 @@
 import { fate, region, stateOf } from "./card.js";
 import { chip, el, fact, name, said } from "./dom.js";
 import { thumb } from "./pictures.js";
-import { draws, handedOver, known } from "./tree.js";
+import { handedOver, known } from "./tree.js";
 import { WORDS, percent } from "./words.js";
 
 /**
@@ -61,7 +61,7 @@ function stepHead({ run, pictures }, position) {
   const step = run.steps[position];
   const [kind, words] = fate(run, step);
   const file = step.candidates.find(({ canvas }) => canvas === step.chosen)?.file ?? "";
-  const small = step.chosen !== null && draws(step) && thumb(pictures(step.chosen, file), run.brief, `Canvas ${step.chosen}`);
+  const small = step.chosen !== null && thumb(pictures(step.chosen, file), run.brief, `Canvas ${step.chosen}`);
   return el("th", { scope: "col" }, small, el("a", { href: `#step-${position}` }, `Step ${step.index}`), el("small", { class: kind }, words));
 }
 

@@ -4,7 +4,7 @@
  *
  * @typedef {[number, number, number, number]} Box left, top, right, bottom as fractions of the canvas
  * @typedef {{ id: string, text: string, kind: string, check: string, feasibility: number, area: Box | null, conflicts_with: string[] }} Goal
- * @typedef {{ kind: "GENERATE" | "EDIT" | "VALIDATE" | "END", summary: string, scene_prompt: string, edit_prompt: string,
+ * @typedef {{ kind: "GENERATE" | "EDIT" | "VALIDATE" | "END" | "GIVEN", summary: string, scene_prompt: string, edit_prompt: string,
  *   references: number[], goals: string[], region: Box | null, strength: number | null }} Action
  * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null }} Verdict
  * @typedef {{ canvas: number, file: string, seed: string, nfe: number }} Candidate
@@ -106,7 +106,7 @@ const cost = shape({
   images: [number, 0],
 });
 const action = shape({
-  kind: [one("GENERATE", "EDIT", "VALIDATE", "END")],
+  kind: [one("GENERATE", "EDIT", "VALIDATE", "END", "GIVEN")],
   summary: [text, ""],
   scene_prompt: [text, ""],
   edit_prompt: [text, ""],

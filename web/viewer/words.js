@@ -1,7 +1,7 @@
 /** Numbers, states and long texts in words. */
 
 export const WORDS = { met: "met", unmet: "unmet", pending: "pending", unsure: "unsure", error: "judge error", broken: "newly broken" };
-export const ACTIONS = { GENERATE: "Generate", EDIT: "Edit", VALIDATE: "Validate", END: "End" };
+export const ACTIONS = { GENERATE: "Generate", EDIT: "Edit", VALIDATE: "Validate", END: "End", GIVEN: "Given" };
 export const WORST_FIRST = ["broken", "unmet", "error", "unsure", "pending", "met"];
 
 // Control characters and halves of surrogate pairs: no page may hold them.

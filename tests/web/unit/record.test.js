@@ -26,7 +26,7 @@ for (const [record, words] of [
   [{ brief: { prompt: 7 } }, /brief\.prompt should be a text, found 7/],
   [{ ...run(), steps: 4 }, /steps should be a list/],
   [{ ...run(), models: [1] }, /models should be an object/],
-  [{ ...run(), steps: [{ index: 0, action: { kind: "HACK" } }] }, /steps\[0\]\.action\.kind should be one of GENERATE, EDIT, VALIDATE, END, found "HACK"/],
+  [{ ...run(), steps: [{ index: 0, action: { kind: "HACK" } }] }, /steps\[0\]\.action\.kind should be one of GENERATE, EDIT, VALIDATE, END, GIVEN, found "HACK"/],
   [{ ...run(), steps: [{ index: 0, action: { kind: "END" }, verdicts: [{ goal: "a", state: "fine" }] }] }, /verdicts\[0\]\.state/],
   [{ ...run(), steps: [{ index: 0, action: { kind: "EDIT", region: [1, 2] } }] }, /region should be four numbers/],
   [{ ...run(), steps: Array(2001).fill(run().steps[4]) }, /2001 steps; the viewer shows up to 2000/],

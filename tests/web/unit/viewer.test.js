@@ -297,3 +297,14 @@ test("chips of a long list of goals end in a number", () => {
   assert.match(element.textContent, /and 16 more goals in the list of verdicts.*Show 39 more verdicts|Show 32 more verdicts/s);
   assert.deepEqual(judged("met").length, 1);
 });
+
+test("a picture that was given is the start of the line, and no step drew it", () => {
+  const given = { index: 0, action: { kind: "GIVEN", summary: "The picture that was given." }, candidates: drawn(0), chosen: 0, verdicts: judged("met", "unmet"), accepted: true };
+  const edit = { ...run().steps[1], index: 1, parent: 0, candidates: drawn(1), chosen: 1 };
+  show({ ...run(), steps: [given, edit], current: 0, best: 0, outcome: { ...run().outcome, canvas: 0 } });
+  assert.deepEqual(texts(element, "article h3"), ["Step 0", "Step 1"]);
+  const [first] = all(element, "article");
+  assert.match(first.textContent, /Given.*Handed over/);
+  assert.doesNotMatch(first.textContent, /from the empty canvas/);
+  assert.match(first.querySelector("figure img, figure [role=img]")?.getAttribute("alt") ?? first.innerHTML, /given in step 0/);
+});

@@ -1,0 +1,66 @@
+"""How a family of models is sampled: a recipe is how many steps, how much guidance, how text and pictures reach the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import comfy.samplers
+import torch
+from comfy_extras.nodes_cfg import CFGNorm
+from comfy_extras.nodes_flux import Flux2Scheduler
+from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow
+
+SAMPLERS = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "res_multistep", "lcm", "deis", "er_sde")
+"""Those of ComfyUI's that evaluate the model once a step, so that the cost of a picture is known before it is drawn."""
+SCHEDULERS = ("recipe", "simple", "normal", "sgm_uniform", "karras", "exponential", "beta", "ddim_uniform")
+QWEN_SHIFT = 3.1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """strength: 1: an edit begins from noise and reads the canvases as references; below: it begins from the canvas, noised so far.
+    window: tokens of text that the weights were trained to read, None for any number. scheduler: flux2 is FLUX.2's own, which knows the
+    size of the picture."""
+
+    kind: str
+    steps: int
+    guidance: float = 1.0
+    scheduler: str = "simple"
+    sampler: str = "euler"
+    strength: float = 1.0
+    window: int | None = None
+
+    @property
+    def nfe(self) -> int:
+        """Transformer evaluations of one picture."""
+        return self.steps * (1 if self.guidance == 1 else 2)
+
+    def sigmas(self, model, width: int, height: int, strength: float) -> torch.Tensor:
+        """steps + 1 noise levels, the first lower with a strength below 1."""
+        whole = int(self.steps / strength)
+        if self.scheduler == "flux2":
+            levels = Flux2Scheduler.execute(whole, width, height).args[0]
+        else:
+            levels = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), self.scheduler, whole)
+        return levels[-(self.steps + 1) :]
+
+    def prepared(self, model):
+        """The MODEL with what the recipe has its authors' graph patch into it."""
+        if self.kind != "qwen-edit":
+            return model
+        (shifted,) = ModelSamplingAuraFlow().patch_aura(model, QWEN_SHIFT)
+        return CFGNorm.execute(shifted, 1.0).args[0] if self.guidance != 1 else shifted
+
+    def changed(self, steps: int, guidance: float, sampler: str, scheduler: str, strength: float) -> Recipe:
+        """With the artist's own settings; 0 and "recipe" leave the recipe's."""
+        own = {"steps": steps, "guidance": guidance, "strength": strength}
+        named = {} if scheduler == "recipe" else {"scheduler": scheduler}
+        return replace(self, sampler=sampler, **{name: value for name, value in own.items() if value}, **named)
+
+
+RECIPES = {
+    "klein": Recipe("klein", 4, scheduler="flux2", window=512),
+    "klein-base": Recipe("klein-base", 28, 4.0, scheduler="flux2", window=512),
+    "qwen-edit": Recipe("qwen-edit", 20, 4.0, window=1024),
+    "generic": Recipe("generic", 20, 7.0, scheduler="normal", strength=0.75),
+}
