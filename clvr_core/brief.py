@@ -8,6 +8,7 @@ from typing import Literal
 from .errors import BadInput
 
 GoalKind = Literal["global", "local", "text", "layout"]
+Need = Literal["must", "nice"]
 Strategy = Literal["clvr", "director", "strokes", "oneshot", "best-of-n"]
 Conditioning = Literal["proxy", "instruction", "summary", "trace"]
 Judging = Literal["each", "pairs", "set"]
@@ -27,7 +28,8 @@ class Goal:
     """One requirement of the brief. Made once, then frozen for the run.
 
     text: verbatim where it quotes the brief. check: a question whose answer "yes" means that the goal holds.
-    feasibility: 0..1, how likely one generation meets it. conflicts_with: ids of goals that cannot hold beside it.
+    feasibility: 0..1, how likely one generation meets it. conflicts_with: ids of goals that cannot hold beside it. need: a run is served
+    that meets every `must`; a `nice` goal is worked for, and missing it is no failure.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Goal:
     feasibility: float = 1.0
     area: Box | None = None
     conflicts_with: tuple[str, ...] = ()
+    need: Need = "must"
 
 
 @dataclass(frozen=True, slots=True)

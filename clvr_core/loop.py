@@ -312,7 +312,7 @@ def _finish(trajectory: Trajectory, policy: Policy, reason: str, nfe: int):
             trajectory = replace(trajectory, overhead=trajectory.overhead + compared.cost)
             best, choice = _ab(trajectory, best, rival, compared.winner)
     step = trajectory.step_of(best)
-    outcome = Outcome(reason, best, rules.all_met(trajectory, step), choice)
+    outcome = Outcome(reason, best, rules.satisfied(trajectory, step), choice)
     trajectory = replace(trajectory, best=best, outcome=outcome)
     yield Decided("end", trajectory)
     return trajectory

@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..clvr_core.brief import MAX_PROMPT, Brief, Budget, Goal
-from ..clvr_core.errors import BadInput
+from ..clvr_core.brief import MAX_PROMPT, Brief, Budget
+from ..clvr_core.checklist import goals_from, lines_of
 from ..clvr_core.protocols import Vlm
 from . import asking
 from .running import MAX_ROUNDS, begin, given
@@ -96,15 +96,8 @@ class BriefNode(io.ComfyNode):
         hand = executor or Hand(Graph(), width, height, lambda text: None, step=16)
         hand.check(prompt)
         budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
-        brief = Brief(prompt, strategy, seed, hand.width, hand.height, budget, candidates or None, goals=goals_of(goals))
+        brief = Brief(prompt, strategy, seed, hand.width, hand.height, budget, candidates or None, goals=goals_from(goals))
         brief, picture = given(image, brief, hand)
         run = begin(brief, vlm, hand, picture)
-        return io.NodeOutput(run, "\n".join(goal.text for goal in run.trajectory.goals))
-
-
-def goals_of(text: str) -> tuple[Goal, ...]:
-    """A goal for each line with something on it."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if len(lines) > 40:
-        raise BadInput(f"goals has {len(lines)} lines; at most 40 goals are judged")
-    return tuple(Goal(f"g{number}", line, check=f"Does the picture show this: {line}?") for number, line in enumerate(lines, 1))
+        listed = "\n".join(goal.text for goal in run.trajectory.goals)
+        return io.NodeOutput(run, listed, ui={"clvr_goals": lines_of(run.trajectory.goals).splitlines()})

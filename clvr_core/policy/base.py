@@ -69,8 +69,10 @@ class Policy:
 
     def final_gate(self, trajectory: Trajectory) -> tuple[bool, str]:
         """Whether an END of the controller may stand."""
-        left = rules.open_goals(trajectory, trajectory.current_step)
-        return (not left, f"{END_REFUSED}: not met {_listed(left)}" if left else "END: every goal holds")
+        left = rules.musts(trajectory, rules.open_goals(trajectory, trajectory.current_step))
+        if left:
+            return False, f"{END_REFUSED}: not met {_listed(left)}"
+        return True, "END: every goal holds" if rules.all_met(trajectory, trajectory.current_step) else "END: every goal that must holds"
 
     def stop(self, trajectory: Trajectory) -> str | None:
         """Why to stop before the next round, or None. Limits on images and evaluations are checked with the round's own cost."""

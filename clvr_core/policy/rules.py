@@ -61,9 +61,18 @@ def kinds(trajectory: Trajectory, *allowed: ActionKind) -> tuple[ActionKind, ...
 
 def all_met(trajectory: Trajectory, step: Step | None) -> bool:
     """True if the step's canvas has every goal met that can hold beside the others. Needs a word of the judge on each."""
-    if step is None or not trajectory.goals:
-        return False
-    return {goal.id for goal in wanted(trajectory.goals)} <= met(step.verdicts)
+    return step is not None and bool(trajectory.goals) and not open_goals(trajectory, step)
+
+
+def satisfied(trajectory: Trajectory, step: Step | None) -> bool:
+    """As `all_met`, of the goals that must hold; of all where none must."""
+    return step is not None and bool(trajectory.goals) and not musts(trajectory, open_goals(trajectory, step))
+
+
+def musts(trajectory: Trajectory, goals: Iterable[str]) -> tuple[str, ...]:
+    """Those of the goals that must hold; all of them where the run has no such goal."""
+    needed = {goal.id for goal in trajectory.goals if goal.need == "must"}
+    return tuple(goal for goal in goals if goal in needed or not needed)
 
 
 def open_goals(trajectory: Trajectory, step: Step | None) -> tuple[str, ...]:
