@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TEXT_LAYERS = (1, 2, 3)
 TEXT_BUCKETS = (32, 64, 128)
 LATENT_CHANNELS = 16
-RECIPE = Recipe(Sampling(12, 2.0), Sampling(8, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
+RECIPE = Recipe(Sampling(20, 2.0), Sampling(8, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>")
 
 # The shape of Qwen3's non-thinking prompt, which Flux2KleinPipeline asks its tokenizer for.
@@ -135,6 +135,8 @@ def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: Recipe = RECIP
     # The executor's own pipeline is a subclass, which a user of the folder does not have.
     _amend(index, lambda value: value | {"_class_name": "Flux2KleinPipeline", "tokenizer": ["transformers", "PreTrainedTokenizerFast"]})
     _amend(tokenizer, _for_both)
+    # The length that training padded to last is no property of the words.
+    _amend(folder / "tokenizer" / "tokenizer.json", lambda value: value | {"padding": None, "truncation": None})
     (folder / RECIPE_FILE).write_text(json.dumps(to_json(recipe), indent=1))
     list_files(folder)
 
@@ -144,7 +146,7 @@ def _amend(path: Path, change) -> None:
 
 
 def _for_both(config: dict) -> dict:
-    config = {key: value for key, value in config.items() if key not in ("backend", "is_local")} | {
+    config = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")} | {
         "tokenizer_class": "PreTrainedTokenizerFast"
     }
     if "extra_special_tokens" in config:
