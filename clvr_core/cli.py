@@ -69,6 +69,12 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 10_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="clvr", description="A closed loop around an image: plan, draw, judge, keep or roll back.")
     parser.add_argument("--version", action="version", version=f"clvr {__version__}")
@@ -108,7 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     probe.set_defaults(run=_probe)
 
-    train = commands.add_parser("train", help="train the embedded models")
+    synthesis = commands.add_parser("synthesize", help="make verified trajectories as training data")
+    synthesis.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data set; an earlier call there is gone on with")
+    briefs = synthesis.add_mutually_exclusive_group(required=True)
+    briefs.add_argument("--prompts", type=Path, metavar="FILE", help="one brief a line")
+    briefs.add_argument("--count", type=_count, metavar="N", help="so many random briefs of the shapes world")
+    synthesis.add_argument("--second", metavar="NAME", help="models whose verifier is the second judge of the comparison with one shot")
+    synthesis.add_argument("--rounds", type=_count, default=8, help="rounds of one trajectory (default 8)")
+    synthesis.add_argument("--seed", type=_seed, default=0)
+    synthesis.set_defaults(run=_synthesize)
+
+    train = commands.add_parser("train", help="train the embedded models, or FLUX.2 Klein on trajectories")
     worlds = train.add_subparsers(required=True, metavar="WORLD")
     shapes = worlds.add_parser("shapes", help="the shapes world")
     stages = shapes.add_subparsers(required=True, metavar="STAGE")
@@ -122,6 +138,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     base.add_argument("--seed", type=_seed, default=0)
     base.set_defaults(run=_train_base)
+    distil = stages.add_parser("distil", help="few steps without guidance, taught by many with it")
+    distil.set_defaults(run=_train_distil)
+    klein = worlds.add_parser("klein", help="a FLUX.2 Klein folder; run under `accelerate launch` for several GPUs")
+    on_klein = klein.add_subparsers(required=True, metavar="STAGE")
+    for world, kinds in (("shapes", stages), ("klein", on_klein)):
+        tuning = kinds.add_parser("sft", help="diffusion SFT on the trajectories of `clvr synthesize`")
+        tuning.set_defaults(run=_train_sft, world=world)
+        learning = kinds.add_parser("pprl", help="RL with proxy prompts on the same trajectories")
+        learning.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `sft` to go on from")
+        learning.add_argument("--reward", default="shapes" if world == "shapes" else None, required=world == "klein", metavar="NAME")
+        learning.set_defaults(run=_train_pprl, world=world)
+        for command in (tuning, learning):
+            command.add_argument("--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`")
+        for command in (tuning, learning, *([distil] if world == "shapes" else ())):
+            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
+            command.add_argument("--start", type=Path, required=world == "klein", metavar="DIR", help="weights; shapes: the embedded base")
+            command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
+            command.add_argument("--seed", type=_seed, default=0)
 
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
     doctor.set_defaults(run=_doctor)
@@ -129,14 +163,14 @@ def _parser() -> argparse.ArgumentParser:
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
 
-    for command in (generate, resume, probe):
+    for command in (generate, resume, probe, synthesis):
         command.add_argument(
             "--models",
             default="shapes",
             metavar="NAME",
             help="shapes: the embedded models, no download (default); or a file like clvr.toml",
         )
-    for command in (generate, resume, probe, doctor, merge):
+    for command in (generate, resume, probe, synthesis, doctor, merge):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
 
@@ -251,11 +285,85 @@ def _probe(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _synthesize(options: argparse.Namespace) -> int:
+    from .models import load_models
+    from .synthesis.engine import Settings, random_prompts, read_prompts, summary, synthesize
+
+    if options.second is None and options.models != "shapes":
+        raise BadInput("--second is missing; name models of another maker, whose verifier compares the result with one shot as well")
+    prompts = read_prompts(options.prompts) if options.prompts else random_prompts(options.count, options.seed)
+    models = load_models(options.models)
+    for prompt in prompts if models.check else ():
+        models.check(prompt)
+    if options.second is None:
+        from .shapes import load_vlm
+
+        second = load_vlm(0.05, seed=options.seed + 1)
+    else:
+        other = load_models(options.second)
+        second = other.judge or other.vlm
+    options.again = "the same command"
+    settings = Settings(options.seed, options.rounds)
+    counts = synthesize(options.out, prompts, models, second, settings, lambda line: print(line, file=sys.stderr))
+    print(json.dumps(summary(counts)) if options.json else "\n".join(f"{count:6d}  {kind}" for kind, count in sorted(counts.items())))
+    return DONE
+
+
 def _train_base(options: argparse.Namespace) -> int:
     from .training.pretrain import train_base
 
     options.again = "the same command"
     train_base(options.out, options.config, seed=options.seed, start=options.start)
+    return DONE
+
+
+def _train_distil(options: argparse.Namespace) -> int:
+    from .shapes import WEIGHTS
+    from .training.distil import distil
+
+    options.again = "the same command"
+    distil(options.out, options.start or WEIGHTS, options.config, seed=options.seed)
+    return DONE
+
+
+def _start(options: argparse.Namespace):
+    """The folder of weights and, for Klein, its executor in bfloat16 on the GPU of this process."""
+    from .shapes import WEIGHTS
+
+    if options.world == "shapes":
+        return options.start or WEIGHTS, None
+    from .executor.klein import load_klein
+
+    return options.start, load_klein(options.start)
+
+
+def _train_sft(options: argparse.Namespace) -> int:
+    from .training.sft import sft
+
+    options.again = "the same command"
+    start, executor = _start(options)
+    sft(options.out, start, options.data, options.config, seed=options.seed, executor=executor)
+    return DONE
+
+
+def _train_pprl(options: argparse.Namespace) -> int:
+    from .training.pprl import pprl
+    from .training.rewards import named
+
+    options.again = "the same command"
+    reward = named(options.reward)
+    start, executor = _start(options)
+    pprl(
+        options.out,
+        start,
+        options.data,
+        reward,
+        options.config,
+        seed=options.seed,
+        lora=options.lora,
+        world=options.world == "shapes",
+        executor=executor,
+    )
     return DONE
 
 

@@ -21,6 +21,7 @@ PACKAGES = {
     "tqdm": "run",
     "matplotlib": "run",
     "accelerate": "train",
+    "peft": "train",
     "llguidance": "structured",
 }
 """What is needed, and the extra that brings it."""

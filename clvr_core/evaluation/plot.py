@@ -35,3 +35,30 @@ def plot_probe(summary: dict, path: Path) -> None:
     axes.legend(frameon=False)
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def plot_training(measures: list[dict], path: Path, arm: str) -> None:
+    """What a run of PPRL was rewarded for, and beside it what it was not."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 4.6), dpi=140, layout="constrained")
+    lines = {
+        "reward": ("#8a8f98", "-", "reward, optimised"),
+        "held_scenes": ("#1f6fd6", "-", "held-out scenes exactly right"),
+        "held_edits": ("#1d8f5a", "-", "held-out edits exactly right"),
+        "zero_variance": ("#c98a1b", ":", "groups without variance"),
+        "diversity": ("#b1417c", ":", "difference within a group, x 10"),
+    }
+    for name, (color, line, label) in lines.items():
+        points = [(measure["step"], measure[name] * (10 if name == "diversity" else 1)) for measure in measures if name in measure]
+        if points:
+            axes.plot(*zip(*points), line, color=color, label=label)
+    axes.set(xlabel="step of the optimiser", ylim=(-0.02, 1.02), title=f"PPRL, arm {arm}")
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path)
+    pyplot.close(figure)

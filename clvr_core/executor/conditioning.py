@@ -43,7 +43,7 @@ def _told(tokens: int, window: int, dropped: list[str]) -> str:
 
 def _shorter(trajectory: Trajectory, action: Action) -> Iterator[tuple[str, list[str]]]:
     """The text and what it lacks, from the whole of it to the words of the action alone."""
-    last = _words(action)
+    last = words_of(action)
     mode = trajectory.brief.conditioning
     if mode == "proxy" or last == trajectory.brief.prompt:
         yield last, []
@@ -61,13 +61,14 @@ def _shorter(trajectory: Trajectory, action: Action) -> Iterator[tuple[str, list
     yield last, [*dropped, "the brief"]
 
 
-def _words(action: Action) -> str:
+def words_of(action: Action) -> str:
+    """What an action asks for: the instruction of an EDIT, else the scene."""
     return action.edit_prompt if action.kind == "EDIT" else action.scene_prompt
 
 
 def _step(step: Step, mode: str) -> str:
     action = step.action
-    return " ".join(filter(None, (action.summary, _words(action)))) if mode == "trace" else action.summary or _words(action)
+    return " ".join(filter(None, (action.summary, words_of(action)))) if mode == "trace" else action.summary or words_of(action)
 
 
 def _cut(text: str, executor: Windowed) -> tuple[str, int]:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from ..errors import BadInput
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns what the disk says into BadInput, for commands that go on where they stopped."""
+    try:
+        yield
+    except OSError as error:
+        raise BadInput(
+            f"{folder} cannot be written: {error.strerror or error}; mend that and give the same command, what was saved is whole"
+        ) from error
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

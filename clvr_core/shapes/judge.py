@@ -20,6 +20,7 @@ from .controller import act
 from .grammar import NotInGrammar, parse, parse_instruction
 from .perceive import Perception, check_edit, misread, perceive
 from .phrases import AT_LEAST, NOTHING_BUT, goal_words
+from .proxies import proxies
 from .scene import Scene
 from .spec import ANYWHERE, AtLeast, Item, Only, Relation, Spec, Statement
 
@@ -114,7 +115,9 @@ class ShapesVlm:
         parse(prompt)
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        message = next((message for message in reversed(messages) if message.data.get("task") in ("goals", "action", "evidence")), None)
+        message = next(
+            (message for message in reversed(messages) if message.data.get("task") in ("goals", "action", "evidence", "proxy")), None
+        )
         if message is None:
             raise JudgeFailure("the shapes model was asked something that it has no task for")
         if message.data["task"] == "evidence":
@@ -122,6 +125,8 @@ class ShapesVlm:
             return _told({"seen": [{"goal": goal, "seen": seen} for goal in message.data["goals"]]})
         if message.data["task"] == "goals":
             value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
+        elif message.data["task"] == "proxy":
+            value = proxies(message.data, [self._read(picture) for picture in message.images])
         else:
             value = act(message.data, [self._read(picture) for picture in message.images])
         return _told(value)
@@ -210,10 +215,10 @@ def _edit(task: str, images: Sequence[Picture], instruction: str) -> bool:
         return check_edit(before, after, Scene(), cells).untouched_ok
     old, new = perceive(before).scene(), perceive(after)
     dirty = {cell for sighting in new.junk for cell in sighting.cells}
-    return bool(wanted) and not dirty & cells and all(_done(change, old, new.scene()) for change in wanted)
+    return bool(wanted) and not dirty & cells and all(done(change, old, new.scene()) for change in wanted)
 
 
-def _done(change, old: Scene, new: Scene) -> bool:
+def done(change, old: Scene, new: Scene) -> bool:
     was, now = old.at(change.cell), new.at(change.cell)
     if change.kind == "remove":
         return now is None

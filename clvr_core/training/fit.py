@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -14,6 +15,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
+
+from ..errors import BadInput
 
 STATE, FRESH, COMPLETE = "state", "state-new", "complete"
 CURVE = "curve.jsonl"
@@ -38,6 +41,10 @@ class Schedule:
         return self.floor + (1 - self.floor) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
 
 
+class TrainingFailed(BadInput):
+    """Training cannot go on. What was saved last is whole."""
+
+
 class Progress:
     """What a resumed run must know besides weights and optimiser."""
 
@@ -60,39 +67,47 @@ def fit(
     seed: int,
     accelerator: Accelerator,
     report: Callable[[str], None] = print,
+    resumed: Callable[[int], None] = lambda step: None,
 ) -> torch.nn.Module:
-    """Trains `model` in place and leaves it with its averaged weights.
+    """Trains `model` in place and leaves it with its averaged weights, or the last ones where `schedule.ema` is 0.
 
     `loss_of(model, step)` draws its own batch; it is given the wrapped model and must draw differently for each process.
-    Goes on from `folder/state` when that exists, and appends to `folder/curve.jsonl`.
+    Goes on from `folder/state` when that exists, and appends to `folder/curve.jsonl`. `resumed` is told the
+    step before the first one. Raises TrainingFailed for a state that is damaged or
+    of another model, a loss that is not finite, and a full disk; the state on disk is the last good one then.
     """
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(seed, device_specific=True)
     optimizer = torch.optim.AdamW(
         (p for p in model.parameters() if p.requires_grad), schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
     )
-    ema = EMAModel(model.parameters(), decay=schedule.ema)
+    # Without averaging there is no copy either: the weights may be spread over processes that hold a part each.
+    ema = EMAModel((p for p in model.parameters() if p.requires_grad), decay=schedule.ema) if schedule.ema else None
     progress = Progress()
     wrapped, optimizer = accelerator.prepare(model, optimizer)
-    ema.to(accelerator.device)
-    accelerator.register_for_checkpointing(progress, ema)
+    if ema:
+        ema.to(accelerator.device)
+    accelerator.register_for_checkpointing(progress, *([ema] if ema else []))
     _settle(folder, accelerator)
     if (folder / STATE / COMPLETE).exists():
-        accelerator.load_state(str(folder / STATE))
+        _load(folder / STATE, accelerator)
         report(f"resuming {folder.name} at step {progress.step}")
     if accelerator.is_main_process:
-        _trim(folder / CURVE, progress.step)
+        trim(folder / CURVE, progress.step)
+    resumed(progress.step)
     started, losses = time.monotonic() - progress.seconds, []
     wrapped.train()
     while progress.step < schedule.steps:
         for group in optimizer.param_groups:
             group["lr"] = schedule.lr * schedule.factor(progress.step)
         loss = loss_of(wrapped, progress.step)
+        _require_finite(loss, accelerator, folder, progress.step)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(wrapped.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        ema.step(model.parameters())
+        if ema:
+            ema.step([p for p in model.parameters() if p.requires_grad])
         losses.append(loss.item())
         progress.step += 1
         progress.seconds = time.monotonic() - started
@@ -104,13 +119,50 @@ def fit(
                 curve.write(json.dumps({"step": progress.step, "loss": round(mean, 6), "seconds": round(progress.seconds, 1)}) + "\n")
             report(f"{folder.name} {progress.step}/{schedule.steps} loss {mean:.4f} {progress.seconds:.0f} s")
         if last or progress.step % schedule.save_every == 0:
-            accelerator.save_state(str(folder / FRESH))
+            _save(folder / FRESH, accelerator)
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
                 (folder / FRESH / COMPLETE).touch()
             _settle(folder, accelerator)
-    ema.copy_to(model.parameters())
+    if ema:
+        ema.copy_to([p for p in model.parameters() if p.requires_grad])
     return model.eval()
+
+
+def _load(state: Path, accelerator: Accelerator) -> None:
+    try:
+        accelerator.load_state(str(state))
+    except Exception as error:  # safetensors, pickle and torch each raise their own kinds for a damaged file
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrainingFailed(
+            f"the checkpoint {state} cannot be gone on from: {first[:200]}; restore it, or remove the folder {state.parent} to begin anew"
+        ) from error
+
+
+def _save(fresh: Path, accelerator: Accelerator) -> None:
+    try:
+        accelerator.save_state(str(fresh))
+    except Exception as error:  # torch and safetensors wrap what the disk says in errors of their own
+        if not _is_full(error, fresh.parent):
+            raise
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise TrainingFailed(
+            f"the disk of {fresh.parent} is full; free some space and give the same command, the last save is whole"
+        ) from error
+
+
+def _is_full(error: BaseException, folder: Path) -> bool:
+    said = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in said or "No space left" in str(error) or shutil.disk_usage(folder).free == 0
+
+
+def _require_finite(loss: torch.Tensor, accelerator: Accelerator, folder: Path, step: int) -> None:
+    """All processes stop together: one alone would leave the others waiting."""
+    if accelerator.reduce((~torch.isfinite(loss.detach())).float()).item():
+        raise TrainingFailed(
+            f"the loss of {folder.name} at step {step} is not a finite number; the weights saved before it are whole: "
+            "go on from them with a lower learning rate, or look at the data"
+        )
 
 
 def _settle(folder: Path, accelerator: Accelerator) -> None:
@@ -123,7 +175,7 @@ def _settle(folder: Path, accelerator: Accelerator) -> None:
     accelerator.wait_for_everyone()
 
 
-def _trim(curve: Path, step: int) -> None:
+def trim(curve: Path, step: int) -> None:
     """Takes back what was written after the state that is gone on from; the last line may have been cut."""
     lines = curve.read_text().splitlines(keepends=True) if curve.exists() else []
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +11,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from ..errors import BadInput
-from ..executor.files import digests, list_files
+from ..executor.files import digests
 from ..executor.klein import KleinExecutor, Recipe
-from ..records import from_json, to_json
-from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline, save_pipeline
+from ..records import to_json
+from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline
 from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, random_scene, restore_sample, t2i_sample
 from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
 from .fit import Schedule, fit
+from .stage import curve_of, lineage, save_weights, settle
 
 
 def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -333,7 +332,7 @@ def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: P
     """
     accelerator = Accelerator()
     pipe = KleinExecutor.load(start).pipe if start else None
-    settings = _settings(out, config, seed, start)
+    settings = settle(out, BaseConfig, config, {"seed": seed} | ({"start": digests(start)} if start else {}))
     torch.manual_seed(seed)
     report, stages = accelerator.print, ["flow"]
     if pipe is None:
@@ -346,36 +345,10 @@ def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: P
     train_flow(pipe, out / "flow", settings.flow, seed=seed, accelerator=accelerator, report=report)
     weights = out / "weights"
     if accelerator.is_main_process:
-        save_pipeline(pipe.to("cpu"), weights, settings.recipe)
-        curves = {stage: [json.loads(line) for line in (out / stage / "curve.jsonl").read_text().splitlines()] for stage in stages}
+        curves = {stage: curve_of(out / stage) for stage in stages}
         record = {"seed": seed, "processes": accelerator.num_processes, "config": to_json(settings), "curves": curves}
         if start:
-            record["start"] = _lineage(start)
-        (weights / "training.json").write_text(json.dumps(record, indent=1))
-        list_files(weights)
+            record["start"] = lineage(start)
+        save_weights(pipe.to("cpu"), weights, settings.recipe, record)
     accelerator.wait_for_everyone()
     return weights
-
-
-def _lineage(start: Path) -> dict:
-    """What the weights gone on from are: their checksums, and their own record if they have one."""
-    record = start / "training.json"
-    return {"files": digests(start), "training": json.loads(record.read_text()) if record.exists() else None}
-
-
-def _settings(out: Path, config: Path | None, seed: int, start: Path | None) -> BaseConfig:
-    try:
-        settings = from_json(BaseConfig, json.loads(config.read_text())) if config else BaseConfig()
-        out.mkdir(parents=True, exist_ok=True)
-        run = {"seed": seed, "config": to_json(settings)} | ({"start": digests(start)} if start else {})
-        note, wanted = out / "config.json", json.dumps(run, indent=1)
-        if note.exists() and note.read_text() != wanted:
-            raise BadInput(
-                f"{out} holds a training run with other settings, another seed or another start; choose another folder with --out"
-            )
-        note.write_text(wanted)
-    except (OSError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"training cannot start: {error}; see --config and --out") from error
-    return settings

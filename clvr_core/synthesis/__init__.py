@@ -1,0 +1,1 @@
+"""Verified trajectories as training data."""

@@ -1,0 +1,108 @@
+"""A kept trajectory as data: its turns, and the two forms that trainers of vision-language models read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import BadInput
+from ..records import from_json, to_json
+from ..report.atomic import write_bytes
+
+ROWS, SHAREGPT, TRL, REJECTED = "trajectories.jsonl", "sharegpt.jsonl", "trl.jsonl", "rejected.jsonl"
+IMAGES = "images"
+SYSTEM = (
+    "You paint a picture step by step. At each step say what is right, what is missing and what must stay, then call a tool: generate "
+    "for a new picture, edit for a change of earlier ones. When every requirement of the request holds, say so and write DONE."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One kept step. thought: in the first person, attempts that failed included. summary, words: as the executor was told.
+
+    scene_prompt, edit_prompt, references: the proxy prompts distilled from the history; the references are places of earlier turns, the one
+    to edit first. image: a file of the data set. score: share of the goals that held.
+    """
+
+    kind: Literal["GENERATE", "EDIT"]
+    thought: str
+    summary: str
+    words: str
+    scene_prompt: str
+    image: str
+    edit_prompt: str = ""
+    references: tuple[int, ...] = ()
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    id: str
+    prompt: str
+    seed: int
+    turns: tuple[Turn, ...]
+    closing: str
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """The rows of a data set. Raises BadInput for a file that is missing or a line that cannot be read; images are not looked at."""
+    path = folder / ROWS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); make it with: clvr synthesize --out {folder}") from error
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(from_json(Row, json.loads(line)))
+        except ValueError as error:
+            raise BadInput(f"{path} line {number}: {error}; mend the line or take it out") from error
+    return rows
+
+
+def write_rows(folder: Path, rows: Iterable[Row], rejected: Iterable[dict[str, Any]]) -> None:
+    """All four files anew, each whole. Raises OSError."""
+    rows = list(rows)
+    _write(folder / ROWS, map(to_json, rows))
+    _write(folder / SHAREGPT, map(sharegpt, rows))
+    _write(folder / TRL, map(trl, rows))
+    _write(folder / REJECTED, rejected)
+
+
+def _write(path: Path, lines: Iterable[Any]) -> None:
+    write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace"))
+
+
+def sharegpt(row: Row) -> dict[str, Any]:
+    """ShareGPT turns with a placeholder where each picture was made; `images` lists the files in that order."""
+    said = [f"{turn.thought}\n{_call(turn)}\n<IMG_GEN_{place}>" for place, turn in enumerate(row.turns, 1)]
+    turns = [{"from": "human", "value": row.prompt}, {"from": "gpt", "value": "\n\n".join([*said, f"{row.closing}\nDONE"])}]
+    return {"id": row.id, "system": SYSTEM, "conversations": turns, "images": [turn.image for turn in row.turns]}
+
+
+def trl(row: Row) -> dict[str, Any]:
+    """TRL's messages: one assistant turn a step, its picture in the tool's turn that follows. Every part has the same keys, since a column
+    that fills in missing ones would make pictures of them."""
+    messages = [_message("system", text=SYSTEM), _message("user", text=row.prompt)]
+    for place, turn in enumerate(row.turns, 1):
+        messages.append(_message("assistant", text=f"<think>{turn.thought}</think>\n{_call(turn)}"))
+        messages.append(_message("tool", text=f"canvas {place}", image=turn.image))
+    messages.append(_message("assistant", text=f"<think>{row.closing}</think>\nDONE"))
+    return {"id": row.id, "messages": messages, "images": []}
+
+
+def _message(role: str, text: str, image: str = "") -> dict[str, Any]:
+    parts = [{"type": "image", "image": image}] if image else []
+    return {"role": role, "content": [*parts, {"type": "text", "text": text}]}
+
+
+def _call(turn: Turn) -> str:
+    if turn.kind == "GENERATE":
+        call = {"name": "generate", "arguments": {"prompt": turn.words}}
+    else:
+        call = {"name": "edit", "arguments": {"prompt": turn.words, "ref_img_list": [place + 1 for place in turn.references]}}
+    return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"

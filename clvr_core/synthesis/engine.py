@@ -1,0 +1,249 @@
+"""The data engine: trajectories made by the loop, verified at every step and at the end, written as data, with a reason for every
+rejection.
+
+Passive verification: after each step the edit verifier says whether the instruction was carried out and what else changed; a step that
+fails is taken back and tried again while the loop's patience lasts, and a run that kept such a step is discarded. Active verification:
+the full checklist, each round, which may roll back; a run that ends without all goals is discarded. Last, the result stands blind against
+one shot of the same brief: two judges, each asked in both orders, must all prefer the trajectory. A tie is the one shot's, so that the
+data hold real gains only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..brief import Brief, Budget
+from ..errors import BadInput
+from ..executor.conditioning import words_of
+from ..folder import RunFolder
+from ..models import Models
+from ..protocols import Drawing, DrawRequest, Picture, Vlm
+from ..records import from_json, to_json
+from ..report.atomic import writing
+from ..session import Session, drive_all, resume
+from ..shapes.sampling import random_brief
+from ..trajectory import Trajectory, seed_for
+from ..verifier import compare
+from .data import IMAGES, Row, Turn, write_rows
+from .proxy import distil_proxy
+from .trace import Line, Rejected, closing, line_of, thought
+
+DECISIONS, SETTINGS, RUNS = "decisions.jsonl", "settings.json", "runs"
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one brief. `row` is None for a rejected one."""
+
+    id: str
+    prompt: str
+    seed: int
+    reason: str
+    rounds: int
+    images: int
+    evaluations: int
+    vlm_calls: int
+    row: Row | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the trajectories are made. `together`: runs side by side, whose pictures are drawn in one batch."""
+
+    seed: int = 0
+    rounds: int = 8
+    patience: int = 3
+    together: int = 32
+
+
+def random_prompts(count: int, seed: int) -> list[str]:
+    """Briefs of the shapes world, four to eight things, no two alike: fewer are seldom worth a second round."""
+    rng, found = random.Random(f"synthesis/{seed}"), {}
+    while len(found) < count:
+        found.setdefault(random_brief(rng, rng.randint(4, 8))[2])
+    return list(found)
+
+
+def read_prompts(path: Path) -> list[str]:
+    """One brief a line. Raises BadInput for a file that cannot be read or holds none."""
+    try:
+        prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, ValueError) as error:
+        raise BadInput(f"the prompts in {path} cannot be read: {error}") from error
+    if not prompts:
+        raise BadInput(f"{path} holds no prompts; write one brief a line")
+    return list(dict.fromkeys(prompts))
+
+
+def synthesize(
+    out: Path, prompts: Sequence[str], models: Models, second: Vlm, settings: Settings | None = None, report: Report = print
+) -> dict[str, int]:
+    """Makes the data set in `out` and returns how many trajectories were kept and why others were not, by kind of reason.
+
+    `second` judges the result beside the models' own judge. Goes on where an earlier call in `out` stopped. Raises BadInput if `out`
+    holds a data set of other settings or cannot be written.
+    """
+    settings = settings or Settings()
+    decisions = _open(out, prompts, models, second, settings)
+    done = {decision.id for decision in decisions}
+    waiting = [(f"{index:06d}", prompt) for index, prompt in enumerate(prompts) if f"{index:06d}" not in done]
+    for start in range(0, len(waiting), settings.together):
+        made = _some(out, waiting[start : start + settings.together], models, second, settings)
+        decisions += made
+        with writing(out):
+            with (out / DECISIONS).open("ab") as file:
+                file.write(b"".join(json.dumps(to_json(decision)).encode() + b"\n" for decision in made))
+                file.flush()
+                os.fsync(file.fileno())
+            _write(out, decisions)
+        report(f"{len(decisions)}/{len(prompts)} briefs, {sum(decision.row is not None for decision in decisions)} kept")
+    with writing(out):
+        _write(out, decisions)
+    counts: dict[str, int] = {}
+    for decision in decisions:
+        kind = "kept" if decision.row else decision.reason.partition(":")[0]
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts
+
+
+def _write(out: Path, decisions: Sequence[Decision]) -> None:
+    rejected = [to_json(replace(decision, row=None)) for decision in decisions if decision.row is None]
+    write_rows(out, [decision.row for decision in decisions if decision.row], rejected)
+
+
+def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settings: Settings) -> list[Decision]:
+    judge = models.judge or models.vlm
+    named = {
+        "models": [models.vlm.name, judge.name, second.name, models.executor.name],
+        "settings": to_json(settings),
+        "prompts": [*prompts],
+    }
+    note, path = out / SETTINGS, out / DECISIONS
+    with writing(out):
+        for folder in (out, out / RUNS, out / IMAGES):
+            folder.mkdir(parents=True, exist_ok=True)
+        wanted = json.dumps(named, indent=1)
+        if note.exists() and note.read_text() != wanted:
+            raise BadInput(f"{out} holds a data set of other prompts, models or settings; choose another folder with --out")
+        note.write_text(wanted)
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        # The last line was cut if the writer was killed: its briefs are decided again, from their own runs.
+        if lines[-1]:
+            path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
+    try:
+        return [from_json(Decision, json.loads(line)) for line in lines[:-1]]
+    except ValueError as error:
+        raise BadInput(f"{path} is damaged ({error}); restore it, or remove it to decide from the runs again") from error
+
+
+def _some(out: Path, briefs: Sequence[tuple[str, str]], models: Models, second: Vlm, settings: Settings) -> list[Decision]:
+    sessions = [_session(out / RUNS / name, prompt, models, settings, int(name)) for name, prompt in briefs]
+    trajectories = drive_all(sessions, models.executor)
+    candidates = [_straight(trajectory) for trajectory in trajectories]
+    asked = [index for index, line in enumerate(candidates) if not isinstance(line, Rejected)]
+    shots: Sequence[Drawing] = models.executor.draw([_one_shot(trajectories[index].brief) for index in asked]) if asked else ()
+    against = dict(zip(asked, shots))
+    return [
+        _decide(out, name, session, line, against.get(index), models, second)
+        for index, ((name, _), session, line) in enumerate(zip(briefs, sessions, candidates))
+    ]
+
+
+def _session(path: Path, prompt: str, models: Models, settings: Settings, index: int) -> Session:
+    folder = RunFolder.reopen(path)
+    if folder.lines:
+        return resume(folder, models.vlm, models.executor, judge=models.judge)
+    brief = Brief(
+        prompt,
+        "clvr",
+        seed_for(settings.seed, index, 0),
+        models.width,
+        models.height,
+        Budget(settings.rounds, patience=settings.patience),
+        final_ab=False,
+    )
+    return Session(brief, models.vlm, models.executor, folder, judge=models.judge)
+
+
+def _one_shot(brief: Brief) -> DrawRequest:
+    return DrawRequest(brief.prompt, seed_for(brief.seed, 0, 1), (), brief.width, brief.height)
+
+
+def _straight(trajectory: Trajectory) -> tuple[Line, ...] | Rejected:
+    if not trajectory.outcome.met:
+        step = trajectory.best_step
+        left = [verdict.goal for verdict in step.verdicts if verdict.state != "met"] if step else ["all goals"]
+        return Rejected(f"active verification: {', '.join(left)} not met when the run ended ({trajectory.outcome.reason})")
+    try:
+        return line_of(trajectory)
+    except Rejected as rejected:
+        return Rejected(f"passive verification: {rejected}")
+
+
+def _decide(out: Path, name: str, session: Session, line, shot: Drawing | None, models: Models, second: Vlm) -> Decision:
+    trajectory, row, reason = session.trajectory, None, "kept"
+    try:
+        if isinstance(line, Rejected):
+            raise line
+        _prefer(trajectory, session.picture(trajectory.best), shot.picture, (models.judge or models.vlm, second))
+        row = _row(out, name, session, line, models.vlm)
+    except Rejected as rejected:
+        reason = str(rejected)
+    cost, brief = trajectory.cost, trajectory.brief
+    return Decision(name, brief.prompt, brief.seed, reason, len(trajectory.steps), cost.images, cost.evaluations, cost.vlm_calls, row)
+
+
+def _prefer(trajectory: Trajectory, result: Picture, shot: Picture, judges: Sequence[Vlm]) -> None:
+    for number, judge in enumerate(judges, 1):
+        answer = compare(judge, trajectory.brief, trajectory.goals, result, shot)
+        if answer.value != 0:
+            said = {1: "prefers the one shot", -1: "does not hold to the trajectory in both orders"}
+            raise Rejected(f"comparison: judge {number} {said.get(answer.value, f'gave no answer ({answer.failure})')}")
+
+
+def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm) -> Row:
+    trajectory = session.trajectory
+    canvases, turns = [each.step.chosen for each in line], []
+    for place, each in enumerate(line):
+        step, action = each.step, each.step.action
+        given = [canvases.index(canvas) for canvas in step.action.references]
+        proxy = distil_proxy(
+            vlm,
+            trajectory.brief.prompt,
+            [earlier.step.action for earlier in line[:place]],
+            action,
+            [session.picture(canvas) for canvas in step.action.references],
+        )
+        if proxy.value is None:
+            raise Rejected(f"proxy prompts: none for step {place + 1} ({proxy.failure})")
+        image = f"{IMAGES}/{name}-{place + 1}.png"
+        with writing(out):
+            Image.fromarray(session.picture(step.chosen)).save(out / image)
+        turns.append(
+            Turn(
+                step.action.kind,
+                thought(each),
+                action.summary,
+                words_of(action),
+                proxy.value.scene_prompt,
+                image,
+                proxy.value.edit_prompt,
+                tuple(given[number - 1] for number in proxy.value.references),
+                round(step.score or 0.0, 4),
+            )
+        )
+    return Row(name, trajectory.brief.prompt, trajectory.brief.seed, tuple(turns), closing(trajectory))
+
+
+def summary(counts: dict[str, int]) -> dict[str, Any]:
+    total = sum(counts.values())
+    return {"briefs": total, "kept": counts.get("kept", 0), "yield": counts.get("kept", 0) / total if total else 0.0, "reasons": counts}

@@ -1,0 +1,221 @@
+"""The 4-step prior: the student is taught to go in one step where its teacher, with guidance, goes in several.
+
+Trajectory imitation: the teacher's paths from noise to picture are drawn once and kept; from each waymark of a path, a little displaced,
+the student's velocity is regressed on the one that lands on the next. No second network, no adversary, and the same files each time. DMD2
+(arXiv 2405.14867) matches distributions instead and may pass its teacher, at five times the transformer calls of a step and with a second
+network to keep in balance: too much for a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..executor.files import digests
+from ..executor.klein import KleinExecutor, Recipe, Sampling
+from ..records import to_json
+from ..report.atomic import writing
+from ..shapes.render import render
+from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, restore_sample, t2i_sample
+from .fit import Schedule, fit
+from .painter import Condition, Painter, guided, predict
+from .stage import curve_of, lineage, moved, save_weights, settle
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """generate, edit: how the teacher draws; its steps are shared out among the student's `steps`. shift: of the student's noise levels.
+
+    displace: standard deviation of what a waymark is moved by before the student must land on the next, so that it corrects its own errors.
+    """
+
+    steps: int = 4
+    shift: float = 3.0
+    generate: Sampling = field(default_factory=lambda: Sampling(12, 2.0))
+    edit: Sampling = field(default_factory=lambda: Sampling(8, 1.0))
+    paths: int = 4096
+    shard: int = 128
+    share: dict[str, float] = field(default_factory=lambda: {"t2i": 0.8, "edit": 0.16, "restore": 0.04})
+    telling: Telling = TAUGHT
+    long_text: float = 0.2
+    displace: float = 0.03
+    batch: int = 32
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=1600, lr=4e-4, warmup=50, ema=0.995, save_every=100))
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What the teacher drew of one kind. waymarks: N x (steps + 1) x tokens x C, from the noise to the clean tokens."""
+
+    prompts: tuple[str, ...]
+    references: tuple[torch.Tensor, ...]
+    waymarks: torch.Tensor
+
+
+def subdivide(sigmas: torch.Tensor, steps: int) -> torch.Tensor:
+    """The student's noise levels with as many of the teacher's between each two as its steps allow, and at least none."""
+    each = max(1, steps // (len(sigmas) - 1))
+    parts = [torch.linspace(high, low, each + 1)[:-1] for high, low in zip(sigmas[:-1].tolist(), sigmas[1:].tolist())]
+    return torch.cat([*parts, sigmas[-1:].cpu()])
+
+
+@torch.no_grad()
+def walk(painter: Painter, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor) -> torch.Tensor:
+    """The teacher's path: N x len(sigmas) x tokens x C."""
+    fine, blank = subdivide(sigmas, sampling.steps).to(noise.device), painter.blank(condition.text.shape[1])
+    each, mixed, marks = (len(fine) - 1) // (len(sigmas) - 1), noise, [noise]
+    for index, (high, low) in enumerate(pairwise(fine), 1):
+        mixed = mixed + (low - high) * guided(painter.pipe.transformer, mixed, high.expand(len(mixed)), condition, blank, sampling.guidance)
+        if index % each == 0:
+            marks.append(mixed)
+    return torch.stack(marks, 1)
+
+
+def draw_paths(
+    painter: Painter, folder: Path, config: DistilConfig, sigmas: torch.Tensor, *, seed: int, ranks: tuple[int, int], report: Report
+) -> None:
+    """Writes the shards of paths that are not there yet and whose turn is that of process `ranks[0]` of `ranks[1]`."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for index in range(ranks[0], -(-config.paths // config.shard), ranks[1]):
+        path = folder / f"{index:05d}.safetensors"
+        if _whole(path):
+            continue
+        prompts, references, condition, sampling = _cases(painter, config, random.Random(f"{seed}/paths/{index}"))
+        noise = painter.noise(condition, torch.Generator().manual_seed(seed * 1_000_003 + index))
+        tensors = {"waymarks": walk(painter, condition, noise, sampling, sigmas)}
+        tensors |= {f"reference.{place}": tokens for place, tokens in enumerate(references)}
+        fresh = path.with_suffix(".part")
+        with writing(folder):
+            save_file({name: value.float().cpu().contiguous() for name, value in tensors.items()}, fresh, {"prompts": json.dumps(prompts)})
+            fresh.rename(path)
+        report(f"paths {min(config.paths, (index + 1) * config.shard)}/{config.paths}")
+
+
+def _whole(path: Path) -> bool:
+    """A shard that was damaged is drawn again: the same one."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "waymarks" in file.keys()  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return False
+
+
+def _cases(painter: Painter, config: DistilConfig, rng: random.Random):
+    """Prompts of one kind and one padded length, their references and how the teacher draws them."""
+    kind = rng.choices(list(config.share), list(config.share.values()))[0]
+    lengths = painter.recipe.text_lengths
+    length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
+    make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
+    samples, prompts = [], []
+    while len(samples) < config.shard:
+        sample = make(rng)
+        prompt = brief_of(sample.target, rng, config.telling)[1] if kind == "t2i" else sample.prompt
+        if painter.executor.tokens(prompt) <= lengths[-1] and painter.executor.text_length(prompt) == length:
+            samples.append(sample)
+            prompts.append(prompt)
+    count = len(samples[0].references)
+    references = tuple(painter.tokens([render(sample.references[place]) for sample in samples]) for place in range(count))
+    return prompts, references, Condition(painter.text(prompts), references), config.edit if references else config.generate
+
+
+def load_paths(folder: Path) -> list[Paths]:
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            names = sorted(name for name in file.keys() if name.startswith("reference."))  # noqa: SIM118
+            found.append(
+                Paths(tuple(json.loads(file.metadata()["prompts"])), tuple(map(file.get_tensor, names)), file.get_tensor("waymarks"))
+            )
+    return found
+
+
+class Imitation(torch.nn.Module):
+    """From waymark i the student's velocity must lead to waymark i + 1 in one step."""
+
+    def __init__(self, transformer: torch.nn.Module, sigmas: torch.Tensor, displace: float) -> None:
+        super().__init__()
+        self.transformer, self.sigmas, self.displace = transformer, sigmas, displace
+
+    def forward(self, waymarks: torch.Tensor, index: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """waymarks: N x (steps + 1) x tokens x C. index: N, which of the steps."""
+        each = torch.arange(len(index), device=index.device)
+        here, there = waymarks[each, index], waymarks[each, index + 1]
+        high, low = self.sigmas[index], self.sigmas[index + 1]
+        here = here + self.displace * high.view(-1, 1, 1) * torch.randn_like(here)
+        wanted = (here - there) / (high - low).view(-1, 1, 1)
+        return (predict(self.transformer, here, high, condition) - wanted).square().mean()
+
+
+def distil(out: Path, start: Path, config: Path | None = None, *, seed: int = 0) -> Path:
+    """Distils the weights in `start` to few steps without guidance. Returns the folder of the student's weights.
+
+    Goes on where an earlier run in `out` stopped, also under `torchrun`. Raises BadInput as `settle` and `KleinExecutor.load`.
+    """
+    accelerator = Accelerator()
+    executor = KleinExecutor.load(start)
+    settings = settle(out, DistilConfig, config, {"seed": seed, "start": digests(start)})
+    painter = Painter(executor, accelerator.device)
+    pipe = painter.pipe
+    pipe.transformer.to(accelerator.device).requires_grad_(False)
+    pipe.register_modules(scheduler=_scheduler(pipe.scheduler, settings.shift))
+    tokens = 9
+    sigmas = painter.sigmas(settings.steps, tokens)
+    report = accelerator.print
+    ranks = accelerator.process_index, accelerator.num_processes
+    draw_paths(painter, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report)
+    accelerator.wait_for_everyone()
+    shards = load_paths(out / "paths")
+    base = {name: value.detach().cpu().clone() for name, value in pipe.transformer.state_dict().items()}
+    pipe.transformer.requires_grad_(True)
+    objective = Imitation(pipe.transformer, sigmas, settings.displace)
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        shared, mine = random.Random(f"{seed}/step/{step}"), random.Random(f"{seed}/step/{step}/{ranks[0]}")
+        shard = shared.choice(shards)
+        rows = mine.sample(range(len(shard.prompts)), min(settings.batch, len(shard.prompts)))
+        condition = Condition(
+            painter.text([shard.prompts[row] for row in rows]), tuple(tokens[rows].to(accelerator.device) for tokens in shard.references)
+        )
+        index = torch.tensor([mine.randrange(settings.steps) for _ in rows], device=accelerator.device)
+        return wrapped(shard.waymarks[rows].to(accelerator.device), index, condition)
+
+    fit(objective, loss_of, settings.schedule, out / "student", seed=seed, accelerator=accelerator, report=report)
+    weights = out / "weights"
+    if accelerator.is_main_process:
+        distance = moved(base, pipe.transformer.cpu().state_dict())
+        report(f"the delta is {distance:.2%} of the base in norm")
+        pipe.register_to_config(is_distilled=True)
+        few = Sampling(settings.steps)
+        record = {
+            "stage": "distil",
+            "seed": seed,
+            "processes": accelerator.num_processes,
+            "config": to_json(settings),
+            "curves": {"student": curve_of(out / "student")},
+            "delta": distance,
+            "start": lineage(start),
+        }
+        save_weights(pipe.to("cpu"), weights, _few(executor.recipe, few), record)
+    accelerator.wait_for_everyone()
+    return weights
+
+
+def _few(recipe: Recipe, sampling: Sampling) -> Recipe:
+    return replace(recipe, generate=sampling, edit=sampling)
+
+
+def _scheduler(scheduler, shift: float):
+    return FlowMatchEulerDiscreteScheduler.from_config(scheduler.config, shift=shift, use_dynamic_shifting=False)

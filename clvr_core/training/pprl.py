@@ -1,0 +1,337 @@
+"""Proxy-prompt RL (arXiv 2605.14876): the executor learns from rewards on what it drew for a trace, by DiffusionNFT.
+
+What is drawn is told by the long history; what is judged is told by the short proxy prompts distilled from it. Two arms judge by other
+words, for comparison: the last text alone, and the whole request.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from ..errors import BadInput
+from ..executor.files import digests
+from ..executor.klein import KleinExecutor, Sampling
+from ..protocols import Picture
+from ..records import to_json
+from ..report.atomic import writing
+from ..shapes.sampling import TAUGHT, brief_of, grouped_scene
+from .adapter import Lora, Older, attach
+from .fit import Schedule, fit, trim
+from .nft import advantages, nft_loss, optimality
+from .painter import Condition, Painter, guided
+from .rewards import ARMS, ExactReward, Reward
+from .samples import Sample, Samples, Window, alike, one_shot, read_picture
+from .sft import finish
+from .stage import curve_of, lineage, settle
+
+MEASURES = "measures.jsonl"
+
+
+@dataclass(frozen=True)
+class PprlConfig:
+    """groups: of one step and process, each of `size` pictures of one sample. reuse: steps of the optimiser for each drawing.
+
+    generate: share of the steps that draw from nothing; the others edit, the step numbers of the trajectories in equal shares. briefs:
+    share of those that draw a random brief of the shapes world at once. sampling: of the drawing; with guidance above 1 the guided
+    velocity is trained. ramp, most: the decay of the old policy grows by `ramp` a step up to `most`. low, high: noise levels that are
+    trained.
+    """
+
+    arm: str = "proxy"
+    groups: int = 6
+    size: int = 16
+    reuse: int = 2
+    generate: float = 0.5
+    briefs: float = 0.75
+    mode: str = "trace"
+    trace: float = 0.7
+    window: int | None = 64
+    sampling: Sampling = field(default_factory=lambda: Sampling(8, 1.0))
+    beta: float = 1.0
+    clip: float = 5.0
+    kl: float = 1e-5
+    ramp: float = 0.01
+    most: float = 0.5
+    low: float = 0.3
+    high: float = 1.0
+    lora: Lora = field(default_factory=Lora)
+    measure_every: int = 20
+    measured: int = 48
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(steps=160, lr=5e-4, warmup=5, floor=0.2, weight_decay=0.0, ema=0.9, log_every=10, save_every=20)
+    )
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARMS:
+            raise BadInput(f"arm is {self.arm!r}; choose one of {', '.join(ARMS)}")
+        if self.size < 2:
+            raise BadInput(f"size is {self.size}; a group needs at least 2 pictures to compare")
+        if self.schedule.save_every % self.reuse or self.schedule.steps % self.reuse:
+            raise BadInput(f"steps and save_every must be multiples of reuse ({self.reuse}), since a run goes on where pictures are drawn")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a step learns from; zero-variance groups are left out. good: N, `optimality`."""
+
+    condition: Condition
+    clean: torch.Tensor
+    good: torch.Tensor
+
+
+class Learning(torch.nn.Module):
+    """The loss of a batch that was drawn by the old policy."""
+
+    def __init__(self, transformer: torch.nn.Module, old: Older, first: Older, config: PprlConfig) -> None:
+        super().__init__()
+        self.transformer, self.config = transformer, config
+        self.others = old, first
+
+    def forward(self, drawn: Drawn, blank: torch.Tensor) -> torch.Tensor:
+        config, clean = self.config, drawn.clean
+        sigma = config.low + (config.high - config.low) * torch.rand(len(clean), device=clean.device)
+        sigma = sigma.clamp(1e-3, 1).to(clean.dtype)
+        mixed = torch.lerp(clean, torch.randn_like(clean), sigma.view(-1, 1, 1))
+
+        def velocity() -> torch.Tensor:
+            return guided(self.transformer, mixed, sigma, drawn.condition, blank, config.sampling.guidance).float()
+
+        old, first = self.others
+        with old.standing_in(self.transformer):
+            before = velocity()
+        reference = None
+        if config.kl:
+            with first.standing_in(self.transformer):
+                reference = velocity()
+        return nft_loss(
+            velocity(),
+            before,
+            mixed.float(),
+            clean.float(),
+            sigma.float(),
+            drawn.good,
+            beta=config.beta,
+            clip=config.clip,
+            reference=reference,
+            kl=config.kl,
+        )
+
+
+def diversity(pictures: Sequence[Picture]) -> float:
+    """Mean absolute difference of the pictures of one group, two by two, 0..1."""
+    stack = np.stack(pictures).astype(np.float32) / 255
+    count = len(stack)
+    pairs = [np.abs(stack[a] - stack[b]).mean() for a in range(count) for b in range(a)]
+    return float(np.mean(pairs)) if pairs else 0.0
+
+
+def by_step(samples: Sequence[Sample]) -> list[list[Sample]]:
+    """Samples that edit, by the number of their step: second, third, and fourth or later."""
+    found: dict[int, list[Sample]] = {}
+    for sample in samples:
+        if sample.references:
+            found.setdefault(min(sample.number, 4), []).append(sample)
+    return list(found.values())
+
+
+class Rollouts:
+    """Draws groups with the old policy, judges them, and says what was seen."""
+
+    def __init__(self, painter: Painter, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig) -> None:
+        self.painter, self.reward, self.exact, self.config = painter, reward, exact, config
+        self.samples, self.steps = samples, by_step(samples.train)
+        self.firsts = [sample for sample in samples.train if not sample.references]
+        self.world = exact is not None
+        self.window = Window(painter.executor, config.window)
+
+    def pick(self, shared: random.Random, mine: random.Random) -> list[Sample]:
+        """One sample a group, all with equally many references."""
+        config, generate = self.config, shared.random() < self.config.generate
+        if generate or not self.steps:
+            briefs = self.world and (shared.random() < config.briefs or not self.firsts)
+            return [self._brief(mine) if briefs else mine.choice(self.firsts) for _ in range(config.groups)]
+        step = shared.choice(self.steps)
+        like = shared.choice(step)
+        return alike([sample for sample in step if len(sample.references) == len(like.references)], mine, config.groups)
+
+    def _brief(self, rng: random.Random) -> Sample:
+        while True:
+            prompt = brief_of(grouped_scene(rng, rng.choices(range(2, 9), (1, 2, 3, 3, 3, 2, 2))[0]), rng, TAUGHT)[1]
+            if self.window.fits(prompt):
+                return one_shot(prompt)
+
+    def condition(self, samples: Sequence[Sample], each: int, rng: random.Random) -> Condition:
+        config = self.config
+        texts = [sample.text(config.mode if rng.random() < config.trace else "proxy", self.window) for sample in samples]
+        count = len(samples[0].references)
+        references = [self.painter.tokens([sample.pictures[place] for sample in samples]) for place in range(count)]
+        grid = self.painter.grid(samples[0].pictures[0]) if count else self._grid(samples[0])
+        text = self.painter.text(texts).repeat_interleave(each, 0)
+        return Condition(text, tuple(tokens.repeat_interleave(each, 0) for tokens in references), grid)
+
+    def _grid(self, sample: Sample) -> tuple[int, int]:
+        return (3, 3) if sample.target is None else self.painter.grid(read_picture(sample.target))
+
+    def draw(self, transformer: torch.nn.Module, shared: random.Random, mine: random.Random) -> tuple[Drawn | None, dict]:
+        """None where no group has a variance to learn from."""
+        config, samples = self.config, self.pick(shared, mine)
+        condition = self.condition(samples, config.size, mine)
+        noise = self.painter.noise(condition, torch.Generator().manual_seed(mine.randrange(2**62)))
+        clean = self.painter.sample(transformer, condition, noise, config.sampling)
+        pictures = self.painter.pictures(clean, condition.grid)
+        groups = [pictures[start : start + config.size] for start in range(0, len(pictures), config.size)]
+        rewards, missing = self.judge(samples, groups)
+        advantage = advantages(rewards, config.clip)
+        flat = (rewards.std(1, unbiased=False) <= 1e-6).repeat_interleave(config.size)
+        seen = {
+            "reward": float(rewards.mean()),
+            "zero_variance": float(flat.float().mean()),
+            "diversity": float(np.mean([diversity(group) for group in groups])),
+            "unanswered": missing,
+            "edits": int(bool(samples[0].references)),
+        }
+        if bool(flat.all()):
+            return None, seen
+        kept = (~flat).nonzero().flatten().to(clean.device)
+        good = optimality(advantage, config.clip).flatten().to(clean.device)
+        return Drawn(condition[kept], clean[kept], good[kept]), seen
+
+    def judge(self, samples: Sequence[Sample], groups: Sequence[Sequence[Picture]]) -> tuple[torch.Tensor, int]:
+        """groups x size rewards, and how many got no answer: these stand at their group's mean, which teaches nothing."""
+        score, missing, rows = ARMS[self.config.arm], 0, []
+        for sample, group in zip(samples, groups):
+            values = [score(self.reward, sample, picture) for picture in group]
+            known = [value for value in values if value is not None]
+            missing += len(values) - len(known)
+            mean = sum(known) / len(known) if known else 0.0
+            rows.append([mean if value is None else value for value in values])
+        return torch.tensor(rows, dtype=torch.float32), missing
+
+    def measure(self, transformer: torch.nn.Module, seed: int) -> dict[str, float]:
+        """On held-out samples, the same ones each time: the share that is exactly right, by one picture each."""
+        rng = random.Random(f"held/{seed}")
+        score, judge = ARMS["proxy"], self.exact or self.reward
+        edits = [sample for sample in self.samples.held if len(sample.references) == 1]
+        firsts = [self._brief(rng) for _ in range(self.config.measured)] if self.world else []
+        firsts = firsts or [sample for sample in self.samples.held if not sample.references]
+        result = {}
+        for name, found in (("held_scenes", firsts), ("held_edits", edits)):
+            found = found[: self.config.measured]
+            if not found:
+                continue
+            condition = self.condition(found, 1, random.Random(0))
+            noise = self.painter.noise(condition, torch.Generator().manual_seed(seed))
+            pictures = self.painter.pictures(self.painter.sample(transformer, condition, noise, self.config.sampling), condition.grid)
+            values = [score(judge, sample, picture) for sample, picture in zip(found, pictures)]
+            known = [value for value in values if value is not None]
+            result[name] = sum(value == 1 for value in known) / len(known) if self.exact else sum(known) / max(1, len(known))
+        return result
+
+
+def pprl(
+    out: Path,
+    start: Path,
+    data: Path,
+    reward: Reward,
+    config: Path | None = None,
+    *,
+    seed: int = 0,
+    lora: Path | None = None,
+    world: bool = True,
+    executor: KleinExecutor | None = None,
+    accelerator: Accelerator | None = None,
+) -> Path:
+    """Trains on what was drawn for the data set's traces, from the weights in `start` and the LoRA in `lora`, if given.
+
+    `world`: the shapes world, with random briefs and exact truth for the measure that is not optimised; else held-out samples are scored by
+    the reward itself. Returns the folder of the LoRA. Goes on where an earlier run in `out` stopped. Raises BadInput as `sft`.
+    """
+    accelerator = accelerator or Accelerator()
+    executor = executor or KleinExecutor.load(start)
+    run = {"stage": "pprl", "seed": seed, "start": digests(start), "data": str(data.name)} | ({"lora": digests(lora)} if lora else {})
+    settings = settle(out, PprlConfig, config, run)
+    report, rank = accelerator.print, accelerator.process_index
+    samples = Samples.read(data, report)
+    painter = Painter(executor, accelerator.device)
+    transformer = painter.pipe.transformer.to(accelerator.device)
+    torch.manual_seed(seed)
+    attach(transformer, settings.lora, lora)
+    old, first = Older(transformer), Older(transformer)
+    accelerator.register_for_checkpointing(old)
+    rollouts = Rollouts(painter, samples, reward, ExactReward() if world else None, settings)
+    log = _Log(out, accelerator)
+    kept: dict[str, Drawn | None] = {}
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        if step % settings.reuse == 0:
+            if step:
+                old.follow(transformer, min(settings.ramp * step, settings.most))
+            shared, mine = random.Random(f"{seed}/step/{step}"), random.Random(f"{seed}/step/{step}/{rank}")
+            with old.standing_in(transformer):
+                if step % settings.measure_every == 0:
+                    log.add(step, rollouts.measure(transformer, seed))
+                kept["drawn"], seen = rollouts.draw(transformer, shared, mine)
+            log.add(step, seen)
+        drawn = kept["drawn"]
+        if drawn is None:
+            # Nothing to learn, and the other processes still wait for gradients.
+            return sum(parameter.sum() for parameter in wrapped.parameters() if parameter.requires_grad) * 0.0
+        return wrapped(drawn, painter.blank(drawn.condition.text.shape[1]))
+
+    def resumed(step: int) -> None:
+        log.resume(step)
+
+    objective = Learning(transformer, old, first, settings)
+    fit(objective, loss_of, settings.schedule, out / "pprl", seed=seed, accelerator=accelerator, report=report, resumed=resumed)
+    log.add(settings.schedule.steps, rollouts.measure(transformer, seed))
+    record = {
+        "stage": "pprl",
+        "seed": seed,
+        "processes": accelerator.num_processes,
+        "config": to_json(settings),
+        "samples": len(samples.train),
+        "skipped": samples.skipped,
+        "curves": {"pprl": curve_of(out / "pprl")},
+        "measures": curve_of(out, MEASURES),
+        "start": lineage(start),
+    }
+    if accelerator.is_main_process:
+        from ..evaluation.plot import plot_training
+
+        plot_training(record["measures"], out / "pprl.png", settings.arm)
+    return finish(out, painter, settings.lora, record, accelerator)
+
+
+class _Log:
+    """measures.jsonl, and TensorBoard's files if it is installed. Of several processes the first one writes its own."""
+
+    def __init__(self, out: Path, accelerator: Accelerator) -> None:
+        self.path, self.main = out / MEASURES, accelerator.is_main_process
+        self.board: Callable | None = None
+        if self.main:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return
+            self.board = SummaryWriter(str(out / "tensorboard")).add_scalar
+
+    def resume(self, step: int) -> None:
+        """Takes back what was measured at or after the step that is gone on from: it is measured again."""
+        if self.main:
+            trim(self.path, step - 1)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        if not self.main or not values:
+            return
+        with writing(self.path.parent), self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **{name: round(value, 5) for name, value in values.items()}}) + "\n")
+        for name, value in values.items() if self.board else ():
+            self.board(name, value, step)

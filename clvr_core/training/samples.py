@@ -1,0 +1,140 @@
+"""Trajectories as training samples: an n-step trajectory gives n of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ..brief import Brief
+from ..errors import BadInput
+from ..executor.conditioning import fitted, words_of
+from ..protocols import Windowed
+from ..synthesis.data import Row, Turn, read_rows
+from ..trajectory import Action, Step, Trajectory
+
+SHARE = 8
+"""One row in so many is held out."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One step of a trajectory. references: the canvases given, the one to edit first. number: 1 for the first step."""
+
+    brief: str
+    past: tuple[Action, ...]
+    last: Action
+    scene_prompt: str
+    edit_prompt: str
+    references: tuple[Path, ...]
+    target: Path | None
+    number: int = 1
+
+    @property
+    def words(self) -> str:
+        return words_of(self.last)
+
+    def text(self, mode: str, window: Windowed) -> str:
+        """What the executor is told: the accumulated trace as the loop tells and shortens it, or in mode `proxy` the step's own words."""
+        steps = tuple(Step(index, action, accepted=True) for index, action in enumerate(self.past))
+        return fitted(Trajectory(Brief(self.brief, conditioning=mode), steps=steps), self.last, window)[0]
+
+    @cached_property
+    def pictures(self) -> tuple[np.ndarray, ...]:
+        """uint8 H x W x 3 each."""
+        return tuple(map(read_picture, self.references))
+
+
+@dataclass(frozen=True)
+class Window:
+    """What an executor reads, or less: a shorter text is cheaper to train on."""
+
+    executor: Windowed
+    limit: int | None = None
+
+    @property
+    def window(self) -> int:
+        return min(self.executor.window, self.limit or self.executor.window)
+
+    def tokens(self, prompt: str) -> int:
+        return self.executor.tokens(prompt)
+
+    def fits(self, prompt: str) -> bool:
+        return self.tokens(prompt) <= self.window
+
+
+def read_picture(path: Path) -> np.ndarray:
+    return np.array(Image.open(path).convert("RGB"))
+
+
+def one_shot(brief: str) -> Sample:
+    """A brief drawn at once: its own words, judged by its own words."""
+    return Sample(brief, (), Action("GENERATE", scene_prompt=brief), brief, "", (), None)
+
+
+def samples_of(folder: Path, row: Row) -> list[Sample]:
+    """Raises OSError if one of the row's pictures is missing or is none."""
+    paths = [folder / turn.image for turn in row.turns]
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                picture.verify()
+        except (UnidentifiedImageError, SyntaxError) as error:  # a PNG with a broken chunk is a SyntaxError to PIL
+            raise OSError(f"{path} is no picture") from error
+    actions = tuple(map(_action, row.turns))
+    return [
+        Sample(
+            row.prompt,
+            actions[:place],
+            actions[place],
+            turn.scene_prompt,
+            turn.edit_prompt,
+            tuple(paths[reference] for reference in turn.references),
+            paths[place],
+            place + 1,
+        )
+        for place, turn in enumerate(row.turns)
+    ]
+
+
+def _action(turn: Turn) -> Action:
+    return Action(turn.kind, turn.summary, **{"edit_prompt" if turn.kind == "EDIT" else "scene_prompt": turn.words})
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows whose id ends a count of SHARE are held out. skipped: rows left out because a picture was missing."""
+
+    train: tuple[Sample, ...]
+    held: tuple[Sample, ...]
+    skipped: int
+
+    @classmethod
+    def read(cls, folder: Path, report: Callable[[str], None] = print) -> Samples:
+        """Raises BadInput if there are no rows, or none with all its pictures."""
+        train: list[Sample] = []
+        held: list[Sample] = []
+        skipped, rows = 0, read_rows(folder)
+        for place, row in enumerate(rows):
+            try:
+                found = samples_of(folder, row)
+            except OSError as error:
+                skipped += 1
+                report(f"row {row.id} is left out: {error}")
+                continue
+            (held if place % SHARE == SHARE - 1 else train).extend(found)
+        if not train:
+            raise BadInput(f"{folder} holds no trajectory with all its pictures ({skipped} of {len(rows)} left out); make more of them")
+        return cls(tuple(train), tuple(held or train), skipped)
+
+
+def alike(samples: Sequence[Sample], rng: random.Random, batch: int) -> list[Sample]:
+    """A batch of samples with equally many references, each such number drawn as often as the samples have it."""
+    count = len(rng.choice(samples).references)
+    fitting = [sample for sample in samples if len(sample.references) == count]
+    return [rng.choice(fitting) for _ in range(batch)]

@@ -1,0 +1,125 @@
+"""Diffusion SFT: each step of a trajectory, drawn anew from the accumulated trace and the earlier canvases, by flow matching."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from ..executor.files import digests
+from ..executor.klein import KleinExecutor
+from ..records import to_json
+from ..report.atomic import writing
+from .adapter import Lora, attach, gathered, save_lora
+from .fit import Schedule, fit
+from .painter import Condition, Painter, predict
+from .samples import Samples, Window, alike, read_picture
+from .stage import RECORD, curve_of, lineage, save_record, save_weights, settle
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """mode: how the trace is told. trace: share of the samples told by it; the others by their step's own words, so that the weights serve
+    both ways of the loop. window: tokens at which a trace is shortened, None for as many as the weights read.
+
+    sigma_mean, sigma_std: of the logit of the noise level.
+    """
+
+    batch: int = 32
+    lora: Lora = field(default_factory=Lora)
+    mode: str = "trace"
+    trace: float = 0.7
+    window: int | None = 64
+    drop_text: float = 0.1
+    sigma_mean: float = 1.4
+    sigma_std: float = 1.2
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=400, lr=5e-4, warmup=30, ema=0.98, log_every=25, save_every=100))
+
+
+class Following(torch.nn.Module):
+    """Velocity regression on the canvas that a step made: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0."""
+
+    def __init__(self, transformer: torch.nn.Module, mean: float, std: float) -> None:
+        super().__init__()
+        self.transformer, self.mean, self.std = transformer, mean, std
+
+    def forward(self, target: torch.Tensor, condition: Condition) -> torch.Tensor:
+        noise = torch.randn_like(target)
+        sigma = torch.sigmoid(self.mean + self.std * torch.randn(len(target), device=target.device)).to(target.dtype)
+        velocity = predict(self.transformer, torch.lerp(target, noise, sigma.view(-1, 1, 1)), sigma, condition)
+        return (velocity.float() - (noise - target).float()).square().mean()
+
+
+def sft(
+    out: Path,
+    start: Path,
+    data: Path,
+    config: Path | None = None,
+    *,
+    seed: int = 0,
+    executor: KleinExecutor | None = None,
+    accelerator: Accelerator | None = None,
+) -> Path:
+    """Trains on the data set in `data`, from the weights in `start`. Returns the folder of the LoRA, or of the weights if all are trained.
+
+    `executor`: the weights if they are loaded already. Rows without their pictures are left out and counted. Goes on where an earlier run
+    in `out` stopped. Raises BadInput for settings, weights or data that cannot be used.
+    """
+    accelerator = accelerator or Accelerator()
+    executor = executor or KleinExecutor.load(start)
+    settings = settle(out, SftConfig, config, {"stage": "sft", "seed": seed, "start": digests(start), "data": str(data.name)})
+    report, rank = accelerator.print, accelerator.process_index
+    samples = Samples.read(data, report)
+    painter = Painter(executor, accelerator.device)
+    transformer = painter.pipe.transformer.to(accelerator.device)
+    torch.manual_seed(seed)
+    attach(transformer, settings.lora)
+    window = Window(executor, settings.window)
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        shared, mine = random.Random(f"{seed}/step/{step}"), random.Random(f"{seed}/step/{step}/{rank}")
+        # All processes take equally many references, so that none waits for another.
+        like = shared.choice(samples.train)
+        batch = alike([sample for sample in samples.train if len(sample.references) == len(like.references)], mine, settings.batch)
+        texts = [sample.text(settings.mode if mine.random() < settings.trace else "proxy", window) for sample in batch]
+        texts = ["" if mine.random() < settings.drop_text else text for text in texts]
+        pictures = [read_picture(sample.target) for sample in batch]
+        references = tuple(painter.tokens([sample.pictures[place] for sample in batch]) for place in range(len(like.references)))
+        condition = Condition(painter.text(texts), references, painter.grid(pictures[0]))
+        return wrapped(painter.tokens(pictures), condition)
+
+    objective = Following(transformer, settings.sigma_mean, settings.sigma_std)
+    fit(objective, loss_of, settings.schedule, out / "sft", seed=seed, accelerator=accelerator, report=report)
+    record = {
+        "stage": "sft",
+        "seed": seed,
+        "processes": accelerator.num_processes,
+        "config": to_json(settings),
+        "samples": len(samples.train),
+        "skipped": samples.skipped,
+        "curves": {"sft": curve_of(out / "sft")},
+        "start": lineage(start),
+    }
+    return finish(out, painter, settings.lora, record, accelerator)
+
+
+def finish(out: Path, painter: Painter, lora: Lora, record: dict, accelerator: Accelerator) -> Path:
+    """Writes what was trained: `out/lora`, or `out/weights` where all weights were."""
+    folder = out / ("lora" if lora.rank else "weights")
+    pipe = painter.pipe
+    state = gathered(pipe.transformer)
+    if accelerator.is_main_process and lora.rank:
+        with writing(out):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_lora(pipe.transformer, state, folder)
+        save_record(folder / RECORD, record)
+    elif accelerator.is_main_process:
+        whole = type(pipe.transformer).from_config(pipe.transformer.config)
+        whole.load_state_dict(state)
+        pipe.register_modules(transformer=whole.eval())
+        save_weights(pipe.to("cpu"), folder, painter.executor.recipe, record)
+    accelerator.wait_for_everyone()
+    return folder

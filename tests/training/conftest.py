@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .world import data_set, tiny_weights
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return tiny_weights(tmp_path_factory.mktemp("tiny") / "weights")
+
+
+@pytest.fixture(scope="session")
+def rows(tmp_path_factory):
+    return data_set(tmp_path_factory.mktemp("rows") / "data")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

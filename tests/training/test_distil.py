@@ -1,0 +1,127 @@
+"""The student is taught the teacher's own paths, from the base and not far from it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clvr_core.errors import BadInput
+from clvr_core.executor.klein import KleinExecutor, Sampling
+from clvr_core.protocols import DrawRequest
+from clvr_core.training.distil import DistilConfig, Imitation, distil, load_paths, subdivide, walk
+from clvr_core.training.painter import Condition, Painter
+
+SCHEDULE = {"steps": 6, "lr": 0.002, "warmup": 2, "log_every": 1, "save_every": 3, "ema": 0.5}
+CONFIG = {
+    "generate": {"steps": 4, "guidance": 2.0},
+    "edit": {"steps": 4},
+    "paths": 32,
+    "shard": 8,
+    "share": {"t2i": 0.5, "edit": 0.5},
+    "batch": 4,
+    "schedule": SCHEDULE,
+}
+
+
+def written(folder, **changes):
+    path = folder / "distil.json"
+    path.write_text(json.dumps(CONFIG | changes))
+    return path
+
+
+@pytest.fixture(scope="module")
+def student(tiny, tmp_path_factory):
+    out = tmp_path_factory.mktemp("student")
+    return distil(out / "run", tiny, written(out), seed=2)
+
+
+class TestThePaths:
+    def test_go_through_the_students_noise_levels(self):
+        fine = subdivide(torch.tensor([1.0, 0.9, 0.5, 0.0]), 7)
+        assert fine.tolist() == pytest.approx([1.0, 0.95, 0.9, 0.7, 0.5, 0.25, 0.0])
+
+    def test_end_where_the_pipeline_would(self, tiny):
+        """The same noise, words and guidance through diffusers' own loop."""
+        executor = KleinExecutor.load(tiny)
+        painter = Painter(executor)
+        condition = Condition(painter.text(["a red circle", "two blue squares"]))
+        noise = painter.noise(condition, torch.Generator().manual_seed(3))
+        path = walk(painter, condition, noise, Sampling(4, 2.0), painter.sigmas(4, 9))
+        theirs = executor.pipe(
+            prompt=["a red circle", "two blue squares"],
+            latents=noise.transpose(1, 2).unflatten(2, (3, 3)),
+            height=96,
+            width=96,
+            num_inference_steps=4,
+            guidance_scale=2.0,
+            max_sequence_length=32,
+            text_encoder_out_layers=executor.recipe.text_layers,
+            output_type="np",
+        ).images
+        ours = painter.pictures(path[:, -1], (3, 3))
+        assert abs(torch.tensor(theirs) * 255 - torch.stack([torch.from_numpy(picture).float() for picture in ours])).max() <= 1.01
+        assert torch.equal(path[:, 0], noise) and torch.allclose(
+            path[:, -1], painter.sample(executor.pipe.transformer, condition, noise, Sampling(4, 2.0)), atol=1e-5
+        )
+
+    def test_a_student_that_goes_straight_to_the_next_waymark_has_no_loss(self):
+        sigmas, marks = torch.tensor([1.0, 0.5, 0.0]), torch.randn(2, 3, 9, 4)
+
+        class Straight(torch.nn.Module):
+            def forward(self, hidden_states, timestep, **_):
+                index = (timestep < 1).long()
+                each = torch.arange(2)
+                return ((hidden_states - marks[each, index + 1]) / (sigmas[index] - sigmas[index + 1]).view(-1, 1, 1),)
+
+        condition = Condition(torch.zeros(2, 4, 8))
+        assert Imitation(Straight(), sigmas, 0.1)(marks, torch.tensor([0, 1]), condition).item() < 1e-10
+
+
+class TestTheStudent:
+    def test_draws_in_four_evaluations_and_is_near_the_base(self, student, tiny):
+        executor = KleinExecutor.load(student)
+        (drawing,) = executor.draw([DrawRequest("a red circle", 1)])
+        assert drawing.nfe == 4 and executor.recipe.generate == executor.recipe.edit == Sampling(4)
+        record = json.loads((student / "training.json").read_text())
+        assert 0 < record["delta"] < 0.2 and record["start"]["files"]["transformer/diffusion_pytorch_model.safetensors"]
+        for part in ("vae", "text_encoder"):
+            one, other = (load_file(next((folder / part).glob("*.safetensors"))) for folder in (student, tiny))
+            assert all(torch.equal(one[name], other[name]) for name in one), part
+
+    def test_killed_it_goes_on_to_the_same_weights_with_the_paths_it_had(self, student, tiny, tmp_path, monkeypatch):
+        calls, real = [], Imitation.forward
+
+        def killed(self, *inputs):
+            calls.append(1)
+            if len(calls) == 5:
+                raise KeyboardInterrupt
+            return real(self, *inputs)
+
+        monkeypatch.setattr(Imitation, "forward", killed)
+        with pytest.raises(KeyboardInterrupt):
+            distil(tmp_path / "run", tiny, written(tmp_path), seed=2)
+        (tmp_path / "run" / "paths" / "00001.safetensors").write_bytes(b"cut")
+        kept = (tmp_path / "run" / "paths" / "00000.safetensors").stat().st_mtime_ns
+        weights = distil(tmp_path / "run", tiny, written(tmp_path), seed=2)
+        file = "transformer/diffusion_pytorch_model.safetensors"
+        one, other = load_file(student / file), load_file(weights / file)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert (tmp_path / "run" / "paths" / "00000.safetensors").stat().st_mtime_ns == kept
+
+    def test_its_loss_falls(self, tiny, tmp_path):
+        schedule = SCHEDULE | {"steps": 40, "lr": 0.005, "log_every": 10, "save_every": 40}
+        weights = distil(tmp_path / "run", tiny, written(tmp_path, batch=8, schedule=schedule), seed=2)
+        losses = [line["loss"] for line in json.loads((weights / "training.json").read_text())["curves"]["student"]]
+        assert losses[-1] < 0.9 * losses[0]
+
+    def test_a_run_of_another_base_is_refused(self, student, tiny, tmp_path):
+        with pytest.raises(BadInput, match="another start"):
+            distil(student.parent, student, written(tmp_path), seed=2)
+
+    def test_as_many_paths_as_were_asked_for_are_there(self, student):
+        shards = load_paths(student.parent / "paths")
+        assert sum(len(shard.prompts) for shard in shards) == DistilConfig(paths=32).paths
+        assert {len(shard.references) for shard in shards} == {0, 1}

@@ -1,0 +1,64 @@
+"""What goes wrong in training leaves the last good checkpoint whole and says what to do."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from clvr_core.training.fit import Schedule, TrainingFailed, fit
+
+PLAN = Schedule(steps=6, lr=0.1, warmup=1, log_every=1, save_every=2)
+
+
+def run(folder, loss=None, size: int = 3):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(size, 1)
+
+    def loss_of(wrapped, step):
+        value = wrapped(torch.ones(2, size)).square().mean()
+        return value * (loss or (lambda step: 1.0))(step)
+
+    fit(model, loss_of, PLAN, folder, seed=0, accelerator=Accelerator(cpu=True), report=lambda line: None)
+    return model.weight.detach().clone()
+
+
+def test_a_loss_that_is_not_a_number_stops_before_it_touches_the_weights(tmp_path):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(TrainingFailed, match="at step 3 is not a finite number"):
+        run(tmp_path / "run", lambda step: float("nan") if step == 3 else 1.0)
+    assert torch.equal(run(tmp_path / "run"), whole)
+
+
+def test_a_full_disk_leaves_the_save_before(tmp_path, monkeypatch):
+    whole, real = run(tmp_path / "whole"), Accelerator.save_state
+    calls = []
+
+    def full(self, folder, **options):
+        calls.append(folder)
+        if len(calls) == 2:
+            real(self, folder, **options)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, folder, **options)
+
+    monkeypatch.setattr(Accelerator, "save_state", full)
+    with pytest.raises(TrainingFailed, match="is full; free some space"):
+        run(tmp_path / "run")
+    assert not (tmp_path / "run" / "state-new").exists()
+    monkeypatch.undo()
+    assert torch.equal(run(tmp_path / "run"), whole)
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "other"])
+def test_a_damaged_checkpoint_is_named_and_not_gone_on_from(tmp_path, harm):
+    run(tmp_path, size=4 if harm == "other" else 3)
+    file = next((tmp_path / "state").glob("model*.safetensors"))
+    if harm == "cut":
+        file.write_bytes(file.read_bytes()[:40])
+    elif harm == "gone":
+        file.unlink()
+    with pytest.raises(TrainingFailed, match="cannot be gone on from"):
+        run(tmp_path)
+    assert (tmp_path / "state" / "complete").exists()
