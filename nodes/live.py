@@ -28,7 +28,7 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
     for role, model in others.items():
         check(role, shapes, shapes_of(model))
     for role, model in {"base": base, **others}.items():
-        if fp8 == "refuse" and any(is_quantised(model, key) for key in shapes):
+        if fp8 != "dequantise" and any(is_quantised(model, key) for key in shapes):
             raise BadInput(
                 f"{role} has quantised weights, which have lost most of what a small delta changes, and a merge into them is rounded "
                 "again; load the bf16 file with weight_dtype default, or set fp8 to dequantise to merge their values"

@@ -120,11 +120,11 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
         recipe, out = asked.recipe(), place_for("diffusion_models", name)
         with planned(recipe) as plan:
             refuse_fp8(plan, asked.fp8)
-            if made_before(plan, out):
+            kept = place_for("loras", name) if plan.kept else None
+            if made_before(plan, out) and (kept is None or kept.exists()):
                 values = report(plan, survey(plan, interrupted).findings())
                 done = f"{out.name} is this merge already; nothing was written"
             else:
-                kept = place_for("loras", name) if plan.kept else None
                 made = merge(
                     plan,
                     out,
@@ -157,7 +157,7 @@ def planned(recipe: Recipe) -> Iterator[Plan]:
 
 def refuse_fp8(plan: Plan, choice: str) -> None:
     for model in plan.models:
-        if choice == "refuse" and any(part.tensor.dtype == "F8_E4M3" for part in model.atoms.values()):
+        if choice != "dequantise" and any(part.tensor.dtype == "F8_E4M3" for part in model.atoms.values()):
             raise BadInput(
                 f"{model.role} is {model.checkpoint.path.name}, whose fp8 weights have lost most of what a small delta changes; "
                 "use the bf16 file of the same model, or set fp8 to dequantise to merge the values that they stand for all the same"

@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import __version__
 from ..errors import BadInput
 from . import header as headers
 from .checkpoint import File
 from .keep import keep_lora
 from .measures import Findings, summed
+from .numerics import CONTRACT
 from .plan import Plan, make_plan
 from .stream import Progress, Stream, Streamed
 from .survey import Cancel, Survey, survey, survival_warnings
@@ -100,7 +100,7 @@ def made_before(plan: Plan, out: Path) -> bool:
         return False
     try:
         record = headers.recorded(file)
-        same = headers.unsigned(record) == headers.record(plan, {}) and file.metadata.get("dswm.version") == __version__
+        same = headers.unsigned(record) == headers.record(plan, {}) and file.metadata.get("dswm.contract") == CONTRACT
     except (BadInput, KeyError, TypeError):  # a file of another make, or damaged
         return False
     finally:

@@ -63,6 +63,7 @@ class TestWhatIsOnDisk:
         chat, decide = vlm.chat, vlm.decide
         vlm.chat = lambda messages, schema: (look(RESULT_OF[messages[1].data["task"]]), chat(messages, schema))[1]
         vlm.decide = lambda images, questions: (look(RESULT_OF[questions[0].data["task"]]), decide(images, questions))[1]
+
         def artist(told):
             look("review")
             return Remark(0), None

@@ -20,7 +20,7 @@ from clvr_core.errors import BadInput
 from clvr_core.merge import stream, target
 from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Block, Recipe
-from clvr_core.merge.run import merge, verify
+from clvr_core.merge.run import made_before, merge, verify
 from clvr_core.merge.stream import Cancelled
 from tests.merge import klein
 from tests.merge.test_merge import merged, written
@@ -271,6 +271,29 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
     words = [sys.executable, "-c", code, path, path, path, tmp_path / "out.safetensors"]
     grown = int(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     assert grown < 80_000, f"{grown} KiB"
+
+
+def test_a_merge_that_was_made_before_is_known_by_recipe_inputs_and_clock(paths, tmp_path):
+    recipe = Recipe(*paths, beta=0.8)
+    merged(tmp_path, recipe)
+    out = tmp_path / "out.safetensors"
+
+    def known(recipe, file=out):
+        with make_plan(recipe) as plan:
+            return made_before(plan, file)
+
+    assert known(recipe)
+    assert not known(Recipe(*paths, beta=0.9)) and not known(Recipe(paths[0], paths[1], beta=0.8))
+    assert not known(recipe, paths[0]) and not known(recipe, tmp_path / "no.safetensors")
+    later = out.stat().st_mtime_ns + 10**9
+    os.utime(paths[1], ns=(later, later))
+    assert not known(recipe), "an input was written after it"
+    data = out.read_bytes()
+    os.utime(paths[1], (1, 1))
+    out.write_bytes(data.replace(rb"\"size\"", rb"\"sise\""))
+    assert not known(recipe), "a damaged recipe"
+    (tmp_path / "cut.safetensors").write_bytes(data[:-9])
+    assert not known(recipe, tmp_path / "cut.safetensors")
 
 
 def test_verify_finds_the_file_as_it_was_made_and_says_what_was_changed(paths, tmp_path):
