@@ -8,8 +8,10 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from clvr_core.merge.plan import make_plan
@@ -278,6 +280,37 @@ def test_a_live_merge_has_the_bits_of_the_contract(comfy, three):
     for name in three[0]:
         right = merged(three, name, 0.7, 0.8, torch.float32)
         assert torch.equal(found[name].float(), right.to(found[name].dtype).float()), name
+
+
+def drawn(number: int, model: list) -> dict:
+    """Four steps of the stock sampler, saved as picture-NUMBER."""
+    sampled = {"seed": 3, "steps": 4, "cfg": 1.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    links = {"model": model, "positive": ["12", 0], "negative": ["12", 0], "latent_image": ["14", 0]}
+    return {
+        "11": {"class_type": "Tiny_TextEncoder", "inputs": {"kind": "klein"}},
+        "12": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["11", 0], "text": "a barn"}},
+        "13": {"class_type": "VAELoader", "inputs": {"vae_name": "taef2"}},
+        "14": {"class_type": "EmptyFlux2LatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+        f"{number}1": {"class_type": "KSampler", "inputs": sampled | links},
+        f"{number}2": {"class_type": "VAEDecode", "inputs": {"samples": [f"{number}1", 0], "vae": ["13", 0]}},
+        f"{number}3": {"class_type": "SaveImage", "inputs": {"images": [f"{number}2", 0], "filename_prefix": f"picture-{number}"}},
+    }
+
+
+def test_the_merged_file_and_the_live_merge_draw_the_same_picture(comfy, three):
+    """In one graph with the merge: the file's model, the live one, and the base, which draws another picture."""
+    nodes, _ = live(aligned="aligned", distilled="distilled", alpha=0.7, blocks=BLOCKS)
+    del nodes["9"]
+    nodes |= files("drawn", loaded(["1", 0], "7"), alpha=0.7, blocks=BLOCKS, dtype="fp32")
+    entry = go(comfy, nodes | drawn(2, ["7", 0]) | drawn(4, ["8", 0]) | drawn(6, ["3", 0]))
+    pictures = []
+    for number in (2, 4, 6):
+        (image,) = entry["outputs"][f"{number}3"]["images"]
+        with Image.open(comfy.base / "output" / image["filename"]) as picture:
+            pictures.append(np.array(picture))
+    of_file, of_live, of_base = pictures
+    assert of_file.shape == (64, 64, 3) and of_file.std() > 1
+    assert (of_file == of_live).all() and (of_file != of_base).any()
 
 
 def test_one_delta_alone_and_strengths_of_none(comfy, three):
