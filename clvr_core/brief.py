@@ -83,7 +83,8 @@ class Brief:
     candidates: size of the micro-grid, None for the strategy's own. final_ab: compare the end with the one-shot picture, None for the
     strategy's own. conditioning: what text the executor is given. goals: the checklist, if the artist wrote it; else it is drafted.
     judging, of several candidates: `each` against every goal, `pairs` the same with ties broken by comparison, `set` all of them side by
-    side and then only the winner against the goals. evidence: the judge says in words what it sees where a goal does not hold.
+    side and then only the winner against the goals. evidence: the judge says in words what it sees where a goal does not hold. fused:
+    `clvr` has a new canvas judged and the next action chosen in one reply, which saves a call and judges by words, not by probabilities.
     picture: SHA-256 of the pixels of the picture that the run begins from, if it edits one; it has the width and height of the brief.
     """
 
@@ -100,6 +101,7 @@ class Brief:
     judging: Judging = "each"
     evidence: bool = False
     picture: str = ""
+    fused: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

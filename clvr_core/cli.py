@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         "--judging", default="each", metavar="HOW", help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)"
     )
     judging.add_argument("--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold")
+    judging.add_argument("--fused", action="store_true", help="judge and choose the next action in one reply (clvr); it judges by words")
     judging.add_argument("--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)")
     judging.add_argument("--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)")
     generate.set_defaults(run=_generate)
@@ -182,7 +183,7 @@ def _generate(options: argparse.Namespace) -> int:
 
     limits = (options.rounds, options.images, options.evaluations, options.seconds, options.vlm_tokens, options.patience)
     budget = Budget(*limits, options.met, options.unmet)
-    judging = {"judging": options.judging, "evidence": options.evidence}
+    judging = {"judging": options.judging, "evidence": options.evidence, "fused": options.fused}
     brief = Brief(options.prompt, options.strategy, options.seed, budget=budget, candidates=options.candidates, **judging)
     # Everything that can be refused is refused before the folder is made.
     models = load_models(options.models)

@@ -70,17 +70,21 @@ class Config:
     verifier: Server | Local | None = None
 
 
+def _parsed(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # TOML's own error, or bytes that are no UTF-8
+        raise BadInput(f"{path} is not TOML: {error}") from error
+
+
 def read_config(path: Path) -> Config:
     """Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
 
     A folder in it is relative to the file.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # TOML's own error, or bytes that are no UTF-8
-        raise BadInput(f"{path} is not TOML: {error}") from error
+    data = _parsed(path)
     try:
         _known(Config, data, "")
         readers = {"controller": _eyes, "verifier": _eyes, "executor": _painter}
@@ -91,6 +95,27 @@ def read_config(path: Path) -> Config:
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from error
     return Config(**{name: _placed(part, path.parent) for name, part in parts.items()})
+
+
+def read_servers(path: Path) -> dict[str, Server]:
+    """The servers of a file that has a table of the settings of `Server` for each, by their names; none if there is no file.
+
+    Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
+    """
+    try:
+        tables = _parsed(path) if path.exists() else {}
+        return {name: _server(name, table) for name, table in tables.items()}
+    except ValueError as error:
+        raise BadInput(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _server(name: str, table: Any) -> Server:
+    if not isinstance(table, dict):
+        raise BadInput(f"{name}: expected a table [{name}] with a url, found {table!r:.80}")
+    _known(Server, table, f"{name}.")
+    server = from_json(Server, table, name)
+    _ = server.endpoint  # which refuses what is out of range
+    return server
 
 
 def _eyes(name: str, data: Any) -> Server | Local:

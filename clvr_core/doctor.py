@@ -10,6 +10,16 @@ from dataclasses import dataclass
 
 from . import __version__
 from .errors import BadInput
+from .vlm.constrain import available
+from .vlm.quantised import LIBRARIES, installed
+
+EYES = {
+    "Qwen3-VL": "Qwen3VLForConditionalGeneration",
+    "Gemma 3": "Gemma3ForConditionalGeneration",
+    "Gemma 4": "Gemma4ForConditionalGeneration",
+    "Qwen3.5": "Qwen3_5ForConditionalGeneration",
+}
+"""Families, and the class that tells whether transformers has them."""
 
 PACKAGES = {
     "torch": "run",
@@ -39,6 +49,7 @@ def examine() -> list[Finding]:
     findings += map(_package, PACKAGES)
     findings.append(_device())
     findings.append(_shapes())
+    findings += [_vision(), _quantisation()]
     findings.append(_comfyui())
     return findings
 
@@ -71,6 +82,25 @@ def _shapes() -> Finding:
     except (BadInput, ImportError) as error:
         return Finding("models: shapes", False, str(error))
     return Finding("models: shapes", True, f"{models.executor.name}, {models.width} px, runs with no download")
+
+
+def _vision() -> Finding:
+    """Which families of vision-language models the installed transformers runs, and how their replies are held to JSON."""
+    try:
+        import transformers
+    except ImportError as error:
+        return Finding("vision models", False, f"none can run here ({error}); a server still can")
+    known = [family for family, name in EYES.items() if hasattr(transformers, name)]
+    if not known:
+        return Finding("vision models", False, f"transformers {transformers.__version__} has none of {', '.join(EYES)}; take 4.57 or newer")
+    held = "held to their schema by llguidance" if available() else "asked for in words; install llguidance to hold them to their schema"
+    return Finding("vision models", True, f"{', '.join(known)}; replies are {held}")
+
+
+def _quantisation() -> Finding:
+    usable = [name for name in LIBRARIES if installed(name)]
+    missing = "; pip install bitsandbytes or torchao for models that do not fit"
+    return Finding("quantised models", bool(usable), ", ".join(usable) if usable else f"no library is installed{missing}")
 
 
 def _comfyui() -> Finding:

@@ -99,12 +99,14 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`pick`: index of the candidate that won a comparison, None if the verdicts alone decide. A loser may have no verdicts."""
+    """`pick`: index of the candidate that won a comparison, None if the verdicts alone decide. A loser may have no verdicts. `next`: the
+    action that the same reply chose for the case that the canvas is kept."""
 
     verdicts: tuple[tuple[Verdict, ...], ...]
     edits: tuple[EditCheck, ...]
     cost: Cost = field(default_factory=Cost)
     pick: int | None = None
+    next: Action | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,19 +19,21 @@ from .executor.conditioning import fitted
 from .executor.masks import mask_of
 from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
 from .given import receive
+from .looking import foresees, look, look_and_foresee
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
-from .policy import policy_for, rules
+from .policy import policy_for
 from .policy.remarks import heed
 from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm, Windowed
 from .records import from_json, to_json
 from .report import save_png, write_report
-from .trajectory import SCHEMA, Candidate, Cost, EditCheck, Remark, Step, Trajectory, Verdict
+from .trajectory import SCHEMA, Action, Candidate, Cost, Remark, Step, Trajectory
 from .verifier import TEMPLATES as VERIFIER
-from .verifier import Thresholds, best_of, check_edit, compare, explain, judge, knock_out
+from .verifier import compare
 
 EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared", Review: "review"}
 DECISIONS = ("plan", "current", "best")
 KEPT_IN_MEMORY = 8
+NOTHING = None, None
 PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -74,6 +76,7 @@ class Session:
         self._told: dict[int, tuple[Step, str]] = {}
         self._settled = settled
         given = receive(self.trajectory, picture, folder)
+        self._next: tuple[int | None, Action | None] = NOTHING
         self.position = 0
         self.ending: int | None = None
         self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models, "prompts": PROMPTS})
@@ -148,6 +151,10 @@ class Session:
             result = from_json(loop.RESULTS[type(call)], line.get("result"))
         except ValueError as error:
             raise BadInput(f"{self._place()} is damaged ({error}); restore the file or start a new run") from error
+        if isinstance(call, ChooseAction):
+            self._next = NOTHING
+        if isinstance(call, Judge) and result.next is not None:
+            self._next = call.canvases[0], result.next
         if isinstance(call, Draw):
             if tuple(candidate.seed for candidate in result.candidates) != call.seeds:
                 raise self._differs("other seeds than this version would draw")
@@ -252,6 +259,8 @@ class Session:
         return Drawn(tuple(candidates), cost, tuple(filter(None, (self._words(call)[1],))))
 
     def _choose(self, call: ChooseAction, started: float) -> Chosen:
+        if (action := self._foreseen(call)) is not None:
+            return Chosen(action)
         trajectory, directive = call.trajectory, call.directive
         pictures = {canvas: self.picture(canvas) for canvas in trajectory.offered}
         remark = trajectory.remark
@@ -270,35 +279,20 @@ class Session:
         return Chosen(action, answer.failure, _cost("think", started, tokens, calls))
 
     def _judge(self, call: Judge, started: float) -> Judgement:
-        brief, spent = call.trajectory.brief, []
-        pictures = [self.picture(canvas) for canvas in call.canvases]
-        pick = None
-        if brief.judging == "set" and len(pictures) > 1:
-            answer = best_of(self.judge, brief, call.goals, pictures)
-            pick = answer.value
-            spent.append((answer.tokens, answer.calls))
-        looked = [
-            self._look(call, picture, spent) if pick in (None, index) else ((), EditCheck()) for index, picture in enumerate(pictures)
-        ]
-        verdicts, edits = (tuple(part) for part in zip(*looked))
-        if brief.judging == "pairs" and len(level := rules.level(verdicts)) > 1:
-            answer = knock_out(self.judge, brief, call.goals, [pictures[index] for index in level])
-            pick = level[answer.value]
-            spent.append((answer.tokens, answer.calls))
-        tokens, calls = (sum(part) for part in zip(*spent))
-        return Judgement(verdicts, edits, _cost("judge", started, tokens, calls), pick)
+        judgement = None
+        if self.judge is self.vlm and foresees(call):
+            judgement = look_and_foresee(self.vlm, call, self.picture)
+        if judgement is None:
+            judgement = look(self.judge, call, self.picture)
+        elif judgement.next is not None:
+            self._next = call.canvases[0], judgement.next
+        return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))
 
-    def _look(self, call: Judge, picture: Picture, spent: list[tuple[int, int]]) -> tuple[tuple[Verdict, ...], EditCheck]:
-        brief = call.trajectory.brief
-        judged = judge(self.judge, picture, call.goals, Thresholds(brief.budget.met, brief.budget.unmet))
-        if brief.evidence:
-            judged = explain(self.judge, picture, call.goals, judged)
-        spent.append((judged.tokens, judged.calls))
-        if call.before is None:
-            return judged.verdicts, EditCheck()
-        edit, tokens, calls = check_edit(self.judge, self.picture(call.before), picture, call.action)
-        spent.append((tokens, calls))
-        return judged.verdicts, edit
+    def _foreseen(self, call: ChooseAction) -> Action | None:
+        """The action that was chosen in the same breath as the current canvas was judged, if it was and still may be. Taken once."""
+        (canvas, action), self._next = self._next, NOTHING
+        fits = action is not None and canvas == call.trajectory.current and action.kind in call.directive.allowed
+        return action if fits and call.trajectory.remark is None else None
 
     def _decided(self, decided: Decided) -> None:
         if decided.event == "stop":

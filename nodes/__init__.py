@@ -13,9 +13,11 @@ from .merge import DSWMMerge, DSWMMergeLive
 from .references import ApplyReferences
 from .review import Review
 from .reviewing import add_routes
+from .server import ServerModel
 from .shapes import ShapesModels
 from .steps import ExecuteStep, Reason, Verify
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
+from .vision import VisionModel
 
 
 class ClvrExtension(ComfyExtension):
@@ -24,6 +26,6 @@ class ClvrExtension(ComfyExtension):
             add_routes(PromptServer.instance)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        models = [ShapesModels, ExecutorNode, DSWMMerge, DSWMMergeLive]
+        models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive]
         loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
         return [*models, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]

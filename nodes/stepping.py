@@ -129,22 +129,22 @@ def provenance(dynprompt, node: str, name: str) -> str:
     """A digest of all nodes and widgets that this input of the node hangs on, within the body and beside it."""
     known: dict[str, str] = {}
     source = dynprompt.get_node(node)["inputs"].get(name)
-    if not _is_link(source):
+    if not is_link(source):
         return ""
     todo = [source[0]]
     while todo:
         at = dynprompt.get_node(todo[-1])
         inputs = {} if at["class_type"] in BOUNDARIES else at["inputs"]
-        missing = [value[0] for value in inputs.values() if _is_link(value) and value[0] not in known]
+        missing = [value[0] for value in inputs.values() if is_link(value) and value[0] not in known]
         if missing:
             todo += missing
             continue
-        told = {key: [known[value[0]], value[1]] if _is_link(value) else value for key, value in sorted(inputs.items())}
+        told = {key: [known[value[0]], value[1]] if is_link(value) else value for key, value in sorted(inputs.items())}
         known[todo.pop()] = hashlib.sha256(json.dumps([at["class_type"], told], default=str).encode()).hexdigest()
     return f"{known[source[0]][:32]}:{source[1]}"
 
 
-def _is_link(value: object) -> bool:
+def is_link(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
 
 

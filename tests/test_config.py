@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clvr_core import cli
-from clvr_core.config import read_config
+from clvr_core.config import read_config, read_servers
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import Recipe, Sampling, load_klein, published
 from clvr_core.folder import BEST, JOURNAL
@@ -96,6 +96,38 @@ def test_what_cannot_be_used_is_named(tmp_path, text, says):
     with pytest.raises(BadInput, match=says) as refused:
         read_config(written(tmp_path, text))
     assert "clvr.toml" in str(refused.value)
+
+
+class TestServers:
+    def read(self, folder: Path, text: str):
+        path = folder / "servers.toml"
+        path.write_text(text)
+        return read_servers(path)
+
+    def test_each_has_a_table_by_its_name(self, tmp_path):
+        servers = self.read(
+            tmp_path, '[ollama]\nurl = "http://127.0.0.1:1/v1"\n["my vllm"]\nurl = "https://example.com/v1"\nmodel = "eye"\n'
+        )
+        assert list(servers) == ["ollama", "my vllm"] and servers["my vllm"].endpoint.model == "eye"
+
+    def test_without_a_file_there_are_none(self, tmp_path):
+        assert read_servers(tmp_path / "none.toml") == {}
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("[a]\nurl = 3\n", "a.url: expected str"),
+            ("[a]\n", "a.url is missing"),
+            ('[a]\nurl = "http://127.0.0.1/v1"\nkey = "sk-1"\n', "a.key is not a setting"),
+            ('[a]\nurl = "file:///etc"\n', "is not one; write it as"),
+            ('[a]\nurl = "http://127.0.0.1/v1"\nparallel = 0\n', "parallel .* must be at least 1"),
+            ('url = "http://127.0.0.1/v1"\n', r"url: expected a table \[url\]"),
+            ("[a\n", "is not TOML"),
+        ],
+    )
+    def test_what_cannot_be_used_is_named_with_the_file(self, tmp_path, text, says):
+        with pytest.raises(BadInput, match=f"servers.toml.*{says}"):
+            self.read(tmp_path, text)
 
 
 def test_a_file_that_is_not_there_exits_with_2(tmp_path, capsys):

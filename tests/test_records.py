@@ -22,7 +22,9 @@ CHECK = EditCheck(False, 0.5, "the sky changed")
 STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST)
 REMARK = Remark(3, "accept", "a moon", {"g1": "met"}, ("g2",), 1, "mask-003.png", "cd" * 32)
 OUTCOME = Outcome("END", 4, True, "A/B")
-BRIEF = Brief("a sign", "director", 2**63 - 1, 64, 32, Budget(1, 2, 3, 4.5, 5, 6, 0.7, 0.2), 4, False, "trace", (GOAL,), "set", True)
+BRIEF = Brief(
+    "a sign", "director", 2**63 - 1, 64, 32, Budget(1, 2, 3, 4.5, 5, 6, 0.7, 0.2), 4, False, "trace", (GOAL,), "set", True, "ef" * 32, True
+)
 TRAJECTORY = Trajectory(
     BRIEF,
     (GOAL,),
@@ -42,7 +44,7 @@ RESULTS = (
     loop.Goals((GOAL,), "late", COST),
     loop.Chosen(ACTION, "cut", COST),
     loop.Drawn((CANDIDATE,), COST),
-    loop.Judgement(((VERDICT,), ()), (CHECK, EditCheck()), COST, 1),
+    loop.Judgement(((VERDICT,), ()), (CHECK, EditCheck()), COST, 1, ACTION),
     loop.Compared(-1, COST),
     REMARK,
     loop.Compared(None),

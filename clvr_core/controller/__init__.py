@@ -9,13 +9,14 @@ from ..brief import Box, Brief, Goal
 from ..errors import BadInput
 from ..protocols import Message, Picture, Question, Vlm
 from ..records import to_json
-from ..trajectory import Action, ActionKind, Trajectory, states
+from ..trajectory import Action, ActionKind, Trajectory, Verdict, states
 from ..vlm.decisions import decide
 from ..vlm.replies import Answer, Malformed, ask
+from ..vlm.text import one_line
 from . import prompts
-from .prompts import MAX_GOALS, TEMPLATES, ActionReply, GoalDraft, GoalsReply, contradiction_text
+from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, GoalsReply, contradiction_text
 
-__all__ = ["TEMPLATES", "Situation", "contradiction_text", "contradicts", "draft_goals", "fallback", "next_action"]
+__all__ = ["TEMPLATES", "Situation", "contradiction_text", "contradicts", "draft_goals", "fallback", "look_and_choose", "next_action"]
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,51 @@ def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
 
     An EDIT that names no canvas edits the current one. References of other kinds are dropped: only an edit reads them.
     """
+    message = _request(situation, _words(situation))
+    schema = prompts.action_schema(situation.allowed, _ids(situation), situation.canvases)
+    answer = ask(vlm, _conversation(message), schema, ActionReply, check=lambda reply: _action(reply, situation))
+    return replace(answer, value=None if answer.value is None else _action(answer.value, situation))
+
+
+@dataclass(frozen=True)
+class Fused:
+    """One reply to one look: what holds on the current canvas, and what to do next if it is kept."""
+
+    verdicts: tuple[Verdict, ...]
+    action: Action
+
+
+def look_and_choose(vlm: Vlm, situation: Situation) -> Answer[Fused]:
+    """Verdicts on the current canvas, in words, and the next action. A reply that passes over a goal is asked for again."""
+    text = prompts.fused_text(_words(situation), situation.trajectory.current)
+    message = replace(_request(situation, text), data={"task": "fused"})
+    schema = prompts.fused_schema(situation.allowed, _ids(situation), situation.canvases)
+    answer = ask(vlm, _conversation(message), schema, FusedReply, check=lambda reply: _fused(reply, situation))
+    return replace(answer, value=None if answer.value is None else _fused(answer.value, situation))
+
+
+def _words(situation: Situation) -> str:
+    return prompts.action_text(situation.trajectory, situation.focus, situation.allowed, situation.canvases, situation.note)
+
+
+def _ids(situation: Situation) -> list[str]:
+    return [goal.id for goal in situation.trajectory.goals]
+
+
+def _fused(reply: FusedReply, situation: Situation) -> Fused:
+    told = {seen.goal: seen for seen in reply.verdicts}
+    if len(told) != len(reply.verdicts) or told.keys() != set(_ids(situation)):
+        raise Malformed(f"verdicts must name every goal once: {', '.join(_ids(situation))}")
+    verdicts = (Verdict(goal, told[goal].state, one_line(told[goal].evidence, prompts.MAX_EVIDENCE)) for goal in _ids(situation))
+    return Fused(tuple(verdicts), _action(reply, situation))
+
+
+def _request(situation: Situation, text: str) -> Message:
     trajectory, canvases = situation.trajectory, situation.canvases
     step = trajectory.current_step
-    message = Message(
+    return Message(
         "user",
-        prompts.action_text(trajectory, situation.focus, situation.allowed, canvases, situation.note),
+        text,
         images=tuple(situation.pictures[canvas] for canvas in canvases),
         data={
             "task": "action",
@@ -87,9 +128,6 @@ def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
             "note": situation.note,
         },
     )
-    schema = prompts.action_schema(situation.allowed, [goal.id for goal in trajectory.goals], canvases)
-    answer = ask(vlm, _conversation(message), schema, ActionReply, check=lambda reply: _action(reply, situation))
-    return replace(answer, value=None if answer.value is None else _action(answer.value, situation))
 
 
 def contradicts(vlm: Vlm, brief: Brief, action: Action) -> Answer[bool]:

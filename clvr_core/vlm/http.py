@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import random
+import re
 import socket
 import ssl
 import threading
@@ -91,6 +92,7 @@ def ask_json(
             if not left:
                 raise ServerFailure(_without(key, f"{_host(url)} {error}")) from error
         else:
+            answer = _redacted(key, answer)
             if 200 <= status < 300:
                 return _object(url, answer, key)
             if status not in BUSY or not left:
@@ -206,3 +208,14 @@ def _host(url: str) -> str:
 def _without(key: str, text: str) -> str:
     """A server may quote the request's own header in its error."""
     return text.replace(key, "***") if key else text
+
+
+def _redacted(key: str, answer: bytes) -> bytes:
+    """The answer without the key: what a server says goes into journals, reports and pictures. JSON may write a character as \\u0041."""
+    if not key:
+        return answer
+    spelled = b"".join(
+        b"(?:" + re.escape(letter.encode()) + b"|\\\\u00(?i:%02x)" % ord(letter) + b"|\\\\" + re.escape(letter.encode()) + b")"
+        for letter in key
+    )
+    return re.sub(spelled, b"***", answer)

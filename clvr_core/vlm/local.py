@@ -17,6 +17,7 @@ from .constrain import Document, Grammars
 from .decisions import DECIDE, LEAST_MASS, ONE_WORD, word
 from .prefix import Reader, Run
 from .prompt import THOUGHT_ENDS, Prompter, Turn
+from .quantised import Quantise, check_quantise, config_of
 from .replies import in_words
 
 
@@ -24,7 +25,7 @@ from .replies import in_words
 class Local:
     """folder: as published on the hub, with config.json, safetensors and the processor. device: as torch names it, `auto` takes a GPU if
     there is one. image_side: pixels of the longer side that pictures are scaled down to. max_tokens: of a reply. thinking: tokens that a
-    model which thinks may spend on it before a reply, none if 0.
+    model which thinks may spend on it before a reply, none if 0. quantise: how its weights are held, see `quantised`.
     """
 
     folder: str
@@ -33,6 +34,7 @@ class Local:
     image_side: int = 1024
     max_tokens: int = 1536
     thinking: int = 0
+    quantise: Quantise = "none"
 
     def __post_init__(self) -> None:
         for name, least in (("image_side", 1), ("max_tokens", 1), ("thinking", 0)):
@@ -173,11 +175,12 @@ def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> Loc
     if not (folder / "config.json").is_file():
         raise BadInput(f"{folder} is not the folder of a model: it holds no config.json; give the folder that does")
     device = _device(settings.device)
+    check_quantise(settings.quantise, device.type)
     try:
         with _quietly():
             _refuse_blind(folder)
             processor = _processor(folder)
-            model = _model(folder, getattr(torch, settings.dtype))
+            model = _model(folder, getattr(torch, settings.dtype), settings.quantise, device)
         Prompter(model, processor).text([Turn("user", ("What is this?", Image.new("RGB", (64, 64))))])
     except BadInput:
         raise
@@ -185,7 +188,8 @@ def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> Loc
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadInput(f"the model in {folder} cannot be loaded: {first[:300]}; download the folder again") from error
     try:
-        model = model.to(device)
+        # Quantised weights were put there as they were read.
+        model = model.to(device) if settings.quantise == "none" else model
     except torch.OutOfMemoryError as error:
         raise BadInput(f"the model in {folder} does not fit into the memory of {device}; choose a smaller one or device cpu") from error
     return LocalVlm(model.eval().requires_grad_(False), processor, settings, check)
@@ -229,12 +233,12 @@ def _refuse_blind(folder: Path) -> None:
         raise BadInput(f"{folder.name} is a {config.model_type} model, which has no vision part; choose a vision-language model")
 
 
-def _model(folder: Path, dtype: Any) -> Any:
+def _model(folder: Path, dtype: Any, quantise: Quantise, device: Any) -> Any:
     from transformers import AutoModelForImageTextToText
 
-    model, info = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True, output_loading_info=True
-    )
+    how = {} if quantise == "none" else {"quantization_config": config_of(quantise, dtype), "device_map": {"": device}}
+    own = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, output_loading_info=True, **own, **how)
     # What is missing was filled with random numbers; a vision part of these is blind and says nothing.
     if missing := sorted(info["missing_keys"]):
         raise BadInput(
@@ -267,5 +271,7 @@ def _without_video(folder: Path) -> Any:
     still = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None})
     parts = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
     settings, _ = kind.get_processor_dict(folder, **own)
-    made = [parts[name].from_pretrained(folder, **own) if name in parts else None for name in kind.get_attributes()]
+    # transformers 5 reads the names off the signature, 4 keeps a list of them.
+    names = kind.get_attributes() if hasattr(kind, "get_attributes") else kind.attributes
+    made = [parts[name].from_pretrained(folder, **own) if name in parts else None for name in names]
     return still.from_args_and_dict(made, settings)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -19,9 +20,23 @@ def comfy_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def comfy(comfy_folder, tmp_path_factory):
-    """One ComfyUI for all the tests of the session."""
+    """One ComfyUI for all the tests of the session, with packs of nodes for them beside this one."""
     base = tmp_path_factory.mktemp("comfy")
     (base / "custom_nodes").mkdir()
     (base / "custom_nodes" / "clvr_tiny").symlink_to(Path(__file__).parent / "tiny", target_is_directory=True)
-    with Comfy(base) as server:
-        yield server
+    (base / "custom_nodes" / "tiny_vision.py").symlink_to(Path(__file__).with_name("tiny_vision.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(_lent(base)))
+        with Comfy(base) as server:
+            yield server
+
+
+def _lent(base: Path) -> Path:
+    """llguidance, if it is installed here: ComfyUI's Python may be without it."""
+    place = base / "lent"
+    place.mkdir()
+    if spec := importlib.util.find_spec("llguidance"):
+        packages = Path(spec.origin).parents[1]
+        for path in packages.glob("llguidance*"):
+            (place / path.name).symlink_to(path)
+    return place

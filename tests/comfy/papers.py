@@ -15,8 +15,12 @@ from typing import Any
 
 from tests.comfy.server import ROOT
 
-OPEN = {("CLVR_LoadTrajectory", "run"), *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora"))}
-"""Lists that depend on what lies in the output folder and in the model folders."""
+OPEN = {
+    ("CLVR_LoadTrajectory", "run"),
+    ("CLVR_ServerModel", "server"),
+    *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora")),
+}
+"""Lists that depend on what lies in the output folder, in the model folders, or on the machine."""
 PAGES, LOCALE, SCHEMAS = "web/docs", "locales/en/nodeDefs.json", "tests/comfy/schemas.json"
 
 

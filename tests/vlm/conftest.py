@@ -10,24 +10,23 @@ from clvr_core.vlm.local import Local, LocalVlm, load_local
 
 
 @pytest.fixture(scope="session")
-def qwen3_vl(tmp_path_factory) -> Path:
+def folders(tmp_path_factory) -> dict[str, Path]:
     from tests.vlm import tiny
 
-    return tiny.save(tmp_path_factory.mktemp("models") / "qwen3-vl", tiny.qwen3_vl)
+    place = tmp_path_factory.mktemp("models")
+    return {name: tiny.save(place / name, tiny.MODELS[name]) for name in tiny.HERE}
 
 
 @pytest.fixture(scope="session")
-def qwen3_5(tmp_path_factory) -> Path:
-    from tests.vlm import tiny
-
-    return tiny.save(tmp_path_factory.mktemp("models") / "qwen3.5", tiny.qwen3_5)
+def qwen3_vl(folders) -> Path:
+    return folders["qwen3-vl"]
 
 
 @pytest.fixture(scope="session")
-def loaded(qwen3_vl, qwen3_5) -> dict[str, LocalVlm]:
+def loaded(folders) -> dict[str, LocalVlm]:
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield {folder.name: load_local(Local(str(folder), "cpu", "float32")) for folder in (qwen3_vl, qwen3_5)}
+    yield {name: load_local(Local(str(folder), "cpu", "float32")) for name, folder in folders.items()}
     torch.set_num_threads(before)

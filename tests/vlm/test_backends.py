@@ -16,6 +16,7 @@ from clvr_core.vlm.replies import ask
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.vlm.servers import serving, speaking
 from tests.vlm.test_prefix import picture
+from tests.vlm.tiny import HERE
 
 PICTURES = tuple(np.array(picture(color, 96, 64)) for color in ("red", "blue"))
 QUESTIONS = tuple(map(Question, ("Is it red?", "Is there a house at the left, with two windows and a door?", "Sharp?", "Two discs?")))
@@ -39,7 +40,7 @@ SCHEMA = {
 }
 
 
-@pytest.fixture(params=["qwen3-vl", "qwen3.5"])
+@pytest.fixture(params=HERE)
 def local(request, loaded) -> LocalVlm:
     vlm = loaded[request.param]
     return LocalVlm(vlm.model, vlm.processor, replace(vlm.settings, max_tokens=80, image_side=64))
@@ -56,7 +57,8 @@ def served(local):
 @pytest.mark.parametrize("images", [PICTURES[:1], PICTURES, PICTURES[::-1], ()], ids=["one", "two", "swapped", "none"])
 def test_decisions_are_the_same(local, served, images):
     here, there = local.decide(images, QUESTIONS), served.decide(images, QUESTIONS)
-    assert [decision.yes for decision in here] == pytest.approx([decision.yes for decision in there], abs=1e-3)
+    # A server tells the twenty likeliest tokens only.
+    assert [decision.yes for decision in here] == pytest.approx([decision.yes for decision in there], abs=3e-3)
     assert len({round(decision.yes, 3) for decision in here}) > 1
     assert all("logprobs" in asked.body for asked in served.asked if asked.body), "no answer was put into words"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.machinery
+import importlib.util
 import json
 import shutil
 from collections.abc import Sequence
@@ -25,6 +27,7 @@ from clvr_core.vlm.replies import ask
 from clvr_core.vlm.sight import check_sight
 from tests.fakes import FakeExecutor
 from tests.vlm.test_prefix import Passes, passes, picture  # noqa: F401
+from tests.vlm.tiny import HERE
 
 constrained = pytest.mark.skipif(not constrain.available(), reason="llguidance is not installed, which holds replies to a schema")
 SCHEMA = {
@@ -43,7 +46,7 @@ def anew(vlm: LocalVlm, **settings) -> LocalVlm:
     return LocalVlm(vlm.model, vlm.processor, replace(vlm.settings, **settings))
 
 
-@pytest.fixture(params=["qwen3-vl", "qwen3.5"])
+@pytest.fixture(params=HERE)
 def vlm(request, loaded) -> LocalVlm:
     return anew(loaded[request.param], max_tokens=200)
 
@@ -97,7 +100,8 @@ class TestDecide:
 
     def test_the_pictures_are_looked_at_once_for_all_questions_and_nothing_is_written(self, vlm, passes):  # noqa: F811
         visual = []
-        hook = vlm.model.model.visual.register_forward_pre_hook(lambda *_: visual.append(1))
+        eyes = getattr(vlm.model.model, "visual", None) or vlm.model.model.vision_tower
+        hook = eyes.register_forward_pre_hook(lambda *_: visual.append(1))
         questions = [Question(f"Is thing {number} there?") for number in range(20)]
         decisions = vlm.decide((RED, BLUE), questions)
         hook.remove()
@@ -151,9 +155,9 @@ class TestDecide:
             head[rows] = before
         assert decision.yes is None and "not begin with Yes or No" in decision.evidence and decision.tokens > 0
 
-    def test_a_blind_model_is_refused_by_name(self, vlm):
-        with pytest.raises(BadInput, match=rf"{vlm.name} does not see"):
-            check_sight(vlm)
+    def test_a_blind_model_is_refused_by_name(self, qwen):
+        with pytest.raises(BadInput, match=rf"{qwen.name} does not see"):
+            check_sight(qwen)
 
 
 class TestChat:
@@ -400,6 +404,28 @@ class TestLoading:
     def test_a_device_that_is_not_here_is_named(self, folder):
         with pytest.raises(BadInput, match="device 'warp:0' cannot be used here"):
             self.load(folder, device="warp:0")
+
+    @pytest.mark.parametrize(("quantise", "library"), [("int4", "bitsandbytes"), ("int8", "bitsandbytes"), ("torchao-int4", "torchao")])
+    def test_a_library_that_is_not_installed_is_named_with_what_to_do(self, folder, quantise, library, monkeypatch):
+        monkeypatch.setattr(
+            importlib.util, "find_spec", lambda name: None if name == library else importlib.machinery.ModuleSpec(name, None)
+        )
+        with pytest.raises(BadInput, match=f"{quantise}' needs {library}, which is not installed; pip install {library}"):
+            load_local(Local(str(folder), "cpu", "float32", quantise=quantise))
+
+    @pytest.mark.parametrize("quantise", ["int4", "int8", "torchao-int4"])
+    def test_what_needs_a_gpu_is_refused_on_a_cpu(self, folder, quantise, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
+        with pytest.raises(BadInput, match="needs a GPU"):
+            load_local(Local(str(folder), "cpu", "float32", quantise=quantise))
+
+    @pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")
+    def test_quantised_eyes_decide_nearly_as_whole_ones_do(self, folder, qwen):
+        small = load_local(Local(str(folder), "cpu", "float32", quantise="torchao-int8"))
+        whole = [decision.yes for decision in qwen.decide((RED,), QUESTIONS)]
+        assert [decision.yes for decision in small.decide((RED,), QUESTIONS)] == pytest.approx(whole, abs=0.1)
+        assert "int8" in repr(small.model.model.language_model.layers[0].mlp.up_proj.weight).lower()
+        assert type(small.model.lm_head.weight) is type(qwen.model.lm_head.weight), "the head stays as it is"
 
     def test_a_tokenizer_without_yes_and_no_is_refused(self, folder):
         text = (folder / "tokenizer.json").read_text().replace('"No"', '"Nx"').replace('"no"', '"nx"').replace('"o"\n', '"x"\n')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...brief import GOAL_KINDS, Box, Brief, Goal, GoalKind
 from ...templates import Templates
@@ -22,6 +22,7 @@ MAX_PROMPT_FIELD = 2_000
 """About the 512 tokens that the text encoders of the executors read."""
 MAX_REFERENCES = 8
 MAX_NOTE = 4_000
+MAX_EVIDENCE = 160
 QUOTED = 400
 """Characters of an earlier reply that are quoted in a list."""
 
@@ -57,6 +58,21 @@ class ActionReply:
     scene_prompt: str = ""
     region: Box | None = None
     strength: float | None = None
+
+
+Sight = Literal["met", "unmet", "unsure"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    goal: str
+    state: Sight
+    evidence: str = ""
+
+
+@dataclass(frozen=True)
+class FusedReply(ActionReply):
+    verdicts: tuple[Seen, ...] = ()
 
 
 def _object(**properties: Schema) -> Schema:
@@ -119,6 +135,15 @@ _STATES: Mapping[str, str] = {
     "error": "not judged, because the judge gave no answer; this says nothing about the picture",
 }
 
+
+def fused_schema(allowed: Sequence[ActionKind], goals: Sequence[str], canvases: Sequence[int]) -> Schema:
+    """An action after a verdict on each of the goals, at least one."""
+    state = {"type": "string", "enum": list(Sight.__args__)}
+    seen = _object(goal={"type": "string", "enum": list(goals)}, state=state, evidence=_string(MAX_EVIDENCE))
+    verdicts = _array(seen, len(goals), least=len(goals))
+    return _object(verdicts=verdicts, **action_schema(allowed, goals, canvases)["properties"])
+
+
 TEMPLATES = Templates(Path(__file__).parent)
 
 
@@ -150,6 +175,10 @@ def action_text(trajectory: Trajectory, focus: Sequence[str], allowed: Sequence[
         remark=clip(note, MAX_NOTE).strip(),
         kinds="\n".join(TEMPLATES.text(f"kind_{kind.lower()}") for kind in allowed),
     )
+
+
+def fused_text(request: str, canvas: int) -> str:
+    return TEMPLATES.text("fused", request=request, canvas=str(canvas))
 
 
 def inspect_text(brief: Brief, action: Action) -> str:

@@ -1,0 +1,57 @@
+"""A key stands in the environment and in the header of a request, and nowhere else, whatever a server says back."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from clvr_core.brief import Brief, Budget
+from clvr_core.folder import RunFolder
+from clvr_core.report import read_png
+from clvr_core.session import Session, drive
+from clvr_core.vlm.http import Limits
+from clvr_core.vlm.server import Endpoint, ServerVlm
+from tests.fakes import FakeExecutor
+from tests.vlm.servers import Asked, Said, completion, said_in, serving
+
+KEY = "sk-p/Lain+secret_0042"
+QUICK = Limits(timeout=5, retries=1, backoff=0)
+
+
+def echoing(asked: Asked) -> Said:
+    """Answers well, with the key in every field that a person may read."""
+    body = asked.body
+    if body.get("logprobs"):
+        return completion(KEY, logprobs=[("Yes", 0.1), ("No", 0.9)])
+    if "Take the brief below apart" in said_in(body):
+        goal = {"text": f"a red circle {KEY}", "check": f"Is there {KEY}?"}
+        return Said(json.dumps(completion(json.dumps({"goals": [goal]})).body).replace("/", "\\/").encode())
+    spelled = "".join(f"\\u{ord(letter):04x}" for letter in KEY)
+    action = {"kind": "GENERATE", "scene_prompt": f"a red circle {KEY}", "summary": f"I use {KEY}."}
+    return Said(json.dumps(completion(json.dumps(action)).body).replace(KEY, spelled).encode())
+
+
+def refusing(asked: Asked) -> Said:
+    return Said({"error": f"Bearer {KEY} is not known"}, status=401)
+
+
+@pytest.mark.parametrize("answer", [echoing, refusing])
+def test_the_key_is_in_nothing_that_a_run_leaves(answer, tmp_path, monkeypatch, caplog, capsys):
+    monkeypatch.setenv("SOME_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    with serving(answer) as server:
+        vlm = ServerVlm(Endpoint(server.url, "eye", "SOME_KEY", limits=QUICK))
+        brief = Brief("a red circle", width=8, height=8, budget=Budget(rounds=2, patience=1), evidence=True)
+        run = drive(Session(brief, vlm, FakeExecutor(), RunFolder.create(tmp_path / "run")))
+    assert server.asked and all(asked.headers["Authorization"] == f"Bearer {KEY}" for asked in server.asked)
+    assert run.best is not None and (run.goals[0].text == "a red circle ***" if answer is echoing else run.warnings)
+    left = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert {"trajectory.jsonl", "best.png", "report.html"} <= left.keys()
+    _, texts = read_png(tmp_path / "run" / "best.png")
+    left["metadata"] = json.dumps(texts).encode()
+    shown = capsys.readouterr()
+    for name, data in {**left, "log": caplog.text.encode(), "screen": (shown.out + shown.err).encode()}.items():
+        assert KEY.encode() not in data and b"0042" not in data, name
+    assert KEY not in repr(vlm.endpoint) and KEY not in vlm.name
