@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__
-from .brief import JUDGINGS, STRATEGIES, Brief, Budget
+from .brief import CONDITIONINGS, JUDGINGS, STRATEGIES, Brief, Budget
 from .doctor import PACKAGES
 from .errors import BadInput
 from .merge.command import add_arguments as add_merge_arguments
@@ -82,25 +82,8 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate", help="paint a brief")
     generate.add_argument("prompt", help="what the picture should show, in words")
-    generate.add_argument("--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)")
-    generate.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
-    generate.add_argument("--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)")
-    limits = generate.add_argument_group("budget")
-    limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
-    limits.add_argument("--images", type=int, help="pictures in all")
-    limits.add_argument("--evaluations", type=int, help="transformer evaluations in all")
-    limits.add_argument("--seconds", type=float, help="wall time")
-    limits.add_argument("--vlm-tokens", type=int, help="tokens of the vision-language model")
-    limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
-    judging, usual = generate.add_argument_group("judging"), Budget()
-    judging.add_argument(
-        "--judging", default="each", metavar="HOW", help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)"
-    )
-    judging.add_argument("--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold")
-    judging.add_argument("--fused", action="store_true", help="judge and choose the next action in one reply (clvr); it judges by words")
-    judging.add_argument("--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)")
-    judging.add_argument("--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)")
+    _add_asking(generate)
     generate.set_defaults(run=_generate)
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
@@ -158,39 +141,84 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
             command.add_argument("--seed", type=_seed, default=0)
 
+    batch = commands.add_parser("batch", help="paint many briefs side by side")
+    batch.add_argument("prompts", type=Path, metavar="FILE", help="a brief a line: JSON strings, or objects with prompt, id, seed, ...")
+    batch.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder in it for each run; runs there are gone on with")
+    batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
+    _add_asking(batch)
+    batch.set_defaults(run=_batch)
+
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
     doctor.set_defaults(run=_doctor)
 
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
 
-    for command in (generate, resume, probe, synthesis):
+    for command in (generate, resume, probe, synthesis, batch):
         command.add_argument(
             "--models",
             default="shapes",
             metavar="NAME",
-            help="shapes: the embedded models, no download (default); or a file like clvr.toml",
+            help="shapes: the embedded models, no download (default); a set that clvr doctor lists; or a file like clvr.toml",
         )
-    for command in (generate, resume, probe, synthesis, doctor, merge):
+    for command in (generate, resume, probe, synthesis, batch, doctor):
+        command.add_argument("--weights", default="", metavar="DIR", help="where the weights of a set lie (default: CLVR_MODELS, ./models)")
+    for command in (generate, resume, probe, synthesis, batch, doctor, merge):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
 
 
-def _generate(options: argparse.Namespace) -> int:
-    from .folder import RunFolder
-    from .models import load_models
-    from .session import Session
+def _add_asking(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)")
+    command.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
+    command.add_argument("--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)")
+    modes = ", ".join(CONDITIONINGS)
+    command.add_argument("--conditioning", default="proxy", metavar="MODE", help=f"what the executor is told: {modes} (default proxy)")
+    limits = command.add_argument_group("budget")
+    limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
+    limits.add_argument("--images", type=int, help="pictures in all")
+    limits.add_argument("--evaluations", type=int, help="transformer evaluations in all")
+    limits.add_argument("--seconds", type=float, help="wall time")
+    limits.add_argument("--vlm-tokens", type=int, help="tokens of the vision-language model")
+    limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
+    judging, usual = command.add_argument_group("judging"), Budget()
+    judging.add_argument(
+        "--judging", default="each", metavar="HOW", help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)"
+    )
+    judging.add_argument("--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold")
+    judging.add_argument("--fused", action="store_true", help="judge and choose the next action in one reply (clvr); it judges by words")
+    judging.add_argument("--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)")
+    judging.add_argument("--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)")
 
+
+def _brief(options: argparse.Namespace, prompt: str) -> Brief:
     limits = (options.rounds, options.images, options.evaluations, options.seconds, options.vlm_tokens, options.patience)
     budget = Budget(*limits, options.met, options.unmet)
-    judging = {"judging": options.judging, "evidence": options.evidence, "fused": options.fused}
-    brief = Brief(options.prompt, options.strategy, options.seed, budget=budget, candidates=options.candidates, **judging)
+    told = {name: getattr(options, name) for name in ("candidates", "conditioning", "judging", "evidence", "fused")}
+    return Brief(prompt, options.strategy, options.seed, budget=budget, **told)
+
+
+def _load(options: argparse.Namespace):
+    """The models, once it was said how they share the memory."""
+    from .models import load_models
+
+    models = load_models(options.models, options.weights)
+    if models.memory:
+        print(f"memory: {models.memory}", file=sys.stderr)
+    return models
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from .folder import RunFolder
+    from .session import Session
+
+    brief = _brief(options, options.prompt)
     # Everything that can be refused is refused before the folder is made.
-    models = load_models(options.models)
+    models = _load(options)
     brief = replace(brief, width=models.width, height=models.height)
     if models.check:
         models.check(brief.prompt)
-    bar = _Bar(budget.rounds)
+    bar = _Bar(brief.budget.rounds)
     folder = RunFolder.create(options.out)
     options.again = f"clvr resume {options.out}"
     session = Session(brief, models.vlm, models.executor, folder, judge=models.judge, listener=bar.event)
@@ -199,12 +227,11 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _resume(options: argparse.Namespace) -> int:
     from .folder import RunFolder
-    from .models import load_models
     from .session import resume
 
     folder = RunFolder.open(options.out)
     options.again = f"clvr resume {options.out}"
-    models = load_models(options.models)
+    models = _load(options)
     bar = _Bar(None)
     return _finish(options, resume(folder, models.vlm, models.executor, bar.event, models.judge), bar)
 
@@ -244,6 +271,27 @@ def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
         print(f"{done}, {cost.images} pictures, {cost.evaluations} evaluations, {cost.wall:.1f} s")
         print(f"{outcome.reason}; {outcome.choice}")
         print(f"picture     {summary['best']}\ntrajectory  {summary['trajectory']}\nreport      {summary['report']}")
+    return code
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from .batch import SUMMARY, Table, read_jobs, run_batch, summary
+
+    usual = _brief(options, "any")
+    read_jobs(options.prompts, usual)
+    models = _load(options)
+    jobs = read_jobs(options.prompts, replace(usual, width=models.width, height=models.height))
+    options.again = "the same command"
+    results = run_batch(jobs, models, options.out, options.concurrency, Table(len(jobs)))
+    told = summary(results)
+    failed, unmet = told["failed"] + told["stopped"], told["unmet"] and usual.strategy not in BASELINES
+    code = BAD_INPUT if failed else NOT_MET if unmet else DONE
+    if options.json:
+        print(json.dumps({"exit": code, "summary": str(options.out / SUMMARY), **told}))
+    else:
+        counts = ", ".join(f"{told[state]} {state}" for state in ("met", "unmet", "failed", "stopped") if told[state])
+        print(f"{told['runs']} runs: {counts}; {told['images']} pictures, {told['evaluations']} evaluations")
+        print(f"summary     {options.out / SUMMARY}")
     return code
 
 
@@ -293,7 +341,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     if options.second is None and options.models != "shapes":
         raise BadInput("--second is missing; name models of another maker, whose verifier compares the result with one shot as well")
     prompts = read_prompts(options.prompts) if options.prompts else random_prompts(options.count, options.seed)
-    models = load_models(options.models)
+    models = load_models(options.models, options.weights)
     for prompt in prompts if models.check else ():
         models.check(prompt)
     if options.second is None:
@@ -333,9 +381,10 @@ def _start(options: argparse.Namespace):
 
     if options.world == "shapes":
         return options.start or WEIGHTS, None
-    from .executor.klein import load_klein
+    from .config import Painter
+    from .loading import device_of, load_executor
 
-    return options.start, load_klein(options.start)
+    return options.start, load_executor(Painter(folder=str(options.start)), device_of("auto"))
 
 
 def _train_sft(options: argparse.Namespace) -> int:
@@ -371,7 +420,7 @@ def _train_pprl(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from .doctor import examine
 
-    findings = examine()
+    findings = examine(options.weights)
     if options.json:
         print(json.dumps([{"name": finding.name, "ok": finding.ok, "detail": finding.detail} for finding in findings]))
     else:

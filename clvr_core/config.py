@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import typing
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import BadInput
+from .executor.remote import ImageServer
+from .memory import MODES
+from .memory import Mode as Memory
 from .records import from_json
 from .vlm.http import Limits
 from .vlm.local import Local
@@ -41,36 +45,65 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Painter:
-    """kind: `klein` for a Flux2KleinPipeline folder, `shapes` for the embedded weights. device: as torch names it, `auto` takes a GPU if
-    there is one. width, height: of the canvas in pixels."""
+class Embedded:
+    """The controller of the shapes world, which has no weights."""
 
-    kind: Literal["klein", "shapes"] = "klein"
+    kind: Literal["shapes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """kind: `klein` for a Flux2KleinPipeline, also its KV variant, `qwen-edit` for a QwenImageEditPlusPipeline, `generic` for any that
+    takes `prompt` and `image`, `shapes` for the embedded weights. folder: in diffusers' format, or `hub`, its name on the model hub,
+    found in the hub's cache here and fetched only with `download`. transformer: a file of ComfyUI's or Black Forest Labs' in place of
+    the folder's own. loras: FILE or FILE:STRENGTH. steps, guidance: where they are not those of the weights. device: as torch names it,
+    `auto` takes a GPU if there is one. storage: `fp8` halves the transformer. width, height: of the canvas in pixels."""
+
+    kind: Literal["klein", "qwen-edit", "generic", "shapes"] = "klein"
     folder: str = ""
+    hub: str = ""
+    download: bool = False
+    transformer: str = ""
+    loras: tuple[str, ...] = ()
+    steps: int | None = None
+    guidance: float | None = None
     device: str = "auto"
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    storage: Literal["", "fp8"] = ""
     width: int = 1024
     height: int = 1024
 
     def __post_init__(self) -> None:
-        if self.kind == "klein" and not self.folder:
-            raise BadInput("[executor] of kind klein needs a folder, the one that holds model_index.json")
-        for name in ("width", "height"):
-            value = getattr(self, name)
-            if not 64 <= value <= 4096 or value % 16:
-                raise BadInput(f"[executor] {name} is {value}; it must be a multiple of 16 between 64 and 4096")
+        if self.kind != "shapes" and bool(self.folder) == bool(self.hub):
+            found = "both" if self.folder else "neither"
+            raise BadInput(
+                f"[executor] of kind {self.kind} needs a folder, the one that holds model_index.json, or a hub name; it has {found}"
+            )
+        if self.hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub):
+            raise BadInput(f"[executor] hub is {self.hub!r}; write it as owner/name")
+
+def _check_canvas(settings: Painter | ImageServer) -> None:
+    for name in ("width", "height"):
+        value = getattr(settings, name)
+        if not 64 <= value <= 4096 or value % 16:
+            raise BadInput(f"[executor] {name} is {value}; it must be a multiple of 16 between 64 and 4096")
+    if settings.steps is not None and not 1 <= settings.steps <= 1000:
+        raise BadInput(f"[executor] steps is {settings.steps}; it must be between 1 and 1000")
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """verifier: the controller's model if it is left out."""
+    """verifier: the controller's model if it is left out. memory: how models share the device, by what is free if `auto`; `memory.Plan`
+    tells the modes."""
 
-    controller: Server | Local
-    executor: Painter
-    verifier: Server | Local | None = None
+    controller: Server | Local | Embedded
+    executor: Painter | ImageServer
+    verifier: Server | Local | Embedded | None = None
+    memory: Memory | Literal["auto"] = "auto"
 
 
-def _parsed(path: Path) -> dict[str, Any]:
+def parsed(path: Path) -> dict[str, Any]:
+    """What the TOML file says. Raises BadInput for what cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -84,9 +117,16 @@ def read_config(path: Path) -> Config:
 
     A folder in it is relative to the file.
     """
-    data = _parsed(path)
+    return settings_of(parsed(path), path, path.parent)
+
+
+def settings_of(data: dict[str, Any], path: Path, beside: Path) -> Config:
+    """The settings in a table that came from `path`; folders in it are relative to `beside`. Raises BadInput as `read_config` does."""
     try:
         _known(Config, data, "")
+        memory = data.get("memory", "auto")
+        if memory not in ("auto", *MODES):
+            raise BadInput(f"memory is {memory!r:.40}; choose from auto, {', '.join(MODES)}")
         readers = {"controller": _eyes, "verifier": _eyes, "executor": _painter}
         parts = {name: read(name, data[name]) for name, read in readers.items() if name in data}
         for name in ("controller", "executor"):
@@ -94,7 +134,7 @@ def read_config(path: Path) -> Config:
                 raise BadInput(f"{name} is missing")
     except ValueError as error:
         raise BadInput(f"{path}: {error}") from error
-    return Config(**{name: _placed(part, path.parent) for name, part in parts.items()})
+    return Config(**{name: _placed(part, beside) for name, part in parts.items()}, memory=memory)
 
 
 def read_servers(path: Path) -> dict[str, Server]:
@@ -103,7 +143,7 @@ def read_servers(path: Path) -> dict[str, Server]:
     Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
     """
     try:
-        tables = _parsed(path) if path.exists() else {}
+        tables = parsed(path) if path.exists() else {}
         return {name: _server(name, table) for name, table in tables.items()}
     except ValueError as error:
         raise BadInput(str(error) if str(path) in str(error) else f"{path}: {error}") from error
@@ -118,10 +158,13 @@ def _server(name: str, table: Any) -> Server:
     return server
 
 
-def _eyes(name: str, data: Any) -> Server | Local:
+def _eyes(name: str, data: Any) -> Server | Local | Embedded:
     """Which of the two it is, its settings tell."""
     if not isinstance(data, dict):
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
+    if "kind" in data:
+        _known(Embedded, data, f"{name}.")
+        return from_json(Embedded, data, name)
     if ("url" in data) == ("folder" in data):
         found = "both" if "url" in data else "neither"
         raise BadInput(f"{name} has {found} of url and folder; give the url of a server or the folder of a model that runs here")
@@ -130,13 +173,24 @@ def _eyes(name: str, data: Any) -> Server | Local:
     return from_json(cls, data, name)
 
 
-def _painter(name: str, data: Any) -> Painter:
-    return from_json(Painter, data, name)
+def _painter(name: str, data: Any) -> Painter | ImageServer:
+    if not isinstance(data, dict):
+        raise BadInput(f"{name}: expected an object, found {data!r:.80}")
+    cls = ImageServer if "url" in data else Painter
+    _known(cls, data, f"{name}.")
+    settings = from_json(cls, data, name)
+    _check_canvas(settings)
+    return settings
 
 
 def _placed(part: Any, beside: Path) -> Any:
-    folder = getattr(part, "folder", "")
-    return dataclasses.replace(part, folder=str(beside / Path(folder).expanduser())) if folder else part
+    def placed(file: str) -> str:
+        return str(beside / Path(file).expanduser())
+
+    files = {name: placed(getattr(part, name)) for name in ("folder", "transformer") if getattr(part, name, "")}
+    if getattr(part, "loras", ()):
+        files["loras"] = tuple(map(placed, part.loras))
+    return dataclasses.replace(part, **files) if files else part
 
 
 def _known(cls: type, data: dict[str, Any], where: str) -> None:

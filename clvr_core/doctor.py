@@ -44,12 +44,14 @@ class Finding:
     detail: str
 
 
-def examine() -> list[Finding]:
+def examine(weights: str = "") -> list[Finding]:
+    """`weights`: the folder that holds those of the presets."""
     findings = [Finding("clvr", True, f"{__version__} on Python {sys.version.split()[0]}")]
     findings += map(_package, PACKAGES)
     findings.append(_device())
     findings.append(_shapes())
     findings += [_vision(), _quantisation()]
+    findings += _presets(weights)
     findings.append(_comfyui())
     return findings
 
@@ -101,6 +103,27 @@ def _quantisation() -> Finding:
     usable = [name for name in LIBRARIES if installed(name)]
     missing = "; pip install bitsandbytes or torchao for models that do not fit"
     return Finding("quantised models", bool(usable), ", ".join(usable) if usable else f"no library is installed{missing}")
+
+
+def _presets(weights: str) -> list[Finding]:
+    """What each would take on the device, and whether its weights are here."""
+    from .memory import free_bytes, plan
+    from .presets import presets
+
+    free = None
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        free = free_bytes("cuda" if torch.cuda.is_available() else "cpu")
+    findings = []
+    for preset in presets().values():
+        fits = f"; {plan(preset.weights, free).told}" if preset.weights else ""
+        try:
+            preset.config(weights)
+            findings.append(Finding(f"models: {preset.name}", True, preset.about + fits))
+        except BadInput as error:
+            findings.append(Finding(f"models: {preset.name}", False, f"{preset.about}{fits}; {error}"))
+    return findings
 
 
 def _comfyui() -> Finding:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput, JudgeFailure
 from .protocols import Executor, Vlm
 
 if TYPE_CHECKING:
-    from .config import Server
-    from .vlm.local import Local
+    from .config import Config
+    from .memory import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """`width`, `height`: the size of canvas, in pixels, that the executor was made for. `check` raises BadInput for a brief that these
-    models cannot read; None if they read anything. `judge`: None if the controller's model judges too."""
+    models cannot read; None if they read anything. `judge`: None if the controller's model judges too. `memory`: how they share the
+    device, in a line; empty if they need not."""
 
     vlm: Vlm
     executor: Executor
@@ -27,6 +29,7 @@ class Models:
     height: int
     check: Callable[[str], None] | None = None
     judge: Vlm | None = None
+    memory: str = ""
 
 
 @contextmanager
@@ -58,45 +61,107 @@ def _shapes() -> Models:
     return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check)
 
 
-def _eyes(settings: Server | Local) -> Vlm:
+def _eyes(settings: Any, on_cpu: bool) -> Vlm:
+    from .config import Embedded
     from .vlm.local import Local, load_local
     from .vlm.server import ServerVlm
 
-    return load_local(settings) if isinstance(settings, Local) else ServerVlm(settings.endpoint)
+    if isinstance(settings, Embedded):
+        from .shapes import load_vlm
+
+        return load_vlm()
+    if isinstance(settings, Local):
+        return load_local(dataclasses.replace(settings, device="cpu") if on_cpu else settings)
+    return ServerVlm(settings.endpoint)
 
 
-def _configured(path: Path) -> Models:
-    from .config import read_config
+def _configured(config: Config, path: Path) -> Models:
+    from .config import Embedded, ImageServer
+    from .loading import device_of, load_executor, move
+    from .turns import Turns, taking
     from .vlm.sight import check_sight
 
-    config = read_config(path)
-    vlm = _eyes(config.controller)
     # The same model twice would fill the memory twice.
-    judge = _eyes(config.verifier) if config.verifier not in (None, config.controller) else None
+    verifier = config.verifier if config.verifier not in (None, config.controller) else None
+    eyes = {"controller": config.controller} | ({"verifier": verifier} if verifier else {})
+    painter = config.executor
+    local = not isinstance(painter, ImageServer) and painter.kind != "shapes"
+    device = device_of(painter.device) if local else "cpu"
+    shared = _plan(config, eyes, device) if local else None
+    turns = shared is not None and shared.mode != "resident"
+    loaded: dict[str, Any] = {name: _eyes(settings, turns and _shares(settings, device)) for name, settings in eyes.items()}
+    if turns:
+        movers = {name: model.move for name, model in loaded.items() if _shares(eyes[name], device)}
+        # One that offloads itself only needs the others gone.
+        movers["executor"] = lambda to: move(executor, to) if shared.mode == "sequential" else None
+        order = Turns(device, movers)
+        loaded = {name: taking(model, order, name) if name in movers else model for name, model in loaded.items()}
     try:
-        check_sight(vlm)
-        if judge:
-            check_sight(judge)
+        for name, settings in eyes.items():
+            if not isinstance(settings, Embedded):
+                check_sight(loaded[name])
     except JudgeFailure as error:
         raise BadInput(f"{error}; mend the model or its entry in {path}") from error
-    painter = config.executor
-    if painter.kind == "shapes":
+    check = loaded["controller"].check if isinstance(config.controller, Embedded) else None
+    vlm, judge = loaded["controller"], loaded.get("verifier")
+    if not isinstance(painter, ImageServer) and painter.kind == "shapes":
         shapes = _shapes()
-        return Models(vlm, shapes.executor, shapes.width, shapes.height, shapes.executor.text_length, judge)
-    from .executor.klein import load_klein
+        return Models(vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge)
+    with _no_bars():
+        executor = load_executor(painter, device, shared.mode if shared else "resident")
+    hand = taking(executor, order, "executor") if turns else executor
+    return Models(vlm, hand, painter.width, painter.height, check, judge, shared.told if shared else "")
 
-    executor = load_klein(Path(painter.folder), painter.device, painter.dtype)
-    return Models(vlm, executor, painter.width, painter.height, None, judge)
+
+def _plan(config: Config, eyes: dict[str, Any], device: str) -> Plan:
+    """A CPU has one memory for all, and moving within it gains nothing. Quantised eyes stay where they are, so others have less."""
+    from .loading import weights_of
+    from .memory import ITEM, free_bytes, model_weights, plan
+
+    names = {"controller": "VLM", "verifier": "verifier"}
+    weights = [
+        model_weights(Path(settings.folder), ITEM[settings.dtype], names[name], name)
+        for name, settings in eyes.items()
+        if _shares(settings, device)
+    ]
+    free = free_bytes(device)
+    for settings in eyes.values():
+        if free is not None and _here(settings, device) and settings.quantise != "none":
+            free -= model_weights(Path(settings.folder), 1).nbytes
+    mode = "resident" if config.memory == "auto" and device == "cpu" else config.memory
+    return plan([*weights, *weights_of(config.executor)], free, mode)
+
+
+def _here(settings: Any, device: str) -> bool:
+    """Whether the model runs on the executor's device."""
+    from .vlm.local import Local
+
+    return isinstance(settings, Local) and settings.device in ("auto", device)
+
+
+def _shares(settings: Any, device: str) -> bool:
+    """Whether it can also leave it."""
+    return _here(settings, device) and settings.quantise == "none"
 
 
 MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes}
 
 
-def load_models(name: str) -> Models:
-    """The models of that name, or those that a TOML file names. Raises BadInput for a name that is not known, for weights that are
-    missing or damaged, and for a server that does not answer or whose model does not see."""
+def load_models(name: str, weights: str = "") -> Models:
+    """The models of that name, or those that a TOML file names. weights: the folder that holds those of a preset.
+
+    Raises BadInput for a name that is not known, for weights that are missing or damaged, and for a server that does not answer or whose
+    model does not see.
+    """
     if name.endswith(".toml"):
-        return _configured(Path(name))
-    if name not in MODELS:
-        raise BadInput(f"unknown models {name!r}; choose one of {', '.join(MODELS)}, or give a file like clvr.toml")
-    return MODELS[name]()
+        from .config import read_config
+
+        return _configured(read_config(Path(name)), Path(name))
+    if name in MODELS:
+        return MODELS[name]()
+    from .presets import FILE, presets
+
+    known = presets()
+    if name not in known:
+        raise BadInput(f"unknown models {name!r}; choose one of {', '.join((*MODELS, *known))}, or give a file like clvr.toml")
+    return _configured(known[name].config(weights), FILE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -101,9 +101,8 @@ class Executor(Protocol):
         ...
 
 
-@runtime_checkable
 class Windowed(Protocol):
-    """An executor whose text encoder reads `window` tokens of a prompt and no more."""
+    """What else an executor has whose text encoder reads `window` tokens of a prompt and no more."""
 
     window: int
 

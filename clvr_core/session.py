@@ -23,7 +23,7 @@ from .looking import foresees, look, look_and_foresee
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
 from .policy import policy_for
 from .policy.remarks import heed
-from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm, Windowed
+from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from .records import from_json, to_json
 from .report import save_png, write_report
 from .trajectory import SCHEMA, Action, Candidate, Cost, Remark, Step, Trajectory
@@ -210,7 +210,7 @@ class Session:
 
     def _words(self, call: Draw) -> tuple[str, str]:
         """What the executor is told, and what of it was left out."""
-        return fitted(call.trajectory, call.action, self.executor if isinstance(self.executor, Windowed) else None)
+        return fitted(call.trajectory, call.action, self.executor if hasattr(self.executor, "window") else None)
 
     def _mask(self, call: Draw) -> Picture | None:
         """The one that the artist painted for this edit."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from clvr_core import cli
-from clvr_core.config import read_config, read_servers
+from clvr_core.config import Painter, read_config, read_servers
 from clvr_core.errors import BadInput
-from clvr_core.executor.klein import Recipe, Sampling, load_klein, published
+from clvr_core.executor.klein import Recipe, Sampling, published
 from clvr_core.folder import BEST, JOURNAL
+from clvr_core.loading import load_executor
 from clvr_core.models import load_models
 from clvr_core.shapes.model import build_pipeline
 from clvr_core.vlm.local import Local, LocalVlm
@@ -82,7 +84,7 @@ def test_a_folder_in_place_of_an_address_is_a_model_that_runs_here(tmp_path):
         (WHOLE.replace("timeout = 30", 'timeout = "long"'), "timeout: expected float, found 'long'"),
         (WHOLE.replace("width = 512", "width = 500"), "width is 500; it must be a multiple of 16"),
         (WHOLE.replace('folder = "klein"', ""), "needs a folder"),
-        (WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'), "'dall-e' is none of klein, shapes"),
+        (WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'), "'dall-e' is none of klein, qwen-edit, generic, shapes"),
         (WHOLE[: WHOLE.index("[executor]")], "executor is missing"),
         (WHOLE.replace("[verifier]", '[verifier]\nfolder = "eye"'), "verifier has both of url and folder"),
         (WHOLE.replace('url = "https://example.com/v1"', ""), "verifier has neither of url and folder"),
@@ -145,7 +147,11 @@ def klein(tmp_path_factory) -> Path:
 
 
 def test_a_folder_without_a_recipe_is_sampled_as_its_makers_do(klein):
-    assert load_klein(klein, "cpu", "float32").recipe == published(distilled=False)
+    painter = Painter(folder=str(klein), dtype="float32")
+    assert load_executor(painter, "cpu").recipe == published(distilled=False)
+    four = replace(painter, steps=4, guidance=1.0)
+    assert load_executor(four, "cpu").recipe == replace(published(distilled=False), generate=Sampling(4), edit=Sampling(4))
+    assert load_executor(four, "cpu").name == f'{klein.name} {{"steps": 4, "guidance": 1.0}}'
     assert published(distilled=False).generate == Sampling(28, 4.0) and published(distilled=True).edit == Sampling(4)
 
 

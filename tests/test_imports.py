@@ -102,7 +102,7 @@ BELOW = {
     "vlm": {"errors", "protocols", "records"},
     "controller": {"brief", "trajectory", "errors", "protocols", "records", "templates", "vlm"},
     "verifier": {"brief", "trajectory", "errors", "protocols", "records", "templates", "vlm"},
-    "executor": {"brief", "trajectory", "errors", "protocols", "records"},
+    "executor": {"brief", "trajectory", "errors", "protocols", "records", "merge", "vlm"},
     "loop": {"brief", "trajectory", "policy", "controller", "verifier", "executor"},
 }
 """What each part may import beside itself. Nothing here leads back up."""

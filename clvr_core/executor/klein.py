@@ -86,6 +86,11 @@ class KleinExecutor:
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
+    def forget(self) -> None:
+        """Drops what is remembered of words and references."""
+        self._words.forget()
+        self._latents.forget()
+
     @classmethod
     def load(
         cls,
@@ -244,17 +249,6 @@ class KleinExecutor:
                 raise BadInput("the mask, the canvas it belongs to and the picture to draw must have one size")
             picture, latent = np.where(request.mask[..., None] > 127, picture, request.references[0]), None
         return Drawing(picture, self.nfe(request), latent)
-
-
-def load_klein(folder: Path, device: str = "auto", dtype: str = "bfloat16") -> KleinExecutor:
-    """A folder as published, or with a recipe of its own. device: as torch names it; `auto` takes a GPU if there is one.
-
-    Raises BadInput as `KleinExecutor.load` does.
-    """
-    if device == "auto":
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        device = accelerator.type if accelerator else "cpu"
-    return KleinExecutor.load(folder, device, getattr(torch, dtype), published)
 
 
 def _trim(encoder: Any, layers: int) -> None:

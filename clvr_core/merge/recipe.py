@@ -77,7 +77,8 @@ class Recipe:
     """The largest norm of a delta, relative to the base's, that is still taken for a delta of this base."""
 
     def __post_init__(self) -> None:
-        if self.aligned is None and self.distilled is None and not self.loras:
+        converts = self.layout != "base" or self.dtype != "base"
+        if self.aligned is None and self.distilled is None and not self.loras and not converts:
             raise BadInput("there is nothing to merge into the base; give --aligned, --distilled or --lora")
         strengths = {"--alpha": self.alpha, "--beta": self.beta}
         strengths |= {f"--lora {lora.path}": lora.strength for lora in self.loras}

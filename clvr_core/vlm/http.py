@@ -69,19 +69,22 @@ def ask_json(
     url: str,
     body: Mapping[str, Any] | None = None,
     *,
+    data: bytes | None = None,
+    kind: str = "application/json",
     key: str = "",
     limits: Limits = Limits(),
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """The JSON object that the server answers a GET, or a POST of `body`, with.
+    """The JSON object that the server answers a GET, or a POST of `body` or of `data` with content of that kind, with.
 
     `check` is called twenty times a second while waiting; what it raises ends the request at once. Redirects are not followed.
     Raises ServerFailure.
     """
     headers = {"Accept": "application/json", "Connection": "close"}
-    data = None
     if body is not None:
-        data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        data = json.dumps(body).encode()
+    if data is not None:
+        headers["Content-Type"] = kind
     if key:
         headers["Authorization"] = f"Bearer {key}"
     for left in range(limits.retries, -1, -1):

@@ -101,6 +101,12 @@ class LocalVlm:
         costs = [len(tail) + (len(prompt) if first else 0) for first, tail in zip((True, *[False] * len(tails)), tails)]
         return [_decision(yes, no, cost) for (yes, no), cost in zip(found, costs)]
 
+    def move(self, device: str) -> None:
+        """To the device of that name; what is remembered of conversations stays behind and is read anew."""
+        with self._lock:
+            self._reader.forget()
+            self.model.to(device)
+
     def _write(self, run: Run, document: Document | None) -> tuple[list[int], bool]:
         """The tokens of the reply, and whether it came to its end."""
         limit, written = self.settings.max_tokens, []

@@ -72,7 +72,7 @@ class ServerVlm:
 
     def __init__(self, endpoint: Endpoint, check: Callable[[], None] = lambda: None) -> None:
         self.endpoint, self.check, self._url = endpoint, check, address(endpoint.url)
-        self._key = _key(endpoint.key_variable)
+        self._key = key_of(endpoint.key_variable)
         self.model = endpoint.model or self._first_listed()
         self.name = f"{self.model} at {self._url.split('://', 1)[1].split('/', 1)[0]}"
         self._schemas = self._probabilities = True
@@ -187,7 +187,7 @@ def _answers_schema(numbers: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _key(variable: str) -> str:
+def key_of(variable: str) -> str:
     if not variable:
         return ""
     key = os.environ.get(variable, "").strip()

@@ -16,10 +16,12 @@ from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from clvr_core.brief import Brief, Budget
+from clvr_core.config import Painter
 from clvr_core.errors import BadInput
-from clvr_core.executor.klein import KleinExecutor, Sampling, _trim, load_klein, published
+from clvr_core.executor.klein import KleinExecutor, Sampling, _trim, published
 from clvr_core.executor.memo import Memo
 from clvr_core.folder import JOURNAL, RunFolder
+from clvr_core.loading import load_executor
 from clvr_core.protocols import DrawRequest
 from clvr_core.session import Session, drive, resume
 from clvr_core.shapes.model import TEXT_LAYERS
@@ -209,11 +211,12 @@ class TestKV:
 
     def test_a_folder_says_itself_that_it_is_one(self, kv, tmp_path):
         kv.save_pretrained(tmp_path / "kv")
-        assert load_klein(tmp_path / "kv", "cpu", "float32").remembers
+        painter = Painter(folder=str(tmp_path / "kv"), dtype="float32")
+        assert load_executor(painter, "cpu").remembers
         index = tmp_path / "kv" / "model_index.json"
         index.write_text(index.read_text().replace("Flux2KleinKVPipeline", "ZImagePipeline"))
         with pytest.raises(BadInput, match=r"holds a ZImagePipeline, not a FLUX.2 Klein; name it with kind = 'generic'"):
-            load_klein(tmp_path / "kv", "cpu", "float32")
+            load_executor(painter, "cpu")
 
 
 class TestPublished:

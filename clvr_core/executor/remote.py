@@ -1,0 +1,140 @@
+"""An image model behind a server that speaks OpenAI's images API, as vLLM-Omni serves FLUX.2 Klein."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import BadInput
+from ..protocols import Drawing, DrawRequest, Picture
+from ..vlm.http import Limits, ServerFailure, address, ask_json
+from ..vlm.server import key_of
+
+
+@dataclass(frozen=True, slots=True)
+class ImageServer:
+    """Where an image model is served. Read from the config of the machine that runs, never from a workflow.
+
+    url: up to and with /v1. model: as the server names it, not sent if empty. key_variable: the environment variable that holds the key.
+    steps, guidance: asked for with each picture; guidance above 1 is counted as two evaluations a step. parallel: pictures asked for at
+    once. width, height: of the canvas in pixels.
+    """
+
+    url: str
+    model: str = ""
+    key_variable: str = ""
+    steps: int = 4
+    guidance: float = 1.0
+    parallel: int = 4
+    timeout: float = 300.0
+    retries: int = 3
+    width: int = 1024
+    height: int = 1024
+
+    def __post_init__(self) -> None:
+        address(self.url)
+        Limits(timeout=self.timeout, retries=self.retries)
+        if self.parallel < 1:
+            raise BadInput(f"parallel of the server {self.url} is {self.parallel}; it must be at least 1")
+
+
+BYTES_A_PIXEL = 6
+"""No PNG or JPEG of a picture takes more; base64 adds a third."""
+
+
+class RemoteExecutor:
+    """Each picture is one request, `parallel` of them at once: `/images/generations`, or `/images/edits` with the references.
+
+    A mask is kept to by putting the pictures together. `check` is called while waiting and may raise to end the run. What a server
+    answers is taken for a picture only if it is one, of the size that was asked for. Raises BadInput if it does not come to that: the
+    run can be gone on with once the server is back.
+    """
+
+    def __init__(self, server: ImageServer, check: Callable[[], None] = lambda: None) -> None:
+        self.server, self.check, self._url = server, check, address(server.url)
+        self._key = key_of(server.key_variable)
+        self.name = f"{server.model or 'image model'} at {self._url.split('://', 1)[1].split('/', 1)[0]}"
+
+    def nfe(self, request: DrawRequest) -> int:
+        return self.server.steps * (2 if self.server.guidance > 1 else 1)
+
+    def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
+        if len(requests) < 2:
+            return [self._draw(request) for request in requests]
+        with ThreadPoolExecutor(min(self.server.parallel, len(requests))) as pool:
+            return list(pool.map(self._draw, requests))
+
+    def _draw(self, request: DrawRequest) -> Drawing:
+        settings = {
+            "prompt": request.prompt,
+            "model": self.server.model,
+            "n": 1,
+            "size": f"{request.width}x{request.height}",
+            "seed": request.seed % 2**32,  # servers take no more
+            "num_inference_steps": self.server.steps,
+            "guidance_scale": self.server.guidance,
+            "response_format": "b64_json",
+        }
+        if not self.server.model:
+            del settings["model"]
+        most = 8192 + BYTES_A_PIXEL * request.width * request.height * 4 // 3
+        limits = Limits(timeout=self.server.timeout, retries=self.server.retries, max_bytes=most)
+        asked = {"key": self._key, "limits": limits, "check": self.check}
+        try:
+            if request.references:
+                kind, data = form(settings | {"output_format": "png"}, [_png(reference) for reference in request.references])
+                answer = ask_json(f"{self._url}/images/edits", data=data, kind=kind, **asked)
+            else:
+                answer = ask_json(f"{self._url}/images/generations", settings, **asked)
+            picture = _picture(answer, request)
+        except ServerFailure as error:
+            raise BadInput(f"{self.name} gave no picture: {error}; mend that, then go on with the run") from error
+        if request.mask is not None and request.references:
+            picture = np.where(request.mask[..., None] > 127, picture, request.references[0])
+        return Drawing(picture, self.nfe(request))
+
+
+def form(fields: dict[str, Any], pictures: Sequence[bytes]) -> tuple[str, bytes]:
+    """The content type and the content of multipart/form-data (RFC 7578); pictures are PNG, each a field `image`."""
+    mark = f"clvr-{secrets.token_hex(16)}"
+    parts = [(f'name="{name}"', "text/plain; charset=utf-8", str(value).encode(errors="replace")) for name, value in fields.items()]
+    parts += [(f'name="image"; filename="{number}.png"', "image/png", data) for number, data in enumerate(pictures, 1)]
+    lines: list[bytes] = []
+    for head, kind, data in parts:
+        lines += [f"--{mark}".encode(), f"Content-Disposition: form-data; {head}".encode(), f"Content-Type: {kind}".encode(), b"", data]
+    return f"multipart/form-data; boundary={mark}", b"\r\n".join([*lines, f"--{mark}--".encode(), b""])
+
+
+def _png(picture: Picture) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(picture).save(data, "PNG")
+    return data.getvalue()
+
+
+def _picture(answer: dict[str, Any], request: DrawRequest) -> Picture:
+    """Raises ServerFailure for anything but one picture of the right size."""
+    listed = answer.get("data")
+    first = listed[0] if isinstance(listed, list) and listed else None
+    text = first.get("b64_json") if isinstance(first, dict) else None
+    if not isinstance(text, str):
+        raise ServerFailure("its answer holds no data[0].b64_json")
+    try:
+        data = base64.b64decode(text, validate=True)
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+            # The size is known before anything is unpacked.
+            if image.size != (request.width, request.height):
+                raise ServerFailure(f"it drew {image.width} x {image.height} where {request.width} x {request.height} was asked for")
+            return np.asarray(image.convert("RGB"))
+    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, ServerFailure):
+            raise
+        raise ServerFailure("its answer is not a picture") from error

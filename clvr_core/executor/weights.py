@@ -1,0 +1,116 @@
+"""Where weights come from: a folder, the hub's cache on this machine, a single file of a transformer, LoRAs on top of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import BadInput
+from ..merge.checkpoint import open_checkpoint
+from ..merge.layout import layout_of, prefix_of
+from ..merge.plan import make_plan
+from ..merge.recipe import DTYPES, Lora, Recipe
+from ..merge.stream import Stream
+from ..merge.survey import survey
+
+NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+TYPES = {DTYPES[name]: dtype for dtype, name in NAMES.items()}
+WANTED = ("*.json", "*.txt", "*.jinja", "*.model", "*/*.safetensors")
+"""Files of a repository that a pipeline is loaded from; single files for other programs stand beside its folders."""
+
+
+def located(folder: str, hub: str = "", download: bool = False) -> Path:
+    """The folder, or that of `hub` (owner/name) in the hub's cache; fetched only with `download`. Raises BadInput if it is not there."""
+    if not hub:
+        if not Path(folder).is_dir():
+            raise BadInput(f"{folder} is not a folder; give the one that holds model_index.json")
+        return Path(folder)
+    import huggingface_hub
+
+    if download:
+        # Whoever asks for it has taken back what keeps everything else off the network.
+        os.environ["HF_HUB_OFFLINE"] = "0"
+        huggingface_hub.constants.HF_HUB_OFFLINE = False
+    try:
+        return Path(huggingface_hub.snapshot_download(hub, local_files_only=not download, allow_patterns=list(WANTED)))
+    except Exception as error:  # the hub, its cache and the network each raise their own kinds
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        remedy = "check the name and the connection" if download else f"put it there with: hf download {hub}, or set download = true"
+        raise BadInput(f"{hub} is not in the hub's cache on this machine ({first[:160]}); {remedy}") from error
+
+
+def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict[str, torch.Tensor]:
+    """The weights by diffusers' names with the LoRAs in them, each weight rounded once. FLUX.2 is read in any layout and prefix, also from
+    scaled fp8; models of other families under their own names.
+
+    Raises BadInput as `make_plan` and `survey` do.
+    """
+    checkpoint = open_checkpoint(path)
+    prefix = prefix_of(checkpoint.tensors)
+    layout = layout_of(name.removeprefix(prefix) for name in checkpoint.tensors)
+    checkpoint.close()
+    recipe = Recipe(path, loras=tuple(loras), layout="base" if layout == "plain" else "diffusers", dtype=NAMES[dtype])
+    with make_plan(recipe) as plan:
+        if loras:
+            survey(plan)
+        data = torch.empty(plan.nbytes, dtype=torch.uint8)
+        view = memoryview(data.numpy())
+
+        def take(start: int, window: memoryview, size: int) -> None:
+            view[start : start + size] = window[:size]
+
+        Stream(plan).run(take)
+        found = {}
+        for output in plan.outputs:
+            if output.dtype not in TYPES:
+                raise BadInput(f"{path}: {output.name} is {output.dtype}, which no transformer has; give the file of a diffusion model")
+            raw = data[output.start : output.start + output.nbytes]
+            found[output.name.removeprefix(prefix)] = raw.view(TYPES[output.dtype]).reshape(output.shape)
+        return found
+
+
+def flux2(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> Any:
+    """A Flux2Transformer2DModel from a file of ComfyUI's or Black Forest Labs', or a folder of diffusers'; its sizes are those of the
+    tensors. Raises BadInput for another model."""
+    from diffusers import Flux2Transformer2DModel
+
+    state = state_of(path, dtype, loras)
+    try:
+        settings = settings_of({name: tuple(tensor.shape) for name, tensor in state.items()})
+        with torch.device("meta"):
+            model = Flux2Transformer2DModel(**settings)
+        model.load_state_dict(state, strict=True, assign=True)
+    except (KeyError, ValueError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise BadInput(f"{path} is no whole FLUX.2 transformer ({first[:200]}); give a file of FLUX.2 Klein's diffusion model") from error
+    return model.eval().requires_grad_(False)
+
+
+def settings_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """The config of a FLUX.2 transformer, from the shapes of its tensors by diffusers' names. Raises KeyError or ValueError for another
+    model."""
+
+    def blocks(kind: str) -> int:
+        return 1 + max(int(found[1]) for name in shapes if (found := re.match(rf"{kind}\.(\d+)\.", name)))
+
+    width, channels = shapes["x_embedder.weight"]
+    (head,) = shapes["transformer_blocks.0.attn.norm_q.weight"]
+    out = shapes["proj_out.weight"][0]
+    return {
+        "in_channels": channels,
+        "out_channels": None if out == channels else out,
+        "num_layers": blocks("transformer_blocks"),
+        "num_single_layers": blocks("single_transformer_blocks"),
+        "attention_head_dim": head,
+        "num_attention_heads": width // head,
+        "joint_attention_dim": shapes["context_embedder.weight"][1],
+        "timestep_guidance_channels": shapes["time_guidance_embed.timestep_embedder.linear_1.weight"][1],
+        "mlp_ratio": shapes["transformer_blocks.0.ff.linear_out.weight"][1] / width,
+        "axes_dims_rope": (head // 4,) * 4,
+        "guidance_embeds": "time_guidance_embed.guidance_embedder.linear_1.weight" in shapes,
+    }

@@ -1,0 +1,121 @@
+"""The executor that clvr.toml names, brought to its device."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .config import ImageServer, Painter
+from .errors import BadInput
+from .memory import ITEM, Mode, Weights, pipeline_weights
+from .merge.recipe import Lora
+from .protocols import Executor
+
+TEXT_LAYERS = 27
+"""Of Klein's text encoder, which is a whole Qwen3."""
+
+
+def device_of(name: str) -> str:
+    """As torch names it; `auto` is a GPU if there is one."""
+    import torch
+
+    if name != "auto":
+        return name
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator.type if accelerator else "cpu"
+
+
+def weights_of(painter: Painter) -> tuple[Weights, ...]:
+    """What the executor will hold here, by the headers of its files."""
+    from .executor.weights import located
+
+    if painter.kind == "shapes":
+        return ()
+    folder = located(painter.folder, painter.hub, painter.download)
+    file = Path(painter.transformer) if painter.transformer else None
+    layers = TEXT_LAYERS if painter.kind == "klein" else None
+    return tuple(pipeline_weights(folder, ITEM[painter.dtype], file, ITEM[painter.storage] if painter.storage else None, layers))
+
+
+def load_executor(painter: Painter | ImageServer, device: str, mode: Mode = "resident") -> Executor:
+    """Raises BadInput for what is missing, damaged, or not what its kind says. mode: as `memory.Plan`; anything but `resident` leaves
+    the weights on the CPU, to be moved by `move`."""
+    if isinstance(painter, ImageServer):
+        from .executor.remote import RemoteExecutor
+
+        return RemoteExecutor(painter)
+    import torch
+
+    from .executor.weights import flux2, located, state_of
+
+    folder, dtype = located(painter.folder, painter.hub, painter.download), getattr(torch, painter.dtype)
+    loras = [Lora.parse(text) for text in painter.loras]
+    if painter.kind == "klein":
+        from .executor.klein import KleinExecutor, published
+
+        parts = {}
+        if painter.transformer or loras:
+            parts["transformer"] = flux2(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras)
+        executor: Any = KleinExecutor.load(folder, "cpu", dtype, lambda distilled: published(distilled), **parts)
+        executor.recipe = sampled(executor.recipe, painter.steps, painter.guidance)
+    else:
+        from .executor.generic import GenericExecutor, load_pipeline
+        from .executor.qwen import QwenEditExecutor
+
+        pipe = load_pipeline(folder, dtype)
+        if painter.transformer or loras:
+            _put(pipe, state_of(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras), folder)
+        kind = QwenEditExecutor if painter.kind == "qwen-edit" else GenericExecutor
+        executor = kind(pipe, painter.steps, painter.guidance, folder.name)
+    executor.name = _name(painter, folder)
+    place(executor.pipe, device, mode, dtype, painter.storage)
+    return executor
+
+
+def sampled(recipe: Any, steps: int | None, guidance: float | None) -> Any:
+    """The recipe with these settings in place of its own; 4 steps are those of distilled or merged weights, which have no guidance."""
+    if steps is None and guidance is None:
+        return recipe
+    change = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
+    return replace(recipe, generate=replace(recipe.generate, **change), edit=replace(recipe.edit, **change))
+
+
+def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> None:
+    """Brings the pipeline to the device in the way of the mode."""
+    import torch
+
+    if storage == "fp8":
+        pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
+    if mode == "resident":
+        pipe.to(device)
+    elif mode == "offloaded":
+        pipe.enable_model_cpu_offload(device=device)
+    elif mode == "streamed":
+        onto = torch.device(device)
+        pipe.enable_group_offload(
+            onload_device=onto, offload_device=torch.device("cpu"), offload_type="leaf_level", use_stream=onto.type == "cuda"
+        )
+
+
+def move(executor: Any, device: str) -> None:
+    """What was encoded on the device it leaves is made anew on the other."""
+    executor.pipe.to(device)
+    if hasattr(executor, "forget"):
+        executor.forget()
+
+
+def _put(pipe: Any, state: dict[str, Any], folder: Path) -> None:
+    try:
+        pipe.transformer.load_state_dict(state, strict=True, assign=True)
+    except (AttributeError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise BadInput(f"the weights do not fit the transformer in {folder}: {first[:200]}") from error
+
+
+def _name(painter: Painter, folder: Path) -> str:
+    """What tells one executor from another in a trajectory: nothing of where it lies."""
+    names = [painter.hub or folder.name, *(Path(text).name for text in (painter.transformer, *painter.loras) if text)]
+    settings = {name: getattr(painter, name) for name in ("steps", "guidance", "storage") if getattr(painter, name)}
+    return " + ".join(names) + (f" {json.dumps(settings)}" if settings else "")

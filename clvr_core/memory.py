@@ -1,0 +1,154 @@
+"""How much memory the models of a run take, and so how they share a device. Sizes are read from the headers of safetensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+from .errors import BadInput
+from .merge.checkpoint import File
+from .merge.numerics import FLOATS
+
+Mode = Literal["resident", "sequential", "offloaded", "streamed"]
+MODES: tuple[Mode, ...] = Mode.__args__
+HEADROOM = 2_000_000_000
+"""Bytes for what is computed beside the weights: activations at 1024 x 1024, and 144 KiB for each token that a model of 4B or 8B reads."""
+ITEM = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
+SHORT = {"transformer": "DiT", "unet": "UNet", "text_encoder": "text encoder", "vae": "VAE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of one part of a model. owner: `executor`, or whose turn it is otherwise; an owner's parts are used one after the other."""
+
+    name: str
+    nbytes: int
+    owner: str = "executor"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """mode: resident: all stay. sequential: owners take turns. offloaded: the executor's parts too, each alone. streamed: the executor's
+    layers are brought in one by one. free: bytes, None if the device does not tell."""
+
+    mode: Mode
+    weights: tuple[Weights, ...]
+    free: int | None
+    fits: bool
+
+    @property
+    def told(self) -> str:
+        """One line for a person."""
+        sizes = ", ".join(f"{each.name} {_gb(each.nbytes)}" for each in self.weights) or "no weights here"
+        free = "" if self.free is None else f"; {_gb(self.free)} free"
+        return f"{sizes}{free}: {_how(self)}"
+
+
+def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: int = HEADROOM) -> Plan:
+    """The first mode that fits, from the fastest to the slowest, or the one asked for. Without a known size of memory all stay."""
+    weights = tuple(weights)
+
+    def fits(each: Mode) -> bool:
+        return free is None or not weights or peak(weights, each) + headroom <= free
+
+    chosen = next((each for each in MODES if fits(each)), "streamed") if mode == "auto" else mode
+    return Plan(chosen, weights, free, fits(chosen))
+
+
+def peak(weights: Sequence[Weights], mode: Mode) -> int:
+    """Bytes of weights on the device at the worst moment."""
+    owners: dict[str, list[int]] = {}
+    for each in weights:
+        owners.setdefault(each.owner, []).append(each.nbytes)
+    if mode == "resident":
+        return sum(map(sum, owners.values()))
+    executor = owners.pop("executor", [0])
+    others = max(map(sum, owners.values()), default=0)
+    return max(others, {"sequential": sum(executor), "offloaded": max(executor), "streamed": 0}[mode])
+
+
+def _how(plan: Plan) -> str:
+    owners = {each.owner for each in plan.weights}
+    if not plan.fits:
+        largest = max((each for each in plan.weights), key=lambda each: each.nbytes * (each.owner != "executor"))
+        return f"too little for {largest.name}; choose a smaller model, fp8, or put it behind a server"
+    if plan.mode == "resident":
+        return "both fit" if len(owners) == 2 else "all fit" if len(owners) > 2 else "it fits"
+    return {
+        "sequential": "they take turns on the device",
+        "offloaded": "they take turns, and so do the executor's parts",
+        "streamed": "they take turns, and the executor's layers are brought in one by one, which is slow",
+    }[plan.mode]
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB"
+
+
+def model_weights(folder: Path, item: int, name: str = "VLM", owner: str = "eyes") -> Weights:
+    """A model in one folder, its numbers held in `item` bytes each."""
+    return Weights(name, _held(folder, item), owner)
+
+
+def pipeline_weights(folder: Path, item: int, transformer: Path | None = None, storage: int | None = None, layers: int | None = None):
+    """The parts of a diffusers pipeline, largest first. transformer: a file in place of the folder's own. storage: bytes that each of its
+    numbers is stored in. layers: so many of the text encoder's are used. Raises BadInput for files that are unsound."""
+    found = []
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if part.name == "transformer" and transformer:
+            continue
+        nbytes = _held(part, (storage or item) if part.name == "transformer" else item, layers if part.name == "text_encoder" else None)
+        if nbytes:
+            found.append(Weights(SHORT.get(part.name, part.name.replace("_", " ")), nbytes))
+    if transformer:
+        found.append(Weights("DiT", _sum([transformer], storage or item)))
+    return sorted(found, key=lambda each: -each.nbytes)
+
+
+def _held(folder: Path, item: int, layers: int | None = None) -> int:
+    files = _files(folder)
+    return _sum(files, item, layers) if files else 0
+
+
+def _files(folder: Path) -> list[Path]:
+    """The safetensors that a library loads from the folder: its shards, or the plain file where variants stand beside it."""
+    for index in sorted(folder.glob("*.safetensors.index.json"), key=lambda path: len(path.name)):
+        try:
+            return [folder / Path(name).name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise BadInput(f"{index} is damaged ({str(error)[:100]}); download the folder again") from error
+    return sorted(folder.glob("*.safetensors"), key=lambda path: (len(path.name), path.name))[:1]
+
+
+def _sum(files: Iterable[Path], item: int, layers: int | None = None) -> int:
+    total = 0
+    for path in files:
+        file = File(path)
+        try:
+            for name, tensor in file.tensors.items():
+                number = re.match(r"model\.layers\.(\d+)\.", name)
+                if layers is not None and ((number and int(number[1]) >= layers) or name.startswith("lm_head.")):
+                    continue
+                total += prod(tensor.shape) * item if tensor.dtype in FLOATS else tensor.nbytes
+        finally:
+            file.close()
+    return total
+
+
+def free_bytes(device: str) -> int | None:
+    """Of the device, as torch names it; of the machine's memory for a CPU where the system tells."""
+    import os
+
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if kind == "cpu" and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

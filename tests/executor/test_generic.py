@@ -1,0 +1,141 @@
+"""Pipelines of other families, known by their signature alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
+
+from clvr_core.errors import BadInput
+from clvr_core.executor.generic import GenericExecutor, inputs_of
+from clvr_core.executor.qwen import QwenEditExecutor, tell_image_tokens
+from clvr_core.protocols import DrawRequest
+from tests.executor import tiny
+from tests.executor.test_klein import one_thread, pictures
+
+__all__ = ["one_thread"]
+SMALL = {"width": 64, "height": 64}
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+
+
+def counted(module: torch.nn.Module) -> list[int]:
+    calls: list[int] = []
+    module.register_forward_hook(lambda owner, inputs, output: calls.append(len(output[0])))
+    return calls
+
+
+class TestSignatures:
+    @pytest.mark.parametrize(
+        ("kind", "lacks"),
+        [("ZImagePipeline", "no image"), ("AudioLDM2Pipeline", "no image"), ("StableVideoDiffusionPipeline", "no prompt")],
+    )
+    def test_a_pipeline_that_does_not_draw_and_edit_is_refused_with_what_it_lacks(self, kind, lacks):
+        one = type(kind, (), {"__call__": getattr(diffusers, kind).__call__})()
+        with pytest.raises(BadInput, match=f"{kind} takes {lacks}; an executor draws from a prompt and edits from an image"):
+            GenericExecutor(one)
+
+    @pytest.mark.parametrize("kind", ["Flux2KleinPipeline", "FluxKontextPipeline", "QwenImageEditPlusPipeline", "ZImageOmniPipeline"])
+    def test_those_that_do_are_known_by_it(self, kind):
+        one = type(kind, (), {"__call__": getattr(diffusers, kind).__call__})()
+        assert {"prompt", "image", "generator", "num_inference_steps"} <= inputs_of(one).keys()
+        GenericExecutor(one)
+
+    def test_a_pipeline_may_not_draw_another_size_unsaid(self):
+        class Stubborn:
+            def __call__(self, prompt, image=None, generator=None):
+                import PIL.Image
+
+                return type("Out", (), {"images": [PIL.Image.new("RGB", (32, 64))]})
+
+        with pytest.raises(BadInput, match=r"stub drew 32 x 64 where 64 x 64 was asked for; set width = 32 and height = 64"):
+            GenericExecutor(Stubborn(), name="stub").draw([DrawRequest("a", 1, **SMALL)])
+
+    def test_a_mask_is_kept_to_bit_for_bit(self):
+        class White:
+            def __call__(self, prompt, image=None, generator=None):
+                import PIL.Image
+
+                return type("Out", (), {"images": [PIL.Image.new("RGB", (64, 64), "white")]})
+
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:20] = 255
+        found = pictures(GenericExecutor(White()), DrawRequest("a", 1, (picture(1),), mask=mask, **SMALL))[0]
+        assert (found[:20] == 255).all() and np.array_equal(found[20:], picture(1)[20:])
+
+
+@pytest.mark.skipif(not hasattr(diffusers, "Flux3Transformer2DModel"), reason="this diffusers has no FLUX.3")
+class TestModular:
+    @pytest.fixture(scope="class")
+    def executor(self):
+        return GenericExecutor(tiny.flux3(), steps=2, name="flux3")
+
+    def test_flux3_draws_and_edits(self, executor):
+        calls = counted(executor.pipe.transformer)
+        drawing, edit = executor.draw([DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)])
+        assert drawing.picture.shape == edit.picture.shape == (64, 64, 3) and drawing.nfe + edit.nfe == sum(calls)
+        assert not np.array_equal(edit.picture, pictures(executor, DrawRequest("more", 1, (picture(1), picture(3)), **SMALL))[0])
+        assert np.array_equal(drawing.picture, pictures(executor, DrawRequest("a red circle", 1, **SMALL))[0])
+
+
+class TestQwenEdit:
+    @pytest.fixture(scope="class")
+    def executor(self):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline_qwenimage_edit_plus, "CONDITION_IMAGE_SIZE", 64 * 64)
+            patch.setattr(pipeline_qwenimage_edit_plus, "VAE_IMAGE_SIZE", 64 * 64)
+            yield QwenEditExecutor(tiny.edit_plus(), steps=2)
+
+    def test_a_canvas_is_drawn_and_edited_and_evaluations_are_counted(self, executor):
+        calls = counted(executor.pipe.transformer)
+        for request in (DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)):
+            calls.clear()
+            (drawing,) = executor.draw([request])
+            assert drawing.picture.shape == (64, 64, 3)
+            assert len(calls) == drawing.nfe == executor.nfe(request) == 4, "two steps, with guidance"
+
+    def test_candidates_are_drawn_in_one_batch_and_each_is_what_it_would_be_alone(self, executor):
+        requests = [DrawRequest("more", seed, (picture(1),), **SMALL) for seed in (1, 2, 3)]
+        calls = counted(executor.pipe.transformer)
+        together = pictures(executor, *requests)
+        assert calls == [3] * 4
+        for request, found in zip(requests, together):
+            assert int(abs(found.astype(int) - pictures(executor, request)[0].astype(int)).max()) <= 1
+
+    def test_each_reference_and_the_words_matter(self, executor):
+        request = DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)
+        base = pictures(executor, request)[0]
+        for other in (replace(request, prompt="less"), replace(request, references=(picture(1), picture(3)))):
+            assert not np.array_equal(base, pictures(executor, other)[0])
+
+    def test_the_text_encoder_is_told_where_the_picture_lies(self):
+        encoder = tiny.edit_plus().text_encoder
+        given = []
+        encoder.model.language_model.register_forward_pre_hook(
+            lambda module, inputs, more: given.append(more.get("position_ids")), with_kwargs=True
+        )
+        read = tiny.processor(tiny.Qwen2VLProcessor, 14)
+        image = diffusers.image_processor.PIL.Image.fromarray(picture(1))
+        words = read(text=["<|vision_start|><|image_pad|><|vision_end|>red"], images=[image], return_tensors="pt")
+        words = {name: words[name] for name in ("input_ids", "attention_mask", "pixel_values", "image_grid_thw")}
+        with torch.inference_mode():
+            before = encoder(**words).logits
+            tell_image_tokens(encoder)
+            after = encoder(**words).logits
+        assert given[0] is None and given[1] is not None, "transformers 5 leaves the positions to the text"
+        assert given[1].shape[0] >= 3 and not torch.equal(given[1][-1], given[1][-2])
+        assert not torch.allclose(before, after)
+
+    def test_another_pipeline_is_not_taken_for_it(self, executor):
+        with pytest.raises(BadInput, match="holds a QwenImagePipeline, not a QwenImageEditPlusPipeline; name it with kind = 'generic'"):
+            QwenEditExecutor(executor._blank)
+
+    def test_without_a_picture_the_plain_pipeline_says_that_it_needs_one(self, executor):
+        with pytest.raises(BadInput, match="QwenImageEditPlusPipeline cannot draw without a picture to start from"):
+            GenericExecutor(executor.pipe, steps=1).draw([DrawRequest("a", 1, **SMALL)])

@@ -1,0 +1,166 @@
+"""An image model behind a server: what is asked, what is believed, what is tried again."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+import threading
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clvr_core.errors import BadInput
+from clvr_core.executor.remote import ImageServer, RemoteExecutor
+from clvr_core.protocols import DrawRequest
+from tests.executor.images import Answer, Asked, drawing, picture_answer, serving_images
+from tests.fakes import FakeExecutor, grey
+
+SMALL = {"width": 64, "height": 96}
+
+
+def noisy(seed: int, width: int = 64, height: int = 96) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def remote(url: str, **settings) -> RemoteExecutor:
+    return RemoteExecutor(ImageServer(url, **({"retries": 0, "timeout": 10} | settings)))
+
+
+def test_a_generation_is_asked_for_as_the_api_has_it():
+    with serving_images(lambda asked: picture_answer(noisy(1))) as server:
+        executor = remote(server.url, model="klein", steps=4)
+        (drawn,) = executor.draw([DrawRequest("a red circle é", 2**40 + 7, **SMALL)])
+    (asked,) = server.asked
+    assert asked.path == "/v1/images/generations" and np.array_equal(drawn.picture, noisy(1))
+    assert asked.fields == {
+        "prompt": "a red circle é",
+        "model": "klein",
+        "n": 1,
+        "size": "64x96",
+        "seed": 7,
+        "num_inference_steps": 4,
+        "guidance_scale": 1.0,
+        "response_format": "b64_json",
+    }
+    assert drawn.nfe == executor.nfe(DrawRequest("x", 1)) == 4 and executor.name == f"klein at {server.url[7:-3]}"
+
+
+def test_an_edit_sends_its_references_in_order_bit_for_bit():
+    with serving_images(drawing(FakeExecutor())) as server:
+        remote(server.url, guidance=4.0).draw([DrawRequest('add a "cat"\nnow é', 3, (noisy(1), noisy(2, 32, 32)), **SMALL)])
+    (asked,) = server.asked
+    assert asked.path == "/v1/images/edits" and asked.fields["prompt"] == 'add a "cat"\nnow é'
+    assert [np.array_equal(one, other) for one, other in zip(asked.pictures, (noisy(1), noisy(2, 32, 32)), strict=True)] == [True, True]
+    assert (asked.fields["size"], asked.fields["seed"], asked.fields["guidance_scale"]) == ("64x96", "3", "4.0")
+
+
+def test_candidates_are_asked_for_side_by_side_and_kept_in_their_order():
+    inside, most, lock = [], [], threading.Lock()
+
+    def answer(asked: Asked) -> Answer:
+        with lock:
+            inside.append(1)
+            most.append(len(inside))
+        time.sleep(0.1 if asked.fields["seed"] == 0 else 0.05)
+        with lock:
+            inside.pop()
+        return picture_answer(grey(asked.fields["seed"], 64, 96))
+
+    with serving_images(answer) as server:
+        drawn = remote(server.url, parallel=3).draw([DrawRequest("a", seed, **SMALL) for seed in range(6)])
+    assert [int(each.picture[0, 0, 0]) for each in drawn] == list(range(6)) and max(most) == 3
+
+
+def test_a_mask_is_kept_to_bit_for_bit():
+    mask = np.zeros((96, 64), np.uint8)
+    mask[:10] = 255
+    with serving_images(lambda asked: picture_answer(grey(9, 64, 96))) as server:
+        found = remote(server.url).draw([DrawRequest("a", 1, (noisy(1),), mask=mask, **SMALL)])[0].picture
+    assert (found[:10] == 9).all() and np.array_equal(found[10:], noisy(1)[10:])
+
+
+def test_the_key_is_sent_and_told_to_nobody(monkeypatch):
+    monkeypatch.setenv("IMAGES_KEY", "sk-secret")
+    said = Answer(b'{"error": "the key sk-secret is not known"}', 401)
+    with serving_images(lambda asked: said) as server, pytest.raises(BadInput, match="answered 401") as refused:
+        remote(server.url, key_variable="IMAGES_KEY").draw([DrawRequest("a", 1, **SMALL)])
+    assert server.asked[0].headers["Authorization"] == "Bearer sk-secret" and "sk-secret" not in str(refused.value)
+    monkeypatch.delenv("IMAGES_KEY")
+    with pytest.raises(BadInput, match="IMAGES_KEY is to hold the server's key and is not set"):
+        remote(server.url, key_variable="IMAGES_KEY")
+
+
+def test_a_busy_server_is_asked_again(monkeypatch):
+    monkeypatch.setattr("clvr_core.vlm.http._sleep", lambda seconds, check: None)
+    answers = iter([Answer(b"", 503), Answer(b"", 429), picture_answer(noisy(1))])
+    with serving_images(lambda asked: next(answers)) as server:
+        found = remote(server.url, retries=2).draw([DrawRequest("a", 1, (noisy(2),), **SMALL)])
+    assert np.array_equal(found[0].picture, noisy(1)) and len(server.asked) == 3
+    assert all(len(asked.pictures) == 1 for asked in server.asked)
+
+
+def body(text: str) -> Answer:
+    return Answer(json.dumps({"data": [{"b64_json": text}]}).encode())
+
+
+def bomb(side: int) -> str:
+    """A small PNG whose header speaks of a large picture."""
+    data = io.BytesIO()
+    Image.new("L", (64, 96)).save(data, "PNG")
+    png = bytearray(data.getvalue())
+    png[16:24] = struct.pack(">II", side, side)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    return base64.b64encode(png).decode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (picture_answer(grey(1, 32, 32)), "it drew 32 x 32 where 64 x 96 was asked for"),
+        (Answer(b"{}"), r"its answer holds no data\[0\].b64_json"),
+        (Answer(b'{"data": [{"url": "http://example.com/x.png"}]}'), r"its answer holds no data\[0\].b64_json"),
+        (Answer(b'{"data": "x"}'), r"its answer holds no data\[0\].b64_json"),
+        (Answer(b"[1]"), "answered with list where an object belongs"),
+        (Answer(b"no json"), "answered with something that is not JSON"),
+        (body("!!!"), "its answer is not a picture"),
+        (body(base64.b64encode(b"GIF89a" + b"\0" * 64).decode()), "its answer is not a picture"),
+        (body(base64.b64encode(json.loads(picture_answer(noisy(1)).body)["data"][0]["b64_json"][:400].encode()).decode()), "not a picture"),
+        (Answer(b'{"data": [{"b64_json": "' + b"A" * 200_000 + b'"}]}'), "answered with more than"),
+        (Answer(b"", 500), "answered 500"),
+        (Answer(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),
+    ],
+)
+def test_what_is_no_picture_of_the_size_is_not_taken_for_one(answer, says):
+    with serving_images(lambda asked: answer) as server, pytest.raises(BadInput, match=says) as refused:
+        remote(server.url, model="klein").draw([DrawRequest("a", 1, **SMALL)])
+    assert str(refused.value).startswith("klein at 127.0.0.1:") and str(refused.value).endswith("mend that, then go on with the run")
+
+
+@pytest.mark.parametrize(("side", "says"), [(9000, "it drew 9000 x 9000 where"), (30000, "its answer is not a picture")])
+def test_a_picture_that_would_unpack_to_gigabytes_is_not_unpacked(side, says, monkeypatch):
+    said = body(bomb(side))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was unpacked"))
+    with serving_images(lambda asked: said) as server, pytest.raises(BadInput, match=says):
+        remote(server.url).draw([DrawRequest("a", 1, **SMALL)])
+
+
+def test_a_server_that_hangs_is_given_up_and_a_check_ends_the_wait():
+    hang = threading.Event()
+    with serving_images(lambda asked: hang.wait(5) or Answer(b"{}")) as server:
+        with pytest.raises(BadInput, match=r"gave no whole answer within 0.2 s"):
+            remote(server.url, timeout=0.2).draw([DrawRequest("a", 1, **SMALL)])
+        executor = remote(server.url)
+        executor.check = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
+        with pytest.raises(KeyboardInterrupt):
+            executor.draw([DrawRequest("a", 1, **SMALL)])
+        hang.set()
+
+
+def test_a_server_that_is_not_there_is_named():
+    with pytest.raises(BadInput, match=r"127.0.0.1:9 refuses the connection; is the server running\?"):
+        remote("http://127.0.0.1:9/v1").draw([DrawRequest("a", 1, **SMALL)])

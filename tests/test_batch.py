@@ -1,0 +1,266 @@
+"""Many briefs side by side: what a file may say, how runs end, and that a kill changes nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from clvr_core import cli
+from clvr_core.batch import SUMMARY, Job, Result, Table, read_jobs, run_batch
+from clvr_core.brief import Brief, Budget
+from clvr_core.errors import BadInput
+from clvr_core.folder import BEST, JOURNAL
+from clvr_core.models import Models
+from clvr_core.shapes import load_vlm
+from tests.executor.images import drawing, serving_images
+from tests.fakes import FakeExecutor
+from tests.shapes.oracle import RenderExecutor
+
+ROOT = Path(__file__).parents[1]
+BRIEFS = (
+    "a red circle at the top left and two blue squares",
+    "three green triangles. a purple cross",
+    "a large yellow diamond, a small black circle and a cyan square",
+    "two orange crosses and a red square",
+)
+USUAL = Brief("any", budget=Budget(rounds=6))
+
+
+def written(folder: Path, *lines: object) -> Path:
+    path = folder / "prompts.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+class TestFile:
+    def test_what_a_line_leaves_out_is_as_the_command_says(self, tmp_path):
+        own = {"id": "b.2", "prompt": "two", "seed": 9, "strategy": "strokes", "candidates": 2}
+        first, second, third = read_jobs(written(tmp_path, '"a red circle"', "", own, '"c"'), USUAL)
+        assert first.brief == Brief("a red circle", budget=Budget(rounds=6)) and first.id.startswith("0001-")
+        assert second == Job("b.2", Brief("two", "strokes", 9, budget=Budget(rounds=6), candidates=2))
+        assert third.id.startswith("0004-"), "blank lines count, so that an editor's numbers are those of the folders"
+
+    def test_a_brief_that_is_changed_gets_another_folder_and_a_larger_budget_does_not(self, tmp_path):
+        def name(usual: Brief, text: str) -> str:
+            return read_jobs(written(tmp_path, json.dumps(text)), usual)[0].id
+
+        assert name(USUAL, "a") == name(Brief("any", budget=Budget(rounds=9)), "a")
+        assert len({name(USUAL, "a"), name(USUAL, "b"), name(Brief("any", seed=1), "a")}) == 3
+
+    @pytest.mark.parametrize(
+        ("lines", "says"),
+        [
+            (["{"], "line 1: "),
+            (['"a"', "[1]"], r"line 2: brief: expected an object, found \[1\]"),
+            (['{"prompt": "a", "sed": 1}'], "line 1: sed is not known; choose from prompt, id, seed, strategy"),
+            (['{"prompt": 3}'], "line 1: brief.prompt: expected str, found 3"),
+            (['{"prompt": " "}'], "line 1: the brief is empty"),
+            (['{"prompt": "a", "strategy": "best"}'], "line 1: unknown strategy 'best'"),
+            (['{"prompt": "a", "id": "../x"}'], r"line 1: the id '\.\./x' cannot name a folder"),
+            (['{"prompt": "a", "id": "x"}', '{"prompt": "b", "id": "x"}'], "line 2: the id 'x' is taken by an earlier line"),
+            ([""], "holds no briefs"),
+        ],
+    )
+    def test_what_cannot_be_used_is_named_with_its_line(self, tmp_path, lines, says):
+        with pytest.raises(BadInput, match=says):
+            read_jobs(written(tmp_path, *lines), USUAL)
+
+    def test_so_is_a_file_that_is_not_there(self, tmp_path):
+        with pytest.raises(BadInput, match=r"none.jsonl cannot be read: No such file"):
+            read_jobs(tmp_path / "none.jsonl", USUAL)
+
+
+def jobs(*briefs: str) -> list[Job]:
+    return [Job(f"run-{number}", Brief(brief, budget=Budget(rounds=6))) for number, brief in enumerate(briefs)]
+
+
+def models(**executor) -> Models:
+    return Models(load_vlm(), RenderExecutor(**executor), 96, 96)
+
+
+class TestRuns:
+    def test_each_has_its_folder_and_the_summary_is_for_machines(self, tmp_path):
+        results = run_batch(jobs(*BRIEFS), models(), tmp_path, 3)
+        assert [result.state for result in results] == ["met"] * 4 and [result.id for result in results] == [f"run-{n}" for n in range(4)]
+        told = json.loads((tmp_path / SUMMARY).read_text())
+        assert (told["runs"], told["met"], told["failed"]) == (4, 4, 0) and told["images"] == sum(result.images for result in results)
+        assert all((tmp_path / each["best"]).exists() for each in told["results"])
+        assert run_batch(jobs(*BRIEFS)[2:3], models(), tmp_path / "alone", 1) == [results[2]]
+        assert (tmp_path / "alone" / "run-2" / BEST).read_bytes() == (tmp_path / "run-2" / BEST).read_bytes()
+
+    def test_one_that_fails_says_why_and_the_others_go_on(self, tmp_path):
+        vlm = load_vlm()
+        bad = [*jobs(BRIEFS[0]), Job("bad", Brief("a photograph of a cat"))]
+        good, failed = run_batch(bad, Models(vlm, RenderExecutor(), 96, 96, check=vlm.check), tmp_path, 2)
+        assert good.state == "met" and failed.state == "failed" and "no coloured shape" in failed.reason
+
+    def test_done_runs_are_not_run_again_and_those_of_other_briefs_or_models_not_overwritten(self, tmp_path):
+        first = run_batch(jobs(BRIEFS[0]), models(), tmp_path, 1)
+        again = models()
+        assert run_batch(jobs(BRIEFS[0]), again, tmp_path, 1) == first and again.executor.requests == []
+        (other,) = run_batch(jobs(BRIEFS[1]), models(), tmp_path, 1)
+        assert other.state == "failed" and "is a run of another brief" in other.reason
+        (named,) = run_batch(jobs(BRIEFS[0]), Models(load_vlm(), FakeExecutor(), 96, 96), tmp_path, 1)
+        assert named.state == "failed" and "was made by other models" in named.reason
+        assert json.loads((tmp_path / "run-0" / JOURNAL).read_text().splitlines()[0])["brief"]["prompt"] == BRIEFS[0]
+
+    def test_models_in_this_process_work_for_one_at_a_time(self, tmp_path):
+        inside, most = [], []
+
+        class Watched(RenderExecutor):
+            def draw(self, requests):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.005)
+                inside.pop()
+                return super().draw(requests)
+
+        run_batch(jobs(*BRIEFS), Models(load_vlm(), Watched(), 96, 96), tmp_path, 4)
+        assert set(most) == {1}
+
+    @pytest.mark.parametrize("concurrency", [0, 5000])
+    def test_concurrency_out_of_range_is_refused(self, tmp_path, concurrency):
+        with pytest.raises(BadInput, match="it must be between 1 and 1024"):
+            run_batch(jobs("a"), models(), tmp_path, concurrency)
+
+    def test_an_interrupt_ends_each_run_where_it_can_be_gone_on_with(self, tmp_path):
+        class Interrupting(RenderExecutor):
+            def draw(self, requests):
+                if len(self.requests) == 1:
+                    raise KeyboardInterrupt
+                return super().draw(requests)
+
+        with pytest.raises(KeyboardInterrupt):
+            run_batch(jobs(*BRIEFS), Models(load_vlm(), Interrupting(), 96, 96), tmp_path, 2)
+        assert [result.state for result in run_batch(jobs(*BRIEFS), models(), tmp_path, 2)] == ["met"] * 4
+
+
+class TestTable:
+    def test_elsewhere_than_on_a_terminal_each_end_is_a_line(self):
+        out = io.StringIO()
+        table = Table(2, out)
+        table("a", None)
+        table("a", {"event": "planned"})
+        table("a", Result("a", "met", "all goals met", 3, 3, 2))
+        table("b", None)
+        table("b", Result("b", "failed", "the server is gone"))
+        first, second = out.getvalue().splitlines()
+        assert first.startswith("a  met  3 of 3 goals in 2 steps, ") and second == "b  failed  the server is gone"
+
+    def test_on_a_terminal_every_run_has_a_row_that_is_drawn_anew(self):
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        out = Terminal()
+        table = Table(30, out)
+        for number in range(26):
+            table(f"r{number}", None)
+        step = {"index": 1, "verdicts": [{"state": "met"}, {"state": "unmet"}], "accepted": True}
+        table("r3", {"event": "step", "steps": [step]})
+        table("r3", Result("r3", "unmet", "", 2, 1, 4))
+        screen: list[str] = []
+        for piece in out.getvalue().split("\x1b["):
+            if piece[:1].isdigit() and "F" in piece[:4]:
+                del screen[len(screen) - int(piece.partition("F")[0]) :]
+                continue
+            screen += piece.removeprefix("J").splitlines()
+        assert screen[0].startswith("r3  unmet  1 of 2 goals in 4 steps") and screen[1] == "1 of 30 runs: 1 unmet"
+        assert len(screen) == 1 + 1 + 24 + 1 and screen[-1] == "  and 1 more"
+        assert "step 1: 1 of 2 goals met, kept" in out.getvalue()
+
+
+CONFIG = """
+[controller]
+kind = "shapes"
+[executor]
+url = "{url}"
+steps = 12
+width = 96
+height = 96
+retries = 0
+"""
+
+
+def command(folder: Path, out: Path, *more: str) -> list[str]:
+    return ["batch", str(folder / "prompts.jsonl"), "--models", str(folder / "clvr.toml"), "--out", str(out), "--rounds", "6", *more]
+
+
+def canvases(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.png"))}
+
+
+class TestKilled:
+    def test_the_same_command_goes_on_to_the_same_pictures(self, tmp_path, capsys):
+        """Through a real server that draws with the renderer; the process is killed while runs are under way."""
+        written(tmp_path, *map(json.dumps, BRIEFS))
+        drawn = threading.Event()
+        renderer = drawing(RenderExecutor(fault=0.3))
+
+        def answer(asked):
+            if len(server.asked) == 5:
+                drawn.set()
+                time.sleep(0.5)
+            return renderer(asked)
+
+        with serving_images(answer) as server:
+            (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
+            words = [sys.executable, "-m", "clvr_core.cli", *command(tmp_path, tmp_path / "killed", "--concurrency", "3")]
+            process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            assert drawn.wait(60)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            before = canvases(tmp_path / "killed")
+            assert before and not (tmp_path / "killed" / SUMMARY).exists()
+            code = cli.main(command(tmp_path, tmp_path / "killed", "--concurrency", "3", "--json"))
+            told = json.loads(capsys.readouterr().out)
+            asked = len(server.asked)
+            assert cli.main(command(tmp_path, tmp_path / "whole", "--json")) == code
+            whole = json.loads(capsys.readouterr().out)
+        assert canvases(tmp_path / "killed") == canvases(tmp_path / "whole")
+        assert told["results"] == whole["results"] and told["runs"] == 4 and told["exit"] == code in (cli.DONE, cli.NOT_MET)
+        assert len(server.asked) - asked == whole["images"] > asked - 8, "what was drawn before the kill was not drawn again"
+
+    def test_a_server_that_dies_fails_the_runs_and_they_go_on_when_it_is_back(self, tmp_path, capsys):
+        written(tmp_path, *map(json.dumps, BRIEFS[:2]))
+        with serving_images(drawing(RenderExecutor())) as server:
+            url = server.url
+        (tmp_path / "clvr.toml").write_text(CONFIG.format(url=url))
+        assert cli.main(command(tmp_path, tmp_path / "out", "--json")) == cli.BAD_INPUT
+        told = json.loads(capsys.readouterr().out)
+        assert told["failed"] == 2 and "refuses the connection" in told["results"][0]["reason"]
+        with serving_images(drawing(RenderExecutor())) as server:
+            (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
+            for path in (tmp_path / "out").rglob(JOURNAL):  # the port is part of the name, and another now
+                path.write_text(path.read_text().replace(url[7:-3], server.url[7:-3]))
+            assert cli.main(command(tmp_path, tmp_path / "out")) == cli.DONE
+        assert "2 runs: 2 met" in capsys.readouterr().out
+
+
+@pytest.mark.weights
+def test_behind_a_server_the_shapes_model_draws_what_it_draws_here(tmp_path, capsys):
+    from clvr_core.shapes import load_executor
+
+    brief = "a red circle at the top left and a blue square in the center"
+    with serving_images(drawing(load_executor())) as server:
+        (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
+        written(tmp_path, json.dumps({"prompt": brief, "id": "one", "seed": 4}))
+        code = cli.main(command(tmp_path, tmp_path / "there"))
+    assert cli.main(["generate", brief, "--seed", "4", "--rounds", "6", "--out", str(tmp_path / "here")]) == code
+
+    def pixels(folder: Path) -> list[bytes]:
+        from PIL import Image
+
+        return [Image.open(path).tobytes() for path in sorted(folder.glob("canvas-*.png"))]
+
+    assert pixels(tmp_path / "there" / "one") == pixels(tmp_path / "here") != []
+    capsys.readouterr()
