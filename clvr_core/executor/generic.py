@@ -16,6 +16,7 @@ from PIL import Image
 
 from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
+from .room import room_for
 
 NEEDED = ("prompt", "image")
 STEPS = 50
@@ -84,7 +85,9 @@ class GenericExecutor:
         for indices in groups.values():
             for start in range(0, len(indices), self.batch):
                 part = indices[start : start + self.batch]
-                drawn |= zip(part, self._batch([requests[index] for index in part]))
+                batch = [requests[index] for index in part]
+                with room_for(batch):
+                    drawn |= zip(part, self._batch(batch))
         return [drawn[index] for index in range(len(requests))]
 
     @torch.inference_mode()

@@ -23,6 +23,7 @@ from ..records import from_json
 from .files import check
 from .memo import Memo
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
+from .room import room_for
 
 RECIPE = "clvr_recipe.json"
 WORDS_LIMIT, LATENTS_LIMIT = 256 << 20, 256 << 20
@@ -167,7 +168,9 @@ class KleinExecutor:
         for (length, *_), indices in groups.items():
             for start in range(0, len(indices), self.recipe.batch):
                 part = indices[start : start + self.recipe.batch]
-                drawn |= zip(part, self._batch([requests[index] for index in part], length))
+                batch = [requests[index] for index in part]
+                with room_for(batch):
+                    drawn |= zip(part, self._batch(batch, length))
         return [drawn[index] for index in range(len(requests))]
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:

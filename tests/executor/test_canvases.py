@@ -179,6 +179,15 @@ class TestInpainting:
         assert picture.shape == (96, 96, 3) and np.array_equal(picture[:, 32:], noisy(1)[:, 32:])
 
 
+def test_a_device_that_is_too_small_is_said_with_what_to_do(executor, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(executor.pipe.transformer, "forward", full)
+    with pytest.raises(BadInput, match=r"ran out of memory drawing 2 pictures of 96 x 96; choose fewer candidates"):
+        executor.draw([DrawRequest("a", 1), DrawRequest("a", 2)])
+
+
 class TestKV:
     @pytest.fixture
     def kv(self, pipe) -> diffusers.Flux2KleinKVPipeline:

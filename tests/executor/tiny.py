@@ -9,11 +9,9 @@ from diffusers import (
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
-    Flux3Transformer2DModel,
     QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
 )
-from diffusers.modular_pipelines import Flux3AutoBlocks
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLProcessor, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_vl import Qwen3VLProcessor
@@ -63,6 +61,9 @@ def edit_plus() -> QwenImageEditPlusPipeline:
 
 def flux3() -> Any:
     """A modular pipeline; its text encoder has as many layers as are read."""
+    from diffusers import Flux3Transformer2DModel
+    from diffusers.modular_pipelines import Flux3AutoBlocks
+
     read = processor(Qwen3VLProcessor, 16)
     config = tiny.qwen3_vl(read.tokenizer).config
     config.text_config.num_hidden_layers = 33
