@@ -228,6 +228,19 @@ class RunFolder:
         return picture
 
 
+def told_by(path: Path) -> Trajectory:
+    """The run as far as the whole lines of its folder tell it. Only reads, so that one may look while another goes on with the run.
+
+    Raises BadInput.
+    """
+    try:
+        whole = (path / JOURNAL).read_bytes().split(b"\n")[:-1]
+        lines = [json.loads(line) for line in whole]
+        return trajectory_from(_standing(lines)[0])
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise BadInput(f"{path} holds no run that can be read ({error})") from error
+
+
 def _standing(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[int]]:
     """The lines that no later rewind took back, and the canvases that only the others speak of. Raises ValueError for a rewind that
     cannot be."""

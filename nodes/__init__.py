@@ -12,7 +12,8 @@ from .loop import LoopEnd, LoopStart
 from .merge import DSWMMerge, DSWMMergeLive
 from .references import ApplyReferences
 from .review import Review
-from .reviewing import add_routes
+from .reviewing import add_routes as add_review
+from .routes import add_routes
 from .server import ServerModel
 from .shapes import ShapesModels
 from .steps import ExecuteStep, Reason, Verify
@@ -22,8 +23,9 @@ from .vision import VisionModel
 
 class ClvrExtension(ComfyExtension):
     async def on_load(self) -> None:
-        if getattr(PromptServer, "instance", None):
-            add_routes(PromptServer.instance)
+        if server := getattr(PromptServer, "instance", None):
+            add_review(server)
+            add_routes(server.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive]

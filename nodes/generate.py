@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.protocols import Vlm
 from . import asking
+from .metadata import carry_workflow
 from .reviewing import DESK
 from .running import MAX_ROUNDS, as_image, generate, given, shown
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
@@ -39,6 +40,7 @@ class Generate(io.ComfyNode):
                 TRAJECTORY.Output("trajectory", tooltip="All that was planned, drawn and judged."),
                 io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -66,4 +68,5 @@ class Generate(io.ComfyNode):
         brief, begun = given(image, brief, executor)
         ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
         run, picture, summary = generate(brief, vlm, executor, begun, ask)
+        carry_workflow(run, cls.hidden)
         return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))

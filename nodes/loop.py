@@ -9,7 +9,8 @@ from PIL import Image
 
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import RunFolder
-from .running import MAX_ROUNDS, PREVIEW_SIDE, as_image, shown, summary_of
+from .metadata import carry_workflow
+from .running import MAX_ROUNDS, PREVIEW_SIDE, as_image, shown, summary_of, tell
 from .sockets import TRAJECTORY, Run
 
 START, END = "CLVR_LoopStart", "CLVR_LoopEnd"
@@ -55,7 +56,7 @@ class LoopEnd(io.ComfyNode):
                 TRAJECTORY.Output("ended", display_name="trajectory", tooltip="All that was planned, drawn and judged."),
                 io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
             ],
-            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             enable_expand=True,
         )
 
@@ -73,11 +74,13 @@ class LoopEnd(io.ComfyNode):
         best = run.trajectory.best
         picture = None if best is None else RunFolder(run.folder, []).picture(best)
         cls.show(run, picture)
+        tell(run.folder)
         if run.trajectory.outcome is None and passes < MAX_ROUNDS:
             clones, end = another_round(graph, flow[0], me, {"passes": passes, "at": run.position})
             return io.NodeOutput(*(end.out(socket) for socket in range(3)), expand=clones.finalize())
         if picture is None:
             raise BadInput(f"no picture was drawn: {summary_of(run.trajectory)}")
+        carry_workflow(run, cls.hidden)
         return io.NodeOutput(as_image(picture), run, summary_of(run.trajectory), ui=shown(run))
 
     @classmethod

@@ -21,7 +21,7 @@ from server import PromptServer
 from ..clvr_core import __version__
 from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.errors import BadInput
-from ..clvr_core.folder import RunFolder, trajectory_from
+from ..clvr_core.folder import BEST, RunFolder, trajectory_from
 from ..clvr_core.given import beginning_with
 from ..clvr_core.loop import DraftGoals
 from ..clvr_core.protocols import Executor, Picture, Vlm
@@ -86,11 +86,14 @@ def generate(
 
     def listen(event: str, line: dict) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
+        if event != "start":
+            tell(session.folder.path)
         if event == "step":
             show(bar, session)
 
     reviewer = (lambda told: ask(told, session.folder.path.name)) if ask else None
     session = session_for("one node", brief, vlm, hand, picture, listen, reviewer)
+    tell(session.folder.path)
     with cancellable(hand.executor):
         trajectory = drive(session)
     bar.update_absolute(brief.budget.rounds, brief.budget.rounds)
@@ -111,6 +114,7 @@ def begin(brief: Brief, vlm: Vlm, hand: Hand, picture: Picture | None = None) ->
         result = session.perform(call)
         session.note(call, result)
         session.advance(result)
+    tell(session.folder.path)
     planned = [line["event"] for line in session.folder.lines].index("planned") + 1
     return Run(trajectory_from(session.folder.lines[:planned]), session.folder.path, planned, hand.executor)
 
@@ -121,6 +125,8 @@ def shown(run: Run, under: str = "clvr") -> dict[str, list[dict[str, str]]]:
     canvases = [step.chosen for step in trajectory.steps if step.chosen is not None and step.chosen != trajectory.best]
     listed = canvases if trajectory.best is None else [trajectory.best, *canvases]
     files = [RunFolder(run.folder, []).canvas_path(canvas).name for canvas in listed]
+    if trajectory.outcome and trajectory.best is not None and (run.folder / BEST).is_file():
+        files[0] = BEST  # the same picture, with the workflow in it
     return {"images": [{"filename": file, "subfolder": f"{under}/{run.folder.name}", "type": "output"} for file in files]}
 
 
@@ -152,6 +158,17 @@ def say(text: str) -> None:
     context = get_executing_context()
     if context is not None and getattr(PromptServer, "instance", None):
         PromptServer.instance.send_progress_text(text, context.node_id)
+
+
+def tell(run: Path) -> None:
+    """Whoever shows this run has more to ask for; the node at work, and those that it feeds, are to show it."""
+    server = getattr(PromptServer, "instance", None)
+    if server is None:
+        return
+    name = run.relative_to(runs()).as_posix()
+    server.send_sync("clvr.run", {"run": name})
+    if server.client_id is not None:
+        server.send_sync("clvr.node", {"run": name, "node": server.last_node_id}, server.client_id)
 
 
 def met_in(trajectory: Trajectory) -> str:

@@ -22,7 +22,7 @@ from ..clvr_core.loop import Draw
 from ..clvr_core.protocols import Drawing, DrawRequest, Picture, Vlm
 from ..clvr_core.session import Reviewer, Session, go_on
 from ..clvr_core.trajectory import Trajectory
-from .running import folder_for, key_of
+from .running import folder_for, key_of, tell
 from .sockets import Run
 
 REVIEW = "CLVR_Review"
@@ -98,6 +98,7 @@ class Walk:
             result = perform(self.session, self.call)
         self.session.note(self.call, result, by)
         self.call = self.session.advance(result, upto=self.session.position)
+        tell(self.session.folder.path)
 
     def reached(self) -> Run:
         return replace(self.run, trajectory=self.session.trajectory, folder=self.session.folder.path, position=self.session.position)

@@ -13,7 +13,8 @@ from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from ..clvr_core.report import contact_sheet, save_png, write_report
 from ..clvr_core.trajectory import Step, Trajectory
-from .running import as_image, runs, shown, summary_of
+from .metadata import carry_workflow
+from .running import as_image, runs, shown, summary_of, tell
 from .sockets import TRAJECTORY, Run
 from .stepping import of_one_size
 
@@ -37,6 +38,7 @@ class SaveTrajectory(io.ComfyNode):
                 io.String.Input("name", default="run", tooltip="Letters, digits, spaces, dots, dashes; a number is put behind it."),
             ],
             outputs=[io.String.Output("saved_as", tooltip="What Load Trajectory lists it as.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
@@ -52,6 +54,7 @@ class SaveTrajectory(io.ComfyNode):
         while (base / f"{name}-{number}").exists():
             number += 1
         kept = keep(trajectory, inside(base / f"{name}-{number}"))
+        carry_workflow(kept, cls.hidden)
         return io.NodeOutput(f"{SAVED}/{kept.folder.name}", ui=shown(kept, f"clvr/{SAVED}"))
 
 
@@ -112,6 +115,7 @@ class ViewTrajectory(io.ComfyNode):
     @classmethod
     def execute(cls, trajectory: Run, columns: int = 4) -> io.NodeOutput:
         folder, told = RunFolder(trajectory.folder, []), trajectory.trajectory
+        tell(trajectory.folder)
         lines = [line_of(told, step) for step in told.steps]
         drawn = [(step, line) for step, line in zip(told.steps, lines) if step.chosen is not None]
         if not drawn:

@@ -58,7 +58,7 @@ def _dumps(record: object) -> str:
 
 
 def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str, str]) -> None:
-    """Writes the picture (uint8 H x W x 3) with one international text chunk for each entry. The file is whole or not there.
+    """Writes the picture (uint8 H x W x 3) with one text chunk for each entry. The file is whole or not there.
 
     The same picture and text give the same bytes. Keys: 1 to 79 printable Latin-1 characters. Raises BadInput for a key, a text or a
     picture that a PNG cannot hold, OSError if the folder cannot be written.
@@ -69,17 +69,23 @@ def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str,
     info = PngImagePlugin.PngInfo()
     for key, value in text.items():
         _check_text(key, value)
-        info.add(b"iTXt", _itxt(key, value.encode()))
+        info.add(*_chunk(key, value))
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG", pnginfo=info, compress_level=6)
     write_bytes(path, file.getvalue())
 
 
-def _itxt(key: str, text: bytes) -> bytes:
-    """An international text chunk's content: key, compression flag and method, no language, no translated key, text."""
-    packed = 256 < len(text) <= MAX_COMPRESSED
-    # Level 1: a long run's text is packed anew with each of its canvases.
-    return key.encode("latin-1") + (b"\0\1\0\0\0" if packed else b"\0\0\0\0\0") + (zlib.compress(text, 1) if packed else text)
+def _chunk(key: str, text: str) -> tuple[bytes, bytes]:
+    """The kind and the content of the chunk for a text.
+
+    Only the trajectory is packed, as zTXt, which holds ASCII at least: ComfyUI's front end looks for a workflow in plain chunks, and at a
+    packed iTXt (seen in 1.49) it waits for ever when the picture is dropped on it.
+    """
+    data = text.encode()
+    if key == TRAJECTORY_KEY and text.isascii() and 256 < len(data) <= MAX_COMPRESSED:
+        # Level 1: a long run's text is packed anew with each of its canvases.
+        return b"zTXt", key.encode("latin-1") + b"\0\0" + zlib.compress(data, 1)
+    return b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + data
 
 
 def _check_text(key: str, value: str) -> None:

@@ -43,3 +43,11 @@ def run_node(node):
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def comfy_folder() -> Path:
+    folder = os.environ.get("COMFYUI_DIR")
+    if not folder:
+        pytest.skip("COMFYUI_DIR is not set: the tests of the viewer in ComfyUI need a checkout of it")
+    return Path(folder)

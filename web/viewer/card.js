@@ -55,8 +55,28 @@ export function card(told, position, folded) {
   } else {
     article.append(...inner(told, position));
   }
-  article.append(numbers(step));
+  article.append(numbers(step), ...remarks(told, step.index));
   return article;
+}
+
+/** What the artist said after this step. @param {Told} told @param {number} index */
+function remarks({ run, goals }, index) {
+  const goal = (/** @type {string} */ id) => name(goals.get(id)?.text || id, 120);
+  return run.remarks
+    .filter(({ after }) => after === index)
+    .map((remark) =>
+      el(
+        "section",
+        { class: "remark", "aria-label": "What the artist said" },
+        el("h4", {}, "The artist"),
+        remark.say !== "go on" && el("p", {}, remark.say === "accept" ? "accepted this canvas" : "stopped the run"),
+        remark.words ? said(remark.words) : null,
+        ...Object.entries(remark.corrected).map(([id, state]) => el("p", {}, `said ${state}: `, goal(id))),
+        ...remark.dropped.map((id) => el("p", {}, "no longer wants: ", goal(id))),
+        remark.back_to !== null && el("p", {}, "went back to ", el("a", { href: `#canvas-${remark.back_to}` }, `canvas ${remark.back_to}`)),
+        remark.mask !== "" && el("p", {}, "painted where the next edit may change something"),
+      ),
+    );
 }
 
 /** Builds what a folded card holds. @param {Told} told @param {number} position @param {HTMLDetailsElement} inside */

@@ -16,9 +16,12 @@
  *   patience: number }} Budget
  * @typedef {{ prompt: string, strategy: string, seed: string, width: number, height: number, budget: Budget, goals: Goal[] }} Brief
  * @typedef {{ reason: string, canvas: number | null, met: boolean, choice: string }} Outcome
+ * @typedef {{ after: number, say: string, words: string, corrected: Record<string, string>, dropped: string[], back_to: number | null,
+ *   mask: string }} Remark what the artist said after the step of that index
  * @typedef {{ action: Action | null, candidates: Candidate[] }} Doing what has been begun and not yet decided
  * @typedef {{ schema: number, brief: Brief, goals: Goal[], models: Record<string, string>, plan: string[][], gate: string, steps: Step[],
- *   current: number | null, best: number | null, outcome: Outcome | null, overhead: Cost, warnings: string[], doing: Doing | null }} Run
+ *   current: number | null, best: number | null, outcome: Outcome | null, overhead: Cost, warnings: string[], remarks: Remark[],
+ *   doing: Doing | null }} Run
  */
 
 export const SCHEMA = 1;
@@ -156,6 +159,15 @@ const brief = shape({
   goals: [list(goal), []],
 });
 const outcome = shape({ reason: [text], canvas: [maybe(index)], met: [flag], choice: [text, ""] });
+const remark = shape({
+  after: [index],
+  say: [text, "go on"],
+  words: [text, ""],
+  corrected: [table(text), {}],
+  dropped: [list(text), []],
+  back_to: [maybe(index), null],
+  mask: [text, ""],
+});
 const run = shape({
   schema: [index, SCHEMA],
   brief: [brief],
@@ -169,6 +181,7 @@ const run = shape({
   outcome: [maybe(outcome), null],
   overhead: [cost, NO_COST],
   warnings: [list(text), []],
+  remarks: [list(remark), []],
   doing: [maybe(shape({ action: [maybe(action), null], candidates: [list(candidate), []] })), null],
 });
 
@@ -198,6 +211,8 @@ export function parse(json) {
 
 /** @typedef {{ event: string, [field: string]: any }} Line */
 
+const DECISIONS = ["planned", "step", "remarked", "end"];
+
 /** The record that these lines of trajectory.jsonl tell, with what was begun since the last decision. @param {Line[]} lines @returns {Record<string, unknown>} */
 export function fold(lines) {
   const standing = stands(lines);
@@ -208,13 +223,14 @@ export function fold(lines) {
   /** @type {Map<unknown, unknown>} */
   const steps = new Map();
   for (const line of rest) {
-    if (line.event === "planned" || line.event === "step" || line.event === "end") {
+    if (DECISIONS.includes(line.event)) {
       record.overhead = line.overhead ?? NO_COST;
       record.warnings = line.warnings ?? [];
       record.doing = null;
     }
     if (line.event === "planned") Object.assign(record, { goals: line.goals ?? [], plan: line.plan ?? [], gate: line.gate ?? "" });
-    if (line.event === "step" || line.event === "end") {
+    if (line.event === "remarked") Object.assign(record, { goals: line.goals ?? [], remarks: line.remarks ?? [] });
+    if (DECISIONS.includes(line.event) && line.event !== "planned") {
       for (const each of Array.isArray(line.steps) ? line.steps : []) steps.set(each?.index, each);
       Object.assign(record, { current: line.current ?? null, best: line.best ?? null, outcome: line.outcome ?? null });
     }

@@ -50,7 +50,7 @@ export class Steps {
     const folded = run.steps.length > MANY && position < run.steps.length - OPEN;
     const [kind] = fate(run, step);
     const served = step.verdicts.map(({ goal }) => told.goals.get(goal)?.text);
-    const key = JSON.stringify([step, kind, folded, run.outcome !== null, served, [...told.changes[position].broken]]);
+    const key = JSON.stringify([step, kind, folded, run.outcome !== null, served, [...told.changes[position].broken], run.remarks.filter(({ after }) => after === step.index)]);
     let kept = this.kept.get(position);
     if (!kept) {
       kept = { item: el("li", {}), branches: el("div", {}), key: "" };

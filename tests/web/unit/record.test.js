@@ -80,6 +80,13 @@ test("a step that is told again takes the place of the old one", () => {
   assert.deepEqual([told.outcome, told.warnings], [outcome, warnings]);
 });
 
+test("what the artist said is part of it, with the goals that it left", () => {
+  const remarks = [{ after: 0, words: "a bird too", corrected: { g1: "unmet" } }];
+  const told = fold([...LINES.slice(0, 7), { event: "remarked", goals: goals.slice(0, 1), remarks, steps: [{ ...steps[0], score: 0 }], current: 2, best: null }]);
+  assert.deepEqual([told.goals, told.remarks, told.steps[0].score, told.best], [goals.slice(0, 1), remarks, 0, null]);
+  assert.equal(read(told).remarks[0].say, "go on");
+});
+
 test("a rewind takes lines back and gives another budget", () => {
   const told = fold([...LINES, { event: "rewind", keep: 3, budget: { rounds: 12 } }]);
   assert.deepEqual([told.steps, told.doing, told.brief.budget.rounds], [[], null, 12]);

@@ -259,6 +259,14 @@ test("of 500 steps the older cards are folded and open on demand", () => {
   assert.equal(all(folded, "figure").length, 1);
 });
 
+test("what the artist said stands with the step it was said of", () => {
+  const remark = { after: 1, say: "stop", words: "more light", corrected: { g1: "unmet" }, dropped: ["g2"], back_to: 2, mask: "mask-1.png" };
+  show({ ...run(), remarks: [remark] });
+  const told = one(".remark");
+  assert.equal(told.closest("article").querySelector("h3").textContent, "Step 1");
+  for (const words of ["stopped the run", "more light", "said unmet: a red circle", "no longer wants: two blue squares", "canvas 2", "painted"]) assert.ok(told.textContent.includes(words), words);
+});
+
 test("odd numbers and unknown canvases are shown as such", () => {
   for (const record of [
     { brief: { prompt: "x" } },

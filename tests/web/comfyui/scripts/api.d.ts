@@ -1,0 +1,1 @@
+export const api: import("../../../../web/comfy/runs.js").Api;

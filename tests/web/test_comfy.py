@@ -1,0 +1,44 @@
+"""The viewer in a real ComfyUI in a real browser, with the front end that comes with it and with the newest one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.comfy.server import Comfy
+from tests.comfy.test_generate import graph
+from tests.web.pictures import check
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture(scope="module", params=["bundled", "newest"])
+def front(request, comfy_folder, chromium, node, tmp_path_factory):
+    """A ComfyUI with this front end, and its name."""
+    flags = []
+    if request.param == "newest":
+        folder = os.environ.get("COMFYUI_FRONTEND")
+        if not folder:
+            pytest.skip("COMFYUI_FRONTEND names no folder: the `static` folder of a newer comfyui-frontend-package is tested where it does")
+        assert (Path(folder) / "index.html").is_file(), f"COMFYUI_FRONTEND is {folder}, and there is no index.html in it"
+        flags = ["--front-end-root", folder]
+    with Comfy(tmp_path_factory.mktemp(request.param), *flags) as server:
+        yield request.param, server
+
+
+def test_the_viewer_in_comfyui(run_node, chromium, front, tmp_path) -> None:
+    name, server = front
+    told = run_node(
+        *("--test", "--test-reporter=tap", "e2e/comfy.test.js"),
+        CHROMIUM=chromium,
+        URL=f"http://127.0.0.1:{server.port}",
+        OUT=tmp_path,
+        FRONT=name,
+        GRAPH=json.dumps(graph(rounds=3)),
+    )
+    assert "# fail 0" in told
+    for renderer in ("litegraph", "nodes2"):
+        check(tmp_path / f"{name}-{renderer}.png")

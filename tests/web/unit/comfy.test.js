@@ -1,0 +1,281 @@
+/** The parts inside ComfyUI, over a front end that is only as much as they use. */
+
+import assert from "node:assert/strict";
+import { deflateSync } from "node:zlib";
+import { beforeEach, test } from "node:test";
+
+import { all, page } from "./page.js";
+import { HOSTILE, drawn, run } from "./runs.js";
+import { attach, restore } from "../../../web/comfy/node.js";
+import { openPicture } from "../../../web/comfy/drop.js";
+import { trajectoryIn } from "../../../web/comfy/png.js";
+import { Runs } from "../../../web/comfy/runs.js";
+import { Sidebar } from "../../../web/comfy/sidebar.js";
+
+const { brief, goals, models, steps, outcome } = run();
+const LINES = [
+  { event: "start", schema: 1, brief, models },
+  { event: "planned", goals },
+  { event: "action", result: { action: steps[0].action } },
+  { event: "drawn", result: { candidates: drawn(0, 1, 2, 3) } },
+  { event: "step", steps: [steps[0]], current: 2, best: 2 },
+  { event: "end", steps: steps.slice(1), current: 6, best: 6, outcome },
+].map((line) => JSON.stringify(line));
+
+class FakeApi extends page.window.EventTarget {
+  listening = new Map();
+  asked = [];
+  known = LINES.length;
+  addEventListener(type, listener, options) {
+    this.listening.set(listener, type);
+    super.addEventListener(type, listener, options);
+  }
+  removeEventListener(type, listener) {
+    this.listening.delete(listener);
+    super.removeEventListener(type, listener);
+  }
+  apiURL(route) {
+    return `/api${route}`;
+  }
+  async fetchApi(route) {
+    this.asked.push(route);
+    const { pathname, searchParams } = new URL(route, "http://127.0.0.1");
+    const answer = (ok, body) => ({ ok, status: ok ? 200 : 404, json: async () => body });
+    if (pathname === "/clvr/runs") return answer(true, { runs: [{ run: "r-1", prompt: HOSTILE, steps: 5, met: true, first: "0" }, { run: "saved/x-1", prompt: "y", steps: 1, met: null, first: "" }] });
+    if (searchParams.get("run") !== "r-1") return answer(false, { error: "the run is not there any more" });
+    return answer(true, { total: this.known, lines: LINES.slice(Number(searchParams.get("from")), this.known) });
+  }
+  tell(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
+
+class FakeNode {
+  properties = {};
+  inputs = [];
+  widgets = [];
+  constructor(id, graph) {
+    Object.assign(this, { id, graph });
+  }
+  getInputLink(slot) {
+    const { link } = this.inputs[slot];
+    return link === null ? null : { origin_id: link };
+  }
+  addDOMWidget(name, type, element, options) {
+    this.widgets.push({ name, type, element, options });
+    document.body.append(element);
+  }
+}
+
+const settled = async () => {
+  for (let turn = 0; turn < 12; turn++) await new Promise((done) => setTimeout(done, 0));
+};
+const inside = (panel) => panel.host.shadowRoot;
+let api;
+let runs;
+beforeEach(() => {
+  document.body.replaceChildren();
+  api = new FakeApi();
+  runs = new Runs(api);
+});
+
+test("a node shows the run it is at work on, as it grows", async () => {
+  const node = new FakeNode(3);
+  const panel = attach(node, runs);
+  assert.match(inside(panel).textContent, /Press Run/);
+  api.known = 4;
+  api.tell("clvr.node", { run: "r-1", node: "3" });
+  await settled();
+  assert.match(inside(panel).textContent, /judging 4 pictures/);
+  api.known = 5;
+  api.tell("clvr.run", { run: "r-1" });
+  await settled();
+  assert.match(inside(panel).textContent, /Not finished/);
+  api.known = 6;
+  api.tell("clvr.run", { run: "r-1" });
+  api.tell("clvr.run", { run: "r-1" });
+  api.tell("clvr.run", { run: "another" });
+  await settled();
+  assert.match(inside(panel).textContent, /Brief met/);
+  assert.deepEqual(api.asked.map((route) => route.match(/from=(\d+)/)[1]), ["0", "4", "5", "6"]);
+  assert.equal(inside(panel).querySelector("#canvas-2 img").getAttribute("src"), "/api/clvr/canvas?run=r-1&canvas=2");
+  assert.equal(node.properties.clvr_run, "r-1");
+});
+
+test("a node shows what a node that feeds it does, and no other's", async () => {
+  const nodes = {};
+  const graph = { getNodeById: (id) => nodes[id] };
+  for (const id of [1, 2, 3, 9]) nodes[id] = new FakeNode(id, graph);
+  nodes[3].inputs = [{ link: null }, { link: 2 }];
+  nodes[2].inputs = [{ link: 1 }, { link: 3 }];
+  const panel = attach(nodes[3], runs);
+  for (const node of ["9", "", null]) api.tell("clvr.node", { run: "r-1", node });
+  assert.equal(panel.run, null);
+  api.tell("clvr.node", { run: "r-1", node: "12:1" });
+  assert.equal(panel.run, "r-1");
+});
+
+test("after a reload it shows the run that the workflow remembers, or says that it is gone", async () => {
+  const node = new FakeNode(3);
+  node.properties.clvr_run = "gone";
+  const panel = attach(node, runs);
+  restore(node, panel);
+  await settled();
+  assert.match(inside(panel).querySelector("[role=alert]").textContent, /the run is not there any more/);
+  node.properties.clvr_run = { not: "a name" };
+  restore(node, panel);
+  assert.equal(panel.run, "gone");
+});
+
+test("a run whose record became shorter is read anew", async () => {
+  const panel = attach(new FakeNode(3), runs);
+  panel.follow("r-1");
+  await settled();
+  api.known = 5;
+  api.tell("clvr.run", { run: "r-1" });
+  await settled();
+  assert.match(inside(panel).textContent, /Not finished/);
+});
+
+test("nothing listens any more when the node is removed", async () => {
+  let called = 0;
+  const node = new FakeNode(3);
+  node.onRemoved = function (...details) {
+    assert.equal(this, node);
+    called += details.length;
+  };
+  const panel = attach(node, runs);
+  panel.follow("r-1");
+  assert.equal(api.listening.size, 2);
+  node.onRemoved(1, 2);
+  assert.deepEqual([api.listening.size, called, panel.host.isConnected], [0, 2, false]);
+  const before = api.asked.length;
+  api.tell("clvr.node", { run: "r-1", node: "3" });
+  api.tell("clvr.run", { run: "r-1" });
+  await settled();
+  assert.equal(api.asked.length, before);
+  assert.equal(inside(panel).textContent, "");
+});
+
+test("a key pressed in the panel does not reach the graph, a shortcut does", () => {
+  const panel = attach(new FakeNode(3), runs);
+  const heard = [];
+  const listen = (event) => heard.push(event.key);
+  document.addEventListener("keydown", listen);
+  for (const [key, ctrlKey] of [["Delete", false], ["Enter", true]]) inside(panel).querySelector(".clvr").dispatchEvent(new KeyboardEvent("keydown", { key, ctrlKey, bubbles: true, composed: true }));
+  document.removeEventListener("keydown", listen);
+  assert.deepEqual(heard, ["Enter"]);
+});
+
+class FakeManager {
+  tabs = [];
+  sidebarTab = { activeSidebarTabId: null, registerSidebarTab: (tab) => this.tabs.push(tab) };
+  command = {
+    execute: () => {
+      this.sidebarTab.activeSidebarTabId = "clvr";
+      this.tabs[0].render(this.place);
+    },
+  };
+  place = document.body.appendChild(document.createElement("div"));
+}
+
+test("the sidebar lists the runs and opens one", async () => {
+  const manager = new FakeManager();
+  new Sidebar(runs, manager).register();
+  manager.command.execute();
+  await settled();
+  const root = manager.place.firstChild.shadowRoot;
+  const buttons = all(root, ".runs button");
+  assert.deepEqual(buttons.map((button) => button.querySelector(".row").textContent), ["brief met5 steps", "not finished1 step"]);
+  assert.match(buttons[0].textContent, /<img src=x/);
+  assert.equal(all(root, ".runs img, .runs b").length, 0);
+  buttons[0].click();
+  await settled();
+  assert.match(root.querySelector(".clvr-panel").shadowRoot.textContent, /Brief met/);
+  assert.equal(root.querySelector(".choosing").hidden, true);
+  root.querySelector(".viewing > button").click();
+  assert.equal(root.querySelector(".choosing").hidden, false);
+  assert.equal(api.listening.size, 1);
+  manager.tabs[0].destroy();
+  assert.deepEqual([api.listening.size, manager.place.childNodes.length], [0, 0]);
+});
+
+/** A PNG with these text chunks and nothing else: only its texts are read. */
+function png(chunks) {
+  const part = (kind, content) => {
+    const head = Buffer.alloc(8);
+    head.writeUInt32BE(content.length, 0);
+    head.write(kind, 4, "latin1");
+    return Buffer.concat([head, content, Buffer.alloc(4)]);
+  };
+  const parts = chunks.map(([kind, key, rest]) => part(kind, Buffer.concat([Buffer.from(`${key}\0`), Buffer.from(rest)])));
+  return new File([Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]), ...parts], "a.png", { type: "image/png" });
+}
+const plain = (text) => Buffer.concat([Buffer.from([0, 0, 0, 0]), Buffer.from(text)]);
+const packed = (text) => Buffer.concat([Buffer.from([1, 0, 0, 0]), deflateSync(text)]);
+
+test("the trajectory of a picture is read, however its text is written", async () => {
+  const text = '{"brief": {"prompt": "\u00e9"}}';
+  for (const chunk of [["iTXt", "clvr", plain(text)], ["iTXt", "clvr", packed(text)], ["zTXt", "clvr", Buffer.concat([Buffer.alloc(1), deflateSync(Buffer.from(text, "latin1"))])], ["tEXt", "clvr", Buffer.from(text, "latin1")]]) {
+    assert.deepEqual(await trajectoryIn(png([chunk, ["iTXt", "clvr_canvas", plain("6")]])), { json: text, canvas: 6 });
+  }
+});
+
+test("pictures of others are let alone", async () => {
+  for (const file of [png([["iTXt", "workflow", plain("{}")]]), png([]), new File(["GIF89a"], "a.png"), new File([], "a.png")]) assert.equal(await trajectoryIn(file), null);
+});
+
+test("hostile metadata is refused in words", async () => {
+  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", packed("x".repeat((16 << 20) + 1))]])), /larger than 16 MB/);
+  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", plain("x".repeat((16 << 20) + 1))]])), /larger than 16 MB/);
+  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", Buffer.concat([Buffer.from([1, 0, 0, 0]), Buffer.from("junk")])]])), /cannot be unpacked/);
+  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", Buffer.from([0, 0])]])), /no beginning/);
+  const { size } = png([]);
+  const cut = png([["iTXt", "clvr", plain("{}")]]);
+  assert.equal(await trajectoryIn(new File([cut.slice(0, size + 12)], "a.png")), null);
+});
+
+async function dropped(file) {
+  URL.createObjectURL = () => "blob:own";
+  URL.revokeObjectURL = () => {};
+  const manager = new FakeManager();
+  const sidebar = new Sidebar(runs, manager);
+  sidebar.register();
+  await openPicture(file, runs, sidebar);
+  await settled();
+  const root = manager.place.firstChild?.shadowRoot.querySelector(".clvr-panel").shadowRoot;
+  return { root, close: () => manager.tabs[0].destroy() };
+}
+
+test("a dropped picture of the pack opens its trajectory, with its own pixels and those of its run", async () => {
+  const { root, close } = await dropped(png([["iTXt", "clvr", packed(JSON.stringify(run()))], ["iTXt", "clvr_canvas", plain("6")]]));
+  assert.match(root.textContent, /Brief met/);
+  assert.equal(root.querySelector("#canvas-6 img").getAttribute("src"), "blob:own");
+  assert.equal(root.querySelector("#canvas-2 img").getAttribute("src"), "/api/clvr/canvas?run=r-1&canvas=2");
+  close();
+});
+
+test("a picture whose run is elsewhere shows words for the other canvases", async () => {
+  const record = run();
+  record.steps[0].candidates[0].sha256 = "f";
+  const { root, close } = await dropped(png([["iTXt", "clvr", packed(JSON.stringify(record))], ["iTXt", "clvr_canvas", plain("6")]]));
+  assert.match(root.querySelector("#canvas-2").textContent, /is not in this picture, and its run not in the output folder/);
+  close();
+});
+
+for (const [name, text, words] of [
+  ["a newer schema", JSON.stringify({ ...run(), schema: 9 }), /schema version 9/],
+  ["nonsense", "{", /damaged/],
+  ["too much", "x".repeat((16 << 20) + 1), /larger than 16 MB/],
+]) {
+  test(`a dropped picture with ${name} is refused in words`, async () => {
+    const { root, close } = await dropped(png([["iTXt", "clvr", packed(text)]]));
+    assert.match(root.querySelector("[role=alert]").textContent, words);
+    close();
+  });
+}
+
+test("a dropped picture of someone else's opens nothing", async () => {
+  const { root } = await dropped(png([["iTXt", "workflow", plain("{}")]]));
+  assert.equal(root, undefined);
+});

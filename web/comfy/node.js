@@ -1,0 +1,53 @@
+/** The viewer on the faces of nodes. It shows the run that its node, or a node that feeds it, is at work on, and after a reload the last one. */
+
+import { Panel } from "./panel.js";
+
+export const SHOWN_ON = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
+export const PROPERTY = "clvr_run";
+const LEAST_HEIGHT = 340;
+const EMPTY = "Press Run: the steps of the run appear here as they are made.";
+
+/** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs */
+export function attach(node, runs) {
+  const panel = new Panel(runs, EMPTY);
+  panel.host.style.cssText += `width: 100%; height: 100%; min-height: ${LEAST_HEIGHT}px; overflow: hidden;`;
+  node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT });
+  /** @param {CustomEvent<{ run: string, node: string }>} event */
+  const told = ({ detail }) => {
+    const from = String(detail.node).split(":").pop();
+    if (!from || !feeds(node, from)) return;
+    node.properties[PROPERTY] = detail.run;
+    panel.follow(detail.run);
+  };
+  runs.api.addEventListener("clvr.node", told);
+  const removed = node.onRemoved;
+  node.onRemoved = function (/** @type {any[]} */ ...details) {
+    runs.api.removeEventListener("clvr.node", told);
+    panel.destroy();
+    return removed?.apply(this, details);
+  };
+  return panel;
+}
+
+/** Shows the run that the workflow remembers. @param {any} node @param {Panel | undefined} panel */
+export function restore(node, panel) {
+  const run = node.properties?.[PROPERTY];
+  if (panel && typeof run === "string" && run) panel.follow(run);
+}
+
+/** Whether the node with this id is the node itself or one that its inputs hang on. @param {any} node @param {string} id */
+function feeds(node, id) {
+  const seen = new Set();
+  const todo = [node];
+  for (let at = todo.pop(); at; at = todo.pop()) {
+    if (String(at.id) === id) return true;
+    if (seen.has(at.id)) continue;
+    seen.add(at.id);
+    for (let slot = 0; slot < (at.inputs?.length ?? 0); slot++) {
+      const link = at.getInputLink(slot);
+      const origin = link && at.graph.getNodeById(link.origin_id);
+      if (origin) todo.push(origin);
+    }
+  }
+  return false;
+}

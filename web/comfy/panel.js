@@ -1,0 +1,62 @@
+/** A viewer inside ComfyUI: in a shadow root, so that neither's styles reach the other, in the colours of the theme. */
+
+import { el } from "../viewer/dom.js";
+import { Viewer } from "../viewer/viewer.js";
+
+const STYLE = new URL("../viewer/style.css", import.meta.url).href;
+
+/** A host for elements of the pack with the viewer's styles, and the element to fill. @param {string} label @returns {{ host: HTMLDivElement, box: HTMLDivElement }} */
+export function shadowed(label) {
+  const host = el("div", { class: "clvr-panel", "data-capture-wheel": "true" });
+  const box = el("div", { class: "clvr panel", role: "region", "aria-label": label, tabindex: "0" });
+  host.attachShadow({ mode: "open" }).append(el("link", { rel: "stylesheet", href: STYLE }), box);
+  // A key that was meant for the panel is not to delete a node.
+  host.addEventListener("keydown", (event) => {
+    if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
+  });
+  return { host, box };
+}
+
+export class Panel {
+  /** @param {import("./runs.js").Runs} runs @param {string} empty what it says as long as there is no run */
+  constructor(runs, empty) {
+    this.runs = runs;
+    const { host, box } = shadowed("Trajectory");
+    this.host = host;
+    this.viewer = new Viewer(box, () => ({ missing: "is not at hand" }));
+    /** @type {string | null} */
+    this.run = null;
+    this.stop = () => {};
+    this.viewer.say(empty);
+  }
+
+  /** @param {string} run */
+  follow(run) {
+    if (run === this.run) return;
+    this.stop();
+    this.run = run;
+    this.viewer.pictures = this.runs.picturesOf(run);
+    this.stop = this.runs.follow(run, (record) => this.viewer.show(record), (words) => this.viewer.say(words));
+  }
+
+  /** Shows a record that is in no folder, such as the one in a picture. @param {unknown} record @param {import("../viewer/pictures.js").Pictures} pictures */
+  show(record, pictures) {
+    this.stop();
+    this.run = null;
+    this.viewer.pictures = pictures;
+    this.viewer.show(record);
+  }
+
+  /** @param {string} words */
+  say(words) {
+    this.stop();
+    this.run = null;
+    this.viewer.say(words);
+  }
+
+  destroy() {
+    this.stop();
+    this.viewer.destroy();
+    this.host.remove();
+  }
+}

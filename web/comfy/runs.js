@@ -1,0 +1,84 @@
+/**
+ * The runs in ComfyUI's output folder, as the pack's routes tell them: a list, the lines of one, its pictures. A run at work says so with
+ * the event `clvr.run`; whoever follows it then asks for the lines that are new.
+ *
+ * @typedef {{ fetchApi: (route: string) => Promise<Response>, apiURL: (route: string) => string,
+ *   addEventListener: (type: string, listener: (event: any) => void) => void,
+ *   removeEventListener: (type: string, listener: (event: any) => void) => void }} Api ComfyUI's own
+ * @typedef {{ run: string, prompt: string, steps: number, met: boolean | null, first: string }} Listed `met` is null for one without an end
+ */
+
+import { RunError, fold, linesOf } from "../viewer/record.js";
+
+export class Runs {
+  /** @param {Api} api */
+  constructor(api) {
+    this.api = api;
+  }
+
+  /** Newest first. @returns {Promise<Listed[]>} */
+  async list() {
+    return (await this.ask("/clvr/runs")).runs;
+  }
+
+  /** @param {string} run @returns {import("../viewer/pictures.js").Pictures} */
+  picturesOf(run) {
+    return (canvas) => ({ url: this.api.apiURL(`/clvr/canvas?run=${encodeURIComponent(run)}&canvas=${canvas}`) });
+  }
+
+  /**
+   * Shows the run as it is and whenever more is known, until the function that comes back is called.
+   * @param {string} run @param {(record: unknown) => void} show @param {(words: string) => void} say @returns {() => void}
+   */
+  follow(run, show, say) {
+    /** @type {import("../viewer/record.js").Line[]} */
+    let lines = [];
+    let [stopped, busy, again] = [false, false, false];
+    const pull = async () => {
+      if (busy) {
+        again = true;
+        return;
+      }
+      busy = true;
+      try {
+        do {
+          again = false;
+          let told = await this.linesFrom(run, lines.length);
+          if (told.total < lines.length) {
+            lines = [];
+            told = await this.linesFrom(run, 0);
+          }
+          lines.push(...linesOf(told.lines.map((line) => `${line}\n`).join("")));
+          if (!stopped && lines.length) show(fold(lines));
+        } while (again && !stopped);
+      } catch (problem) {
+        if (!stopped) say(problem instanceof RunError ? problem.message : `The run ${run} cannot be shown: ${/** @type {Error} */ (problem).message}`);
+      } finally {
+        busy = false;
+      }
+    };
+    /** @param {CustomEvent<{ run: string }>} event */
+    const told = ({ detail }) => {
+      if (detail.run === run) pull();
+    };
+    this.api.addEventListener("clvr.run", told);
+    pull();
+    return () => {
+      stopped = true;
+      this.api.removeEventListener("clvr.run", told);
+    };
+  }
+
+  /** @param {string} run @param {number} from @returns {Promise<{ total: number, lines: string[] }>} */
+  linesFrom(run, from) {
+    return this.ask(`/clvr/lines?run=${encodeURIComponent(run)}&from=${from}`);
+  }
+
+  /** @param {string} route @returns {Promise<any>} */
+  async ask(route) {
+    const answer = await this.api.fetchApi(route);
+    if (answer.ok) return answer.json();
+    const { error } = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
+    throw new RunError(String(error));
+  }
+}

@@ -1,0 +1,96 @@
+/** The runs of the output folder, and one of them in the viewer, at the side of the graph. */
+
+import { chip, el, name } from "../viewer/dom.js";
+import { count } from "../viewer/words.js";
+import { Panel, shadowed } from "./panel.js";
+
+export const TAB = "clvr";
+const EMPTY = "Choose a run.";
+
+export class Sidebar {
+  /** @param {import("./runs.js").Runs} runs @param {any} manager ComfyUI's extension manager */
+  constructor(runs, manager) {
+    this.runs = runs;
+    this.manager = manager;
+    /** @type {((panel: Panel) => void) | null} */
+    this.wanted = null;
+    this.close = () => {};
+  }
+
+  register() {
+    const tab = {
+      id: TAB,
+      icon: "pi pi-history",
+      title: "CLVR",
+      tooltip: "CLVR: runs and their steps",
+      type: "custom",
+      render: (/** @type {HTMLElement} */ place) => this.render(place),
+      destroy: () => this.close(),
+    };
+    (this.manager.sidebarTab ?? this.manager).registerSidebarTab(tab);
+  }
+
+  /** Opens the tab with what `show` puts into its panel. @param {(panel: Panel) => void} show */
+  open(show) {
+    this.wanted = show;
+    if (this.manager.sidebarTab?.activeSidebarTabId === TAB) this.shown?.();
+    else this.manager.command.execute(`Workspace.ToggleSidebarTab.${TAB}`);
+  }
+
+  /** @param {HTMLElement} place */
+  render(place) {
+    this.close();
+    const { host, box } = shadowed("Runs");
+    const list = el("ul", { class: "runs" });
+    const back = el("button", { type: "button" }, "All runs");
+    const view = el("div", { class: "viewing", hidden: true }, back);
+    const choose = el("div", { class: "choosing" }, el("h2", {}, "Runs"), list);
+    const panel = new Panel(this.runs, EMPTY);
+    view.append(panel.host);
+    box.append(choose, view);
+    place.replaceChildren(host);
+    host.style.cssText += "height: 100%; overflow: hidden;";
+
+    const turn = (/** @type {boolean} */ viewing) => ([choose.hidden, view.hidden] = [viewing, !viewing]);
+    const fill = async () => {
+      const rows = await this.runs.list().catch((problem) => String(problem.message));
+      if (typeof rows === "string") list.replaceChildren(el("li", { role: "alert" }, rows));
+      else if (!rows.length) list.replaceChildren(el("li", { class: "note" }, "There is no run in the output folder yet."));
+      else list.replaceChildren(...rows.map(row));
+    };
+    const again = () => choose.hidden || fill();
+    back.addEventListener("click", () => {
+      panel.say(EMPTY);
+      turn(false);
+      fill();
+    });
+    list.addEventListener("click", (event) => {
+      const run = event.target instanceof Element && event.target.closest("button")?.dataset.run;
+      if (!run) return;
+      panel.follow(run);
+      turn(true);
+      back.focus();
+    });
+    this.shown = () => {
+      if (!this.wanted) return;
+      this.wanted(panel);
+      this.wanted = null;
+      turn(true);
+    };
+    this.runs.api.addEventListener("clvr.run", again);
+    this.close = () => {
+      this.runs.api.removeEventListener("clvr.run", again);
+      panel.destroy();
+      host.remove();
+      this.close = () => {};
+    };
+    fill();
+    this.shown();
+  }
+}
+
+/** @param {import("./runs.js").Listed} listed */
+function row({ run, prompt, steps, met }) {
+  const state = met === null ? chip("pending", "not finished") : met ? chip("met", "brief met") : chip("unmet", "brief not met");
+  return el("li", {}, el("button", { type: "button", "data-run": run }, name(prompt, 120), el("span", { class: "row" }, state, count(steps, "step")), name(run, 80, "id")));
+}
