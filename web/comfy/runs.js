@@ -2,7 +2,7 @@
  * The runs in ComfyUI's output folder, as the pack's routes tell them: a list, the lines of one, its pictures. A run at work says so with
  * the event `clvr.run`; whoever follows it then asks for the lines that are new.
  *
- * @typedef {{ fetchApi: (route: string) => Promise<Response>, apiURL: (route: string) => string,
+ * @typedef {{ fetchApi: (route: string, options?: RequestInit) => Promise<Response>, clientId?: string, apiURL: (route: string) => string,
  *   addEventListener: (type: string, listener: (event: any) => void) => void,
  *   removeEventListener: (type: string, listener: (event: any) => void) => void }} Api ComfyUI's own
  * @typedef {{ run: string, prompt: string, steps: number, met: boolean | null, first: string }} Listed `met` is null for one without an end
