@@ -77,6 +77,7 @@ def review_seconds(name: str, default: int) -> io.Int.Input:
         default=default,
         min=0,
         max=86_400,
+        optional=default == 0,
         advanced=default == 0,
         tooltip="Seconds that each round waits for your word in an open tab; 0: it does not ask. Without a tab nothing waits.",
     )
