@@ -86,6 +86,7 @@ class Brief:
     side and then only the winner against the goals. evidence: the judge says in words what it sees where a goal does not hold. fused:
     `clvr` has a new canvas judged and the next action chosen in one reply, which saves a call and judges by words, not by probabilities.
     picture: SHA-256 of the pixels of the picture that the run begins from, if it edits one; it has the width and height of the brief.
+    estimate: how much is asked for opens the gate to one shot and lowers the limit of rounds, beside what the goals and the budget say.
     """
 
     prompt: str
@@ -101,7 +102,11 @@ class Brief:
     judging: Judging = "each"
     evidence: bool = False
     picture: str = ""
+<<<<<<< HEAD
     fused: bool = False
+=======
+    estimate: bool = False
+>>>>>>> 3ce52ab (Measure by the field's benchmarks: adapters, arms, judges, report, nodes; complexity at the gate where a brief asks)
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

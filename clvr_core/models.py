@@ -144,6 +144,27 @@ def _shares(settings: Any, device: str) -> bool:
     return _here(settings, device) and settings.quantise == "none"
 
 
+def load_judge(name: str) -> Vlm:
+    """The verifier alone, of the models of that name or of a TOML file; the executor's weights stay where they are. Raises as
+    `load_models` does."""
+    if not name.endswith(".toml"):
+        if name != "shapes":
+            raise BadInput(f"unknown judge {name!r}; choose shapes, or give a file like clvr.toml")
+        from . import shapes
+
+        return shapes.load_vlm()
+    from .config import read_config
+    from .vlm.sight import check_sight
+
+    config = read_config(Path(name))
+    vlm = _eyes(config.verifier or config.controller)
+    try:
+        check_sight(vlm)
+    except JudgeFailure as error:
+        raise BadInput(f"{error}; mend the model or its entry in {name}") from error
+    return vlm
+
+
 MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 from server import PromptServer
 
+from .benchmark import BenchmarkPrompts, BenchmarkScore
 from .brief import BriefNode
 from .executor import ExecutorNode
 from .generate import Generate
@@ -30,4 +31,5 @@ class ClvrExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive]
         loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
-        return [*models, Generate, *loop, SaveTrajectory, LoadTrajectory, ViewTrajectory]
+        runs = [SaveTrajectory, LoadTrajectory, ViewTrajectory]
+        return [*models, Generate, *loop, *runs, BenchmarkPrompts, BenchmarkScore]

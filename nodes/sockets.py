@@ -14,6 +14,7 @@ from ..clvr_core.trajectory import Trajectory
 VLM = io.Custom("CLVR_VLM")
 EXECUTOR = io.Custom("CLVR_EXECUTOR")
 TRAJECTORY = io.Custom("CLVR_TRAJECTORY")
+BENCH_ITEM = io.Custom("CLVR_BENCH_ITEM")
 
 
 @dataclass(frozen=True)

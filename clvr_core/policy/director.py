@@ -8,6 +8,7 @@ from ..brief import Brief, Goal
 from ..trajectory import Action, Trajectory
 from . import rules
 from .base import Directive, Plan, Policy
+from .complexity import of_goals, one_shot_chance
 
 # The paper gives no number for its gate; its observed rate of one shot falls below one half at about 22 goals of its own making.
 ONE_SHOT_CHANCE = 0.25
@@ -44,6 +45,8 @@ class Director(Policy):
         chance = 1.0
         for goal in rules.wanted(goals):
             chance *= goal.feasibility
+        if brief.estimate:
+            chance = min(chance, one_shot_chance(of_goals(brief, goals)))
         gate = "one shot" if chance >= ONE_SHOT_CHANCE else "staged"
         return Plan(f"{gate}: one generation is given {chance:.0%} to meet all {len(goals)} goals", batches(goals, BATCH))
 

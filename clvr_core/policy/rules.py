@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ..brief import Goal
 from ..trajectory import ActionKind, Step, Trajectory, Verdict, states
+from .complexity import of_goals, rounds_for
 
 WEIGHT = {"met": 1.0, "unsure": 0.5, "unmet": 0.0, "pending": 0.0}
 UNCLEAR = ("error", "unsure")
@@ -135,12 +136,20 @@ def rounds_without_gain(trajectory: Trajectory) -> int:
     return count
 
 
+def round_limit(trajectory: Trajectory) -> int:
+    """The budget's, or what the complexity of the goals is granted if the brief asks for that and it is less."""
+    brief = trajectory.brief
+    if not brief.estimate or not trajectory.goals:
+        return brief.budget.rounds
+    return min(brief.budget.rounds, rounds_for(of_goals(brief, trajectory.goals)))
+
+
 def spent(trajectory: Trajectory, images: int = 0, evaluations: int = 0) -> str | None:
     """Which limit the next round, drawing so many images at so many evaluations in all, would break; None if none."""
     budget, cost = trajectory.brief.budget, trajectory.cost
     rounds = sum(1 for step in trajectory.steps if step.action.draws)
-    if images and rounds >= budget.rounds:
-        return f"budget: {budget.rounds} rounds are spent"
+    if images and rounds >= (limit := round_limit(trajectory)):
+        return f"budget: {limit} rounds are spent"
     if budget.images is not None and cost.images + images > budget.images:
         return f"budget: {cost.images} of {budget.images} images are spent and the next round draws {images}"
     if budget.evaluations is not None and cost.evaluations + evaluations > budget.evaluations:

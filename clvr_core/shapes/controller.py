@@ -45,6 +45,13 @@ def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
     return _edit(data, current.scene(), _pick(found, wanted, current, data, len(failures)), seen)
 
 
+def laid_out(prompt: str, seed: int) -> str:
+    """The brief with a place and a size for every thing, such that all of it holds: what can be said before anything is seen."""
+    spec = parse(prompt)
+    scene = closest(spec, (), random.Random(seed_for(seed, 0, len(spec.items))))
+    return prompt if scene is None else write(whole(scene), "terse")
+
+
 def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
     """The spec without relations whose goals were found to conflict with an earlier one."""
     texts = {goal.text for goal in rules.wanted(_goals(data))}

@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import JudgeFailure
 from ..policy.remarks import is_wish
 from ..protocols import Decision, Message, Picture, Question, Reply
-from .controller import act
+from .controller import act, laid_out
 from .grammar import NotInGrammar, parse, parse_instruction
 from .perceive import Perception, check_edit, misread, perceive
 from .phrases import AT_LEAST, NOTHING_BUT, goal_words
@@ -115,9 +115,8 @@ class ShapesVlm:
         parse(prompt)
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        message = next(
-            (message for message in reversed(messages) if message.data.get("task") in ("goals", "action", "evidence", "proxy")), None
-        )
+        tasks = ("goals", "action", "evidence", "proxy", "rewrite")
+        message = next((message for message in reversed(messages) if message.data.get("task") in tasks), None)
         if message is None:
             raise JudgeFailure("the shapes model was asked something that it has no task for")
         if message.data["task"] == "evidence":
@@ -127,6 +126,8 @@ class ShapesVlm:
             value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
         elif message.data["task"] == "proxy":
             value = proxies(message.data, [self._read(picture) for picture in message.images])
+        elif message.data["task"] == "rewrite":
+            value = {"prompt": laid_out(message.data["prompt"], message.data["seed"])}
         else:
             value = act(message.data, [self._read(picture) for picture in message.images])
         return _told(value)

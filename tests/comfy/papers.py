@@ -18,9 +18,10 @@ from tests.comfy.server import ROOT
 OPEN = {
     ("CLVR_LoadTrajectory", "run"),
     ("CLVR_ServerModel", "server"),
+    ("CLVR_BenchmarkPrompts", "folder"),
     *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora")),
 }
-"""Lists that depend on what lies in the output folder, in the model folders, or on the machine."""
+"""Lists that depend on what lies in the input and output folders, in the model folders, or on the machine."""
 PAGES, LOCALE, SCHEMAS = "web/docs", "locales/en/nodeDefs.json", "tests/comfy/schemas.json"
 
 

@@ -1,0 +1,224 @@
+"""The ways to a picture that are measured against one another, with what each spent.
+
+`oneshot` draws the prompt's own words, `rewrite` the words that a language model makes of them, `best-of-n` draws several and lets the
+judge pick, and each strategy is the loop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..brief import Brief, Budget
+from ..controller import draft_goals
+from ..controller.rewrite import rewrite
+from ..errors import BadInput, JudgeFailure
+from ..folder import RunFolder
+from ..models import Models
+from ..policy import rules
+from ..protocols import DrawRequest, Picture
+from ..session import Session, drive, drive_all, resume
+from ..trajectory import Trajectory, seed_for
+from ..verifier import judge
+
+LOOPS = ("clvr", "director", "strokes")
+ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
+EDITING = ("oneshot", "rewrite", "best-of-n")
+"""Arms that can start from a given picture: a loop starts from a brief."""
+CANDIDATES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One picture to make. `evaluations`: at most so many, None for no limit."""
+
+    name: str
+    prompt: str
+    seed: int
+    source: Picture | None = None
+    evaluations: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    picture: Picture
+    evaluations: int
+    images: int
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    told: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NotMade:
+    """why: in a sentence. judge: whether the vision model was silent, so that another try may do."""
+
+    why: str
+    judge: bool = False
+
+
+@dataclass(frozen=True)
+class Way:
+    """How an arm's pictures are made. `runs`: where the loop keeps its runs, so that a killed one goes on."""
+
+    arm: str
+    models: Models
+    runs: Path
+    rounds: int = 8
+    patience: int = 3
+    keep_runs: bool = True
+
+    def make(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
+        """One for each job, in order; all are drawn side by side."""
+        if self.arm in LOOPS or (self.arm == "best-of-n" and all(job.source is None for job in jobs)):
+            return self._loops(jobs)
+        return [self._plain(job) for job in jobs] if self.arm != "oneshot" else self._shots(jobs)
+
+    def cost(self, job: Job) -> tuple[int, int]:
+        """Evaluations at most, and of one picture drawn."""
+        each = self.models.executor.nfe(self._request(job, job.prompt, 0))
+        if self.arm in ("oneshot", "rewrite"):
+            return each, each
+        if self.arm == "best-of-n":
+            return self._count(job, each) * each, each
+        return job.evaluations or self.rounds * each * (CANDIDATES if self.arm == "director" else 1), each
+
+    @staticmethod
+    def _count(job: Job, each: int) -> int:
+        return CANDIDATES if job.evaluations is None else max(1, min(64, job.evaluations // max(1, each)))
+
+    def _request(self, job: Job, prompt: str, k: int) -> DrawRequest:
+        references = () if job.source is None else (job.source,)
+        # The seeds of a loop's first round, so that the arms differ in what they do and not in their luck.
+        return DrawRequest(prompt, seed_for(job.seed, 0, k), references, self.models.width, self.models.height)
+
+    def _shots(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
+        started = time.perf_counter()
+        try:
+            drawn = self.models.executor.draw([self._request(job, job.prompt, 0) for job in jobs])
+        except BadInput as error:
+            if len(jobs) == 1:
+                return [NotMade(str(error))]
+            return [made for job in jobs for made in self._shots([job])]
+        seconds = (time.perf_counter() - started) / len(jobs)
+        return [Made(drawing.picture, drawing.nfe, 1, seconds=seconds) for drawing in drawn]
+
+    def _plain(self, job: Job) -> Made | NotMade:
+        started = time.perf_counter()
+        try:
+            made = self._rewritten(job) if self.arm == "rewrite" else self._picked(job)
+        except BadInput as error:
+            return NotMade(str(error))
+        except JudgeFailure as error:
+            return NotMade(str(error), judge=True)
+        return replace(made, seconds=time.perf_counter() - started)
+
+    def _rewritten(self, job: Job) -> Made:
+        answer = rewrite(self.models.vlm, job.prompt, job.seed)
+        if answer.value is None:
+            raise JudgeFailure(answer.failure)
+        (drawing,) = self.models.executor.draw([self._request(job, answer.value, 0)])
+        return Made(drawing.picture, drawing.nfe, 1, answer.tokens, answer.calls, told={"prompt": answer.value})
+
+    def _picked(self, job: Job) -> Made:
+        """Best of several edits of the same picture."""
+        brief = Brief(job.prompt, "best-of-n", job.seed)
+        drafted = draft_goals(self.models.vlm, brief)
+        if drafted.value is None:
+            raise JudgeFailure(drafted.failure)
+        count = self._count(job, self.models.executor.nfe(self._request(job, job.prompt, 0)))
+        drawn = self.models.executor.draw([self._request(job, job.prompt, k) for k in range(count)])
+        judged = [judge(self.models.judge or self.models.vlm, drawing.picture, drafted.value) for drawing in drawn]
+        if all(rules.score(each.verdicts) is None for each in judged):
+            raise JudgeFailure(f"no candidate was judged: {judged[0].verdicts[0].evidence}")
+        pick = rules.choose([each.verdicts for each in judged])
+        tokens = drafted.tokens + sum(each.tokens for each in judged)
+        calls = drafted.calls + sum(each.calls for each in judged)
+        evaluations = sum(drawing.nfe for drawing in drawn)
+        return Made(drawn[pick].picture, evaluations, count, tokens, calls, told={"picked": pick})
+
+    def _loops(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
+        if any(job.source is not None for job in jobs):
+            raise BadInput(f"{self.arm} starts from a brief and cannot start from a picture; for edits choose {', '.join(EDITING)}")
+        made: list[Made | NotMade | None] = [None] * len(jobs)
+        sessions: dict[int, Session] = {}
+        for place, job in enumerate(jobs):
+            try:
+                sessions[place] = self._session(job)
+            except BadInput as error:
+                made[place] = NotMade(str(error))
+        try:
+            drive_all(list(sessions.values()), self.models.executor)
+        except BadInput:
+            # One of them cannot be drawn. All that was done is on disk: each goes on by itself, and the one tells what is wrong.
+            for place in sessions:
+                made[place] = self._alone(jobs[place])
+        for place, session in sessions.items():
+            made[place] = made[place] or self._handed(jobs[place], session)
+        return [each if each is not None else NotMade("nothing was drawn") for each in made]
+
+    def _alone(self, job: Job) -> Made | NotMade:
+        try:
+            session = self._session(job)
+            drive(session)
+        except BadInput as error:
+            return NotMade(str(error))
+        return self._handed(job, session)
+
+    def _session(self, job: Job) -> Session:
+        each = self.models.executor.nfe(self._request(job, job.prompt, 0))
+        count = self._count(job, each) if self.arm == "best-of-n" else None
+        # Best of N has one round of N, so its limit is the number of pictures.
+        limit = job.evaluations if self.arm in LOOPS else None
+        budget = Budget(self.rounds, images=count, evaluations=limit, patience=self.patience)
+        brief = Brief(job.prompt, self.arm, job.seed, self.models.width, self.models.height, budget, count)
+        folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"))
+        models = self.models
+        if folder.lines:
+            return resume(folder, models.vlm, models.executor, judge=models.judge)
+        return Session(brief, models.vlm, models.executor, folder, judge=models.judge)
+
+    def _handed(self, job: Job, session: Session) -> Made | NotMade:
+        trajectory = session.trajectory
+        if trajectory.best is None:
+            self._forget(job)
+            return NotMade(f"no picture was drawn: {trajectory.outcome.reason}")
+        if silence := _silent(trajectory):
+            # Its pictures were chosen by nobody; another try must not begin from them.
+            self._forget(job)
+            return NotMade(silence, judge=True)
+        cost = trajectory.cost
+        told = {
+            "rounds": sum(step.action.draws for step in trajectory.steps),
+            "met": trajectory.outcome.met,
+            "why": trajectory.outcome.reason,
+        }
+        return Made(session.picture(trajectory.best), cost.evaluations, cost.images, cost.vlm_tokens, cost.vlm_calls, cost.wall, told)
+
+    def done(self, job: Job) -> None:
+        """The picture and its line are on disk."""
+        if not self.keep_runs:
+            self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        shutil.rmtree(self.runs / job.name.replace("/", "-"), ignore_errors=True)
+
+
+def _silent(trajectory: Trajectory) -> str:
+    """Why the vision model's part in the run is not to be counted: its picture was never judged, or its goals never drawn up."""
+    step = trajectory.best_step
+    if step is not None and step.score is None:
+        return f"no picture was judged: {next((verdict.evidence for verdict in step.verdicts), 'no verdict')}"
+    if trajectory.outcome.reason.startswith("the controller gave no usable action"):
+        return trajectory.outcome.reason
+    return ""
+
+
+def seed_of(seed: str, item: str, k: int) -> int:
+    """Below 2**32, which every library takes; the same for every arm."""
+    return int.from_bytes(hashlib.sha256(f"clvr-eval/{seed}/{item}/{k}".encode()).digest()[:4], "big")

@@ -1,0 +1,260 @@
+"""`clvr eval prepare|generate|score|report`, on top of the library calls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadInput
+
+INCOMPLETE = 3
+"""Exit code where pictures or answers are missing, and what there is has been kept."""
+REPLIES = ("decisions", "reply")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(required=True, metavar="STEP")
+    prepare = steps.add_parser("prepare", help="read the benchmark's data, say what is there and what it will cost")
+    generate = steps.add_parser("generate", help="draw the pictures by one arm, into the benchmark's own layout")
+    score = steps.add_parser("score", help="judge the pictures; or read the result of the official script")
+    report = steps.add_parser("report", help="a page, a plot and a table of all that was scored")
+    for step in (prepare, generate, score):
+        step.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the benchmark's own files lie")
+        step.add_argument("--bench", default="auto", metavar="NAME", help="which benchmark it is (default: by its files)")
+    for step in (prepare, generate, score, report):
+        step.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="the pictures, one subfolder a name")
+        step.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
+
+    prepare.add_argument("--judge", metavar="MODELS", help="takes prompts apart that have no list of statements or no complexity")
+    prepare.set_defaults(run=_prepare)
+
+    generate.add_argument("--arm", required=True, metavar="ARM", help="oneshot, rewrite, best-of-n, clvr, director or strokes")
+    generate.add_argument("--name", metavar="NAME", help="of the subfolder (default: the arm)")
+    generate.add_argument("--models", default="shapes", metavar="MODELS", help="shapes (default), or a file like clvr.toml")
+    generate.add_argument("--seed", type=int, default=0, help="same seed, same pictures; the same for every arm (default 0)")
+    generate.add_argument("--pictures", type=int, metavar="K", help="of each prompt (default: as many as the benchmark takes)")
+    generate.add_argument("--limit", type=int, metavar="N", help="prompts in all, spread over the benchmark's parts")
+    generate.add_argument("--evaluations", type=int, metavar="N", help="transformer evaluations for each picture, at most")
+    generate.add_argument("--match", metavar="NAME", help="limit each picture to the evaluations that NAME spent on the same one")
+    generate.add_argument("--rounds", type=int, default=8, help="of a loop, at most (default 8)")
+    generate.add_argument("--patience", type=int, default=3, help="rounds without improvement (default 3)")
+    generate.add_argument("--parallel", type=int, default=4, metavar="N", help="pictures drawn side by side (default 4)")
+    generate.add_argument("--no-runs", action="store_true", help="do not keep the loops' runs, from which the report takes nothing")
+    generate.add_argument("--dry-run", action="store_true", help="say what it will cost, and draw nothing")
+    generate.set_defaults(run=_generate)
+
+    score.add_argument("--name", action="append", metavar="NAME", help="score only this subfolder; may be repeated (default: all)")
+    by = score.add_mutually_exclusive_group(required=True)
+    by.add_argument("--judge", metavar="MODELS", help="a vision-language model: shapes, or a file like clvr.toml")
+    by.add_argument("--detector", type=Path, metavar="FOLDER", help="a transformers object detector, for GenEval's rules on boxes")
+    by.add_argument("--official", type=Path, metavar="FILE", help="what the benchmark's own script wrote about one NAME")
+    score.add_argument("--color-model", type=Path, metavar="FOLDER", help="a CLIP that names the colours of the detector's boxes")
+    score.add_argument("--device", default="cpu", help="of the detector (default cpu)")
+    score.add_argument("--protocol", default="decisions", choices=REPLIES, help="yes/no decisions (default), or one reply in JSON")
+    score.add_argument("--pictures", type=int, metavar="K", help="of each prompt, at most")
+    score.add_argument("--parallel", type=int, metavar="N", help="pictures judged at once (default: as the server's settings say)")
+    score.set_defaults(run=_score)
+
+    report.add_argument("--data", type=Path, metavar="FOLDER", help="the benchmark's files, for the examples")
+    report.add_argument("--baseline", metavar="NAME", help="what the others are held against (default: the one-shot pictures)")
+    report.add_argument("--out", type=Path, metavar="DIR", help="where report.html, .png and .csv go (default: into --images)")
+    report.set_defaults(run=_report)
+
+
+def _said(options: argparse.Namespace, value: dict[str, Any], lines: list[str], code: int) -> int:
+    print(json.dumps({"exit": code, **value}) if options.json else "\n".join(lines))
+    return code
+
+
+def _items(options: argparse.Namespace):
+    from .atoms import with_atoms
+    from .benchmarks import recognise
+
+    bench = recognise(options.data, options.bench)
+    return bench, with_atoms(bench.read(options.data), options.images)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from .atoms import draw_up
+    from .benchmarks import data_hash
+    from .judging import questions
+    from .score import complexity_of
+
+    options.again = "the same command"
+    bench, items = _items(options)
+    failed: list[tuple[str, str]] = []
+    if options.judge:
+        from ..models import load_judge
+
+        judge = load_judge(options.judge)
+        with _Bar("prepare") as bar:
+            failed = draw_up(judge, items, options.images, statements=bench.name == "prompts", progress=bar)
+        bench, items = _items(options)
+    tags = {tag: sum(item.tag == tag for item in items) for tag in dict.fromkeys(item.tag for item in items)}
+    pictures, asked = sum(item.pictures for item in items), sum(len(questions(item)) * item.pictures for item in items)
+    bare = sum(not item.atoms and not item.scales for item in items)
+    missing = [item.source for item in items if item.source and not (options.data / item.source).is_file()]
+    warnings = [f"item {name}: {why}" for name, why in failed]
+    if bench.expected not in (None, len(items)):
+        warnings.append(f"{len(items)} items are here, and the benchmark has {bench.expected}: its numbers are not those of the whole")
+    if bare:
+        warnings.append(f"{bare} prompts have no list of statements to be judged by: prepare them with --judge MODELS")
+    if missing:
+        warnings.append(f"{len(missing)} pictures to edit are not in {options.data}: the first is {missing[0]}")
+    value = {
+        "bench": bench.name,
+        "items": len(items),
+        "tags": tags,
+        "pictures": pictures,
+        "questions": asked,
+        "with_complexity": sum(complexity_of(item) is not None for item in items),
+        "data_sha256": data_hash(bench, options.data),
+        "first_picture": bench.path(items[0], 0),
+        "licence": bench.licence,
+        "warnings": warnings,
+    }
+    lines = [
+        f"{bench.title}: {len(items)} items ({', '.join(f'{tag} {count}' for tag, count in tags.items())})",
+        f"{pictures} pictures, the first of them NAME/{bench.path(items[0], 0)}; {asked:,} questions to a judge for each name",
+        *([f"licence of the data: {bench.licence}"] if bench.licence else []),
+        *(f"note: {note}" for note in bench.notes),
+        *(f"warning: {warning}" for warning in warnings),
+    ]
+    return _said(options, value, lines, INCOMPLETE if failed else 0)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from ..models import load_models
+    from .generate import Generation, Order
+    from .store import Arm
+
+    options.again = "the same command"
+    bench, _ = _items(options)
+    order = Order(
+        options.arm,
+        options.seed,
+        options.pictures,
+        options.limit,
+        options.evaluations,
+        Arm(options.images, options.match) if options.match else None,
+        options.rounds,
+        options.patience,
+        options.parallel,
+        not options.no_runs,
+    )
+    arm = Arm(options.images, options.name or options.arm)
+    generation = Generation(bench, options.data, arm, order, load_models(options.models))
+    estimate = generation.estimate()
+    print(f"{arm.name}: {estimate}", file=sys.stderr)
+    value: dict[str, Any] = {"name": arm.name, "wanted": estimate.pictures, "evaluations_at_most": estimate.evaluations}
+    if options.dry_run:
+        return _said(options, value, [], 0)
+    with _Bar(arm.name) as bar:
+        report = generation.run(bar)
+    value |= {"made": report.made, "there": report.there, "failed": [{"picture": name, "why": why} for name, why in report.failed]}
+    lines = [f"{report.made} pictures drawn, {report.there} were there; they lie in {arm.folder}"]
+    lines += [f"warning: picture {name} was not drawn: {why}" for name, why in report.failed]
+    return _said(options, value, lines, INCOMPLETE if report.failed else 0)
+
+
+def _score(options: argparse.Namespace) -> int:
+    from .score import Scoring, keep_official
+    from .store import Arm, arms_in
+
+    options.again = "the same command"
+    bench, items = _items(options)
+    arms = [Arm(options.images, name) for name in options.name] if options.name else arms_in(options.images)
+    arms = [arm for arm in arms if options.name or arm.folder.is_dir()]
+    if not arms:
+        raise BadInput(f"{options.images} has no subfolder of pictures; make some with clvr eval generate, or put them there")
+    if options.official:
+        if len(arms) != 1:
+            raise BadInput("the official file tells of one set of pictures: give its --name")
+        done = [keep_official(bench, options.data, arms[0], items, options.official)]
+    else:
+        judge = _judge(options, bench, items)
+        done = []
+        for arm in arms:
+            scoring = Scoring(bench, options.data, arm, judge, items, options.pictures)
+            with _Bar(arm.name) as bar:
+                done.append(scoring.run(bar))
+            if done[-1].down:
+                break
+    code = INCOMPLETE if any(scored.down or scored.result["pictures"]["unanswered"] for scored in done) else 0
+    lines = []
+    for scored in done:
+        result = scored.result
+        lines.append(f"{result['name']}: {result['title']}, {result['protocol']}, {result['judge']}")
+        lines += [f"  {name}: {told(measure)}" for name, measure in result["measures"].items()]
+        lines += [f"  warning: {warning}" for warning in result["warnings"]]
+        lines += [f"  {scored.path}"]
+        if scored.down:
+            lines.append("  what was answered is kept: run the same command again to go on")
+    keep = ("name", "bench", "title", "protocol", "judge", "pictures", "measures", "warnings")
+    value = {"results": [{**{key: scored.result[key] for key in keep}, "file": str(scored.path)} for scored in done]}
+    return _said(options, value, lines, code)
+
+
+def told(measure: dict[str, Any]) -> str:
+    """0.712 (0.690 to 0.731), strict 0.700."""
+    digits = 1 if measure["of"] >= 100 else 3
+
+    def said(value: float | None) -> str:
+        return "no answer" if value is None else f"{value:.{digits}f}"
+
+    bounds = measure["ci95"]
+    between = "" if bounds is None else f" ({said(bounds[0])} to {said(bounds[1])})"
+    strict = "" if measure["strict"] == measure["value"] else f", strict {said(measure['strict'])}"
+    return f"{said(measure['value'])}{between}{strict}"
+
+
+def _judge(options: argparse.Namespace, bench, items):
+    from .score import BoxJudge, VlmJudge
+
+    if options.detector:
+        from .detector import load_detector
+
+        if bench.name != "geneval":
+            raise BadInput(f"a detector judges by GenEval's rules, and this is {bench.name}; give --judge")
+        return BoxJudge(load_detector(options.detector, options.color_model, options.device))
+    from ..models import load_judge
+
+    bare = [item.id for item in items if not item.atoms and not item.scales]
+    if bare:
+        raise BadInput(
+            f"{len(bare)} prompts have nothing to be judged by, the first is {bare[0]}: run clvr eval prepare with --judge MODELS first"
+        )
+    return VlmJudge(load_judge(options.judge), items, options.protocol, options.parallel)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from .report import write_report
+
+    written = write_report(options.images, options.out or options.images, options.data, options.baseline)
+    value = {"html": str(written.html), "png": str(written.png), "csv": str(written.csv), "results": written.results}
+    return _said(options, value, [f"{written.results} results", f"{written.html}", f"{written.png}", f"{written.csv}"], 0)
+
+
+class _Bar:
+    """A bar over the pictures on stderr, where that is a terminal."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.bar = name, None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def __call__(self, done: int, total: int, remark: str) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(total=total, initial=done, unit="picture", desc=self.name, file=sys.stderr, disable=not sys.stderr.isatty())
+        self.bar.set_postfix_str(remark, refresh=False)
+        self.bar.update(done - self.bar.n)

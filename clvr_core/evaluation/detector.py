@@ -1,0 +1,190 @@
+"""GenEval's rules over the boxes of an object detector, written anew from their description; the detector is any that transformers runs.
+
+The official judge is Mask2Former Swin-S of mmdet 2 with CLIP ViT-L/14 for colours; another detector gives other numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..protocols import Picture
+
+LEAST, LEAST_COUNTING = 0.3, 0.9
+"""Confidence above which a box counts, and above which it does where things are to be counted."""
+MOST = 16
+"""Boxes kept of a class, the surest first."""
+MARGIN = 0.1
+"""Of both boxes' sides: so far apart two centres may be and still be level."""
+ASIDE = 0.5
+"""Cosine from which a direction counts as left, right, above or below."""
+GREY = (0x99, 0x99, 0x99)
+COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """mask: bool H x W, or None if the detector draws boxes only."""
+
+    name: str
+    box: Box
+    score: float
+    mask: np.ndarray | None = None
+
+
+ColorOf = Callable[[Sequence[Detection]], Sequence[str]]
+"""The colour of each of several detections of one class."""
+
+
+def kept(found: Sequence[Detection], counting: bool) -> dict[str, list[Detection]]:
+    """By class, the surest first, those that are sure enough, at most MOST."""
+    least = LEAST_COUNTING if counting else LEAST
+    by_class: dict[str, list[Detection]] = {}
+    for detection in sorted(found, key=lambda one: -one.score):
+        mine = by_class.setdefault(detection.name, [])
+        if detection.score > least and len(mine) < MOST:
+            mine.append(detection)
+    return {name: mine for name, mine in by_class.items() if mine}
+
+
+def relations(a: Box, b: Box) -> set[str]:
+    """Where `a` is of `b`. A distance within MARGIN of the summed sides is none; y runs downwards."""
+    centers = np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2] for box in (a, b)])
+    sides = np.array([[abs(box[2] - box[0]), abs(box[3] - box[1])] for box in (a, b)])
+    apart = centers[0] - centers[1]
+    left_over = np.maximum(np.abs(apart) - MARGIN * sides.sum(0), 0) * np.sign(apart)
+    if np.all(np.abs(left_over) < 1e-3):
+        return set()
+    x, y = left_over / np.linalg.norm(apart)
+    named = {"left of": x < -ASIDE, "right of": x > ASIDE, "above": y < -ASIDE, "below": y > ASIDE}
+    return {name for name, true in named.items() if true}
+
+
+def verdict(record: Mapping[str, Any], found: Sequence[Detection], color_of: ColorOf, exact: bool = False) -> tuple[bool, list[str]]:
+    """Whether the picture is what the record asks for, and each reason why not.
+
+    As in the official rules a clause is held against the surest boxes of its class, as many as it asks for: more of them pass unless an
+    exclude clause forbids them. `exact`: they do not pass.
+    """
+    boxes = kept(found, record.get("tag") == "counting")
+    matched: list[list[Detection] | None] = []
+    reasons: list[str] = []
+    for clause in record.get("include", ()):
+        why = _against(clause, boxes, matched, color_of)
+        matched.append(None if why else boxes[clause["class"]][: clause.get("count", 1)])
+        reasons += [why] if why else []
+        there = len(boxes.get(clause["class"], ()))
+        if exact and there > clause.get("count", 1):
+            reasons.append(f"{there} {clause['class']}, {clause.get('count', 1)} wanted")
+    for clause in record.get("exclude") or ():
+        if (there := len(boxes.get(clause["class"], ()))) >= clause["count"]:
+            reasons.append(f"{there} {clause['class']}, fewer than {clause['count']} wanted")
+    return not reasons, reasons
+
+
+def _against(clause: Mapping[str, Any], boxes: Mapping[str, list[Detection]], matched: Sequence, color_of: ColorOf) -> str:
+    name, count = clause["class"], clause.get("count", 1)
+    mine = boxes.get(name, [])[:count]
+    if len(mine) < count:
+        return f"{len(mine)} {name}, {count} wanted"
+    if color := clause.get("color"):
+        colors = list(color_of(mine))
+        if colors.count(color) < count:
+            return f"{name} {' and '.join(colors)}, {color} wanted"
+    if position := clause.get("position"):
+        wanted, other = position
+        if matched[other] is None:
+            return f"nothing for the {name} to be {wanted}"
+        for one in mine:
+            for target in matched[other]:
+                seen = relations(one.box, target.box)
+                if wanted not in seen:
+                    return f"{name} {' and '.join(sorted(seen)) or 'level with the other'}, {wanted} wanted"
+    return ""
+
+
+def crop(picture: Picture, detection: Detection) -> Picture:
+    """The box, with grey where the mask is not; at least one pixel."""
+    height, width = picture.shape[:2]
+    left, top = (max(0, int(edge)) for edge in detection.box[:2])
+    right, bottom = min(width, int(np.ceil(detection.box[2]))), min(height, int(np.ceil(detection.box[3])))
+    left, top = min(left, width - 1), min(top, height - 1)
+    right, bottom = max(right, left + 1), max(bottom, top + 1)
+    shown = picture
+    if detection.mask is not None:
+        shown = np.where(detection.mask[..., None], picture, np.array(GREY, np.uint8))
+    return shown[top:bottom, left:right]
+
+
+class Detector:
+    """`detect`: transformers' object-detection or image-segmentation pipeline. `colors`: its zero-shot-image-classification pipeline, or
+    None, with which a record that names a colour is refused."""
+
+    def __init__(self, name: str, detect: Callable[..., Any], colors: Callable[..., Any] | None = None) -> None:
+        self.name, self._detect, self._colors = name, detect, colors
+
+    def found(self, picture: Picture) -> list[Detection]:
+        from PIL import Image
+
+        detections = []
+        # The pipelines' own threshold would cut what the rules are to cut.
+        for one in self._detect(Image.fromarray(picture), threshold=0.0):
+            mask = None if one.get("mask") is None else np.asarray(one["mask"]) > 127
+            box = _box_of(one, mask)
+            if box is not None:
+                detections.append(Detection(str(one["label"]), box, float(one["score"] or 0.0), mask))
+        return detections
+
+    def color_of(self, picture: Picture) -> ColorOf:
+        from PIL import Image
+
+        def named(detections: Sequence[Detection]) -> list[str]:
+            if self._colors is None:
+                raise BadInput("colours are asked for, and no model was given that names them; give --color-model FOLDER")
+            noun = detections[0].name
+            labels = [f"a photo of a {color} {noun}" for color in COLORS]
+            answers = []
+            for detection in detections:
+                ranked = self._colors(Image.fromarray(np.ascontiguousarray(crop(picture, detection))), candidate_labels=labels)
+                answers.append(COLORS[labels.index(max(ranked, key=lambda one: one["score"])["label"])])
+            return answers
+
+        return named
+
+
+def _box_of(one: Mapping[str, Any], mask: np.ndarray | None) -> Box | None:
+    if "box" in one:
+        box = one["box"]
+        return float(box["xmin"]), float(box["ymin"]), float(box["xmax"]), float(box["ymax"])
+    if mask is None or not mask.any():
+        return None
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def load_detector(folder: Path, color_folder: Path | None = None, device: str = "cpu") -> Detector:
+    """From folders on this disk. Raises BadInput for what is no detector, or is missing."""
+    from transformers import AutoConfig, pipeline
+
+    try:
+        kinds = AutoConfig.from_pretrained(folder, local_files_only=True).architectures or []
+        kind = "".join(kinds)
+        task = "image-segmentation" if "Segmentation" in kind else "object-detection"
+        options: dict[str, Any] = {"subtask": "instance"} if task == "image-segmentation" else {}
+        made = pipeline(task, model=str(folder), device=device)
+        colors = pipeline("zero-shot-image-classification", model=str(color_folder), device=device) if color_folder else None
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model") from error
+
+    def detect(image: Any, threshold: float) -> Any:
+        return made(image, threshold=threshold, **options)
+
+    return Detector(f"{'+'.join(kinds)} in {folder.name}", detect, colors)

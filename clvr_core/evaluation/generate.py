@@ -1,0 +1,233 @@
+"""Draws a benchmark's pictures by one arm, in the benchmark's own layout; goes on where it was stopped."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import BadInput
+from ..models import Models
+from ..report.atomic import write_bytes
+from .arms import ARMS, EDITING, Job, Made, NotMade, Way, seed_of
+from .benchmarks import Benchmark, data_hash
+from .benchmarks.base import Item
+from .store import Arm, file_hash, read_picture
+
+SILENT = 3
+"""After so many pictures running for which the vision model was silent it is taken to be down."""
+Progress = Callable[[int, int, str], None]
+"""Pictures there are, pictures wanted, a remark."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be drawn. pictures: of each item, at most as many as the benchmark has; None for as many. limit: items in all, spread
+    over the tags. match: another arm, whose evaluations for each picture are the limit for the same picture here."""
+
+    arm: str
+    seed: int = 0
+    pictures: int | None = None
+    limit: int | None = None
+    evaluations: int | None = None
+    match: Arm | None = None
+    rounds: int = 8
+    patience: int = 3
+    parallel: int = 4
+    keep_runs: bool = True
+
+    def __post_init__(self) -> None:
+        if self.arm not in ARMS:
+            raise BadInput(f"unknown arm {self.arm!r:.40}; choose one of {', '.join(ARMS)}")
+        for name in ("pictures", "limit", "evaluations", "rounds", "patience", "parallel"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise BadInput(f"{name} is {value}; it must be at least 1")
+        if self.evaluations is not None and self.match is not None:
+            raise BadInput("evaluations and match both set the limit; give one of them")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Before anything is drawn. evaluations: at most. seconds: from the pictures that are there already, else None."""
+
+    pictures: int
+    left: int
+    evaluations: int
+    seconds: float | None
+
+    def __str__(self) -> str:
+        time = "" if self.seconds is None else f", about {self.seconds / 60:.0f} minutes by the pictures made so far"
+        return f"{self.left} of {self.pictures} pictures to draw, at most {self.evaluations:,} evaluations{time}"
+
+
+@dataclass
+class Report:
+    """failed: (picture, why) of those that could not be made."""
+
+    made: int = 0
+    there: int = 0
+    failed: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Generation:
+    def __init__(self, bench: Benchmark, data: Path, arm: Arm, order: Order, models: Models) -> None:
+        """Raises BadInput for an arm that cannot draw these items, and for a name that stands for pictures made otherwise."""
+        self.bench, self.data, self.arm, self.order, self.models = bench, data, arm, order, models
+        self.items = sample(bench.read(data), order.limit)
+        if order.arm not in EDITING and any(item.source for item in self.items):
+            raise BadInput(
+                f"{bench.name} has pictures to edit, and {order.arm} cannot start from a picture; choose one of {', '.join(EDITING)}"
+            )
+        self.limits = _limits(order.match)
+        arm.agree(self.settings())
+        self.journal = arm.pictures()
+        self.way = Way(order.arm, models, arm.kept / "runs", order.rounds, order.patience, order.keep_runs)
+
+    def settings(self) -> dict[str, Any]:
+        """What the pictures depend on; how many are drawn, and how many at once, is no part of it."""
+        named = {"executor": self.models.executor.name}
+        if self.order.arm != "oneshot":
+            named |= {"controller": self.models.vlm.name, "verifier": (self.models.judge or self.models.vlm).name}
+        order = self.order
+        said: dict[str, Any] = {
+            "bench": self.bench.name,
+            "data_sha256": data_hash(self.bench, self.data),
+            "arm": order.arm,
+            "models": named,
+            "seed": order.seed,
+            "size": [self.models.width, self.models.height],
+            "evaluations": order.evaluations,
+            "match": order.match.name if order.match else None,
+            "clvr": __version__,
+        }
+        return said | ({"rounds": order.rounds, "patience": order.patience} if order.arm not in ("oneshot", "rewrite") else {})
+
+    def wanted(self) -> Iterator[tuple[Item, int]]:
+        for item in self.items:
+            for k in range(min(item.pictures, self.order.pictures or item.pictures)):
+                yield item, k
+
+    def left(self) -> list[tuple[Item, int]]:
+        """Those without a picture, or without its line: between the two the last run may have been killed."""
+        known = {(line["item"], line["k"]): line for line in self.journal.lines if "file" in line}
+        return [(item, k) for item, k in self.wanted() if (item.id, k) not in known or self.arm.find(self.bench, item, k) is None]
+
+    def estimate(self) -> Estimate:
+        left = self.left()
+        seconds = [line["seconds"] for line in self.journal.lines if "file" in line]
+        evaluations = sum(self.way.cost(self._job(item, k, source=False))[0] for item, k in left)
+        guess = sum(seconds) / len(seconds) * len(left) if seconds else None
+        return Estimate(sum(1 for _ in self.wanted()), len(left), evaluations, guess)
+
+    def _job(self, item: Item, k: int, source: bool = True) -> Job:
+        limit = self.limits.get((item.id, k)) if self.order.match else self.order.evaluations
+        if self.order.match and limit is None:
+            raise BadInput(f"{self.order.match.name} has no picture {k} of item {item.id}; draw that first, or give --evaluations")
+        picture = read_picture(self.data / item.source) if item.source and source else None
+        # Names of runs are folders; an item's id may hold a slash.
+        return Job(f"{item.id}-{k}", item.prompt, seed_of(f"{self.order.seed}", item.id, k), picture, limit)
+
+    def run(self, progress: Progress = lambda done, total, remark: None) -> Report:
+        """Raises BadInput if the vision model is down or a file cannot be written; everything up to then is on disk."""
+        report, left = Report(), self.left()
+        total = sum(1 for _ in self.wanted())
+        report.there, silent = total - len(left), 0
+        self.arm.settle(self.settings())
+        self._sidecars()
+        progress(report.there, total, "")
+        for start in range(0, len(left), self.order.parallel):
+            batch = self._readable(left[start : start + self.order.parallel], report)
+            jobs = [self._job(item, k) for item, k in batch]
+            for (item, k), job, made in zip(batch, jobs, self.way.make(jobs) if jobs else []):
+                if isinstance(made, NotMade):
+                    report.failed.append((job.name, made.why))
+                    self.journal.append({"item": item.id, "k": k, "failed": made.why})
+                    silent = silent + 1 if made.judge else 0
+                    if silent >= SILENT:
+                        raise BadInput(
+                            f"the vision model is down: {made.why}; {report.there + report.made} of {total} pictures are there; "
+                            "mend it and run the same command again"
+                        )
+                    continue
+                silent = 0
+                self._keep(item, k, job, made)
+                report.made += 1
+                progress(report.there + report.made, total, f"{made.evaluations} evaluations")
+        return report
+
+    def _readable(self, batch: Sequence[tuple[Item, int]], report: Report) -> list[tuple[Item, int]]:
+        """Those whose words the models read and whose source can be opened."""
+        kept = []
+        for item, k in batch:
+            try:
+                if self.models.check:
+                    self.models.check(item.prompt)
+                if item.source:
+                    read_picture(self.data / item.source)
+            except BadInput as error:
+                report.failed.append((f"{item.id}-{k}", str(error)))
+                self.journal.append({"item": item.id, "k": k, "failed": str(error)})
+                continue
+            kept.append((item, k))
+        return kept
+
+    def _keep(self, item: Item, k: int, job: Job, made: Made) -> None:
+        path = self.arm.save(self.bench, item, k, made.picture)
+        line: dict[str, Any] = {
+            "item": item.id,
+            "k": k,
+            "file": path.relative_to(self.arm.images).as_posix(),
+            "sha256": file_hash(path),
+            "seed": job.seed,
+            "evaluations": made.evaluations,
+            "images": made.images,
+            "vlm_tokens": made.tokens,
+            "vlm_calls": made.calls,
+            "seconds": round(made.seconds, 3),
+        }
+        self.journal.append(line | made.told)
+        self.way.done(job)
+
+    def _sidecars(self) -> None:
+        for name, text in self.bench.sidecars(self.items, self.arm.name).items():
+            path = self.arm.folder / name
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not path.exists() or path.read_text(encoding="utf-8") != text:
+                    write_bytes(path, text.encode())
+            except OSError as error:
+                raise BadInput(f"{path} cannot be written: {error.strerror}") from error
+
+
+def sample(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most `limit` items, taken from the tags in turn, in the benchmark's order. A larger limit has all of a smaller one."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    queues: dict[str, list[Item]] = {}
+    for item in items:
+        queues.setdefault(item.tag, []).append(item)
+    chosen: set[str] = set()
+    for turn in range(max(map(len, queues.values()))):
+        for queue in queues.values():
+            if turn < len(queue) and len(chosen) < limit:
+                # From all over the tag, not its beginning alone: neighbours in these files are alike.
+                chosen.add(queue[_spread(turn, len(queue))].id)
+    return [item for item in items if item.id in chosen]
+
+
+def _spread(turn: int, size: int) -> int:
+    """The `turn`-th of a fixed order that visits every place once, far from the last."""
+    step = max(1, round(size * 0.618))
+    while math.gcd(step, size) != 1:
+        step += 1
+    return turn * step % size
+
+
+def _limits(match: Arm | None) -> dict[tuple[str, int], int]:
+    if match is None:
+        return {}
+    return {(line["item"], line["k"]): line["evaluations"] for line in match.pictures().lines if "file" in line}

@@ -1,0 +1,171 @@
+"""Questions about a picture put to a vision-language model, as decisions or as one reply; every result names which, and by what words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..brief import Goal
+from ..errors import BadInput
+from ..protocols import Message, Picture, Question, Vlm
+from ..records import to_json
+from ..verifier.prompts import QUOTED, goal_question
+from ..vlm.decisions import decide
+from ..vlm.replies import Malformed, ask
+from ..vlm.text import clip, one_line
+from .benchmarks.base import Item, Scale
+
+PROTOCOLS = {
+    "decisions": "yes/no decisions, a grade as the sum of its rungs",
+    "reply": "one JSON reply for the whole checklist",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """answers: as in benchmarks.base. reasons: why an answer is missing, or what the judge said to it. silent: no answer came at all."""
+
+    answers: dict[str, float | None]
+    reasons: dict[str, str] = field(default_factory=dict)
+    tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+
+    @property
+    def missing(self) -> int:
+        return sum(value is None for value in self.answers.values())
+
+    @property
+    def silent(self) -> bool:
+        return bool(self.answers) and self.missing == len(self.answers)
+
+
+def rung_question(scale: Scale, grade: float, level: str) -> Question:
+    """Yes means that the picture has at least this grade."""
+    text = (
+        f"{clip(scale.asked, QUOTED)}\nThe scale goes from {scale.low:g} to {scale.high:g}. Has the picture at least {grade:g}, which "
+        f"means: {level}? Answer yes or no."
+    )
+    return Question(text, data={"task": "grade", "scale": scale.id, "grade": grade})
+
+
+def questions(item: Item) -> list[Question]:
+    """The atoms in their order, then the rungs of each scale."""
+    asked = [goal_question(Goal(atom.id, atom.text, check=atom.question)) for atom in item.atoms]
+    return [*asked, *(rung_question(scale, grade, level) for scale in item.scales for grade, level in scale.rungs)]
+
+
+def words_hash(items: Sequence[Item], protocol: str) -> str:
+    """SHA-256 over every word that the judge is asked with."""
+    digest = hashlib.sha256(protocol.encode())
+    for item in items:
+        said = [question.text for question in questions(item)] if protocol == "decisions" else [_asked(item)]
+        digest.update(json.dumps([item.id, *said]).encode())
+    return digest.hexdigest()
+
+
+def judge_picture(vlm: Vlm, item: Item, pictures: Sequence[Picture], protocol: str = "decisions") -> Judged:
+    """`pictures`: the one drawn; for an edit the source before it. Raises BadInput for a protocol that is not known."""
+    if protocol not in PROTOCOLS:
+        raise BadInput(f"unknown protocol {protocol!r:.40}; choose one of {', '.join(PROTOCOLS)}")
+    started = time.perf_counter()
+    judged = _decisions(vlm, item, pictures) if protocol == "decisions" else _reply(vlm, item, pictures)
+    return Judged(judged.answers, judged.reasons, judged.tokens, judged.calls, time.perf_counter() - started)
+
+
+def _decisions(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
+    decided = decide(vlm, pictures, questions(item))
+    answers: dict[str, float | None] = {}
+    reasons = {}
+    left = iter(decided.decisions)
+    for atom in item.atoms:
+        decision = next(left)
+        answers[atom.id] = decision.yes
+        if decision.evidence:
+            reasons[atom.id] = decision.evidence
+    for scale in item.scales:
+        steps = [next(left) for _ in scale.rungs]
+        if silent := [step for step in steps if step.yes is None]:
+            answers[scale.id], reasons[scale.id] = None, silent[0].evidence
+            continue
+        # The expected grade, were each rung's probability that of reaching it.
+        rises = [high - low for low, high in zip((scale.low, *(grade for grade, _ in scale.rungs)), (grade for grade, _ in scale.rungs))]
+        answers[scale.id] = scale.low + sum(rise * step.yes for rise, step in zip(rises, steps))
+    return Judged(answers, reasons, decided.tokens, decided.calls)
+
+
+@dataclass(frozen=True)
+class _Said:
+    question: int
+    answer: Any
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Reply:
+    answers: tuple[_Said, ...]
+
+
+YES_NO = {"yes": 1.0, "no": 0.0}
+
+
+def _asked(item: Item) -> str:
+    lines = [f"{number}. {atom.question} (yes or no)" for number, atom in enumerate(item.atoms, 1)]
+    for number, scale in enumerate(item.scales, len(item.atoms) + 1):
+        levels = "; ".join(f"{grade:g}: {level}" for grade, level in scale.rungs)
+        lines.append(f"{number}. {clip(scale.asked, QUOTED)} From {scale.low:g} to {scale.high:g}; {levels}. (a number)")
+    return (
+        "Judge strictly, and only what can be seen. Answer each as JSON "
+        '{"answers": [{"question": 1, "answer": "yes", "reason": "in a few words"}, ...]}.\n' + "\n".join(lines)
+    )
+
+
+def _schema(item: Item) -> dict[str, Any]:
+    count = len(item.atoms) + len(item.scales)
+    properties = {
+        "question": {"type": "integer", "minimum": 1, "maximum": count},
+        "answer": {"anyOf": [{"type": "string", "enum": list(YES_NO)}, {"type": "number"}]},
+        "reason": {"type": "string", "maxLength": 300},
+    }
+    each = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+    answers = {"type": "array", "items": each, "minItems": count, "maxItems": count}
+    return {"type": "object", "properties": {"answers": answers}, "required": ["answers"], "additionalProperties": False}
+
+
+def _reply(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
+    names = [*(atom.id for atom in item.atoms), *(scale.id for scale in item.scales)]
+
+    def check(reply: _Reply) -> None:
+        read = _read(item, reply)
+        if open_ := [number for number, name in enumerate(names, 1) if read[name] is None]:
+            raise Malformed(f"question {open_[0]} has no answer of its kind")
+
+    data = {"task": "checklist", "item": item.id, "atoms": to_json(item.atoms)}
+    message = Message("user", _asked(item), tuple(pictures), data)
+    answer = ask(vlm, (message,), _schema(item), _Reply, check=check)
+    if answer.value is None:
+        return Judged(dict.fromkeys(names), dict.fromkeys(names, answer.failure), answer.tokens, answer.calls)
+    reasons = {
+        names[said.question - 1]: one_line(said.reason, 300) for said in answer.value.answers if said.reason and said.question <= len(names)
+    }
+    return Judged(_read(item, answer.value), reasons, answer.tokens, answer.calls)
+
+
+def _read(item: Item, reply: _Reply) -> dict[str, float | None]:
+    """Two answers to one question are none; so is a grade outside its scale."""
+    told: dict[int, list[Any]] = {}
+    for said in reply.answers:
+        told.setdefault(said.question, []).append(said.answer)
+    found: dict[str, float | None] = {}
+    for number, part in enumerate((*item.atoms, *item.scales), 1):
+        (said,) = told.get(number, [None]) if len(told.get(number, ())) < 2 else [None]
+        if isinstance(part, Scale):
+            fits = isinstance(said, (int, float)) and not isinstance(said, bool) and part.low <= said <= part.high
+            found[part.id] = float(said) if fits else None
+        else:
+            found[part.id] = YES_NO.get(said.strip().casefold()) if isinstance(said, str) else None
+    return found

@@ -1,0 +1,68 @@
+"""Pictures side by side where one name is all that was asked for and the baseline is not, and the other way round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..benchmarks.base import HOLDS, Answers, Item
+from .gather import Entry, Group
+
+SHOWN = 4
+"""Of each kind, for each name."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """files: the baseline's picture and the other's; None where it is gone. faults: what does not hold of each, in words."""
+
+    item: Item
+    k: int
+    won: bool
+    files: tuple[Path | None, Path | None]
+    faults: tuple[str, str]
+
+
+def examples(group: Group, entry: Entry) -> list[Example]:
+    """The wins first, the widest gaps of the headline first; the item's order breaks ties, so that the choice can be repeated."""
+    if not group.items:
+        return []
+    mine, theirs = group.answers.get(entry.name, {}), group.answers.get(group.baseline.name, {})
+    found: list[tuple[float, int, Example]] = []
+    for place, item in enumerate(group.items):
+        for k in range(item.pictures):
+            if (item.id, k) not in mine or (item.id, k) not in theirs:
+                continue
+            pair = theirs[item.id, k], mine[item.id, k]
+            before, after = (group.bench.passed(item, answers) for answers in pair)
+            if before is None or after is None or before == after:
+                continue
+            values = [group.bench.measures[0].value(item, answers) for answers in pair]
+            gap = abs(values[1] - values[0]) if None not in values else 0.0
+            files = tuple(each.arm.find(group.bench, item, k) for each in (group.baseline, entry))
+            told = tuple(faults(item, answers) for answers in pair)
+            found.append((-gap, place, Example(item, k, after > before, files, told)))
+    found.sort(key=lambda one: one[:2])
+    ordered = [example for _, _, example in found]
+    wins, losses = ([example for example in ordered if example.won is won][:SHOWN] for won in (True, False))
+    return [*wins, *losses]
+
+
+def counts(group: Group, entry: Entry) -> tuple[int, int]:
+    """Items won and lost against the baseline."""
+    theirs = {item["id"]: item["passed"] for item in group.baseline.result["by_item"]}
+    pairs = [(item["passed"], theirs.get(item["id"])) for item in entry.result["by_item"]]
+    gaps = np.array([a - b for a, b in pairs if a is not None and b is not None])
+    return int((gaps > 0).sum()), int((gaps < 0).sum())
+
+
+def faults(item: Item, answers: Answers | Mapping[str, float | None]) -> str:
+    """What does not hold, and each grade."""
+    missing = [atom.text for atom in item.atoms if not atom.extra and (answers.get(atom.id) or 0.0) < HOLDS]
+    grades = [f"{scale.id} {answers[scale.id]:.1f} of {scale.high:g}" for scale in item.scales if answers.get(scale.id) is not None]
+    if item.atoms and not missing:
+        return "all holds"
+    return "; ".join([*(["not: " + ", ".join(missing[:6])] if missing else []), *grades])

@@ -1,0 +1,174 @@
+"""The folder of pictures: one subfolder an arm, in the benchmark's own layout, and beside them what is known of each picture.
+
+IMAGES/NAME/...                       the pictures of one arm, and nothing that an official script would stumble over
+IMAGES/clvr-eval/NAME/pictures.jsonl  how each was made, a line each, on disk before the next is begun
+IMAGES/clvr-eval/NAME/answers-*.jsonl what each judge said of each, likewise
+IMAGES/clvr-eval/NAME/result-*.json   the numbers
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import BadInput
+from ..protocols import Picture
+from ..report.atomic import write_bytes
+from ..report.png import write_png
+from .benchmarks.base import PICTURES, Benchmark, Item
+
+KEPT = "clvr-eval"
+NAME = re.compile(r"[\w][\w.+-]{0,63}")
+MAX_SIDE = 8192
+
+
+class Lines:
+    """A file of JSON lines that is only ever appended to. A last line that was cut by a kill is dropped: it was never acted on."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[dict[str, Any]] = []
+        try:
+            raw = path.read_bytes() if path.exists() else b""
+        except OSError as error:
+            raise BadInput(f"{path} cannot be used: {error.strerror}") from error
+        whole = 0
+        for number, line in enumerate(raw.split(b"\n")[:-1], 1):
+            try:
+                value = json.loads(line)
+                if not isinstance(value, dict):
+                    raise ValueError("not an object")
+            except ValueError as error:
+                raise BadInput(f"{path} line {number} is damaged ({error}); delete that line and go on") from error
+            self.lines.append(value)
+            whole += len(line) + 1
+        if whole < len(raw):
+            with path.open("r+b") as file:
+                file.truncate(whole)
+
+    def append(self, line: dict[str, Any]) -> None:
+        """On disk when this returns."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise BadInput(f"{self.path} cannot be written: {error.strerror}; mend that and run the same command again") from error
+        self.lines.append(line)
+
+
+class Arm:
+    """The pictures of one name, and what is kept of them."""
+
+    def __init__(self, images: Path, name: str) -> None:
+        if not NAME.fullmatch(name) or name == KEPT:
+            raise BadInput(f"name is {name!r:.80}; at most 64 letters, digits, dots, dashes and pluses, a letter or digit first")
+        self.images, self.name = images, name
+        self.folder, self.kept = images / name, images / KEPT / name
+
+    def find(self, bench: Benchmark, item: Item, k: int) -> Path | None:
+        """The picture, where the benchmark has it or under the same name with another ending."""
+        place = self.folder / bench.path(item, k)
+        for path in (place, *(place.with_suffix(ending) for ending in PICTURES)):
+            if path.is_file():
+                return path
+        return None
+
+    def save(self, bench: Benchmark, item: Item, k: int, picture: Picture) -> Path:
+        """Whole or not there. A .jpg is a JPEG of the highest quality, everything else a PNG."""
+        path = self.folder / bench.path(item, k)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.suffix == ".jpg":
+                file = io.BytesIO()
+                Image.fromarray(np.ascontiguousarray(picture)).save(file, "JPEG", quality=98, subsampling=0)
+                write_bytes(path, file.getvalue())
+            else:
+                write_png(path, picture, {})
+        except OSError as error:
+            raise BadInput(f"{path} cannot be written: {error.strerror}; mend that and run the same command again") from error
+        return path
+
+    def agree(self, settings: dict[str, Any]) -> None:
+        """Raises BadInput if the name stands for pictures that were made otherwise."""
+        held = read_json(self.kept / "settings.json")
+        if held is not None and held != settings:
+            differs = [key for key in {*held, *settings} if held.get(key) != settings.get(key)]
+            told = "; ".join(f"{key} {held.get(key)!r:.80} and not {settings.get(key)!r:.80}" for key in sorted(differs))
+            raise BadInput(f"{self.name!r} in {self.images} holds pictures made otherwise: {told}; choose another --name")
+        if held is None and self.folder.is_dir() and any(self.folder.iterdir()) and not (self.kept / "pictures.jsonl").exists():
+            raise BadInput(f"{self.folder} holds pictures that were not made here; choose another --name")
+
+    def settle(self, settings: dict[str, Any]) -> None:
+        """Keeps how the pictures are made. Raises as `agree` does."""
+        self.agree(settings)
+        write_json(self.kept / "settings.json", settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return read_json(self.kept / "settings.json") or {}
+
+    def pictures(self) -> Lines:
+        return Lines(self.kept / "pictures.jsonl")
+
+    def answers(self, key: str) -> Lines:
+        return Lines(self.kept / f"answers-{key}.jsonl")
+
+    def results(self) -> list[dict[str, Any]]:
+        return [found for path in sorted(self.kept.glob("result-*.json")) if (found := read_json(path)) is not None]
+
+
+def arms_in(images: Path) -> list[Arm]:
+    """The names that there are, by the time they were first known: those with settings as they were made, then the rest."""
+    if not images.is_dir():
+        raise BadInput(f"the folder {images} is not there; make pictures with clvr eval generate, or put them into a folder of it by hand")
+    names = {path.name for folder in (images, images / KEPT) if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
+    return [Arm(images, name) for name in sorted(names) if name != KEPT and NAME.fullmatch(name)]
+
+
+def read_picture(path: Path) -> Picture:
+    """uint8 H x W x 3. Raises BadInput for what is no whole PNG, JPEG or WebP, or too large."""
+    try:
+        with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as image:
+            if max(image.size) > MAX_SIDE:
+                raise BadInput(f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} on a side are read")
+            return np.array(image.convert("RGB"))
+    except BadInput:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{path} cannot be read as a picture: {error}") from error
+
+
+def file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """None where there is no file."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); delete it and run the command again") from error
+    if not isinstance(value, dict):
+        raise BadInput(f"{path} holds no object; delete it and run the command again")
+    return value
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
+    except OSError as error:
+        raise BadInput(f"{path} cannot be written: {error.strerror}") from error
