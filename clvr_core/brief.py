@@ -102,11 +102,8 @@ class Brief:
     judging: Judging = "each"
     evidence: bool = False
     picture: str = ""
-<<<<<<< HEAD
     fused: bool = False
-=======
     estimate: bool = False
->>>>>>> 3ce52ab (Measure by the field's benchmarks: adapters, arms, judges, report, nodes; complexity at the gate where a brief asks)
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

@@ -84,28 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="paint a brief")
     generate.add_argument("prompt", help="what the picture should show, in words")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
-<<<<<<< HEAD
     _add_asking(generate)
-=======
-    generate.add_argument("--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)")
-    generate.add_argument(
-        "--estimate", action="store_true", help="let the complexity of the brief lower the rounds, and choose between one shot and stages"
-    )
-    limits = generate.add_argument_group("budget")
-    limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
-    limits.add_argument("--images", type=int, help="pictures in all")
-    limits.add_argument("--evaluations", type=int, help="transformer evaluations in all")
-    limits.add_argument("--seconds", type=float, help="wall time")
-    limits.add_argument("--vlm-tokens", type=int, help="tokens of the vision-language model")
-    limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
-    judging, usual = generate.add_argument_group("judging"), Budget()
-    judging.add_argument(
-        "--judging", default="each", metavar="HOW", help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)"
-    )
-    judging.add_argument("--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold")
-    judging.add_argument("--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)")
-    judging.add_argument("--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)")
->>>>>>> 3ce52ab (Measure by the field's benchmarks: adapters, arms, judges, report, nodes; complexity at the gate where a brief asks)
     generate.set_defaults(run=_generate)
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
@@ -176,13 +155,9 @@ def _parser() -> argparse.ArgumentParser:
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
 
-<<<<<<< HEAD
-    for command in (generate, resume, probe, synthesis, batch):
-=======
     add_eval_arguments(commands.add_parser("eval", help="measure models by the field's benchmarks, whose data you bring"))
 
-    for command in (generate, resume, probe, synthesis):
->>>>>>> 3ce52ab (Measure by the field's benchmarks: adapters, arms, judges, report, nodes; complexity at the gate where a brief asks)
+    for command in (generate, resume, probe, synthesis, batch):
         command.add_argument(
             "--models",
             default="shapes",
@@ -200,6 +175,9 @@ def _add_asking(command: argparse.ArgumentParser) -> None:
     command.add_argument("--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)")
     command.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
     command.add_argument("--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)")
+    command.add_argument(
+        "--estimate", action="store_true", help="let the complexity of the brief lower the rounds, and choose between one shot and stages"
+    )
     modes = ", ".join(CONDITIONINGS)
     command.add_argument("--conditioning", default="proxy", metavar="MODE", help=f"what the executor is told: {modes} (default proxy)")
     limits = command.add_argument_group("budget")
@@ -222,8 +200,7 @@ def _add_asking(command: argparse.ArgumentParser) -> None:
 def _brief(options: argparse.Namespace, prompt: str) -> Brief:
     limits = (options.rounds, options.images, options.evaluations, options.seconds, options.vlm_tokens, options.patience)
     budget = Budget(*limits, options.met, options.unmet)
-<<<<<<< HEAD
-    told = {name: getattr(options, name) for name in ("candidates", "conditioning", "judging", "evidence", "fused")}
+    told = {name: getattr(options, name) for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate")}
     return Brief(prompt, options.strategy, options.seed, budget=budget, **told)
 
 
@@ -242,10 +219,6 @@ def _generate(options: argparse.Namespace) -> int:
     from .session import Session
 
     brief = _brief(options, options.prompt)
-=======
-    judging = {"judging": options.judging, "evidence": options.evidence, "estimate": options.estimate}
-    brief = Brief(options.prompt, options.strategy, options.seed, budget=budget, candidates=options.candidates, **judging)
->>>>>>> 3ce52ab (Measure by the field's benchmarks: adapters, arms, judges, report, nodes; complexity at the gate where a brief asks)
     # Everything that can be refused is refused before the folder is made.
     models = _load(options)
     brief = replace(brief, width=models.width, height=models.height)

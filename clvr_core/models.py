@@ -153,13 +153,15 @@ def load_judge(name: str) -> Vlm:
         from . import shapes
 
         return shapes.load_vlm()
-    from .config import read_config
+    from .config import Embedded, read_config
     from .vlm.sight import check_sight
 
     config = read_config(Path(name))
-    vlm = _eyes(config.verifier or config.controller)
+    settings = config.verifier or config.controller
+    vlm = _eyes(settings, on_cpu=False)
     try:
-        check_sight(vlm)
+        if not isinstance(settings, Embedded):
+            check_sight(vlm)
     except JudgeFailure as error:
         raise BadInput(f"{error}; mend the model or its entry in {name}") from error
     return vlm

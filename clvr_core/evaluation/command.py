@@ -33,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     generate.add_argument("--arm", required=True, metavar="ARM", help="oneshot, rewrite, best-of-n, clvr, director or strokes")
     generate.add_argument("--name", metavar="NAME", help="of the subfolder (default: the arm)")
-    generate.add_argument("--models", default="shapes", metavar="MODELS", help="shapes (default), or a file like clvr.toml")
+    generate.add_argument("--models", default="shapes", metavar="MODELS", help="shapes (default), a preset, or a file like clvr.toml")
+    generate.add_argument("--weights", default="", metavar="FOLDER", help="where the weights of a preset lie")
     generate.add_argument("--seed", type=int, default=0, help="same seed, same pictures; the same for every arm (default 0)")
     generate.add_argument("--pictures", type=int, metavar="K", help="of each prompt (default: as many as the benchmark takes)")
     generate.add_argument("--limit", type=int, metavar="N", help="prompts in all, spread over the benchmark's parts")
@@ -146,7 +147,7 @@ def _generate(options: argparse.Namespace) -> int:
         not options.no_runs,
     )
     arm = Arm(options.images, options.name or options.arm)
-    generation = Generation(bench, options.data, arm, order, load_models(options.models))
+    generation = Generation(bench, options.data, arm, order, load_models(options.models, options.weights))
     estimate = generation.estimate()
     print(f"{arm.name}: {estimate}", file=sys.stderr)
     value: dict[str, Any] = {"name": arm.name, "wanted": estimate.pictures, "evaluations_at_most": estimate.evaluations}
