@@ -23,7 +23,21 @@ STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept",
 REMARK = Remark(3, "accept", "a moon", {"g1": "met"}, ("g2",), 1, "mask-003.png", "cd" * 32)
 OUTCOME = Outcome("END", 4, True, "A/B")
 BRIEF = Brief(
-    "a sign", "director", 2**63 - 1, 64, 32, Budget(1, 2, 3, 4.5, 5, 6, 0.7, 0.2), 4, False, "trace", (GOAL,), "set", True, "ef" * 32, True, True
+    "a sign",
+    "director",
+    2**63 - 1,
+    64,
+    32,
+    Budget(1, 2, 3, 4.5, 5, 6, 0.7, 0.2),
+    4,
+    False,
+    "trace",
+    (GOAL,),
+    "set",
+    True,
+    "ef" * 32,
+    True,
+    True,
 )
 TRAJECTORY = Trajectory(
     BRIEF,
