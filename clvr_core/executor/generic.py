@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +15,13 @@ from PIL import Image
 
 from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
+from .masks import within_mask
+from .memo import digest
 from .room import room_for
 
 NEEDED = ("prompt", "image")
+FRAME = 16
+"""Tokens of a chat template around a prompt."""
 STEPS = 50
 """Where a pipeline has no default of its own."""
 
@@ -47,6 +50,24 @@ class GenericExecutor:
 
     def pipe_for(self, request: DrawRequest) -> Any:
         return self.pipe
+
+    @property
+    def window(self) -> int:
+        """Tokens of a prompt that the pipeline reads, less those that its frame may take. There is no such attribute where it is not
+        told."""
+        limit = inputs_of(self.pipe).get("max_sequence_length")
+        if not isinstance(limit, int) or self._tokenizer is None:
+            raise AttributeError("window")
+        return limit - FRAME
+
+    def tokens(self, prompt: str) -> int:
+        return len(self._tokenizer(prompt)["input_ids"])
+
+    @property
+    def _tokenizer(self) -> Any:
+        """The one of the longest text, where there are several."""
+        found = next((getattr(self.pipe, name) for name in ("tokenizer_3", "tokenizer_2", "tokenizer") if hasattr(self.pipe, name)), None)
+        return getattr(found, "tokenizer", found)
 
     def settings(self, request: DrawRequest) -> dict[str, Any]:
         """What the pipeline is called with for this request, of what it takes."""
@@ -79,7 +100,7 @@ class GenericExecutor:
         groups: dict[Any, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             many = "num_images_per_prompt" in inputs_of(self.pipe_for(request))
-            same = request.prompt, request.width, request.height, request.strength, *map(_digest, request.references)
+            same = request.prompt, request.width, request.height, request.strength, *map(digest, request.references)
             groups[same if many else index].append(index)
         drawn: dict[int, Drawing] = {}
         for indices in groups.values():
@@ -123,9 +144,7 @@ class GenericExecutor:
                 f"{self.name} drew {width} x {height} where {request.width} x {request.height} was asked for; "
                 f"set width = {width} and height = {height} in [executor]"
             )
-        if request.mask is None or not request.references:
-            return picture
-        return np.where(request.mask[..., None] > 127, picture, request.references[0])
+        return within_mask(request, picture)
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
@@ -184,7 +203,3 @@ def _counted(network: Any) -> Iterator[list[int]]:
 def _quiet(pipe: Any) -> None:
     if hasattr(pipe, "set_progress_bar_config"):
         pipe.set_progress_bar_config(disable=True)
-
-
-def _digest(picture: Picture) -> str:
-    return f"{picture.shape} {hashlib.sha256(np.ascontiguousarray(picture)).hexdigest()}"

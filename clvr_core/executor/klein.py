@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections import defaultdict
@@ -21,7 +20,8 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from ..records import from_json
 from .files import check
-from .memo import Memo
+from .masks import within_mask
+from .memo import Memo, digest
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
 from .room import room_for
 
@@ -162,7 +162,7 @@ class KleinExecutor:
         groups: dict[tuple, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             shapes = tuple(reference.shape for reference in request.references)
-            start = self._starts_from_canvas(request) and (_digest(_mask(request)), request.strength)
+            start = self._starts_from_canvas(request) and (digest(_mask(request)), request.strength)
             groups[self.text_length(request.prompt), shapes, request.width, request.height, start].append(index)
         drawn: dict[int, Drawing] = {}
         for (length, *_), indices in groups.items():
@@ -237,7 +237,7 @@ class KleinExecutor:
             return pipe._encode_vae_image(pixels.to(device, dtype), generator=None)
 
         pictures = [request.references[place] for request in requests]
-        return self._latents.rows([(_digest(picture), picture) for picture in pictures], encode)
+        return self._latents.rows([(digest(picture), picture) for picture in pictures], encode)
 
     def _kept(self, packed: torch.Tensor, request: DrawRequest) -> list[np.ndarray]:
         """The latents of the samples as `DrawRequest.latents` has them."""
@@ -246,12 +246,9 @@ class KleinExecutor:
         return [each.T.reshape(-1, rows, columns).float().cpu().numpy() for each in packed]
 
     def _drawing(self, request: DrawRequest, picture: Picture, latent: np.ndarray | None) -> Drawing:
-        """Outside the mask the first reference's pixels are kept bit for bit; such a picture is not what its latents decode to."""
-        if request.mask is not None and request.references:
-            if request.mask.shape != picture.shape[:2] or request.references[0].shape != picture.shape:
-                raise BadInput("the mask, the canvas it belongs to and the picture to draw must have one size")
-            picture, latent = np.where(request.mask[..., None] > 127, picture, request.references[0]), None
-        return Drawing(picture, self.nfe(request), latent)
+        """A picture that is put together is not what its latents decode to."""
+        whole = within_mask(request, picture)
+        return Drawing(whole, self.nfe(request), latent if whole is picture else None)
 
 
 def _trim(encoder: Any, layers: int) -> None:
@@ -274,7 +271,3 @@ def _given(request: DrawRequest, place: int) -> np.ndarray | None:
 
 def _mask(request: DrawRequest) -> Picture:
     return np.full((request.height, request.width), 255, np.uint8) if request.mask is None else request.mask
-
-
-def _digest(picture: Picture) -> str:
-    return f"{picture.shape} {hashlib.sha256(np.ascontiguousarray(picture)).hexdigest()}"

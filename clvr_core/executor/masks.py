@@ -7,7 +7,8 @@ from math import ceil
 import numpy as np
 
 from ..brief import Box
-from ..protocols import Picture
+from ..errors import BadInput
+from ..protocols import DrawRequest, Picture
 
 MARGIN = 0.04
 """Share of the canvas by which a mask is larger than the region it is made from."""
@@ -20,3 +21,12 @@ def mask_of(region: Box, width: int, height: int) -> Picture:
     rows = slice(max(int((top - MARGIN) * height), 0), ceil((bottom + MARGIN) * height))
     mask[rows, max(int((left - MARGIN) * width), 0) : ceil((right + MARGIN) * width)] = 255
     return mask
+
+
+def within_mask(request: DrawRequest, picture: Picture) -> Picture:
+    """Outside the mask the first reference's pixels, bit for bit. Raises BadInput for sizes that do not go together."""
+    if request.mask is None or not request.references:
+        return picture
+    if request.mask.shape != picture.shape[:2] or request.references[0].shape != picture.shape:
+        raise BadInput("the mask, the canvas it belongs to and the picture to draw must have one size")
+    return np.where(request.mask[..., None] > 127, picture, request.references[0])

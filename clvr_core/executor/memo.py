@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+
+from ..protocols import Picture
+
+
+def digest(picture: Picture) -> str:
+    """A key for the pixels of a picture."""
+    return f"{picture.shape} {hashlib.sha256(np.ascontiguousarray(picture)).hexdigest()}"
 
 
 class Memo:

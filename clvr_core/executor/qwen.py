@@ -9,6 +9,8 @@ from ..errors import BadInput
 from ..protocols import DrawRequest
 from .generic import GenericExecutor, _quiet
 
+WINDOW = 1024
+"""Tokens; the pipelines take no more, and half of it if they are not told."""
 STEPS, GUIDANCE = 40, 4.0
 """As published for Qwen-Image-Edit-2511."""
 
@@ -29,6 +31,14 @@ class QwenEditExecutor(GenericExecutor):
 
     def pipe_for(self, request: DrawRequest) -> Any:
         return self.pipe if request.references else self._blank
+
+    def settings(self, request: DrawRequest) -> dict[str, Any]:
+        return super().settings(request) | {"max_sequence_length": WINDOW}
+
+    @property
+    def window(self) -> int:
+        """An edit has room for more; the first canvas has not."""
+        return WINDOW
 
 
 def tell_image_tokens(encoder: Any) -> None:

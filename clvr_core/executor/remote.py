@@ -18,6 +18,7 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from ..vlm.http import Limits, ServerFailure, address, ask_json
 from ..vlm.server import key_of
+from .masks import within_mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,7 @@ class RemoteExecutor:
             picture = _picture(answer, request)
         except ServerFailure as error:
             raise BadInput(f"{self.name} gave no picture: {error}; mend that, then go on with the run") from error
-        if request.mask is not None and request.references:
-            picture = np.where(request.mask[..., None] > 127, picture, request.references[0])
-        return Drawing(picture, self.nfe(request))
+        return Drawing(within_mask(request, picture), self.nfe(request))
 
 
 def form(fields: dict[str, Any], pictures: Sequence[bytes]) -> tuple[str, bytes]:

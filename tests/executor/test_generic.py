@@ -47,6 +47,18 @@ class TestSignatures:
         assert {"prompt", "image", "generator", "num_inference_steps"} <= inputs_of(one).keys()
         GenericExecutor(one)
 
+    def test_the_window_is_what_the_pipeline_reads_less_its_frame(self):
+        class Reads:
+            tokenizer = staticmethod(lambda words: {"input_ids": words.split()})
+
+            def __call__(self, prompt, image=None, max_sequence_length=256):
+                pass
+
+        executor = GenericExecutor(Reads())
+        assert executor.window == 240 and executor.tokens("one two") == 2
+        Reads.tokenizer = None
+        assert not hasattr(executor, "window")
+
     def test_a_pipeline_may_not_draw_another_size_unsaid(self):
         class Stubborn:
             def __call__(self, prompt, image=None, generator=None):
@@ -107,6 +119,13 @@ class TestQwenEdit:
         assert calls == [3] * 4
         for request, found in zip(requests, together):
             assert int(abs(found.astype(int) - pictures(executor, request)[0].astype(int)).max()) <= 1
+
+    def test_words_are_read_to_the_end_of_the_window_and_counted_by_its_tokenizer(self, executor):
+        assert executor.window == 1024 and executor.tokens("red") < executor.tokens("red circle") <= len("red circle")
+        long = "a " * 350 + "red circle"
+        assert 600 < executor.tokens(long) < executor.window
+        one, other = (pictures(executor, DrawRequest(words, 1, **SMALL))[0] for words in (long, long + " and a blue square"))
+        assert not np.array_equal(one, other)
 
     def test_each_reference_and_the_words_matter(self, executor):
         request = DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)
