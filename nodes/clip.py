@@ -89,18 +89,21 @@ class ClipVlm:
             return []
         asked = [(Message("system", DECIDE), Message("user", f"{question.text}\n{ONE_WORD}", tuple(images))) for question in questions]
         prompts = [self._prompt(messages, pictures_first=True) for messages in asked]
-        found = self._all(prompts) if self._together else None
-        if found is None:
+        decisions = self._all(prompts) if self._together else None
+        if decisions is None:
             self._together = False
-            return [self._alone(prompt) for prompt in prompts]
-        return [self._decision(logits, prompt.cost) for logits, prompt in zip(found, prompts)]
+            decisions = [self._alone(prompt) for prompt in prompts]
+        return decisions
 
-    def _all(self, prompts: Sequence[Prompt]) -> list[torch.Tensor] | None:
+    def _all(self, prompts: Sequence[Prompt]) -> list[Decision] | None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         keys = [[_key(part) for part in prompt.parts] for prompt in prompts]
         shared = min(common(keys), *(len(row) - 1 for row in keys))
+        tails = [prompt.parts[shared:] for prompt in prompts]
         with self._failing():
-            return last_logits(self._clip, prompts[0], shared, [prompt.parts[shared:] for prompt in prompts])
+            found = last_logits(self._clip, prompts[0], shared, tails)
+        costs = [prompts[0].cost, *map(len, tails[1:])]  # what they share is read once
+        return None if found is None else [self._decision(logits, cost) for logits, cost in zip(found, costs)]
 
     def _alone(self, prompt: Prompt) -> Decision:
         seen: list[torch.Tensor] = []

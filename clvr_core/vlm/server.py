@@ -6,6 +6,7 @@ import base64
 import io
 import math
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -76,17 +77,23 @@ class ServerVlm:
         self.model = endpoint.model or self._first_listed()
         self.name = f"{self.model} at {self._url.split('://', 1)[1].split('/', 1)[0]}"
         self._schemas = self._probabilities = True
+        self._guard = threading.Lock()
+        self._ended: BaseException | None = None
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
+        self._ended = None
         said = [{"role": message.role, "content": _content(message.text, map(self._image, message.images))} for message in messages]
         return self._structured(said, schema)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        pictures = [self._image(picture) for picture in images]
+        pictures, self._ended = [self._image(picture) for picture in images], None
         decisions: list[Decision | None] = [None] * len(questions)
         if self._probabilities:
             with ThreadPoolExecutor(self.endpoint.parallel) as pool:
-                decisions = list(pool.map(lambda question: self._likelihood(pictures, question), questions))
+                asked = [pool.submit(self._likelihood, pictures, question) for question in questions]
+            if self._ended is not None:
+                raise self._ended
+            decisions = [each.result() for each in asked]
         if left := [index for index, decision in enumerate(decisions) if decision is None]:
             self._probabilities = len(left) < len(questions)
             for index, decision in zip(left, self._in_words(pictures, [questions[index] for index in left])):
@@ -143,7 +150,18 @@ class ServerVlm:
 
     def _ask(self, messages: list[dict], **settings: Any) -> dict[str, Any]:
         body = {"model": self.model, "messages": messages, "temperature": 0, **settings}
-        return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=self.check)
+        return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=self._check)
+
+    def _check(self) -> None:
+        """What ends one of several requests ends all of them: a cancel is told only once."""
+        with self._guard:
+            if self._ended is not None:
+                raise JudgeFailure("ended with another request")
+            try:
+                self.check()
+            except BaseException as error:
+                self._ended = error
+                raise
 
     def _first_listed(self) -> str:
         try:

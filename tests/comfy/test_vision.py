@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import time
 
 import pytest
 
 from clvr_core.folder import BEST, RunFolder, trajectory_from
-from tests.comfy.server import error_of
+from tests.comfy.papers import SCHEMAS
+from tests.comfy.server import ROOT, error_of
 from tests.comfy.test_generate import runs
 
 FILE = "tiny_qwen3vl.safetensors"
@@ -26,10 +28,13 @@ def eyes(kind: str = "stable_diffusion", see: bool = True, rate: float = 0.3, **
 
 
 def loop(**inputs) -> dict:
-    settings = {"prompt": "a red circle", "strategy": "clvr", "seed": 1, "rounds": 2, "patience": 4, "candidates": 0, "evaluations": 0}
+    models = {"vlm": ["3", 0], "executor": ["8", 0]}
+    listed = json.loads((ROOT / SCHEMAS).read_text())["CLVR_Generate"]["inputs"]
+    usual = {name: spec["default"] for name, spec in listed.items() if "default" in spec}
+    settings = usual | {"prompt": "a red circle", "seed": 1, "rounds": 2, **models, **inputs}
     return {
         "8": {"class_type": "TestGrey", "inputs": {}},
-        "9": {"class_type": "CLVR_Generate", "inputs": {"vlm": ["3", 0], "executor": ["8", 0], **settings, **inputs}},
+        "9": {"class_type": "CLVR_Generate", "inputs": settings},
         "10": {"class_type": "PreviewAny", "inputs": {"source": ["9", 2]}},
     }
 
@@ -55,6 +60,10 @@ class TestDecisions:
 
     def test_the_order_of_pictures_matters(self, found):
         assert found["two"]["together"] != pytest.approx(found["swapped"], abs=CLOSE)
+
+    def test_what_the_questions_share_is_counted_once(self, found):
+        together, (alone,) = found["costs"]
+        assert together[1] < alone / 2
 
     def test_a_core_that_goes_past_the_hook_still_answers_in_a_word(self, found):
         assert found["bypassed"]["decided"][0] in (0.1, 0.9)
@@ -113,6 +122,17 @@ class TestTheLoop:
         run, folder, _ = self.ended(comfy, eyes() | loop())
         assert run.outcome is not None and (folder / BEST).exists() and run.models["controller"].startswith("tiny_qwen3vl (")
         assert run.steps and run.steps[0].verdicts and run.cost.vlm_tokens > 0
+
+    def test_cancel_takes_effect_within_a_reply(self, comfy):
+        before = runs(comfy)
+        prompt = comfy.queue(eyes(reply_limit=16384) | loop(seed=9))
+        while not (fresh := [path for path in runs(comfy) if path not in before]):
+            time.sleep(0.02)
+        comfy.interrupt()
+        entry = comfy.wait(prompt)
+        assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
+        assert [line["event"] for line in RunFolder.open(fresh[0]).lines] == ["start"], "thousands of tokens were not waited for"
+        self.ended(comfy, eyes() | loop(seed=10))
 
     @pytest.mark.parametrize("how", ["memory", "shapes"])
     def test_eyes_that_fail_end_it_with_a_picture_and_a_warning(self, comfy, how):

@@ -160,6 +160,7 @@ class Check:
             found[name]["alone"] = shares(images, ask)
             vlm._together = True
         found["swapped"] = shares((other, one), ask)
+        found["costs"] = [[decision.tokens for decision in vlm.decide((one,), questions)] for questions in (ask, ask[1:2])]
         schema = {
             "type": "object",
             "properties": {"kind": {"type": "string", "enum": ["EDIT", "END"]}, "why": {"type": "string", "maxLength": 12}},

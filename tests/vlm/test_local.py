@@ -379,6 +379,8 @@ class TestLoading:
         path = folder / name
         data = path.read_bytes()
         path.unlink()
+        if name == "tokenizer.json":  # transformers 4 also saves what it can be made from again
+            (folder / "vocab.json").unlink(missing_ok=True)
         if damage != "missing":
             path.write_bytes(b"" if damage == "empty" else data[: len(data) // 2])
         with pytest.raises(BadInput, match="eye"):

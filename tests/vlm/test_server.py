@@ -184,6 +184,28 @@ class TestDecide:
             first, second, third = model(server).decide((RED,), self.QUESTIONS)
         assert first.yes == third.yes > 0.9 and second.yes is None and "404" in second.evidence
 
+    def test_a_cancel_that_is_told_once_ends_all_the_questions(self):
+        class Cancelled(BaseException):
+            pass
+
+        asked, after = [], []
+
+        def check():
+            if asked:
+                after.append(1)
+            elif len(server.asked) >= 3:
+                asked.append(1)
+                raise Cancelled
+
+        with serving(lambda _: Said(hang=60)) as server:
+            vlm = ServerVlm(Endpoint(server.url, "eye", parallel=3, limits=Limits(timeout=30, retries=0)), check)
+            with pytest.raises(Cancelled):
+                vlm.decide((), [Question(text) for text in "abc"])
+        assert asked and not after, "the others would else go on until the server answers"
+        with serving(lambda _: completion("{}")) as server:
+            vlm._url = server.url
+            assert vlm.chat([Message("user", "again")], {}).text == "{}", "the next request is not touched by it"
+
     def test_a_question_about_texts_needs_no_picture(self):
         with serving(lambda asked: completion("", logprobs=[("Yes", 1.0)])) as server:
             assert model(server).decide((), self.QUESTIONS[:1])[0].yes == 1.0
