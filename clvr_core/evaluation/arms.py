@@ -13,11 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from PIL import Image, ImageOps
+
 from ..brief import Brief, Budget
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
 from ..errors import BadInput, JudgeFailure
 from ..folder import RunFolder
+from ..given import beginning_with
 from ..models import Models
 from ..policy import rules
 from ..protocols import DrawRequest, Picture
@@ -27,8 +31,8 @@ from ..verifier import judge
 
 LOOPS = ("clvr", "director", "strokes")
 ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
-EDITING = ("oneshot", "rewrite", "best-of-n")
-"""Arms that can start from a given picture: a loop starts from a brief."""
+SIDE = 16
+"""What the sides of a picture to edit are cut to a multiple of."""
 CANDIDATES = 4
 
 
@@ -95,7 +99,12 @@ class Way:
     def _request(self, job: Job, prompt: str, k: int) -> DrawRequest:
         references = () if job.source is None else (job.source,)
         # The seeds of a loop's first round, so that the arms differ in what they do and not in their luck.
-        return DrawRequest(prompt, seed_for(job.seed, 0, k), references, self.models.width, self.models.height)
+        width, height = self._size(job)
+        return DrawRequest(prompt, seed_for(job.seed, 0, k), references, width, height)
+
+    def _size(self, job: Job) -> tuple[int, int]:
+        """Width and height of the canvas: the source's, if there is one."""
+        return (self.models.width, self.models.height) if job.source is None else (job.source.shape[1], job.source.shape[0])
 
     def _shots(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
         started = time.perf_counter()
@@ -143,8 +152,6 @@ class Way:
         return Made(drawn[pick].picture, evaluations, count, tokens, calls, told={"picked": pick})
 
     def _loops(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
-        if any(job.source is not None for job in jobs):
-            raise BadInput(f"{self.arm} starts from a brief and cannot start from a picture; for edits choose {', '.join(EDITING)}")
         made: list[Made | NotMade | None] = [None] * len(jobs)
         sessions: dict[int, Session] = {}
         for place, job in enumerate(jobs):
@@ -176,12 +183,14 @@ class Way:
         # Best of N has one round of N, so its limit is the number of pictures.
         limit = job.evaluations if self.arm in LOOPS else None
         budget = Budget(self.rounds, images=count, evaluations=limit, patience=self.patience)
-        brief = Brief(job.prompt, self.arm, job.seed, self.models.width, self.models.height, budget, count)
+        brief = Brief(job.prompt, self.arm, job.seed, *self._size(job), budget, count)
+        if job.source is not None:
+            brief = beginning_with(brief, job.source)
         folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"))
         models = self.models
         if folder.lines:
             return resume(folder, models.vlm, models.executor, judge=models.judge)
-        return Session(brief, models.vlm, models.executor, folder, judge=models.judge)
+        return Session(brief, models.vlm, models.executor, folder, judge=models.judge, picture=job.source)
 
     def _handed(self, job: Job, session: Session) -> Made | NotMade:
         trajectory = session.trajectory
@@ -217,6 +226,16 @@ def _silent(trajectory: Trajectory) -> str:
     if trajectory.outcome.reason.startswith("the controller gave no usable action"):
         return trajectory.outcome.reason
     return ""
+
+
+def fitted(picture: Picture, width: int, height: int) -> Picture:
+    """The picture at most as large as the canvas, in its own proportions, its sides cut to multiples of SIDE; as it is where that fits."""
+    high, wide = picture.shape[:2]
+    scale = min(1.0, (width * height / (wide * high)) ** 0.5)
+    size = tuple(int(side * scale) // SIDE * SIDE or side for side in (wide, high))
+    if size == (wide, high):
+        return picture
+    return np.asarray(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS))
 
 
 def seed_of(seed: str, item: str, k: int) -> int:

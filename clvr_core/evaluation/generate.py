@@ -12,7 +12,7 @@ from .. import __version__
 from ..errors import BadInput
 from ..models import Models
 from ..report.atomic import write_bytes
-from .arms import ARMS, EDITING, Job, Made, NotMade, Way, seed_of
+from .arms import ARMS, Job, Made, NotMade, Way, fitted, seed_of
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
 from .store import Arm, file_hash, read_picture
@@ -75,13 +75,9 @@ class Report:
 
 class Generation:
     def __init__(self, bench: Benchmark, data: Path, arm: Arm, order: Order, models: Models) -> None:
-        """Raises BadInput for an arm that cannot draw these items, and for a name that stands for pictures made otherwise."""
+        """Raises BadInput for a name that stands for pictures made otherwise."""
         self.bench, self.data, self.arm, self.order, self.models = bench, data, arm, order, models
         self.items = sample(bench.read(data), order.limit)
-        if order.arm not in EDITING and any(item.source for item in self.items):
-            raise BadInput(
-                f"{bench.name} has pictures to edit, and {order.arm} cannot start from a picture; choose one of {', '.join(EDITING)}"
-            )
         self.limits = _limits(order.match)
         arm.agree(self.settings())
         self.journal = arm.pictures()
@@ -127,7 +123,9 @@ class Generation:
         limit = self.limits.get((item.id, k)) if self.order.match else self.order.evaluations
         if self.order.match and limit is None:
             raise BadInput(f"{self.order.match.name} has no picture {k} of item {item.id}; draw that first, or give --evaluations")
-        picture = read_picture(self.data / item.source) if item.source and source else None
+        picture = None
+        if item.source and source:
+            picture = fitted(read_picture(self.data / item.source), self.models.width, self.models.height)
         # Names of runs are folders; an item's id may hold a slash.
         return Job(f"{item.id}-{k}", item.prompt, seed_of(f"{self.order.seed}", item.id, k), picture, limit)
 
