@@ -82,6 +82,7 @@ class Painter:
         if self.hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub):
             raise BadInput(f"[executor] hub is {self.hub!r}; write it as owner/name")
 
+
 def _check_canvas(settings: Painter | ImageServer) -> None:
     for name in ("width", "height"):
         value = getattr(settings, name)

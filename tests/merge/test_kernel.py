@@ -9,6 +9,11 @@ import sys
 import sysconfig
 from pathlib import Path
 
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
 import numpy as np
 import pytest
 
@@ -22,17 +27,29 @@ from tests.merge.test_lowrank import factors, named
 from tests.merge.test_merge import written
 from tests.merge.test_numerics import hard_values
 
-SOURCE = Path(engine.__file__).with_name("_kernel.c")
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
+def extension():
+    """What the package's own build compiles, and how."""
+    (found,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
+    return found
+
+
+def test_the_build_makes_the_kernel_where_it_can_and_goes_on_where_it_cannot(extension):
+    assert extension["name"] == "clvr_core.merge._kernel" and extension["optional"] is True
+    assert "-ffp-contract=off" in extension["extra-compile-args"], "a fused multiply-add would change bits"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, extension):
     compiler, headers = shutil.which("cc"), Path(sysconfig.get_paths()["include"])
     if not compiler or not (headers / "Python.h").exists():
         pytest.skip("no C compiler or no headers of Python here")
     out = tmp_path_factory.mktemp("kernel") / "_kernel.so"
-    flags = ["-O3", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{headers}"]
-    subprocess.run([compiler, *flags, SOURCE, "-o", out], check=True)
+    flags = [*extension["extra-compile-args"], "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{headers}"]
+    subprocess.run([compiler, *flags, *(ROOT / source for source in extension["sources"]), "-o", out], check=True)
     spec = importlib.util.spec_from_file_location("clvr_core.merge._kernel", out)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
