@@ -29,6 +29,7 @@ GOALS = [
 ]
 SEEN = ["mmuuu", "mmuum", "mmmu?", "mmmum", "mmmmm"]
 """What the judge sees on each canvas; the last for all that follow."""
+STATES = {"m": "met", "u": "unmet", "?": "unsure"}
 ACTIONS = [
     generate("a barn at dusk", goals=["g1", "g2"]),
     edit("add a full moon, keep the barn", 0, goals=["g5"]),
@@ -41,7 +42,10 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "director": {"candidates": 1},
     "strokes": {},
     "oneshot": {},
+    "clvr-fused": {"fused": True},
+    "director-set": {"candidates": 2, "judging": "set", "evidence": True},
 }
+"""The strategy stands before the hyphen."""
 
 
 class Recorder:
@@ -57,9 +61,21 @@ class Recorder:
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         words = [f"[{message.role}]{_pictures(message.images)}\n{message.text}" for message in messages]
         properties = ", ".join(schema["properties"])
-        value = {"goals": GOALS} if messages[-1].data["task"] == "goals" else next(self._actions)
+        value = self._value(messages[-1])
         self.told.append("\n\n".join([f"##### chat for {properties}", *words, f"[assistant]\n{json.dumps(value)}"]))
         return Reply(json.dumps(value), 10)
+
+    def _value(self, message: Message) -> dict[str, Any]:
+        task = message.data["task"]
+        if task == "goals":
+            return {"goals": GOALS}
+        if task == "evidence":
+            return {"seen": [{"goal": goal, "seen": "nothing of the kind"} for goal in message.data["goals"]]}
+        if task == "fused":
+            seen = zip("12345", _seen(message.images[0]))
+            verdicts = [{"goal": f"g{number}", "state": STATES[letter], "evidence": "as I see it"} for number, letter in seen]
+            return {"verdicts": verdicts, **next(self._actions, {"kind": "END", "summary": "All of it holds."})}
+        return next(self._actions)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         shares = [self._share(images, question) for question in questions]
@@ -70,9 +86,14 @@ class Recorder:
     def _share(self, images: Sequence[Picture], question: Question) -> float:
         task = question.data["task"]
         if task == "goal":
-            seen = SEEN[min(canvas_of(images[0]), len(SEEN) - 1)]
-            return self._probabilities[seen[int(question.data["goal"]["id"][1:]) - 1]]
+            return self._probabilities[_seen(images[0])[int(question.data["goal"]["id"][1:]) - 1]]
+        if task == "choose":
+            return 0.9 if canvas_of(images[question.data["place"] - 1]) % 2 else 0.2
         return {"plan-check": 0.1, "compare": 0.9 if images and canvas_of(images[0]) else 0.1}.get(task, 0.95)
+
+
+def _seen(picture: Picture) -> str:
+    return SEEN[min(canvas_of(picture), len(SEEN) - 1)]
 
 
 def _pictures(images: Sequence[Picture]) -> str:
@@ -81,7 +102,7 @@ def _pictures(images: Sequence[Picture]) -> str:
 
 def conversation(strategy: str) -> str:
     vlm = Recorder()
-    brief = Brief(PROMPT, strategy, width=8, height=8, **STRATEGIES[strategy])
+    brief = Brief(PROMPT, strategy.partition("-")[0], width=8, height=8, **STRATEGIES[strategy])
     drive(Session(brief, vlm, FakeExecutor()))
     return "\n\n\n".join(vlm.told) + "\n"
 
