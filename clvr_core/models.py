@@ -48,11 +48,11 @@ def _no_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _shapes() -> Models:
+def _shapes(weights: str = "WEIGHTS") -> Models:
     from . import shapes
 
     with _no_bars():
-        vlm, executor = shapes.load_vlm(), shapes.load_executor(shapes.WEIGHTS)
+        vlm, executor = shapes.load_vlm(), shapes.load_executor(getattr(shapes, weights))
 
     def check(prompt: str) -> None:
         vlm.check(prompt)
@@ -167,7 +167,7 @@ def load_judge(name: str) -> Vlm:
     return vlm
 
 
-MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes}
+MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes, "shapes-distilled": lambda: _shapes("DISTILLED")}
 
 
 def load_models(name: str, weights: str = "") -> Models:

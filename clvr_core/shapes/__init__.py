@@ -7,8 +7,10 @@ from pathlib import Path
 from .scene import CANVAS
 
 WEIGHTS = Path(__file__).parent / "weights"
+DISTILLED = Path(__file__).parent / "distilled"
+"""The same model in 4 steps without guidance."""
 
-__all__ = ["CANVAS", "WEIGHTS", "load_executor", "load_vlm"]
+__all__ = ["CANVAS", "DISTILLED", "WEIGHTS", "load_executor", "load_vlm"]
 
 
 def load_vlm(flip: float = 0.0, seed: int = 0):
@@ -23,5 +25,5 @@ def load_executor(folder: Path = WEIGHTS):
     from ..executor.klein import KleinExecutor
 
     executor = KleinExecutor.load(folder)
-    executor.name = "shapes"
+    executor.name = "shapes" if folder == WEIGHTS else f"shapes ({folder.name})"
     return executor

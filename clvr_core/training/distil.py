@@ -29,7 +29,7 @@ from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, restore_sample, t2i_sample
 from .fit import Schedule, fit
 from .painter import Condition, Painter, guided, predict
-from .stage import curve_of, lineage, moved, save_weights, settle
+from .stage import curve_of, moved, save_weights, settle
 
 Report = Callable[[str], None]
 
@@ -206,7 +206,7 @@ def distil(out: Path, start: Path, config: Path | None = None, *, seed: int = 0)
             "config": to_json(settings),
             "curves": {"student": curve_of(out / "student")},
             "delta": distance,
-            "start": lineage(start),
+            "start": {"files": digests(start)},
         }
         save_weights(pipe.to("cpu"), weights, _few(executor.recipe, few), record)
     accelerator.wait_for_everyone()

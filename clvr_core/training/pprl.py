@@ -30,7 +30,7 @@ from .painter import Condition, Painter, guided
 from .rewards import ARMS, ExactReward, Reward
 from .samples import Sample, Samples, Window, alike, one_shot, read_picture
 from .sft import finish
-from .stage import curve_of, lineage, settle
+from .stage import curve_of, settle
 
 MEASURES = "measures.jsonl"
 
@@ -301,7 +301,7 @@ def pprl(
         "skipped": samples.skipped,
         "curves": {"pprl": curve_of(out / "pprl")},
         "measures": curve_of(out, MEASURES),
-        "start": lineage(start),
+        "start": {"files": digests(start)},
     }
     if accelerator.is_main_process:
         from ..evaluation.plot import plot_training

@@ -17,7 +17,7 @@ from .adapter import Lora, attach, gathered, save_lora
 from .fit import Schedule, fit
 from .painter import Condition, Painter, predict
 from .samples import Samples, Window, alike, read_picture
-from .stage import RECORD, curve_of, lineage, save_record, save_weights, settle
+from .stage import RECORD, curve_of, save_record, save_weights, settle
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def sft(
         "samples": len(samples.train),
         "skipped": samples.skipped,
         "curves": {"sft": curve_of(out / "sft")},
-        "start": lineage(start),
+        "start": {"files": digests(start)},
     }
     return finish(out, painter, settings.lora, record, accelerator)
 

@@ -1,0 +1,162 @@
+"""DSWM in the shapes world: {base, + align, + distil, + both, aligned distilled anew} x {4 steps, 28 steps with guidance} on held-out
+briefs.
+
+python benchmarks/dswm_matrix.py --distilled DIR --lora FILE [--base DIR] [--redistilled DIR] [--per-tier 10] [--seed 41] [--json FILE]
+
+One shot and trajectories of two rounds, pass by tier of description length, scored by the exact perceiver; paired bootstrap intervals;
+norms and cosine of the deltas; seconds of a two-round trajectory, which count the processor's time, so that other work on the machine
+does not matter.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file
+
+from clvr_core.brief import Brief, Budget
+from clvr_core.cli import main as clvr
+from clvr_core.evaluation.probe import TIERS, tier_briefs
+from clvr_core.evaluation.statistics import auc, interval, ratio, resample
+from clvr_core.executor.klein import KleinExecutor, Sampling
+from clvr_core.protocols import DrawRequest
+from clvr_core.session import Session, drive_all
+from clvr_core.shapes import CANVAS, WEIGHTS, load_vlm
+from clvr_core.shapes.grammar import parse
+from clvr_core.shapes.perceive import perceive
+
+FILE = "transformer/diffusion_pytorch_model.safetensors"
+FEW, MANY = Sampling(4, 1.0), Sampling(28, 2.0)
+PAPER = {"align": 0.0230, "distil": 0.0279}
+"""Relative norms of the deltas of FLUX.2 Klein 4B (arXiv 2605.14876)."""
+
+
+def made(base: Path, distilled: Path, lora: Path, redistilled: Path | None, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The rows' transformers, the merged ones by `clvr merge` in float32."""
+    rows = {"base": load_file(base / FILE), "+ distil": load_file(distilled / FILE)}
+    for name, given in (("+ align", ()), ("+ both", ("--distilled", str(distilled / FILE)))):
+        out = folder / f"{name.strip('+ ')}.safetensors"
+        command = ["merge", "--base", str(base / FILE), *given, "--lora", str(lora), "--out", str(out), "--dtype", "fp32", "--json"]
+        if clvr(command):
+            raise SystemExit(f"clvr {' '.join(command)} failed")
+        rows[name] = load_file(out)
+    if redistilled:
+        rows["aligned, distilled anew"] = load_file(redistilled / FILE)
+    return {name: {key: value.float() for key, value in state.items()} for name, state in rows.items()}
+
+
+def deltas(rows: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
+    base = torch.cat([value.flatten() for value in rows["base"].values()]).double()
+    align, distil = (torch.cat([rows[name][key].flatten() for key in rows["base"]]).double() - base for name in ("+ align", "+ distil"))
+    return {
+        "align": float(align.norm() / base.norm()),
+        "distil": float(distil.norm() / base.norm()),
+        "cosine": float(align @ distil / (align.norm() * distil.norm())),
+    }
+
+
+class Bench:
+    """One pipeline whose transformer and schedule change."""
+
+    def __init__(self, base: Path, distilled: Path, per_tier: int, seed: int) -> None:
+        self.executor = KleinExecutor.load(base)
+        many = self.executor.pipe.scheduler
+        few = FlowMatchEulerDiscreteScheduler.from_pretrained(distilled, subfolder="scheduler")
+        self.schedulers = {FEW: few, MANY: many}
+        self.briefs = [brief for tier in range(TIERS) for brief in tier_briefs(tier, per_tier, seed)]
+        self.per_tier = per_tier
+        self.medians = np.median(np.array([brief.bits for brief in self.briefs]).reshape(TIERS, per_tier), 1)
+
+    def use(self, state: dict[str, torch.Tensor], sampling: Sampling) -> None:
+        self.executor.pipe.transformer.load_state_dict(state)
+        self.executor.pipe.scheduler = self.schedulers[sampling]
+        self.executor.recipe = replace(self.executor.recipe, generate=sampling, edit=replace(sampling))
+
+    def one_shot(self) -> np.ndarray:
+        drawings = self.executor.draw([DrawRequest(brief.prompt, brief.seed) for brief in self.briefs])
+        return self._passed([drawing.picture for drawing in drawings])
+
+    def two_rounds(self) -> tuple[np.ndarray, float]:
+        """Pass, and processor seconds of one trajectory."""
+        started = time.process_time()
+        sessions = [
+            Session(Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, Budget(2), final_ab=False), load_vlm(), self.executor)
+            for brief in self.briefs
+        ]
+        ends = drive_all(sessions, self.executor)
+        spent = (time.process_time() - started) / len(sessions)
+        return self._passed([session.picture(end.best) for session, end in zip(sessions, ends)]), spent
+
+    def _passed(self, pictures) -> np.ndarray:
+        """tiers x briefs of 0 and 1."""
+        seen = [perceive(picture) for picture in pictures]
+        passed = [each.clean and parse(brief.prompt).holds(each.things) for brief, each in zip(self.briefs, seen)]
+        return np.array(passed, float).reshape(TIERS, self.per_tier)
+
+
+def compared(passed: dict[str, np.ndarray], medians: np.ndarray, few: str, many: str, rival: str) -> dict:
+    """merged / aligned and merged - distilled in area under the curve, with paired 95 % intervals."""
+    samples = resample(passed, medians)
+    areas = {name: float(auc(values, medians)) for name, values in passed.items()}
+    part, more = ratio(samples, few, many), interval(samples[few] - samples[rival])
+    return {
+        "areas": areas,
+        "merged / aligned": areas[few] / areas[many] if areas[many] else None,
+        "merged / aligned 95 %": [part.low, part.high],
+        "merged - distilled": areas[few] - areas[rival],
+        "merged - distilled 95 %": [more.low, more.high],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, default=WEIGHTS)
+    parser.add_argument("--distilled", type=Path, required=True)
+    parser.add_argument("--lora", type=Path, required=True)
+    parser.add_argument("--redistilled", type=Path)
+    parser.add_argument("--per-tier", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=41)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = made(options.base, options.distilled, options.lora, options.redistilled, Path(folder))
+    bench = Bench(options.base, options.distilled, options.per_tier, options.seed)
+    result: dict = {"per tier": options.per_tier, "seed": options.seed, "deltas": deltas(rows), "paper": PAPER}
+    result["medians"], shots, rounds, seconds = [float(median) for median in bench.medians], {}, {}, {}
+    print(
+        f"deltas: align {result['deltas']['align']:.2%}, distil {result['deltas']['distil']:.2%}, cosine {result['deltas']['cosine']:.3f}"
+    )
+    for name, state in rows.items():
+        for sampling, column in ((FEW, "4"), (MANY, "28 x CFG")):
+            bench.use(state, sampling)
+            cell = f"{name}, {column}"
+            shots[cell] = bench.one_shot()
+            rounds[cell], seconds[cell] = bench.two_rounds()
+            tiers = " ".join(f"{rate:.2f}" for rate in rounds[cell].mean(1))
+            print(
+                f"{cell:34s} one shot {shots[cell].mean():.3f}  two rounds {rounds[cell].mean():.3f} [{tiers}] {seconds[cell]:.2f} s",
+                flush=True,
+            )
+    names = "+ both, 4", "+ align, 28 x CFG", "+ distil, 4"
+    for task, passed in (("one shot", shots), ("two rounds", rounds)):
+        result[task] = {"pass": {name: values.mean(1).tolist() for name, values in passed.items()}}
+        result[task] |= compared(passed, bench.medians, *names)
+        print(task, json.dumps({key: value for key, value in result[task].items() if key not in ("pass", "areas")}))
+    result["seconds"] = seconds
+    result["times faster"] = seconds["base, 28 x CFG"] / seconds["+ both, 4"]
+    print(f"a two-round trajectory takes {result['times faster']:.1f} times less with the merged weights than with the base")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
