@@ -52,7 +52,7 @@ def brief(**inputs) -> dict:
 
 def in_one(*, script: dict = SCRIPT, executor: dict | None = None, **inputs) -> dict:
     return models(script, **executor or {}) | {
-        "6": {"class_type": "CLVR_Generate", "inputs": brief(**inputs)},
+        "6": {"class_type": "CLVR_Generate", "inputs": brief(**{"review": 0} | inputs)},
         "7": {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "executor"}},
     }
 

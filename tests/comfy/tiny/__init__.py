@@ -30,8 +30,8 @@ from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 
 HIDDEN, TEXT, PER_LAYER = 256, 384, 128
-MODELS = {"flux-2-klein-4b-fp8": 1, "flux-2-klein-4b": 1, "flux-2-klein-base-4b": 2}
-"""File -> seed."""
+MODELS = {"flux-2-klein-base-4b": 0.0, "flux-2-klein-4b": 0.1, "flux-2-klein-4b-fp8": 0.1}
+"""File -> how far it is from the base."""
 LORA = "tiny"
 
 
@@ -45,7 +45,7 @@ def scattered(shapes: dict[str, torch.Tensor], seed: int, scale: float = 0.7) ->
     }
 
 
-def flux(seed: int) -> dict[str, torch.Tensor]:
+def flux(far: float) -> dict[str, torch.Tensor]:
     with torch.device("meta"):
         model = comfy.ldm.flux.model.Flux(
             dtype=torch.float32,
@@ -73,7 +73,8 @@ def flux(seed: int) -> dict[str, torch.Tensor]:
             ref_index_scale=10.0,
         )
     shapes = {name: torch.empty(tensor.shape) for name, tensor in model.state_dict().items()}
-    return {name: tensor.to(torch.bfloat16) for name, tensor in scattered(shapes, seed).items()}
+    base, other = scattered(shapes, 1), scattered(shapes, 2)
+    return {name: (tensor + far * other[name]).to(torch.bfloat16) for name, tensor in base.items()}
 
 
 def lora() -> dict[str, torch.Tensor]:
@@ -92,8 +93,8 @@ def write() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(make(), path)
 
-    for name, seed in MODELS.items():
-        put("diffusion_models", name, lambda seed=seed: flux(seed))
+    for name, far in MODELS.items():
+        put("diffusion_models", name, lambda far=far: flux(far))
     put("loras", LORA, lora)
     tae = comfy.taesd.taesd
     put("vae_approx", "taef2_encoder", lambda: scattered(tae.EncoderFlux2(128).state_dict(), 3, 1.0))
