@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 
@@ -117,6 +118,8 @@ SCRIPT = {
         {"kind": "EDIT", "edit_prompt": "add three gulls"},
     ],
 }
+NUMBER = itertools.count()
+"""Makes a vision model that has seen nothing yet."""
 MET = ("1000", "1100", "1110", "1111")
 """Of the goals after each round."""
 SIDE = 64
@@ -127,7 +130,7 @@ def with_tiny_models(prompt: dict, comfy, grid: int) -> dict:
 
     `grid`: pictures a round.
     """
-    script = SCRIPT | {"met": [row for row in MET for _ in range(grid)]}
+    script = SCRIPT | {"met": [row for row in MET for _ in range(grid)], "number": next(NUMBER)}
     for number, node in list(prompt.items()):
         kind, inputs = node["class_type"], node["inputs"]
         if kind == "CLIPLoader":
