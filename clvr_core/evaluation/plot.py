@@ -6,6 +6,7 @@ from pathlib import Path
 
 STYLE = {
     "oneshot": ("#8a8f98", "--", "one shot"),
+    "rewrite": ("#5b4bb5", "--", "prompt rewrite"),
     "best-of-n": ("#c98a1b", "--", "best of N"),
     "clvr": ("#1f6fd6", "-", "clvr"),
     "director": ("#1d8f5a", "-", "director"),

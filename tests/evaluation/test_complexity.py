@@ -143,6 +143,10 @@ class TestTheCurve:
         assert curve_of([None] * 50, [5] * 50, np.ones(50)) is None
         assert curve_of(list(range(50)), [5] * 50, np.full(50, np.nan)) is None
 
+    def test_a_half_beyond_the_tiers_is_not_told(self):
+        scores, words, passed = self.made(half=150, slope=0.03)
+        assert logistic(scores, passed) is not None and "c50" not in curve_of(scores.tolist(), words.tolist(), passed)
+
     def test_a_pass_that_does_not_fall_has_no_half(self):
         assert logistic(np.arange(50.0), np.ones(50)) is None
         assert logistic(np.arange(50.0), (np.arange(50) > 20).astype(float)) is None

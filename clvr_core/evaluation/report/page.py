@@ -169,7 +169,7 @@ def _curves(group: Group) -> Html | None:
         if not (curve := entry.result.get("curve")):
             continue
         low, high = curve["auc_ci95"]
-        half = f"half is passed at {curve['c50']:.1f}" if "c50" in curve else "no complexity at which half is passed"
+        half = f"half is passed at {curve['c50']:.1f}" if "c50" in curve else "half is passed at no complexity within these tiers"
         length = curve["length_given_complexity"]
         alone = "" if length is None else f"; rank correlation of passing with length, complexity taken out, {length:+.2f}"
         text = f": area {curve['auc']:.1f} ({low:.1f} to {high:.1f}), {half}, {curve['tail']:.2f} in the last tiers{alone}"

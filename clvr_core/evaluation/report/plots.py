@@ -8,7 +8,8 @@ from pathlib import Path
 from ..plot import STYLE
 from .gather import Entry, Group
 
-COLORS = ("#1f6fd6", "#1d8f5a", "#b1417c", "#c98a1b", "#5b4bb5", "#0f8a9d", "#8a8f98", "#a3402e")
+COLORS = ("#0f8a9d", "#a3402e", "#4d7c0f", "#7a5230", "#c2388a", "#37475a")
+"""None of those that an arm has of its own."""
 
 
 def plot(groups: Sequence[Group], path: Path) -> None:
