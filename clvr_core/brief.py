@@ -18,6 +18,8 @@ CONDITIONINGS: tuple[str, ...] = Conditioning.__args__
 JUDGINGS: tuple[str, ...] = Judging.__args__
 LIMITS = ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience")
 MAX_PROMPT = 20_000
+MAX_SIDE = 8192
+"""Pixels."""
 
 Box = tuple[float, float, float, float]
 """left, top, right, bottom as fractions 0..1 of the canvas."""
@@ -116,8 +118,8 @@ class Brief:
             raise BadInput(f"unknown conditioning {self.conditioning!r}; choose one of {', '.join(CONDITIONINGS)}")
         if self.judging not in JUDGINGS:
             raise BadInput(f"unknown judging {self.judging!r}; choose one of {', '.join(JUDGINGS)}")
-        if self.width < 1 or self.height < 1:
-            raise BadInput(f"the canvas is {self.width} x {self.height}; both must be at least 1 pixel")
+        if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
+            raise BadInput(f"the canvas is {self.width} x {self.height}; both must be between 1 and {MAX_SIDE:,} pixels")
         if self.candidates is not None and not 1 <= self.candidates <= 64:
             raise BadInput(f"candidates is {self.candidates}; it must be between 1 and 64")
         if not 0 <= self.seed < 2**63:

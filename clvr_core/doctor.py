@@ -30,7 +30,7 @@ PACKAGES = {
     "numpy": "run",
     "tqdm": "run",
     "matplotlib": "run",
-    "accelerate": "train",
+    "accelerate": "run",
     "peft": "train",
     "llguidance": "structured",
 }

@@ -168,14 +168,24 @@ def load_judge(name: str) -> Vlm:
 
 
 MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes, "shapes-distilled": lambda: _shapes("DISTILLED")}
+LIBRARIES = ("torch", "transformers", "diffusers", "accelerate")
 
 
 def load_models(name: str, weights: str = "") -> Models:
     """The models of that name, or those that a TOML file names. weights: the folder that holds those of a preset.
 
-    Raises BadInput for a name that is not known, for weights that are missing or damaged, and for a server that does not answer or whose
-    model does not see.
+    Raises BadInput for a name that is not known, for weights or libraries that are missing or damaged, and for a server that does not
+    answer or whose model does not see.
     """
+    try:
+        return _load(name, weights)
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in LIBRARIES:
+            raise
+        raise BadInput(f"the models {name} need {error.name}, which is not installed; run: pip install -r requirements.txt") from error
+
+
+def _load(name: str, weights: str) -> Models:
     if name.endswith(".toml"):
         from .config import read_config
 

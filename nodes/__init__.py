@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import ComfyExtension, io
+from comfy_api.latest import ComfyAPI, ComfyExtension, io
 from server import PromptServer
 
 from .benchmark import BenchmarkPrompts, BenchmarkScore
@@ -12,6 +12,7 @@ from .generate import Generate
 from .loop import LoopEnd, LoopStart
 from .merge import DSWMMerge, DSWMMergeLive
 from .references import ApplyReferences
+from .replaced import REPLACED
 from .review import Review
 from .reviewing import add_routes as add_review
 from .routes import add_routes
@@ -24,6 +25,8 @@ from .vision import VisionModel
 
 class ClvrExtension(ComfyExtension):
     async def on_load(self) -> None:
+        for replaced in REPLACED:
+            await ComfyAPI().node_replacement.register(replaced)
         if server := getattr(PromptServer, "instance", None):
             add_review(server)
             add_routes(server.routes)

@@ -7,8 +7,9 @@ from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.protocols import Vlm
 from . import asking
 from .metadata import carry_workflow
+from .pictures import as_image
 from .reviewing import DESK
-from .running import MAX_ROUNDS, as_image, generate, given, shown
+from .running import MAX_ROUNDS, generate, given, shown
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import comfy.utils
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder, is_link
-from PIL import Image
+from comfy_execution.utils import get_executing_context
 
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import RunFolder
 from .metadata import carry_workflow
-from .running import MAX_ROUNDS, PREVIEW_SIDE, as_image, shown, summary_of, tell
+from .pictures import as_image, let_go
+from .running import MAX_ROUNDS, inside, runs, say, show, shown, summary_of, tell
 from .sockets import TRAJECTORY, Run
+from .stepping import run_at
 
 START, END = "CLVR_LoopStart", "CLVR_LoopEnd"
+MAX_PASSES = 3 * MAX_ROUNDS
+"""A round that draws may be followed by a look at it and by an end that is refused."""
 
 
 class LoopStart(io.ComfyNode):
@@ -30,11 +33,15 @@ class LoopStart(io.ComfyNode):
                 io.FlowControl.Output("flow", tooltip="Link it to Loop End."),
                 TRAJECTORY.Output("begun", display_name="trajectory", tooltip="The run as this round finds it, for Reason."),
             ],
+            hidden=[io.Hidden.dynprompt],
         )
 
     @classmethod
     def execute(cls, trajectory: Run) -> io.NodeOutput:
-        return io.NodeOutput(None, trajectory)
+        told = cls.hidden.dynprompt.get_node(get_executing_context().node_id)["inputs"]
+        if "at" not in told:
+            return io.NodeOutput(None, trajectory)
+        return io.NodeOutput(None, run_at(trajectory, inside(runs() / str(told["run"])), told["at"]))
 
 
 class LoopEnd(io.ComfyNode):
@@ -73,32 +80,30 @@ class LoopEnd(io.ComfyNode):
         passes = start.get("passes", 0) + 1
         best = run.trajectory.best
         picture = None if best is None else RunFolder(run.folder, []).picture(best)
-        cls.show(run, picture)
+        show(run.trajectory, picture)
+        let_go()
         tell(run.folder)
-        if run.trajectory.outcome is None and passes < MAX_ROUNDS:
-            clones, end = another_round(graph, flow[0], me, {"passes": passes, "at": run.position})
+        if run.trajectory.outcome is None and passes < MAX_PASSES:
+            at = {"passes": passes, "at": run.position, "run": run.folder.relative_to(runs()).as_posix()}
+            clones, end = another_round(graph, flow[0], me, at)
             return io.NodeOutput(*(end.out(socket) for socket in range(3)), expand=clones.finalize())
         if picture is None:
             raise BadInput(f"no picture was drawn: {summary_of(run.trajectory)}")
         carry_workflow(run, cls.hidden)
-        return io.NodeOutput(as_image(picture), run, summary_of(run.trajectory), ui=shown(run))
-
-    @classmethod
-    def show(cls, run: Run, picture) -> None:
-        told, rounds = run.trajectory, run.trajectory.brief.budget.rounds
-        preview = None if picture is None else ("JPEG", Image.fromarray(picture), PREVIEW_SIDE)
-        drawn = sum(step.action.draws for step in told.steps)
-        comfy.utils.ProgressBar(rounds).update_absolute(min(drawn, rounds), rounds, preview)
+        summary = summary_of(run.trajectory)
+        say(summary)
+        return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))
 
 
-def another_round(graph, start: str, end: str, told: dict[str, int]):
+def another_round(graph, start: str, end: str, told: dict[str, int | str]):
     """The body cloned, Loop Start and Loop End with it. The clones hang together by links, not values, so that ComfyUI can know each again.
 
-    `told` goes to the Loop Start, which hands on the run that came to this Loop End.
+    `told` tells the Loop Start where on record its round begins. No link leads back to the round before: ComfyUI follows links to know a
+    node again, by recursion, and a long loop would be too deep for it.
     """
     body = between(graph, start, end)
     builder = GraphBuilder()
-    names = {node: {start: "start", end: "again"}.get(node, node.rpartition(".")[2]) for node in body}
+    names = names_of(body, {start: "start", end: "again"})
     clones = {node: builder.node(graph.get_node(node)["class_type"], id=names[node]) for node in body}
     for node, clone in clones.items():
         clone.set_override_display_id(graph.get_display_node_id(node))
@@ -107,8 +112,19 @@ def another_round(graph, start: str, end: str, told: dict[str, int]):
             clone.set_input(key, clones[value[0]].out(value[1]) if inside else value)
     for key, value in told.items():
         clones[start].set_input(key, value)
-    clones[start].set_input("trajectory", graph.get_node(end)["inputs"]["trajectory"])
     return builder, clones[end]
+
+
+def names_of(body: list[str], known: dict[str, str]) -> dict[str, str]:
+    """A name for each node's clone: its own without the prefix of the round before, told apart from the others where need be."""
+    names = dict(known)
+    for node in body:
+        if node not in names:
+            name = node.rpartition(".")[2]
+            while name in names.values():
+                name += "_"
+            names[node] = name
+    return names
 
 
 def between(graph, start: str, end: str) -> list[str]:

@@ -16,7 +16,8 @@ import torch
 from ..clvr_core.errors import BadInput
 from ..clvr_core.merge.plan import Plan, make_plan
 from ..clvr_core.merge.recipe import Block, Lora, Recipe
-from .running import as_image, say
+from .pictures import as_image
+from .running import say
 from .trajectories import NAME
 
 NONE, FP8 = "none", ("refuse", "dequantise")

@@ -19,8 +19,8 @@ from comfy_extras.nodes_qwen import TextEncodeQwenImageEditPlus
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import digest_of
 from ..clvr_core.protocols import Drawing, DrawRequest, Picture
+from .pictures import as_image, as_pictures
 from .recipes import Recipe
-from .running import as_image, as_pictures
 
 TEXTS, LATENTS = 4, 16
 """How many are kept: a text of FLUX.2 Klein takes 16 MB, the latents of a canvas of 1 MP take 2."""

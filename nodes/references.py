@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..clvr_core.loop import Draw
 from .painting import with_references
-from .running import as_image
+from .pictures import as_image
 from .sockets import TRAJECTORY, Run
 from .stepping import Walk
 

@@ -6,8 +6,9 @@ from comfy_api.latest import io
 from ..clvr_core import loop
 from ..clvr_core.session import Session
 from . import asking
+from .pictures import as_image
 from .reviewing import reviewer_for
-from .running import as_image, shown
+from .running import shown
 from .sockets import TRAJECTORY, Run
 from .stepping import REVIEW, Walk
 

@@ -14,6 +14,7 @@ import comfy.utils
 import folder_paths
 import numpy as np
 import torch
+from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from PIL import Image, ImageOps
 from server import PromptServer
@@ -28,6 +29,7 @@ from ..clvr_core.protocols import Executor, Picture, Vlm
 from ..clvr_core.records import to_json
 from ..clvr_core.session import Listener, Reviewer, Session, drive, go_on
 from ..clvr_core.trajectory import Trajectory
+from .pictures import as_pictures
 from .sockets import Hand, Run
 
 PREVIEW_SIDE = 512
@@ -36,6 +38,13 @@ MAX_ROUNDS = 50
 
 def runs() -> Path:
     return Path(folder_paths.get_output_directory()) / "clvr"
+
+
+def inside(path: Path) -> Path:
+    """A workflow is a stranger's: whatever it names must lie where runs lie, links followed."""
+    if not folder_paths.is_within_directory(str(runs()), str(path)) or path == runs():
+        raise BadInput(f"run is {path.name!r:.80}, which does not lie in the output folder under clvr; pick one of the list")
+    return path
 
 
 def key_of(named: list) -> str:
@@ -81,7 +90,6 @@ def generate(
 ) -> tuple[Run, Picture, str]:
     """The finished run, its best picture and a sentence. `picture`: what it begins from. `ask` is given the run so far and the name of its
     folder after each step."""
-    bar = comfy.utils.ProgressBar(brief.budget.rounds)
     session: Session
 
     def listen(event: str, line: dict) -> None:
@@ -89,14 +97,14 @@ def generate(
         if event != "start":
             tell(session.folder.path)
         if event == "step":
-            show(bar, session)
+            told = session.trajectory
+            show(told, None if told.best is None else session.picture(told.best))
 
     reviewer = (lambda told: ask(told, session.folder.path.name)) if ask else None
     session = session_for("one node", brief, vlm, hand, picture, listen, reviewer)
     tell(session.folder.path)
     with cancellable(hand.executor):
         trajectory = drive(session)
-    bar.update_absolute(brief.budget.rounds, brief.budget.rounds)
     if trajectory.best is None:
         raise BadInput(f"no picture was drawn: {trajectory.outcome.reason}; raise that limit")
     summary = summary_of(trajectory)
@@ -143,21 +151,20 @@ def cancellable(executor: Executor) -> Iterator[None]:
         executor.check = before
 
 
-def show(bar: comfy.utils.ProgressBar, session: Session) -> None:
-    trajectory = session.trajectory
-    rounds, preview = trajectory.brief.budget.rounds, None
-    drawn = sum(step.action.draws for step in trajectory.steps)
-    if trajectory.best is not None:
-        preview = ("JPEG", Image.fromarray(session.picture(trajectory.best)), PREVIEW_SIDE)
-    bar.update_absolute(min(drawn, rounds), rounds, preview)
+def show(trajectory: Trajectory, picture: Picture | None) -> None:
+    """The canvas, the round and the goals met, on the node that is at work."""
+    rounds, drawn = trajectory.brief.budget.rounds, sum(step.action.draws for step in trajectory.steps)
+    preview = None if picture is None else ("JPEG", Image.fromarray(picture), PREVIEW_SIDE)
+    comfy.utils.ProgressBar(rounds).update_absolute(min(drawn, rounds), rounds, preview)
     say(f"round {drawn} of {rounds}, {met_in(trajectory)}")
 
 
 def say(text: str) -> None:
-    """Shown on the node that is at work."""
+    """Shown on the node that is at work; for a clone in a later round, on the node that the artist sees."""
     context = get_executing_context()
     if context is not None and getattr(PromptServer, "instance", None):
-        PromptServer.instance.send_progress_text(text, context.node_id)
+        visible = get_progress_state().dynprompt.get_display_node_id(context.node_id)
+        PromptServer.instance.send_progress_text(text, visible)
 
 
 def tell(run: Path) -> None:
@@ -180,7 +187,14 @@ def met_in(trajectory: Trajectory) -> str:
 def summary_of(trajectory: Trajectory) -> str:
     ended = trajectory.outcome.reason if trajectory.outcome else "the run has not ended"
     line = f"{met_in(trajectory)} in {len(trajectory.steps)} steps and {trajectory.cost.evaluations} evaluations: {ended}"
-    return "\n".join([line, *(f"warning: {warning}" for warning in trajectory.warnings)])
+    return "\n".join([line, *(f"warning: {warning}" for warning in (*trajectory.warnings, *unanswered(trajectory)))])
+
+
+def unanswered(trajectory: Trajectory) -> list[str]:
+    """What is to be said of a judge that failed: its silence is no verdict, and the artist should know."""
+    asked = [verdict for step in trajectory.steps for verdict in step.verdicts]
+    silent = [verdict.evidence for verdict in asked if verdict.state == "error"]
+    return [f"the judge gave no answer to {len(silent)} of {len(asked)} questions: {silent[-1]}"] if silent else []
 
 
 def given(image: torch.Tensor | None, brief: Brief, hand: Hand) -> tuple[Brief, Picture | None]:
@@ -197,13 +211,3 @@ def given(image: torch.Tensor | None, brief: Brief, hand: Hand) -> tuple[Brief, 
     if size != (width, height):
         picture = np.asarray(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS))
     return beginning_with(brief, picture), picture
-
-
-def as_image(*pictures: Picture) -> torch.Tensor:
-    """uint8 H x W x 3, all of one size -> ComfyUI's IMAGE, float32 N x H x W x 3 in 0..1."""
-    return torch.from_numpy(np.stack(pictures).astype(np.float32) / 255)
-
-
-def as_pictures(image: torch.Tensor) -> list[Picture]:
-    """The inverse of `as_image`, bit for bit; an alpha channel is dropped."""
-    return list((image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())

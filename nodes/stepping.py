@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
-import numpy as np
-from PIL import Image
 
+from ..clvr_core.brief import Brief
 from ..clvr_core.errors import BadInput
-from ..clvr_core.folder import RunFolder, trajectory_from
-from ..clvr_core.loop import Draw
-from ..clvr_core.protocols import Drawing, DrawRequest, Picture, Vlm
+from ..clvr_core.folder import JOURNAL, RunFolder, trajectory_from
+from ..clvr_core.loop import Call, Draw
+from ..clvr_core.protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from ..clvr_core.session import Reviewer, Session, go_on
 from ..clvr_core.trajectory import Trajectory
 from .running import folder_for, key_of, tell
@@ -50,6 +51,56 @@ class Graph:
         raise BadInput("nothing here draws: link an Execute Step, or the nodes that draw, to the candidates of Verify")
 
 
+class Left:
+    """The session that the last node left, for the next one to go on with: to replay the record for every node takes longer the longer
+    the run. Good only for the very place at which it stands, while the journal is as that node left it, and where the artist is not
+    asked. Holds no model."""
+
+    def __init__(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        self._session: Session | None = None
+        self._call: Call | None = None
+        self._size = 0
+
+    def take(self, session: Session, call: Call | None) -> None:
+        if call is None or session.reviewer is not None:
+            self.drop()
+            return
+        models = Named(session.vlm.name), Named(session.judge.name), Graph(session.executor.name)
+        self._session, self._call, self._size = with_models(session, *models), call, _size(session.folder.path)
+
+    def at(self, folder: Path, position: int, brief: Brief) -> Session | None:
+        held = self._session
+        there = held is not None and (held.folder.path, held.position, held.brief) == (folder, position, brief)
+        return held if there and self._size == _size(folder) else None
+
+    def next_call(self, run: Run, vlm: Vlm, judge: Vlm, executor: Executor) -> tuple[Session, Call] | None:
+        """The session with these models at the place where the run stands, and its next call."""
+        held, names = self.at(run.folder, run.position, run.trajectory.brief), (vlm.name, judge.name, executor.name)
+        if held is None or tuple(held.trajectory.models.values()) != names:
+            return None
+        return with_models(held, vlm, judge, executor), self._call
+
+
+def with_models(session: Session, vlm: Vlm, judge: Vlm, executor: Executor) -> Session:
+    other = copy(session)
+    other.vlm, other.judge, other.executor = vlm, judge, executor
+    return other
+
+
+LEFT = Left()
+
+
+def _size(folder: Path) -> int:
+    """Of the journal, in bytes; -1 if there is none."""
+    try:
+        return (folder / JOURNAL).stat().st_size
+    except OSError:
+        return -1
+
+
 class Walk:
     """A session as it was at the run's position, and the call that comes next there; None if the run has ended.
 
@@ -62,6 +113,10 @@ class Walk:
         self.run, self.brief, names = run, run.trajectory.brief, run.trajectory.models
         self.named = Named(names["controller"]), Named(names["verifier"])
         self.vlm, self.judge, self.executor = vlm or self.named[0], judge or self.named[1], run.executor or Graph()
+        left = None if reviewer else LEFT.next_call(run, self.vlm, self.judge, self.executor)
+        if left:
+            self.session, self.call = left
+            return
         folder = RunFolder.open(run.folder)
         if len(folder.lines) < run.position:
             raise BadInput(f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
@@ -72,6 +127,7 @@ class Walk:
     def _open(self, folder: RunFolder, position: int) -> None:
         self.session = Session(self.brief, self.vlm, self.executor, folder, judge=self.judge, reviewer=self.reviewer)
         self.call = self.session.advance(upto=position)
+        LEFT.take(self.session, self.call)
 
     def _elsewhere(self, folder: RunFolder, position: int, key: str) -> RunFolder:
         """The folder of this key under the budget of this run, begun with what stands so far."""
@@ -96,12 +152,24 @@ class Walk:
         result = self.recorded(by)
         if result is None:
             result = perform(self.session, self.call)
+        LEFT.drop()
         self.session.note(self.call, result, by)
         self.call = self.session.advance(result, upto=self.session.position)
+        LEFT.take(self.session, self.call)
         tell(self.session.folder.path)
 
     def reached(self) -> Run:
         return replace(self.run, trajectory=self.session.trajectory, folder=self.session.folder.path, position=self.session.position)
+
+
+def run_at(planned: Run, folder: Path, position: int) -> Run:
+    """The run as it stood in that folder after so many lines of its journal."""
+    if left := LEFT.at(folder, position, planned.trajectory.brief):
+        return Run(left.trajectory, folder, position, planned.executor)
+    opened = RunFolder.open(folder)
+    if position not in range(1, len(opened.lines) + 1):
+        raise BadInput(f"{folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
+    return Run(trajectory_from(opened.lines[:position]), folder, position, planned.executor)
 
 
 def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw):
@@ -147,12 +215,3 @@ def provenance(dynprompt, node: str, name: str) -> str:
 
 def is_link(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
-
-
-def of_one_size(pictures: Sequence[Picture]) -> list[Picture]:
-    """A batch holds one size only: that of the first."""
-    height, width = pictures[0].shape[:2]
-    return [
-        picture if picture.shape[:2] == (height, width) else np.asarray(Image.fromarray(picture).resize((width, height)))
-        for picture in pictures
-    ]

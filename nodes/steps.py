@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import comfy.model_management
-import numpy as np
 import torch
 from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
@@ -14,9 +13,10 @@ from ..clvr_core.loop import ChooseAction, Compare, Draw, Judge
 from ..clvr_core.protocols import DrawRequest, Vlm
 from ..clvr_core.session import Session
 from ..clvr_core.trajectory import Action
-from .running import as_image, as_pictures, cancellable, say, shown, summary_of
+from .pictures import as_image, as_pictures, black, of_one_size
+from .running import cancellable, say, shown, summary_of
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand, Run
-from .stepping import Walk, awaits_review, drawn_by_the_body, of_one_size, provenance, unasked
+from .stepping import Walk, awaits_review, drawn_by_the_body, provenance, unasked
 
 
 class Reason(io.ComfyNode):
@@ -55,11 +55,11 @@ class Reason(io.ComfyNode):
         if isinstance(call, Draw):
             request = session.requests(call)[0]
             action, words, seed, masked = call.action, request.prompt, request.seed, request.mask
-        black = np.zeros((brief.height, brief.width, 3), np.uint8)
-        references = of_one_size([session.picture(canvas) for canvas in action.references] or [black])
-        may = torch.ones((1, *references[0].shape[:2])) if masked is None else torch.from_numpy(masked)[None] / 255
-        images = as_image(references[0]), as_image(*references)
-        return io.NodeOutput(walk.reached(), words, action.scene_prompt, action.edit_prompt, *images, may, seed)
+        pictures = of_one_size([session.picture(canvas) for canvas in action.references]) if action.references else []
+        references = as_image(*pictures) if pictures else black(brief.height, brief.width)
+        whole = torch.ones(1, 1, 1).expand(1, *references.shape[1:3])
+        may = whole if masked is None else torch.from_numpy(masked)[None] / 255
+        return io.NodeOutput(walk.reached(), words, action.scene_prompt, action.edit_prompt, references[:1], references, may, seed)
 
 
 class ExecuteStep(io.ComfyNode):
@@ -88,8 +88,7 @@ class ExecuteStep(io.ComfyNode):
     def execute(cls, trajectory: Run, executor: Hand, mask: torch.Tensor | None = None) -> io.NodeOutput:
         walk = Walk(trajectory)
         if not isinstance(walk.call, Draw):
-            brief = walk.brief
-            return io.NodeOutput(as_image(np.zeros((brief.height, brief.width, 3), np.uint8)))
+            return io.NodeOutput(black(walk.brief.height, walk.brief.width))
         requests = [confined(request, mask) for request in walk.session.requests(walk.call)]
         with cancellable(executor.executor):
             drawings = executor.executor.draw(requests)
@@ -145,8 +144,8 @@ class Verify(io.ComfyNode):
         run, session = walk.reached(), walk.session
         told = run.trajectory
         say(summary_of(told))
-        picture = np.zeros((told.brief.height, told.brief.width, 3), np.uint8) if told.best is None else session.picture(told.best)
-        return io.NodeOutput(run, as_image(picture), ui=shown(run))
+        image = black(told.brief.height, told.brief.width) if told.best is None else as_image(session.picture(told.best))
+        return io.NodeOutput(run, image, ui=shown(run))
 
     @classmethod
     def source(cls) -> str:

@@ -5,22 +5,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import folder_paths
 import numpy as np
 from comfy_api.latest import io, ui
+from PIL import Image
 
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
+from ..clvr_core.protocols import Picture
 from ..clvr_core.report import contact_sheet, save_png, write_report
 from ..clvr_core.trajectory import Step, Trajectory
 from .metadata import carry_workflow
-from .running import as_image, runs, shown, summary_of, tell
+from .pictures import as_image, black, of_one_size
+from .running import inside, runs, shown, summary_of, tell
 from .sockets import TRAJECTORY, Run
-from .stepping import of_one_size
 
 SAVED = "saved"
 NAME = re.compile(r"\w[\w .-]{0,63}")
 LISTED = 200
+TILE = 384
+"""Pixels."""
 
 
 class SaveTrajectory(io.ComfyNode):
@@ -87,9 +90,8 @@ class LoadTrajectory(io.ComfyNode):
             told = trajectory_from(folder.lines)
         except ValueError as error:
             raise BadInput(f"run {run} cannot be read: {error}") from error
-        blank = np.zeros((min(told.brief.height, 4096), min(told.brief.width, 4096), 3), np.uint8)
-        picture = blank if told.best is None else folder.picture(told.best)
-        return io.NodeOutput(as_image(picture), Run(told, folder.path, len(folder.lines)), summary_of(told))
+        image = black(told.brief.height, told.brief.width) if told.best is None else as_image(folder.picture(told.best))
+        return io.NodeOutput(image, Run(told, folder.path, len(folder.lines)), summary_of(told))
 
 
 class ViewTrajectory(io.ComfyNode):
@@ -120,10 +122,17 @@ class ViewTrajectory(io.ComfyNode):
         drawn = [(step, line) for step, line in zip(told.steps, lines) if step.chosen is not None]
         if not drawn:
             raise BadInput("this run has drawn nothing yet, so there is nothing to look at")
-        pictures = of_one_size([folder.picture(step.chosen) for step, _ in drawn])
+        pictures = of_one_size([shrunk(folder.picture(step.chosen)) for step, _ in drawn])
         scale = max(1, 256 // max(pictures[0].shape[:2]))
         sheet = as_image(contact_sheet([(picture, line) for picture, (_, line) in zip(pictures, drawn)], columns, scale))
         return io.NodeOutput(sheet, "\n".join([*lines, summary_of(told)]), ui=ui.PreviewImage(sheet, cls=cls))
+
+
+def shrunk(picture: Picture) -> Picture:
+    """At most TILE pixels a side: fifty rounds at full size would fill the memory."""
+    image = Image.fromarray(picture)
+    image.thumbnail((TILE, TILE))
+    return np.asarray(image)
 
 
 def line_of(told: Trajectory, step: Step) -> str:
@@ -152,13 +161,6 @@ def listed() -> list[str]:
 
 def newest(folder: Path) -> list[Path]:
     return sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns) if folder.is_dir() else []
-
-
-def inside(path: Path) -> Path:
-    """A workflow is a stranger's: whatever it names must lie where runs lie, links followed."""
-    if not folder_paths.is_within_directory(str(runs()), str(path)) or path == runs():
-        raise BadInput(f"run is {path.name!r:.80}, which does not lie in the output folder under clvr; pick one of the list")
-    return path
 
 
 def refused(name: str) -> str:

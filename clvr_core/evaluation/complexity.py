@@ -159,7 +159,7 @@ def _sensible(reply: ParseReply) -> None:
 
 def estimate(prompt: str) -> Parse:
     """What the words alone tell, where nothing has taken the prompt apart: quoted texts, denials, and clauses taken for things. Rough."""
-    quoted = re.findall(r"\"([^\"]{1,200})\"|“([^”]{1,200})”", prompt)
+    quoted = re.findall(r"\"([^\"]{1,200})\"|\u201c([^\u201d]{1,200})\u201d", prompt)
     clauses = [part for part in re.split(r"[,.;:]|\band\b|\bwith\b", prompt) if words_of(part)]
     glyphs = tuple(len(a or b) for a, b in quoted)
     return Parse(len(clauses), len(clauses), negations=len(NEGATIONS.findall(prompt)), glyphs=glyphs, words=words_of(prompt))

@@ -28,6 +28,8 @@ CANVAS_KEY = "clvr_canvas"
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT = 64 << 20
+MAX_PIXELS = 1 << 26
+"""A small file can hold a huge picture: these unpack to 200 MB."""
 MAX_COMPRESSED = 1 << 20
 """Pillow, and with it ComfyUI, refuses to open a picture with a compressed text that is longer than this when unpacked."""
 
@@ -66,6 +68,8 @@ def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str,
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
         raise BadInput(f"a picture is uint8 height x width x 3; this one is {picture.dtype} {' x '.join(map(str, picture.shape))}")
+    if picture.size > 3 * MAX_PIXELS:
+        raise BadInput(f"a picture has at most {MAX_PIXELS:,} pixels; this one is {picture.shape[1]} x {picture.shape[0]}")
     info = PngImagePlugin.PngInfo()
     for key, value in text.items():
         _check_text(key, value)
@@ -107,6 +111,8 @@ def read_png(path: str | os.PathLike[str]) -> tuple[Picture, dict[str, str]]:
     pixels = SIGNATURE + b"".join(whole for kind, _, whole in chunks if kind not in _TEXT)
     try:
         with Image.open(io.BytesIO(pixels), formats=["PNG"]) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"it is {image.width} x {image.height}, and at most {MAX_PIXELS:,} pixels are read")
             picture = np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as problem:
         raise BadInput(f"{name} is not a whole PNG: {problem}") from problem

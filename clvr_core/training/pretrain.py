@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch.nn import Linear
 
 from ..executor.files import digests
 from ..executor.klein import KleinExecutor, Recipe
@@ -75,7 +76,7 @@ class Encoding(torch.nn.Module):
     def __init__(self, vae: torch.nn.Module, config: VaeConfig) -> None:
         super().__init__()
         self.encoder, self.quant_conv, self.config = vae.encoder, vae.quant_conv, config
-        self.linear = torch.nn.Linear(4 * vae.config.latent_channels, sum(self.SPLIT) + 2)
+        self.linear = Linear(4 * vae.config.latent_channels, sum(self.SPLIT) + 2)
 
     def forward(self, pictures: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """pictures: N x 3 x H x W. wanted: N x cells x 5, as `labels` gives."""

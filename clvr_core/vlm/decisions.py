@@ -43,7 +43,7 @@ def decide(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) -
 
 def word(token: str) -> str:
     """The word that a token is, without case, marks, and the signs by which tokenizers write a space or a line end."""
-    return token.strip(" \t\r\n\"'*.▁ĠĊ").casefold()
+    return token.strip(" \t\r\n\"'*.\u2581\u0120\u010a").casefold()
 
 
 def _once(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) -> tuple[tuple[Decision, ...], int]:

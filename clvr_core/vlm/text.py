@@ -16,7 +16,7 @@ def clean(text: str) -> str:
 def clip(text: str, limit: int) -> str:
     """At most `limit` characters; a cut is shown by an ellipsis."""
     text = clean(text)
-    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}…"
+    return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}\u2026"
 
 
 def one_line(text: str, limit: int) -> str:

@@ -2,7 +2,7 @@
 
     loading.py PACK
 
-Prints one JSON object: the processor seconds that loading the pack took, and the modules that it brought.
+Prints one JSON object: the processor seconds that loading the pack took, the modules and the nodes that it brought.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def main(pack: str) -> None:
     before, started = set(sys.modules), time.process_time()
     loaded = loop.run_until_complete(nodes.load_custom_node(pack))
     seconds = time.process_time() - started
-    print(json.dumps({"loaded": loaded, "seconds": seconds, "modules": sorted(set(sys.modules) - before)}))
+    brought = sorted(name for name in nodes.NODE_CLASS_MAPPINGS if name.startswith("CLVR_"))
+    print(json.dumps({"loaded": loaded, "seconds": seconds, "modules": sorted(set(sys.modules) - before), "nodes": brought}))
 
 
 if __name__ == "__main__":

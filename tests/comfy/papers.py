@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.comfy.server import ROOT
 
+GONE = "gone"
 OPEN = {
     ("CLVR_LoadTrajectory", "run"),
     ("CLVR_ServerModel", "server"),
@@ -107,8 +108,23 @@ def schema(node: dict[str, Any]) -> dict[str, Any]:
     return {"inputs": listed, "outputs": list(node["output"]), "is_output_node": node["output_node"]}
 
 
+def with_the_gone(schemas: str, known: str) -> str:
+    """The schemas with those before them whose nodes are there no more: their ids are to be replaced for ever."""
+    new, old = json.loads(schemas), json.loads(known)
+    gone = {name: told | {GONE: True} for name, told in old.items() if name not in new}
+    return json.dumps(dict(sorted((gone | new).items())), indent=1, ensure_ascii=False) + "\n"
+
+
+def unreplaced(schemas: dict[str, Any], replacements: dict[str, list[dict[str, Any]]]) -> set[str]:
+    """Ids that once were, are no more, and of which ComfyUI is not told by what node that is there they are replaced."""
+    there = {name for name, told in schemas.items() if not told.get(GONE)}
+    return {name for name in schemas.keys() - there if not any(each["new_node_id"] in there for each in replacements.get(name, ()))}
+
+
 def main(file: str) -> None:
-    for path, text in papers(json.loads(Path(file).read_text())).items():
+    made = papers(json.loads(Path(file).read_text()))
+    made[SCHEMAS] = with_the_gone(made[SCHEMAS], (ROOT / SCHEMAS).read_text())
+    for path, text in made.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8")
 

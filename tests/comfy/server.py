@@ -7,14 +7,19 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+STUBS = Path(__file__).parent / "stubs"
+PYTHON = os.environ.get("COMFYUI_PYTHON", sys.executable)
 STARTS_WITHIN = 600.0
 ENDS_WITHIN = 300.0
 
@@ -24,20 +29,21 @@ class Refused(Exception):
 
 
 class Comfy:
-    def __init__(self, base: Path, *flags: str) -> None:
+    def __init__(self, base: Path, *flags: str, **environment: str) -> None:
         self.base, self.log = base, base / "comfy.log"
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (base / name).mkdir(exist_ok=True)
-        link = base / "custom_nodes" / "clvr"
-        if not link.exists():
-            link.symlink_to(ROOT, target_is_directory=True)
+        for name, pack in (("clvr", ROOT), ("clvr_stubs", STUBS)):
+            if not (link := base / "custom_nodes" / name).exists():
+                link.symlink_to(pack, target_is_directory=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         folder = Path(os.environ["COMFYUI_DIR"])
-        command = [os.environ.get("COMFYUI_PYTHON", sys.executable), "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
+        command = [PYTHON, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
         command += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--base-directory", str(base), *flags]
-        self.process = subprocess.Popen(command, cwd=folder, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
+        environment = os.environ | environment
+        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
         self.client = uuid.uuid4().hex
 
     def __enter__(self) -> Comfy:
@@ -94,6 +100,31 @@ class Comfy:
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})
+
+    @contextmanager
+    def listening(self) -> Iterator[list[dict[str, Any]]]:
+        """What the server tells the client meanwhile, as tests/comfy/listen.py writes it, up to the end of the last prompt."""
+        heard: list[dict[str, Any]] = []
+        words = [PYTHON, Path(__file__).with_name("listen.py"), str(self.port), self.client]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as ear:
+            heard.append(json.loads(ear.stdout.readline()))
+            reader = threading.Thread(target=lambda: heard.extend(map(json.loads, ear.stdout)))
+            reader.start()
+            try:
+                yield heard
+                end = time.monotonic() + ENDS_WITHIN
+                while _count(heard, "execution_start") != _count(heard, *ENDINGS) and time.monotonic() < end:
+                    time.sleep(0.05)
+            finally:
+                ear.terminate()
+                reader.join()
+
+
+ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
+
+
+def _count(heard: list[dict[str, Any]], *kinds: str) -> int:
+    return sum(line.get("said", {}).get("type") in kinds for line in list(heard))
 
 
 def error_of(entry: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ from PIL import Image
 from clvr_core.executor.masks import mask_of
 from clvr_core.folder import BEST, JOURNAL, RunFolder, trajectory_from
 from clvr_core.report import read_png
+from tests.comfy.graphs import runs
 from tests.comfy.server import Comfy, error_of
-from tests.comfy.test_generate import runs
 
 SIZE = 128
 SAMPLERS = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "res_multistep", "lcm", "deis", "er_sde")

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from clvr_core.report import read_png
-from tests.comfy.server import Comfy, Refused, error_of
+from tests.comfy.graphs import PROMPT, graph, runs
+from tests.comfy.server import Refused, error_of
 
-PROMPT = "a large red circle at the top left and a small blue square at the bottom right"
 pytestmark = pytest.mark.weights
-
-
-def graph(**inputs) -> dict:
-    settings = {"prompt": PROMPT, "strategy": "clvr", "seed": 1, "rounds": 3, "patience": 4, "candidates": 0, "evaluations": 0} | inputs
-    return {
-        "1": {"class_type": "CLVR_ShapesModels", "inputs": {"judge_error": 0.0}},
-        "2": {"class_type": "CLVR_Generate", "inputs": {"vlm": ["1", 0], "executor": ["1", 1], **settings}},
-        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "best"}},
-        "4": {"class_type": "PreviewAny", "inputs": {"source": ["2", 2]}},
-    }
-
-
-def runs(comfy: Comfy) -> list[Path]:
-    """Oldest first."""
-    return sorted((comfy.base / "output" / "clvr").glob("*-[0-9]*"), key=lambda path: path.stat().st_ctime_ns)
 
 
 def test_the_nodes_are_there_with_a_tooltip_on_every_input(comfy):

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Recipe
 from clvr_core.merge.run import merge
+from tests.comfy.graphs import go
 from tests.comfy.server import Comfy, Refused, error_of
-from tests.comfy.test_steps import go
 from tests.merge import klein
 from tests.merge.test_lowrank import delta, named
 

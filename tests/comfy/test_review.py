@@ -11,10 +11,9 @@ import pytest
 from PIL import Image
 
 from clvr_core.folder import RunFolder
+from tests.comfy.graphs import begun_by, go, graph, loop, runs, told
 from tests.comfy.server import Refused, error_of
 from tests.comfy.tab import Tab
-from tests.comfy.test_generate import graph, runs
-from tests.comfy.test_steps import begun_by, go, loop, told
 
 pytestmark = pytest.mark.weights
 

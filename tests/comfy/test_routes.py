@@ -10,7 +10,7 @@ import pytest
 
 from clvr_core.folder import BEST, JOURNAL, RunFolder
 from clvr_core.report import read_png
-from tests.comfy.test_steps import begun_by, go
+from tests.comfy.graphs import begun_by, go
 from tests.comfy.test_trajectories import base, kept
 
 pytestmark = pytest.mark.weights

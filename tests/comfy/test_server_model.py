@@ -8,8 +8,8 @@ import os
 import pytest
 
 from clvr_core.folder import BEST, RunFolder, trajectory_from
+from tests.comfy.graphs import runs
 from tests.comfy.server import Refused, error_of
-from tests.comfy.test_generate import runs
 from tests.comfy.test_vision import loop
 from tests.vlm.servers import Asked, Said, completion, pictures_in, said_in, serving
 

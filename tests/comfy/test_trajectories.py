@@ -12,16 +12,12 @@ import pytest
 
 from clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from clvr_core.report import read_png
+from tests.comfy.graphs import begun_by, go, in_one
 from tests.comfy.server import Comfy, Refused, error_of
-from tests.comfy.test_continuing import BRIEF
-from tests.comfy.test_generate import graph
-from tests.comfy.test_steps import begun_by, go
-
-pytestmark = pytest.mark.weights
 
 
-def kept(name: str = "run", **inputs) -> dict:
-    nodes = graph(prompt=BRIEF, strategy="strokes", patience=50, rounds=2, **inputs)
+def kept(name: str = "run", seed: int = 1) -> dict:
+    nodes = in_one(seed, rounds=2)
     nodes["5"] = {"class_type": "CLVR_SaveTrajectory", "inputs": {"trajectory": ["2", 1], "name": name}}
     nodes["6"] = {"class_type": "PreviewAny", "inputs": {"source": ["5", 0]}}
     return nodes

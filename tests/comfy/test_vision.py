@@ -9,9 +9,9 @@ import time
 import pytest
 
 from clvr_core.folder import BEST, RunFolder, trajectory_from
+from tests.comfy.graphs import runs
 from tests.comfy.papers import SCHEMAS
 from tests.comfy.server import ROOT, error_of
-from tests.comfy.test_generate import runs
 
 FILE = "tiny_qwen3vl.safetensors"
 CLOSE = 1e-4

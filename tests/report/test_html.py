@@ -331,6 +331,6 @@ def test_elements_escape_what_is_not_markup() -> None:
     assert el("img", alt="") == '<img alt="">'
 
 
-@pytest.mark.parametrize(("text", "short"), [("a b", "a b"), ("one  two\nthree", "one two…"), ("x" * 50, "x" * 11 + "…")])
+@pytest.mark.parametrize(("text", "short"), [("a b", "a b"), ("one  two\nthree", "one two\u2026"), ("x" * 50, "x" * 11 + "\u2026")])
 def test_shorten(text: str, short: str) -> None:
     assert shorten(text, 12) == short

@@ -14,14 +14,14 @@ from PIL import Image
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.errors import BadInput
 from clvr_core.report import read_png, save_png, trajectory_of, write_png
-from clvr_core.report.png import MAX_COMPRESSED
+from clvr_core.report.png import MAX_COMPRESSED, MAX_PIXELS
 from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict, timeless
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 40, 3), np.uint8)
 
 
 def run(seconds: float = 1.5) -> Trajectory:
-    goals = (Goal("g1", "a red “circle”", "text", "Is it?", 0.5, (0.0, 0.25, 1.0, 1.0), ("g2",)),)
+    goals = (Goal("g1", "a red \u201ccircle\u201d", "text", "Is it?", 0.5, (0.0, 0.25, 1.0, 1.0), ("g2",)),)
     step = Step(
         0,
         Action("GENERATE", "start", "a red circle", goals=("g1",), region=(0.0, 0.0, 0.5, 0.5), strength=0.5),
@@ -79,15 +79,15 @@ def test_the_same_run_gives_the_same_bytes_whatever_time_it_took(tmp_path: Path)
 
 
 def test_text_of_every_kind_comes_back(tmp_path: Path) -> None:
-    text = {"plain": "short", "long": "häßlich 漢字 \n" * 500, "empty": ""}
+    text = {"plain": "short", "long": "h\xe4\xdflich \u6f22\u5b57 \n" * 500, "empty": ""}
     write_png(tmp_path / "a.png", PICTURE, text)
     assert read_png(tmp_path / "a.png")[1] == text
     other = Image.fromarray(PICTURE)
     info = __import__("PIL.PngImagePlugin", fromlist=["PngInfo"]).PngInfo()
-    info.add_text("tEXt", "latin é")
-    info.add_text("zTXt", "latin é" * 99, zip=True)
+    info.add_text("tEXt", "latin \xe9")
+    info.add_text("zTXt", "latin \xe9" * 99, zip=True)
     other.save(tmp_path / "b.png", pnginfo=info)
-    assert read_png(tmp_path / "b.png")[1] == {"tEXt": "latin é", "zTXt": "latin é" * 99}
+    assert read_png(tmp_path / "b.png")[1] == {"tEXt": "latin \xe9", "zTXt": "latin \xe9" * 99}
 
 
 def test_half_a_surrogate_in_the_words_of_a_model_is_kept(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_picture_of_another_kind_is_refused(tmp_path: Path, picture: np.ndarra
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("key", "value"), [("", "x"), ("k" * 80, "x"), ("a\0b", "x"), ("漢", "x"), ("key", "a\0b"), ("key", "\ud800")])
+@pytest.mark.parametrize(("key", "value"), [("", "x"), ("k" * 80, "x"), ("a\0b", "x"), ("\u6f22", "x"), ("key", "a\0b"), ("key", "\ud800")])
 def test_a_text_that_no_png_holds_is_refused(tmp_path: Path, key: str, value: str) -> None:
     with pytest.raises(BadInput):
         write_png(tmp_path / "a.png", PICTURE, {key: value})
@@ -221,3 +221,15 @@ def test_a_bad_text_chunk_is_a_sentence(tmp_path: Path, kind: bytes, content: by
     (tmp_path / "a.png").write_bytes(_with_chunk(kind, content))
     with pytest.raises(BadInput, match="its text b'clvr' cannot be read"):
         trajectory_of(tmp_path / "a.png")
+
+
+def test_a_picture_that_a_small_file_makes_huge_is_neither_read_nor_written(tmp_path):
+    huge = np.broadcast_to(np.zeros(3, np.uint8), (MAX_PIXELS // 8192 + 1, 8192, 3))
+    with pytest.raises(BadInput, match=r"at most 67,108,864 pixels; this one is 8192 x 8193"):
+        write_png(tmp_path / "a.png", huge, {})
+    header = struct.pack(">IIBBBBB", 8192, 8193, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
+    packed = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    with pytest.raises(BadInput, match=r"b\.png is not a whole PNG: it is 8192 x 8193, and at most 67,108,864 pixels are read"):
+        read_png(tmp_path / "b.png")

@@ -29,7 +29,7 @@ def test_labels_wrap_and_end_in_dots() -> None:
 
 def test_sizes_may_differ_and_any_letter_may_stand_in_a_label() -> None:
     small = np.zeros((4, 4, 3), np.uint8)
-    sheet = contact_sheet([(RED, "漢字 دائرة"), (small, "\ud83d \n é")], 5)
+    sheet = contact_sheet([(RED, "\u6f22\u5b57 \u062f\u0627\u0626\u0631\u0629"), (small, "\ud83d \n \xe9")], 5)
     assert (sheet == 0).all(-1).sum() >= 64
 
 

@@ -138,7 +138,7 @@ class TestRefusals:
             ("a red circle. it sits left of a blue square", "'left'"),
             ("a red or blue circle", "'red'"),
             ("a large small red circle", "'large'"),
-            ("a red circle 🙂", "'🙂'"),
+            ("a red circle \U0001f642", "'\U0001f642'"),
         ],
     )
     def test_are_sentences_that_name_the_fault(self, text, said):

@@ -7,6 +7,7 @@ import errno
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.nn import Linear
 
 from clvr_core.training.fit import Schedule, TrainingFailed, fit
 
@@ -15,7 +16,7 @@ PLAN = Schedule(steps=6, lr=0.1, warmup=1, log_every=1, save_every=2)
 
 def run(folder, loss=None, size: int = 3):
     torch.manual_seed(0)
-    model = torch.nn.Linear(size, 1)
+    model = Linear(size, 1)
 
     def loss_of(wrapped, step):
         value = wrapped(torch.ones(2, size)).square().mean()

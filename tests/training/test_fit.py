@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.nn import Linear
 
 from clvr_core.training import fit as module
 from clvr_core.training.fit import Schedule, fit
@@ -26,7 +27,7 @@ def schedule(**changes) -> Schedule:
 def trained(folder: Path, plan: Schedule, kill_at: int | None = None, seed: int = 0) -> tuple[torch.Tensor, list[int]]:
     """Weights after training a line to a point, with chance in every loss, and the steps that were run."""
     torch.manual_seed(1)
-    model, ran = torch.nn.Linear(3, 1), []
+    model, ran = Linear(3, 1), []
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         if step == kill_at:
@@ -125,7 +126,7 @@ class TestTheResult:
         assert [line["step"] for line in curve(tmp_path)] == [3, 6, 7]
 
     def test_weights_that_need_no_gradient_stay(self, tmp_path):
-        model = torch.nn.Linear(2, 1)
+        model = Linear(2, 1)
         model.bias.requires_grad_(False)
         before = model.bias.clone()
         fit(

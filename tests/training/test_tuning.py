@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from torch.nn import Linear
 
 from clvr_core.cli import main
 from clvr_core.errors import BadInput
@@ -189,7 +190,7 @@ class TestPprl:
 
 class TestTheOldPolicy:
     def test_stands_in_and_goes_again(self):
-        model = torch.nn.Linear(2, 2)
+        model = Linear(2, 2)
         old = Older(model)
         before = model.weight.detach().clone()
         with torch.no_grad():

@@ -252,5 +252,5 @@ class TestAsking:
 
 def test_a_quotation_is_one_bounded_line_and_shows_that_it_was_cut():
     assert one_line("a\n\n  b\tc", 10) == "a b c"
-    assert one_line("x" * 100, 10) == "x" * 9 + "…"
+    assert one_line("x" * 100, 10) == "x" * 9 + "\u2026"
     assert clip("a\nb", 10) == "a\nb"

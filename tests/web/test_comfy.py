@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.comfy.graphs import graph
 from tests.comfy.server import Comfy
-from tests.comfy.test_generate import graph
 from tests.web.pictures import check
 
 pytestmark = pytest.mark.weights

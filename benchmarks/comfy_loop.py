@@ -1,0 +1,123 @@
+"""What the loop costs inside a real ComfyUI: time in a round that is neither model's, the first picture from a cold start, memory.
+
+The models are scripted ones that answer at once (tests/comfy/stubs); what they take is subtracted. A round's time is the difference
+between a run of that many rounds and one of a single round, so that plan, report and last picture are not in it.
+
+COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/comfy_loop.py [--side 1024] [--only rounds|cold|memory] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.comfy.graphs import in_one, looped, runs
+from tests.comfy.server import ROOT, Comfy, error_of
+
+FORMS = {"by hand": looped, "in one node": in_one}
+ROUND_BAR, COLD_BAR, MEMORY_BAR = 60.0, 40.0, 300.0
+"""Milliseconds a round, seconds, megabytes."""
+SEEDS = count(int(time.time()))
+
+
+def run(comfy: Comfy, form: str, rounds: int, side: int) -> tuple[float, float]:
+    """Seconds that ComfyUI executed the graph, and of which in the models. Half a goal is gained in each round, none is rolled back."""
+    said = len(comfy.log.read_text())
+    script = {"goals": 30, "halves": 1, "width": side, "height": side}
+    entry = comfy.run(FORMS[form](next(SEEDS), script=script, strategy="director", rounds=rounds, patience=50))
+    assert entry["status"]["status_str"] == "success", error_of(entry)
+    at = {kind: body["timestamp"] for kind, body in entry["status"]["messages"]}
+    lines = comfy.log.read_text()[said:].splitlines()
+    busy = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("stub: busy "))
+    return (at["execution_success"] - at["execution_start"]) / 1000, busy
+
+
+def a_round(comfy: Comfy, form: str, rounds: int, side: int, repeat: int) -> dict:
+    each = []
+    for _ in range(repeat):
+        (short, idle), (long, busy) = run(comfy, form, 1, side), run(comfy, form, rounds, side)
+        each.append(1000 * (long - busy - short + idle) / (rounds - 1))
+    return {"loop": form, "side": side, "rounds": rounds, "ms a round": statistics.median(each), "models, ms a round": 1000 * busy / rounds}
+
+
+def resident(comfy: Comfy, field: str = "VmRSS") -> float:
+    """Megabytes."""
+    lines = Path(f"/proc/{comfy.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1000
+
+
+def memory(comfy: Comfy, form: str, rounds: int, side: int) -> dict:
+    run(comfy, form, 2, side)
+    Path(f"/proc/{comfy.process.pid}/clear_refs").write_text("5")  # the peak counts from here
+    before = resident(comfy)
+    run(comfy, form, rounds, side)
+    grown, peak = resident(comfy) - before, resident(comfy, "VmHWM") - before
+    return {"loop": form, "side": side, "rounds": rounds, "MB more after": grown, "MB more at the peak": peak}
+
+
+def cold(base: Path) -> dict:
+    """Seconds from the start of the server's process to its answer, the first canvas and the end of workflow 1."""
+    started = time.perf_counter()
+    with Comfy(base) as comfy:
+        up = time.perf_counter() - started
+        prompt = comfy.queue(json.loads((ROOT / "workflows" / "api" / "1-shapes-quick-try.json").read_text()))
+        while not any((path / "canvas-000.png").exists() for path in runs(comfy)):
+            time.sleep(0.02)
+        first = time.perf_counter() - started
+        entry = comfy.wait(prompt)
+        assert entry["status"]["status_str"] == "success", error_of(entry)
+        return {"server up, s": up, "first picture, s": first, "finished, s": time.perf_counter() - started}
+
+
+def table(rows: list[dict]) -> str:
+    lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
+    cells = ([f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows)
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in cells)]) + "\n"
+
+
+def verdict(what: str, worst: float, bar: float) -> str:
+    return f"{what}: {worst:.1f}, bar {bar:g}: {'met' if worst <= bar else 'NOT MET'}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--side", type=int, nargs="+", default=[96, 1024], help="sides of the canvas in pixels")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--only", choices=("rounds", "cold", "memory"))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    told: dict[str, list[dict]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if options.only in (None, "cold"):
+            (Path(folder) / "cold").mkdir()
+            told["cold"] = [cold(Path(folder) / "cold")]
+            print(table(told["cold"]), verdict("first picture, s", told["cold"][0]["first picture, s"], COLD_BAR), "", sep="\n")
+        for only, measure in (("rounds", 20), ("memory", 50)):
+            if options.only not in (None, only):
+                continue
+            (Path(folder) / only).mkdir()
+            with Comfy(Path(folder) / only) as comfy:
+                if only == "rounds":
+                    for form in FORMS:
+                        run(comfy, form, 2, options.side[0])
+                    forms = [(form, rounds, side) for form in FORMS for side in options.side for rounds in (5, 10, measure)]
+                    told[only] = [a_round(comfy, form, rounds, side, options.repeat) for form, rounds, side in forms]
+                    worst = verdict("ms a round", max(row["ms a round"] for row in told[only]), ROUND_BAR)
+                else:
+                    told[only] = [memory(comfy, form, measure, 1024) for form in FORMS]
+                    worst = verdict("MB more after", max(row["MB more after"] for row in told[only]), MEMORY_BAR)
+            print(table(told[only]), worst, "", sep="\n")
+    if options.json:
+        options.json.write_text(json.dumps(told, indent=1))
+
+
+if __name__ == "__main__":
+    main()

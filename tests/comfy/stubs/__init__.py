@@ -1,0 +1,164 @@
+"""A second pack beside ours in the ComfyUI of the tests: models that answer at once by a script, and what a hostile graph would bring.
+
+Each goal is met once the picture has been drawn over often enough: its first pixel counts how many drawings it has behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import numpy as np
+import torch
+from comfy_api.latest import ComfyExtension, io
+
+
+def pack() -> SimpleNamespace:
+    """Our own modules, under whatever name ComfyUI gave them."""
+    name = next(name for name in sys.modules if name.endswith("clvr.nodes.sockets")).removesuffix(".nodes.sockets")
+    return SimpleNamespace(
+        sockets=sys.modules[f"{name}.nodes.sockets"],
+        protocols=sys.modules[f"{name}.clvr_core.protocols"],
+        errors=sys.modules[f"{name}.clvr_core.errors"],
+    )
+
+
+@contextmanager
+def busy():
+    """Tells how long the models took, in seconds, so that it can be told from what the loop takes."""
+    started = time.perf_counter()
+    yield
+    print(f"stub: busy {time.perf_counter() - started:.6f}", flush=True)
+
+
+USUAL: dict[str, Any] = {
+    "goals": 3,
+    "halves": 2,  # of goals, that each drawing meets
+    "width": 64,
+    "height": 64,
+    "steps": 1,
+    "step_seconds": 0.0,
+    "tokens": 1,
+    "token_seconds": 0.0,
+    "words": "the missing thing in its place, and everything else exactly as it is",
+    "kind": "",  # of every action; else GENERATE, then EDIT
+    "reply": "",  # of every chat, in place of JSON of the schema
+    "fails": "",  # chat, decide or both: gives no answer
+    "fails_after": 0,  # answers
+    "fails_with": "JudgeFailure",
+}
+
+
+class Eyes:
+    name = "stub eyes"
+
+    def __init__(self, script: dict[str, Any]) -> None:
+        self.script, self.answers = script, 0
+
+    def answer(self, kind: str) -> None:
+        script = self.script
+        for _ in range(script["tokens"]):
+            print("stub: token, cancelled" if comfy.model_management.processing_interrupted() else "stub: token", flush=True)
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            time.sleep(script["token_seconds"])
+        self.answers += 1
+        if script["fails"] in (kind, "both") and self.answers > script["fails_after"]:
+            known = {"JudgeFailure": pack().errors.JudgeFailure, "OSError": OSError, "TimeoutError": TimeoutError}
+            raise known[script["fails_with"]]("the stub gives no answer")
+
+    @busy()
+    def chat(self, messages, schema):
+        self.answer("chat")
+        data, script, words = messages[-1].data, self.script, self.script["words"]
+        if script["reply"]:
+            return pack().protocols.Reply(script["reply"], tokens=1)
+        if data.get("task") == "goals":
+            value = {"goals": [{"text": f"{words}, number {number}", "kind": "local"} for number in range(script["goals"])]}
+        else:
+            kind = script["kind"] or ("GENERATE" if data["current"] is None else "EDIT")
+            value = {"kind": kind, "summary": words, "edit_prompt": words, "scene_prompt": words, "goals": data["focus"][:2]}
+        return pack().protocols.Reply(json.dumps(value), tokens=1)
+
+    @busy()
+    def decide(self, images, questions):
+        self.answer("decide")
+        task = questions[0].data["task"]
+        if task != "goal":
+            yes = [0.1 if task == "plan-check" else 0.9] * len(questions)
+        else:
+            halves = int(images[0][0, 0, 0]) * self.script["halves"]
+            numbers = [int(question.data["goal"]["id"][1:]) for question in questions]
+            yes = [0.95 if halves >= 2 * number else 0.5 if halves == 2 * number - 1 else 0.05 for number in numbers]
+        return [pack().protocols.Decision(each, tokens=1) for each in yes]
+
+
+class Hands:
+    """Flat patches by the seed. A drawing that edits counts one more than its reference."""
+
+    name = "stub hands"
+
+    def __init__(self, script: dict[str, Any]) -> None:
+        self.script, self.check = script, lambda: None
+
+    def nfe(self, request) -> int:
+        return 4
+
+    @busy()
+    def draw(self, requests):
+        for _ in range(self.script["steps"]):
+            print("stub: step, cancelled" if comfy.model_management.processing_interrupted() else "stub: step", flush=True)
+            time.sleep(self.script["step_seconds"])
+            self.check()
+        return [pack().protocols.Drawing(self.picture(request), 4) for request in requests]
+
+    def picture(self, request):
+        patches = np.random.default_rng(request.seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        tall, wide = -(-request.height // 8), -(-request.width // 8)
+        picture = np.kron(patches, np.ones((tall, wide, 1), np.uint8))[: request.height, : request.width]
+        picture[0, 0] = 1 + (int(request.references[0][0, 0, 0]) if request.references else 0)
+        return picture
+
+
+class Models(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Stub_Models",
+            category="stubs",
+            inputs=[io.String.Input("script", default="{}")],
+            outputs=[io.Custom("CLVR_VLM").Output(), io.Custom("CLVR_EXECUTOR").Output()],
+        )
+
+    @classmethod
+    def execute(cls, script: str) -> io.NodeOutput:
+        said = USUAL | json.loads(script)
+        return io.NodeOutput(Eyes(said), pack().sockets.Hand(Hands(said), said["width"], said["height"], lambda text: None, script))
+
+
+class Anything(io.ComfyNode):
+    """Of a type that fits every input, which is how a hostile graph brings a wrong value past the server's checks."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="Stub_Anything", category="stubs", inputs=[io.String.Input("value", default="null")], outputs=[io.AnyType.Output()]
+        )
+
+    @classmethod
+    def execute(cls, value: str) -> io.NodeOutput:
+        return io.NodeOutput(10_000_000 * "x" if value == "long" else torch.zeros(1, 8, 8, 3) if value == "image" else json.loads(value))
+
+
+class Stubs(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [Models, Anything]
+
+
+async def comfy_entrypoint() -> Stubs:
+    return Stubs()
