@@ -33,7 +33,7 @@ _rooms: WeakSet[mmap.mmap] = WeakSet()
 
 def as_image(*pictures: Picture) -> torch.Tensor:
     """uint8 H x W x 3, all of one size."""
-    stacked = np.stack(pictures)
+    stacked = np.ascontiguousarray(np.stack(pictures))
     key = hashlib.sha256(stacked).hexdigest() + str(stacked.shape)
     image = _known.get(key)
     if image is None:
