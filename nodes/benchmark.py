@@ -21,7 +21,7 @@ from ..clvr_core.evaluation.judging import PROTOCOLS
 from ..clvr_core.evaluation.score import Scoring, VlmJudge
 from ..clvr_core.evaluation.store import KEPT, NAME, Arm, read_picture
 from ..clvr_core.protocols import Vlm
-from .running import as_image, as_pictures
+from .pictures import as_image, as_pictures
 from .sockets import BENCH_ITEM, VLM
 
 LISTED = 200

@@ -29,7 +29,8 @@ from ..clvr_core.protocols import Executor, Picture, Vlm
 from ..clvr_core.records import to_json
 from ..clvr_core.session import Listener, Reviewer, Session, drive, go_on
 from ..clvr_core.trajectory import Trajectory
-from .pictures import as_pictures
+from .pictures import as_image as as_image
+from .pictures import as_pictures as as_pictures
 from .sockets import Hand, Run
 
 PREVIEW_SIDE = 512
