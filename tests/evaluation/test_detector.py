@@ -7,7 +7,7 @@ import pytest
 
 from clvr_core.errors import BadInput
 from clvr_core.evaluation.benchmarks import BENCHMARKS
-from clvr_core.evaluation.detector import MOST, Detection, Detector, crop, kept, relations, verdict
+from clvr_core.evaluation.detector import MOST, Detection, Detector, crop, kept, load_detector, relations, verdict
 from clvr_core.evaluation.score import BoxJudge
 from tests.evaluation.folders import geneval
 from tests.fakes import grey
@@ -151,3 +151,33 @@ class TestThePipelines:
         two = [{"label": "circle", "score": 0.99, "box": {"xmin": x, "ymin": 0, "xmax": x + 3, "ymax": 3}} for x in (0, 5)]
         judged = BoxJudge(Detector("d", lambda image, threshold: two)).look(items[0], [grey()])
         assert judged.answers == {"0": 1.0, "0-exactly": 0.0} and "2 circle" in judged.reasons["0"]
+
+
+class TestRealClasses:
+    """Random weights of the real classes, through transformers' own pipelines."""
+
+    @staticmethod
+    def judged(folder, tmp_path):
+        items = BENCHMARKS["geneval"].read(geneval(tmp_path / "data"))
+        return BoxJudge(load_detector(folder)), items[0]
+
+    def test_a_detector_of_boxes(self, tmp_path):
+        from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
+
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "num_detection_tokens": 5}
+        config = YolosConfig(
+            image_size=[32, 32], patch_size=16, id2label={0: "circle", 1: "square"}, label2id={"circle": 0, "square": 1}, **sizes
+        )
+        YolosForObjectDetection(config).save_pretrained(tmp_path / "yolos")
+        YolosImageProcessor(size={"shortest_edge": 32, "longest_edge": 32}).save_pretrained(tmp_path / "yolos")
+        judge, item = self.judged(tmp_path / "yolos", tmp_path)
+        found = judge.detector.found(grey(128, 32, 32))
+        assert len(found) == 5 and {one.name for one in found} <= {"circle", "square"} and all(0 <= one.score <= 1 for one in found)
+        assert set(judge.look(item, [grey(128, 32, 32)]).answers.values()) <= {0.0, 1.0}
+        assert judge.name == "detector YolosForObjectDetection in yolos"
+
+    def test_what_is_no_detector_is_refused(self, tmp_path):
+        (tmp_path / "config.json").write_text("{}")
+        for folder in (tmp_path, tmp_path / "gone"):
+            with pytest.raises(BadInput, match="give the folder of a transformers model"):
+                load_detector(folder)
