@@ -66,13 +66,13 @@ def deltas(rows: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
 class Bench:
     """One pipeline whose transformer and schedule change."""
 
-    def __init__(self, base: Path, distilled: Path, per_tier: int, seed: int) -> None:
+    def __init__(self, base: Path, distilled: Path, per_tier: int, seed: int, conditioning: str, window: int) -> None:
         self.executor = KleinExecutor.load(base)
         many = self.executor.pipe.scheduler
         few = FlowMatchEulerDiscreteScheduler.from_pretrained(distilled, subfolder="scheduler")
         self.schedulers = {FEW: few, MANY: many}
         self.briefs = [brief for tier in range(TIERS) for brief in tier_briefs(tier, per_tier, seed)]
-        self.per_tier = per_tier
+        self.per_tier, self.conditioning, self.window = per_tier, conditioning, window
         self.medians = np.median(np.array([brief.bits for brief in self.briefs]).reshape(TIERS, per_tier), 1)
 
     def use(self, state: dict[str, torch.Tensor], sampling: Sampling) -> None:
@@ -86,13 +86,15 @@ class Bench:
 
     def two_rounds(self) -> tuple[np.ndarray, float]:
         """Pass, and processor seconds of one trajectory."""
-        started = time.process_time()
+        started, whole = time.process_time(), self.executor.recipe
+        self.executor.recipe = replace(whole, text_lengths=tuple(length for length in whole.text_lengths if length <= self.window))
+        kept = {"budget": Budget(2), "final_ab": False, "conditioning": self.conditioning}
         sessions = [
-            Session(Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, Budget(2), final_ab=False), load_vlm(), self.executor)
-            for brief in self.briefs
+            Session(Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, **kept), load_vlm(), self.executor) for brief in self.briefs
         ]
         ends = drive_all(sessions, self.executor)
         spent = (time.process_time() - started) / len(sessions)
+        self.executor.recipe = whole
         return self._passed([session.picture(end.best) for session, end in zip(sessions, ends)]), spent
 
     def _passed(self, pictures) -> np.ndarray:
@@ -124,12 +126,14 @@ def main() -> None:
     parser.add_argument("--redistilled", type=Path)
     parser.add_argument("--per-tier", type=int, default=10)
     parser.add_argument("--seed", type=int, default=41)
+    parser.add_argument("--conditioning", default="trace", help="what the executor is told in the trajectories (default trace)")
+    parser.add_argument("--window", type=int, default=64, help="tokens of a trace, as many as the LoRA was trained with (default 64)")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         rows = made(options.base, options.distilled, options.lora, options.redistilled, Path(folder))
-    bench = Bench(options.base, options.distilled, options.per_tier, options.seed)
+    bench = Bench(options.base, options.distilled, options.per_tier, options.seed, options.conditioning, options.window)
     result: dict = {"per tier": options.per_tier, "seed": options.seed, "deltas": deltas(rows), "paper": PAPER}
     result["medians"], shots, rounds, seconds = [float(median) for median in bench.medians], {}, {}, {}
     print(

@@ -382,15 +382,15 @@ def _train_distil(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace):
-    """The folder of weights and, for Klein, its executor in bfloat16 on the GPU of this process."""
+    """The folder of weights and, for Klein, its executor: on the CPU, since only the stage knows which GPU is this process's."""
     from .shapes import WEIGHTS
 
     if options.world == "shapes":
         return options.start or WEIGHTS, None
     from .config import Painter
-    from .loading import device_of, load_executor
+    from .loading import load_executor
 
-    return options.start, load_executor(Painter(folder=str(options.start)), device_of("auto"))
+    return options.start, load_executor(Painter(folder=str(options.start)), "cpu")
 
 
 def _train_sft(options: argparse.Namespace) -> int:

@@ -43,6 +43,9 @@ def attach(transformer: torch.nn.Module, lora: Lora, start: Path | None = None) 
 
     transformer.requires_grad_(False)
     transformer.add_adapter(LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=TARGETS))
+    for parameter in trained(transformer):
+        # A step of the optimiser is lost in the rounding of bfloat16.
+        parameter.data = parameter.data.float()
     if start is None:
         return
     try:

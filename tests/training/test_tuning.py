@@ -23,7 +23,7 @@ from clvr_core.shapes.judge import ShapesVlm
 from clvr_core.shapes.render import render
 from clvr_core.shapes.scene import Scene, Thing
 from clvr_core.training import pprl as module
-from clvr_core.training.adapter import FILE, Lora, Older, attach
+from clvr_core.training.adapter import FILE, Lora, Older, attach, trained
 from clvr_core.training.fit import Schedule
 from clvr_core.training.pprl import Learning, PprlConfig, pprl
 from clvr_core.training.rewards import ARMS, ExactReward, ShapesReward, VlmReward, final, last, named, proxy
@@ -186,6 +186,12 @@ class TestPprl:
     def test_settings_that_make_no_sense_are_refused(self, tiny, rows, tmp_path, changes, said):
         with pytest.raises(BadInput, match=said):
             learned(tmp_path / "run", tiny, rows, **changes)
+
+
+def test_a_lora_beside_weights_in_bfloat16_is_trained_in_float32(tiny):
+    transformer = KleinExecutor.load(tiny).pipe.transformer.to(torch.bfloat16)
+    attach(transformer, Lora(4, 4))
+    assert transformer.dtype == torch.bfloat16 and {parameter.dtype for parameter in trained(transformer)} == {torch.float32}
 
 
 class TestTheOldPolicy:
