@@ -8,6 +8,7 @@ from server import PromptServer
 from .benchmark import BenchmarkPrompts, BenchmarkScore
 from .brief import BriefNode
 from .executor import ExecutorNode
+from .forecasting import add_routes as add_forecast
 from .generate import Generate
 from .loop import LoopEnd, LoopStart
 from .merge import DSWMMerge, DSWMMergeLive
@@ -29,6 +30,7 @@ class ClvrExtension(ComfyExtension):
             await ComfyAPI().node_replacement.register(replaced)
         if server := getattr(PromptServer, "instance", None):
             add_review(server)
+            add_forecast(server.routes)
             add_routes(server.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -30,6 +30,8 @@ from .running import say
 ASKED, ANSWERED = "clvr.review", "clvr.reviewed"
 LARGEST = 8 << 20
 """Bytes of an answer: a mask of 1024 x 1024 as PNG is far smaller."""
+AWAY = 30.0
+"""Seconds that a tab may be gone, to be loaded again, before nobody looks."""
 GO_ON = Remark(0)
 
 
@@ -65,12 +67,15 @@ class Desk:
         question = Question(told, shown(told, folder, number, seconds, otherwise), time.monotonic() + seconds)
         self.open[number] = question
         server.send_sync(ASKED, question.shown)
+        looked = time.monotonic()
         try:
             while not question.done.wait(0.1):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 left = question.until - time.monotonic()
                 say(f"waiting for your word: {max(0, round(left))} s, then {otherwise}")
-                if left <= 0 or not self.present():
+                if self.present():
+                    looked = time.monotonic()
+                if left <= 0 or time.monotonic() - looked > AWAY:
                     break
             return question.answer or silent
         finally:

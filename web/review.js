@@ -1,8 +1,6 @@
 /** The Review node's question in the open tabs. */
 
-// @ts-ignore ComfyUI serves this module
 import { api } from "../../scripts/api.js";
-// @ts-ignore ComfyUI serves this module
 import { app } from "../../scripts/app.js";
 import { Reviews } from "./review/reviews.js";
 

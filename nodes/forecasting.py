@@ -1,0 +1,59 @@
+"""What a run would cost, for the line on the node before it is pressed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import comfy.model_management
+from aiohttp import web
+
+from ..clvr_core.brief import Brief, Budget
+from ..clvr_core.errors import BadInput
+from ..clvr_core.folder import JOURNAL, told_by
+from ..clvr_core.forecast import forecast
+from ..clvr_core.records import to_json
+from ..clvr_core.trajectory import Trajectory
+from .running import MAX_ROUNDS, runs
+
+TOLD_BY = 12
+"""Newest runs that are read: reading takes a few milliseconds each."""
+
+
+def earlier() -> list[Trajectory]:
+    """The newest runs of the output folder that can be read, newest first."""
+    journals = sorted(runs().glob(f"*/{JOURNAL}"), key=_changed, reverse=True)
+    found = []
+    for journal in journals[:TOLD_BY]:
+        with contextlib.suppress(BadInput):  # a run that cannot be read tells nothing of the time
+            found.append(told_by(journal.parent))
+    return found
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # deleted meanwhile
+        return 0.0
+
+
+def memory() -> dict[str, object]:
+    """Where ComfyUI will put the models, with gigabytes free and in all there."""
+    device = comfy.model_management.get_torch_device()
+    free, total = comfy.model_management.get_free_memory(device), comfy.model_management.get_total_memory(device)
+    return {"device": str(device), "free": round(free / 1e9, 1), "total": round(total / 1e9, 1)}
+
+
+def add_routes(routes: web.RouteTableDef) -> None:
+    @routes.get("/clvr/forecast")
+    async def told(request: web.Request) -> web.Response:
+        asked = request.query
+        try:
+            budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))
+            side = int(asked.get("width", 96)), int(asked.get("height", 96))
+            brief = Brief("x", asked.get("strategy", "clvr"), 0, *side, budget, int(asked.get("candidates", 0)) or None)
+        except (ValueError, BadInput) as error:
+            return web.json_response({"error": str(error)}, status=400)
+        found = forecast(brief, await asyncio.to_thread(earlier))
+        return web.json_response(to_json(found) | {"memory": memory()})

@@ -1,0 +1,77 @@
+/** Before the run: the checklist of Brief as a table, and what the run will cost. */
+
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+import { Checklist } from "./brief/checklist.js";
+import { Forecast } from "./brief/forecast.js";
+
+const LIST_ON = ["CLVR_Brief"];
+const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
+
+/** @param {string} path */
+async function ask(path) {
+  const answer = await api.fetchApi(path);
+  const data = await answer.json();
+  if (!answer.ok) throw new Error(data.error ?? `the server answered ${answer.status}`);
+  return data;
+}
+
+/** @param {any} node @param {string} name */
+const widget = (node, name) => node.widgets?.find((/** @type {any} */ each) => each.name === name);
+
+/** Does `also` after what the node does by itself. @param {any} node @param {string} method @param {(...details: any[]) => void} also */
+function after(node, method, also) {
+  const own = node[method];
+  node[method] = function (/** @type {any[]} */ ...details) {
+    const result = own?.apply(this, details);
+    also(...details);
+    return result;
+  };
+}
+
+/** @param {any} node */
+function addChecklist(node) {
+  const goals = widget(node, "goals");
+  const list = new Checklist((lines) => {
+    goals.value = lines;
+    node.graph?.setDirtyCanvas?.(true, true);
+  });
+  node.addDOMWidget("clvr_checklist", "clvr_checklist", list.host, { serialize: false, hideOnZoom: false, getMinHeight: () => 150 });
+  list.read(goals.value ?? "");
+  after(node, "onConfigure", () => list.read(goals.value ?? ""));
+  after(node, "onExecuted", (told) => told?.clvr_goals && list.suggest(told.clvr_goals));
+  after(node, "onRemoved", () => list.host.remove());
+}
+
+/** @param {any} node */
+function addForecast(node) {
+  const value = (/** @type {string} */ name) => widget(node, name)?.value;
+  const line = new Forecast(ask, () => ({
+    strategy: value("strategy"),
+    rounds: value("rounds"),
+    candidates: value("candidates"),
+    width: value("width"),
+    height: value("height"),
+  }));
+  node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false, getMinHeight: () => 54, getMaxHeight: () => 90 });
+  for (const name of ["strategy", "rounds", "candidates", "width", "height"]) {
+    const own = widget(node, name);
+    if (own) after(own, "callback", () => line.soon());
+  }
+  const over = () => line.soon();
+  api.addEventListener("execution_success", over);
+  after(node, "onConfigure", () => line.soon());
+  after(node, "onRemoved", () => {
+    api.removeEventListener("execution_success", over);
+    line.close();
+  });
+  line.soon();
+}
+
+app.registerExtension({
+  name: "clvr.brief",
+  nodeCreated(/** @type {any} */ node) {
+    if (LIST_ON.includes(node.comfyClass)) addChecklist(node);
+    if (FORECAST_ON.includes(node.comfyClass)) addForecast(node);
+  },
+});

@@ -1,0 +1,102 @@
+/** The goals of Brief as a table that can be edited. Empty, the model draws the list up; what it drew up can be taken over. */
+
+import { el } from "../viewer/dom.js";
+import { KINDS, NEEDS, linesOf, rowsOf } from "./lines.js";
+
+/** @typedef {import("./lines.js").Row} Row */
+
+const MOST = 40;
+
+export class Checklist {
+  /** @param {(lines: string) => void} changed */
+  constructor(changed) {
+    this.changed = changed;
+    /** @type {Row[]} */
+    this.rows = [];
+    /** @type {string[]} */
+    this.drafted = [];
+    this.host = el("div", { class: "clvr-before" });
+    this.body = el("tbody", {});
+    this.note = el("p", { class: "note" });
+    this.add = this.button("Add a goal", () => this.put([...this.rows, { text: "", kind: "local", need: "must" }], true));
+    this.take = this.button("Edit the drafted list", () => this.put(rowsOf(this.drafted.join("\n")), true));
+    const head = el("tr", {}, ...["Goal", "Kind", "Need", ""].map((words) => el("th", { scope: "col" }, words)));
+    const table = el("table", { class: "checklist", "aria-label": "Goals" }, el("thead", {}, head), this.body);
+    const root = this.host.attachShadow({ mode: "open" });
+    for (const sheet of ["../viewer/style.css", "./style.css"]) root.append(el("link", { rel: "stylesheet", href: new URL(sheet, import.meta.url).href }));
+    root.append(el("div", { class: "clvr panel brief" }, this.note, table, el("div", { class: "buttons" }, this.add, this.take)));
+    // A key that was meant for a field is not to delete a node.
+    this.host.addEventListener("keydown", (event) => event.stopPropagation());
+    this.draw();
+  }
+
+  /** @param {string} words @param {() => void} work @param {string} [label] */
+  button(words, work, label) {
+    const button = el("button", { type: "button", "aria-label": label }, words);
+    button.addEventListener("click", work);
+    return button;
+  }
+
+  /** @param {string} text */
+  read(text) {
+    if (text === linesOf(this.rows)) return;
+    this.rows = rowsOf(text);
+    this.draw();
+  }
+
+  /** What the model drew up for this brief. @param {string[]} lines */
+  suggest(lines) {
+    this.drafted = lines;
+    this.draw();
+  }
+
+  /** @param {Row[]} rows @param {boolean} [focus] */
+  put(rows, focus) {
+    this.rows = rows.slice(0, MOST);
+    this.changed(linesOf(this.rows));
+    this.draw();
+    if (focus) /** @type {HTMLElement | null} */ (this.body.querySelector("tr:last-child input"))?.focus();
+  }
+
+  draw() {
+    const own = this.rows.length > 0;
+    this.note.textContent = own ? "These goals are judged, and no others." : "Empty: the model draws the list up from the prompt.";
+    this.take.hidden = own || !this.drafted.length;
+    this.add.disabled = this.rows.length >= MOST;
+    const shown = own ? this.rows.map((row, place) => this.row(row, place)) : rowsOf(this.drafted.join("\n")).map(drafted);
+    this.body.replaceChildren(...shown);
+  }
+
+  /** @param {Row} row @param {number} place */
+  row(row, place) {
+    const number = place + 1;
+    const text = el("input", { type: "text", value: row.text, maxlength: 400, dir: "auto", "aria-label": `Goal ${number}` });
+    text.addEventListener("input", () => this.keep(place, { text: text.value }));
+    return el(
+      "tr",
+      {},
+      el("td", {}, text),
+      el("td", {}, this.choice(KINDS, row.kind, `Kind of goal ${number}`, (kind) => this.keep(place, { kind }))),
+      el("td", {}, this.choice(NEEDS, row.need, `Need of goal ${number}`, (need) => this.keep(place, { need }))),
+      el("td", {}, this.button("\u00d7", () => this.put(this.rows.filter((_, other) => other !== place)), `Remove goal ${number}`)),
+    );
+  }
+
+  /** @param {string[]} choices @param {string} chosen @param {string} label @param {(value: string) => void} work */
+  choice(choices, chosen, label, work) {
+    const select = el("select", { "aria-label": label }, ...choices.map((each) => el("option", { value: each, selected: each === chosen }, each)));
+    select.addEventListener("change", () => work(select.value));
+    return select;
+  }
+
+  /** @param {number} place @param {Partial<Row>} change */
+  keep(place, change) {
+    this.rows = this.rows.map((row, other) => (other === place ? { ...row, ...change } : row));
+    this.changed(linesOf(this.rows));
+  }
+}
+
+/** @param {Row} row */
+function drafted(row) {
+  return el("tr", { class: "drafted" }, el("td", { dir: "auto" }, row.text), el("td", {}, row.kind), el("td", {}, row.need), el("td", {}));
+}
