@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfy.graphs import graph
+from tests.comfy.graphs import graph, loop
 from tests.comfy.server import Comfy
 from tests.web.pictures import check
 
@@ -37,7 +37,8 @@ def test_the_viewer_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         URL=f"http://127.0.0.1:{server.port}",
         OUT=tmp_path,
         FRONT=name,
-        GRAPH=json.dumps(graph(rounds=3)),
+        GRAPH=json.dumps(graph(rounds=3) | {"5": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": ["2", 1], "columns": 4}}}),
+        LOOP=json.dumps(loop(rounds=2)),
     )
     assert "# fail 0" in told
     for renderer in ("litegraph", "nodes2"):

@@ -42,6 +42,8 @@ export async function open(viewport, more = []) {
 export function watch(page) {
   const errors = [];
   const requests = [];
+  // A busy machine is slow to load a page, which is no fault of the page.
+  page.setDefaultTimeout(180_000);
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("console", (message) => message.type() === "error" && errors.push(message.text()));
   page.on("request", (request) => requests.push(request.url()));

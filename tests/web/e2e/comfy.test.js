@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 
 import { open, watch } from "./browser.js";
 
-const { URL: address, OUT, FRONT, GRAPH } = process.env;
+const { URL: address, OUT, FRONT, GRAPH, LOOP } = process.env;
 const PATIENCE = { timeout: 90_000 };
 let chromium;
 let page;
@@ -76,6 +76,12 @@ test("a run is shown on the node as it grows", async () => {
   await shoot(`${FRONT}-litegraph`);
 });
 
+test("a node that is fed by the one at work shows the same run", async () => {
+  const shown = await texts();
+  assert.equal(shown.length, 2, "Generate in a Loop and View Trajectory");
+  assert.ok(shown.every((text) => /Brief (not )?met/.test(text)), String(shown));
+});
+
 test("the same in Nodes 2.0", async () => {
   await page.evaluate(() => globalThis.app.extensionManager.setting.set("Comfy.VueNodes.Enabled", true));
   await page.waitForFunction(() => document.querySelector("[data-node-id] .clvr-panel"), PATIENCE);
@@ -104,6 +110,19 @@ test("a workflow that is opened again shows its last run", async () => {
   assert.equal(run.left, 0, "a panel outlived its node");
   assert.match(run.property, /^[0-9a-f]{16}-\d+$/);
   await waitForText(/Brief (not )?met/);
+});
+
+test("a loop drawn by hand is shown on its Loop End while its body is at work", async () => {
+  await page.evaluate((graph) => {
+    const { app } = globalThis;
+    app.loadApiJson(JSON.parse(graph), "loop");
+    globalThis.begun = new Promise((done) => app.api.addEventListener("clvr.node", ({ detail }) => done(detail.node)));
+    app.queuePrompt(0);
+  }, LOOP);
+  const [begun, end] = await page.evaluate(async () => [await globalThis.begun, String(globalThis.app.graph.nodes.find(({ comfyClass }) => comfyClass === "CLVR_LoopEnd").id)]);
+  assert.notEqual(begun, end, "another node of the body tells first");
+  await waitForText(/Brief (not )?met/);
+  assert.equal((await texts()).length, 1);
 });
 
 test("a node that is removed asks for nothing any more", async () => {

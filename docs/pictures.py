@@ -1,0 +1,51 @@
+"""Makes the README's pictures of the viewer from a real run of workflows/1-shapes-quick-try.json in ComfyUI.
+
+    COMFYUI_DIR=... python docs/pictures.py
+
+Needs node, `npm ci --ignore-scripts` in tests/web, and Chromium. Writes docs/viewer-*.png: the node, the sidebar, report.html, and two
+canvases with the slider between them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.comfy.server import Comfy  # noqa: E402
+from tests.web.conftest import BROWSERS  # noqa: E402
+
+DOCS = ROOT / "docs"
+COLORS = 200
+
+
+def main() -> None:
+    browser = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser or "COMFYUI_DIR" not in os.environ:
+        sys.exit("this needs Chromium (or CHROMIUM, its path) and COMFYUI_DIR, a checkout of ComfyUI")
+    flags = ["--front-end-root", os.environ["COMFYUI_FRONTEND"]] if "COMFYUI_FRONTEND" in os.environ else []
+    with tempfile.TemporaryDirectory() as folder, Comfy(Path(folder), *flags) as server:
+        told = os.environ | {
+            "CHROMIUM": browser,
+            "URL": f"http://127.0.0.1:{server.port}",
+            "WORKFLOW": (ROOT / "workflows" / "1-shapes-quick-try.json").read_text("utf-8"),
+            "RUNS": str(Path(folder) / "output" / "clvr"),
+            "OUT": folder,
+        }
+        subprocess.run(["node", "e2e/pictures.js"], cwd=ROOT / "tests" / "web", env=told, check=True)
+        for shot in sorted(Path(folder).glob("viewer-*.png")):
+            with Image.open(shot) as image:
+                image.convert("RGB").quantize(COLORS).save(DOCS / shot.name, optimize=True)
+            print(DOCS / shot.name)
+
+
+if __name__ == "__main__":
+    main()
