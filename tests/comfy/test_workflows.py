@@ -12,8 +12,8 @@ from PIL import Image
 
 from clvr_core.folder import BEST, RunFolder, trajectory_from
 from clvr_core.report import read_png
+from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, error_of
-from tests.comfy.test_generate import runs
 
 FOLDER = ROOT / "workflows"
 SHARED = sorted(FOLDER.glob("*.json"))
