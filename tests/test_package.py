@@ -105,7 +105,7 @@ def test_the_first_two_commands_of_the_readme_are_one_line_each():
     first, second = readme_blocks("sh")[:2]
     assert "\n" not in first + second
     assert first.startswith('pip install -c constraints.txt ".[run]" && clvr generate ')
-    assert second == 'pip install -c constraints.txt ".[test]" && python -m pytest'
+    assert second == 'pip install -c constraints.txt ".[test]" && python -m pytest -n auto --dist loadfile'
 
 
 def test_ci_runs_the_second_command_of_the_readme():

@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from clvr_core.folder import BEST
 from clvr_core.report import read_png
 from tests.comfy.graphs import begun, left_by, looped, over, runs, saved, told
 from tests.comfy.server import Refused, error_of
@@ -141,7 +142,8 @@ def test_every_picture_of_every_round_is_in_the_history_of_the_queue(comfy):
     entry, (run,) = begun(comfy, looped(112, candidates=2))
     (folder,) = (path for path in runs(comfy) if path not in before)
     shown = [image for node in entry["outputs"].values() for image in node.get("images", ()) if image["subfolder"].startswith("clvr/")]
-    assert {image["filename"] for image in shown} == {f"canvas-{step.chosen:03d}.png" for step in run.steps}
+    rounds = {step.chosen: f"canvas-{step.chosen:03d}.png" for step in run.steps} | {run.best: BEST}
+    assert {image["filename"] for image in shown} == set(rounds.values())
     assert {image["subfolder"] for image in shown} == {f"clvr/{folder.name}"}
     picture = comfy.get(f"/view?filename={shown[0]['filename']}&subfolder={shown[0]['subfolder']}&type=output")
     assert picture == (folder / shown[0]["filename"]).read_bytes()

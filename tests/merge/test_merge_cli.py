@@ -235,7 +235,8 @@ def test_a_lora_and_its_strength(text, path, strength):
 def test_an_interrupt_is_exit_130_and_leaves_nothing(tmp_path):
     paths = written(tmp_path)
     code = (
-        "import sys; from clvr_core.merge import target; from clvr_core.cli import main;"
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"  # a job in the background ignores it
+        "from clvr_core.merge import target; from clvr_core.cli import main;"
         "target.Target.write = lambda *_: (print('writing', flush=True), sys.stdin.read());"
         "sys.exit(main(sys.argv[1:]))"
     )
