@@ -10,6 +10,7 @@ from .brief import BriefNode
 from .executor import ExecutorNode
 from .forecasting import add_routes as add_forecast
 from .generate import Generate
+from .links import guarded
 from .loop import LoopEnd, LoopStart
 from .merge import DSWMMerge, DSWMMergeLive
 from .references import ApplyReferences
@@ -37,4 +38,4 @@ class ClvrExtension(ComfyExtension):
         models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive]
         loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
         runs = [SaveTrajectory, LoadTrajectory, ViewTrajectory]
-        return [*models, Generate, *loop, *runs, BenchmarkPrompts, BenchmarkScore]
+        return [guarded(node) for node in (*models, Generate, *loop, *runs, BenchmarkPrompts, BenchmarkScore)]

@@ -13,6 +13,7 @@ from ..clvr_core.loop import ChooseAction, Compare, Draw, Judge
 from ..clvr_core.protocols import DrawRequest, Vlm
 from ..clvr_core.session import Session
 from ..clvr_core.trajectory import Action
+from .links import check
 from .pictures import as_image, as_pictures, black, of_one_size
 from .running import cancellable, say, shown, summary_of
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand, Run
@@ -137,7 +138,11 @@ class Verify(io.ComfyNode):
         node = get_executing_context().node_id
         walk = Walk(trajectory, judge=vlm, reviewer=unasked if awaits_review(cls.hidden.dynprompt, node) else None)
         if isinstance(walk.call, Draw):
-            walk.settle(cls.source(), lambda session, call: drawn_by_the_body(session, as_pictures(candidates), call))
+            # Lazy, so that nothing at all may have come.
+            walk.settle(
+                cls.source(),
+                lambda session, call: drawn_by_the_body(session, as_pictures(check("Verify", "candidates", "IMAGE", candidates)), call),
+            )
         while isinstance(walk.call, (Judge, Compare)):
             comfy.model_management.throw_exception_if_processing_interrupted()
             walk.settle(vlm.name, Session.perform)

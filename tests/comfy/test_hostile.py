@@ -11,6 +11,8 @@ from clvr_core.folder import JOURNAL
 from tests.comfy.graphs import begun_by, go, in_one, looped, runs
 from tests.comfy.server import Comfy, Refused, error_of
 from tests.comfy.test_body import BRIEF, END, START
+from tests.comfy.test_executor import EXECUTE as EXECUTED
+from tests.comfy.test_executor import loop as painted
 
 OUT = "../../../../hostile"
 LINKED = ("CLVR_VLM", "CLVR_EXECUTOR", "CLVR_TRAJECTORY", "FLOW_CONTROL", "IMAGE")
@@ -103,13 +105,43 @@ def test_a_link_of_another_type_is_not_taken(comfy):
         assert "return_type_mismatch" in attempt(comfy, linked(prompt, node, name, "PrimitiveString", "x")), (node, name)
 
 
-def test_a_value_of_another_type_behind_a_link_of_any_type_ends_the_prompt_and_no_more(comfy):
-    prompt = whole(164)
+FOUND = {"null": "nothing", '"x"': "the text 'x'", '{"trajectory": "../.."}': "a value of type dict"}
+
+
+def test_a_value_of_another_type_behind_a_link_of_any_type_ends_the_prompt_with_what_to_link(comfy):
+    prompt, nodes = whole(164), comfy.get("/object_info")
     for node, name in inputs_of(comfy, prompt, *LINKED):
-        for value in ("null", '"x"', '{"trajectory": "../.."}'):
+        told = nodes[prompt[node]["class_type"]]
+        for value, found in FOUND.items():
+            if value == "null" and name in told["input"].get("optional", {}):
+                continue
             said = attempt(comfy, linked(prompt, node, name, "Stub_Anything", value))
-            assert said or (value == "null" and name in ("executor", "image")), (node, name, value)
+            if name == "flow":
+                assert said == "flow of Loop End does not come from a Loop Start; link the two"
+            else:
+                begins = f"{name} of {told['display_name']} is {found}, and should be a"
+                assert said.startswith(begins) and ": link a" in said.replace(": link the", ": link a"), (node, name, value, said)
     assert attempt(comfy, whole(165)) == ""
+
+
+LOADED = {
+    ("5", "model"): "model of Executor is the text 'x', and should be a diffusion model: link the MODEL output of Load Diffusion Model",
+    ("5", "clip"): "clip of Executor is the text 'x', and should be a text encoder: link the CLIP output of Load CLIP",
+    ("5", "vae"): "vae of Executor is the text 'x', and should be a VAE: link the VAE output of Load VAE",
+    ("5", "steps"): "steps of Executor is the text 'x', and should be a whole number: link an INT output, or type the number into the node",
+    ("20", "mask"): "mask of Execute Step is the text 'x', and should be a mask: link a MASK output, such as that of Load Image",
+    ("6", "clip"): "clip of Vision Model is the text 'x', and should be a text encoder: link the CLIP output of Load CLIP",
+}
+
+
+@pytest.mark.parametrize(("node", "name"), LOADED)
+def test_so_does_one_in_place_of_what_comfyui_loads(comfy, node, name):
+    prompt = painted(EXECUTED, seed=170) | {
+        "6": {"class_type": "CLVR_VisionModel", "inputs": {"clip": ["2", 0], "reply_limit": 64, "prove_sight": False}},
+    }
+    if node == "6":
+        prompt["13"]["inputs"]["vlm"] = ["6", 0]
+    assert attempt(comfy, linked(prompt, node, name, "Stub_Anything", '"x"')) == LOADED[node, name]
 
 
 @pytest.mark.parametrize("value", [10**9, -1])
