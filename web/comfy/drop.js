@@ -12,10 +12,12 @@ let own = "";
  * @param {import("./sidebar.js").Sidebar} sidebar
  */
 export function openDropped(app, runs, sidebar) {
-  // ComfyUI handles the drop at the document as well; this one only looks, and before, since its data is gone afterwards.
-  document.addEventListener(
+  // ComfyUI handles the drop at the document; this one only looks, and before, since its data is gone afterwards. It listens to ComfyUI's
+  // whole interface, since a picture may be dropped on any part of it.
+  const page = app.canvasEl.closest("#vue-app") ?? app.canvasEl;
+  page.addEventListener(
     "drop",
-    (event) => {
+    (/** @type {DragEvent} */ event) => {
       const [file, ...more] = event.dataTransfer?.files ?? [];
       if (!file || more.length || file.type !== "image/png" || app.dragOverNode) return;
       openPicture(file, runs, sidebar);

@@ -8,8 +8,8 @@ import { Viewer } from "./viewer.js";
 export function showReport() {
   const held = /** @type {HTMLElement} */ (document.getElementById("clvr-run")).textContent ?? "";
   const { record, pictures } = parse(held);
-  const essentials = document.getElementById("clvr-essentials");
-  for (const image of essentials?.querySelectorAll("img") ?? []) pictures[image.dataset.canvas ?? ""] = { url: image.src };
+  const essentials = /** @type {HTMLElement} */ (document.getElementById("clvr-essentials"));
+  for (const image of essentials.querySelectorAll("img")) pictures[image.dataset.canvas ?? ""] = { url: image.src };
   const main = el("main", { class: "clvr" });
   const links = ["Goals", "Compare", "Steps", "Totals"].map((words) => el("li", {}, el("a", { href: `#${words.toLowerCase()}` }, words)));
   const top = el(
@@ -23,7 +23,7 @@ export function showReport() {
   top.addEventListener("click", (event) => viewer.clicked(event));
   const skip = el("a", { href: "#steps", class: "skip" }, "Skip to the steps");
   skip.addEventListener("click", (event) => viewer.clicked(event));
-  document.body.prepend(skip, top, main);
-  if (shown) essentials?.remove();
+  essentials.before(skip, top, main);
+  if (shown) essentials.remove();
   viewer.reveal(location.hash.slice(1));
 }
