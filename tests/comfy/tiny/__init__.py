@@ -29,6 +29,8 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 from safetensors.torch import save_file
 
+from .card import Card, Prompter
+
 HIDDEN, TEXT, PER_LAYER = 256, 384, 128
 MODELS = {"flux-2-klein-base-4b": 0.0, "flux-2-klein-4b": 0.1, "flux-2-klein-4b-fp8": 0.1}
 """File -> how far it is from the base."""
@@ -261,7 +263,7 @@ class Eyes(io.ComfyNode):
 class Tiny(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         write()
-        return [TextEncoder, QwenEdit, Counted, Eyes]
+        return [TextEncoder, QwenEdit, Counted, Eyes, Card, Prompter]
 
 
 async def comfy_entrypoint() -> Tiny:
