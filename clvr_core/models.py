@@ -167,7 +167,11 @@ def load_judge(name: str) -> Vlm:
     return vlm
 
 
-MODELS: dict[str, Callable[[], Models]] = {"shapes": _shapes, "shapes-distilled": lambda: _shapes("DISTILLED")}
+MODELS: dict[str, Callable[[], Models]] = {
+    "shapes": _shapes,
+    "shapes-distilled": lambda: _shapes("DISTILLED"),
+    "shapes-merged": lambda: _shapes("MERGED"),
+}
 LIBRARIES = ("transformers", "diffusers", "accelerate")
 
 

@@ -89,7 +89,7 @@ REFUSED = {
     "unknown strategy": (["generate", BRIEF, "--strategy", "magic"], "unknown strategy 'magic'; choose one of clvr, director"),
     "unknown models": (
         ["generate", BRIEF, "--models", "magic"],
-        "unknown models 'magic'; choose one of shapes, shapes-distilled, klein-4b, klein-4b-dswm, klein-9b, server, or give a file",
+        "unknown models 'magic'; choose one of shapes, shapes-distilled, shapes-merged, klein-4b",
     ),
     "negative seed": (["generate", BRIEF, "--seed", "-1"], "seed is -1"),
     "seed out of range": (["generate", BRIEF, "--seed", str(2**63)], "seed is 9223372036854775808"),

@@ -9,8 +9,12 @@ from .scene import CANVAS
 WEIGHTS = Path(__file__).parent / "weights"
 DISTILLED = Path(__file__).parent / "distilled"
 """The same model in 4 steps without guidance."""
+ALIGNED = Path(__file__).parent / "aligned"
+"""A LoRA on the base that has learnt to read traces."""
+MERGED = Path(__file__).parent / "merged"
+"""What `clvr merge` makes of the three: both deltas on the base, 4 steps."""
 
-__all__ = ["CANVAS", "DISTILLED", "WEIGHTS", "load_executor", "load_vlm"]
+__all__ = ["ALIGNED", "CANVAS", "DISTILLED", "MERGED", "WEIGHTS", "load_executor", "load_vlm"]
 
 
 def load_vlm(flip: float = 0.0, seed: int = 0):

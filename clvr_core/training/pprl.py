@@ -80,11 +80,13 @@ class PprlConfig:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a step learns from; zero-variance groups are left out. good: N, `optimality`."""
+    """What a step learns from; zero-variance groups are left out. good: N, `optimality`. weight: 0 where nothing can be learnt; the loss is
+    computed all the same, since other processes may have something and wait for this one's gradients."""
 
     condition: Condition
     clean: torch.Tensor
     good: torch.Tensor
+    weight: float = 1.0
 
 
 class Learning(torch.nn.Module):
@@ -180,8 +182,8 @@ class Rollouts:
     def _grid(self, sample: Sample) -> tuple[int, int]:
         return (3, 3) if sample.target is None else self.painter.grid(read_picture(sample.target))
 
-    def draw(self, transformer: torch.nn.Module, shared: random.Random, mine: random.Random) -> tuple[Drawn | None, dict]:
-        """None where no group has a variance to learn from."""
+    def draw(self, transformer: torch.nn.Module, shared: random.Random, mine: random.Random) -> tuple[Drawn, dict]:
+        """What was drawn, and what was seen of it."""
         config, samples = self.config, self.pick(shared, mine)
         condition = self.condition(samples, config.size, mine)
         noise = self.painter.noise(condition, torch.Generator().manual_seed(mine.randrange(2**62)))
@@ -199,7 +201,7 @@ class Rollouts:
             "edits": int(bool(samples[0].references)),
         }
         if bool(flat.all()):
-            return None, seen
+            return Drawn(condition[:1], clean[:1], torch.full((1,), 0.5, device=clean.device), weight=0.0), seen
         kept = (~flat).nonzero().flatten().to(clean.device)
         good = optimality(advantage, config.clip).flatten().to(clean.device)
         return Drawn(condition[kept], clean[kept], good[kept]), seen
@@ -268,7 +270,7 @@ def pprl(
     accelerator.register_for_checkpointing(old)
     rollouts = Rollouts(painter, samples, reward, ExactReward() if world else None, settings)
     log = _Log(out, accelerator)
-    kept: dict[str, Drawn | None] = {}
+    kept: dict[str, Drawn] = {}
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         if step % settings.reuse == 0:
@@ -281,10 +283,7 @@ def pprl(
                 kept["drawn"], seen = rollouts.draw(transformer, shared, mine)
             log.add(step, seen)
         drawn = kept["drawn"]
-        if drawn is None:
-            # Nothing to learn, and the other processes still wait for gradients.
-            return sum(parameter.sum() for parameter in wrapped.parameters() if parameter.requires_grad) * 0.0
-        return wrapped(drawn, painter.blank(drawn.condition.text.shape[1]))
+        return wrapped(drawn, painter.blank(drawn.condition.text.shape[1])) * drawn.weight
 
     def resumed(step: int) -> None:
         log.resume(step)

@@ -72,9 +72,9 @@ def read_picture(path: Path) -> np.ndarray:
     return np.array(Image.open(path).convert("RGB"))
 
 
-def one_shot(brief: str) -> Sample:
+def one_shot(brief: str, target: Path | None = None) -> Sample:
     """A brief drawn at once: its own words, judged by its own words."""
-    return Sample(brief, (), Action("GENERATE", scene_prompt=brief), brief, "", (), None)
+    return Sample(brief, (), Action("GENERATE", scene_prompt=brief), brief, "", (), target)
 
 
 def samples_of(folder: Path, row: Row) -> list[Sample]:
@@ -108,17 +108,20 @@ def _action(turn: Turn) -> Action:
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows whose id ends a count of SHARE are held out. skipped: rows left out because a picture was missing."""
+    """Every SHARE-th row is held out. skipped: rows left out because a picture was missing. wholes: of each row that is not held out, the
+    brief alone and the last canvas."""
 
     train: tuple[Sample, ...]
     held: tuple[Sample, ...]
     skipped: int
+    wholes: tuple[Sample, ...] = ()
 
     @classmethod
     def read(cls, folder: Path, report: Callable[[str], None] = print) -> Samples:
         """Raises BadInput if there are no rows, or none with all its pictures."""
         train: list[Sample] = []
         held: list[Sample] = []
+        wholes: list[Sample] = []
         skipped, rows = 0, read_rows(folder)
         for place, row in enumerate(rows):
             try:
@@ -127,10 +130,14 @@ class Samples:
                 skipped += 1
                 report(f"row {row.id} is left out: {error}")
                 continue
-            (held if place % SHARE == SHARE - 1 else train).extend(found)
+            if place % SHARE == SHARE - 1:
+                held += found
+                continue
+            train += found
+            wholes.append(one_shot(row.prompt, found[-1].target))
         if not train:
             raise BadInput(f"{folder} holds no trajectory with all its pictures ({skipped} of {len(rows)} left out); make more of them")
-        return cls(tuple(train), tuple(held or train), skipped)
+        return cls(tuple(train), tuple(held or train), skipped, tuple(wholes))
 
 
 def alike(samples: Sequence[Sample], rng: random.Random, batch: int) -> list[Sample]:

@@ -23,20 +23,21 @@ from .stage import RECORD, curve_of, save_record, save_weights, settle
 @dataclass(frozen=True)
 class SftConfig:
     """mode: how the trace is told. trace: share of the samples told by it; the others by their step's own words, so that the weights serve
-    both ways of the loop. window: tokens at which a trace is shortened, None for as many as the weights read.
-
-    sigma_mean, sigma_std: of the logit of the noise level.
+    both ways of the loop. whole: share of the samples that draw from nothing which are the brief alone and the last canvas of a row:
+    without them a model that learns to begin with a part forgets to draw the whole. window: tokens at which a trace is shortened, None for
+    as many as the weights read. sigma_mean, sigma_std: of the logit of the noise level.
     """
 
     batch: int = 32
     lora: Lora = field(default_factory=Lora)
     mode: str = "trace"
     trace: float = 0.7
+    whole: float = 0.5
     window: int | None = 64
     drop_text: float = 0.1
     sigma_mean: float = 1.4
     sigma_std: float = 1.2
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=400, lr=5e-4, warmup=30, ema=0.98, log_every=25, save_every=100))
+    schedule: Schedule = field(default_factory=lambda: Schedule(steps=160, lr=2e-4, warmup=10, ema=0.95, log_every=10, save_every=40))
 
 
 class Following(torch.nn.Module):
@@ -84,6 +85,8 @@ def sft(
         # All processes take equally many references, so that none waits for another.
         like = shared.choice(samples.train)
         batch = alike([sample for sample in samples.train if len(sample.references) == len(like.references)], mine, settings.batch)
+        if not like.references:
+            batch = [mine.choice(samples.wholes) if mine.random() < settings.whole else sample for sample in batch]
         texts = [sample.text(settings.mode if mine.random() < settings.trace else "proxy", window) for sample in batch]
         texts = ["" if mine.random() < settings.drop_text else text for text in texts]
         pictures = [read_picture(sample.target) for sample in batch]

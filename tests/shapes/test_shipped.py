@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from clvr_core.cli import main
 from clvr_core.models import load_models
 from clvr_core.protocols import DrawRequest
+from clvr_core.shapes import ALIGNED, DISTILLED, MERGED, WEIGHTS
 from clvr_core.shapes.perceive import check_edit, perceive
 from clvr_core.shapes.phrases import instruct
 from clvr_core.shapes.render import render
@@ -17,7 +21,7 @@ from clvr_core.shapes.scene import apply
 pytestmark = pytest.mark.weights
 
 
-@pytest.mark.parametrize("name", ["shapes-distilled"])
+@pytest.mark.parametrize("name", ["shapes-distilled", "shapes-merged"])
 def test_the_few_step_weights_draw_and_edit_in_four_evaluations(name):
     executor, rng = load_models(name).executor, random.Random(7)
     briefs = [random_brief(rng, 1 + index % 2) for index in range(16)]
@@ -36,3 +40,15 @@ def test_the_few_step_weights_draw_and_edit_in_four_evaluations(name):
         for scene, edit, picture, drawing in zip(scenes, edits, pictures, drawings)
     ]
     assert {drawing.nfe for drawing in drawings} == {4} and sum(done) >= 14
+
+
+def test_the_merged_weights_are_what_the_merge_makes_of_the_other_three(tmp_path):
+    file, out = "transformer/diffusion_pytorch_model.safetensors", tmp_path / "merged.safetensors"
+    given = ["--base", WEIGHTS / file, "--distilled", DISTILLED / file, "--lora", ALIGNED / "pytorch_lora_weights.safetensors"]
+    assert main(["merge", *map(str, given), "--out", str(out), "--json"]) == 0
+    made, shipped = load_file(out), load_file(MERGED / file)
+    assert made.keys() == shipped.keys() and all(torch.equal(made[name], shipped[name]) for name in made)
+
+
+def test_all_that_is_shipped_takes_less_than_40_mb():
+    assert sum(path.stat().st_size for folder in (WEIGHTS, DISTILLED, ALIGNED, MERGED) for path in folder.rglob("*")) < 40 * 2**20

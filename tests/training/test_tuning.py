@@ -86,6 +86,8 @@ class TestSft:
     def test_an_n_step_trajectory_gives_n_samples_with_the_trace_and_the_earlier_canvas(self, rows):
         samples = Samples.read(rows)
         assert len(samples.train) == 8 * 3 and len(samples.held) == 3 and not samples.skipped
+        assert [whole.target for whole in samples.wholes] == [sample.target for sample in samples.train[2::3]]
+        assert samples.wholes[0].text("trace", Window(Words())) == samples.train[0].brief and not samples.wholes[0].references
         first, second, third = samples.train[:3]
         assert not first.references and second.references == (first.target,) and third.references == (second.target,)
         whole = Window(Words(), None)
