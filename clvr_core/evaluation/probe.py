@@ -37,7 +37,7 @@ BITS = (8.0, 130.0)
 LONGEST = 110
 """Words and marks of a brief, so that the embedded weights can read it whole."""
 FLIP = 0.05
-EVALUATIONS = 120
+EVALUATIONS = 200
 ROUNDS = 40
 PATIENCE = 6
 
