@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -20,18 +20,24 @@ def available() -> bool:
     return importlib.util.find_spec("llguidance") is not None
 
 
+_TABLES: WeakKeyDictionary[Any, dict[tuple[int, ...], Any]] = WeakKeyDictionary()
+
+
 class Grammars:
     """For one tokenizer. vocabulary: the number of logits. ends: tokens that end a reply."""
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: Sequence[int]) -> None:
         self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, list(ends)
 
-    @cached_property
+    @property
     def _tokens(self) -> Any:
-        """Takes seconds for a vocabulary of 150,000, so it is made once and when it is first needed."""
+        """Takes seconds for a vocabulary of 150,000, so it is made when it is first needed, and once for all that share a tokenizer."""
         import llguidance.hf
 
-        return llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._ends)
+        tables, key = _TABLES.setdefault(self._tokenizer, {}), (self._vocabulary, *self._ends)
+        if key not in tables:
+            tables[key] = llguidance.hf.from_tokenizer(self._tokenizer, n_vocab=self._vocabulary, eos_token=self._ends)
+        return tables[key]
 
     def start(self, schema: Mapping[str, Any]) -> Document | None:
         """None if llguidance is not installed or cannot follow this tokenizer or schema: then the reply is only asked for in words."""

@@ -117,3 +117,15 @@ def test_a_tokenizer_that_cannot_be_followed_is_left_to_words(words):
         is_fast = False
 
     assert Grammars(Slow(), 10, [0]).start(SCHEMA) is None
+
+
+def test_the_table_of_tokens_is_made_once_for_a_tokenizer_and_anew_for_other_ends(words, monkeypatch):
+    import llguidance.hf
+
+    made, real = [], llguidance.hf.from_tokenizer
+    monkeypatch.setattr(llguidance.hf, "from_tokenizer", lambda *given, **named: (made.append(named), real(*given, **named))[1])
+    ends = [words.eos_token_id, words.eos_token_id + 1]
+    documents = [Grammars(words, len(words) + 7, ends).start(SCHEMA) for _ in range(3)]
+    assert len(made) == 1 and all(documents)
+    Grammars(words, len(words) + 8, ends).start(SCHEMA)
+    assert len(made) == 2
