@@ -60,9 +60,11 @@ class Desk:
 
     def ask(self, told: Trajectory, folder: str, seconds: float, otherwise: str) -> tuple[Remark, Picture | None]:
         """Waits for the artist at most so long; then, or where nobody looks, `otherwise` is the answer. Cancel ends the wait."""
+        if seconds <= 0:
+            return GO_ON, None
         silent = (Remark(0, otherwise), None)
-        if seconds <= 0 or not self.present():
-            return (GO_ON, None) if seconds <= 0 else silent
+        if not self.present():
+            return silent
         number, server = uuid.uuid4().hex, PromptServer.instance
         question = Question(told, shown(told, folder, number, seconds, otherwise), time.monotonic() + seconds)
         self.open[number] = question

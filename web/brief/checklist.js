@@ -1,10 +1,12 @@
 /** The goals of Brief as a table that can be edited. Empty, the model draws the list up; what it drew up can be taken over. */
 
+import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
 import { KINDS, NEEDS, linesOf, rowsOf } from "./lines.js";
 
 /** @typedef {import("./lines.js").Row} Row */
 
+const STYLE = new URL("./style.css", import.meta.url).href;
 const MOST = 40;
 
 export class Checklist {
@@ -22,9 +24,7 @@ export class Checklist {
     this.take = this.button("Edit the drafted list", () => this.put(rowsOf(this.drafted.join("\n")), true));
     const head = el("tr", {}, ...["Goal", "Kind", "Need", ""].map((words) => el("th", { scope: "col" }, words)));
     const table = el("table", { class: "checklist", "aria-label": "Goals" }, el("thead", {}, head), this.body);
-    const root = this.host.attachShadow({ mode: "open" });
-    for (const sheet of ["../viewer/style.css", "./style.css"]) root.append(el("link", { rel: "stylesheet", href: new URL(sheet, import.meta.url).href }));
-    root.append(el("div", { class: "clvr panel brief" }, this.note, table, el("div", { class: "buttons" }, this.add, this.take)));
+    shadow(this.host, [STYLE], el("div", { class: "clvr panel brief" }, this.note, table, el("div", { class: "buttons" }, this.add, this.take)));
     // A key that was meant for a field is not to delete a node.
     this.host.addEventListener("keydown", (event) => event.stopPropagation());
     this.draw();

@@ -1,8 +1,10 @@
 /** One line before the run: how many rounds, pictures and calls at most, how long that took before, and what memory is free. */
 
+import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
 import { count, seconds, whole } from "../viewer/words.js";
 
+const STYLE = new URL("./style.css", import.meta.url).href;
 const QUIET = 300;
 
 /**
@@ -31,9 +33,7 @@ export class Forecast {
     this.settings = settings;
     this.line = el("p", { class: "note", role: "status" });
     this.host = el("div", { class: "clvr-before" });
-    const root = this.host.attachShadow({ mode: "open" });
-    for (const sheet of ["../viewer/style.css", "./style.css"]) root.append(el("link", { rel: "stylesheet", href: new URL(sheet, import.meta.url).href }));
-    root.append(el("div", { class: "clvr panel brief" }, this.line));
+    shadow(this.host, [STYLE], el("div", { class: "clvr panel brief" }, this.line));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
   }

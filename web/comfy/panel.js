@@ -2,14 +2,13 @@
 
 import { el } from "../viewer/dom.js";
 import { Viewer } from "../viewer/viewer.js";
-
-const STYLE = new URL("../viewer/style.css", import.meta.url).href;
+import { shadow } from "./shadow.js";
 
 /** A host for elements of the pack with the viewer's styles, and the element to fill. @param {string} label @returns {{ host: HTMLDivElement, box: HTMLDivElement }} */
 export function shadowed(label) {
   const host = el("div", { class: "clvr-panel", "data-capture-wheel": "true" });
   const box = el("div", { class: "clvr panel", role: "region", "aria-label": label, tabindex: "0" });
-  host.attachShadow({ mode: "open" }).append(el("link", { rel: "stylesheet", href: STYLE }), box);
+  shadow(host, [], box);
   // A key that was meant for the panel is not to delete a node.
   host.addEventListener("keydown", (event) => {
     if (!event.ctrlKey && !event.metaKey) event.stopPropagation();

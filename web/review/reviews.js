@@ -1,7 +1,10 @@
 /** All open questions of this tab, a panel each, in one shadow root. */
 
+import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
 import { Panel } from "./panel.js";
+
+const STYLE = new URL("./style.css", import.meta.url).href;
 
 /** @typedef {import("./panel.js").Review} Review */
 /** @typedef {(path: string, body?: unknown) => Promise<any>} Ask */
@@ -15,12 +18,8 @@ export class Reviews {
     /** @type {Map<string, Panel>} */
     this.panels = new Map();
     this.host = el("div", { class: "clvr-review", role: "region", "aria-label": "Review" });
-    const root = this.host.attachShadow({ mode: "open" });
     this.list = el("div", { class: "reviews" });
-    for (const sheet of ["../viewer/style.css", "./style.css"]) {
-      root.append(el("link", { rel: "stylesheet", href: new URL(sheet, import.meta.url).href }));
-    }
-    root.append(this.list);
+    shadow(this.host, [STYLE], this.list);
     parent.append(this.host);
   }
 
