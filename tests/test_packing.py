@@ -33,4 +33,5 @@ def test_all_that_a_node_may_need_is_packed():
     homes = ("clvr_core/", "nodes/", "web/", "locales/", "workflows/")
     assert {name for name in git() if name.startswith(homes)} <= packed()
     size = sum((ROOT / name).stat().st_size for name in packed())
-    assert size < 25_000_000, f"{size:,} bytes"
+    # The embedded weights alone, base, distilled, aligned and merged, may take 40 MB; they take 29.
+    assert size < 40_000_000, f"{size:,} bytes"
