@@ -26,11 +26,11 @@ def fitted(trajectory: Trajectory, action: Action, executor: Windowed | None) ->
     Left out are first the kept steps, from the oldest on, then the summary of this one, then the brief; the words of the action itself
     are cut only where they alone are too long, from their end.
     """
-    text, dropped = next(_shorter(trajectory, action))
-    if executor is None or executor.tokens(text) <= executor.window:
+    told = _shorter(trajectory, action)
+    text, dropped = next(told)
+    if executor is None or (whole := executor.tokens(text)) <= executor.window:
         return text, ""
-    whole = executor.tokens(text)
-    for text, dropped in _shorter(trajectory, action):
+    for text, dropped in told:
         if executor.tokens(text) <= executor.window:
             return text, _told(whole, executor.window, dropped)
     cut, left = _cut(text, executor)

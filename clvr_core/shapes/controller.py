@@ -27,6 +27,7 @@ CHANGES = 2
 
 def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
     """The reply to an action request: `data` as the controller's message carries it, `seen` one perception for each canvas offered."""
+    data = {**data, "goals": [from_json(Goal, goal) for goal in data["goals"]]}
     spec = asked_for(data)
     rng = random.Random(seed_for(data["seed"], 0, len(spec.items)))
     wanted = spec_for(spec, data)
@@ -54,13 +55,13 @@ def laid_out(prompt: str, seed: int) -> str:
 
 def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
     """The spec without relations whose goals were found to conflict with an earlier one."""
-    texts = {goal.text for goal in rules.wanted(_goals(data))}
+    texts = {goal.text for goal in rules.wanted(data["goals"])}
     return Spec(spec.items, tuple(relation for relation in spec.relations if relation_words(relation) in texts or not texts))
 
 
 def asked_for(data: Mapping[str, Any]) -> Spec:
     """What the brief says, and what the artist has wished for since: an item of that colour and shape takes the place of the brief's."""
-    spec, wished = parse(data["prompt"]), [item for goal in _goals(data) if is_wish(goal.id) for item in _items(goal.text)]
+    spec, wished = parse(data["prompt"]), [item for goal in data["goals"] if is_wish(goal.id) for item in _items(goal.text)]
     keys = {item.key for item in wished}
     return Spec((*(item for item in spec.items if item.key not in keys), *wished), spec.relations)
 
@@ -75,14 +76,10 @@ def _items(text: str) -> tuple[Item, ...]:
 
 def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
     """The goal of the item, if it has one, and those of its waymarks."""
-    goals = _goals(data)
+    goals = data["goals"]
     ids = {goal.text: goal.id for goal in goals}
     wishes = [goal.id for goal in goals if is_wish(goal.id) and item in _items(goal.text)]
     return [ids[text] for text in map(goal_words, (item, *waymarks(item))) if text in ids] + wishes
-
-
-def _goals(data: Mapping[str, Any]) -> list[Goal]:
-    return [from_json(Goal, goal) for goal in data["goals"]]
 
 
 def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
@@ -104,7 +101,7 @@ def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Sc
     """The changes that serve open goals. What the judge says holds is left alone, whatever was misread."""
     states, goals = data["verdicts"], {item.key: _goals_of(data, item) for item in spec.items}
     layout_open, global_open = (
-        any(goal.kind == kind and states.get(goal.id) != "met" for goal in _goals(data)) for kind in ("layout", "global")
+        any(goal.kind == kind and states.get(goal.id) != "met" for goal in data["goals"]) for kind in ("layout", "global")
     )
 
     def is_open(change: Change) -> bool:

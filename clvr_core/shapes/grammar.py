@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations, pairwise
 
 from ..errors import BadInput
@@ -50,6 +51,7 @@ def tokens_of(text: str) -> list[str]:
     return re.findall(r"[a-z0-9]+|[.,:;!]|[^\sa-z0-9.,:;!]", text.lower())
 
 
+@lru_cache(1024)  # each goal is read again for every picture
 def parse(text: str) -> Spec:
     """The spec a brief states. Raises NotInGrammar, showing the grammar, for any word it cannot place."""
     tokens = tokens_of(text)

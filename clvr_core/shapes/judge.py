@@ -25,7 +25,6 @@ from .scene import Scene
 from .spec import ANYWHERE, AtLeast, Item, Only, Relation, Spec, Statement
 
 SURE = 0.95
-LOOKS = 16
 
 
 def goal_drafts(spec: Spec) -> list[dict[str, Any]]:
@@ -98,17 +97,7 @@ class ShapesVlm:
         if not 0 <= flip <= 1:
             raise ValueError(f"flip is {flip}; it must be between 0 and 1")
         self.flip, self.seed = flip, seed
-        self._seen: dict[str, Perception] = {}
         self.name = "shapes" if not flip else f"shapes (flip {flip:g}, seed {seed})"
-
-    def _see(self, picture: Picture) -> Perception:
-        """One look serves all questions about a picture."""
-        digest = _digest([picture])
-        if digest not in self._seen:
-            while len(self._seen) >= LOOKS:
-                self._seen.pop(next(iter(self._seen)))
-            self._seen[digest] = perceive(picture)
-        return self._seen[digest]
 
     def check(self, prompt: str) -> None:
         """Raises NotInGrammar if the brief cannot be read."""
@@ -141,7 +130,7 @@ class ShapesVlm:
 
     def _read(self, picture: Picture) -> Perception:
         """What the controller sees: each of a thing's three attributes, and the thing itself, misread at a quarter of the rate."""
-        return misread(self._see(picture), self.flip / 4, random.Random(self._key("read", [picture])))
+        return misread(perceive(picture), self.flip / 4, random.Random(self._key("read", [picture])))
 
     def _answer(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
         task = data.get("task")
@@ -153,7 +142,7 @@ class ShapesVlm:
             return self._choose(images, data)
         if task == "goal":
             named = data["goal"]["text"]
-            truth = read(data["goal"], self._see(images[0]))
+            truth = read(data["goal"], perceive(images[0]))
             if truth is None:
                 return Decision(None, "the shapes model reads goals in the words of its grammar only", tokens=1)
         elif task in ("edit-done", "edit-kept"):
@@ -170,7 +159,7 @@ class ShapesVlm:
         """How many of the goals each picture seems to meet."""
         counts = []
         for picture in images:
-            seen = self._see(picture)
+            seen = perceive(picture)
             found = [(goal["text"], read(goal, seen)) for goal in data["goals"]]
             counts.append(sum(truth != self._flips(f"compare/{text}", [picture]) for text, truth in found if truth is not None))
         return counts

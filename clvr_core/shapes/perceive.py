@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -100,7 +100,13 @@ class EditCheck:
 
 def perceive(image: np.ndarray) -> Perception:
     """Reads a uint8 96 x 96 x 3 picture. Raises ValueError for any other shape or dtype."""
-    seen = sightings(image)
+    _require_canvas(image)
+    return _perceived(image.tobytes())
+
+
+@lru_cache(256)  # of the same few pictures many things are asked
+def _perceived(pixels: bytes) -> Perception:
+    seen = sightings(np.frombuffer(pixels, np.uint8).reshape(CANVAS, CANVAS, 3))
     things = tuple(sighting.thing for sighting in seen if not sighting.reason)
     return Perception(things, tuple(sighting for sighting in seen if sighting.reason))
 
