@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .errors import BadInput
+from .executor.files import TOKENIZERS
 from .executor.remote import ImageServer
 from .memory import MODES
 from .memory import Mode as Memory
@@ -51,12 +52,16 @@ class Embedded:
     kind: Literal["shapes"]
 
 
+PARTS = ("transformer", "text_encoder", "vae", "tokenizer")
+
+
 @dataclass(frozen=True, slots=True)
 class Painter:
     """kind: `klein` for a Flux2KleinPipeline, also its KV variant, `qwen-edit` for a QwenImageEditPlusPipeline, `generic` for any that
     takes `prompt` and `image`, `shapes` for the embedded weights. folder: in diffusers' format, or `hub`, its name on the model hub,
     found in the hub's cache here and fetched only with `download`. transformer: a file of ComfyUI's or Black Forest Labs' in place of
-    the folder's own. loras: FILE or FILE:STRENGTH. steps, guidance: where they are not those of the weights. device: as torch names it,
+    the folder's own; for klein also text_encoder and vae. With all three of them klein needs no folder, but `tokenizer`, the one that
+    holds its words. loras: FILE or FILE:STRENGTH. steps, guidance: where they are not those of the weights. device: as torch names it,
     `auto` takes a GPU if there is one. storage: `fp8` halves the transformer. width, height: of the canvas in pixels."""
 
     kind: Literal["klein", "qwen-edit", "generic", "shapes"] = "klein"
@@ -64,6 +69,9 @@ class Painter:
     hub: str = ""
     download: bool = False
     transformer: str = ""
+    text_encoder: str = ""
+    vae: str = ""
+    tokenizer: str = ""
     loras: tuple[str, ...] = ()
     steps: int | None = None
     guidance: float | None = None
@@ -74,13 +82,23 @@ class Painter:
     height: int = 1024
 
     def __post_init__(self) -> None:
-        if self.kind != "shapes" and bool(self.folder) == bool(self.hub):
+        parts = {name: getattr(self, name) for name in PARTS}
+        if self.kind != "klein" and (given := [name for name in PARTS[1:] if parts[name]]):
+            raise BadInput(f"[executor] of kind {self.kind} takes no {given[0]}; only klein is put together from files")
+        if self.kind == "klein" and not self.folder and not self.hub and any(parts.values()):
+            if lacks := [name for name in PARTS if not parts[name]]:
+                raise BadInput(f"[executor] without a folder needs {', '.join(PARTS)}; it lacks {' and '.join(map(_where, lacks))}")
+        elif self.kind != "shapes" and bool(self.folder) == bool(self.hub):
             found = "both" if self.folder else "neither"
             raise BadInput(
                 f"[executor] of kind {self.kind} needs a folder, the one that holds model_index.json, or a hub name; it has {found}"
             )
         if self.hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub):
             raise BadInput(f"[executor] hub is {self.hub!r}; write it as owner/name")
+
+
+def _where(part: str) -> str:
+    return f"{part}: {TOKENIZERS}" if part == "tokenizer" else part
 
 
 def _check_canvas(settings: Painter | ImageServer) -> None:
@@ -188,7 +206,7 @@ def _placed(part: Any, beside: Path) -> Any:
     def placed(file: str) -> str:
         return str(beside / Path(file).expanduser())
 
-    files = {name: placed(getattr(part, name)) for name in ("folder", "transformer") if getattr(part, name, "")}
+    files = {name: placed(getattr(part, name)) for name in ("folder", *PARTS) if getattr(part, name, "")}
     if getattr(part, "loras", ()):
         files["loras"] = tuple(map(placed, part.loras))
     return dataclasses.replace(part, **files) if files else part

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .config import ImageServer, Painter
+from .config import PARTS, ImageServer, Painter
 from .errors import BadInput
 from .memory import ITEM, Mode, Weights, pipeline_weights
 from .merge.recipe import Lora
@@ -33,10 +34,10 @@ def weights_of(painter: Painter) -> tuple[Weights, ...]:
 
     if painter.kind == "shapes":
         return ()
-    folder = located(painter.folder, painter.hub, painter.download)
-    file = Path(painter.transformer) if painter.transformer else None
+    folder = located(painter.folder, painter.hub, painter.download) if painter.folder or painter.hub else None
+    files = {name: Path(getattr(painter, name)) for name in PARTS if name != "tokenizer" and getattr(painter, name)}
     layers = TEXT_LAYERS if painter.kind == "klein" else None
-    return tuple(pipeline_weights(folder, ITEM[painter.dtype], file, ITEM[painter.storage] if painter.storage else None, layers))
+    return tuple(pipeline_weights(folder, ITEM[painter.dtype], files, ITEM[painter.storage] if painter.storage else None, layers))
 
 
 def load_executor(painter: Painter | ImageServer, device: str, mode: Mode = "resident") -> Executor:
@@ -48,17 +49,12 @@ def load_executor(painter: Painter | ImageServer, device: str, mode: Mode = "res
         return RemoteExecutor(painter)
     import torch
 
-    from .executor.weights import flux2, located, state_of
+    from .executor.weights import located, state_of
 
-    folder, dtype = located(painter.folder, painter.hub, painter.download), getattr(torch, painter.dtype)
-    loras = [Lora.parse(text) for text in painter.loras]
+    dtype, loras = getattr(torch, painter.dtype), [Lora.parse(text) for text in painter.loras]
+    folder = located(painter.folder, painter.hub, painter.download) if painter.folder or painter.hub else None
     if painter.kind == "klein":
-        from .executor.klein import KleinExecutor, published
-
-        parts = {}
-        if painter.transformer or loras:
-            parts["transformer"] = flux2(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras)
-        executor: Any = KleinExecutor.load(folder, "cpu", dtype, lambda distilled: published(distilled), **parts)
+        executor: Any = _klein(painter, folder, dtype, loras)
         executor.recipe = sampled(executor.recipe, painter.steps, painter.guidance)
     else:
         from .executor.generic import GenericExecutor, load_pipeline
@@ -72,6 +68,28 @@ def load_executor(painter: Painter | ImageServer, device: str, mode: Mode = "res
     executor.name = _name(painter, folder)
     place(executor.pipe, device, mode, dtype, painter.storage)
     return executor
+
+
+def _klein(painter: Painter, folder: Path | None, dtype: Any, loras: Sequence[Lora]) -> Any:
+    from .executor import single
+    from .executor.klein import KleinExecutor, published
+    from .executor.weights import flux2
+
+    parts: dict[str, Any] = {}
+    # The words first: they are what is forgotten, and the rest takes its time.
+    if painter.tokenizer:
+        parts["tokenizer"] = single.load_tokenizer(Path(painter.tokenizer))
+    if painter.transformer or loras:
+        parts["transformer"] = flux2(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras)
+    if painter.text_encoder:
+        parts["text_encoder"] = single.load_encoder(Path(painter.text_encoder), dtype, TEXT_LAYERS)
+    if painter.vae:
+        parts["vae"] = single.load_vae(Path(painter.vae), dtype)
+    if folder:
+        return KleinExecutor.load(folder, "cpu", dtype, published, **parts)
+    # A file does not say what it is, but for its name: flux-2-klein-base-4b.
+    distilled = "base" not in Path(painter.transformer).name and (painter.guidance or 0) <= 1
+    return KleinExecutor(single.pipeline(**parts, distilled=distilled), published(distilled))
 
 
 def sampled(recipe: Any, steps: int | None, guidance: float | None) -> Any:
@@ -114,8 +132,9 @@ def _put(pipe: Any, state: dict[str, Any], folder: Path) -> None:
         raise BadInput(f"the weights do not fit the transformer in {folder}: {first[:200]}") from error
 
 
-def _name(painter: Painter, folder: Path) -> str:
+def _name(painter: Painter, folder: Path | None) -> str:
     """What tells one executor from another in a trajectory: nothing of where it lies."""
-    names = [painter.hub or folder.name, *(Path(text).name for text in (painter.transformer, *painter.loras) if text)]
+    files = (painter.transformer, painter.text_encoder, painter.vae, *painter.loras)
+    names = [painter.hub or (folder.name if folder else ""), *(Path(text).name for text in files)]
     settings = {name: getattr(painter, name) for name in ("steps", "guidance", "storage") if getattr(painter, name)}
-    return " + ".join(names) + (f" {json.dumps(settings)}" if settings else "")
+    return " + ".join(filter(None, names)) + (f" {json.dumps(settings)}" if settings else "")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from .errors import BadInput
@@ -92,27 +93,25 @@ def _gb(nbytes: int) -> str:
 
 def model_weights(folder: Path, item: int, name: str = "VLM", owner: str = "eyes") -> Weights:
     """A model in one folder, its numbers held in `item` bytes each."""
-    return Weights(name, _held(folder, item), owner)
+    return Weights(name, _sum(_files(folder), item), owner)
 
 
-def pipeline_weights(folder: Path, item: int, transformer: Path | None = None, storage: int | None = None, layers: int | None = None):
-    """The parts of a diffusers pipeline, largest first. transformer: a file in place of the folder's own. storage: bytes that each of its
-    numbers is stored in. layers: so many of the text encoder's are used. Raises BadInput for files that are unsound."""
-    found = []
-    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if part.name == "transformer" and transformer:
-            continue
-        nbytes = _held(part, (storage or item) if part.name == "transformer" else item, layers if part.name == "text_encoder" else None)
-        if nbytes:
-            found.append(Weights(SHORT.get(part.name, part.name.replace("_", " ")), nbytes))
-    if transformer:
-        found.append(Weights("DiT", _sum([transformer], storage or item)))
-    return sorted(found, key=lambda each: -each.nbytes)
-
-
-def _held(folder: Path, item: int, layers: int | None = None) -> int:
-    files = _files(folder)
-    return _sum(files, item, layers) if files else 0
+def pipeline_weights(
+    folder: Path | None,
+    item: int,
+    files: Mapping[str, Path] = MappingProxyType({}),
+    storage: int | None = None,
+    layers: int | None = None,
+) -> list[Weights]:
+    """The parts of a diffusers pipeline, largest first. files: of parts, in place of the folder's own or without a folder. storage: bytes
+    that each number of the transformer is stored in. layers: so many of the text encoder's are used. Raises BadInput for files that are
+    unsound."""
+    held = {part.name: _files(part) for part in sorted(folder.iterdir()) if part.is_dir()} if folder else {}
+    held |= {name: [path] for name, path in files.items()}
+    sizes = {"transformer": storage or item}
+    found = {name: _sum(paths, sizes.get(name, item), layers if name == "text_encoder" else None) for name, paths in held.items()}
+    weights = [Weights(SHORT.get(name, name.replace("_", " ")), nbytes) for name, nbytes in found.items() if nbytes]
+    return sorted(weights, key=lambda each: -each.nbytes)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -131,8 +130,8 @@ def _sum(files: Iterable[Path], item: int, layers: int | None = None) -> int:
         file = File(path)
         try:
             for name, tensor in file.tensors.items():
-                number = re.match(r"model\.layers\.(\d+)\.", name)
-                if layers is not None and ((number and int(number[1]) >= layers) or name.startswith("lm_head.")):
+                number = re.match(r"model\.(?:language_model\.)?layers\.(\d+)\.", name)
+                if layers is not None and ((number and int(number[1]) >= layers) or name.startswith(("lm_head.", "model.visual."))):
                     continue
                 total += prod(tensor.shape) * item if tensor.dtype in FLOATS else tensor.nbytes
         finally:

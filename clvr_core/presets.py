@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import Config, parsed, settings_of
+from .config import PARTS, Config, parsed, settings_of
 from .errors import BadInput
 from .memory import Weights
 
@@ -29,7 +29,7 @@ class Preset:
         root = Path(weights or os.environ.get(VARIABLE, "") or "models")
         config = settings_of(self.settings, FILE, root)
         parts = (config.controller, config.verifier, config.executor)
-        wanted = [getattr(part, name, "") for part in parts for name in ("folder", "transformer")]
+        wanted = [getattr(part, name, "") for part in parts for name in ("folder", *PARTS)]
         if missing := [Path(file).name for file in wanted if file and not Path(file).exists()]:
             raise BadInput(
                 f"--models {self.name} needs {' and '.join(missing)} in {root}; put what is published under these names there, or name "

@@ -77,7 +77,7 @@ def test_sizes_are_those_of_the_numbers_as_they_will_be_held(tmp_path):
     ]
     assert pipeline_weights(tmp_path, 2, storage=1, layers=27)[:2] == [Weights("text encoder", 162), Weights("DiT", 132)]
     save_file({"x": torch.zeros(100, dtype=torch.bfloat16)}, tmp_path / "merged.safetensors")
-    assert Weights("DiT", 400) in pipeline_weights(tmp_path, 4, tmp_path / "merged.safetensors")
+    assert Weights("DiT", 400) in pipeline_weights(tmp_path, 4, {"transformer": tmp_path / "merged.safetensors"})
 
 
 def test_shards_are_added_up_and_a_damaged_index_is_named(tmp_path):

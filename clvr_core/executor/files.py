@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 FILES = "clvr_files.json"
+TOKENIZERS = "the tokenizer folder of FLUX.2-klein-4B, the folder of a Qwen3, or comfy/text_encoders/qwen25_tokenizer of ComfyUI"
+"""Where Klein's words come from. They are in none of ComfyUI's files."""
 
 
 def list_files(folder: Path) -> None:
@@ -20,10 +23,11 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
 
 
-def check(folder: Path) -> None:
-    """Raises FileNotFoundError or ValueError. Libraries fill in for some missing files: without its config, a text encoder of 8B."""
+def check(folder: Path, parts: Collection[str] = ()) -> None:
+    """Raises FileNotFoundError or ValueError. parts: come from elsewhere. Libraries fill in for some missing files: without its config, a
+    text encoder of 8B."""
     listed = json.loads((folder / FILES).read_text()) if (folder / FILES).exists() else {}
-    for name in (*listed, "text_encoder/config.json"):
+    for name in (*listed, *(["text_encoder/config.json"] if "text_encoder" not in parts else [])):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{name} is missing")
     for name, digest in listed.items():

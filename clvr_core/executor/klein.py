@@ -104,7 +104,7 @@ class KleinExecutor:
         """`usual` gives the recipe of a folder without one, by whether its weights are distilled. `parts` take the place of the folder's.
         Raises BadInput if the folder is missing, incomplete or damaged, or holds another kind of pipeline."""
         try:
-            check(folder)
+            check(folder, parts)
             kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
             if kind not in ("Flux2KleinPipeline", "Flux2KleinKVPipeline"):
                 raise BadInput(f"{folder} holds a {kind}, not a FLUX.2 Klein; name it with kind = 'generic'")
