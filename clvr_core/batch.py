@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +19,13 @@ from typing import Any, Literal
 from .brief import Brief, Goal
 from .errors import BadInput, JudgeFailure
 from .folder import BEST, RunFolder
+from .loop import Call
 from .models import Models
 from .records import from_json, to_json
 from .report.atomic import write_bytes
 from .session import Session
 from .trajectory import Trajectory
-from .turns import Turns, taking
+from .turns import Turns, itself, taking
 
 SUMMARY = "summary.json"
 MOST = 1024
@@ -61,6 +64,13 @@ class Result:
     evaluations: int = 0
     vlm_tokens: int = 0
     best: str = ""
+
+
+Told = Callable[[str, "Result | dict[str, Any] | None"], None]
+
+
+def _nobody(job: str, what: Result | dict[str, Any] | None) -> None:
+    pass
 
 
 def read_jobs(path: Path, usual: Brief) -> list[Job]:
@@ -105,14 +115,31 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
 
 
 def run_batch(
-    jobs: Sequence[Job],
-    models: Models,
-    out: Path,
-    concurrency: int,
-    told: Callable[[str, Result | dict[str, Any] | None], None] = lambda job, what: None,
+    jobs: Sequence[Job], models: Models, out: Path, concurrency: int, told: Told = _nobody, tick: Callable[[], object] | None = None
 ) -> list[Result]:
-    """Results in the order of the jobs, also written to SUMMARY in `out`. `told` is called, from any thread, with a job's id and None when
-    it begins, each line of its journal, and its result. Ctrl-C lets every run come to the end of the call it is in.
+    """As `paint`, for whoever has no event loop; `tick` is called every second. Ctrl-C raises KeyboardInterrupt once every run has left
+    its call."""
+
+    async def ticking() -> None:
+        while tick:
+            tick()
+            await asyncio.sleep(1)
+
+    async def painting() -> list[Result]:
+        clock = asyncio.create_task(ticking())
+        try:
+            return await paint(jobs, models, out, concurrency, told)
+        finally:
+            clock.cancel()
+
+    return asyncio.run(painting())
+
+
+async def paint(jobs: Sequence[Job], models: Models, out: Path, concurrency: int, told: Told = _nobody) -> list[Result]:
+    """Results in the order of the jobs, also written to SUMMARY in `out`. Each run is a coroutine, `concurrency` of them under way.
+
+    `told` is called, from any thread, with a job's id and None when it begins, each line of its journal, and its result. Once cancelled,
+    waiting for a server ends at once, other calls come to their end, and every run can be gone on with.
 
     Raises BadInput for a concurrency out of range and for a folder that cannot be written.
     """
@@ -122,17 +149,24 @@ def run_batch(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"output folder {out} cannot be written: {error.strerror}; choose another with --out") from error
-    models, stop = _shared(models), threading.Event()
+    stop, gate = threading.Event(), asyncio.Semaphore(concurrency)
 
-    def run(job: Job) -> Result:
-        told(job.id, None)
-        result = Result(job.id, "stopped") if stop.is_set() else _run(job, models, out, stop, lambda line: told(job.id, line))
-        told(job.id, result)
-        return result
+    async def run(job: Job) -> Result:
+        async with gate:
+            told(job.id, None)
+            try:
+                result = await _run(job, shared, out, pool, lambda line: told(job.id, line))
+            except asyncio.CancelledError:
+                stop.set()
+                told(job.id, Result(job.id, "stopped", "to be gone on with by the same command"))
+                raise
+            told(job.id, result)
+            return result
 
-    with ThreadPoolExecutor(min(concurrency, len(jobs))) as pool:
+    # A pool of its own: the loop's has as many threads as a machine has cores, and a run that waits for a server holds one.
+    with _side_by_side(models, stop) as shared, ThreadPoolExecutor(min(concurrency, len(jobs))) as pool:
         try:
-            results = list(pool.map(run, jobs))
+            results = await asyncio.gather(*map(run, jobs))
         except BaseException:
             stop.set()
             raise
@@ -148,8 +182,14 @@ def summary(results: Iterable[Result]) -> dict[str, Any]:
     return {"runs": len(results), **counts, **totals, "results": [to_json(result) for result in results]}
 
 
-def _shared(models: Models) -> Models:
-    """Servers are asked by many at once; what runs in this process works for one at a time."""
+class _Stopped(Exception):
+    """The batch was cancelled while a model was at work."""
+
+
+@contextmanager
+def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
+    """Servers are asked by many at once; what runs in this process works for one at a time. Where a model can be told to leave its work,
+    it does so once `stop` is set."""
     from .executor.remote import RemoteExecutor
     from .vlm.server import ServerVlm
 
@@ -158,31 +198,52 @@ def _shared(models: Models) -> Models:
     def mine(model: Any, name: str) -> Any:
         return model if model is None or isinstance(model, (RemoteExecutor, ServerVlm)) else taking(model, turns, name)
 
-    return replace(
-        models, vlm=mine(models.vlm, "controller"), executor=mine(models.executor, "executor"), judge=mine(models.judge, "verifier")
-    )
+    def check() -> None:
+        if stop.is_set():
+            raise _Stopped
 
-
-def _run(job: Job, models: Models, out: Path, stop: threading.Event, told: Callable[[dict[str, Any]], None]) -> Result:
+    bare = [itself(model) for model in (models.vlm, models.executor, models.judge)]
+    before = [(model, model.check) for model in bare if "check" in getattr(model, "__dict__", {})]
+    for model, _ in before:
+        model.check = check
     try:
-        if models.check:
-            models.check(job.brief.prompt)
-        folder = RunFolder.reopen(out / job.id)
-        if folder.lines and folder.lines[0].get("brief") != to_json(job.brief):
-            raise BadInput(f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id")
-        session = Session(job.brief, models.vlm, models.executor, folder, judge=models.judge, listener=lambda event, line: told(line))
-        if folder.lines[0].get("models") != session.models:
-            raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
-        call = session.advance()
+        yield replace(
+            models, vlm=mine(models.vlm, "controller"), executor=mine(models.executor, "executor"), judge=mine(models.judge, "verifier")
+        )
+    finally:
+        for model, own in before:
+            model.check = own
+
+
+async def _run(job: Job, models: Models, out: Path, pool: ThreadPoolExecutor, told: Callable[[dict[str, Any]], None]) -> Result:
+    """One call after the other, each in a thread, because models and files are waited for there."""
+    loop = asyncio.get_running_loop()
+    try:
+        session, call = await loop.run_in_executor(pool, _begin, job, models, out, told)
         while call is not None:
-            if stop.is_set():
-                return Result(job.id, "stopped", "to be gone on with by the same command")
-            result = session.perform(call)
-            session.note(call, result)
-            call = session.advance(result)
+            call = await loop.run_in_executor(pool, _turn, session, call)
     except (BadInput, JudgeFailure, OSError) as error:
         return Result(job.id, "failed", str(error))
     return _result(job, session.trajectory, out)
+
+
+def _begin(job: Job, models: Models, out: Path, told: Callable[[dict[str, Any]], None]) -> tuple[Session, Call | None]:
+    if models.check:
+        models.check(job.brief.prompt)
+    folder = RunFolder.reopen(out / job.id)
+    if folder.lines and folder.lines[0].get("brief") != to_json(job.brief):
+        raise BadInput(f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id")
+    session = Session(job.brief, models.vlm, models.executor, folder, judge=models.judge, listener=lambda event, line: told(line))
+    if folder.lines[0].get("models") != session.models:
+        raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
+    return session, session.advance()
+
+
+def _turn(session: Session, call: Call) -> Call | None:
+    """Performs the call, writes it down, and returns the next."""
+    result = session.perform(call)
+    session.note(call, result)
+    return session.advance(result)
 
 
 def _result(job: Job, trajectory: Trajectory, out: Path) -> Result:
@@ -225,6 +286,12 @@ class Table:
                 started, row = self._rows.get(job, (time.monotonic(), "begins"))
                 self._rows[job] = started, _row(what) or row
             if self.live:
+                self._draw()
+
+    def tick(self) -> None:
+        """The seconds go on while nothing happens."""
+        with self._lock:
+            if self.live and self._rows:
                 self._draw()
 
     def _line(self, text: str) -> None:

@@ -288,7 +288,8 @@ def _batch(options: argparse.Namespace) -> int:
     models = _load(options)
     jobs = read_jobs(options.prompts, replace(usual, width=models.width, height=models.height))
     options.again = "the same command"
-    results = run_batch(jobs, models, options.out, options.concurrency, Table(len(jobs)))
+    table = Table(len(jobs))
+    results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick)
     told = summary(results)
     failed, unmet = told["failed"] + told["stopped"], told["unmet"] and usual.strategy not in BASELINES
     code = BAD_INPUT if failed else NOT_MET if unmet else DONE

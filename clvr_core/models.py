@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,7 +107,7 @@ def _configured(config: Config, path: Path) -> Models:
     if not isinstance(painter, ImageServer) and painter.kind == "shapes":
         shapes = _shapes()
         return Models(vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge)
-    with _no_bars():
+    with _no_bars() if local else nullcontext():
         executor = load_executor(painter, device, shared.mode if shared else "resident")
     hand = taking(executor, order, "executor") if turns else executor
     return Models(vlm, hand, painter.width, painter.height, check, judge, shared.told if shared else "")

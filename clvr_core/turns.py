@@ -66,6 +66,11 @@ def taking(model: Vlm | Executor, turns: Turns, name: str) -> Any:
     return (TakingExecutor if hasattr(model, "draw") else TakingVlm)(model, turns, name)
 
 
+def itself(model: Any) -> Any:
+    """The model without its turns."""
+    return model._model if isinstance(model, _Taking) else model
+
+
 def _give_back(device: str) -> None:
     """What torch holds for later the next one may need."""
     import torch

@@ -10,20 +10,27 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clvr_core import cli
 from clvr_core.batch import SUMMARY, Job, Result, Table, read_jobs, run_batch
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
+from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.folder import BEST, JOURNAL
 from clvr_core.models import Models
 from clvr_core.shapes import load_vlm
-from tests.executor.images import drawing, serving_images
+from clvr_core.vlm.server import Endpoint, ServerVlm
+from tests.executor.images import Asked as ImageAsked
+from tests.executor.images import drawing, picture_answer, serving_images
 from tests.fakes import FakeExecutor
 from tests.shapes.oracle import RenderExecutor
+from tests.vlm.servers import Asked as ChatAsked
+from tests.vlm.servers import Said, completion, pictures_in, said_in, serving
 
 ROOT = Path(__file__).parents[1]
 BRIEFS = (
@@ -168,6 +175,9 @@ class TestTable:
         step = {"index": 1, "verdicts": [{"state": "met"}, {"state": "unmet"}], "accepted": True}
         table("r3", {"event": "step", "steps": [step]})
         table("r3", Result("r3", "unmet", "", 2, 1, 4))
+        before = len(out.getvalue())
+        table.tick()
+        assert "1 of 30 runs" in out.getvalue()[before:], "the seconds go on while nothing happens"
         screen: list[str] = []
         for piece in out.getvalue().split("\x1b["):
             if piece[:1].isdigit() and "F" in piece[:4]:
@@ -199,37 +209,7 @@ def canvases(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.png"))}
 
 
-class TestKilled:
-    def test_the_same_command_goes_on_to_the_same_pictures(self, tmp_path, capsys):
-        """Through a real server that draws with the renderer; the process is killed while runs are under way."""
-        written(tmp_path, *map(json.dumps, BRIEFS))
-        drawn = threading.Event()
-        renderer = drawing(RenderExecutor(fault=0.3))
-
-        def answer(asked):
-            if len(server.asked) == 5:
-                drawn.set()
-                time.sleep(0.5)
-            return renderer(asked)
-
-        with serving_images(answer) as server:
-            (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
-            words = [sys.executable, "-m", "clvr_core.cli", *command(tmp_path, tmp_path / "killed", "--concurrency", "3")]
-            process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            assert drawn.wait(60)
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            before = canvases(tmp_path / "killed")
-            assert before and not (tmp_path / "killed" / SUMMARY).exists()
-            code = cli.main(command(tmp_path, tmp_path / "killed", "--concurrency", "3", "--json"))
-            told = json.loads(capsys.readouterr().out)
-            asked = len(server.asked)
-            assert cli.main(command(tmp_path, tmp_path / "whole", "--json")) == code
-            whole = json.loads(capsys.readouterr().out)
-        assert canvases(tmp_path / "killed") == canvases(tmp_path / "whole")
-        assert told["results"] == whole["results"] and told["runs"] == 4 and told["exit"] == code in (cli.DONE, cli.NOT_MET)
-        assert len(server.asked) - asked == whole["images"] > asked - 8, "what was drawn before the kill was not drawn again"
-
+class TestServerGone:
     def test_a_server_that_dies_fails_the_runs_and_they_go_on_when_it_is_back(self, tmp_path, capsys):
         written(tmp_path, *map(json.dumps, BRIEFS[:2]))
         with serving_images(drawing(RenderExecutor())) as server:
@@ -244,6 +224,96 @@ class TestKilled:
                 path.write_text(path.read_text().replace(url[7:-3], server.url[7:-3]))
             assert cli.main(command(tmp_path, tmp_path / "out")) == cli.DONE
         assert "2 runs: 2 met" in capsys.readouterr().out
+
+
+BOTH = """
+[controller]
+url = "{eyes}"
+retries = 0
+[executor]
+url = "{hand}"
+width = 96
+height = 96
+retries = 0
+"""
+GOAL = {"text": "a red circle", "kind": "local", "check": "Is there a red circle?"}
+
+
+def seeing(asked: ChatAsked) -> Said:
+    """A vision-language model by script: of one goal every canvas falls short, so each is edited."""
+    if asked.body is None:
+        return Said({"data": [{"id": "eye"}]})
+    if asked.body.get("logprobs"):
+        red = "plain red" in said_in(asked.body) and pictures_in(asked.body)[0][..., 0].mean() > 128
+        return completion("", logprobs=[("Yes", 0.9 if red else 0.2), ("No", 0.1 if red else 0.8)])
+    properties = asked.body["response_format"]["json_schema"]["schema"]["properties"]
+    if "kind" not in properties:
+        return completion(json.dumps({"goals": [GOAL]}))
+    canvases = properties["references"]["items"].get("enum", [])
+    action = {"kind": "EDIT" if canvases else "GENERATE", "references": canvases[-1:], "scene_prompt": "a disc", "edit_prompt": "redder"}
+    return completion(json.dumps({"summary": "it is not red", "goals": ["g1"], **action}))
+
+
+def painted(asked: ImageAsked) -> Said:
+    """One colour by all that was said, the pictures too."""
+    told = [asked.fields["prompt"], asked.fields["seed"], *(int(picture[0, 0, 0]) for picture in asked.pictures)]
+    return picture_answer(np.full((96, 96, 3), zlib.crc32(repr(list(map(str, told))).encode()) % 256, np.uint8))
+
+
+class TestBothBehindServers:
+    def test_all_runs_wait_for_them_side_by_side(self, tmp_path):
+        """More than a machine's cores, which is where a pool of threads usually ends."""
+        runs = 2 * (os.cpu_count() or 1) + 9
+        together = threading.Barrier(runs)
+
+        def answer(asked: ChatAsked) -> Said:
+            if asked.body and "kind" not in json.dumps(asked.body.get("response_format")):
+                together.wait(30)
+            return seeing(asked)
+
+        with serving(answer) as eyes, serving_images(painted) as hand:
+            models = Models(ServerVlm(Endpoint(eyes.url, "eye")), RemoteExecutor(ImageServer(hand.url, width=96, height=96)), 96, 96)
+            checks = models.vlm.check, models.executor.check
+            briefs = [Job(f"run-{number}", Brief(f"disc {number}", budget=Budget(rounds=1), final_ab=False)) for number in range(runs)]
+            results = run_batch(briefs, models, tmp_path, runs)
+        assert [result.state for result in results] == ["unmet"] * runs and len(hand.asked) == runs
+        assert (models.vlm.check, models.executor.check) == checks
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+    @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+    def test_stopped_while_a_server_hangs_the_same_command_goes_on(self, tmp_path, end, capsys):
+        written(tmp_path, *map(json.dumps, BRIEFS[:3]))
+        stuck, free = threading.Event(), threading.Event()
+
+        def painting(asked: ImageAsked) -> Said:
+            if len(hand.asked) > 2 and not free.is_set():
+                if len(hand.asked) == 5:
+                    stuck.set()
+                free.wait(60)
+            return painted(asked)
+
+        with serving(seeing) as eyes, serving_images(painting) as hand:
+            (tmp_path / "clvr.toml").write_text(BOTH.format(eyes=eyes.url, hand=hand.url))
+            arguments = ["--concurrency", "3", "--rounds", "2", "--json"]
+            words = [sys.executable, "-m", "clvr_core.cli", *command(tmp_path, tmp_path / "stopped", *arguments)]
+            # Whoever starts the tests in the background has it ignored.
+            heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+            process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
+            assert stuck.wait(60), "two pictures are drawn, and all three runs wait for the next"
+            process.send_signal(end)
+            # The server hangs on: whoever waited for it would not come back.
+            _, said = process.communicate(timeout=40)
+            if end == signal.SIGINT:
+                assert process.returncode == cli.INTERRUPTED and "interrupted; go on with: the same command" in said
+                assert said.count("stopped  to be gone on with by the same command") == 3
+            assert not (tmp_path / "stopped" / SUMMARY).exists() and len(canvases(tmp_path / "stopped")) == 2
+            free.set()
+            code = cli.main(command(tmp_path, tmp_path / "stopped", *arguments))
+            told, asked = json.loads(capsys.readouterr().out), len(hand.asked)
+            assert cli.main(command(tmp_path, tmp_path / "whole", *arguments)) == code == cli.NOT_MET
+            whole = json.loads(capsys.readouterr().out)
+        assert canvases(tmp_path / "stopped") == canvases(tmp_path / "whole") and told["results"] == whole["results"]
+        assert asked - 5 == whole["images"] - 2, "what was drawn before is not drawn again"
 
 
 @pytest.mark.weights

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import struct
 import threading
 import time
@@ -17,8 +16,9 @@ from PIL import Image
 from clvr_core.errors import BadInput
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.protocols import DrawRequest
-from tests.executor.images import Answer, Asked, drawing, picture_answer, serving_images
+from tests.executor.images import Asked, drawing, picture_answer, serving_images
 from tests.fakes import FakeExecutor, grey
+from tests.servers import Said
 
 SMALL = {"width": 64, "height": 96}
 
@@ -62,7 +62,7 @@ def test_an_edit_sends_its_references_in_order_bit_for_bit():
 def test_candidates_are_asked_for_side_by_side_and_kept_in_their_order():
     inside, most, lock = [], [], threading.Lock()
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked: Asked) -> Said:
         with lock:
             inside.append(1)
             most.append(len(inside))
@@ -86,7 +86,7 @@ def test_a_mask_is_kept_to_bit_for_bit():
 
 def test_the_key_is_sent_and_told_to_nobody(monkeypatch):
     monkeypatch.setenv("IMAGES_KEY", "sk-secret")
-    said = Answer(b'{"error": "the key sk-secret is not known"}', 401)
+    said = Said(b'{"error": "the key sk-secret is not known"}', 401)
     with serving_images(lambda asked: said) as server, pytest.raises(BadInput, match="answered 401") as refused:
         remote(server.url, key_variable="IMAGES_KEY").draw([DrawRequest("a", 1, **SMALL)])
     assert server.asked[0].headers["Authorization"] == "Bearer sk-secret" and "sk-secret" not in str(refused.value)
@@ -97,15 +97,15 @@ def test_the_key_is_sent_and_told_to_nobody(monkeypatch):
 
 def test_a_busy_server_is_asked_again(monkeypatch):
     monkeypatch.setattr("clvr_core.vlm.http._sleep", lambda seconds, check: None)
-    answers = iter([Answer(b"", 503), Answer(b"", 429), picture_answer(noisy(1))])
+    answers = iter([Said(b"", 503), Said(b"", 429), picture_answer(noisy(1))])
     with serving_images(lambda asked: next(answers)) as server:
         found = remote(server.url, retries=2).draw([DrawRequest("a", 1, (noisy(2),), **SMALL)])
     assert np.array_equal(found[0].picture, noisy(1)) and len(server.asked) == 3
     assert all(len(asked.pictures) == 1 for asked in server.asked)
 
 
-def body(text: str) -> Answer:
-    return Answer(json.dumps({"data": [{"b64_json": text}]}).encode())
+def body(text: str) -> Said:
+    return Said({"data": [{"b64_json": text}]})
 
 
 def bomb(side: int) -> str:
@@ -122,17 +122,17 @@ def bomb(side: int) -> str:
     ("answer", "says"),
     [
         (picture_answer(grey(1, 32, 32)), "it drew 32 x 32 where 64 x 96 was asked for"),
-        (Answer(b"{}"), r"its answer holds no data\[0\].b64_json"),
-        (Answer(b'{"data": [{"url": "http://example.com/x.png"}]}'), r"its answer holds no data\[0\].b64_json"),
-        (Answer(b'{"data": "x"}'), r"its answer holds no data\[0\].b64_json"),
-        (Answer(b"[1]"), "answered with list where an object belongs"),
-        (Answer(b"no json"), "answered with something that is not JSON"),
+        (Said(b"{}"), r"its answer holds no data\[0\].b64_json"),
+        (Said(b'{"data": [{"url": "http://example.com/x.png"}]}'), r"its answer holds no data\[0\].b64_json"),
+        (Said(b'{"data": "x"}'), r"its answer holds no data\[0\].b64_json"),
+        (Said(b"[1]"), "answered with list where an object belongs"),
+        (Said(b"no json"), "answered with something that is not JSON"),
         (body("!!!"), "its answer is not a picture"),
         (body(base64.b64encode(b"GIF89a" + b"\0" * 64).decode()), "its answer is not a picture"),
-        (body(base64.b64encode(json.loads(picture_answer(noisy(1)).body)["data"][0]["b64_json"][:400].encode()).decode()), "not a picture"),
-        (Answer(b'{"data": [{"b64_json": "' + b"A" * 200_000 + b'"}]}'), "answered with more than"),
-        (Answer(b"", 500), "answered 500"),
-        (Answer(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),
+        (body(base64.b64encode(picture_answer(noisy(1)).body["data"][0]["b64_json"][:400].encode()).decode()), "not a picture"),
+        (Said(b'{"data": [{"b64_json": "' + b"A" * 200_000 + b'"}]}'), "answered with more than"),
+        (Said(b"", 500), "answered 500"),
+        (Said(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),
     ],
 )
 def test_what_is_no_picture_of_the_size_is_not_taken_for_one(answer, says):
@@ -151,7 +151,7 @@ def test_a_picture_that_would_unpack_to_gigabytes_is_not_unpacked(side, says, mo
 
 def test_a_server_that_hangs_is_given_up_and_a_check_ends_the_wait():
     hang = threading.Event()
-    with serving_images(lambda asked: hang.wait(5) or Answer(b"{}")) as server:
+    with serving_images(lambda asked: hang.wait(5) or Said(b"{}")) as server:
         with pytest.raises(BadInput, match=r"gave no whole answer within 0.2 s"):
             remote(server.url, timeout=0.2).draw([DrawRequest("a", 1, **SMALL)])
         executor = remote(server.url)
