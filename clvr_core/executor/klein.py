@@ -169,7 +169,7 @@ class KleinExecutor:
             for start in range(0, len(indices), self.recipe.batch):
                 part = indices[start : start + self.recipe.batch]
                 batch = [requests[index] for index in part]
-                with room_for(batch):
+                with room_for(batch), self.pipe.staying():
                     drawn |= zip(part, self._batch(batch, length))
         return [drawn[index] for index in range(len(requests))]
 

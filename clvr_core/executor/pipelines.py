@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from diffusers import Flux2KleinInpaintPipeline, Flux2KleinKVPipeline, Flux2KleinPipeline
 from PIL import Image
@@ -15,6 +18,20 @@ class _GivenReferences:
     are some; the parents would encode them anew in every call, and give all samples the same ones."""
 
     given: tuple[torch.Tensor, ...] = ()
+    _place: torch.device | None = None
+
+    @property
+    def _execution_device(self) -> torch.device:
+        return self._place or super()._execution_device
+
+    @contextmanager
+    def staying(self) -> Iterator[None]:
+        """While nothing is moved: diffusers walks through all modules each time it asks where they are, half a step of a small model."""
+        self._place = self._execution_device
+        try:
+            yield
+        finally:
+            self._place = None
 
     def prepare_image_latents(self, images, batch_size, generator, device, dtype):
         ids = Flux2KleinPipeline._prepare_image_ids([latents[:1] for latents in self.given])

@@ -82,11 +82,11 @@ class TestWhatItIs:
         }
         assert {name: type(part) for name, part in executor.pipe.components.items()} == kinds
 
-    def test_only_the_reading_of_references_is_its_own(self, executor):
+    def test_only_the_reading_of_references_and_the_memory_of_its_place_are_its_own(self, executor):
         kinds = type(executor.pipe).__mro__
         ours = [kind for kind in kinds[: kinds.index(diffusers.Flux2KleinPipeline)] if kind.__module__.startswith("clvr_core")]
         own = {name for kind in ours for name in vars(kind) if not name.startswith("__")}
-        assert own - {"_abc_impl"} == {"given", "prepare_image_latents"}
+        assert own - {"_abc_impl"} == {"given", "prepare_image_latents", "staying", "_place", "_execution_device"}
 
 
 class TestDrawing:
