@@ -89,7 +89,7 @@ class Bench:
         return self._passed([session.picture(end.best) for session, end in zip(sessions, ends)])
 
     def seconds(self, count: int) -> float:
-        """Of the processor for one trajectory of two rounds, each driven alone, as one who waits for it does; those that took both rounds."""
+        """Of the processor for a trajectory that took both rounds, each driven alone, as one who waits for it does."""
         spent = []
         for brief in self.briefs[:: max(1, len(self.briefs) // count)]:
             self.executor.forget()
