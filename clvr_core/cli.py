@@ -327,16 +327,18 @@ class _Bar:
 
 
 def _probe(options: argparse.Namespace) -> int:
+    from . import shapes
     from .evaluation.probe import run_probe
     from .models import load_models
 
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
-    if options.models != "shapes":
-        raise BadInput(f"the probe needs exact truth, which only the shapes models have; found --models {options.models}")
+    known = {"shapes": shapes.WEIGHTS, "shapes-distilled": shapes.DISTILLED, "shapes-merged": shapes.MERGED}
+    if options.models not in known:
+        raise BadInput(f"the probe needs exact truth, which only {', '.join(known)} have; found --models {options.models}")
     load_models(options.models)
     options.again = "the same command"
-    result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed)
+    result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed, weights=known[options.models])
     print(json.dumps(result) if options.json else (options.out / "probe.md").read_text())
     return DONE
 

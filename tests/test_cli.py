@@ -355,7 +355,10 @@ def test_a_file_for_a_run_folder_says_so(world, tmp_path, capsys):
         (["probe", "--per-tier", "0"], "--per-tier is 0; it must be at least 1"),
         (["probe", "--per-tier", "-4"], "--per-tier is -4"),
         (["probe", "--seed", "-1"], "'-1' is not a whole number"),
-        (["probe", "--models", "magic"], "the probe needs exact truth, which only the shapes models have; found --models magic"),
+        (
+            ["probe", "--models", "magic"],
+            "the probe needs exact truth, which only shapes, shapes-distilled, shapes-merged have; found --models magic",
+        ),
         (["train", "shapes", "base", "--seed", str(2**32)], "is not a whole number between 0 and 2**32 - 1"),
         (["train", "shapes"], "STAGE"),
     ],

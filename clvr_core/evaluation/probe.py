@@ -1,8 +1,9 @@
 """The complexity probe on the shapes world: does the loop buy more than the same evaluations spent on one shot or on best-of-N?
 
 Briefs in ten tiers of description length. Every arm has the same budget of transformer evaluations for a brief: one shot spends it
-all on the steps of one picture, best-of-N on N pictures, a strategy on its loop. The loop and best-of-N are steered by the same noisy
-judge; all arms are scored by the exact perceiver.
+all on the steps of one picture, so does the prompt rewrite, of the brief with a place for every single thing; best-of-N spends it on N
+pictures, a strategy on its loop. Weights distilled to few steps draw their one shot in these: more would not help them. The loop and
+best-of-N are steered by the same noisy judge; all arms are scored by the exact perceiver.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from ..brief import Brief, Budget
 from ..errors import BadInput
 from ..folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
 from ..session import Session, drive_all
-from ..shapes import CANVAS, load_executor, load_vlm
+from ..shapes import CANVAS, WEIGHTS, load_executor, load_vlm
+from ..shapes.controller import laid_out
 from ..shapes.grammar import parse
 from ..shapes.perceive import perceive
 from ..shapes.phrases import write
 from ..shapes.sampling import grouped_scene, tell
 from .statistics import auc, interval, ratio, resample
 
-ARMS = ("oneshot", "best-of-n", "clvr", "director", "strokes")
+ARMS = ("oneshot", "rewrite", "best-of-n", "clvr", "director", "strokes")
 LOOPS = ("clvr", "director", "strokes")
 TIERS = 10
 BITS = (8.0, 130.0)
@@ -81,19 +83,32 @@ class UnitResult:
     seconds: float
 
 
-def run_unit(arm: str, tier: int, count: int, seed: int, evaluations: int = EVALUATIONS, flip: float = FLIP) -> UnitResult:
+def run_unit(
+    arm: str, tier: int, count: int, seed: int, evaluations: int = EVALUATIONS, flip: float = FLIP, weights: Path = WEIGHTS
+) -> UnitResult:
     started = time.perf_counter()
     briefs = tier_briefs(tier, count, seed)
-    executor = load_executor()
+    executor = load_executor(weights)
     generate = executor.recipe.generate
     images = None
-    if arm == "oneshot":
+    if arm in ("oneshot", "rewrite") and not executor.distilled:
         executor.recipe = replace(executor.recipe, generate=replace(generate, steps=evaluations * generate.steps // generate.nfe))
     elif arm == "best-of-n":
         images = evaluations // generate.nfe
     budget = Budget(rounds=ROUNDS, images=images, evaluations=evaluations, patience=PATIENCE)
     sessions = [
-        Session(Brief(brief.prompt, arm, brief.seed, CANVAS, CANVAS, budget=budget), load_vlm(flip, seed=brief.seed), executor)
+        Session(
+            Brief(
+                laid_out(brief.prompt, brief.seed) if arm == "rewrite" else brief.prompt,
+                "oneshot" if arm == "rewrite" else arm,
+                brief.seed,
+                CANVAS,
+                CANVAS,
+                budget=budget,
+            ),
+            load_vlm(flip, seed=brief.seed),
+            executor,
+        )
         for brief in briefs
     ]
     ends = drive_all(sessions, executor)
@@ -118,21 +133,29 @@ def _worker(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def run_probe(out: Path, *, per_tier: int = 40, seed: int = 0, evaluations: int = EVALUATIONS, workers: int | None = None) -> dict:
-    """Writes probe.json, probe.md and probe.png into `out` and returns what is in probe.json.
+def run_probe(
+    out: Path,
+    *,
+    per_tier: int = 40,
+    seed: int = 0,
+    evaluations: int = EVALUATIONS,
+    weights: Path = WEIGHTS,
+    workers: int | None = None,
+) -> dict:
+    """Writes probe.json, probe.md and probe.png into `out` and returns what is in probe.json. `weights`: a folder of the shapes world.
 
     Finished units are kept in `out/units`, so that a probe that was stopped goes on where it was; for the same settings only.
     """
     from tqdm import tqdm
 
-    settings = {"per_tier": per_tier, "seed": seed, "evaluations": evaluations, "flip": FLIP, "bits": list(BITS)}
+    settings = {"per_tier": per_tier, "seed": seed, "evaluations": evaluations, "flip": FLIP, "bits": list(BITS), "weights": weights.name}
     units = _folder(out, settings)
     work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in ARMS]
     results = {key: UnitResult(**json.loads(path.read_text())) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
     workers = workers or max(1, os.cpu_count() or 1)
     # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
     with ProcessPoolExecutor(workers, initializer=_worker, initargs=(1,), mp_context=_spawn()) as pool:
-        waiting = {pool.submit(run_unit, *key, per_tier, seed, evaluations): key for key in work if key not in results}
+        waiting = {pool.submit(run_unit, *key, per_tier, seed, evaluations, FLIP, weights): key for key in work if key not in results}
         for future in tqdm(as_completed(waiting), total=len(waiting), unit="unit", desc="probe"):
             result = future.result()
             results[waiting[future]] = result
