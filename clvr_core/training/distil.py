@@ -16,7 +16,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -29,7 +28,7 @@ from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, restore_sample, t2i_sample
 from .fit import Schedule, fit
 from .painter import Condition, Painter, guided, predict
-from .stage import curve_of, moved, save_weights, settle
+from .stage import curve_of, moved, processes, save_weights, settle
 
 Report = Callable[[str], None]
 
@@ -164,7 +163,7 @@ def distil(out: Path, start: Path, config: Path | None = None, *, seed: int = 0)
 
     Goes on where an earlier run in `out` stopped, also under `torchrun`. Raises BadInput as `settle` and `KleinExecutor.load`.
     """
-    accelerator = Accelerator()
+    accelerator = processes()
     executor = KleinExecutor.load(start)
     settings = settle(out, DistilConfig, config, {"seed": seed, "start": digests(start)})
     painter = Painter(executor, accelerator.device)

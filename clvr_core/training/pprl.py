@@ -30,7 +30,7 @@ from .painter import Condition, Painter, guided
 from .rewards import ARMS, ExactReward, Reward
 from .samples import Sample, Samples, Window, alike, one_shot, read_picture
 from .sft import finish
-from .stage import curve_of, settle
+from .stage import curve_of, processes, settle
 
 MEASURES = "measures.jsonl"
 
@@ -256,7 +256,7 @@ def pprl(
     `world`: the shapes world, with random briefs and exact truth for the measure that is not optimised; else held-out samples are scored by
     the reward itself. Returns the folder of the LoRA. Goes on where an earlier run in `out` stopped. Raises BadInput as `sft`.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
     run = {"stage": "pprl", "seed": seed, "start": digests(start), "data": str(data.name)} | ({"lora": digests(lora)} if lora else {})
     settings = settle(out, PprlConfig, config, run)

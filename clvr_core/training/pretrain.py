@@ -20,7 +20,7 @@ from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, random_scene, restore_sample, t2i_sample
 from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
 from .fit import Schedule, fit
-from .stage import curve_of, lineage, save_weights, settle
+from .stage import curve_of, lineage, processes, save_weights, settle
 
 
 def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -331,7 +331,7 @@ def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: P
     then not used. Runs under `torchrun` and `accelerate launch` as well as alone. Raises BadInput for a config that cannot be read or
     differs from the earlier run's, and for weights that are missing or damaged.
     """
-    accelerator = Accelerator()
+    accelerator = processes()
     pipe = KleinExecutor.load(start).pipe if start else None
     settings = settle(out, BaseConfig, config, {"seed": seed} | ({"start": digests(start)} if start else {}))
     torch.manual_seed(seed)

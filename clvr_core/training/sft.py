@@ -17,7 +17,7 @@ from .adapter import Lora, attach, gathered, save_lora
 from .fit import Schedule, fit
 from .painter import Condition, Painter, predict
 from .samples import Samples, Window, alike, read_picture
-from .stage import RECORD, curve_of, save_record, save_weights, settle
+from .stage import RECORD, curve_of, processes, save_record, save_weights, settle
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def sft(
     `executor`: the weights if they are loaded already. Rows without their pictures are left out and counted. Goes on where an earlier run
     in `out` stopped. Raises BadInput for settings, weights or data that cannot be used.
     """
-    accelerator = accelerator or Accelerator()
+    accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
     settings = settle(out, SftConfig, config, {"stage": "sft", "seed": seed, "start": digests(start), "data": str(data.name)})
     report, rank = accelerator.print, accelerator.process_index

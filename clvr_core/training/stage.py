@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from accelerate import Accelerator
 
 from ..errors import BadInput
 from ..executor.files import digests, list_files
@@ -20,6 +22,13 @@ from ..shapes.model import save_pipeline
 T = TypeVar("T")
 NOTE = "config.json"
 RECORD = "training.json"
+
+
+def processes() -> Accelerator:
+    """All that `torchrun` or `accelerate launch` started, or this one alone. On CPUs accelerate by itself takes each for the only one: they
+    would do the same work twice and write over each other's files."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return Accelerator(cpu=several and not torch.cuda.is_available())
 
 
 def settle(out: Path, cls: type[T], config: Path | None, run: Mapping[str, Any]) -> T:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from torch.nn import Linear
 
 from clvr_core.training import fit as module
 from clvr_core.training.fit import Schedule, fit
+
+ROOT = Path(__file__).parents[2]
 
 
 class Stop(Exception):
@@ -155,3 +160,16 @@ class TestTheSchedule:
 
     def test_without_a_warm_up_it_begins_at_the_top(self):
         assert Schedule(steps=10, lr=1.0, warmup=0).factor(0) == 1.0
+
+
+def test_two_processes_of_torchrun_share_one_training(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(
+        "import torch\n"
+        "from clvr_core.training.stage import processes\n"
+        "all = processes()\n"
+        "print(all.num_processes, all.reduce(torch.tensor(float(all.process_index + 1))).item(), all.is_main_process)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert sorted(told.stdout.splitlines()) == ["2 3.0 False", "2 3.0 True"], told.stderr[-2000:]
