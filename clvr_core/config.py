@@ -61,7 +61,8 @@ class Painter:
     takes `prompt` and `image`, `shapes` for the embedded weights. folder: in diffusers' format, or `hub`, its name on the model hub,
     found in the hub's cache here and fetched only with `download`. transformer: a file of ComfyUI's or Black Forest Labs' in place of
     the folder's own; for klein also text_encoder and vae. With all three of them klein needs no folder, but `tokenizer`, the one that
-    holds its words. loras: FILE or FILE:STRENGTH. steps, guidance: where they are not those of the weights. device: as torch names it,
+    holds its words. loras: FILE or FILE:STRENGTH. steps, guidance: where they are not those of the weights. references: pictures that a
+    generic pipeline edits from at most. device: as torch names it,
     `auto` takes a GPU if there is one. storage: `fp8` halves the transformer. width, height: of the canvas in pixels."""
 
     kind: Literal["klein", "qwen-edit", "generic", "shapes"] = "klein"
@@ -75,6 +76,7 @@ class Painter:
     loras: tuple[str, ...] = ()
     steps: int | None = None
     guidance: float | None = None
+    references: int | None = None
     device: str = "auto"
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
     storage: Literal["", "fp8"] = ""
@@ -85,6 +87,8 @@ class Painter:
         parts = {name: getattr(self, name) for name in PARTS}
         if self.kind != "klein" and (given := [name for name in PARTS[1:] if parts[name]]):
             raise BadInput(f"[executor] of kind {self.kind} takes no {given[0]}; only klein is put together from files")
+        if self.references is not None and (self.kind != "generic" or self.references < 1):
+            raise BadInput(f"[executor] references is {self.references}; it is for kind generic, and at least 1")
         if self.kind == "klein" and not self.folder and not self.hub and any(parts.values()):
             if lacks := [name for name in PARTS if not parts[name]]:
                 raise BadInput(f"[executor] without a folder needs {', '.join(PARTS)}; it lacks {' and '.join(map(_where, lacks))}")

@@ -65,6 +65,7 @@ def load_executor(painter: Painter | ImageServer, device: str, mode: Mode = "res
             _put(pipe, state_of(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras), folder)
         kind = QwenEditExecutor if painter.kind == "qwen-edit" else GenericExecutor
         executor = kind(pipe, painter.steps, painter.guidance, folder.name)
+        executor.references = painter.references
     executor.name = _name(painter, folder)
     place(executor.pipe, device, mode, dtype, painter.storage)
     return executor

@@ -212,6 +212,13 @@ class Session:
         """What the executor is told, and what of it was left out."""
         return fitted(call.trajectory, call.action, self.executor if hasattr(self.executor, "window") else None)
 
+    def _unseen(self, call: Draw) -> str:
+        """Which canvases the executor was not shown, since it takes fewer."""
+        most = getattr(self.executor, "references", None)
+        left = call.action.references[most:] if most is not None and call.action.kind == "EDIT" else ()
+        names = ", ".join(f"canvas {canvas}" for canvas in left)
+        return f"the executor edits from {most} of {len(call.action.references)} pictures; left out: {names}" if names else ""
+
     def _mask(self, call: Draw) -> Picture | None:
         """The one that the artist painted for this edit."""
         remark = call.trajectory.remark
@@ -256,7 +263,7 @@ class Session:
             candidates.append(Candidate(canvas, file, seed, self._digests[canvas], drawing.nfe, latent))
         evaluations = sum(candidate.nfe for candidate in candidates)
         cost = Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates))
-        return Drawn(tuple(candidates), cost, tuple(filter(None, (self._words(call)[1],))))
+        return Drawn(tuple(candidates), cost, tuple(filter(None, (self._words(call)[1], self._unseen(call)))))
 
     def _choose(self, call: ChooseAction, started: float) -> Chosen:
         if (action := self._foreseen(call)) is not None:

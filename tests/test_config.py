@@ -92,6 +92,8 @@ def test_a_folder_in_place_of_an_address_is_a_model_that_runs_here(tmp_path):
         (EYES.replace("thinking = 64", "thinking = -1"), "thinking of the model in eye is -1; it must be at least 0"),
         (EYES.replace('dtype = "float32"', 'dtype = "int4"', 1), "'int4' is none of bfloat16, float16, float32"),
         (EYES.replace('folder = "eye"', "folder = 3"), "expected str, found 3"),
+        (EYES.replace("thinking = 64", 'quantise = "int3"'), "'int3' is none of none, int8, int4, torchao-int8, torchao-int4"),
+        (WHOLE.replace('dtype = "float32"', "references = 1"), "references is 1; it is for kind generic, and at least 1"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, text, says):

@@ -27,8 +27,9 @@ STEPS = 50
 
 
 class GenericExecutor:
-    """`steps` and `guidance` are the pipeline's own where they are None. A picture is drawn by itself, or with others of the same words
-    and references where the pipeline draws several at once; a mask is kept to by putting the pictures together.
+    """`steps` and `guidance` are the pipeline's own where they are None; `references`: pictures that it edits from at most. A picture is
+    drawn by itself, or with others of the same words and references where the pipeline draws several at once; a mask is kept to by putting
+    the pictures together.
 
     `check` is called after each denoising step, where the pipeline can be told to, and may raise to end the run. Raises BadInput for a
     pipeline without `prompt` and `image`.
@@ -36,9 +37,11 @@ class GenericExecutor:
 
     batch = 4
 
-    def __init__(self, pipe: Any, steps: int | None = None, guidance: float | None = None, name: str = "generic") -> None:
+    def __init__(
+        self, pipe: Any, steps: int | None = None, guidance: float | None = None, name: str = "generic", references: int | None = None
+    ) -> None:
         self.pipe, self.name = pipe, name
-        self.steps, self.guidance = steps, guidance
+        self.steps, self.guidance, self.references = steps, guidance, references
         self.check: Callable[[], None] = lambda: None
         missing = [need for need in NEEDED if need not in inputs_of(pipe)]
         if missing:
@@ -79,12 +82,15 @@ class GenericExecutor:
             "width": request.width,
             "num_inference_steps": self.steps,
             "strength": request.strength,
-            _guidance(takes): self.guidance,
+            # FLUX.1 Kontext draws, and Qwen-Image-2.1 reads, so many pixels, whatever height and width are.
+            "max_area": request.width * request.height,
+            "output_resolution": round((request.width * request.height) ** 0.5),
+            self._guidance(takes): self.guidance,
         }
         if request.references:
-            pictures = [Image.fromarray(reference) for reference in request.references]
+            pictures = [Image.fromarray(reference) for reference in request.references[: self.references]]
             wanted["image"] = pictures if len(pictures) > 1 else pictures[0]
-        if (self.guidance or 0) > 1 and _guidance(takes) == "true_cfg_scale":
+        if (self.guidance or 0) > 1 and self._guidance(takes) == "true_cfg_scale":
             wanted["negative_prompt"] = " "  # without it there is no guidance
         return {name: value for name, value in wanted.items() if name in takes and value is not None}
 
@@ -92,9 +98,16 @@ class GenericExecutor:
         """By the settings; a drawing tells how often the transformer was called."""
         takes = inputs_of(self.pipe_for(request))
         steps = self.steps or takes.get("num_inference_steps") or STEPS
-        guidance = takes.get(_guidance(takes)) if self.guidance is None else self.guidance
-        embedded = getattr(getattr(_network(self.pipe), "config", None), "guidance_embeds", False)
-        return steps * (2 if guidance and guidance > 1 and not embedded else 1)
+        guidance = takes.get(self._guidance(takes)) if self.guidance is None else self.guidance
+        return steps * (2 if guidance and guidance > 1 and not self._embedded else 1)
+
+    @property
+    def _embedded(self) -> bool:
+        """Whether the transformer is told the guidance, and is asked once."""
+        return bool(getattr(getattr(_network(self.pipe), "config", None), "guidance_embeds", False))
+
+    def _guidance(self, takes: dict[str, Any]) -> str:
+        return "true_cfg_scale" if "true_cfg_scale" in takes and not self._embedded else "guidance_scale"
 
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
         groups: dict[Any, list[int]] = defaultdict(list)
@@ -125,10 +138,11 @@ class GenericExecutor:
         with _counted(_network(pipe)) as calls:
             try:
                 made = pipe(**settings, output="images") if _modular(pipe) else pipe(**settings).images
-            except (TypeError, AttributeError, UnboundLocalError) as error:
-                if first.references:
+            except (TypeError, AttributeError, UnboundLocalError, ValueError, RuntimeError) as error:
+                shown = settings.get("image")
+                if isinstance(error, torch.OutOfMemoryError) or (shown is not None and not isinstance(shown, list)):
                     raise
-                raise BadInput(f"{type(pipe).__name__} cannot draw without a picture to start from ({error}); choose another") from error
+                raise BadInput(_refused(pipe, shown, error)) from error
         evaluations = sum(calls) // len(requests) if calls else self.nfe(first)
         return [Drawing(self._picture(request, image), evaluations) for request, image in zip(requests, made, strict=True)]
 
@@ -180,8 +194,11 @@ def _modular(pipe: Any) -> bool:
     return hasattr(pipe, "blocks")
 
 
-def _guidance(takes: dict[str, Any]) -> str:
-    return "true_cfg_scale" if "true_cfg_scale" in takes else "guidance_scale"
+def _refused(pipe: Any, shown: list[Image.Image] | None, error: Exception) -> str:
+    kind, said = type(pipe).__name__, next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    if shown is None:
+        return f"{kind} cannot draw without a picture to start from ({said}); choose another"
+    return f"{kind} cannot edit from {len(shown)} pictures ({said}); set references = 1 in [executor], then go on with the run"
 
 
 def _network(pipe: Any) -> Any:

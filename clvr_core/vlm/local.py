@@ -20,6 +20,9 @@ from .prompt import THOUGHT_ENDS, Prompter, Turn
 from .quantised import Quantise, check_quantise, config_of
 from .replies import in_words
 
+SPARE = 64
+"""Tokens of room beside thought and reply: the end of a thought."""
+
 
 @dataclass(frozen=True, slots=True)
 class Local:
@@ -79,8 +82,9 @@ class LocalVlm:
                 turns[-1] = Turn(last.role, (*last.parts, f"\n\n{in_words(schema)}"))
             prompt = self._prompter.prompt(turns, thinking=self.settings.thinking > 0)
             run = self._reader.read(prompt)
-            thoughts = self._think(run) if self.settings.thinking else 0
-            tokens, finished = self._write(run, document)
+            with self._reader.writing(run, self.settings.thinking + self.settings.max_tokens + SPARE):
+                thoughts = self._think(run) if self.settings.thinking else 0
+                tokens, finished = self._write(run, document)
             self._reader.finish(run)
             text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
         return Reply(text, len(prompt) + thoughts + len(tokens), finished)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .prompt import Prompt, common
+from .steps import Recorder, Steps, cuda_graph, usable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +21,9 @@ AT_ONCE = 8
 """Continuations of one prompt run in one batch; each holds a copy of the prompt's keys and values."""
 WORTH_KEEPING = 32
 """Tokens: a shorter beginning is read again sooner than it is copied."""
+
+ALIKE = 0.99
+"""Cosine of the logits of a recorded pass and a plain one, which differ by what bfloat16 rounds off."""
 
 
 @dataclass(eq=False)
@@ -41,9 +47,15 @@ class Reader:
     the end of a prompt and at the place where the prompt departed from an earlier one, where later ones may depart as well.
     """
 
-    def __init__(self, model: Any, check: Callable[[], None] = lambda: None, kept: int = KEPT) -> None:
+    def __init__(
+        self, model: Any, check: Callable[[], None] = lambda: None, kept: int = KEPT, record: Recorder | None = cuda_graph
+    ) -> None:
+        """`record`: how a pass of one token is made fast, see `Steps`; None leaves it as it is."""
         self.model, self.check, self.kept = model, check, kept
         self.croppable = croppable(model)
+        self._record = record if self.croppable and (record is not cuda_graph or usable(model)) else None
+        self._steps: Steps | None = None
+        self._writing = False
         # Gemma 4 says so in its config, Gemma 3 and PaliGemma by the types of their tokens.
         self.looks_ahead = bool(getattr(model.config.get_text_config(), "use_bidirectional_attention", None))
         self._runs: list[Run] = []
@@ -66,14 +78,60 @@ class Reader:
 
     def extend(self, run: Run, tokens: Sequence[int]) -> None:
         """Tokens of text, in one pass."""
-        self._forward(run, self._text(run, [tokens]), tokens)
+        if self._writing:
+            self.check()
+            run.logits = self._steps.read(tokens, len(run.keys), run.position)
+            run.keys += tokens
+        else:
+            self._forward(run, self._text(run, [tokens]), tokens)
         run.position += len(tokens)
+
+    @contextmanager
+    def writing(self, run: Run, room: int) -> Iterator[None]:
+        """Within, `extend` is fast on a GPU, for at most `room` tokens; the run's cache is only whole again afterwards."""
+        steps = self._steps_for(run, len(run.keys) + room)
+        if steps is None:
+            yield
+            return
+        steps.load(run.cache)
+        begun, self._writing = len(run.keys), True
+        try:
+            yield
+        finally:
+            self._writing = False
+            steps.unload(run.cache, begun, len(run.keys))
+
+    def _steps_for(self, run: Run, room: int) -> Steps | None:
+        if self._record and (self._steps is None or self._steps.room < room):
+            self._steps = None  # its memory is needed
+            try:
+                steps = Steps(self.model, room, run.mrope, self._record)
+                self._hold_against(steps, run)
+                self._steps = steps
+            except Exception as error:  # torch, CUDA and the model's own code each raise their own kinds
+                first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                warnings.warn(f"replies are written slowly, without a CUDA graph: {first[:200]}", RuntimeWarning, stacklevel=3)
+                self._record = None
+        return self._steps
 
     def keep(self, run: Run) -> None:
         """Remembers the run, which must not be used afterwards."""
         self._runs = [run, *(other for other in self._runs if other.keys != run.keys)]
         while len(self._runs) > 1 and sum(len(other.keys) for other in self._runs) > self.kept:
             self._runs.pop()
+
+    def _hold_against(self, steps: Steps, run: Run) -> None:
+        """Raises RuntimeError if the recorded pass gives other logits than a plain one, of a copy of the run."""
+        import torch
+
+        token = int(run.logits.argmax())
+        given = self._text(run, [[token]]) | {"past_key_values": copy.deepcopy(run.cache)}
+        plain = self.model(**given, use_cache=True, logits_to_keep=1).logits[0, -1].float()
+        steps.load(run.cache)
+        recorded = steps.read([token], len(run.keys), run.position)
+        alike = float(torch.nn.functional.cosine_similarity(plain - plain.mean(), recorded - recorded.mean(), dim=0))
+        if not alike > ALIKE:
+            raise RuntimeError(f"the recorded pass gives other logits than the plain one (similarity {alike:.3f})")
 
     def finish(self, run: Run) -> None:
         """Remembers a run to which something was written, if it can be cut back to what the next prompt holds of it."""
@@ -83,6 +141,7 @@ class Reader:
     def forget(self) -> None:
         """Frees the memory of all that was kept."""
         self._runs.clear()
+        self._steps = None
 
     def continuations(self, run: Run, tails: Sequence[Sequence[int]]) -> list[Tensor]:
         """float32 logits after each of the tails, every one as if it alone followed the run, which stays as it is."""

@@ -8,14 +8,19 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.flux import pipeline_flux_kontext
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
+from clvr_core.config import Painter
 from clvr_core.errors import BadInput
 from clvr_core.executor.generic import GenericExecutor, inputs_of
 from clvr_core.executor.qwen import QwenEditExecutor, tell_image_tokens
+from clvr_core.loading import load_executor
 from clvr_core.protocols import DrawRequest
 from tests.executor import tiny
 from tests.executor.test_klein import one_thread, pictures
+from tests.fakes import FakeExecutor
+from tests.loop.script import edit, generate, play, scripted
 
 __all__ = ["one_thread"]
 SMALL = {"width": 64, "height": 64}
@@ -80,6 +85,75 @@ class TestSignatures:
         mask[:20] = 255
         found = pictures(GenericExecutor(White()), DrawRequest("a", 1, (picture(1),), mask=mask, **SMALL))[0]
         assert (found[:20] == 255).all() and np.array_equal(found[20:], picture(1)[20:])
+
+
+class TestFromDisk:
+    """Pipelines of three more families, saved and loaded as `clvr.toml` has them."""
+
+    @pytest.fixture(scope="class")
+    def load(self, tmp_path_factory):
+        place = tmp_path_factory.mktemp("pipelines")
+
+        def loaded(make, **settings) -> GenericExecutor:
+            folder = place / make.__name__
+            if not folder.exists():
+                make().save_pretrained(folder)
+            return load_executor(Painter(kind="generic", folder=str(folder), dtype="float32", steps=2, **settings), "cpu")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", [(64, 64)])
+            yield loaded
+
+    def test_kontext_draws_and_edits_at_the_size_that_is_asked_for(self, load):
+        executor = load(tiny.kontext)
+        assert type(executor.pipe) is diffusers.FluxKontextPipeline and executor.window == 512 - 16
+        calls = counted(executor.pipe.transformer)
+        drawing, edit = executor.draw([DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1),), **SMALL)])
+        assert drawing.picture.shape == edit.picture.shape == (64, 64, 3)
+        assert len(calls) == 4 and drawing.nfe == edit.nfe == executor.nfe(DrawRequest("a", 1)) == 2, "it is told its guidance"
+        others = [DrawRequest("more", 1, (picture(2),), **SMALL), DrawRequest("a red circle", 1, (picture(1),), **SMALL)]
+        assert all(not np.array_equal(edit.picture, other) for other in pictures(executor, *others))
+
+    def test_a_guidance_that_the_transformer_is_told_costs_nothing(self, load):
+        strong = load(tiny.kontext, guidance=9.0)
+        calls = counted(strong.pipe.transformer)
+        drawn = pictures(strong, DrawRequest("a red circle", 1, **SMALL))[0]
+        assert calls == [1, 1] and not np.array_equal(drawn, pictures(load(tiny.kontext), DrawRequest("a red circle", 1, **SMALL))[0])
+
+    def test_one_that_edits_from_one_picture_says_so_and_is_shown_the_canvas_alone(self, load):
+        request = DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)
+        with pytest.raises(BadInput, match=r"FluxKontextPipeline cannot edit from 2 pictures \(.+\); set references = 1 in \[executor\]"):
+            load(tiny.kontext).draw([request])
+        one = load(tiny.kontext, references=1)
+        assert np.array_equal(pictures(one, request)[0], pictures(one, replace(request, references=request.references[:1]))[0])
+
+    def test_one_that_edits_only_edits_and_is_refused_a_first_canvas_in_a_sentence(self, load):
+        executor = load(tiny.pix2pix)
+        assert type(executor.pipe) is diffusers.StableDiffusionInstructPix2PixPipeline
+        request = DrawRequest("make it red", 1, (picture(1),), **SMALL)
+        (edit,) = executor.draw([request])
+        assert edit.picture.shape == (64, 64, 3) and edit.nfe == 6, "two steps, in each with words, with the picture alone, with neither"
+        assert not np.array_equal(edit.picture, pictures(executor, replace(request, references=(picture(2),)))[0])
+        with pytest.raises(BadInput, match="StableDiffusionInstructPix2PixPipeline cannot draw without a picture to start from"):
+            executor.draw([replace(request, references=())])
+
+    @pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="this diffusers has no Qwen-Image-2.1")
+    def test_qwen_image_21_draws_and_edits_from_several_pictures(self):
+        """Not from disk: its processor has a part for video, which is loaded only where torchvision is."""
+        executor = GenericExecutor(tiny.qwen21(), steps=2)
+        calls = counted(executor.pipe.transformer)
+        two = DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)
+        drawing, edit = executor.draw([DrawRequest("a red circle", 1, **SMALL), two])
+        assert drawing.picture.shape == edit.picture.shape == (64, 64, 3) and len(calls) == drawing.nfe + edit.nfe == 4
+        assert not np.array_equal(edit.picture, pictures(executor, replace(two, references=(picture(1), picture(3))))[0])
+
+
+def test_canvases_that_an_executor_is_not_shown_are_a_warning_of_the_run():
+    executor = FakeExecutor()
+    executor.references = 1
+    run = play(scripted([generate(), edit("add a cat", 0), edit("add a moon", 1, 0)], {0: "muu", 1: "mmu", 2: "mmm"}), executor)
+    assert [step.action.references for step in run.steps] == [(), (0,), (1, 0)]
+    assert run.warnings == ("step 2: the executor edits from 1 of 2 pictures; left out: canvas 0",)
 
 
 @pytest.mark.skipif(not hasattr(diffusers, "Flux3Transformer2DModel"), reason="this diffusers has no FLUX.3")

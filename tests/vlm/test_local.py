@@ -201,6 +201,14 @@ class TestChat:
         answer = ask(anew(qwen, max_tokens=5), ASK, SCHEMA, Local)
         assert answer.value is None and answer.calls == 2 and "no usable reply" in answer.failure and len(prompts) == 2
 
+    def test_without_llguidance_what_is_nearly_json_is_mended_and_taken(self, qwen, monkeypatch):
+        monkeypatch.setattr(constrain, "available", lambda: False)
+        said = 'Here it is:\n```json\n{"folder": "eye", "max_tokens": 7,}\n```\nAnything else?'
+        tokens = qwen.processor.tokenizer(said)["input_ids"]
+        monkeypatch.setattr(LocalVlm, "_write", lambda self, run, document: (tokens, True))
+        answer = ask(anew(qwen), ASK, SCHEMA, Local)
+        assert answer.value == Local("eye", max_tokens=7) and answer.calls == 1
+
     def test_a_reply_at_its_limit_is_told_as_cut(self, vlm):
         reply = anew(vlm, max_tokens=3).chat(ASK, SCHEMA)
         assert not reply.finished and len(vlm.processor.tokenizer(reply.text)["input_ids"]) <= 3
