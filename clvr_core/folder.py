@@ -38,7 +38,7 @@ REWIND = "rewind"
 
 
 def digest_of(values: Picture | np.ndarray) -> str:
-    return hashlib.sha256(values.tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values)).hexdigest()
 
 
 class RunFolder:

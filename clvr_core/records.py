@@ -10,15 +10,20 @@ from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+PLAIN = (str, int, float, bool, type(None))
 
 
 def to_json(value: Any) -> Any:
     """Dataclasses become objects without the fields that are at their default, tuples become arrays."""
-    if isinstance(value, (str, int, float, bool, type(None))):
+    if isinstance(value, PLAIN):
         return value
     if dataclasses.is_dataclass(type(value)):
-        held = ((name, default, getattr(value, name)) for name, default in _defaults(type(value)))
-        return {name: to_json(item) for name, default, item in held if default is dataclasses.MISSING or item != default}
+        told = {}
+        for name, default in _defaults(type(value)):
+            item = getattr(value, name)
+            if default is dataclasses.MISSING or item != default:
+                told[name] = item if isinstance(item, PLAIN) else to_json(item)
+        return told
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, Mapping):

@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def write_report(trajectory: Trajectory, pictures: Callable[[int], Path | None] 
 
 
 def page(trajectory: Trajectory, find: Callable[[int], Path | None]) -> str:
-    album = {candidate.canvas: embedded(find(candidate.canvas)) for step in trajectory.steps for candidate in step.candidates}
+    canvases = [candidate.canvas for step in trajectory.steps for candidate in step.candidates]
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # Pillow works beside itself
+        album = dict(zip(canvases, pool.map(embedded, map(find, canvases))))
     shown = trajectory.outcome.canvas if trajectory.outcome else trajectory.best
     # The picture that stands in the page already is not told twice.
     best = album.pop(shown, None) if shown is not None and "url" in album.get(shown, {}) else None

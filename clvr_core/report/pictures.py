@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 LOSSLESS = 256 * 256
-SIDE = 960
-"""Pixels of the longer side of a reduced picture: what the page shows at most, for a screen of two pixels to each of CSS's."""
+SIDE = 1024
+"""Pixels of the longer side of a reduced picture: what the page shows at most, for a screen of two pixels to each of CSS's, and what most
+models draw."""
 
 
 def embedded(path: Path | None) -> dict[str, str]:

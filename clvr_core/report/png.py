@@ -15,18 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from ..errors import BadInput
 from ..protocols import Picture
 from ..records import from_json, to_json
 from ..trajectory import SCHEMA, Step, Trajectory, timeless
 from .atomic import write_bytes
+from .encode import SIGNATURE, encode
 
 TRAJECTORY_KEY = "clvr"
 CANVAS_KEY = "clvr_canvas"
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT = 64 << 20
 MAX_PIXELS = 1 << 26
 """A small file can hold a huge picture: these unpack to 200 MB."""
@@ -70,13 +70,9 @@ def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str,
         raise BadInput(f"a picture is uint8 height x width x 3; this one is {picture.dtype} {' x '.join(map(str, picture.shape))}")
     if picture.size > 3 * MAX_PIXELS:
         raise BadInput(f"a picture has at most {MAX_PIXELS:,} pixels; this one is {picture.shape[1]} x {picture.shape[0]}")
-    info = PngImagePlugin.PngInfo()
     for key, value in text.items():
         _check_text(key, value)
-        info.add(*_chunk(key, value))
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, "PNG", pnginfo=info, compress_level=6)
-    write_bytes(path, file.getvalue())
+    write_bytes(path, encode(picture, [_chunk(key, value) for key, value in text.items()]))
 
 
 def _chunk(key: str, text: str) -> tuple[bytes, bytes]:

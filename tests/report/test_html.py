@@ -246,7 +246,7 @@ def test_small_pictures_keep_every_pixel_and_large_ones_are_reduced(folder: Path
     with Image.open(io.BytesIO(base64.b64decode(pictures["4"]["url"].partition(",")[2]))) as small:
         assert np.array_equal(np.array(small), picture(4))
     with Image.open(io.BytesIO(base64.b64decode(pictures["5"]["url"].partition(",")[2]))) as large:
-        assert large.format == "JPEG" and large.size == (960, 720)
+        assert large.format == "JPEG" and large.size == (1024, 768)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from PIL import Image
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.errors import BadInput
 from clvr_core.report import read_png, save_png, trajectory_of, write_png
+from clvr_core.report.encode import LARGE
 from clvr_core.report.png import MAX_COMPRESSED, MAX_PIXELS
 from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict, timeless
 
@@ -233,3 +234,36 @@ def test_a_picture_that_a_small_file_makes_huge_is_neither_read_nor_written(tmp_
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     with pytest.raises(BadInput, match=r"b\.png is not a whole PNG: it is 8192 x 8193, and at most 67,108,864 pixels are read"):
         read_png(tmp_path / "b.png")
+
+
+def photograph(height: int, width: int) -> np.ndarray:
+    rng = np.random.default_rng(height)
+    patches = Image.fromarray(rng.integers(0, 240, (8, 8, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.asarray(patches) // 2 + rng.integers(0, 9, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (351, 251), (90_000, 1), (1, 90_000), (3, 30_000)])
+def test_a_large_picture_comes_back_bit_for_bit_here_and_elsewhere(tmp_path: Path, height: int, width: int) -> None:
+    """Of rows that fill its bands and rows that do not, of one row and of rows longer than a band."""
+    picture, path = photograph(height, width), tmp_path / "a.png"
+    assert picture.size >= LARGE
+    write_png(path, picture, {"key": "value"})
+    assert np.array_equal(read_png(path)[0], picture) and read_png(path)[1] == {"key": "value"}
+    with Image.open(path) as image:
+        assert np.array_equal(np.array(image), picture) and image.text == {"key": "value"}
+
+
+def test_a_large_picture_takes_about_as_much_as_pillow_needs_for_it(tmp_path: Path) -> None:
+    picture, usual = photograph(512, 512), io.BytesIO()
+    write_png(tmp_path / "a.png", picture, {})
+    Image.fromarray(picture).save(usual, "PNG")
+    assert (tmp_path / "a.png").stat().st_size < 1.1 * len(usual.getvalue())
+
+
+def test_a_large_picture_has_the_same_bytes_on_any_number_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for cores in (1, 8):
+        monkeypatch.setattr("clvr_core.report.encode.os.cpu_count", lambda cores=cores: cores)
+        write_png(tmp_path / "a.png", photograph(512, 512), {})
+        written.append((tmp_path / "a.png").read_bytes())
+    assert written[0] == written[1]
