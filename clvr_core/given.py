@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+from PIL import Image, ImageOps
+
 from .brief import Brief
 from .errors import BadInput
 from .folder import RunFolder, digest_of
 from .protocols import Picture
 from .report import save_png
 from .trajectory import Candidate, Trajectory
+
+
+def fitted(picture: Picture, width: int, height: int, step: int) -> Picture:
+    """The picture at most as large as a canvas of this size, in its own proportions, its sides cut to multiples of `step` pixels, one at
+    least; as it is where that fits."""
+    high, wide = picture.shape[:2]
+    scale = min(1.0, (width * height / (wide * high)) ** 0.5)
+    return sized(picture, *(max(step, int(side * scale) // step * step) for side in (wide, high)))
+
+
+def sized(picture: Picture, width: int, height: int) -> Picture:
+    """Scaled, and cut in the middle where the proportions are others."""
+    if picture.shape[:2] == (height, width):
+        return picture
+    return np.asarray(ImageOps.fit(Image.fromarray(picture), (width, height), Image.Resampling.LANCZOS))
 
 
 def beginning_with(brief: Brief, picture: Picture) -> Brief:

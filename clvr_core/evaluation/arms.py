@@ -13,9 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
-
 from ..brief import Brief, Budget
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
@@ -31,8 +28,6 @@ from ..verifier import judge
 
 LOOPS = ("clvr", "director", "strokes")
 ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
-SIDE = 16
-"""What the sides of a picture to edit are cut to a multiple of."""
 CANDIDATES = 4
 
 
@@ -226,16 +221,6 @@ def _silent(trajectory: Trajectory) -> str:
     if trajectory.outcome.reason.startswith("the controller gave no usable action"):
         return trajectory.outcome.reason
     return ""
-
-
-def fitted(picture: Picture, width: int, height: int) -> Picture:
-    """The picture at most as large as the canvas, in its own proportions, its sides cut to multiples of SIDE; as it is where that fits."""
-    high, wide = picture.shape[:2]
-    scale = min(1.0, (width * height / (wide * high)) ** 0.5)
-    size = tuple(int(side * scale) // SIDE * SIDE or side for side in (wide, high))
-    if size == (wide, high):
-        return picture
-    return np.asarray(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS))
 
 
 def seed_of(seed: str, item: str, k: int) -> int:

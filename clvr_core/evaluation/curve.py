@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .complexity import tiers
-from .statistics import interval
+from .statistics import area, interval
 
 RESAMPLES = 2000
 FEWEST = 20
@@ -16,11 +16,6 @@ FEWEST = 20
 DISTINCT = 12
 """Up to so many values a complexity is taken as its own tiers: an atom count needs no deciles."""
 TAIL = 3
-
-
-def area(passed: np.ndarray, medians: np.ndarray) -> np.ndarray:
-    """Trapezoid under pass rates (..., tiers) over the tiers' medians (tiers,), ascending."""
-    return ((passed[..., 1:] + passed[..., :-1]) / 2 * np.diff(medians)).sum(-1)
 
 
 def curve_of(scores: Sequence[float | None], words: Sequence[int], passed: np.ndarray) -> dict[str, Any] | None:

@@ -10,13 +10,16 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInput
+from ..given import fitted
 from ..models import Models
 from ..report.atomic import write_bytes
-from .arms import ARMS, Job, Made, NotMade, Way, fitted, seed_of
+from .arms import ARMS, Job, Made, NotMade, Way, seed_of
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
 from .store import Arm, file_hash, read_picture
 
+STEP = 16
+"""Pixels: what the sides of a picture to edit are cut to a multiple of."""
 SILENT = 3
 """After so many pictures running for which the vision model was silent it is taken to be down."""
 Progress = Callable[[int, int, str], None]
@@ -125,7 +128,7 @@ class Generation:
             raise BadInput(f"{self.order.match.name} has no picture {k} of item {item.id}; draw that first, or give --evaluations")
         picture = None
         if item.source and source:
-            picture = fitted(read_picture(self.data / item.source), self.models.width, self.models.height)
+            picture = fitted(read_picture(self.data / item.source), self.models.width, self.models.height, STEP)
         # Names of runs are folders; an item's id may hold a slash.
         return Job(f"{item.id}-{k}", item.prompt, seed_of(f"{self.order.seed}", item.id, k), picture, limit)
 

@@ -15,12 +15,17 @@ class Interval:
     high: float
 
 
+def area(passed: np.ndarray, medians: np.ndarray) -> np.ndarray:
+    """Trapezoid under pass rates (..., tiers) over the tiers' medians (tiers,), ascending."""
+    return ((passed[..., 1:] + passed[..., :-1]) / 2 * np.diff(medians)).sum(-1)
+
+
 def auc(passed: np.ndarray, medians: np.ndarray) -> np.ndarray:
     """Area by the trapezoid rule of the pass rate over the tiers' median complexity.
 
     passed: (..., tiers, briefs) of 0/1. medians: (tiers,) ascending. Returns (...,).
     """
-    return np.trapezoid(passed.mean(-1), medians, axis=-1)
+    return area(passed.mean(-1), medians)
 
 
 def resample(passed: dict[str, np.ndarray], medians: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:

@@ -10,7 +10,8 @@ import pytest
 
 from clvr_core.brief import Brief, Goal
 from clvr_core.evaluation.complexity import Parse, estimate, of_record, of_shapes, of_words, tiers
-from clvr_core.evaluation.curve import area, curve_of, logistic, partial, ranks
+from clvr_core.evaluation.curve import curve_of, logistic, partial, ranks
+from clvr_core.evaluation.statistics import area
 from clvr_core.policy.complexity import complexity, of_goals
 from clvr_core.shapes.grammar import parse as parse_shapes
 from tests.fakes import FakeVlm
@@ -26,9 +27,7 @@ PAPER = {
 @pytest.mark.parametrize("printed", PAPER)
 def test_the_area_under_the_papers_plotted_tiers_is_the_one_it_prints(printed):
     """98.9 against 98.79, and 73.95 against 73.89: as near as a plot can be read."""
-    found = float(area(np.array(PAPER[printed]), MEDIANS))
-    assert found == pytest.approx(printed, abs=0.15)
-    assert found == pytest.approx(np.trapezoid(PAPER[printed], MEDIANS))
+    assert float(area(np.array(PAPER[printed]), MEDIANS)) == pytest.approx(printed, abs=0.15)
 
 
 def test_the_area_under_a_flat_curve_is_its_height_times_its_span():

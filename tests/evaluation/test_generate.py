@@ -11,7 +11,7 @@ import pytest
 
 from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.evaluation import store
-from clvr_core.evaluation.arms import ARMS, LOOPS, fitted, seed_of
+from clvr_core.evaluation.arms import ARMS, LOOPS, seed_of
 from clvr_core.evaluation.benchmarks import BENCHMARKS
 from clvr_core.evaluation.benchmarks.base import Item
 from clvr_core.evaluation.generate import Generation, Order, sample
@@ -280,11 +280,6 @@ class TestEdits:
         report = Generation(bench, data, made, Order(arm, parallel=1), Models(judge, executor, 8, 8)).run()
         assert report.made == 2 and int(executor.requests[0].references[0][0, 0, 0]) == 110
         assert all(int(read_picture(made.folder / f"{key}.png")[0, 0, 0]) < 100 for key in (10, 11))
-
-    def test_sources_keep_their_proportions_on_the_canvas_there_is(self):
-        assert fitted(np.zeros((100, 200, 3), np.uint8), 64, 64).shape == (32, 80, 3)
-        assert fitted(np.zeros((64, 32, 3), np.uint8), 64, 64).shape == (64, 32, 3)
-        assert fitted(np.zeros((40, 40, 3), np.uint8), 64, 64).shape == (32, 32, 3)
 
     def test_a_source_that_is_gone_fails_for_its_item_alone(self, tmp_path):
         bench, data = BENCHMARKS["imgedit"], MAKERS["imgedit"](tmp_path / "data")
