@@ -1,7 +1,9 @@
 """What the loop costs inside a real ComfyUI: time in a round that is neither model's, the first picture from a cold start, memory.
 
-The models are scripted ones that answer at once (tests/comfy/stubs); what they take is subtracted. A round's time is the difference
-between a run of that many rounds and one of a single round, so that plan, report and last picture are not in it.
+The models are scripted ones that answer at once (tests/comfy/stubs); what they take is subtracted. Their pictures have the grain of a
+photograph, since flat ones are packed in no time. Rounds are timed from drawing to drawing; what comes before the first one and after the
+last answer, as the report does, stands apart. Beside the time stands what the processor worked in it, on all cores, which a busy machine
+changes less.
 
 COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/comfy_loop.py [--side 1024] [--only rounds|cold|memory] [--json FILE]
 """
@@ -9,12 +11,14 @@ COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/comfy_loop.py [--side 1024]
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
 import tempfile
 import time
-from itertools import count
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -25,27 +29,66 @@ from tests.comfy.server import ROOT, Comfy, error_of
 FORMS = {"by hand": looped, "in one node": in_one}
 ROUND_BAR, COLD_BAR, MEMORY_BAR = 60.0, 40.0, 300.0
 """Milliseconds a round, seconds, megabytes."""
-SEEDS = count(int(time.time()))
+GRAIN = 8
+COLUMNS = {
+    "time": "ms a round",
+    "work": "processor, ms a round",
+    "models": "models, ms a round",
+    "around": "before and after, ms",
+}
+SEEDS = itertools.count(int(time.time()))
 
 
-def run(comfy: Comfy, form: str, rounds: int, side: int) -> tuple[float, float]:
-    """Seconds that ComfyUI executed the graph, and of which in the models. Half a goal is gained in each round, none is rolled back."""
+@dataclass(frozen=True)
+class Moment:
+    """Seconds of the clock, and what the processor had worked by then."""
+
+    time: float
+    work: float
+
+    def __sub__(self, other: Moment) -> Moment:
+        return Moment(self.time - other.time, self.work - other.work)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Milliseconds: a round without the models, of the clock and of the processor, the models in a round, and the rest of the run."""
+
+    time: float
+    work: float
+    models: float
+    around: float
+
+
+def run(comfy: Comfy, form: str, rounds: int, side: int) -> Spent | None:
+    """None for a single round. Half a goal is gained in each round, none is rolled back."""
     said = len(comfy.log.read_text())
-    script = {"goals": 30, "halves": 1, "width": side, "height": side}
+    script = {"goals": 30, "halves": 1, "width": side, "height": side, "grain": GRAIN}
     entry = comfy.run(FORMS[form](next(SEEDS), script=script, strategy="director", rounds=rounds, patience=50))
     assert entry["status"]["status_str"] == "success", error_of(entry)
-    at = {kind: body["timestamp"] for kind, body in entry["status"]["messages"]}
-    lines = comfy.log.read_text()[said:].splitlines()
-    busy = sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("stub: busy "))
-    return (at["execution_success"] - at["execution_start"]) / 1000, busy
+    told = [line.split()[2:] for line in comfy.log.read_text()[said:].splitlines() if line.startswith("stub: busy ")]
+    calls = [(what, *itertools.starmap(Moment, batched_by_two(map(float, numbers)))) for what, *numbers in told]
+    draws = [place for place, (what, *_) in enumerate(calls) if what == "draw"]
+    assert len(draws) == rounds
+    if rounds == 1:
+        return None
+    first, last = draws[0], draws[-1]
+    whole, busy = calls[last][1] - calls[first][1], [end - begin for _, begin, end in calls[first:last]]
+    models, worked = sum(each.time for each in busy), sum(each.work for each in busy)
+    at = {kind: body["timestamp"] / 1000 for kind, body in entry["status"]["messages"]}
+    before, after = calls[first][1].time - at["execution_start"], at["execution_success"] - calls[-1][2].time
+    return Spent(*(1000 * each / (rounds - 1) for each in (whole.time - models, whole.work - worked, models)), 1000 * (before + after))
+
+
+def batched_by_two(values: Iterable[float]) -> Iterator[tuple[float, float]]:
+    values = iter(values)
+    return zip(values, values)
 
 
 def a_round(comfy: Comfy, form: str, rounds: int, side: int, repeat: int) -> dict:
-    each = []
-    for _ in range(repeat):
-        (short, idle), (long, busy) = run(comfy, form, 1, side), run(comfy, form, rounds, side)
-        each.append(1000 * (long - busy - short + idle) / (rounds - 1))
-    return {"loop": form, "side": side, "rounds": rounds, "ms a round": statistics.median(each), "models, ms a round": 1000 * busy / rounds}
+    each = [run(comfy, form, rounds, side) for _ in range(repeat)]
+    told = {"loop": form, "side": side, "rounds": rounds}
+    return told | {words: statistics.median(getattr(spent, name) for spent in each) for name, words in COLUMNS.items()}
 
 
 def resident(comfy: Comfy, field: str = "VmRSS") -> float:

@@ -100,6 +100,10 @@ class Session:
             self._pictures[canvas] = self.folder.picture(canvas, self._digests.get(canvas))
         return self._pictures[canvas]
 
+    def digests(self, *canvases: int) -> list[str]:
+        """SHA-256 of the pixels of each."""
+        return [self._digests[canvas] for canvas in canvases]
+
     def latent(self, canvas: int) -> np.ndarray | None:
         """What the canvas was decoded from, if that was kept."""
         if canvas not in self._latents and self._latent_digests.get(canvas):

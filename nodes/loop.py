@@ -7,14 +7,15 @@ from comfy_execution.graph_utils import GraphBuilder, is_link
 from comfy_execution.utils import get_executing_context
 
 from ..clvr_core.errors import BadInput
-from ..clvr_core.folder import RunFolder
 from .metadata import carry_workflow
 from .pictures import as_image, let_go
 from .running import MAX_ROUNDS, inside, runs, say, show, shown, summary_of, tell
 from .sockets import TRAJECTORY, Run
-from .stepping import run_at
+from .stepping import best_of, run_at
 
 START, END = "CLVR_LoopStart", "CLVR_LoopEnd"
+LET_GO = 4
+"""Passes, after which the memory is put in order; each time takes milliseconds."""
 MAX_PASSES = 3 * MAX_ROUNDS
 """A round that draws may be followed by a look at it and by an end that is refused."""
 
@@ -78,10 +79,10 @@ class LoopEnd(io.ComfyNode):
                 "nothing between Loop Start and Loop End moved the run on: link Reason, Verify and Loop End by their trajectories"
             )
         passes = start.get("passes", 0) + 1
-        best = run.trajectory.best
-        picture = None if best is None else RunFolder(run.folder, []).picture(best)
+        picture = best_of(run)
         show(run.trajectory, picture)
-        let_go()
+        if passes % LET_GO == 0:
+            let_go()
         tell(run.folder)
         if run.trajectory.outcome is None and passes < MAX_PASSES:
             at = {"passes": passes, "at": run.position, "run": run.folder.relative_to(runs()).as_posix()}

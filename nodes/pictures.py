@@ -8,12 +8,13 @@ it is looked at.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import mmap
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 from weakref import WeakSet, WeakValueDictionary
 
 import folder_paths
@@ -21,40 +22,55 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..clvr_core.folder import digest_of
 from ..clvr_core.protocols import Picture
 
 LARGE = 1 << 20
 """Values of an IMAGE from which it lies in a file."""
-CAN_LET_GO = hasattr(os, "posix_fallocate") and hasattr(mmap, "MADV_DONTNEED")
+BLOCK = 1 << 18
+"""Values that are scaled at a time."""
+ROWS = 64
+"""Of a picture, at a time: few enough to stay near the processor."""
+CAN_LET_GO = hasattr(mmap, "MADV_DONTNEED")
 
+_threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="clvr pictures")
 _known: WeakValueDictionary[str, torch.Tensor] = WeakValueDictionary()
 _rooms: WeakSet[mmap.mmap] = WeakSet()
 
 
-def as_image(*pictures: Picture) -> torch.Tensor:
-    """uint8 H x W x 3, all of one size."""
-    stacked = np.ascontiguousarray(np.stack(pictures))
-    key = hashlib.sha256(stacked).hexdigest() + str(stacked.shape)
+def as_image(*pictures: Picture, digests: Sequence[str] = ()) -> torch.Tensor:
+    """uint8 H x W x 3, all of one size. digests: of each, where they are known, as a run records them."""
+    digests = digests or [digest_of(picture) for picture in pictures]
+    key = "".join([*digests, str(pictures[0].shape)])
     image = _known.get(key)
     if image is None:
-        image = _known[key] = torch.from_numpy(np.divide(stacked, 255, out=_room(stacked.shape), dtype=np.float32))
+        stacked = np.ascontiguousarray(pictures[0][None] if len(pictures) == 1 else np.stack(pictures))
+        image = _known[key] = torch.from_numpy(_in_a_file(stacked) if stacked.size >= LARGE and CAN_LET_GO else _scaled(stacked))
     return image
 
 
-def _room(shape: tuple[int, ...]) -> np.ndarray:
-    """float32 of this shape, yet to be filled."""
-    size = int(np.prod(shape))
-    if size < LARGE or not CAN_LET_GO:
-        return np.empty(shape, np.float32)
+def _scaled(values: np.ndarray) -> np.ndarray:
+    return np.divide(values, 255, dtype=np.float32)
+
+
+def _in_a_file(values: np.ndarray) -> np.ndarray:
+    """What `_scaled` gives, in a file that the system maps into memory, if there is room for one."""
+    flat = values.reshape(-1)
     try:
         with tempfile.TemporaryFile(dir=folder_paths.get_temp_directory()) as file:
-            # A page of a file that the disk has no place for would end the process when it is written.
-            os.posix_fallocate(file.fileno(), 0, 4 * size)
-            room = mmap.mmap(file.fileno(), 4 * size)
+
+            def write(start: int) -> None:
+                part = _scaled(flat[start : start + BLOCK])
+                if os.pwrite(file.fileno(), part, 4 * start) != part.nbytes:
+                    raise OSError("there is no room for the whole")
+
+            # Written, not filled through the map: that would stop at every page, and end the process where the disk has no place for one.
+            _side_by_side(write, range(0, flat.size, BLOCK))
+            room = mmap.mmap(file.fileno(), 4 * flat.size)
     except OSError:
-        return np.empty(shape, np.float32)
+        return _scaled(values)
     _rooms.add(room)
-    return np.frombuffer(room, np.float32).reshape(shape)
+    return np.frombuffer(room, np.float32).reshape(values.shape)
 
 
 def let_go() -> None:
@@ -68,7 +84,24 @@ def let_go() -> None:
 
 def as_pictures(image: torch.Tensor) -> list[Picture]:
     """The inverse of `as_image`, bit for bit; an alpha channel is dropped."""
-    return list((image[..., :3].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
+    scaled = image[..., :3].cpu().float().numpy()
+    values = np.empty(scaled.shape, np.uint8)
+
+    def fill(at: tuple[int, int]) -> None:
+        number, start = at
+        part = np.multiply(scaled[number, start : start + ROWS], 255, dtype=np.float32)
+        values[number, start : start + ROWS] = np.rint(np.clip(part, 0, 255, out=part), out=part)
+
+    _side_by_side(fill, [(number, start) for number in range(len(values)) for start in range(0, values.shape[1], ROWS)])
+    return list(values)
+
+
+def _side_by_side(work: Callable[[Any], None], parts: Iterable[Any]) -> None:
+    """Ends when all have ended, the failed ones too."""
+    begun = [_threads.submit(work, part) for part in parts]
+    wait(begun)
+    for each in begun:
+        each.result()
 
 
 def black(height: int, width: int) -> torch.Tensor:

@@ -12,18 +12,17 @@ from pathlib import Path
 import comfy.model_management
 import comfy.utils
 import folder_paths
-import numpy as np
 import torch
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
-from PIL import Image, ImageOps
+from PIL import Image
 from server import PromptServer
 
 from ..clvr_core import __version__
 from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import BEST, RunFolder, trajectory_from
-from ..clvr_core.given import beginning_with
+from ..clvr_core.given import beginning_with, fitted, sized
 from ..clvr_core.loop import DraftGoals
 from ..clvr_core.protocols import Executor, Picture, Vlm
 from ..clvr_core.records import to_json
@@ -155,9 +154,15 @@ def cancellable(executor: Executor) -> Iterator[None]:
 def show(trajectory: Trajectory, picture: Picture | None) -> None:
     """The canvas, the round and the goals met, on the node that is at work."""
     rounds, drawn = trajectory.brief.budget.rounds, sum(step.action.draws for step in trajectory.steps)
-    preview = None if picture is None else ("JPEG", Image.fromarray(picture), PREVIEW_SIDE)
+    preview = None if picture is None else ("JPEG", smaller(picture), PREVIEW_SIDE)
     comfy.utils.ProgressBar(rounds).update_absolute(min(drawn, rounds), rounds, preview)
     say(f"round {drawn} of {rounds}, {met_in(trajectory)}")
+
+
+def smaller(picture: Picture) -> Image.Image:
+    """By a whole number, and still no smaller than the preview."""
+    image, times = Image.fromarray(picture), max(picture.shape[:2]) // PREVIEW_SIDE
+    return image.reduce(times) if times > 1 else image
 
 
 def say(text: str) -> None:
@@ -203,12 +208,6 @@ def given(image: torch.Tensor | None, brief: Brief, hand: Hand) -> tuple[Brief, 
     cut to what the hand can draw; as it is where it fits."""
     if image is None:
         return brief, None
-    picture = as_pictures(image[:1])[0]
-    height, width = picture.shape[:2]
-    size = hand.width, hand.height
-    if hand.step:
-        scale = min(1.0, (hand.width * hand.height / (width * height)) ** 0.5)
-        size = tuple(max(hand.step, int(side * scale) // hand.step * hand.step) for side in (width, height))
-    if size != (width, height):
-        picture = np.asarray(ImageOps.fit(Image.fromarray(picture), size, Image.Resampling.LANCZOS))
+    picture, size = as_pictures(image[:1])[0], (hand.width, hand.height)
+    picture = fitted(picture, *size, hand.step) if hand.step else sized(picture, *size)
     return beginning_with(brief, picture), picture

@@ -57,7 +57,7 @@ class Reason(io.ComfyNode):
             request = session.requests(call)[0]
             action, words, seed, masked = call.action, request.prompt, request.seed, request.mask
         pictures = of_one_size([session.picture(canvas) for canvas in action.references]) if action.references else []
-        references = as_image(*pictures) if pictures else black(brief.height, brief.width)
+        references = as_image(*pictures, digests=session.digests(*action.references)) if pictures else black(brief.height, brief.width)
         whole = torch.ones(1, 1, 1).expand(1, *references.shape[1:3])
         may = whole if masked is None else torch.from_numpy(masked)[None] / 255
         return io.NodeOutput(walk.reached(), words, action.scene_prompt, action.edit_prompt, references[:1], references, may, seed)
@@ -149,7 +149,9 @@ class Verify(io.ComfyNode):
         run, session = walk.reached(), walk.session
         told = run.trajectory
         say(summary_of(told))
-        image = black(told.brief.height, told.brief.width) if told.best is None else as_image(session.picture(told.best))
+        image = black(told.brief.height, told.brief.width)
+        if told.best is not None:
+            image = as_image(session.picture(told.best), digests=session.digests(told.best))
         return io.NodeOutput(run, image, ui=shown(run))
 
     @classmethod
