@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import comfy.model_management
 import numpy as np
@@ -60,12 +61,13 @@ class ClipVlm:
         self._dialect = dialect_of(vocabulary.values())
         if self._dialect is None or not hasattr(self._writer, "sample_token"):
             raise Blind("it is not a language model that writes")
+        self._dialect = self._dialect.for_tokenizer(tokenizer)
         self._marks = steering(vocabulary.values())
         self._yes, self._no = ([token for token, text in vocabulary.items() if word(text) == wanted] for wanted in ("yes", "no"))
         config = self._writer.model.config
         self._stops = list(config.stop_tokens)
-        fast = getattr(tokenizer.tokenizer, "is_fast", False)
-        self._grammars = Grammars(tokenizer.tokenizer, config.vocab_size, self._stops) if fast else None
+        fast = fast_form(tokenizer.tokenizer)
+        self._grammars = None if fast is None else Grammars(fast, config.vocab_size, self._stops)
         self._together = True
         seen = self._prompt([Message("user", "What is this?", (np.zeros((64, 64, 3), np.uint8),))])
         if not any(isinstance(part, dict) and part.get("type") == "image" for part in seen.parts):
@@ -161,6 +163,24 @@ class ClipVlm:
         row = (next(iter(tokens.values())) if isinstance(tokens, dict) else tokens)[0]
         parts = tuple(entry[0] for entry in row)
         return Prompt(tokens, parts, sum(map(_cost, parts)))
+
+
+_FAST: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def fast_form(tokenizer: Any) -> Any | None:
+    """What llguidance can read of a tokenizer of ComfyUI's: one of transformers' fast ones as it is, and ComfyUI's own wrapper around the
+    same, which Gemma 4 has; None of any other."""
+    if getattr(tokenizer, "is_fast", False):
+        return tokenizer
+    inner = getattr(tokenizer, "tokenizer", None)
+    if type(inner).__module__.partition(".")[0] != "tokenizers":
+        return None
+    if tokenizer not in _FAST:  # one for each, since the table of its tokens is kept by it
+        from transformers import PreTrainedTokenizerFast
+
+        _FAST[tokenizer] = PreTrainedTokenizerFast(tokenizer_object=inner)
+    return _FAST[tokenizer]
 
 
 class _Held:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Dialect:
-    """begin: of a turn, with {role}. reply: what the reply follows, a closed thought where the family thinks. several: whether a prompt
+    """begin: of a turn, with {role}. reply: what the reply follows, a closed thought where the family thinks. primed: what it follows where
+    ComfyUI's tokenizer says that the model wants its thought closed for it. several: whether a prompt
     may hold more pictures than one. batched: whether ComfyUI takes the pictures as one tensor, all of one size."""
 
     mark: str
@@ -32,9 +34,13 @@ class Dialect:
     end: str
     image: str
     reply: str
+    primed: str = ""
     several: bool = True
     batched: bool = False
     roles: dict[str, str] = field(default_factory=dict)
+
+    def for_tokenizer(self, tokenizer: Any) -> Dialect:
+        return replace(self, reply=self.primed) if getattr(tokenizer, "prime_empty_thought", False) else self
 
     def prompt(self, turns: Iterable[Turn], marks: re.Pattern[str]) -> str:
         """Raw, with the beginning of the reply. `marks` in words are made words."""
@@ -50,7 +56,14 @@ QWEN = Dialect(
     "<|im_start|>", "<|im_start|>{role}\n", "<|im_end|>\n", "<|vision_start|><|image_pad|><|vision_end|>", "<think>\n\n</think>\n\n"
 )
 GEMMA_4 = Dialect(
-    "<|turn>", "<|turn>{role}\n", "<turn|>\n", "\n\n<|image><|image|><image|>\n\n", "", batched=True, roles={"assistant": "model"}
+    "<|turn>",
+    "<|turn>{role}\n",
+    "<turn|>\n",
+    "\n\n<|image><|image|><image|>\n\n",
+    "",
+    primed="<|channel>thought\n<channel|>",
+    batched=True,
+    roles={"assistant": "model"},
 )
 GEMMA_3 = Dialect(
     "<start_of_turn>",

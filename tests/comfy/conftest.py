@@ -24,7 +24,8 @@ def comfy(comfy_folder, tmp_path_factory):
     base = tmp_path_factory.mktemp("comfy")
     (base / "custom_nodes").mkdir()
     (base / "custom_nodes" / "clvr_tiny").symlink_to(Path(__file__).parent / "tiny", target_is_directory=True)
-    (base / "custom_nodes" / "tiny_vision.py").symlink_to(Path(__file__).with_name("tiny_vision.py"))
+    for name in ("tiny_vision.py", "tiny_families.py"):
+        (base / "custom_nodes" / name).symlink_to(Path(__file__).with_name(name))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(_lent(base)))
         with Comfy(base) as server:
