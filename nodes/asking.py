@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..clvr_core.brief import MAX_PROMPT, STRATEGIES
+from ..clvr_core.brief import JUDGINGS, MAX_PROMPT, STRATEGIES, Brief, Budget, Judging, Strategy
+from ..clvr_core.checklist import goals_from
 from .running import MAX_ROUNDS
+from .sockets import Hand
 
 EXAMPLE = "a large yellow circle at the top right, two large green triangles in the bottom row and a small red square"
+USUAL = Budget()
 
 
 def prompt() -> io.String.Input:
@@ -71,6 +74,65 @@ def evaluations() -> io.Int.Input:
     )
 
 
+def judging() -> io.Combo.Input:
+    return io.Combo.Input(
+        "judging",
+        options=list(JUDGINGS),
+        default="each",
+        optional=True,
+        advanced=True,
+        tooltip="Where a round has several candidates. each: all are judged goal by goal. pairs: as each, and a tie is broken by comparing "
+        "two at a time. set: all are looked at side by side, and only the winner is judged goal by goal.",
+    )
+
+
+def evidence() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "evidence",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Has the judge say in words what it sees where a goal does not hold; one reply more a round.",
+    )
+
+
+def fused() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "fused",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="For the strategy clvr with one picture a round: verdicts and the next action come in one reply of the vlm. A call less, "
+        "but it judges by words in place of probabilities.",
+    )
+
+
+def met() -> io.Float.Input:
+    return io.Float.Input(
+        "met",
+        default=USUAL.met,
+        min=0.01,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip="From this probability up the judge's word counts as: the goal holds. Higher: stricter. Above unmet.",
+    )
+
+
+def unmet() -> io.Float.Input:
+    return io.Float.Input(
+        "unmet",
+        default=USUAL.unmet,
+        min=0.0,
+        max=0.99,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip="Up to this probability a goal does not hold; between the two the judge is unsure, and may be asked again.",
+    )
+
+
 def review_seconds(name: str, default: int) -> io.Int.Input:
     return io.Int.Input(
         name,
@@ -99,6 +161,40 @@ def picture() -> io.Image.Input:
         optional=True,
         tooltip="A picture to begin from: it is judged first and then edited until the goals hold. Of a batch the first; one that is "
         "larger than the canvas is scaled down. Left open, the run begins from nothing.",
+    )
+
+
+def brief_of(
+    prompt: str,
+    hand: Hand,
+    *,
+    goals: str = "",
+    strategy: Strategy = "clvr",
+    seed: int = 0,
+    rounds: int = 12,
+    patience: int = 4,
+    candidates: int = 0,
+    evaluations: int = 0,
+    judging: Judging = "each",
+    evidence: bool = False,
+    fused: bool = False,
+    met: float = USUAL.met,
+    unmet: float = USUAL.unmet,
+) -> Brief:
+    """From what these inputs say; a number of 0 stands for none. Raises BadInput for what is out of its bounds."""
+    hand.check(prompt)
+    return Brief(
+        prompt,
+        strategy,
+        seed,
+        hand.width,
+        hand.height,
+        Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None, met=met, unmet=unmet),
+        candidates or None,
+        goals=goals_from(goals),
+        judging=judging,
+        evidence=evidence,
+        fused=fused,
     )
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
-from ..clvr_core.brief import MAX_PROMPT, Brief, Budget
-from ..clvr_core.checklist import goals_from, lines_of
+from ..clvr_core.brief import MAX_PROMPT
+from ..clvr_core.checklist import lines_of
 from ..clvr_core.protocols import Vlm
 from . import asking
-from .running import MAX_ROUNDS, begin, given
+from .running import begin, given
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 from .stepping import Graph
 
@@ -62,6 +64,11 @@ class BriefNode(io.ComfyNode):
                 asking.patience(),
                 asking.candidates(),
                 asking.evaluations(),
+                asking.judging(),
+                asking.evidence(),
+                asking.fused(),
+                asking.met(),
+                asking.unmet(),
                 asking.picture(),
             ],
             outputs=[
@@ -81,22 +88,14 @@ class BriefNode(io.ComfyNode):
         cls,
         vlm: Vlm,
         prompt: str,
-        strategy: str = "clvr",
-        seed: int = 0,
-        rounds: int = 12,
         executor: Hand | None = None,
-        goals: str = "",
         width: int = 1024,
         height: int = 1024,
-        patience: int = 4,
-        candidates: int = 0,
-        evaluations: int = 0,
         image: torch.Tensor | None = None,
+        **asked: Any,
     ) -> io.NodeOutput:
         hand = executor or Hand(Graph(), width, height, lambda text: None, step=16)
-        hand.check(prompt)
-        budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
-        brief = Brief(prompt, strategy, seed, hand.width, hand.height, budget, candidates or None, goals=goals_from(goals))
+        brief = asking.brief_of(prompt, hand, **asked)
         brief, picture = given(image, brief, hand)
         run = begin(brief, vlm, hand, picture)
         listed = "\n".join(goal.text for goal in run.trajectory.goals)

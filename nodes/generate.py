@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
-from ..clvr_core.brief import Brief, Budget
 from ..clvr_core.protocols import Vlm
 from . import asking
 from .metadata import carry_workflow
 from .pictures import as_image
 from .reviewing import DESK
-from .running import MAX_ROUNDS, generate, given, shown
+from .running import generate, given, shown
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 
 
@@ -34,6 +35,11 @@ class Generate(io.ComfyNode):
                 asking.candidates(),
                 asking.evaluations(),
                 asking.review_seconds("review", default=0),
+                asking.judging(),
+                asking.evidence(),
+                asking.fused(),
+                asking.met(),
+                asking.unmet(),
                 asking.picture(),
             ],
             outputs=[
@@ -50,22 +56,9 @@ class Generate(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        vlm: Vlm,
-        executor: Hand,
-        prompt: str,
-        strategy: str = "clvr",
-        seed: int = 0,
-        rounds: int = 12,
-        patience: int = 4,
-        candidates: int = 0,
-        evaluations: int = 0,
-        review: int = 0,
-        image: torch.Tensor | None = None,
+        cls, vlm: Vlm, executor: Hand, prompt: str, review: int = 0, image: torch.Tensor | None = None, **asked: Any
     ) -> io.NodeOutput:
-        executor.check(prompt)
-        budget = Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None)
-        brief = Brief(prompt, strategy, seed, executor.width, executor.height, budget, candidates or None)
+        brief = asking.brief_of(prompt, executor, **asked)
         brief, begun = given(image, brief, executor)
         ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
         run, picture, summary = generate(brief, vlm, executor, begun, ask)

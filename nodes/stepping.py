@@ -112,7 +112,9 @@ class Walk:
         self.reviewer = reviewer
         self.run, self.brief, names = run, run.trajectory.brief, run.trajectory.models
         self.named = Named(names["controller"]), Named(names["verifier"])
-        self.vlm, self.judge, self.executor = vlm or self.named[0], judge or self.named[1], run.executor or Graph()
+        # The judge may choose the next action in the same breath, where it is the one that chooses.
+        chooses = judge if judge and judge.name == names["controller"] else self.named[0]
+        self.vlm, self.judge, self.executor = vlm or chooses, judge or self.named[1], run.executor or Graph()
         left = None if reviewer else LEFT.next_call(run, self.vlm, self.judge, self.executor)
         if left:
             self.session, self.call = left
@@ -170,6 +172,11 @@ def run_at(planned: Run, folder: Path, position: int) -> Run:
     if position not in range(1, len(opened.lines) + 1):
         raise BadInput(f"{folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
     return Run(trajectory_from(opened.lines[:position]), folder, position, planned.executor)
+
+
+def best_of(run: Run) -> Picture | None:
+    best, left = run.trajectory.best, LEFT.at(run.folder, run.position, run.trajectory.brief)
+    return None if best is None else (left or RunFolder(run.folder, [])).picture(best)
 
 
 def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw):

@@ -24,9 +24,14 @@ def scripted(seed: int, **inputs) -> tuple[dict, dict]:
     return looped(seed, candidates=0, **inputs), in_one(seed, candidates=0, **inputs)
 
 
+def judged_in_one_reply(seed: int, **inputs) -> tuple[dict, dict]:
+    return scripted(seed, fused=True, **inputs)
+
+
 @pytest.mark.parametrize(
     ("make", "strategy"),
     [
+        (judged_in_one_reply, "clvr"),
         pytest.param(embedded, "strokes", marks=pytest.mark.weights),
         *((scripted, strategy) for strategy in ("clvr", "director", "strokes", "best-of-n", "oneshot")),
     ],
@@ -90,6 +95,29 @@ def test_two_bodies_may_hang_on_one_brief(comfy):
         True,
         True,
     ]
+
+
+@pytest.mark.parametrize("make", [looped, in_one])
+def test_how_it_is_judged_is_the_artists_choice(comfy, make):
+    chosen = {"judging": "pairs", "evidence": True, "met": 0.97, "unmet": 0.5}
+    run = told(begun_by(comfy, make(42, rounds=2, candidates=2, script={"goals": 2, "words": "a cat"}, **chosen)))
+    brief, budget = run.brief, run.brief.budget
+    assert {"judging": brief.judging, "evidence": brief.evidence, "met": budget.met, "unmet": budget.unmet} == chosen
+    # The stub says 0.95 of a goal that is met, and 0.05 of one that is not.
+    assert [(verdict.state, verdict.evidence) for verdict in run.steps[0].verdicts] == [("unsure", "a cat"), ("unmet", "a cat")]
+    assert not run.outcome.met
+
+
+def test_thresholds_that_cross_are_refused_in_words(comfy):
+    said = error_of(comfy.run(in_one(43, met=0.3, unmet=0.6)))
+    assert "unmet is 0.6 and met is 0.3; they must satisfy" in said
+
+
+def test_both_in_one_reply_saves_a_call_a_round(comfy):
+    fused, apart = (told(begun_by(comfy, looped(44, strategy="clvr", fused=fused))) for fused in (True, False))
+    assert fused.outcome.met and apart.outcome.met
+    calls = [[step.cost.vlm_calls for step in run.steps if step.action.draws] for run in (fused, apart)]
+    assert len(calls[0]) == len(calls[1]) == 3 and sum(calls[0]) < sum(calls[1])
 
 
 def changed(change) -> dict:

@@ -20,6 +20,8 @@ SHARED = sorted(FOLDER.glob("*.json"))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
 FILES = ("unet_name", "clip_name", "vae_name", "lora_name", "image", "base", "aligned", "distilled", "lora", "run")
 """Inputs whose choices are what lies in a folder."""
+TWINS = {"https://huggingface.co/Comfy-Org/flux2-klein/resolve/main/split_files/diffusion_models/flux-2-klein-base-4b.safetensors"}
+"""As large as another, and named with it in one breath."""
 DRAWN_ONLY = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
 
 
@@ -87,6 +89,8 @@ def test_each_holds_to_the_schemas_and_names_no_machine_and_no_key(nodes, path):
     assert ours and all(node["properties"]["cnr_id"] == "clvr" and node["properties"]["ver"] for node in ours)
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
     assert notes and all(word in notes[0]["widgets_values"][0] for word in ("Models", "VRAM", "Time"))
+    named = [model for node in workflow["nodes"] for model in node["properties"].get("models", ())]
+    assert len(re.findall(r"\d\.\d GB(?: each)?\)", notes[0]["widgets_values"][0])) == len({model["url"] for model in named} - TWINS)
     for node in workflow["nodes"]:
         named = (
             [node["widgets_values"][0]] if node["type"] in ("UNETLoader", "CLIPLoader", "VAELoader") and node["widgets_values"][0] else []

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from comfy_api.latest import ComfyExtension, io
 
 
+@cache
 def pack() -> SimpleNamespace:
     """Our own modules, under whatever name ComfyUI gave them."""
     name = next(name for name in sys.modules if name.endswith("clvr.nodes.sockets")).removesuffix(".nodes.sockets")
@@ -30,11 +32,12 @@ def pack() -> SimpleNamespace:
 
 
 @contextmanager
-def busy():
-    """Tells how long the models took, in seconds, so that it can be told from what the loop takes."""
-    started = time.perf_counter()
+def busy(what: str):
+    """Tells when a model began and ended, in seconds, and how many the processor had worked by then, so that it can be told from what the
+    loop takes."""
+    began = time.time(), time.process_time()
     yield
-    print(f"stub: busy {time.perf_counter() - started:.6f}", flush=True)
+    print("stub: busy", what, *(f"{moment:.6f}" for moment in (*began, time.time(), time.process_time())), flush=True)
 
 
 USUAL: dict[str, Any] = {
@@ -42,6 +45,7 @@ USUAL: dict[str, Any] = {
     "halves": 2,  # of goals, that each drawing meets
     "width": 64,
     "height": 64,
+    "grain": 0,  # how far a value may be off its patch's, as in a photograph
     "steps": 1,
     "step_seconds": 0.0,
     "tokens": 1,
@@ -72,30 +76,45 @@ class Eyes:
             known = {"JudgeFailure": pack().errors.JudgeFailure, "OSError": OSError, "TimeoutError": TimeoutError}
             raise known[script["fails_with"]]("the stub gives no answer")
 
-    @busy()
+    @busy("chat")
     def chat(self, messages, schema):
         self.answer("chat")
         data, script, words = messages[-1].data, self.script, self.script["words"]
         if script["reply"]:
             return pack().protocols.Reply(script["reply"], tokens=1)
-        if data.get("task") == "goals":
+        if data.get("task") == "fused":
+            value = self.fused(messages[-1].images, schema["properties"])
+        elif data.get("task") == "evidence":
+            value = {"seen": [{"goal": goal, "seen": words} for goal in data["goals"]]}
+        elif data.get("task") == "goals":
             value = {"goals": [{"text": f"{words}, number {number}", "kind": "local"} for number in range(script["goals"])]}
         else:
             kind = script["kind"] or ("GENERATE" if data["current"] is None else "EDIT")
             value = {"kind": kind, "summary": words, "edit_prompt": words, "scene_prompt": words, "goals": data["focus"][:2]}
         return pack().protocols.Reply(json.dumps(value), tokens=1)
 
-    @busy()
+    @busy("decide")
     def decide(self, images, questions):
         self.answer("decide")
         task = questions[0].data["task"]
         if task != "goal":
             yes = [0.1 if task == "plan-check" else 0.9] * len(questions)
         else:
-            halves = int(images[0][0, 0, 0]) * self.script["halves"]
-            numbers = [int(question.data["goal"]["id"][1:]) for question in questions]
-            yes = [0.95 if halves >= 2 * number else 0.5 if halves == 2 * number - 1 else 0.05 for number in numbers]
+            yes = [self.share(images[0], question.data["goal"]["id"]) for question in questions]
         return [pack().protocols.Decision(each, tokens=1) for each in yes]
+
+    def share(self, picture, goal: str) -> float:
+        halves, number = int(picture[0, 0, 0]) * self.script["halves"], int(goal[1:])
+        return 0.95 if halves >= 2 * number else 0.5 if halves == 2 * number - 1 else 0.05
+
+    def fused(self, images, fields) -> dict[str, Any]:
+        """Of the newest canvas, which is the one that is drawn over most often."""
+        newest = max(images, key=lambda picture: picture[0, 0, 0])
+        goals = fields["verdicts"]["items"]["properties"]["goal"]["enum"]
+        states = {goal: "met" if self.share(newest, goal) > 0.9 else "unmet" for goal in goals}
+        wanting, words = [goal for goal in goals if states[goal] == "unmet"], self.script["words"]
+        verdicts = [{"goal": goal, "state": state, "evidence": words} for goal, state in states.items()]
+        return {"verdicts": verdicts, "kind": "EDIT" if wanting else "END", "edit_prompt": words, "summary": words, "goals": wanting[:2]}
 
 
 class Hands:
@@ -109,7 +128,7 @@ class Hands:
     def nfe(self, request) -> int:
         return 4
 
-    @busy()
+    @busy("draw")
     def draw(self, requests):
         for _ in range(self.script["steps"]):
             print("stub: step, cancelled" if comfy.model_management.processing_interrupted() else "stub: step", flush=True)
@@ -118,9 +137,12 @@ class Hands:
         return [pack().protocols.Drawing(self.picture(request), 4) for request in requests]
 
     def picture(self, request):
-        patches = np.random.default_rng(request.seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        random, grain = np.random.default_rng(request.seed), self.script["grain"]
+        patches = random.integers(0, 256 - grain, (8, 8, 3), dtype=np.uint8)
         tall, wide = -(-request.height // 8), -(-request.width // 8)
         picture = np.kron(patches, np.ones((tall, wide, 1), np.uint8))[: request.height, : request.width]
+        if grain:
+            picture = picture + random.integers(0, grain + 1, picture.shape, dtype=np.uint8)
         picture[0, 0] = 1 + (int(request.references[0][0, 0, 0]) if request.references else 0)
         return picture
 

@@ -122,6 +122,7 @@ class Prompted:
     def __init__(self, vlm, script) -> None:
         self.name, self.vlm, self.script = vlm.name, vlm, script
         vlm.reply_limit = 2
+        vlm._grammars = None  # the words are not used; to hold them to a schema takes longer than all the rest
 
     def chat(self, messages, schema):
         self.vlm.chat(messages, schema)
