@@ -12,12 +12,13 @@ import numpy as np
 
 from . import loop
 from .brief import Brief, Budget
+from .canvases import Canvases
 from .controller import TEMPLATES as CONTROLLER
 from .controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
 from .errors import BadInput
 from .executor.conditioning import fitted
 from .executor.masks import mask_of
-from .folder import BEST, JOURNAL, REPORT, RunFolder, digest_of
+from .folder import JOURNAL, REPORT, RunFolder
 from .given import receive
 from .looking import foresees, look, look_and_foresee
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
@@ -25,14 +26,13 @@ from .policy import policy_for
 from .policy.remarks import heed
 from .protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from .records import from_json, to_json
-from .report import save_png, write_report
-from .trajectory import SCHEMA, Action, Candidate, Cost, Remark, Step, Trajectory
+from .report import write_report
+from .trajectory import SCHEMA, Action, Cost, Remark, Trajectory
 from .verifier import TEMPLATES as VERIFIER
 from .verifier import compare
 
 EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared", Review: "review"}
 DECISIONS = ("plan", "current", "best")
-KEPT_IN_MEMORY = 8
 NOTHING = None, None
 PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
 
@@ -67,13 +67,8 @@ class Session:
         self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
         self.listener = listener or (lambda event, line: None)
         self.reviewer = reviewer
-        self._masks: dict[str, Picture] = {}
         self.trajectory = Trajectory(brief, models=self.models, prompts=PROMPTS)
-        self._pictures: dict[int, Picture] = {} if picture is None else {0: picture}
-        self._digests: dict[int, str] = {0: brief.picture} if brief.picture else {}
-        self._latents: dict[int, np.ndarray] = {}
-        self._latent_digests: dict[int, str] = {}
-        self._told: dict[int, tuple[Step, str]] = {}
+        self.canvases = Canvases(folder, picture, brief.picture)
         self._settled = settled
         given = receive(self.trajectory, picture, folder)
         self._next: tuple[int | None, Action | None] = NOTHING
@@ -96,19 +91,11 @@ class Session:
         return self.trajectory.outcome is not None
 
     def picture(self, canvas: int) -> Picture:
-        if canvas not in self._pictures:
-            self._pictures[canvas] = self.folder.picture(canvas, self._digests.get(canvas))
-        return self._pictures[canvas]
+        return self.canvases.picture(canvas)
 
     def digests(self, *canvases: int) -> list[str]:
         """SHA-256 of the pixels of each."""
-        return [self._digests[canvas] for canvas in canvases]
-
-    def latent(self, canvas: int) -> np.ndarray | None:
-        """What the canvas was decoded from, if that was kept."""
-        if canvas not in self._latents and self._latent_digests.get(canvas):
-            self._latents[canvas] = self.folder.latent(canvas, self._latent_digests[canvas])
-        return self._latents.get(canvas)
+        return self.canvases.digests(*canvases)
 
     def advance(self, result: object = None, upto: int | None = None) -> Call | None:
         """Hands the last call's result to the loop and returns the next call that is not on record, or not among its first `upto` lines;
@@ -162,8 +149,7 @@ class Session:
         if isinstance(call, Draw):
             if tuple(candidate.seed for candidate in result.candidates) != call.seeds:
                 raise self._differs("other seeds than this version would draw")
-            self._digests |= {candidate.canvas: candidate.sha256 for candidate in result.candidates}
-            self._latent_digests |= {candidate.canvas: candidate.latent for candidate in result.candidates}
+            self.canvases.expect(result.candidates)
         return result
 
     def on_record(self, call: Call, by: str = "") -> object | None:
@@ -208,7 +194,7 @@ class Session:
             brief.height,
             mask,
             action.strength,
-            tuple(map(self.latent, canvases)),
+            tuple(map(self.canvases.latent, canvases)),
         )
         return [replace(request, seed=seed) for seed in call.seeds]
 
@@ -228,9 +214,7 @@ class Session:
         remark = call.trajectory.remark
         if remark is None or not remark.mask or call.action.kind != "EDIT":
             return None
-        if remark.mask not in self._masks:
-            self._masks[remark.mask] = self.folder.mask(remark.mask, remark.sha256)
-        return self._masks[remark.mask]
+        return self.canvases.mask(remark)
 
     def _review(self, call: Review) -> Remark:
         """Raises BadInput for a remark that the run cannot heed, before it is written down."""
@@ -240,31 +224,15 @@ class Session:
             if mask.shape != (self.brief.height, self.brief.width) or mask.dtype != np.uint8:
                 raise BadInput(f"the mask is {mask.shape} of {mask.dtype}; it must be uint8 {self.brief.height} x {self.brief.width}")
             name = f"mask-{remark.after:03d}.png"
-            self._masks[name] = mask
-            if self.folder:
-                self.folder.keep_mask(name, mask)
-            remark = replace(remark, mask=name, sha256=digest_of(mask))
+            remark = replace(remark, mask=name, sha256=self.canvases.add_mask(name, mask))
         heed(call.trajectory, remark)
         return remark
 
     def drawn(self, call: Draw, drawings: Sequence[Drawing], seconds: float) -> Drawn:
         """Writes the pictures and says what was drawn."""
-        candidates = []
-        for seed, drawing in zip(call.seeds, drawings, strict=True):
-            canvas = call.trajectory.canvases + len(candidates)
-            self._pictures[canvas] = drawing.picture
-            file = latent = ""
-            if drawing.latent is not None:
-                self._latents[canvas], latent = drawing.latent, digest_of(drawing.latent)
-            if self.folder:
-                path = self.folder.canvas_path(canvas)
-                with self.folder.writing():
-                    save_png(path, drawing.picture, call.trajectory, canvas, self._told)
-                    if drawing.latent is not None:
-                        self.folder.save_latent(canvas, drawing.latent)
-                file = path.name
-            self._digests[canvas], self._latent_digests[canvas] = digest_of(drawing.picture), latent
-            candidates.append(Candidate(canvas, file, seed, self._digests[canvas], drawing.nfe, latent))
+        first = call.trajectory.canvases
+        drawn = enumerate(zip(call.seeds, drawings, strict=True), first)
+        candidates = [self.canvases.add(canvas, seed, drawing, call.trajectory) for canvas, (seed, drawing) in drawn]
         evaluations = sum(candidate.nfe for candidate in candidates)
         cost = Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates))
         return Drawn(tuple(candidates), cost, tuple(filter(None, (self._words(call)[1], self._unseen(call)))))
@@ -327,15 +295,13 @@ class Session:
         if decided.event == "end" and self.folder and self._recorded("end") is None:
             self._hand_over()
         self._record(line)
-        self._forget()
+        self.canvases.forget({self.trajectory.best, *self.trajectory.offered})
 
     def _hand_over(self) -> None:
         trajectory, folder = self.trajectory, self.folder
         folder.sync()
-        picture = None if trajectory.best is None else self.picture(trajectory.best)
+        self.canvases.save_best(trajectory)
         with folder.writing():
-            if picture is not None:
-                save_png(folder.path / BEST, picture, trajectory, trajectory.best, self._told)
             write_report(trajectory, folder.canvas_path, folder.path / REPORT)
 
     def _recorded(self, event: str) -> dict[str, Any] | None:
@@ -376,14 +342,6 @@ class Session:
         self.position += 1
         if not recorded:
             self.listener(line["event"], line)
-
-    def _forget(self) -> None:
-        """Keeps the best canvas, those the controller may refer to and the newest ones in memory; the rest can be read back."""
-        if self.folder is None:
-            return
-        keep = {self.trajectory.best, *self.trajectory.offered, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
-        self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
-        self._latents = {canvas: latent for canvas, latent in self._latents.items() if canvas in keep}
 
 
 def note_of(remark: Remark) -> str:

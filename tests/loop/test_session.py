@@ -148,7 +148,7 @@ class TestMemory:
 
         class Counting(FakeExecutor):
             def draw(self, requests):
-                held.append(len(session._pictures))
+                held.append(len(session.canvases))
                 return [Drawing(grey(index), 1) for index, _ in enumerate(requests)]
 
         vlm = scripted([generate(), *repeat(edit(), 9)])
@@ -156,7 +156,7 @@ class TestMemory:
         brief = a_brief(candidates=4, budget=Budget(rounds=8, patience=99))
         session = Session(brief, vlm, Counting(), RunFolder.create(tmp_path / "run"))
         run = drive(session)
-        assert run.canvases == 32 and len(held) == 8 and max(held) <= 10 and len(session._pictures) <= 10
+        assert run.canvases == 32 and len(held) == 8 and max(held) <= 10 and len(session.canvases) <= 10
         assert int(session.picture(17)[0, 0, 0]) == 17 % 4
 
     def test_without_a_folder_all_can_be_looked_at(self):
