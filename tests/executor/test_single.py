@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -20,6 +21,7 @@ from clvr_core.errors import BadInput
 from clvr_core.executor.klein import published
 from clvr_core.executor.single import SCHEDULE, load_encoder, load_tokenizer, load_vae, vae_settings
 from clvr_core.loading import load_executor, weights_of
+from clvr_core.models import load_models
 from clvr_core.protocols import DrawRequest
 from clvr_core.shapes.model import CHAT_TEMPLATE
 from tests.executor.test_klein import one_thread, pictures
@@ -127,6 +129,16 @@ class TestThereAndBack:
         assert put_together.recipe == own.recipe == published(True) and put_together.distilled
         edit = replace(REQUEST, references=(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8),))
         assert np.array_equal(pictures(own, edit)[0], pictures(put_together, edit)[0])
+
+    def test_a_clvr_toml_that_names_them_gives_models_and_a_plan_of_their_memory(self, files, tmp_path):
+        settings = {part: getattr(painter(files), part) for part in ("transformer", "text_encoder", "vae", "tokenizer")}
+        settings |= {"device": "cpu", "dtype": "float32"}
+        lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
+        path = tmp_path / "clvr.toml"
+        path.write_text(f'[controller]\nkind = "shapes"\n[executor]\n{lines}\nwidth = 64\nheight = 64\n')
+        models = load_models(str(path))
+        assert {"DiT", "text encoder", "VAE"} == {part.rpartition(" 0.0 GB")[0] for part in models.memory.partition(";")[0].split(", ")}
+        assert np.array_equal(pictures(models.executor, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0])
 
     def test_one_of_them_takes_the_place_of_the_folders_own(self, pipe, files, tmp_path):
         pipe.save_pretrained(tmp_path / "klein")
