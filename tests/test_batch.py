@@ -262,13 +262,13 @@ def painted(asked: ImageAsked) -> Said:
 
 class TestBothBehindServers:
     def test_all_runs_wait_for_them_side_by_side(self, tmp_path):
-        """More than a machine's cores, which is where a pool of threads usually ends."""
-        runs = 2 * (os.cpu_count() or 1) + 9
+        """More of them than asyncio's own pool has threads."""
+        runs = min(32, (os.cpu_count() or 1) + 4) + 3
         together = threading.Barrier(runs)
 
         def answer(asked: ChatAsked) -> Said:
             if asked.body and "kind" not in json.dumps(asked.body.get("response_format")):
-                together.wait(30)
+                together.wait(60)
             return seeing(asked)
 
         with serving(answer) as eyes, serving_images(painted) as hand:
@@ -289,7 +289,7 @@ class TestBothBehindServers:
             if len(hand.asked) > 2 and not free.is_set():
                 if len(hand.asked) == 5:
                     stuck.set()
-                free.wait(60)
+                free.wait(300)
             return painted(asked)
 
         with serving(seeing) as eyes, serving_images(painting) as hand:
@@ -299,10 +299,10 @@ class TestBothBehindServers:
             # Whoever starts the tests in the background has it ignored.
             heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
             process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
-            assert stuck.wait(60), "two pictures are drawn, and all three runs wait for the next"
+            assert stuck.wait(180), "two pictures are drawn, and all three runs wait for the next"
             process.send_signal(end)
             # The server hangs on: whoever waited for it would not come back.
-            _, said = process.communicate(timeout=40)
+            _, said = process.communicate(timeout=120)
             if end == signal.SIGINT:
                 assert process.returncode == cli.INTERRUPTED and "interrupted; go on with: the same command" in said
                 assert said.count("stopped  to be gone on with by the same command") == 3
