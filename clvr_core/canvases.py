@@ -61,7 +61,7 @@ class Canvases:
         if self.folder:
             path = self.folder.canvas_path(canvas)
             with self.folder.writing():
-                save_png(path, drawing.picture, trajectory, canvas, self._told)
+                save_png(path, drawing.picture, trajectory, canvas, self._told, self.folder.texts)
                 if drawing.latent is not None:
                     self.folder.save_latent(canvas, drawing.latent)
             file = path.name
@@ -75,7 +75,7 @@ class Canvases:
             return
         picture = self.picture(trajectory.best)
         with self.folder.writing():
-            save_png(self.folder.path / BEST, picture, trajectory, trajectory.best, self._told)
+            save_png(self.folder.path / BEST, picture, trajectory, trajectory.best, self._told, self.folder.texts)
 
     def mask(self, remark: Remark) -> Picture:
         if remark.mask not in self._masks:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,10 +42,14 @@ def digest_of(values: Picture | np.ndarray) -> str:
 
 
 class RunFolder:
-    """Created empty by `create`, opened again by `open`. Lines are only ever appended to the file; `lines` are those that stand."""
+    """Created empty by `create`, opened again by `open`. Lines are only ever appended to the file; `lines` are those that stand.
+
+    `texts`: what each picture that is drawn from now on carries beside the trajectory, by key.
+    """
 
     def __init__(self, path: Path, lines: list[dict[str, Any]]) -> None:
         self.path, self.lines = path, lines
+        self.texts: Mapping[str, str] = {}
         self._unsynced = False
 
     @classmethod

@@ -50,5 +50,5 @@ def receive(trajectory: Trajectory, picture: Picture | None, folder: RunFolder |
         raise BadInput("the run begins from a picture, and none was given with the brief")
     if folder and not folder.lines:
         with folder.writing():
-            save_png(folder.canvas_path(0), picture, trajectory, 0)
+            save_png(folder.canvas_path(0), picture, trajectory, 0, texts=folder.texts)
     return Candidate(0, folder.canvas_path(0).name if folder else "", 0, digest)

@@ -9,6 +9,7 @@ from ..clvr_core.brief import MAX_PROMPT
 from ..clvr_core.checklist import lines_of
 from ..clvr_core.protocols import Vlm
 from . import asking
+from .metadata import carry
 from .running import begin, given
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 from .stepping import Graph
@@ -75,6 +76,7 @@ class BriefNode(io.ComfyNode):
                 TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),
                 io.String.Output("list", display_name="goals", tooltip="The goals, a line each."),
             ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -97,6 +99,6 @@ class BriefNode(io.ComfyNode):
         hand = executor or Hand(Graph(), width, height, lambda text: None, step=16)
         brief = asking.brief_of(prompt, hand, **asked)
         brief, picture = given(image, brief, hand)
-        run = begin(brief, vlm, hand, picture)
+        run = begin(brief, vlm, hand, picture, lambda folder: carry(folder, cls.hidden))
         listed = "\n".join(goal.text for goal in run.trajectory.goals)
         return io.NodeOutput(run, listed, ui={"clvr_goals": lines_of(run.trajectory.goals).splitlines()})

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..clvr_core.protocols import Vlm
 from . import asking
-from .metadata import carry_workflow
+from .metadata import carry, carry_workflow
 from .pictures import as_image
 from .reviewing import DESK
 from .running import generate, given, shown
@@ -61,6 +61,6 @@ class Generate(io.ComfyNode):
         brief = asking.brief_of(prompt, executor, **asked)
         brief, begun = given(image, brief, executor)
         ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
-        run, picture, summary = generate(brief, vlm, executor, begun, ask)
+        run, picture, summary = generate(brief, vlm, executor, begun, ask, lambda folder: carry(folder, cls.hidden))
         carry_workflow(run, cls.hidden)
         return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))

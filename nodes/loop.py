@@ -7,7 +7,7 @@ from comfy_execution.graph_utils import GraphBuilder, is_link
 from comfy_execution.utils import get_executing_context
 
 from ..clvr_core.errors import BadInput
-from .metadata import carry_workflow
+from .metadata import carry_workflow, remember
 from .pictures import as_image, let_go
 from .running import MAX_ROUNDS, inside, runs, say, show, shown, summary_of, tell
 from .sockets import TRAJECTORY, Run
@@ -90,6 +90,7 @@ class LoopEnd(io.ComfyNode):
             return io.NodeOutput(*(end.out(socket) for socket in range(3)), expand=clones.finalize())
         if picture is None:
             raise BadInput(f"no picture was drawn: {summary_of(run.trajectory)}")
+        remember(run.folder, cls.hidden)
         carry_workflow(run, cls.hidden)
         summary = summary_of(run.trajectory)
         say(summary)

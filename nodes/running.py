@@ -73,10 +73,13 @@ def session_for(
     picture: Picture | None = None,
     listener: Listener | None = None,
     reviewer: Reviewer | None = None,
+    opened: Callable[[RunFolder], object] = lambda folder: None,
 ) -> Session:
-    """The run of this brief by these models, begun or gone on with: the budget is no part of what it is known by."""
+    """The run of this brief by these models, begun or gone on with: the budget is no part of what it is known by. `opened` is given its
+    folder before anything is drawn in it."""
     known_by = [led_by, __version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights]
     folder = RunFolder.reopen(folder_for(key_of(known_by), brief.budget))
+    opened(folder)
     if not folder.lines:
         return Session(brief, vlm, hand.executor, folder, listener=listener, reviewer=reviewer, picture=picture)
     try:
@@ -86,10 +89,15 @@ def session_for(
 
 
 def generate(
-    brief: Brief, vlm: Vlm, hand: Hand, picture: Picture | None = None, ask: Callable[[Trajectory, str], tuple] | None = None
+    brief: Brief,
+    vlm: Vlm,
+    hand: Hand,
+    picture: Picture | None = None,
+    ask: Callable[[Trajectory, str], tuple] | None = None,
+    opened: Callable[[RunFolder], object] = lambda folder: None,
 ) -> tuple[Run, Picture, str]:
     """The finished run, its best picture and a sentence. `picture`: what it begins from. `ask` is given the run so far and the name of its
-    folder after each step."""
+    folder after each step; `opened` its folder, first of all."""
     session: Session
 
     def listen(event: str, line: dict) -> None:
@@ -101,7 +109,7 @@ def generate(
             show(told, None if told.best is None else session.picture(told.best))
 
     reviewer = (lambda told: ask(told, session.folder.path.name)) if ask else None
-    session = session_for("one node", brief, vlm, hand, picture, listen, reviewer)
+    session = session_for("one node", brief, vlm, hand, picture, listen, reviewer, opened)
     tell(session.folder.path)
     with cancellable(hand.executor):
         trajectory = drive(session)
@@ -113,9 +121,15 @@ def generate(
     return run, session.picture(trajectory.best), summary
 
 
-def begin(brief: Brief, vlm: Vlm, hand: Hand, picture: Picture | None = None) -> Run:
+def begin(
+    brief: Brief,
+    vlm: Vlm,
+    hand: Hand,
+    picture: Picture | None = None,
+    opened: Callable[[RunFolder], object] = lambda folder: None,
+) -> Run:
     """The run as far as its plan. Whatever more is on record stands for the nodes of the body to read."""
-    session = session_for("nodes", brief, vlm, hand, picture)
+    session = session_for("nodes", brief, vlm, hand, picture, opened=opened)
     call = session.advance()
     if isinstance(call, DraftGoals):
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -166,11 +180,15 @@ def smaller(picture: Picture) -> Image.Image:
 
 
 def say(text: str) -> None:
-    """Shown on the node that is at work; for a clone in a later round, on the node that the artist sees."""
+    """Shown on the node that is at work."""
+    if (node := visible_node()) and getattr(PromptServer, "instance", None):
+        PromptServer.instance.send_progress_text(text, node)
+
+
+def visible_node() -> str:
+    """The node at work, as the artist sees it: of a clone its original. Empty where none is."""
     context = get_executing_context()
-    if context is not None and getattr(PromptServer, "instance", None):
-        visible = get_progress_state().dynprompt.get_display_node_id(context.node_id)
-        PromptServer.instance.send_progress_text(text, visible)
+    return get_progress_state().dynprompt.get_display_node_id(context.node_id) if context else ""
 
 
 def tell(run: Path) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import comfy.model_management
@@ -105,11 +106,19 @@ class Walk:
     """A session as it was at the run's position, and the call that comes next there; None if the run has ended.
 
     `vlm` and `judge` are needed only by the node that asks them. With a `reviewer` the walk stops where the artist is to be asked.
+    What it draws carries the `texts`.
     """
 
-    def __init__(self, run: Run, vlm: Vlm | None = None, judge: Vlm | None = None, reviewer: Reviewer | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        vlm: Vlm | None = None,
+        judge: Vlm | None = None,
+        reviewer: Reviewer | None = None,
+        texts: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
-        self.reviewer = reviewer
+        self.reviewer, self.texts = reviewer, texts
         self.run, self.brief, names = run, run.trajectory.brief, run.trajectory.models
         self.named = Named(names["controller"]), Named(names["verifier"])
         # The judge may choose the next action in the same breath, where it is the one that chooses.
@@ -152,6 +161,7 @@ class Walk:
 
     def settle(self, by: str, perform: Callable[[Session, Any], object]) -> None:
         result = self.recorded(by)
+        self.session.folder.texts = self.texts
         if result is None:
             result = perform(self.session, self.call)
         LEFT.drop()

@@ -14,6 +14,7 @@ from ..clvr_core.protocols import DrawRequest, Vlm
 from ..clvr_core.session import Session
 from ..clvr_core.trajectory import Action
 from .links import check
+from .metadata import texts_of
 from .pictures import as_image, as_pictures, black, of_one_size
 from .running import cancellable, say, shown, summary_of
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand, Run
@@ -124,7 +125,7 @@ class Verify(io.ComfyNode):
                 TRAJECTORY.Output("verified", display_name="trajectory", tooltip="The run with this round in it, for Loop End."),
                 io.Image.Output("image", tooltip="The best picture so far."),
             ],
-            hidden=[io.Hidden.dynprompt],
+            hidden=[io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -136,7 +137,8 @@ class Verify(io.ComfyNode):
     @classmethod
     def execute(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> io.NodeOutput:
         node = get_executing_context().node_id
-        walk = Walk(trajectory, judge=vlm, reviewer=unasked if awaits_review(cls.hidden.dynprompt, node) else None)
+        reviewer = unasked if awaits_review(cls.hidden.dynprompt, node) else None
+        walk = Walk(trajectory, judge=vlm, reviewer=reviewer, texts=texts_of(cls.hidden))
         if isinstance(walk.call, Draw):
             # Lazy, so that nothing at all may have come.
             walk.settle(

@@ -14,7 +14,7 @@ from ..clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from ..clvr_core.protocols import Picture
 from ..clvr_core.report import contact_sheet, save_png, write_report
 from ..clvr_core.trajectory import Step, Trajectory
-from .metadata import carry_workflow
+from .metadata import carry_workflow, remember
 from .pictures import as_image, black, of_one_size
 from .running import inside, runs, shown, summary_of, tell
 from .sockets import TRAJECTORY, Run
@@ -76,6 +76,7 @@ class LoadTrajectory(io.ComfyNode):
                 TRAJECTORY.Output("trajectory", tooltip="All that was planned, drawn and judged."),
                 io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
             ],
+            hidden=[io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -90,6 +91,7 @@ class LoadTrajectory(io.ComfyNode):
             told = trajectory_from(folder.lines)
         except ValueError as error:
             raise BadInput(f"run {run} cannot be read: {error}") from error
+        remember(folder.path, cls.hidden)
         image = black(told.brief.height, told.brief.width) if told.best is None else as_image(folder.picture(told.best))
         return io.NodeOutput(image, Run(told, folder.path, len(folder.lines)), summary_of(told))
 
@@ -118,6 +120,7 @@ class ViewTrajectory(io.ComfyNode):
     def execute(cls, trajectory: Run, columns: int = 4) -> io.NodeOutput:
         folder, told = RunFolder(trajectory.folder, []), trajectory.trajectory
         tell(trajectory.folder)
+        remember(trajectory.folder, cls.hidden)
         lines = [line_of(told, step) for step in told.steps]
         drawn = [(step, line) for step, line in zip(told.steps, lines) if step.chosen is not None]
         if not drawn:

@@ -10,6 +10,8 @@ import { Sidebar } from "./comfy/sidebar.js";
 const runs = new Runs(api);
 /** @type {WeakMap<object, import("./comfy/panel.js").Panel>} */
 const panels = new WeakMap();
+/** So that ComfyUI keeps the workflow with the run's name for a reload, though nobody touched the graph. */
+const noted = () => app.extensionManager.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();
 
 app.registerExtension({
   name: "clvr.viewer",
@@ -21,7 +23,7 @@ app.registerExtension({
     openDropped(app, runs, sidebar);
   },
   nodeCreated(/** @type {any} */ node) {
-    if (SHOWN_ON.includes(node.comfyClass)) panels.set(node, attach(node, runs));
+    if (SHOWN_ON.includes(node.comfyClass)) panels.set(node, attach(node, runs, noted));
   },
   loadedGraphNode(/** @type {any} */ node) {
     restore(node, panels.get(node));

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -35,16 +36,22 @@ MAX_COMPRESSED = 1 << 20
 
 
 def save_png(
-    path: str | os.PathLike[str], picture: Picture, trajectory: Trajectory, canvas: int, told: dict[int, tuple[Step, str]] | None = None
+    path: str | os.PathLike[str],
+    picture: Picture,
+    trajectory: Trajectory,
+    canvas: int,
+    told: dict[int, tuple[Step, str]] | None = None,
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Writes the picture (uint8 H x W x 3) with the trajectory so far and its own index among the canvases.
 
     `told` keeps the JSON of steps from one call to the next, so that a long run does not tell its beginning anew for each canvas.
+    `texts`: what else it is to carry, by key.
     Raises BadInput for a picture of another type or shape, OSError if the folder cannot be written.
     """
     record = to_json(timeless(replace(trajectory, steps=()))) | {"schema": trajectory.schema}
     text, steps = _dumps(record), ",".join(_told(step, {} if told is None else told) for step in trajectory.steps)
-    write_png(path, picture, {TRAJECTORY_KEY: f'{text[:-1]},"steps":[{steps}]}}', CANVAS_KEY: str(canvas)})
+    write_png(path, picture, {**texts, TRAJECTORY_KEY: f'{text[:-1]},"steps":[{steps}]}}', CANVAS_KEY: str(canvas)})
 
 
 def _told(step: Step, told: dict[int, tuple[Step, str]]) -> str:

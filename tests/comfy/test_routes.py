@@ -8,9 +8,8 @@ import urllib.parse
 
 import pytest
 
-from clvr_core.folder import BEST, JOURNAL, RunFolder
-from clvr_core.report import read_png
-from tests.comfy.graphs import begun_by, go
+from clvr_core.folder import JOURNAL, RunFolder
+from tests.comfy.graphs import begun_by
 from tests.comfy.test_trajectories import base, kept
 
 pytestmark = pytest.mark.weights
@@ -93,18 +92,3 @@ def test_a_link_inside_a_run_leads_nowhere(comfy, folder):
     refused(comfy, "lines", run="linked-1")
     refused(comfy, "canvas", run="linked-1", canvas=0)
     assert "private" not in json.dumps({run["run"]: run for run in ask(comfy, "runs")["runs"]}["linked-1"])
-
-
-def test_the_workflow_goes_into_the_best_picture_where_there_is_one(comfy):
-    nodes = kept("carried", seed=72)
-    workflow = {"nodes": [], "version": 0.4}
-    body = {"prompt": nodes, "client_id": comfy.client, "extra_data": {"extra_pnginfo": {"workflow": workflow}}}
-    entry = comfy.wait(comfy.post("/prompt", body)["prompt_id"])
-    folder = base(comfy) / "".join(entry["outputs"]["6"]["text"])
-    texts = read_png(folder / BEST)[1]
-    assert json.loads(texts["workflow"]) == workflow and json.loads(texts["prompt"]).keys() == nodes.keys()
-    assert json.loads(texts["clvr"])["brief"]["seed"] == 72
-    shown = entry["outputs"]["2"]["images"][0]
-    assert shown["filename"] == BEST and json.loads(read_png(base(comfy).parent / shown["subfolder"] / BEST)[1]["workflow"]) == workflow
-    headless = go(comfy, kept("bare", seed=73))
-    assert "workflow" not in read_png(base(comfy) / "".join(headless["outputs"]["6"]["text"]) / BEST)[1]

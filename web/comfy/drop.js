@@ -1,7 +1,11 @@
-/** A picture of the pack that is dropped on the graph: ComfyUI opens the workflow in it, the viewer the trajectory. */
+/**
+ * A picture that is dropped on the graph: ComfyUI opens the workflow in it, the viewer the trajectory. The pack's own pictures carry it; a
+ * picture that another node saved carries a workflow whose nodes name the run.
+ */
 
 import { parse, read } from "../viewer/record.js";
-import { trajectoryIn } from "./png.js";
+import { PROPERTY } from "./node.js";
+import { textsIn } from "./png.js";
 
 /** The address of the picture that was dropped last. */
 let own = "";
@@ -29,28 +33,50 @@ export function openDropped(app, runs, sidebar) {
 /** @param {File} file @param {import("./runs.js").Runs} runs @param {import("./sidebar.js").Sidebar} sidebar */
 export async function openPicture(file, runs, sidebar) {
   try {
-    const carried = await trajectoryIn(file);
-    if (!carried) return;
-    const record = parse(carried.json);
-    const run = read(record);
-    URL.revokeObjectURL(own);
-    own = URL.createObjectURL(file);
-    const found = await folderOf(run, record, runs);
-    sidebar.open((panel) =>
-      panel.show(record, (canvas, name) => {
-        if (canvas === carried.canvas) return { url: own };
-        return found ? runs.picturesOf(found)(canvas, name) : { missing: "is not in this picture, and its run not in the output folder" };
-      }),
-    );
+    const { json, canvas, workflow } = await textsIn(file);
+    const named = runsNamed(workflow);
+    if (json === undefined && !named.length) return;
+    const record = json === undefined ? null : parse(json);
+    const known = await folderOf(record && read(record), record, named, runs);
+    if (known !== null) sidebar.open((panel) => panel.follow(known, canvas));
+    else if (record) sidebar.open((panel) => panel.show(sofar(record, canvas), alone(file, canvas)));
   } catch (problem) {
     sidebar.open((panel) => panel.say(/** @type {Error} */ (problem).message));
   }
 }
 
-/** The run in the output folder whose first canvas is that of this one. @param {import("../viewer/record.js").Run} run @param {any} record @param {import("./runs.js").Runs} runs */
-async function folderOf(run, record, runs) {
-  const place = run.steps.findIndex((step) => step.candidates.length);
+/** Of the runs in the output folder the one whose first canvas is that of the record, which a name from the workflow may tell from its forks;
+ * a record that has no step yet is known by that name alone, and so is a run without a record.
+ * @param {import("../viewer/record.js").Run | null} run @param {any} record @param {string[]} named @param {import("./runs.js").Runs} runs */
+async function folderOf(run, record, named, runs) {
+  const place = run?.steps.findIndex((step) => step.candidates.length) ?? -1;
   const first = place < 0 ? null : record.steps[place].candidates[0].sha256;
-  const listed = first ? await runs.list().catch(() => []) : [];
-  return listed.find((each) => each.first === first)?.run ?? null;
+  const listed = first || named.length ? await runs.list().catch(() => []) : [];
+  const alike = first ? listed.filter((each) => each.first === first) : listed.filter((each) => named.includes(each.run));
+  return (alike.find((each) => named.includes(each.run)) ?? alike[0])?.run ?? null;
+}
+
+/** A canvas on the way carries the run up to it, so that its own step is still to come. @param {any} record @param {number | null} canvas */
+function sofar(record, canvas) {
+  const drawn = (record.steps ?? []).flatMap((/** @type {any} */ step) => step.candidates ?? []);
+  if (canvas === null || record.outcome || drawn.some((/** @type {any} */ each) => each.canvas === canvas)) return record;
+  return { ...record, doing: { action: null, candidates: [{ canvas }] } };
+}
+
+/** The pictures of a run of which only this one is at hand. @param {File} file @param {number | null} canvas @returns {import("../viewer/pictures.js").Pictures} */
+function alone(file, canvas) {
+  URL.revokeObjectURL(own);
+  own = URL.createObjectURL(file);
+  return (asked) => (asked === canvas ? { url: own } : { missing: "is not in this picture, and its run not in the output folder" });
+}
+
+/** The runs that the nodes of a workflow showed last. @param {string} text @returns {string[]} */
+function runsNamed(text) {
+  try {
+    const { nodes = [], definitions } = JSON.parse(text);
+    const inside = (definitions?.subgraphs ?? []).flatMap((/** @type {any} */ each) => each.nodes ?? []);
+    return [...nodes, ...inside].map((node) => node?.properties?.[PROPERTY]).filter((run) => typeof run === "string");
+  } catch {
+    return []; // ComfyUI says what is wrong with its workflow
+  }
 }

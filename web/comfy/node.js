@@ -7,8 +7,8 @@ export const PROPERTY = "clvr_run";
 const LEAST_HEIGHT = 340;
 const EMPTY = "Press Run: the steps of the run appear here as they are made.";
 
-/** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs */
-export function attach(node, runs) {
+/** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs @param {() => void} noted told when the workflow has a run to remember */
+export function attach(node, runs, noted) {
   const panel = new Panel(runs, EMPTY);
   panel.host.style.cssText += `width: 100%; height: 100%; min-height: ${LEAST_HEIGHT}px; overflow: hidden;`;
   node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT });
@@ -16,8 +16,10 @@ export function attach(node, runs) {
   const told = ({ detail }) => {
     const from = String(detail.node).split(":").pop();
     if (!from || !feeds(node, from)) return;
-    node.properties[PROPERTY] = detail.run;
     panel.follow(detail.run);
+    if (node.properties[PROPERTY] === detail.run) return;
+    node.properties[PROPERTY] = detail.run;
+    noted();
   };
   runs.api.addEventListener("clvr.node", told);
   const removed = node.onRemoved;

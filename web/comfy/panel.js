@@ -29,13 +29,22 @@ export class Panel {
     this.viewer.say(empty);
   }
 
-  /** @param {string} run */
-  follow(run) {
+  /** @param {string} run @param {number | null} [canvas] the one to bring into view, unless it stands on top */
+  follow(run, canvas = null) {
     if (run === this.run) return;
     this.stop();
     this.run = run;
     this.viewer.pictures = this.runs.picturesOf(run);
-    this.stop = this.runs.follow(run, (record) => this.viewer.show(record), (words) => this.viewer.say(words));
+    let wanted = canvas;
+    this.stop = this.runs.follow(
+      run,
+      (record) => {
+        if (!this.viewer.show(record) || wanted === null) return;
+        if (wanted !== /** @type {any} */ (record).best) this.viewer.reveal(`canvas-${wanted}`);
+        wanted = null;
+      },
+      (words) => this.viewer.say(words),
+    );
   }
 
   /** Shows a record that is in no folder, such as the one in a picture. @param {unknown} record @param {import("../viewer/pictures.js").Pictures} pictures */

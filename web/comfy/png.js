@@ -1,4 +1,4 @@
-/** The trajectory that a picture of the pack carries in its PNG metadata. */
+/** What a picture carries in its PNG metadata: the trajectory if the pack wrote it, the workflow if ComfyUI did. */
 
 import { RunError } from "../viewer/record.js";
 
@@ -6,27 +6,27 @@ const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const LARGEST_FILE = 512 << 20;
 const LARGEST_TEXT = 16 << 20;
 
+const KEYS = ["clvr", "clvr_canvas", "workflow"];
+
 /**
  * @param {File} file
- * @returns {Promise<{ json: string, canvas: number | null } | null>} null for a picture of someone else's
+ * @returns {Promise<{ json: string | undefined, canvas: number | null, workflow: string }>} the workflow empty where none can be read
  */
-export async function trajectoryIn(file) {
-  if (file.size > LARGEST_FILE) return null;
-  const bytes = new Uint8Array(await file.arrayBuffer());
-  if (!SIGNATURE.every((byte, at) => bytes[at] === byte)) return null;
-  /** @type {string | null} */
-  let json = null;
-  /** @type {number | null} */
-  let canvas = null;
-  for (const [kind, content] of chunks(bytes)) {
-    if (kind !== "iTXt" && kind !== "zTXt" && kind !== "tEXt") continue;
-    const key = latin(content.subarray(0, Math.max(0, content.indexOf(0))));
-    if (key !== "clvr" && key !== "clvr_canvas") continue;
-    const text = await textOf(kind, content.subarray(key.length + 1));
-    if (key === "clvr") json = text;
-    else canvas = /^\d{1,6}$/.test(text) ? Number(text) : null;
+export async function textsIn(file) {
+  /** @type {Record<string, string>} */
+  const texts = {};
+  const bytes = new Uint8Array(file.size > LARGEST_FILE ? new ArrayBuffer(0) : await file.arrayBuffer());
+  if (SIGNATURE.every((byte, at) => bytes[at] === byte)) {
+    for (const [kind, content] of chunks(bytes)) {
+      if (kind !== "iTXt" && kind !== "zTXt" && kind !== "tEXt") continue;
+      const key = latin(content.subarray(0, Math.max(0, content.indexOf(0))));
+      if (!KEYS.includes(key)) continue;
+      const text = textOf(kind, content.subarray(key.length + 1));
+      texts[key] = await (key === "workflow" ? text.catch(() => "") : text);
+    }
   }
-  return json === null ? null : { json, canvas };
+  const { clvr: json, clvr_canvas: canvas = "", workflow = "" } = texts;
+  return { json, canvas: /^\d{1,6}$/.test(canvas) ? Number(canvas) : null, workflow };
 }
 
 /** @param {Uint8Array} bytes @returns {Generator<[string, Uint8Array]>} */

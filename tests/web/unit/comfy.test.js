@@ -8,7 +8,7 @@ import { all, page } from "./page.js";
 import { HOSTILE, drawn, run } from "./runs.js";
 import { attach, restore } from "../../../web/comfy/node.js";
 import { openPicture } from "../../../web/comfy/drop.js";
-import { trajectoryIn } from "../../../web/comfy/png.js";
+import { textsIn } from "../../../web/comfy/png.js";
 import { Runs } from "../../../web/comfy/runs.js";
 import { Sidebar } from "../../../web/comfy/sidebar.js";
 
@@ -81,7 +81,8 @@ beforeEach(() => {
 
 test("a node shows the run it is at work on, as it grows", async () => {
   const node = new FakeNode(3);
-  const panel = attach(node, runs);
+  let noted = 0;
+  const panel = attach(node, runs, () => noted++);
   assert.match(inside(panel).textContent, /Press Run/);
   api.known = 4;
   api.tell("clvr.node", { run: "r-1", node: "3" });
@@ -99,7 +100,8 @@ test("a node shows the run it is at work on, as it grows", async () => {
   assert.match(inside(panel).textContent, /Brief met/);
   assert.deepEqual(api.asked.map((route) => route.match(/from=(\d+)/)[1]), ["0", "4", "5", "6"]);
   assert.equal(inside(panel).querySelector("#canvas-2 img").getAttribute("src"), "/api/clvr/canvas?run=r-1&canvas=2");
-  assert.equal(node.properties.clvr_run, "r-1");
+  api.tell("clvr.node", { run: "r-1", node: "3" });
+  assert.deepEqual([node.properties.clvr_run, noted], ["r-1", 1], "the workflow changes once a run");
 });
 
 test("a node shows what a node that feeds it does, and no other's", async () => {
@@ -108,7 +110,7 @@ test("a node shows what a node that feeds it does, and no other's", async () => 
   for (const id of [1, 2, 3, 9]) nodes[id] = new FakeNode(id, graph);
   nodes[3].inputs = [{ link: null }, { link: 2 }];
   nodes[2].inputs = [{ link: 1 }, { link: 3 }];
-  const panel = attach(nodes[3], runs);
+  const panel = attach(nodes[3], runs, () => {});
   for (const node of ["9", "", null]) api.tell("clvr.node", { run: "r-1", node });
   assert.equal(panel.run, null);
   api.tell("clvr.node", { run: "r-1", node: "12:1" });
@@ -118,7 +120,7 @@ test("a node shows what a node that feeds it does, and no other's", async () => 
 test("after a reload it shows the run that the workflow remembers, or says that it is gone", async () => {
   const node = new FakeNode(3);
   node.properties.clvr_run = "gone";
-  const panel = attach(node, runs);
+  const panel = attach(node, runs, () => assert.fail("nothing has changed"));
   restore(node, panel);
   await settled();
   assert.match(inside(panel).querySelector("[role=alert]").textContent, /the run is not there any more/);
@@ -128,7 +130,7 @@ test("after a reload it shows the run that the workflow remembers, or says that 
 });
 
 test("a run whose record became shorter is read anew", async () => {
-  const panel = attach(new FakeNode(3), runs);
+  const panel = attach(new FakeNode(3), runs, () => {});
   panel.follow("r-1");
   await settled();
   api.known = 5;
@@ -144,7 +146,7 @@ test("nothing listens any more when the node is removed", async () => {
     assert.equal(this, node);
     called += details.length;
   };
-  const panel = attach(node, runs);
+  const panel = attach(node, runs, () => {});
   panel.follow("r-1");
   assert.equal(api.listening.size, 2);
   node.onRemoved(1, 2);
@@ -158,7 +160,7 @@ test("nothing listens any more when the node is removed", async () => {
 });
 
 test("a key pressed in the panel does not reach the graph, a shortcut does", () => {
-  const panel = attach(new FakeNode(3), runs);
+  const panel = attach(new FakeNode(3), runs, () => {});
   const heard = [];
   const listen = (event) => heard.push(event.key);
   document.addEventListener("keydown", listen);
@@ -217,22 +219,23 @@ const packed = (text) => Buffer.concat([Buffer.from([1, 0, 0, 0]), deflateSync(t
 test("the trajectory of a picture is read, however its text is written", async () => {
   const text = '{"brief": {"prompt": "\u00e9"}}';
   for (const chunk of [["iTXt", "clvr", plain(text)], ["iTXt", "clvr", packed(text)], ["zTXt", "clvr", Buffer.concat([Buffer.alloc(1), deflateSync(Buffer.from(text, "latin1"))])], ["tEXt", "clvr", Buffer.from(text, "latin1")]]) {
-    assert.deepEqual(await trajectoryIn(png([chunk, ["iTXt", "clvr_canvas", plain("6")]])), { json: text, canvas: 6 });
+    assert.deepEqual(await textsIn(png([chunk, ["iTXt", "clvr_canvas", plain("6")]])), { json: text, canvas: 6, workflow: "" });
   }
 });
 
-test("pictures of others are let alone", async () => {
-  for (const file of [png([["iTXt", "workflow", plain("{}")]]), png([]), new File(["GIF89a"], "a.png"), new File([], "a.png")]) assert.equal(await trajectoryIn(file), null);
+test("pictures of others carry no trajectory", async () => {
+  const broken = png([["iTXt", "workflow", Buffer.from([1, 0, 0, 0, 9])]]);
+  for (const file of [broken, png([]), new File(["GIF89a"], "a.png"), new File([], "a.png")]) assert.deepEqual(await textsIn(file), { json: undefined, canvas: null, workflow: "" });
 });
 
 test("hostile metadata is refused in words", async () => {
-  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", packed("x".repeat((16 << 20) + 1))]])), /larger than 16 MB/);
-  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", plain("x".repeat((16 << 20) + 1))]])), /larger than 16 MB/);
-  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", Buffer.concat([Buffer.from([1, 0, 0, 0]), Buffer.from("junk")])]])), /cannot be unpacked/);
-  await assert.rejects(trajectoryIn(png([["iTXt", "clvr", Buffer.from([0, 0])]])), /no beginning/);
+  await assert.rejects(textsIn(png([["iTXt", "clvr", packed("x".repeat((16 << 20) + 1))]])), /larger than 16 MB/);
+  await assert.rejects(textsIn(png([["iTXt", "clvr", plain("x".repeat((16 << 20) + 1))]])), /larger than 16 MB/);
+  await assert.rejects(textsIn(png([["iTXt", "clvr", Buffer.concat([Buffer.from([1, 0, 0, 0]), Buffer.from("junk")])]])), /cannot be unpacked/);
+  await assert.rejects(textsIn(png([["iTXt", "clvr", Buffer.from([0, 0])]])), /no beginning/);
   const { size } = png([]);
   const cut = png([["iTXt", "clvr", plain("{}")]]);
-  assert.equal(await trajectoryIn(new File([cut.slice(0, size + 12)], "a.png")), null);
+  assert.equal((await textsIn(new File([cut.slice(0, size + 12)], "a.png"))).json, undefined);
 });
 
 async function dropped(file) {
@@ -247,20 +250,35 @@ async function dropped(file) {
   return { root, close: () => manager.tabs[0].destroy() };
 }
 
-test("a dropped picture of the pack opens its trajectory, with its own pixels and those of its run", async () => {
-  const { root, close } = await dropped(png([["iTXt", "clvr", packed(JSON.stringify(run()))], ["iTXt", "clvr_canvas", plain("6")]]));
+const showing = (run) => ({ id: 3, type: "CLVR_Generate", properties: { clvr_run: run } });
+const carrying = (record, canvas, ...more) => png([["iTXt", "clvr", packed(JSON.stringify(record))], ["iTXt", "clvr_canvas", plain(canvas)], ...more]);
+
+test("a dropped picture of the pack opens its run as it lies in the output folder", async () => {
+  const { root, close } = await dropped(carrying({ ...run(), steps: run().steps.slice(0, 1), outcome: null }, "6"));
   assert.match(root.textContent, /Brief met/);
-  assert.equal(root.querySelector("#canvas-6 img").getAttribute("src"), "blob:own");
   assert.equal(root.querySelector("#canvas-2 img").getAttribute("src"), "/api/clvr/canvas?run=r-1&canvas=2");
+  assert.equal(root.querySelector(".shown"), null, "the one that was handed over stands on top");
   close();
 });
 
-test("a picture whose run is elsewhere shows words for the other canvases", async () => {
+test("a canvas on the way is brought into view, found by the name in its workflow if it was the first", async () => {
+  const workflow = ["tEXt", "workflow", Buffer.from(JSON.stringify({ nodes: [showing("r-1")] }))];
+  const { root, close } = await dropped(carrying({ ...run(), steps: [], outcome: null, best: null }, "1", workflow));
+  assert.match(root.textContent, /Brief met/);
+  assert.equal(root.querySelector(".shown").id, "canvas-1");
+  close();
+});
+
+test("a picture whose run is elsewhere shows itself, and words for the other canvases", async () => {
   const record = run();
   record.steps[0].candidates[0].sha256 = "f";
-  const { root, close } = await dropped(png([["iTXt", "clvr", packed(JSON.stringify(record))], ["iTXt", "clvr_canvas", plain("6")]]));
+  const { root, close } = await dropped(carrying(record, "6"));
   assert.match(root.querySelector("#canvas-2").textContent, /is not in this picture, and its run not in the output folder/);
+  assert.equal(root.querySelector("#canvas-6 img").getAttribute("src"), "blob:own");
   close();
+  const first = await dropped(carrying({ ...record, steps: [], outcome: null, best: null }, "0"));
+  assert.equal(first.root.querySelector(".doing img").getAttribute("src"), "blob:own");
+  first.close();
 });
 
 for (const [name, text, words] of [
@@ -275,7 +293,19 @@ for (const [name, text, words] of [
   });
 }
 
-test("a dropped picture of someone else's opens nothing", async () => {
-  const { root } = await dropped(png([["iTXt", "workflow", plain("{}")]]));
-  assert.equal(root, undefined);
+const saved = (workflow) => png([["tEXt", "workflow", Buffer.from(JSON.stringify(workflow))]]);
+
+test("a picture that another node saved opens the run that its workflow names", async () => {
+  for (const workflow of [{ nodes: [showing("gone"), showing("r-1"), {}, null] }, { definitions: { subgraphs: [{ nodes: [showing("r-1")] }] } }]) {
+    const { root, close } = await dropped(saved(workflow));
+    assert.match(root.textContent, /Brief met/);
+    assert.equal(root.querySelector("#canvas-6 img").getAttribute("src"), "/api/clvr/canvas?run=r-1&canvas=6");
+    close();
+  }
+});
+
+test("a picture of someone else's opens nothing, whatever its workflow is", async () => {
+  for (const workflow of [{}, null, [], { nodes: 5 }, { nodes: [showing(["r-1"]), showing("gone"), showing("../r-1")] }]) {
+    assert.equal((await dropped(saved(workflow))).root, undefined);
+  }
 });
