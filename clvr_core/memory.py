@@ -88,12 +88,17 @@ def _how(plan: Plan) -> str:
 
 
 def _gb(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f} GB"
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 5e7 else f"{nbytes / 1e6:.0f} MB"
 
 
 def model_weights(folder: Path, item: int, name: str = "VLM", owner: str = "eyes") -> Weights:
     """A model in one folder, its numbers held in `item` bytes each."""
     return Weights(name, _sum(_files(folder), item), owner)
+
+
+def file_weights(path: Path, name: str, owner: str = "executor", item: int | None = None) -> Weights:
+    """A model in one file, its numbers as they are stored or held in `item` bytes each. Raises BadInput for a file that is unsound."""
+    return Weights(name, path.stat().st_size if item is None else _sum([path], item), owner)
 
 
 def pipeline_weights(

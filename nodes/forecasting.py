@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from pathlib import Path
+from typing import Any
 
-import comfy.model_management
 from aiohttp import web
 
 from ..clvr_core.brief import Brief, Budget
@@ -15,7 +15,9 @@ from ..clvr_core.folder import JOURNAL, told_by
 from ..clvr_core.forecast import forecast
 from ..clvr_core.records import to_json
 from ..clvr_core.trajectory import Trajectory
+from .reviewing import body
 from .running import MAX_ROUNDS, runs
+from .weighing import told_of
 
 TOLD_BY = 12
 """Newest runs that are read: reading takes a few milliseconds each."""
@@ -38,22 +40,22 @@ def _changed(path: Path) -> float:
         return 0.0
 
 
-def memory() -> dict[str, object]:
-    """Where ComfyUI will put the models, with gigabytes free and in all there."""
-    device = comfy.model_management.get_torch_device()
-    free, total = comfy.model_management.get_free_memory(device), comfy.model_management.get_total_memory(device)
-    return {"device": str(device), "free": round(free / 1e9, 1), "total": round(total / 1e9, 1)}
+def told_for(asked: dict[str, Any]) -> dict[str, Any]:
+    """`asked`: the widgets of the node by name, and under `linked` what stands before it. Raises BadInput."""
+    try:
+        budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))
+        side = int(asked.get("width", 96)), int(asked.get("height", 96))
+        brief = Brief("x", str(asked.get("strategy", "clvr")), 0, *side, budget, int(asked.get("candidates", 0)) or None)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInput(str(error)) from error
+    return to_json(forecast(brief, earlier())) | {"memory": told_of(asked.get("linked"))}
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
-    @routes.get("/clvr/forecast")
+    @routes.post("/clvr/forecast")
     async def told(request: web.Request) -> web.Response:
-        asked = request.query
+        asked = await body(request)
         try:
-            budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))
-            side = int(asked.get("width", 96)), int(asked.get("height", 96))
-            brief = Brief("x", asked.get("strategy", "clvr"), 0, *side, budget, int(asked.get("candidates", 0)) or None)
-        except (ValueError, BadInput) as error:
+            return web.json_response(await asyncio.to_thread(told_for, asked))
+        except BadInput as error:
             return web.json_response({"error": str(error)}, status=400)
-        found = forecast(brief, await asyncio.to_thread(earlier))
-        return web.json_response(to_json(found) | {"memory": memory()})

@@ -30,7 +30,7 @@ from .running import say
 ASKED, ANSWERED = "clvr.review", "clvr.reviewed"
 LARGEST = 8 << 20
 """Bytes of an answer: a mask of 1024 x 1024 as PNG is far smaller."""
-AWAY = 30.0
+AWAY = 90.0
 """Seconds that a tab may be gone, to be loaded again, before nobody looks."""
 GO_ON = Remark(0)
 
@@ -155,7 +155,7 @@ def add_routes(server) -> None:
 
     @routes.post("/clvr/present")
     async def present(request: web.Request) -> web.Response:
-        tab = (await _body(request)).get("tab")
+        tab = (await body(request)).get("tab")
         if isinstance(tab, str) and len(tab) <= 64:
             DESK.tabs = {known for known in DESK.tabs if known in server.sockets} | {tab}
         return web.json_response({})
@@ -174,7 +174,7 @@ def add_routes(server) -> None:
         if question is None or question.done.is_set():
             return _gone()
         try:
-            question.answer = answer_from(question, await _body(request))
+            question.answer = answer_from(question, await body(request))
         except BadInput as error:
             return web.json_response({"error": str(error)}, status=400)
         question.done.set()
@@ -185,7 +185,7 @@ def _gone() -> web.Response:
     return web.json_response({"error": "this question was answered already, or its time is over"}, status=404)
 
 
-async def _body(request: web.Request) -> dict[str, Any]:
+async def body(request: web.Request) -> dict[str, Any]:
     """Empty for what is no JSON object, or is too large."""
     raw = await request.content.read(LARGEST + 1)
     while len(raw) <= LARGEST and (more := await request.content.read(LARGEST + 1 - len(raw))):

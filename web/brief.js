@@ -4,13 +4,14 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { Checklist } from "./brief/checklist.js";
 import { Forecast } from "./brief/forecast.js";
+import { modelsOf } from "./brief/models.js";
 
 const LIST_ON = ["CLVR_Brief"];
 const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
 
-/** @param {string} path */
-async function ask(path) {
-  const answer = await api.fetchApi(path);
+/** @param {string} path @param {unknown} body */
+async function ask(path, body) {
+  const answer = await api.fetchApi(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
   const data = await answer.json();
   if (!answer.ok) throw new Error(data.error ?? `the server answered ${answer.status}`);
   return data;
@@ -52,17 +53,24 @@ function addForecast(node) {
     candidates: value("candidates"),
     width: value("width"),
     height: value("height"),
+    linked: modelsOf(node),
   }));
-  node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false, getMinHeight: () => 54, getMaxHeight: () => 90 });
+  const shown = node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false });
+  // As high as it is, and never stretched with the node: LiteGraph asks for computeSize, Nodes 2.0 looks whether there is the other one.
+  Object.assign(shown, { computeSize: () => [200, 76], computeLayoutSize: undefined });
   for (const name of ["strategy", "rounds", "candidates", "width", "height"]) {
     const own = widget(node, name);
     if (own) after(own, "callback", () => line.soon());
   }
-  const over = () => line.soon();
+  const [over, changed] = [() => line.tell(), () => line.soon()];
   api.addEventListener("execution_success", over);
-  after(node, "onConfigure", () => line.soon());
+  // The name of a file may be chosen in any node before this one.
+  api.addEventListener("graphChanged", changed);
+  after(node, "onConfigure", changed);
+  after(node, "onConnectionsChange", changed);
   after(node, "onRemoved", () => {
     api.removeEventListener("execution_success", over);
+    api.removeEventListener("graphChanged", changed);
     line.close();
   });
   line.soon();

@@ -1,4 +1,4 @@
-/** One line before the run: how many rounds, pictures and calls at most, how long that took before, and what memory is free. */
+/** One line before the run: how many rounds, pictures and calls at most, how long that took before, and how the models share the memory. */
 
 import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
@@ -14,7 +14,7 @@ const QUIET = 300;
  * @property {number} calls
  * @property {number} [seconds] left out where no earlier run tells
  * @property {number} [runs]
- * @property {{ device: string, free: number, total: number }} memory gigabytes
+ * @property {{ told: string, fits: boolean }} memory
  */
 
 /** @param {Told} told */
@@ -22,12 +22,11 @@ export function inWords(told) {
   const pictures = told.candidates === 1 ? "1 picture" : `${whole(told.candidates)} pictures`;
   const cost = `At most ${count(told.rounds, "round")} of ${pictures}, ${count(told.calls, "call")} of the vision model`;
   const time = told.seconds === undefined || !told.runs ? "no earlier run tells the time" : `about ${seconds(told.seconds)} by ${count(told.runs, "earlier run")}`;
-  const { device, free, total } = told.memory;
-  return `${cost}; ${time}. ${device}: ${free} of ${total} GB free.`;
+  return `${cost}; ${time}. ${told.memory.told}.`;
 }
 
 export class Forecast {
-  /** @param {(path: string) => Promise<any>} ask @param {() => Record<string, unknown>} settings */
+  /** @param {(path: string, body: unknown) => Promise<any>} ask @param {() => Record<string, unknown>} settings */
   constructor(ask, settings) {
     this.ask = ask;
     this.settings = settings;
@@ -36,22 +35,28 @@ export class Forecast {
     shadow(this.host, [STYLE], el("div", { class: "clvr panel brief" }, this.line));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
+    this.asked = "";
   }
 
-  /** Once the person has stopped turning the knob. */
+  /** Once the person has stopped turning the knob, and only if it was one that matters. */
   soon() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.tell(), QUIET);
+    this.timer = setTimeout(() => JSON.stringify(this.settings()) !== this.asked && this.tell(), QUIET);
   }
 
   async tell() {
-    const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(this.settings())) if (value !== undefined && value !== null) query.set(name, String(value));
+    const settings = this.settings();
+    const asked = (this.asked = JSON.stringify(settings));
+    let [words, short] = ["", false];
     try {
-      this.line.textContent = inWords(await this.ask(`/clvr/forecast?${query}`));
+      const told = await this.ask("/clvr/forecast", settings);
+      [words, short] = [inWords(told), !told.memory.fits];
     } catch (error) {
-      this.line.textContent = error instanceof Error ? error.message : String(error);
+      words = error instanceof Error ? error.message : String(error);
     }
+    if (asked !== this.asked) return; // a later question was faster
+    this.line.textContent = words;
+    this.line.classList.toggle("wrong", short);
   }
 
   close() {

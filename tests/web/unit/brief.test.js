@@ -4,6 +4,7 @@ import { test } from "node:test";
 import { page } from "./page.js";
 import { Checklist } from "../../../web/brief/checklist.js";
 import { Forecast, inWords } from "../../../web/brief/forecast.js";
+import { modelsOf } from "../../../web/brief/models.js";
 import { linesOf, rowsOf } from "../../../web/brief/lines.js";
 
 const TEXT = '[nice] [text] a sign "OPEN"\na barn\n[global] dusk';
@@ -68,21 +69,86 @@ test("every field has a name", () => {
   for (const element of all("input, select, tbody button")) assert.match(element.getAttribute("aria-label"), /goal \d/i);
 });
 
-const memory = { device: "cuda:0", free: 20.5, total: 24 };
+const memory = { told: "cuda:0: VLM 8.9 GB, DiT 7.8 GB; 20.5 GB free: both fit", fits: true };
 
 test("the forecast in words", () => {
   assert.equal(
     inWords({ rounds: 12, candidates: 4, calls: 60, seconds: 130, runs: 3, memory }),
-    "At most 12 rounds of 4 pictures, 60 calls of the vision model; about 2 min 10 s by 3 earlier runs. cuda:0: 20.5 of 24 GB free.",
+    "At most 12 rounds of 4 pictures, 60 calls of the vision model; about 2 min 10 s by 3 earlier runs. cuda:0: VLM 8.9 GB, DiT 7.8 GB; 20.5 GB free: both fit.",
   );
   assert.match(inWords({ rounds: 1, candidates: 1, calls: 1, memory }), /^At most 1 round of 1 picture, 1 call of the vision model; no earlier run tells the time\./);
 });
 
 test("a forecast that fails says so", async () => {
   const asked = [];
-  const line = new Forecast(async (path) => (asked.push(path), Promise.reject(new Error("budget: rounds is 0"))), () => ({ strategy: "clvr", rounds: 0, width: undefined }));
+  const line = new Forecast(async (...all) => (asked.push(all), Promise.reject(new Error("budget: rounds is 0"))), () => ({ strategy: "clvr", rounds: 0 }));
   await line.tell();
-  assert.deepEqual(asked, ["/clvr/forecast?strategy=clvr&rounds=0"]);
+  assert.deepEqual(asked, [["/clvr/forecast", { strategy: "clvr", rounds: 0 }]]);
   assert.equal(line.line.textContent, "budget: rounds is 0");
   line.close();
+});
+
+test("what does not fit stands out, and an answer that comes late is not shown", async () => {
+  const answers = [];
+  let rounds = 1;
+  const line = new Forecast(() => new Promise((done) => answers.push(done)), () => ({ rounds }));
+  const told = (fits) => ({ rounds, candidates: 1, calls: 1, memory: { ...memory, fits } });
+  const first = line.tell();
+  rounds = 2;
+  const second = line.tell();
+  answers[1](told(false));
+  answers[0](told(true));
+  await Promise.all([first, second]);
+  assert.match(line.line.textContent, /^At most 2 rounds/);
+  assert.equal(line.line.className, "note wrong");
+  line.close();
+});
+
+test("a knob that does not matter asks nothing", async () => {
+  let asked = 0;
+  const line = new Forecast(async () => (asked++, { rounds: 1, candidates: 1, calls: 1, memory }), () => ({ rounds: 1 }));
+  await line.tell();
+  line.soon();
+  await new Promise((done) => setTimeout(done, 400));
+  assert.equal(asked, 1);
+  line.close();
+});
+
+/** A graph by its nodes: number -> [kind, inputs as [name, type, number of the origin], widgets]. */
+function graphOf(nodes) {
+  const graph = { getNodeById: (id) => made[id] };
+  const made = {};
+  for (const [id, [comfyClass, inputs = [], widgets = {}]] of Object.entries(nodes)) {
+    made[id] = {
+      ...{ id, comfyClass, graph },
+      inputs: inputs.map(([name, type]) => ({ name, type })),
+      widgets: Object.entries(widgets).map(([name, value]) => ({ name, value })),
+      getInputLink: (slot) => (inputs[slot][2] === undefined ? null : { origin_id: inputs[slot][2] }),
+    };
+  }
+  return made;
+}
+
+test("the models of a node are told by what their loaders name", () => {
+  const nodes = graphOf({
+    1: ["CLVR_Generate", [["image", "IMAGE", 9], ["vlm", "CLVR_VLM", 2], ["executor", "CLVR_EXECUTOR", 4]]],
+    2: ["CLVR_VisionModel", [["clip", "CLIP", 3]]],
+    3: ["CLIPLoader", [], { clip_name: "eyes.safetensors", device: "default", secret: "x".repeat(301), number: 5 }],
+    4: ["CLVR_Executor", [["model", "MODEL", 5], ["clip", "CLIP", 3], ["vae", "VAE"]]],
+    5: ["ModelMerge", [["model1", "MODEL", 6], ["model2", "MODEL", 7], ["mask", "MASK", 9]]],
+    6: ["Reroute", [["", "*", 8]]],
+    7: ["UNETLoader", [], { unet_name: "other.safetensors" }],
+    8: ["UNETLoader", [["again", "*", 4]], { unet_name: "base.safetensors" }],
+    9: ["LoadImage", [], { image: "private.png" }],
+  });
+  const { vlm, executor } = modelsOf(nodes[1]);
+  assert.deepEqual(vlm, [[":2", "CLVR_VisionModel", {}], [":3", "CLIPLoader", { clip_name: "eyes.safetensors", device: "default" }]]);
+  assert.deepEqual(executor.map(([number]) => number).sort(), [":3", ":4", ":5", ":6", ":8"]);
+  assert.deepEqual(modelsOf(nodes[9]), { vlm: [], executor: [] });
+});
+
+test("what a subgraph holds counts with it", () => {
+  const nodes = graphOf({ 1: ["CLVR_Brief", [["vlm", "CLVR_VLM", 2]]], 2: ["subgraph"], 3: ["CLIPLoader", [], { clip_name: "a" }] });
+  nodes[2].subgraph = { nodes: [nodes[3]] };
+  assert.deepEqual(modelsOf(nodes[1]).vlm.map(([, kind]) => kind), ["subgraph", "CLIPLoader"]);
 });
