@@ -3,26 +3,40 @@
 import { el } from "../viewer/dom.js";
 
 const INK = "rgba(255, 70, 70, 1)";
+const HELP = "Mask: drag to paint where the next edit may change. With the keyboard: the arrow keys move the brush, the space bar lowers and lifts it";
+/** @type {Record<string, [number, number]>} */
+const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class Mask {
   /** @param {number} width @param {number} height pixels of the canvas @param {string} source address of the picture */
   constructor(width, height, source) {
     this.painted = false;
     this.picture = el("img", { src: source, alt: "The canvas of this round" });
-    this.sheet = el("canvas", { width, height, tabindex: "0", role: "img", "aria-label": "Mask: drag to paint where the next edit may change" });
+    this.sheet = el("canvas", { width, height, tabindex: "0", role: "application", "aria-label": HELP });
+    this.brush = el("span", { class: "brush", "aria-hidden": "true" });
     this.size = el("input", { type: "range", min: 1, max: 40, value: 12, "aria-label": "Brush, in hundredths of the width" });
     const clear = el("button", { type: "button", class: "clear" }, "Clear mask");
     clear.addEventListener("click", () => this.clear());
     this.element = el(
       "div",
       { class: "mask" },
-      el("div", { class: "paper" }, this.picture, this.sheet),
+      el("div", { class: "paper" }, this.picture, this.sheet, this.brush),
       el("div", { class: "tools" }, el("label", {}, "Brush ", this.size), clear),
     );
     this.strokes = new AbortController();
     const options = { signal: this.strokes.signal };
     this.sheet.addEventListener("pointerdown", (event) => this.begin(event), options);
-    this.sheet.addEventListener("pointermove", (event) => this.go(event), options);
+    this.sheet.addEventListener("pointermove", (event) => event.buttons && this.last && this.line(this.at(event)), options);
+    this.sheet.addEventListener("keydown", (event) => this.key(event), options);
+    this.size.addEventListener("input", () => this.point());
+    this.spot = { x: width / 2, y: height / 2 };
+    this.down = false;
+    this.point();
+  }
+
+  /** Pixels of the canvas. */
+  get width() {
+    return (Number(this.size.value) / 100) * this.sheet.width;
   }
 
   get pen() {
@@ -42,19 +56,41 @@ export class Mask {
   begin(event) {
     this.sheet.setPointerCapture?.(event.pointerId);
     this.last = this.at(event);
-    this.go(event);
+    this.line(this.last);
   }
 
-  /** @param {PointerEvent} event */
-  go(event) {
-    if (!event.buttons || !this.last) return;
-    const { pen } = this;
-    const to = this.at(event);
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const way = WAYS[event.key];
+    if (event.key === " ") this.down = !this.down;
+    else if (!way) return;
+    event.preventDefault();
+    this.last = this.spot;
+    if (way) {
+      const [x, y] = way.map((part) => part * Math.max(1, this.width / 2));
+      const { width, height } = this.sheet;
+      this.spot = { x: Math.min(width, Math.max(0, this.spot.x + x)), y: Math.min(height, Math.max(0, this.spot.y + y)) };
+    }
+    if (this.down) this.line(this.spot);
+    this.point();
+  }
+
+  /** Shows where the keyboard's brush is. */
+  point() {
+    const { width, height } = this.sheet;
+    const [x, y, across] = [this.spot.x / width, this.spot.y / height, this.width / width].map((part) => `${100 * part}%`);
+    Object.assign(this.brush.style, { left: x, top: y, width: across, aspectRatio: "1" });
+    this.brush.classList.toggle("down", this.down);
+  }
+
+  /** @param {{ x: number, y: number }} to */
+  line(to) {
+    const { pen, last = to } = this;
     pen.strokeStyle = INK;
     pen.lineCap = "round";
-    pen.lineWidth = (Number(this.size.value) / 100) * this.sheet.width;
+    pen.lineWidth = this.width;
     pen.beginPath();
-    pen.moveTo(this.last.x, this.last.y);
+    pen.moveTo(last.x, last.y);
     pen.lineTo(to.x + 0.01, to.y);
     pen.stroke();
     this.last = to;

@@ -19,7 +19,10 @@ export class Reviews {
     this.panels = new Map();
     this.host = el("div", { class: "clvr-review", role: "region", "aria-label": "Review" });
     this.list = el("div", { class: "reviews" });
-    shadow(this.host, [STYLE], this.list);
+    this.told = el("p", { class: "unseen", role: "status" });
+    shadow(this.host, [STYLE], this.told, this.list);
+    // A key that was meant for the panel is not to delete a node.
+    this.host.addEventListener("keydown", (event) => event.stopPropagation());
     parent.append(this.host);
   }
 
@@ -36,7 +39,8 @@ export class Reviews {
     const panel = new Panel(review, this.ask, (file) => this.address(review, file), () => this.remove(review.id));
     this.panels.set(review.id, panel);
     this.list.append(panel.element);
-    panel.element.focus();
+    this.told.textContent = panel.element.getAttribute("aria-label");
+    if (!typing()) panel.element.focus();
   }
 
   /** @param {string} id */
@@ -44,4 +48,11 @@ export class Reviews {
     this.panels.get(id)?.close();
     this.panels.delete(id);
   }
+}
+
+/** Whether a person is in the middle of a word elsewhere, and a panel that takes the focus would take the rest of it. */
+function typing() {
+  let active = document.activeElement;
+  while (active?.shadowRoot?.activeElement) active = active.shadowRoot.activeElement;
+  return active instanceof HTMLElement && active.matches("input, textarea, [contenteditable]");
 }

@@ -35,9 +35,11 @@ export class Compare {
     /** @type {Told | null} */
     this.told = null;
     this.offered = "";
+    /** Whether a person is at it: then a run that grows leaves it alone. */
+    this.held = false;
     this.asked = 0;
-    for (const choice of [this.before, this.after, this.mapped]) choice.addEventListener("change", () => this.draw());
-    this.slider.addEventListener("input", () => this.slide());
+    for (const choice of [this.before, this.after, this.mapped]) choice.addEventListener("change", () => this.hold(() => this.draw()));
+    this.slider.addEventListener("input", () => this.hold(() => this.slide()));
   }
 
   /** @param {Told} told */
@@ -46,7 +48,7 @@ export class Compare {
     const drawn = told.run.steps.flatMap((step) => step.candidates.map((candidate) => ({ step, canvas: candidate.canvas })));
     const offered = JSON.stringify(drawn.map(({ step, canvas }) => [canvas, fate(told.run, step)[1], step.chosen]));
     if (offered === this.offered) return;
-    const held = this.offered && [this.before.value, this.after.value];
+    const held = this.held && [this.before.value, this.after.value];
     this.offered = offered;
     for (const choice of [this.before, this.after]) {
       choice.replaceChildren(
@@ -56,14 +58,24 @@ export class Compare {
         }),
       );
     }
-    const [before, after] = usual(told);
-    this.before.value = held ? held[0] : String(before ?? "");
-    this.after.value = held ? held[1] : String(after ?? "");
+    if (held) [this.before.value, this.after.value] = held;
+    if (!held || !this.before.value || !this.after.value) {
+      const [before = "", after = ""] = usual(told);
+      [this.before.value, this.after.value] = [String(before), String(after)];
+      this.held = false;
+    }
     this.draw();
+  }
+
+  /** @param {() => void} work */
+  hold(work) {
+    this.held = true;
+    work();
   }
 
   /** @param {number} before @param {number} after */
   choose(before, after) {
+    this.held = true;
     [this.before.value, this.after.value] = [String(before), String(after)];
     this.draw();
   }

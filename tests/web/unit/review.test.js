@@ -105,6 +105,56 @@ test("who types is not hurried", async () => {
   assert.match(find("[role=timer]").textContent, /^\d+ s, then go on$/);
 });
 
+test("a mask is painted with the keyboard too", () => {
+  reviews.add(review());
+  const { mask } = [...reviews.panels.values()][0];
+  const lines = [];
+  Object.defineProperty(mask, "pen", { value: { beginPath() {}, stroke() {}, moveTo: (x, y) => lines.push([x, y]), lineTo: (x, y) => lines.push([Math.round(x), y]) } });
+  const key = (name) => {
+    const event = new page.window.KeyboardEvent("keydown", { key: name, bubbles: true, cancelable: true });
+    find(".mask canvas").dispatchEvent(event);
+    return event.defaultPrevented;
+  };
+  mask.size.value = "25"; // of 96: a brush of 24 pixels, which moves by 12
+  assert.deepEqual([key("ArrowLeft"), key("a"), mask.painted], [true, false, false]);
+  key(" ");
+  key("ArrowUp");
+  assert.deepEqual(lines, [[36, 48], [36, 48], [36, 48], [36, 36]]);
+  for (let press = 0; press < 9; press++) key("ArrowUp");
+  assert.deepEqual(lines.at(-1), [36, 0], "not beyond the edge");
+  key(" ");
+  key("ArrowRight");
+  assert.equal(lines.length, 22);
+  assert.deepEqual([mask.painted, mask.brush.style.left], [true, "50%"]);
+});
+
+test("a question does not take the focus from a field in which a person is typing", () => {
+  const field = document.body.appendChild(document.createElement("textarea"));
+  field.focus();
+  reviews.add(review());
+  assert.equal(document.activeElement, field);
+  assert.match(reviews.host.shadowRoot.querySelector("[role=status]").textContent, /Review of round 2/);
+  field.remove();
+  reviews.add(review({ id: "q2" }));
+  assert.equal(reviews.host.shadowRoot.activeElement, reviews.list.lastChild);
+});
+
+test("a key that is typed does not reach the graph, and ComfyUI is told that it is typed", () => {
+  reviews.add(review());
+  const heard = [];
+  const listen = (event) => heard.push(event.key);
+  document.addEventListener("keydown", listen);
+  find("textarea").dispatchEvent(new page.window.KeyboardEvent("keydown", { key: "Delete", bubbles: true, composed: true }));
+  document.removeEventListener("keydown", listen);
+  assert.deepEqual(heard, []);
+  const { host } = reviews;
+  assert.deepEqual([host.type, host.isContentEditable], ["", false]);
+  find("textarea").focus();
+  assert.deepEqual([host.type, host.isContentEditable], ["textarea", true]);
+  find(".accept").focus();
+  assert.deepEqual([host.type, host.isContentEditable], ["", false]);
+});
+
 test("everything that can be worked has a name", () => {
   reviews.add(review());
   for (const element of reviews.list.querySelectorAll("button, select, textarea, input, canvas, section")) {

@@ -108,6 +108,24 @@ test("compare with before sets the slider to the two canvases", () => {
   assert.equal(before.options.length, 7);
 });
 
+test("the comparison follows a run that grows until a person takes it in hand", () => {
+  const whole = run();
+  const grown = (count, best) => show({ ...whole, steps: whole.steps.slice(0, count), outcome: null, best, current: best });
+  const { before, after, slider } = viewer.compare;
+  show({ ...whole, steps: [{ ...whole.steps[0], candidates: drawn(2) }], outcome: null, best: 2, current: 2 });
+  assert.match(viewer.compare.stage.textContent, /no two canvases/);
+  grown(2, 4);
+  assert.deepEqual([before.value, after.value], ["2", "4"]);
+  grown(4, 6);
+  assert.deepEqual([before.value, after.value], ["4", "6"]);
+  slider.dispatchEvent(new Event("input"));
+  grown(2, 4);
+  assert.deepEqual([before.value, after.value], ["2", "4"], "canvas 6 was taken back");
+  slider.dispatchEvent(new Event("input"));
+  grown(4, 6);
+  assert.deepEqual([before.value, after.value], ["2", "4"], "in hand");
+});
+
 test("where no pixels are to be had the map of changes says so", async () => {
   show(run());
   viewer.compare.mapped.click();
