@@ -1,9 +1,9 @@
-"""Makes the README's pictures of the viewer from a real run of workflows/1-shapes-quick-try.json in ComfyUI.
+"""Makes the pictures of the viewer from real runs of workflows/1-shapes-quick-try.json in ComfyUI, with the brief of the README's first.
 
     COMFYUI_DIR=... python docs/pictures.py
 
-Needs node, `npm ci --ignore-scripts` in tests/web, and Chromium. Writes docs/viewer-*.png: the node, the sidebar, report.html, and two
-canvases with the slider between them.
+Needs node, `npm ci --ignore-scripts` in tests/web, and Chromium. Writes docs/viewer-*.png: the node, the sidebar, report.html, two
+canvases with the slider between them, and a review.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tests.comfy.graphs import BRIEF  # noqa: E402
 from tests.comfy.server import Comfy  # noqa: E402
 from tests.web.conftest import BROWSERS  # noqa: E402
 
@@ -37,6 +38,7 @@ def main() -> None:
             "CHROMIUM": browser,
             "URL": f"http://127.0.0.1:{server.port}",
             "WORKFLOW": (ROOT / "workflows" / "1-shapes-quick-try.json").read_text("utf-8"),
+            "PROMPT": BRIEF,
             "RUNS": str(Path(folder) / "output" / "clvr"),
             "OUT": folder,
         }

@@ -7,6 +7,8 @@ import { Forecast } from "./brief/forecast.js";
 import { modelsOf } from "./brief/models.js";
 
 const LIST_ON = ["CLVR_Brief"];
+/** Pixels: three lines of a forecast. */
+const LEAST_HEIGHT = 72;
 const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
 
 /** @param {string} path @param {unknown} body */
@@ -55,9 +57,8 @@ function addForecast(node) {
     height: value("height"),
     linked: modelsOf(node),
   }));
-  const shown = node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false });
-  // As high as it is, and never stretched with the node: LiteGraph asks for computeSize, Nodes 2.0 looks whether there is the other one.
-  Object.assign(shown, { computeSize: () => [200, 76], computeLayoutSize: undefined });
+  line.host.style.minHeight = `${LEAST_HEIGHT}px`;
+  node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT, getMaxHeight: () => 90 });
   for (const name of ["strategy", "rounds", "candidates", "width", "height"]) {
     const own = widget(node, name);
     if (own) after(own, "callback", () => line.soon());

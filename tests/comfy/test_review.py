@@ -119,6 +119,18 @@ def test_cancel_ends_the_wait_and_a_late_answer_is_told_so(comfy, tab):
         tab.answer(question, say="accept")
 
 
+def test_a_tab_that_is_loaded_again_finds_the_question_and_what_is_left_of_its_time(comfy, tab):
+    queued = comfy.queue(reviewed(seed=88))
+    first = tab.asked()
+    tab.socket.close()
+    time.sleep(1)
+    with Tab(comfy, "the-same-tab-again") as again:
+        second = again.asked()
+        assert second["id"] == first["id"] and 0 < second["seconds"] < first["seconds"] - 1
+        again.answer(second, say="stop")
+        comfy.wait(queued)
+
+
 def test_when_the_time_is_over_the_default_is_taken(comfy, tab):
     folder = begun_by(comfy, reviewed(seconds=1, otherwise="accept", seed=86))
     assert told(folder).outcome.reason == "the artist accepted the picture" and len(told(folder).steps) == 1

@@ -1,4 +1,4 @@
-"""The viewer in a real ComfyUI in a real browser, with the front end that comes with it and with the newest one."""
+"""The pack in a real ComfyUI in a real browser, with the front end that comes with it and with the newest one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfy.graphs import graph, loop
+from tests.comfy.graphs import SCRIPTED, graph, stubbed
 from tests.comfy.server import Comfy
+from tests.comfy.test_review import reviewed
 from tests.web.pictures import check
 
 pytestmark = pytest.mark.weights
@@ -29,7 +30,7 @@ def front(request, comfy_folder, chromium, node, tmp_path_factory):
         yield request.param, server
 
 
-def test_the_viewer_in_comfyui(run_node, chromium, front, tmp_path) -> None:
+def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
     name, server = front
     told = run_node(
         *("--test", "--test-reporter=tap", "e2e/comfy.test.js"),
@@ -38,7 +39,7 @@ def test_the_viewer_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         OUT=tmp_path,
         FRONT=name,
         GRAPH=json.dumps(graph(rounds=3) | {"5": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": ["2", 1], "columns": 4}}}),
-        LOOP=json.dumps(loop(rounds=2)),
+        REVIEWED=json.dumps([json.dumps(stubbed(reviewed(prompt=SCRIPTED, seed=seed, rounds=12, candidates=1))) for seed in (91, 92)]),
     )
     assert "# fail 0" in told
     for renderer in ("litegraph", "nodes2"):
