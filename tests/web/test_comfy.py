@@ -42,5 +42,5 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         REVIEWED=json.dumps([json.dumps(stubbed(reviewed(prompt=SCRIPTED, seed=seed, rounds=12, candidates=1))) for seed in (91, 92)]),
     )
     assert "# fail 0" in told
-    for renderer in ("litegraph", "nodes2"):
-        check(tmp_path / f"{name}-{renderer}.png")
+    for shot in (f"{name}-litegraph", f"{name}-nodes2", "brief-litegraph", "brief-nodes2", "review-litegraph"):
+        check(tmp_path / f"{shot}.png")

@@ -50,7 +50,7 @@ async function steer(vue) {
   assert.equal(await kept(), "[nice] a small red square");
   assert.match(JSON.stringify(await page.evaluate(() => globalThis.app.graph.serialize())), /\[nice\] a small red square/);
   await reads('globalThis.clvr.before("table").parentElement');
-  await (await element((clvr) => clvr.before("table").parentElement)).screenshot({ path: `${OUT}/brief-${renderer}.png` });
+  await shoot(await element((clvr) => clvr.before("table").parentElement), `brief-${renderer}`, 496, 128);
   await (await element((clvr) => clvr.before("tbody button"))).click();
   assert.equal(await kept(), "");
   await page.evaluate(() => {
@@ -72,10 +72,16 @@ async function steer(vue) {
   await waitForText(/a small black cross/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /a small black cross/);
   await reads("globalThis.clvr.review()");
-  await (await element((clvr) => clvr.review())).screenshot({ path: `${OUT}/review-${renderer}.png` });
+  if (!vue) await shoot(await element((clvr) => clvr.review()), `review-${renderer}`, 400, 1040);
   await (await element((clvr) => clvr.review().querySelector(".accept"))).click();
   await page.waitForFunction(() => !globalThis.clvr.review(), PATIENCE);
   await waitForText(/the artist accepted the picture/);
+}
+
+/** So much of the element's upper left. */
+async function shoot(handle, name, width, height) {
+  const box = await handle.boundingBox();
+  await page.screenshot({ path: `${OUT}/${name}.png`, clip: { x: Math.round(box.x), y: Math.round(box.y), width, height } });
 }
 
 async function press(...keys) {
