@@ -333,7 +333,7 @@ def _probe(options: argparse.Namespace) -> int:
 
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
-    known = {"shapes": shapes.WEIGHTS, "shapes-distilled": shapes.DISTILLED, "shapes-merged": shapes.MERGED}
+    known = {"shapes": shapes.MERGED, "shapes-base": shapes.WEIGHTS, "shapes-distilled": shapes.DISTILLED}
     if options.models not in known:
         raise BadInput(f"the probe needs exact truth, which only {', '.join(known)} have; found --models {options.models}")
     load_models(options.models)

@@ -48,7 +48,7 @@ def _no_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _shapes(weights: str = "WEIGHTS") -> Models:
+def _shapes(weights: str = "MERGED") -> Models:
     from . import shapes
 
     with _no_bars():
@@ -169,8 +169,8 @@ def load_judge(name: str) -> Vlm:
 
 MODELS: dict[str, Callable[[], Models]] = {
     "shapes": _shapes,
+    "shapes-base": lambda: _shapes("WEIGHTS"),
     "shapes-distilled": lambda: _shapes("DISTILLED"),
-    "shapes-merged": lambda: _shapes("MERGED"),
 }
 LIBRARIES = ("transformers", "diffusers", "accelerate")
 

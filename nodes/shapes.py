@@ -6,7 +6,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ..clvr_core.models import load_models
-from ..clvr_core.shapes import WEIGHTS, load_vlm
+from ..clvr_core.shapes import MERGED, load_vlm
 from .sockets import EXECUTOR, VLM, Hand
 
 
@@ -39,7 +39,7 @@ class ShapesModels(io.ComfyNode):
     @classmethod
     def execute(cls, judge_error: float = 0.0) -> io.NodeOutput:
         models = load_models("shapes")
-        hand = Hand(models.executor, models.width, models.height, models.check, weights_of(WEIGHTS))
+        hand = Hand(models.executor, models.width, models.height, models.check, weights_of(MERGED))
         return io.NodeOutput(load_vlm(judge_error), hand)
 
 

@@ -89,7 +89,7 @@ REFUSED = {
     "unknown strategy": (["generate", BRIEF, "--strategy", "magic"], "unknown strategy 'magic'; choose one of clvr, director"),
     "unknown models": (
         ["generate", BRIEF, "--models", "magic"],
-        "unknown models 'magic'; choose one of shapes, shapes-distilled, shapes-merged, klein-4b",
+        "unknown models 'magic'; choose one of shapes, shapes-base, shapes-distilled, klein-4b",
     ),
     "negative seed": (["generate", BRIEF, "--seed", "-1"], "seed is -1"),
     "seed out of range": (["generate", BRIEF, "--seed", str(2**63)], "seed is 9223372036854775808"),
@@ -144,7 +144,7 @@ def test_a_brief_outside_the_grammar_is_shown_the_grammar(world, tmp_path, capsy
 
 
 def test_a_brief_longer_than_the_weights_read_is_refused_before_the_run(random_weights, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(shapes, "WEIGHTS", random_weights)
+    monkeypatch.setattr(shapes, "MERGED", random_weights)
     assert clvr("generate", "please " * 200 + BRIEF, "--out", tmp_path / "run") == cli.BAD_INPUT
     assert "these weights read at most 128" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -198,7 +198,7 @@ SPOILS: dict[str, Callable[[Path], object]] = {
 def test_weights_that_are_missing_or_damaged_are_named(spoil, random_weights, monkeypatch, tmp_path, capfd):
     weights = shutil.copytree(random_weights, tmp_path / "weights")
     spoil(weights)
-    monkeypatch.setattr(shapes, "WEIGHTS", weights)
+    monkeypatch.setattr(shapes, "MERGED", weights)
     assert clvr("generate", BRIEF, "--out", tmp_path / "run") == cli.BAD_INPUT
     err = capfd.readouterr().err
     assert err.startswith(f"clvr: the weights in {weights} cannot be loaded: ")
@@ -208,7 +208,7 @@ def test_weights_that_are_missing_or_damaged_are_named(spoil, random_weights, mo
 
 
 def test_untrained_weights_draw_but_do_not_meet_the_goals(random_weights, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(shapes, "WEIGHTS", random_weights)
+    monkeypatch.setattr(shapes, "MERGED", random_weights)
     assert clvr("generate", BRIEF, "--rounds", 2, "--out", tmp_path / "run", "--json") == cli.NOT_MET
     (line,) = capsys.readouterr().out.splitlines()
     summary = json.loads(line)
@@ -357,7 +357,7 @@ def test_a_file_for_a_run_folder_says_so(world, tmp_path, capsys):
         (["probe", "--seed", "-1"], "'-1' is not a whole number"),
         (
             ["probe", "--models", "magic"],
-            "the probe needs exact truth, which only shapes, shapes-distilled, shapes-merged have; found --models magic",
+            "the probe needs exact truth, which only shapes, shapes-base, shapes-distilled have; found --models magic",
         ),
         (["train", "shapes", "base", "--seed", str(2**32)], "is not a whole number between 0 and 2**32 - 1"),
         (["train", "shapes"], "STAGE"),
@@ -403,7 +403,7 @@ def test_doctor_prints_one_line_for_each_finding(world, monkeypatch, capsys):
 
 
 def test_doctor_tells_what_is_missing_instead_of_failing(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(shapes, "WEIGHTS", tmp_path / "nowhere")
+    monkeypatch.setattr(shapes, "MERGED", tmp_path / "nowhere")
     monkeypatch.setitem(doctor.PACKAGES, "no-such-package", "run")
     monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
     assert clvr("doctor", "--json") == cli.DONE

@@ -24,7 +24,7 @@ from ..brief import Brief, Budget
 from ..errors import BadInput
 from ..folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
 from ..session import Session, drive_all
-from ..shapes import CANVAS, WEIGHTS, load_executor, load_vlm
+from ..shapes import CANVAS, MERGED, load_executor, load_vlm
 from ..shapes.controller import laid_out
 from ..shapes.grammar import parse
 from ..shapes.perceive import perceive
@@ -84,7 +84,7 @@ class UnitResult:
 
 
 def run_unit(
-    arm: str, tier: int, count: int, seed: int, evaluations: int = EVALUATIONS, flip: float = FLIP, weights: Path = WEIGHTS
+    arm: str, tier: int, count: int, seed: int, evaluations: int = EVALUATIONS, flip: float = FLIP, weights: Path = MERGED
 ) -> UnitResult:
     started = time.perf_counter()
     briefs = tier_briefs(tier, count, seed)
@@ -139,7 +139,7 @@ def run_probe(
     per_tier: int = 40,
     seed: int = 0,
     evaluations: int = EVALUATIONS,
-    weights: Path = WEIGHTS,
+    weights: Path = MERGED,
     workers: int | None = None,
 ) -> dict:
     """Writes probe.json, probe.md and probe.png into `out` and returns what is in probe.json. `weights`: a folder of the shapes world.

@@ -21,7 +21,7 @@ from clvr_core.shapes.scene import apply
 pytestmark = pytest.mark.weights
 
 
-@pytest.mark.parametrize("name", ["shapes-distilled", "shapes-merged"])
+@pytest.mark.parametrize("name", ["shapes-distilled", "shapes"])
 def test_the_few_step_weights_draw_and_edit_in_four_evaluations(name):
     executor, rng = load_models(name).executor, random.Random(7)
     briefs = [random_brief(rng, 1 + index % 2) for index in range(16)]
