@@ -1,11 +1,11 @@
 """DSWM in the shapes world: {base, + align, + distil, + both, aligned distilled anew} x {4 steps, 28 steps with guidance} on held-out
 briefs.
 
-python benchmarks/dswm_matrix.py --distilled DIR --lora FILE [--base DIR] [--redistilled DIR] [--per-tier 10] [--seed 41] [--json FILE]
+python benchmarks/dswm_matrix.py --distilled DIR --lora FILE [--beta 0.5] [--redistilled DIR] [--per-tier 12] [--seed 41] [--json FILE]
 
 One shot and trajectories of two rounds, pass by tier of description length, scored by the exact perceiver; paired bootstrap intervals;
 norms and cosine of the deltas; seconds of a two-round trajectory, which count the processor's time, so that other work on the machine
-does not matter.
+does not matter. Each cell is kept in the JSON file when it is done, and not measured again by the same command.
 """
 
 from __future__ import annotations
@@ -35,14 +35,17 @@ from clvr_core.shapes.perceive import perceive
 
 FILE = "transformer/diffusion_pytorch_model.safetensors"
 FEW, MANY = Sampling(4, 1.0), Sampling(28, 2.0)
+TASKS = "one shot", "two rounds"
 PAPER = {"align": 0.0230, "distil": 0.0279}
 """Relative norms of the deltas of FLUX.2 Klein 4B (arXiv 2605.14876)."""
 
 
-def made(base: Path, distilled: Path, lora: Path, redistilled: Path | None, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
+def made(
+    base: Path, distilled: Path, lora: Path, beta: float, redistilled: Path | None, folder: Path
+) -> dict[str, dict[str, torch.Tensor]]:
     """The rows' transformers, the merged ones by `clvr merge` in float32."""
     rows = {"base": load_file(base / FILE), "+ distil": load_file(distilled / FILE)}
-    for name, given in (("+ align", ()), ("+ both", ("--distilled", str(distilled / FILE)))):
+    for name, given in (("+ align", ()), ("+ both", ("--distilled", str(distilled / FILE), "--beta", str(beta)))):
         out = folder / f"{name.strip('+ ')}.safetensors"
         command = ["merge", "--base", str(base / FILE), *given, "--lora", str(lora), "--out", str(out), "--dtype", "fp32", "--json"]
         if clvr(command):
@@ -130,13 +133,20 @@ def compared(passed: dict[str, np.ndarray], medians: np.ndarray, few: str, many:
     }
 
 
+def kept(path: Path | None, result: dict) -> dict[str, dict]:
+    """The cells in the file, if they were measured with the same settings and weights."""
+    before = json.loads(path.read_text()) if path and path.exists() else {}
+    return before["cells"] if before and all(before.get(key) == value for key, value in result.items()) else {}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, default=WEIGHTS)
     parser.add_argument("--distilled", type=Path, required=True)
     parser.add_argument("--lora", type=Path, required=True)
+    parser.add_argument("--beta", type=float, default=1.0, help="strength of the distilled delta in the merge of both (default 1)")
     parser.add_argument("--redistilled", type=Path)
-    parser.add_argument("--per-tier", type=int, default=10)
+    parser.add_argument("--per-tier", type=int, default=12)
     parser.add_argument("--seed", type=int, default=41)
     parser.add_argument("--conditioning", default="trace", help="what the executor is told in the trajectories (default trace)")
     parser.add_argument("--window", type=int, default=64, help="tokens of a trace, as many as the LoRA was trained with (default 64)")
@@ -145,34 +155,38 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = made(options.base, options.distilled, options.lora, options.redistilled, Path(folder))
+        rows = made(options.base, options.distilled, options.lora, options.beta, options.redistilled, Path(folder))
     bench = Bench(options.base, options.distilled, options.per_tier, options.seed, options.conditioning, options.window)
-    result: dict = {"per tier": options.per_tier, "seed": options.seed, "deltas": deltas(rows), "paper": PAPER}
-    result["medians"], shots, rounds, seconds = [float(median) for median in bench.medians], {}, {}, {}
-    print(
-        f"deltas: align {result['deltas']['align']:.2%}, distil {result['deltas']['distil']:.2%}, cosine {result['deltas']['cosine']:.3f}"
-    )
+    settings = {"per tier": options.per_tier, "seed": options.seed, "beta": options.beta, "timed": options.timed}
+    result: dict = settings | {"deltas": deltas(rows), "paper": PAPER, "medians": [float(median) for median in bench.medians]}
+    print("deltas: align {align:.2%}, distil {distil:.2%}, cosine {cosine:.3f}".format(**result["deltas"]))
+    cells: dict[str, dict] = kept(options.json, result)
     for name, state in rows.items():
         for sampling, column in ((FEW, "4"), (MANY, "28 x CFG")):
-            bench.use(state, sampling)
             cell = f"{name}, {column}"
-            shots[cell] = bench.one_shot()
-            seconds[cell], rounds[cell] = bench.seconds(options.timed), bench.two_rounds()
-            tiers = " ".join(f"{rate:.2f}" for rate in rounds[cell].mean(1))
+            if cell not in cells:
+                bench.use(state, sampling)
+                seconds = bench.seconds(options.timed)
+                cells[cell] = {"seconds": seconds, "one shot": bench.one_shot().tolist(), "two rounds": bench.two_rounds().tolist()}
+                if options.json:
+                    options.json.write_text(json.dumps(result | {"cells": cells}, indent=1))
+            shown = {task: np.array(cells[cell][task]) for task in TASKS}
+            tiers = " ".join(f"{rate:.2f}" for rate in shown["two rounds"].mean(1))
             print(
-                f"{cell:34s} one shot {shots[cell].mean():.3f}  two rounds {rounds[cell].mean():.3f} [{tiers}] {seconds[cell]:.2f} s",
+                f"{cell:34s} one shot {shown['one shot'].mean():.3f}  two rounds {shown['two rounds'].mean():.3f} [{tiers}]"
+                f" {cells[cell]['seconds']:.3f} s",
                 flush=True,
             )
     names = "+ both, 4", "+ align, 28 x CFG", "+ distil, 4"
-    for task, passed in (("one shot", shots), ("two rounds", rounds)):
+    for task in TASKS:
+        passed = {cell: np.array(values[task]) for cell, values in cells.items()}
         result[task] = {"pass": {name: values.mean(1).tolist() for name, values in passed.items()}}
         result[task] |= compared(passed, bench.medians, *names)
         print(task, json.dumps({key: value for key, value in result[task].items() if key not in ("pass", "areas")}))
-    result["seconds"] = seconds
-    result["times faster"] = seconds["base, 28 x CFG"] / seconds["+ both, 4"]
+    result["times faster"] = cells["base, 28 x CFG"]["seconds"] / cells["+ both, 4"]["seconds"]
     print(f"a two-round trajectory takes {result['times faster']:.1f} times less with the merged weights than with the base")
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1))
+        options.json.write_text(json.dumps(result | {"cells": cells}, indent=1))
 
 
 if __name__ == "__main__":

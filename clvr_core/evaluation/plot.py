@@ -45,21 +45,37 @@ def plot_training(measures: list[dict], path: Path, arm: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(8, 4.6), dpi=140, layout="constrained")
-    lines = {
-        "reward": ("#8a8f98", "-", "reward, optimised"),
-        "held_scenes": ("#1f6fd6", "-", "held-out scenes exactly right"),
-        "held_edits": ("#1d8f5a", "-", "held-out edits exactly right"),
-        "zero_variance": ("#c98a1b", ":", "groups without variance"),
-        "diversity": ("#b1417c", ":", "difference within a group, x 10"),
-    }
-    for name, (color, line, label) in lines.items():
-        points = [(measure["step"], measure[name] * (10 if name == "diversity" else 1)) for measure in measures if name in measure]
+    figure, axes = pyplot.subplots(figsize=(10, 4.6), dpi=140, layout="constrained")
+    drawn = [dict(measure, kind="edits" if measure["edits"] else "scenes") for measure in measures if "reward" in measure]
+    for kind, color in (("scenes", "#1f6fd6"), ("edits", "#1d8f5a")):
+        points = [(measure["step"], measure["reward"]) for measure in drawn if measure["kind"] == kind]
         if points:
-            axes.plot(*zip(*points), line, color=color, label=label)
+            axes.plot(*zip(*points), ".", color=color, alpha=0.25, markersize=4)
+            axes.plot(*_running(points), color=color, label=f"reward of {kind}, optimised")
+    for name, color, label, scale in (
+        ("zero_variance", "#c98a1b", "groups without variance", 1),
+        ("diversity", "#b1417c", "difference within a group, x 10", 10),
+    ):
+        points = [(measure["step"], scale * measure[name]) for measure in drawn if name in measure]
+        if points:
+            axes.plot(*_running(points), ":", color=color, label=label)
+    for name, color, label in (
+        ("held_scenes", "#1f6fd6", "held-out scenes exactly right"),
+        ("held_edits", "#1d8f5a", "held-out edits exactly right"),
+    ):
+        points = [(measure["step"], measure[name]) for measure in measures if name in measure]
+        if points:
+            axes.plot(*zip(*points), "--", color=color, marker="o", markersize=4, label=label)
     axes.set(xlabel="step of the optimiser", ylim=(-0.02, 1.02), title=f"PPRL, arm {arm}")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def _running(points: list[tuple[float, float]], width: int = 15) -> tuple[list[float], list[float]]:
+    """Each value with as many of its neighbours as `width` takes in: a single drawing says as much of its briefs as of the weights."""
+    steps, values = zip(*points)
+    spans = (values[max(0, place - width // 2) : place + width // 2 + 1] for place in range(len(values)))
+    return list(steps), [sum(span) / len(span) for span in spans]
