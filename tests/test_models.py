@@ -114,7 +114,7 @@ def test_a_run_by_turns_says_so_and_its_models_come_and_go(folder, tmp_path, mon
     words = ["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run"), "--rounds", "1"]
     assert cli.main(words) in (cli.DONE, cli.NOT_MET) and (tmp_path / "run" / BEST).exists()
     told = capsys.readouterr().err
-    assert told.startswith("memory: ") and "VLM 0.0 GB, " in told and "they take turns on the device" in told
+    assert told.startswith("memory: ") and "VLM 1 MB, " in told and "they take turns on the device" in told
     assert moves[:3] == [("controller", "cpu"), ("controller", "cpu"), ("executor", "cpu")]
     assert all(leaves[0] != comes[0] for leaves, comes in zip(moves[1::2], moves[2::2]))
 

@@ -78,8 +78,9 @@ async function steer(vue) {
   await waitForText(/the artist accepted the picture/);
 }
 
-/** So much of the element's upper left. */
+/** So much of the element's upper left, with the focus nowhere: where it lies after a click differs from run to run. */
 async function shoot(handle, name, width, height) {
+  await page.evaluate(() => document.activeElement instanceof HTMLElement && document.activeElement.blur());
   const box = await handle.boundingBox();
   await page.screenshot({ path: `${OUT}/${name}.png`, clip: { x: Math.round(box.x), y: Math.round(box.y), width, height } });
 }
