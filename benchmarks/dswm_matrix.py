@@ -158,6 +158,7 @@ def main() -> None:
         rows = made(options.base, options.distilled, options.lora, options.beta, options.redistilled, Path(folder))
     bench = Bench(options.base, options.distilled, options.per_tier, options.seed, options.conditioning, options.window)
     settings = {"per tier": options.per_tier, "seed": options.seed, "beta": options.beta, "timed": options.timed}
+    settings |= {"conditioning": options.conditioning, "window": options.window}
     result: dict = settings | {"deltas": deltas(rows), "paper": PAPER, "medians": [float(median) for median in bench.medians]}
     print("deltas: align {align:.2%}, distil {distil:.2%}, cosine {cosine:.3f}".format(**result["deltas"]))
     cells: dict[str, dict] = kept(options.json, result)
