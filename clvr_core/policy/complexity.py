@@ -17,8 +17,8 @@ ENTITIES, BOUND, WORDS = 10.0, 2.0, 3.0
 TEXT, NEGATION = 4.0, 3.0
 """What each text to be written, and each thing that must not be there, adds."""
 HALF, FALL = 40.0, 0.12
-"""Where one shot of the embedded weights meets half of the briefs, and how its log-odds fall: a fit to docs/probe-merged.json. Other models have
-other halves; that of a model of yours is the c50 that clvr eval score gives."""
+"""Where one shot of the embedded weights meets half of the briefs, and how its log-odds fall: a fit to docs/probe-merged.json. Other models
+have other halves; that of a model of yours is the c50 that clvr eval score gives."""
 A_ROUND = 5.0
 """Points of complexity for which a round is granted: 5 to 14 rounds for the briefs of the probe."""
 NEGATIONS = re.compile(r"\b(?:no|not|without|none|nothing|never)\b", re.IGNORECASE)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import struct
+import zlib
+from pathlib import Path
 
 import pytest
 
@@ -221,6 +224,26 @@ def test_a_trajectory_file_of_a_stranger_is_read_as_data(comfy, finished, change
     said = attempt(comfy, prompt)
     assert (says in said) if says else said == ""
     assert files(comfy) == before
+
+
+def test_a_canvas_of_a_stranger_that_would_fill_the_memory_is_refused_in_words(comfy, finished):
+    folder = finished.parent / "huge-1"
+    folder.mkdir(exist_ok=True)
+    (folder / JOURNAL).write_bytes((finished / JOURNAL).read_bytes())
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(10**6))), (b"IEND", b""))
+    framed = (struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in parts)
+    huge = b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+    for canvas in finished.glob("canvas-*.png"):
+        (folder / canvas.name).write_bytes(huge)
+    prompt = {
+        "1": {"class_type": "CLVR_LoadTrajectory", "inputs": {"run": folder.name}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    assert "huge-1" in attempt(comfy, prompt)
+    status = Path(f"/proc/{comfy.process.pid}/status")
+    kilobytes = int(status.read_text().split("VmHWM:")[1].split()[0]) if status.exists() else 0
+    assert kilobytes < 8_000_000, "the picture alone has 10,800,000"
 
 
 def test_a_journal_too_deep_for_its_reader_is_refused_in_words(comfy, finished):
