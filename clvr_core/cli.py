@@ -329,16 +329,16 @@ class _Bar:
 def _probe(options: argparse.Namespace) -> int:
     from . import shapes
     from .evaluation.probe import run_probe
-    from .models import load_models
+    from .models import SHAPES, load_models
 
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
-    known = {"shapes": shapes.MERGED, "shapes-base": shapes.WEIGHTS, "shapes-distilled": shapes.DISTILLED}
-    if options.models not in known:
-        raise BadInput(f"the probe needs exact truth, which only {', '.join(known)} have; found --models {options.models}")
+    if options.models not in SHAPES:
+        raise BadInput(f"the probe needs exact truth, which only {', '.join(SHAPES)} have; found --models {options.models}")
     load_models(options.models)
     options.again = "the same command"
-    result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed, weights=known[options.models])
+    weights = getattr(shapes, SHAPES[options.models])
+    result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed, weights=weights)
     print(json.dumps(result) if options.json else (options.out / "probe.md").read_text())
     return DONE
 

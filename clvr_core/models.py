@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,11 @@ def _no_bars() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _shapes(weights: str = "MERGED") -> Models:
+def _shapes(folder: str) -> Models:
     from . import shapes
 
     with _no_bars():
-        vlm, executor = shapes.load_vlm(), shapes.load_executor(getattr(shapes, weights))
+        vlm, executor = shapes.load_vlm(), shapes.load_executor(getattr(shapes, folder))
 
     def check(prompt: str) -> None:
         vlm.check(prompt)
@@ -105,7 +106,7 @@ def _configured(config: Config, path: Path) -> Models:
     check = loaded["controller"].check if isinstance(config.controller, Embedded) else None
     vlm, judge = loaded["controller"], loaded.get("verifier")
     if not isinstance(painter, ImageServer) and painter.kind == "shapes":
-        shapes = _shapes()
+        shapes = MODELS["shapes"]()
         return Models(vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge)
     with _no_bars() if local else nullcontext():
         executor = load_executor(painter, device, shared.mode if shared else "resident")
@@ -167,11 +168,9 @@ def load_judge(name: str) -> Vlm:
     return vlm
 
 
-MODELS: dict[str, Callable[[], Models]] = {
-    "shapes": _shapes,
-    "shapes-base": lambda: _shapes("WEIGHTS"),
-    "shapes-distilled": lambda: _shapes("DISTILLED"),
-}
+SHAPES = {"shapes": "MERGED", "shapes-base": "WEIGHTS", "shapes-distilled": "DISTILLED"}
+"""The embedded models: which of the folders that `clvr_core.shapes` names each draws with."""
+MODELS: dict[str, Callable[[], Models]] = {name: partial(_shapes, folder) for name, folder in SHAPES.items()}
 LIBRARIES = ("transformers", "diffusers", "accelerate")
 
 

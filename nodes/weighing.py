@@ -11,7 +11,7 @@ import comfy.model_management
 import folder_paths
 
 from ..clvr_core.memory import HEADROOM, Weights, file_weights, plan
-from ..clvr_core.shapes import WEIGHTS
+from ..clvr_core.shapes import MERGED
 
 FILES = {
     "unet_name": ("diffusion_models", "DiT"),
@@ -64,7 +64,7 @@ def _nodes(linked: Any, side: str) -> Iterator[tuple[str, str, dict[str, str]]]:
 def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[Weights]:
     owner = "eyes" if side == "vlm" else "executor"
     if kind == "CLVR_ShapesModels":
-        yield Weights(EMBEDDED, sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors")))
+        yield Weights(EMBEDDED, sum(path.stat().st_size for path in MERGED.rglob("*.safetensors")))
     for widget, value in widgets.items():
         folder, part = FILES.get(widget.rstrip("0123456789"), ("", ""))
         # Only what ComfyUI itself lists in that folder.
