@@ -46,9 +46,9 @@ def plot_training(measures: list[dict], path: Path, arm: str) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(10, 4.6), dpi=140, layout="constrained")
-    drawn = [dict(measure, kind="edits" if measure["edits"] else "scenes") for measure in measures if "reward" in measure]
-    for kind, color in (("scenes", "#1f6fd6"), ("edits", "#1d8f5a")):
-        points = [(measure["step"], measure["reward"]) for measure in drawn if measure["kind"] == kind]
+    drawn = [measure for measure in measures if "reward" in measure]
+    for edits, kind, color in ((0, "scenes", "#1f6fd6"), (1, "edits", "#1d8f5a")):
+        points = [(measure["step"], measure["reward"]) for measure in drawn if measure["edits"] == edits]
         if points:
             axes.plot(*zip(*points), ".", color=color, alpha=0.25, markersize=4)
             axes.plot(*_running(points), color=color, label=f"reward of {kind}, optimised")
