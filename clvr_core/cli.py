@@ -124,18 +124,21 @@ def _parser() -> argparse.ArgumentParser:
     base.add_argument("--seed", type=_seed, default=0)
     base.set_defaults(run=_train_base)
     distil = stages.add_parser("distil", help="few steps without guidance, taught by many with it")
+    distil.add_argument("--data", type=Path, metavar="DIR", help="a data set of `clvr synthesize`, for `traces`")
     distil.set_defaults(run=_train_distil)
     klein = worlds.add_parser("klein", help="a FLUX.2 Klein folder; run under `accelerate launch` for several GPUs")
     on_klein = klein.add_subparsers(required=True, metavar="STAGE")
     for world, kinds in (("shapes", stages), ("klein", on_klein)):
         tuning = kinds.add_parser("sft", help="diffusion SFT on the trajectories of `clvr synthesize`")
-        tuning.set_defaults(run=_train_sft, world=world)
+        tuning.set_defaults(run=_train_sft, world=world, quick=False)
         learning = kinds.add_parser("pprl", help="RL with proxy prompts on the same trajectories")
         learning.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `sft` to go on from")
         learning.add_argument("--reward", default="shapes" if world == "shapes" else None, required=world == "klein", metavar="NAME")
-        learning.set_defaults(run=_train_pprl, world=world)
+        learning.set_defaults(run=_train_pprl, world=world, quick=False)
         for command in (tuning, learning):
             command.add_argument("--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`")
+        for command in (tuning, learning, distil) if world == "shapes" else ():
+            command.add_argument("--quick", action="store_true", help="compiled blocks in bfloat16; a minute or two to begin with")
         for command in (tuning, learning, *([distil] if world == "shapes" else ())):
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
             command.add_argument("--start", type=Path, required=world == "klein", metavar="DIR", help="weights; shapes: the embedded base")
@@ -344,10 +347,10 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    from .models import load_models
+    from .models import SHAPES, load_models
     from .synthesis.engine import Settings, random_prompts, read_prompts, summary, synthesize
 
-    if options.second is None and options.models != "shapes":
+    if options.second is None and options.models not in SHAPES:
         raise BadInput("--second is missing; name models of another maker, whose verifier compares the result with one shot as well")
     prompts = read_prompts(options.prompts) if options.prompts else random_prompts(options.count, options.seed)
     models = load_models(options.models, options.weights)
@@ -380,7 +383,7 @@ def _train_distil(options: argparse.Namespace) -> int:
     from .training.distil import distil
 
     options.again = "the same command"
-    distil(options.out, options.start or WEIGHTS, options.config, seed=options.seed)
+    distil(options.out, options.start or WEIGHTS, options.config, data=options.data, seed=options.seed, quick=options.quick)
     return DONE
 
 
@@ -401,7 +404,7 @@ def _train_sft(options: argparse.Namespace) -> int:
 
     options.again = "the same command"
     start, executor = _start(options)
-    sft(options.out, start, options.data, options.config, seed=options.seed, executor=executor)
+    sft(options.out, start, options.data, options.config, seed=options.seed, quick=options.quick, executor=executor)
     return DONE
 
 
@@ -421,6 +424,7 @@ def _train_pprl(options: argparse.Namespace) -> int:
         seed=options.seed,
         lora=options.lora,
         world=options.world == "shapes",
+        quick=options.quick,
         executor=executor,
     )
     return DONE

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..errors import BadInput
 from ..executor.files import digests
 from ..executor.klein import KleinExecutor, Recipe, Sampling
 from ..records import to_json
@@ -28,6 +29,8 @@ from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, restore_sample, t2i_sample
 from .fit import Schedule, fit
 from .painter import Condition, Painter, guided, predict
+from .quick import quicken
+from .samples import Sample, Samples, Window
 from .stage import curve_of, moved, processes, save_weights, settle
 
 Report = Callable[[str], None]
@@ -37,6 +40,7 @@ Report = Callable[[str], None]
 class DistilConfig:
     """generate, edit: how the teacher draws; its steps are shared out among the student's `steps`. shift: of the student's noise levels.
 
+    traces: paths beside the others that are told and referred to as the steps of trajectories are, cut to `window` tokens.
     displace: standard deviation of what a waymark is moved by before the student must land on the next, so that it corrects its own errors.
     """
 
@@ -45,6 +49,8 @@ class DistilConfig:
     generate: Sampling = field(default_factory=lambda: Sampling(12, 2.0))
     edit: Sampling = field(default_factory=lambda: Sampling(8, 1.0))
     paths: int = 4096
+    traces: int = 0
+    window: int | None = 64
     shard: int = 128
     share: dict[str, float] = field(default_factory=lambda: {"t2i": 0.8, "edit": 0.16, "restore": 0.04})
     telling: Telling = TAUGHT
@@ -83,16 +89,30 @@ def walk(painter: Painter, condition: Condition, noise: torch.Tensor, sampling: 
 
 
 def draw_paths(
-    painter: Painter, folder: Path, config: DistilConfig, sigmas: torch.Tensor, *, seed: int, ranks: tuple[int, int], report: Report
+    painter: Painter,
+    folder: Path,
+    config: DistilConfig,
+    sigmas: torch.Tensor,
+    *,
+    seed: int,
+    ranks: tuple[int, int],
+    report: Report,
+    steps: Sequence[Sample] = (),
 ) -> None:
-    """Writes the shards of paths that are not there yet and whose turn is that of process `ranks[0]` of `ranks[1]`."""
+    """Writes the shards of paths that are not there yet and whose turn is that of process `ranks[0]` of `ranks[1]`. steps: of the
+    trajectories that the last `config.traces` paths are told by."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for index in range(ranks[0], -(-config.paths // config.shard), ranks[1]):
+    told = -(-config.paths // config.shard)
+    shards = told + -(-config.traces // config.shard)
+    traces = _traces(painter, config, steps)
+    for index in range(ranks[0], shards, ranks[1]):
         path = folder / f"{index:05d}.safetensors"
         if _whole(path):
             continue
-        prompts, references, condition, sampling = _cases(painter, config, random.Random(f"{seed}/paths/{index}"))
+        rng = random.Random(f"{seed}/paths/{index}")
+        prompts, references = _cases(painter, config, rng) if index < told else _traced(painter, config, traces, rng)
+        condition, sampling = Condition(painter.text(prompts), references), config.edit if references else config.generate
         noise = painter.noise(condition, torch.Generator().manual_seed(seed * 1_000_003 + index))
         tensors = {"waymarks": walk(painter, condition, noise, sampling, sigmas)}
         tensors |= {f"reference.{place}": tokens for place, tokens in enumerate(references)}
@@ -100,7 +120,7 @@ def draw_paths(
         with writing(folder):
             save_file({name: value.float().cpu().contiguous() for name, value in tensors.items()}, fresh, {"prompts": json.dumps(prompts)})
             fresh.rename(path)
-        report(f"paths {min(config.paths, (index + 1) * config.shard)}/{config.paths}")
+        report(f"paths {(index + 1) * config.shard}/{shards * config.shard}")
 
 
 def _whole(path: Path) -> bool:
@@ -112,8 +132,12 @@ def _whole(path: Path) -> bool:
         return False
 
 
-def _cases(painter: Painter, config: DistilConfig, rng: random.Random):
-    """Prompts of one kind and one padded length, their references and how the teacher draws them."""
+Cases = tuple[list[str], tuple[torch.Tensor, ...]]
+Traces = list[tuple[Sample, str]]
+
+
+def _cases(painter: Painter, config: DistilConfig, rng: random.Random) -> Cases:
+    """Prompts of one kind and one padded length, and their references."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
     lengths = painter.recipe.text_lengths
     length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
@@ -127,7 +151,25 @@ def _cases(painter: Painter, config: DistilConfig, rng: random.Random):
             prompts.append(prompt)
     count = len(samples[0].references)
     references = tuple(painter.tokens([render(sample.references[place]) for sample in samples]) for place in range(count))
-    return prompts, references, Condition(painter.text(prompts), references), config.edit if references else config.generate
+    return prompts, references
+
+
+def _traces(painter: Painter, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
+    """Steps of trajectories with the traces that tell them, those with equally many references and one padded length together."""
+    executor, window = painter.executor, Window(painter.executor, config.window)
+    found: dict[tuple[int, int], Traces] = {}
+    for step in steps:
+        text = step.text("trace", window)
+        found.setdefault((len(step.references), executor.text_length(text)), []).append((step, text))
+    return [found[key] for key in sorted(found)]
+
+
+def _traced(painter: Painter, config: DistilConfig, traces: Sequence[Traces], rng: random.Random) -> Cases:
+    """As `_cases`, for steps of trajectories; one may come several times, each with its own noise."""
+    like = rng.choices(traces, list(map(len, traces)))[0]
+    chosen = rng.choices(like, k=config.shard)
+    references = tuple(painter.tokens([step.pictures[place] for step, _ in chosen]) for place in range(len(chosen[0][0].references)))
+    return [text for _, text in chosen], references
 
 
 def load_paths(folder: Path) -> list[Paths]:
@@ -158,14 +200,17 @@ class Imitation(torch.nn.Module):
         return (predict(self.transformer, here, high, condition) - wanted).square().mean()
 
 
-def distil(out: Path, start: Path, config: Path | None = None, *, seed: int = 0) -> Path:
+def distil(out: Path, start: Path, config: Path | None = None, *, data: Path | None = None, seed: int = 0, quick: bool = False) -> Path:
     """Distils the weights in `start` to few steps without guidance. Returns the folder of the student's weights.
 
-    Goes on where an earlier run in `out` stopped, also under `torchrun`. Raises BadInput as `settle` and `KleinExecutor.load`.
+    `data`: the trajectories for `traces`. `quick`: as `quicken` says. Goes on where an earlier run in `out` stopped, also under `torchrun`.
+    Raises BadInput as `settle`, `KleinExecutor.load` and `Samples.read`, and for `traces` without `data`.
     """
     accelerator = processes()
     executor = KleinExecutor.load(start)
     settings = settle(out, DistilConfig, config, {"seed": seed, "start": digests(start)})
+    if settings.traces and data is None:
+        raise BadInput(f"traces is {settings.traces}, and there are no trajectories to tell them by; name a data set with --data")
     painter = Painter(executor, accelerator.device)
     pipe = painter.pipe
     pipe.transformer.to(accelerator.device).requires_grad_(False)
@@ -174,7 +219,10 @@ def distil(out: Path, start: Path, config: Path | None = None, *, seed: int = 0)
     sigmas = painter.sigmas(settings.steps, tokens)
     report = accelerator.print
     ranks = accelerator.process_index, accelerator.num_processes
-    draw_paths(painter, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report)
+    steps = Samples.read(data, report).train if settings.traces else ()
+    if quick:
+        quicken(pipe.transformer, accelerator.device)
+    draw_paths(painter, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report, steps=steps)
     accelerator.wait_for_everyone()
     shards = load_paths(out / "paths")
     base = {name: value.detach().cpu().clone() for name, value in pipe.transformer.state_dict().items()}
@@ -202,6 +250,7 @@ def distil(out: Path, start: Path, config: Path | None = None, *, seed: int = 0)
             "stage": "distil",
             "seed": seed,
             "processes": accelerator.num_processes,
+            "quick": quick,
             "config": to_json(settings),
             "curves": {"student": curve_of(out / "student")},
             "delta": distance,

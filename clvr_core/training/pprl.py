@@ -27,6 +27,7 @@ from .adapter import Lora, Older, attach
 from .fit import Schedule, fit, trim
 from .nft import advantages, nft_loss, optimality
 from .painter import Condition, Painter, guided
+from .quick import quicken
 from .rewards import ARMS, ExactReward, Reward
 from .samples import Sample, Samples, Window, alike, one_shot, read_picture
 from .sft import finish
@@ -248,13 +249,15 @@ def pprl(
     seed: int = 0,
     lora: Path | None = None,
     world: bool = True,
+    quick: bool = False,
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
 ) -> Path:
     """Trains on what was drawn for the data set's traces, from the weights in `start` and the LoRA in `lora`, if given.
 
     `world`: the shapes world, with random briefs and exact truth for the measure that is not optimised; else held-out samples are scored by
-    the reward itself. Returns the folder of the LoRA. Goes on where an earlier run in `out` stopped. Raises BadInput as `sft`.
+    the reward itself. `quick`: as `quicken` says. Returns the folder of the LoRA. Goes on where an earlier run in `out` stopped. Raises
+    BadInput as `sft`.
     """
     accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
@@ -266,6 +269,8 @@ def pprl(
     transformer = painter.pipe.transformer.to(accelerator.device)
     torch.manual_seed(seed)
     attach(transformer, settings.lora, lora)
+    if quick:
+        quicken(transformer, accelerator.device)
     old, first = Older(transformer), Older(transformer)
     accelerator.register_for_checkpointing(old)
     rollouts = Rollouts(painter, samples, reward, ExactReward() if world else None, settings)
@@ -295,6 +300,7 @@ def pprl(
         "stage": "pprl",
         "seed": seed,
         "processes": accelerator.num_processes,
+        "quick": quick,
         "config": to_json(settings),
         "samples": len(samples.train),
         "skipped": samples.skipped,

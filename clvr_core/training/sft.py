@@ -16,6 +16,7 @@ from ..report.atomic import writing
 from .adapter import Lora, attach, gathered, save_lora
 from .fit import Schedule, fit
 from .painter import Condition, Painter, predict
+from .quick import quicken
 from .samples import Samples, Window, alike, read_picture
 from .stage import RECORD, curve_of, processes, save_record, save_weights, settle
 
@@ -61,13 +62,14 @@ def sft(
     config: Path | None = None,
     *,
     seed: int = 0,
+    quick: bool = False,
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
 ) -> Path:
     """Trains on the data set in `data`, from the weights in `start`. Returns the folder of the LoRA, or of the weights if all are trained.
 
-    `executor`: the weights if they are loaded already. Rows without their pictures are left out and counted. Goes on where an earlier run
-    in `out` stopped. Raises BadInput for settings, weights or data that cannot be used.
+    `quick`: as `quicken` says. `executor`: the weights if they are loaded already. Rows without their pictures are left out and counted.
+    Goes on where an earlier run in `out` stopped. Raises BadInput for settings, weights or data that cannot be used.
     """
     accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
@@ -78,6 +80,8 @@ def sft(
     transformer = painter.pipe.transformer.to(accelerator.device)
     torch.manual_seed(seed)
     attach(transformer, settings.lora)
+    if quick:
+        quicken(transformer, accelerator.device)
     window = Window(executor, settings.window)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
@@ -100,6 +104,7 @@ def sft(
         "stage": "sft",
         "seed": seed,
         "processes": accelerator.num_processes,
+        "quick": quick,
         "config": to_json(settings),
         "samples": len(samples.train),
         "skipped": samples.skipped,

@@ -13,6 +13,7 @@ from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.protocols import DrawRequest
 from clvr_core.training.distil import DistilConfig, Imitation, distil, load_paths, subdivide, walk
 from clvr_core.training.painter import Condition, Painter
+from clvr_core.training.samples import Samples, Window
 
 SCHEDULE = {"steps": 6, "lr": 0.002, "warmup": 2, "log_every": 1, "save_every": 3, "ema": 0.5}
 CONFIG = {
@@ -125,3 +126,26 @@ class TestTheStudent:
         shards = load_paths(student.parent / "paths")
         assert sum(len(shard.prompts) for shard in shards) == DistilConfig(paths=32).paths
         assert {len(shard.references) for shard in shards} == {0, 1}
+
+    def test_some_are_told_by_traces_and_edit_the_canvases_of_trajectories(self, tiny, rows, tmp_path):
+        few = SCHEDULE | {"steps": 2, "save_every": 2}
+        distil(tmp_path / "run", tiny, written(tmp_path, paths=8, traces=48, window=48, schedule=few), data=rows, seed=2)
+        plain, *traced = load_paths(tmp_path / "run" / "paths")
+        assert not any("Step " in prompt for prompt in plain.prompts) and len(traced) == 6
+        executor, steps = KleinExecutor.load(tiny), Samples.read(rows).train
+        wanted = {step.text("trace", Window(executor, 48)): step for step in steps}
+        for shard in traced:
+            assert len(set(map(executor.text_length, shard.prompts))) == 1
+            for place, prompt in enumerate(shard.prompts):
+                step = wanted[prompt]
+                (*given,) = (tokens[place] for tokens in shard.references)
+                assert len(given) == len(step.references)
+                assert all(
+                    torch.allclose(Painter(executor).tokens([picture])[0], tokens, atol=1e-4)
+                    for picture, tokens in zip(step.pictures, given)
+                )
+        assert {len(shard.references) for shard in traced} == {0, 1}
+
+    def test_traces_without_trajectories_are_refused(self, tiny, tmp_path):
+        with pytest.raises(BadInput, match=r"traces is 8, and there are no trajectories.*--data"):
+            distil(tmp_path / "run", tiny, written(tmp_path, traces=8), seed=2)
