@@ -404,7 +404,8 @@ def _train_sft(options: argparse.Namespace) -> int:
 
     options.again = "the same command"
     start, executor = _start(options)
-    sft(options.out, start, options.data, options.config, seed=options.seed, quick=options.quick, executor=executor)
+    world = options.world == "shapes"
+    sft(options.out, start, options.data, options.config, seed=options.seed, world=world, quick=options.quick, executor=executor)
     return DONE
 
 

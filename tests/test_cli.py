@@ -370,6 +370,13 @@ def test_probe_and_train_refuse_before_they_start(world, arguments, says, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", models.SHAPES)
+def test_every_embedded_model_makes_trajectories_with_a_second_judge_of_its_own(monkeypatch, name, tmp_path, capsys):
+    monkeypatch.setitem(models.MODELS, name, lambda: Models(shapes.load_vlm(), RenderExecutor(), shapes.CANVAS, shapes.CANVAS))
+    assert clvr("synthesize", "--models", name, "--count", "2", "--out", tmp_path / "data", "--json") == cli.DONE
+    assert json.loads(capsys.readouterr().out)["briefs"] == 2
+
+
 def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, tmp_path, capsys):
     def load() -> Models:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")

@@ -9,10 +9,14 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from ..errors import BadInput
 from ..executor.files import digests
 from ..executor.klein import KleinExecutor
+from ..protocols import Picture
 from ..records import to_json
 from ..report.atomic import writing
+from ..shapes.render import render
+from ..shapes.sampling import TAUGHT, brief_of, t2i_sample
 from .adapter import Lora, attach, gathered, save_lora
 from .fit import Schedule, fit
 from .painter import Condition, Painter, predict
@@ -25,7 +29,8 @@ from .stage import RECORD, curve_of, processes, save_record, save_weights, settl
 class SftConfig:
     """mode: how the trace is told. trace: share of the samples told by it; the others by their step's own words, so that the weights serve
     both ways of the loop. whole: share of the samples that draw from nothing which are the brief alone and the last canvas of a row:
-    without them a model that learns to begin with a part forgets to draw the whole. window: tokens at which a trace is shortened, None for
+    without them a model that learns to begin with a part forgets to draw the whole. replay: share of them that are random scenes of the
+    shapes world, told as its base was taught, for the same end. window: tokens at which a trace is shortened, None for
     as many as the weights read. sigma_mean, sigma_std: of the logit of the noise level.
     """
 
@@ -34,6 +39,7 @@ class SftConfig:
     mode: str = "trace"
     trace: float = 0.7
     whole: float = 0.5
+    replay: float = 0.0
     window: int | None = 64
     drop_text: float = 0.1
     sigma_mean: float = 1.4
@@ -62,18 +68,22 @@ def sft(
     config: Path | None = None,
     *,
     seed: int = 0,
+    world: bool = True,
     quick: bool = False,
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
 ) -> Path:
     """Trains on the data set in `data`, from the weights in `start`. Returns the folder of the LoRA, or of the weights if all are trained.
 
-    `quick`: as `quicken` says. `executor`: the weights if they are loaded already. Rows without their pictures are left out and counted.
+    `world`: the shapes world, which alone has scenes to `replay`. `quick`: as `quicken` says. `executor`: the weights if they are loaded
+    already. Rows without their pictures are left out and counted.
     Goes on where an earlier run in `out` stopped. Raises BadInput for settings, weights or data that cannot be used.
     """
     accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
     settings = settle(out, SftConfig, config, {"stage": "sft", "seed": seed, "start": digests(start), "data": str(data.name)})
+    if settings.replay and not world:
+        raise BadInput(f"replay is {settings.replay}, and only the shapes world has scenes to replay; leave it out of the config")
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
     painter = Painter(executor, accelerator.device)
@@ -92,8 +102,11 @@ def sft(
         if not like.references:
             batch = [mine.choice(samples.wholes) if mine.random() < settings.whole else sample for sample in batch]
         texts = [sample.text(settings.mode if mine.random() < settings.trace else "proxy", window) for sample in batch]
-        texts = ["" if mine.random() < settings.drop_text else text for text in texts]
         pictures = [read_picture(sample.target) for sample in batch]
+        for place in range(len(batch)) if settings.replay and not like.references else ():
+            if mine.random() < settings.replay:
+                texts[place], pictures[place] = _replayed(mine, window)
+        texts = ["" if mine.random() < settings.drop_text else text for text in texts]
         references = tuple(painter.tokens([sample.pictures[place] for sample in batch]) for place in range(len(like.references)))
         condition = Condition(painter.text(texts), references, painter.grid(pictures[0]))
         return wrapped(painter.tokens(pictures), condition)
@@ -112,6 +125,14 @@ def sft(
         "start": {"files": digests(start)},
     }
     return finish(out, painter, settings.lora, record, accelerator)
+
+
+def _replayed(rng: random.Random, window: Window) -> tuple[str, Picture]:
+    while True:
+        scene = t2i_sample(rng).target
+        prompt = brief_of(scene, rng, TAUGHT)[1]
+        if window.fits(prompt):
+            return prompt, render(scene)
 
 
 def finish(out: Path, painter: Painter, lora: Lora, record: dict, accelerator: Accelerator) -> Path:

@@ -19,12 +19,15 @@ from clvr_core.errors import BadInput
 from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
 from clvr_core.protocols import DrawRequest
 from clvr_core.records import from_json, to_json
+from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.judge import ShapesVlm
+from clvr_core.shapes.perceive import perceive
 from clvr_core.shapes.render import render
 from clvr_core.shapes.scene import Scene, Thing
 from clvr_core.training import pprl as module
 from clvr_core.training.adapter import FILE, Lora, Older, attach, trained
 from clvr_core.training.fit import Schedule
+from clvr_core.training.painter import Painter
 from clvr_core.training.pprl import Learning, PprlConfig, pprl
 from clvr_core.training.rewards import ARMS, ExactReward, ShapesReward, VlmReward, final, last, named, proxy
 from clvr_core.training.samples import Samples, Window, one_shot
@@ -127,6 +130,27 @@ class TestSft:
         again = tuned(tmp_path / "run", tiny, rows)
         one, other = load_file(lora / FILE), load_file(again / FILE)
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+    def test_replays_scenes_of_the_world_where_it_draws_from_nothing(self, tiny, rows, tmp_path, monkeypatch):
+        told, fresh, real = [], [], (Painter.text, Painter.tokens)
+
+        def tokens(self, pictures):
+            if told:  # the references come before the words, the targets after them
+                fresh.extend(zip(told.pop(), pictures, strict=True))
+            return real[1](self, pictures)
+
+        monkeypatch.setattr(Painter, "text", lambda self, texts: told.append(texts) or real[0](self, texts))
+        monkeypatch.setattr(Painter, "tokens", tokens)
+        tuned(tmp_path / "run", tiny, rows, replay=1.0, trace=1.0, drop_text=0.0, schedule=SCHEDULE | {"steps": 8, "save_every": 8})
+        known = {text for text, _ in fresh if "Step " not in text}
+        assert len(known) >= SFT["batch"] and any("Step " in text for text, _ in fresh)
+        for text, picture in fresh:
+            if text in known:
+                assert parse(text).holds(perceive(picture).things), text
+
+    def test_replay_outside_the_shapes_world_is_refused(self, tiny, rows, tmp_path):
+        with pytest.raises(BadInput, match=r"replay is 0\.5, and only the shapes world has scenes to replay"):
+            sft(tmp_path / "run", tiny, rows, written(tmp_path, SFT, replay=0.5), world=False)
 
     def test_rank_0_trains_all_weights(self, tiny, rows, tmp_path):
         weights = tuned(tmp_path / "run", tiny, rows, lora={"rank": 0})
