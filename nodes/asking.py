@@ -33,7 +33,15 @@ def strategy() -> io.Combo.Input:
 
 
 def seed() -> io.Int.Input:
-    return io.Int.Input("seed", default=0, min=0, max=2**63 - 1, control_after_generate=True, tooltip="Same seed, same pictures.")
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=2**63 - 1,
+        # A seed that changes by itself would begin a new run where the artist goes on with one.
+        control_after_generate=io.ControlAfterGenerate.fixed,
+        tooltip="Same seed, same pictures.",
+    )
 
 
 def rounds() -> io.Int.Input:

@@ -10,7 +10,7 @@ from . import asking
 from .metadata import carry, carry_workflow
 from .pictures import as_image
 from .reviewing import DESK
-from .running import generate, given, shown
+from .running import generate, given, lost, shown
 from .sockets import EXECUTOR, TRAJECTORY, VLM, Hand
 
 
@@ -53,6 +53,10 @@ class Generate(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, prompt: str | None = None) -> bool | str:
         return asking.refused(prompt)
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        return lost()
 
     @classmethod
     def execute(

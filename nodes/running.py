@@ -15,6 +15,7 @@ import folder_paths
 import torch
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
+from execution import PromptQueue
 from PIL import Image
 from server import PromptServer
 
@@ -34,6 +35,8 @@ from .sockets import Hand, Run
 
 PREVIEW_SIDE = 512
 MAX_ROUNDS = 50
+_HANDED: set[Path] = set()
+_LOST: list[Path] = []
 
 
 def runs() -> Path:
@@ -45,6 +48,15 @@ def inside(path: Path) -> Path:
     if not folder_paths.is_within_directory(str(runs()), str(path)) or path == runs():
         raise BadInput(f"run is {path.name!r:.80}, which does not lie in the output folder under clvr; pick one of the list")
     return path
+
+
+def lost() -> int:
+    """How many folders of runs that nodes of this process made or went on with are gone. It is what such a node's fingerprint says: ComfyUI
+    holds what the node made, and is to have it made again when that was deleted."""
+    gone = [folder for folder in _HANDED if not folder.exists()]
+    _HANDED.difference_update(gone)
+    _LOST.extend(gone)
+    return len(_LOST)
 
 
 def key_of(named: list) -> str:
@@ -80,6 +92,7 @@ def session_for(
     known_by = [led_by, __version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights]
     folder = RunFolder.reopen(folder_for(key_of(known_by), brief.budget))
     opened(folder)
+    _HANDED.add(folder.path)
     if not folder.lines:
         return Session(brief, vlm, hand.executor, folder, listener=listener, reviewer=reviewer, picture=picture)
     try:
@@ -199,7 +212,17 @@ def tell(run: Path) -> None:
     name = run.relative_to(runs()).as_posix()
     server.send_sync("clvr.run", {"run": name})
     if server.client_id is not None:
-        server.send_sync("clvr.node", {"run": name, "node": server.last_node_id}, server.client_id)
+        told = {"run": name, "node": server.last_node_id, "workflow": _workflow(server.prompt_queue)}
+        server.send_sync("clvr.node", told, server.client_id)
+
+
+def _workflow(queue: PromptQueue) -> str:
+    """The id of the workflow at work, which other workflows that are open have not; empty for a prompt that came from none."""
+    context = get_executing_context()
+    running, _ = queue.get_current_queue_volatile()
+    told = next((item[3] for item in running if context and item[1] == context.prompt_id), {})
+    workflow = (told.get("extra_pnginfo") or {}).get("workflow")
+    return str(workflow.get("id") or "") if isinstance(workflow, dict) else ""
 
 
 def met_in(trajectory: Trajectory) -> str:

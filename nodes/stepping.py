@@ -20,6 +20,7 @@ import comfy.model_management
 from ..clvr_core.brief import Brief
 from ..clvr_core.errors import BadInput
 from ..clvr_core.folder import JOURNAL, RunFolder, trajectory_from
+from ..clvr_core.given import sized
 from ..clvr_core.loop import Call, Draw
 from ..clvr_core.protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from ..clvr_core.session import Reviewer, Session, go_on
@@ -190,13 +191,17 @@ def best_of(run: Run) -> Picture | None:
 
 
 def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw):
+    """At the size of the brief, whatever the body made of it: the canvas of one round is what the next begins from."""
+    if len(call.seeds) == 1 and len(pictures) == max((len(step.candidates) for step in call.trajectory.steps), default=0):
+        pictures = pictures[:1]  # the one shot to compare with, from a sampler that goes on to draw as many as in every round
     if len(pictures) != len(call.seeds):
         raise BadInput(
             f"candidates has {len(pictures)} pictures, and this round judges {len(call.seeds)}: give the sampler a batch of that many, or "
             "set candidates of Brief to what it draws"
         )
-    requests = session.requests(call)
-    return session.drawn(call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(pictures, requests)], 0.0)
+    requests, brief = session.requests(call), call.trajectory.brief
+    sizes = [sized(picture, brief.width, brief.height) for picture in pictures]
+    return session.drawn(call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(sizes, requests)], 0.0)
 
 
 def awaits_review(dynprompt, node: str) -> bool:
@@ -212,7 +217,8 @@ def unasked(told: Trajectory):
 
 
 def provenance(dynprompt, node: str, name: str) -> str:
-    """A digest of all nodes and widgets that this input of the node hangs on, within the body and beside it."""
+    """A digest of all nodes and widgets that this input of the node hangs on, within the body and beside it, and of what a node says of
+    a file that it reads."""
     known: dict[str, str] = {}
     source = dynprompt.get_node(node)["inputs"].get(name)
     if not is_link(source):
@@ -220,13 +226,15 @@ def provenance(dynprompt, node: str, name: str) -> str:
     todo = [source[0]]
     while todo:
         at = dynprompt.get_node(todo[-1])
-        inputs = {} if at["class_type"] in BOUNDARIES else at["inputs"]
+        bounds = at["class_type"] in BOUNDARIES
+        inputs = {} if bounds else at["inputs"]
         missing = [value[0] for value in inputs.values() if is_link(value) and value[0] not in known]
         if missing:
             todo += missing
             continue
         told = {key: [known[value[0]], value[1]] if is_link(value) else value for key, value in sorted(inputs.items())}
-        known[todo.pop()] = hashlib.sha256(json.dumps([at["class_type"], told], default=str).encode()).hexdigest()
+        changed = [at["is_changed"]] if "is_changed" in at and not bounds else []
+        known[todo.pop()] = hashlib.sha256(json.dumps([at["class_type"], told, *changed], default=str).encode()).hexdigest()
     return f"{known[source[0]][:32]}:{source[1]}"
 
 

@@ -4,7 +4,8 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { Checklist } from "./brief/checklist.js";
 import { Forecast } from "./brief/forecast.js";
-import { modelsOf } from "./brief/models.js";
+import { modelsOf, sizeOf } from "./brief/models.js";
+import { stands } from "./comfy/graph.js";
 
 const LIST_ON = ["CLVR_Brief"];
 /** Pixels: three lines of a forecast. */
@@ -42,6 +43,8 @@ function addChecklist(node) {
   node.addDOMWidget("clvr_checklist", "clvr_checklist", list.host, { serialize: false, hideOnZoom: false, getMinHeight: () => 150 });
   list.read(goals.value ?? "");
   after(node, "onConfigure", () => list.read(goals.value ?? ""));
+  // Typed in the text field of the widget itself.
+  after(goals, "callback", () => list.read(goals.value ?? ""));
   after(node, "onExecuted", (told) => told?.clvr_goals && list.suggest(told.clvr_goals));
   after(node, "onRemoved", () => list.host.remove());
 }
@@ -55,6 +58,7 @@ function addForecast(node) {
     candidates: value("candidates"),
     width: value("width"),
     height: value("height"),
+    ...sizeOf(node),
     linked: modelsOf(node),
   }));
   line.host.style.minHeight = `${LEAST_HEIGHT}px`;
@@ -63,7 +67,9 @@ function addForecast(node) {
     const own = widget(node, name);
     if (own) after(own, "callback", () => line.soon());
   }
-  const [over, changed] = [() => line.tell(), () => line.soon()];
+  /** @param {() => void} act */
+  const standing = (act) => () => (stands(node) ? act() : node.onRemoved());
+  const [over, changed] = [standing(() => line.tell()), standing(() => line.soon())];
   api.addEventListener("execution_success", over);
   // The name of a file may be chosen in any node before this one.
   api.addEventListener("graphChanged", changed);

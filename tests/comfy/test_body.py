@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clvr_core.folder import BEST
 from clvr_core.report import read_png
-from tests.comfy.graphs import begun, left_by, looped, over, runs, saved, told
+from tests.comfy.graphs import begun, begun_by, drawn, in_one, left_by, looped, over, runs, saved, told
 from tests.comfy.server import Refused, error_of
 
 VLM, BRIEF, START, REASON, EXECUTE, VERIFY, END, SAVE, SAY = "123456789"
@@ -105,6 +107,65 @@ def test_a_node_of_another_pack_in_the_body_may_be_bypassed(comfy):
     prompt[VERIFY]["inputs"]["candidates"] = ["i", 0]
     _, (run,) = begun(comfy, bypassed(prompt, "i", comfy.get("/object_info")))
     assert len(run.steps) == 3 and run.outcome.met
+
+
+def through(prompt: dict, **nodes: tuple[str, dict]) -> dict:
+    """The graph with these nodes in a chain between Execute Step and Verify, each with its class and what else it is given."""
+    source = EXECUTE
+    for name, (kind, inputs) in nodes.items():
+        first = "image1" if kind == "ImageBlend" else "image"
+        source, prompt[name] = name, {"class_type": kind, "inputs": {first: [source, 0], **inputs}}
+    prompt[VERIFY]["inputs"]["candidates"] = [source, 0]
+    return prompt
+
+
+def test_a_file_in_the_body_that_was_changed_under_its_name_makes_a_run_of_its_own(comfy):
+    path = comfy.base / "input" / "sketch.png"
+    path.parent.mkdir(exist_ok=True)
+
+    def prompt() -> dict:
+        drawn = through(looped(112), blend=("ImageBlend", {"image2": ["file", 0], "blend_factor": 0.0, "blend_mode": "normal"}))
+        return drawn | {"file": {"class_type": "LoadImage", "inputs": {"image": path.name}}}
+
+    Image.new("RGB", (64, 64), "red").save(path)
+    _, (first,) = begun(comfy, prompt())
+    assert begun(comfy, prompt())[1] == []
+    Image.new("RGB", (64, 64), "blue").save(path)
+    _, (second,) = begun(comfy, prompt())
+    assert len(first.steps) == len(second.steps) == 3
+
+
+def test_a_sampler_that_always_draws_a_batch_serves_the_one_shot_at_the_end_too(comfy):
+    batch = through(
+        looped(113, strategy="clvr", candidates=2),
+        one=("ImageFromBatch", {"batch_index": 0, "length": 1}),
+        two=("RepeatImageBatch", {"amount": 2}),
+    )
+    _, (run,) = begun(comfy, batch)
+    assert run.outcome.met and [len(step.candidates) for step in run.steps] == [2, 2, 2, 1]
+    assert run.steps[-1].reason == "drawn for the final comparison"
+
+
+def test_too_many_pictures_are_refused_in_any_other_round(comfy):
+    entry = comfy.run(through(looped(114), two=("RepeatImageBatch", {"amount": 2})))
+    assert "candidates has 2 pictures, and this round judges 1" in error_of(entry)
+
+
+def test_what_the_body_scales_up_does_not_grow_from_round_to_round(comfy):
+    large = through(
+        looped(115, rounds=3, script={"halves": 0}), larger=("ImageScaleBy", {"upscale_method": "nearest-exact", "scale_by": 2.0})
+    )
+    entry, (run,) = begun(comfy, large)
+    assert len(run.steps) == 3 and saved(comfy, entry, SAVE).shape == (run.brief.height, run.brief.width, 3) == (64, 64, 3)
+
+
+@pytest.mark.parametrize("made", [lambda: looped(116), lambda: in_one(117)])
+def test_a_run_that_was_deleted_is_made_again(comfy, made):
+    folder = begun_by(comfy, made())
+    kept = drawn(folder)
+    shutil.rmtree(folder)
+    assert begun_by(comfy, made()) == folder and drawn(folder).keys() == kept.keys()
+    assert begun(comfy, made())[1] == []
 
 
 def test_two_loops_in_one_graph_do_not_touch_each_other(comfy):

@@ -11,6 +11,8 @@ from tests.comfy.graphs import BRIEF, drawn, graph, in_one, runs
 from tests.comfy.server import Comfy, error_of
 
 pytestmark = pytest.mark.weights
+
+
 def strokes(**inputs) -> dict:
     """Painted in sub-scenes, so that it needs several rounds."""
     return graph(**{"prompt": BRIEF, "strategy": "strokes", "patience": 50} | inputs)

@@ -3,12 +3,26 @@
 const CARRIERS = ["CLVR_VLM", "CLVR_EXECUTOR", "MODEL", "CLIP", "VAE", "*"];
 const MOST = 200;
 const LONGEST = 300;
+/** Pixels a side. */
+const SHAPES = 96;
 
 /** @typedef {[number: string, kind: string, widgets: Record<string, string>]} Source */
 
 /** @param {any} node ComfyUI's @returns {Record<"vlm" | "executor", Source[]>} */
 export function modelsOf(node) {
   return { vlm: above(node, "vlm"), executor: above(node, "executor") };
+}
+
+/**
+ * The canvas of what draws, if that is linked at once: a node with no size of its own draws at that size. Shapes Models have but one.
+ * @param {any} node @returns {{ width?: number, height?: number }}
+ */
+export function sizeOf(node) {
+  const at = from(node, (node.inputs ?? []).findIndex((/** @type {any} */ each) => each.name === "executor"));
+  if (!at) return {};
+  if (at.comfyClass === "CLVR_ShapesModels") return { width: SHAPES, height: SHAPES };
+  const [width, height] = ["width", "height"].map((name) => at.widgets?.find((/** @type {any} */ each) => each.name === name)?.value);
+  return Number.isFinite(width) && Number.isFinite(height) ? { width, height } : {};
 }
 
 /** The nodes that an input hangs on by links that carry models, each with its words. @param {any} node @param {string} name @returns {Source[]} */

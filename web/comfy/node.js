@@ -1,5 +1,6 @@
 /** The viewer on the faces of nodes. It shows the run that its node, or a node that feeds it, is at work on, and after a reload the last one. */
 
+import { rootOf, stands } from "./graph.js";
 import { Panel } from "./panel.js";
 
 export const SHOWN_ON = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
@@ -12,10 +13,13 @@ export function attach(node, runs, noted) {
   const panel = new Panel(runs, EMPTY);
   panel.host.style.cssText += `width: 100%; height: 100%; min-height: ${LEAST_HEIGHT}px; overflow: hidden;`;
   node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT });
-  /** @param {CustomEvent<{ run: string, node: string }>} event */
+  /** @param {CustomEvent<{ run: string, node: string, workflow?: string }>} event */
   const told = ({ detail }) => {
+    if (!stands(node)) return node.onRemoved();
     const from = String(detail.node).split(":").pop();
-    if (!from || !feeds(node, from)) return;
+    // The numbers of nodes are those of other workflows too, which may be at work behind this one.
+    const own = rootOf(node)?.id;
+    if (!from || (detail.workflow && own && detail.workflow !== own) || !feeds(node, from)) return;
     panel.follow(detail.run);
     if (node.properties[PROPERTY] === detail.run) return;
     node.properties[PROPERTY] = detail.run;

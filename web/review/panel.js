@@ -64,6 +64,7 @@ export class Panel {
     this.back.addEventListener("change", () => this.look(address));
     this.element.addEventListener("input", () => this.stay());
     this.element.addEventListener("pointerdown", () => this.stay());
+    this.element.addEventListener("keydown", () => this.stay());
     this.timer = setInterval(() => this.tick(), 500);
     this.tick();
   }

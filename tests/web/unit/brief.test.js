@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { page } from "./page.js";
 import { Checklist } from "../../../web/brief/checklist.js";
 import { Forecast, inWords } from "../../../web/brief/forecast.js";
-import { modelsOf } from "../../../web/brief/models.js";
+import { modelsOf, sizeOf } from "../../../web/brief/models.js";
 import { linesOf, rowsOf } from "../../../web/brief/lines.js";
 
 const TEXT = '[nice] [text] a sign "OPEN"\na barn\n[global] dusk';
@@ -145,6 +145,15 @@ test("the models of a node are told by what their loaders name", () => {
   assert.deepEqual(vlm, [[":2", "CLVR_VisionModel", {}], [":3", "CLIPLoader", { clip_name: "eyes.safetensors", device: "default" }]]);
   assert.deepEqual(executor.map(([number]) => number).sort(), [":3", ":4", ":5", ":6", ":8"]);
   assert.deepEqual(modelsOf(nodes[9]), { vlm: [], executor: [] });
+});
+
+test("the canvas is the one of what draws", () => {
+  const executor = [["executor", "CLVR_EXECUTOR", 2]];
+  const sized = (kind, widgets) => sizeOf(graphOf({ 1: ["CLVR_Generate", executor], 2: [kind, [], widgets] })[1]);
+  assert.deepEqual(sized("CLVR_Executor", { width: 1024, height: 768, recipe: "klein" }), { width: 1024, height: 768 });
+  assert.deepEqual(sized("CLVR_ShapesModels", {}), { width: 96, height: 96 });
+  assert.deepEqual(sized("Reroute", {}), {});
+  assert.deepEqual(sizeOf(graphOf({ 1: ["CLVR_Brief", [["executor", "CLVR_EXECUTOR", null]]] })[1]), {});
 });
 
 test("what a subgraph holds counts with it", () => {

@@ -117,6 +117,28 @@ test("a node shows what a node that feeds it does, and no other's", async () => 
   assert.equal(panel.run, "r-1");
 });
 
+test("a node of another workflow with the same number shows nothing", () => {
+  const node = new FakeNode(3, { id: "mine", getNodeById: () => null });
+  const panel = attach(node, runs, () => {});
+  api.tell("clvr.node", { run: "r-1", node: "3", workflow: "another" });
+  assert.equal(panel.run, null);
+  api.tell("clvr.node", { run: "r-1", node: "3", workflow: "mine" });
+  assert.equal(panel.run, "r-1");
+});
+
+test("a node that went with its subgraph, of which nobody told it, stops listening at the next word", () => {
+  const root = { id: "root", subgraphs: new Map() };
+  const graph = { id: "inner", rootGraph: root, getNodeById: () => null };
+  root.subgraphs.set("inner", graph);
+  const node = new FakeNode(3, graph);
+  const panel = attach(node, runs, () => {});
+  api.tell("clvr.node", { run: "r-1", node: "7:3", workflow: "root" });
+  assert.equal(panel.run, "r-1");
+  root.subgraphs = new Map([["inner", { ...graph }]]);
+  api.tell("clvr.node", { run: "r-2", node: "7:3", workflow: "root" });
+  assert.deepEqual([api.listening.size, panel.host.isConnected], [0, false]);
+});
+
 test("after a reload it shows the run that the workflow remembers, or says that it is gone", async () => {
   const node = new FakeNode(3);
   node.properties.clvr_run = "gone";
