@@ -77,48 +77,46 @@ class ServerVlm:
         self.model = endpoint.model or self._first_listed()
         self.name = f"{self.model} at {self._url.split('://', 1)[1].split('/', 1)[0]}"
         self._schemas = self._probabilities = True
-        self._guard = threading.Lock()
-        self._ended: BaseException | None = None
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        self._ended = None
         said = [{"role": message.role, "content": _content(message.text, map(self._image, message.images))} for message in messages]
-        return self._structured(said, schema)
+        return self._structured(said, schema, self.check)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        pictures, self._ended = [self._image(picture) for picture in images], None
+        pictures, check = [self._image(picture) for picture in images], _Shared(self.check)
         decisions: list[Decision | None] = [None] * len(questions)
         if self._probabilities:
             with ThreadPoolExecutor(self.endpoint.parallel) as pool:
-                asked = [pool.submit(self._likelihood, pictures, question) for question in questions]
-            if self._ended is not None:
-                raise self._ended
+                asked = [pool.submit(self._likelihood, pictures, question, check) for question in questions]
+            if check.ended is not None:
+                raise check.ended
             decisions = [each.result() for each in asked]
         if left := [index for index, decision in enumerate(decisions) if decision is None]:
             self._probabilities = len(left) < len(questions)
-            for index, decision in zip(left, self._in_words(pictures, [questions[index] for index in left])):
+            for index, decision in zip(left, self._in_words(pictures, [questions[index] for index in left], check)):
                 decisions[index] = decision
         return decisions
 
-    def _likelihood(self, pictures: Sequence[dict], question: Question) -> Decision | None:
+    def _likelihood(self, pictures: Sequence[dict], question: Question, check: Callable[[], None]) -> Decision | None:
         """None if the server tells no probabilities, or if the model began with neither word, as one does that thinks first."""
         said = [
             {"role": "system", "content": DECIDE},
             {"role": "user", "content": _content(f"{question.text}\n{ONE_WORD}", pictures, True)},
         ]
         try:
-            answer = self._ask(said, max_tokens=1, logprobs=True, top_logprobs=TOP)
+            answer = self._ask(said, check, max_tokens=1, logprobs=True, top_logprobs=TOP)
         except ServerFailure as error:
             return None if error.status in REFUSED else Decision(None, str(error))
         first = _first_token(answer)
         yes, no = (sum(share for word, share in first if word == wanted) for wanted in ("yes", "no"))
         return Decision(yes / (yes + no), "", _tokens(answer)) if yes + no >= LEAST_MASS else None
 
-    def _in_words(self, pictures: Sequence[dict], questions: Sequence[Question]) -> list[Decision]:
+    def _in_words(self, pictures: Sequence[dict], questions: Sequence[Question], check: Callable[[], None]) -> list[Decision]:
         numbers = list(range(1, len(questions) + 1))
         listed = "\n".join(f"{number}. {question.text}" for number, question in zip(numbers, questions))
         request = f'Answer each question about what is shown, as JSON {{"answers": [{{"question": 1, "answer": "yes"}}, ...]}}.\n{listed}'
-        reply = self._structured([{"role": "user", "content": _content(request, pictures, pictures_first=True)}], _answers_schema(numbers))
+        said = [{"role": "user", "content": _content(request, pictures, pictures_first=True)}]
+        reply = self._structured(said, _answers_schema(numbers), check)
         try:
             found = parse(reply.text, reply.finished, _Answers).answers
         except Malformed as error:
@@ -131,37 +129,26 @@ class ServerVlm:
         share = reply.tokens // len(questions)
         return [Decision(IN_WORDS.get(word), "" if word in IN_WORDS else "the question was not answered", share) for word in words]
 
-    def _structured(self, messages: list[dict], schema: Mapping[str, Any]) -> Reply:
+    def _structured(self, messages: list[dict], schema: Mapping[str, Any], check: Callable[[], None]) -> Reply:
         limit = self.endpoint.max_tokens
         if self._schemas:
             shape = {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}
             try:
-                return _reply(self._ask(messages, max_tokens=limit, response_format=shape))
+                return _reply(self._ask(messages, check, max_tokens=limit, response_format=shape))
             except ServerFailure as error:
                 if error.status not in REFUSED:
                     raise JudgeFailure(str(error)) from error
                 # The fault may lie elsewhere; then the same request without the schema fails too, and says so.
         try:
-            reply = _reply(self._ask([*messages, {"role": "user", "content": in_words(schema)}], max_tokens=limit))
+            reply = _reply(self._ask([*messages, {"role": "user", "content": in_words(schema)}], check, max_tokens=limit))
         except ServerFailure as error:
             raise JudgeFailure(str(error)) from error
         self._schemas = False
         return reply
 
-    def _ask(self, messages: list[dict], **settings: Any) -> dict[str, Any]:
+    def _ask(self, messages: list[dict], check: Callable[[], None], **settings: Any) -> dict[str, Any]:
         body = {"model": self.model, "messages": messages, "temperature": 0, **settings}
-        return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=self._check)
-
-    def _check(self) -> None:
-        """What ends one of several requests ends all of them: a cancel is told only once."""
-        with self._guard:
-            if self._ended is not None:
-                raise JudgeFailure("ended with another request")
-            try:
-                self.check()
-            except BaseException as error:
-                self._ended = error
-                raise
+        return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=check)
 
     def _first_listed(self) -> str:
         try:
@@ -180,6 +167,24 @@ class ServerVlm:
         file = io.BytesIO()
         image.save(file, "PNG", compress_level=1)
         return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}}
+
+
+class _Shared:
+    """The check of several requests of one call: what ends one ends all of them, as itself, since a cancel is told only once."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check, self._guard = check, threading.Lock()
+        self.ended: BaseException | None = None
+
+    def __call__(self) -> None:
+        with self._guard:
+            if self.ended is None:
+                try:
+                    self._check()
+                except BaseException as error:
+                    self.ended = error
+            if self.ended is not None:
+                raise self.ended
 
 
 def _content(text: str, pictures: Iterable[dict], pictures_first: bool = False) -> str | list[dict]:

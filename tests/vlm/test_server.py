@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -99,6 +102,26 @@ class TestChat:
         said.body["choices"][0]["message"]["content"] = [{"type": "text", "text": '{"a":'}, {"type": "text", "text": " 1}"}]
         with serving(lambda _: said) as server:
             assert model(server).chat(ASK, SCHEMA).text == '{"a": 1}'
+
+    def test_a_stop_is_told_as_itself_to_everybody_who_waits(self):
+        """Many runs share one model; a failure of the judge would be written down as what happened."""
+
+        class Stopped(Exception):
+            pass
+
+        stop = threading.Event()
+
+        def check():
+            if stop.is_set():
+                raise Stopped
+
+        with serving(lambda _: Said(hang=60)) as server, ThreadPoolExecutor(3) as pool:
+            vlm = ServerVlm(Endpoint(server.url, "eye", limits=Limits(timeout=30, retries=0)), check)
+            asked = [pool.submit(vlm.chat, ASK, SCHEMA) for _ in range(2)] + [pool.submit(vlm.decide, (RED,), [Question("a")])]
+            while len(server.asked) < 3:
+                time.sleep(0.01)
+            stop.set()
+            assert [type(each.exception(30)) for each in asked] == [Stopped] * 3
 
     @pytest.mark.parametrize("tokens", [None, "many", -5, 1e9, True, 2**70])
     def test_a_usage_that_cannot_be_is_not_counted(self, tokens):
