@@ -26,6 +26,7 @@ REFUSED = (400, 422)
 """What servers answer to a setting that they do not know."""
 TOP = 20
 """Alternatives asked for at a token, the most that OpenAI's API and vLLM allow by default."""
+_UNTOLD = Decision(None, "the server tells no probabilities")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +85,23 @@ class ServerVlm:
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         pictures, check = [self._image(picture) for picture in images], _Shared(self.check)
-        decisions: list[Decision | None] = [None] * len(questions)
+        decisions: list[Decision | None] = [_UNTOLD] * len(questions)
         if self._probabilities:
             with ThreadPoolExecutor(self.endpoint.parallel) as pool:
                 asked = [pool.submit(self._likelihood, pictures, question, check) for question in questions]
             if check.ended is not None:
                 raise check.ended
             decisions = [each.result() for each in asked]
-        if left := [index for index, decision in enumerate(decisions) if decision is None]:
-            self._probabilities = len(left) < len(questions)
+        if left := [index for index, decision in enumerate(decisions) if decision in (None, _UNTOLD)]:
+            untold = all(decision is _UNTOLD for decision in decisions)
             for index, decision in zip(left, self._in_words(pictures, [questions[index] for index in left], check)):
                 decisions[index] = decision
+            if untold:  # and not refused for a fault that lies elsewhere, since then the words are refused too
+                self._probabilities = False
         return decisions
 
     def _likelihood(self, pictures: Sequence[dict], question: Question, check: Callable[[], None]) -> Decision | None:
-        """None if the server tells no probabilities, or if the model began with neither word, as one does that thinks first."""
+        """None if the model began with neither word, as one does that thinks first."""
         said = [
             {"role": "system", "content": DECIDE},
             {"role": "user", "content": _content(f"{question.text}\n{ONE_WORD}", pictures, True)},
@@ -106,8 +109,9 @@ class ServerVlm:
         try:
             answer = self._ask(said, check, max_tokens=1, logprobs=True, top_logprobs=TOP)
         except ServerFailure as error:
-            return None if error.status in REFUSED else Decision(None, str(error))
-        first = _first_token(answer)
+            return _UNTOLD if error.status in REFUSED else Decision(None, str(error))
+        if (first := _first_token(answer)) is None:
+            return _UNTOLD
         yes, no = (sum(share for word, share in first if word == wanted) for wanted in ("yes", "no"))
         return Decision(yes / (yes + no), "", _tokens(answer)) if yes + no >= LEAST_MASS else None
 
@@ -243,11 +247,12 @@ def _tokens(answer: Mapping[str, Any]) -> int:
     return total if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < 2**31 else 0
 
 
-def _first_token(answer: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The likeliest words at the first token with their probabilities, without marks and case; none if the server tells none."""
+def _first_token(answer: Mapping[str, Any]) -> list[tuple[str, float]] | None:
+    """The likeliest words at the first token with their probabilities, without marks and case; None if the server tells none."""
     try:
-        listed = _choice(answer)["logprobs"]["content"][0]["top_logprobs"]
+        tokens = _choice(answer)["logprobs"]["content"]
+        listed = tokens[0]["top_logprobs"] if tokens != [] else []
         pairs = [(str(item["token"]), math.exp(min(float(item["logprob"]), 0.0))) for item in listed]
     except (KeyError, IndexError, TypeError, ValueError):
-        return []
+        return None
     return [(word(token), share) for token, share in pairs if share >= 0]

@@ -161,10 +161,9 @@ class TestDecide:
         "without",
         [
             completion("Yes"),
-            completion("", logprobs=[("<think>", 0.99), ("Yes", 0.01)]),
             Said({"error": "logprobs are not supported"}, status=400),
         ],
-        ids=["ignored", "thinking", "refused"],
+        ids=["ignored", "refused"],
     )
     def test_without_probabilities_all_questions_are_answered_in_one_reply_from_then_on(self, without):
         words = {"answers": [{"question": 3, "answer": "unsure"}, {"question": 1, "answer": "Yes"}, {"question": 2, "answer": "no"}]}
@@ -179,6 +178,30 @@ class TestDecide:
             asked_for = ["logprobs" in asked.body for asked in server.asked]
         assert asked_for == [True, True, True, False, False]
         assert np.array_equal(pictures_in(server.asked[-1].body)[0], RED)
+
+    @pytest.mark.parametrize("odd", [[("<think>", 0.99), ("Yes", 0.01)], []], ids=["thinking", "no token"])
+    def test_a_model_that_begins_with_another_word_is_asked_for_words_and_next_time_for_probabilities_again(self, odd):
+        """One odd answer would else change the verdicts of all later questions, until the run is gone on with."""
+        said = completion("", logprobs=odd or [("", 1.0)])
+        if not odd:
+            said.body["choices"][0]["logprobs"]["content"] = []
+
+        def answer(asked: Asked) -> Said:
+            if "logprobs" not in asked.body:
+                return completion('{"answers": [{"question": 1, "answer": "unsure"}]}')
+            return said if is_red(asked) else seeing(asked)
+
+        with serving(answer) as server:
+            vlm = model(server)
+            (red,), (blue,) = vlm.decide((RED,), self.QUESTIONS[:1]), vlm.decide((BLUE,), self.QUESTIONS[:1])
+        assert red.yes == 0.5 and blue.yes == pytest.approx(0.1 / 0.9)
+
+    def test_a_refusal_for_another_fault_does_not_change_the_way_of_asking(self):
+        with serving(lambda asked: Said(status=400) if is_red(asked) else seeing(asked)) as server:
+            vlm = model(server)
+            with pytest.raises(JudgeFailure):
+                vlm.decide((RED,), self.QUESTIONS[:1])
+            assert vlm.decide((BLUE,), self.QUESTIONS[:1])[0].yes == pytest.approx(0.1 / 0.9)
 
     def test_one_question_without_a_probability_does_not_change_the_way_of_asking(self):
         def answer(asked: Asked) -> Said:
