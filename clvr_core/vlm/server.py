@@ -215,11 +215,14 @@ def _answers_schema(numbers: Sequence[int]) -> dict[str, Any]:
 
 
 def key_of(variable: str) -> str:
+    """The key that the environment variable holds. Raises BadInput, which never quotes it, for one that no header can carry."""
     if not variable:
         return ""
     key = os.environ.get(variable, "").strip()
     if not key:
         raise BadInput(f"the environment variable {variable} is to hold the server's key and is not set")
+    if not (key.isascii() and key.isprintable()):
+        raise BadInput(f"the environment variable {variable} holds a line break or another character that no key has; copy the key anew")
     return key
 
 

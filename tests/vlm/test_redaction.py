@@ -8,6 +8,8 @@ import logging
 import pytest
 
 from clvr_core.brief import Brief, Budget
+from clvr_core.errors import BadInput
+from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.folder import RunFolder
 from clvr_core.report import read_png
 from clvr_core.session import Session, drive
@@ -35,6 +37,23 @@ def echoing(asked: Asked) -> Said:
 
 def refusing(asked: Asked) -> Said:
     return Said({"error": f"Bearer {KEY} is not known"}, status=401)
+
+
+@pytest.mark.parametrize("key", ["sk-secret\nX: y", "sk-secret\r", "sk-secret\x07", "sk-secret\u20ac"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda url, variable: ServerVlm(Endpoint(url, "eye", variable)),
+        lambda url, variable: ServerVlm(Endpoint(url, "", variable)),
+        lambda url, variable: RemoteExecutor(ImageServer(url, "hand", variable)),
+    ],
+    ids=["eye", "first eye", "hand"],
+)
+def test_a_key_that_no_header_can_carry_is_refused_without_being_said(make, key, monkeypatch):
+    monkeypatch.setenv("SOME_KEY", f" {key}1 \n")
+    with pytest.raises(BadInput, match="SOME_KEY holds a line break or another character") as refused:
+        make("http://127.0.0.1:9/v1", "SOME_KEY")
+    assert "secret" not in repr(refused.value)
 
 
 @pytest.mark.parametrize("answer", [echoing, refusing])
