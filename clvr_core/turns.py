@@ -26,9 +26,11 @@ class Turns:
             yield
 
     def _take(self, name: str) -> None:
+        from .executor.room import give_back
+
         if self.holder:
             self.movers[self.holder]("cpu")
-            _give_back(self.device)
+            give_back(self.device)
         # Whoever fails to arrive holds nothing.
         self.holder = ""
         self.movers[name](self.device)
@@ -69,12 +71,3 @@ def taking(model: Vlm | Executor, turns: Turns, name: str) -> Any:
 def itself(model: Any) -> Any:
     """The model without its turns."""
     return model._model if isinstance(model, _Taking) else model
-
-
-def _give_back(device: str) -> None:
-    """What torch holds for later the next one may need."""
-    import torch
-
-    kind = torch.device(device).type
-    if kind in ("cuda", "xpu", "mps"):
-        getattr(torch, kind).empty_cache()

@@ -17,7 +17,7 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from .masks import within_mask
 from .memo import digest
-from .room import room_for
+from .room import drawn
 
 NEEDED = ("prompt", "image")
 FRAME = 16
@@ -115,17 +115,16 @@ class GenericExecutor:
             many = "num_images_per_prompt" in inputs_of(self.pipe_for(request))
             same = request.prompt, request.width, request.height, request.strength, *map(digest, request.references)
             groups[same if many else index].append(index)
-        drawn: dict[int, Drawing] = {}
+        found: dict[int, Drawing] = {}
         for indices in groups.values():
             for start in range(0, len(indices), self.batch):
                 part = indices[start : start + self.batch]
                 batch = [requests[index] for index in part]
-                with room_for(batch):
-                    drawn |= zip(part, self._batch(batch))
-        return [drawn[index] for index in range(len(requests))]
+                found |= zip(part, drawn(self.pipe, batch, self._batch))
+        return [found[index] for index in range(len(requests))]
 
     @torch.inference_mode()
-    def _batch(self, requests: list[DrawRequest]) -> list[Drawing]:
+    def _batch(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
         first = requests[0]
         pipe = self.pipe_for(first)
         takes, settings = inputs_of(pipe), self.settings(first)

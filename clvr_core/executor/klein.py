@@ -7,7 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from .files import check
 from .masks import within_mask
 from .memo import Memo, digest
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
-from .room import room_for
+from .room import drawn
 
 RECIPE = "clvr_recipe.json"
 WORDS_LIMIT, LATENTS_LIMIT = 256 << 20, 256 << 20
@@ -164,14 +164,14 @@ class KleinExecutor:
             shapes = tuple(reference.shape for reference in request.references)
             start = self._starts_from_canvas(request) and (digest(_mask(request)), request.strength)
             groups[self.text_length(request.prompt), shapes, request.width, request.height, start].append(index)
-        drawn: dict[int, Drawing] = {}
+        found: dict[int, Drawing] = {}
         for (length, *_), indices in groups.items():
             for start in range(0, len(indices), self.recipe.batch):
                 part = indices[start : start + self.recipe.batch]
                 batch = [requests[index] for index in part]
-                with room_for(batch), self.pipe.staying():
-                    drawn |= zip(part, self._batch(batch, length))
-        return [drawn[index] for index in range(len(requests))]
+                with self.pipe.staying():
+                    found |= zip(part, drawn(self.pipe, batch, partial(self._batch, length=length)))
+        return [found[index] for index in range(len(requests))]
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
         if not (self.recipe.inpaint and request.references) or (request.mask is None and request.strength is None):
@@ -181,7 +181,7 @@ class KleinExecutor:
         return (width, height) == (request.width, request.height) and width * height <= REFERENCE_PIXELS and request.strength != 0
 
     @torch.inference_mode()
-    def _batch(self, requests: list[DrawRequest], length: int) -> list[Drawing]:
+    def _batch(self, requests: Sequence[DrawRequest], length: int) -> list[Drawing]:
         first, sampling = requests[0], self.sampling(requests[0])
         inpaint = self._starts_from_canvas(first)
         pipe = self._inpaint if inpaint else self.pipe
@@ -222,7 +222,7 @@ class KleinExecutor:
 
         return self._words.rows([((length, prompt), prompt) for prompt in prompts], encode)
 
-    def _references(self, requests: list[DrawRequest], place: int) -> torch.Tensor:
+    def _references(self, requests: Sequence[DrawRequest], place: int) -> torch.Tensor:
         """Latents of the reference at that place of each request, B x channels x rows x columns of tokens.
 
         In one run all requests of a batch have the same references, so each is encoded alone, and to the same bits after a resume.

@@ -1,24 +1,51 @@
-"""What to do where a device is too small, said in words."""
+"""What to do where a device is too small for a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from ..errors import BadInput
-from ..protocols import DrawRequest
+from ..protocols import Drawing, DrawRequest
 
 
-@contextmanager
-def room_for(requests: Sequence[DrawRequest]) -> Iterator[None]:
-    """Raises BadInput if the device runs out of memory within."""
+def drawn(pipe: Any, requests: Sequence[DrawRequest], draw: Callable[[Sequence[DrawRequest]], list[Drawing]]) -> list[Drawing]:
+    """As `draw` draws them in one batch, or where the device runs out of memory in halves of it, down to one by one. pipe: the one whose
+    parts diffusers brings to the device. Raises BadInput if the device is too small for one."""
     try:
-        yield
-    except torch.OutOfMemoryError as error:
-        first, what = requests[0], f"{len(requests)} pictures" if len(requests) > 1 else "a picture"
-        raise BadInput(
-            f"the device ran out of memory drawing {what} of {first.width} x {first.height}; choose fewer candidates, a smaller canvas, or "
-            'memory = "offloaded" in clvr.toml, then go on with the run'
-        ) from error
+        return draw(requests)
+    except BaseException as error:
+        leave(pipe)
+        if not isinstance(error, torch.OutOfMemoryError):
+            raise
+    # Out of the block above, with whose error goes all that was computed.
+    give_back(getattr(pipe, "_execution_device", "cpu"))
+    if len(requests) == 1:
+        raise BadInput(_full(requests[0]))
+    half = -(-len(requests) // 2)
+    return [*drawn(pipe, requests[:half], draw), *drawn(pipe, requests[half:], draw)]
+
+
+def leave(pipe: Any) -> None:
+    """Takes back to the CPU the parts that diffusers has brought to the device one by one, as it does only after a call that succeeds."""
+    if hasattr(pipe, "maybe_free_model_hooks"):
+        pipe.maybe_free_model_hooks()
+
+
+def give_back(device: str | torch.device) -> None:
+    """Frees what torch holds there for later, which something else may need now."""
+    kind = torch.device(device).type
+    if kind in ("cuda", "xpu", "mps"):
+        getattr(torch, kind).empty_cache()
+
+
+def _full(request: DrawRequest) -> str:
+    shown = len(request.references)
+    beside = f" from {shown} {'pictures' if shown > 1 else 'picture'}" if shown else ""
+    return (
+        f"the device ran out of memory drawing one picture of {request.width} x {request.height}{beside}; close what else uses the device, "
+        'or name the same models in a clvr.toml with memory = "streamed", then go on with the run; or begin one with a smaller canvas or '
+        "smaller models"
+    )

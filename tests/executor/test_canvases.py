@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import diffusers
 import numpy as np
@@ -179,13 +182,53 @@ class TestInpainting:
         assert picture.shape == (96, 96, 3) and np.array_equal(picture[:, 32:], noisy(1)[:, 32:])
 
 
-def test_a_device_that_is_too_small_is_said_with_what_to_do(executor, monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+@contextmanager
+def small(vae: torch.nn.Module, most: int) -> Iterator[list[int]]:
+    """A device that has room to decode so many at once, and only once what failed before has gone."""
+    real, sizes, failed = vae.decode, [], []
 
-    monkeypatch.setattr(executor.pipe.transformer, "forward", full)
-    with pytest.raises(BadInput, match=r"ran out of memory drawing 2 pictures of 96 x 96; choose fewer candidates"):
-        executor.draw([DrawRequest("a", 1), DrawRequest("a", 2)])
+    def decode(latents, *rest, **more):
+        assert all(one() is None for one in failed), "what did not fit is still held"
+        sizes.append(len(latents))
+        if len(latents) > most:
+            failed.append(weakref.ref(latents))
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(latents, *rest, **more)
+
+    vae.decode = decode
+    gc.disable()
+    try:
+        yield sizes
+    finally:
+        gc.enable()
+        del vae.decode
+
+
+class TestRoom:
+    @pytest.mark.parametrize("references", [(), (noisy(1),)], ids=["new", "edit"])
+    def test_candidates_that_do_not_fit_together_are_drawn_in_halves_to_the_same_pictures(self, executor, references):
+        requests = [DrawRequest("a red circle", seed, references) for seed in (1, 2, 3, 4)]
+        alone = [pictures(executor, request)[0] for request in requests]
+        for most, tried in ((2, [4, 2, 2]), (1, [4, 2, 1, 1, 2, 1, 1])):
+            with small(executor.pipe.vae, most) as sizes:
+                found = pictures(executor, *requests)
+            assert sizes == tried and all(apart(one, other) <= 1 for one, other in zip(found, alone))
+        assert all(apart(one, other) > 1 for one, other in pairwise(alone))
+
+    def test_where_even_one_does_not_fit_it_is_said_with_what_can_be_done(self, executor):
+        says = r"ran out of memory drawing one picture of 96 x 96 from 1 picture; close .*, or name the same models in a clvr.toml with"
+        with small(executor.pipe.vae, 0) as sizes, pytest.raises(BadInput, match=says):
+            executor.draw([DrawRequest("a", 1, (noisy(1),)), DrawRequest("a", 2, (noisy(1),))])
+        assert sizes == [2, 1]
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("no"), torch.OutOfMemoryError("no")], ids=repr)
+    def test_whatever_ends_a_drawing_its_parts_leave_the_device(self, executor, monkeypatch, error):
+        left = []
+        monkeypatch.setattr(executor.pipe, "maybe_free_model_hooks", lambda: left.append(1))
+        monkeypatch.setattr(executor, "check", lambda: (_ for _ in ()).throw(error))
+        with pytest.raises(BadInput if isinstance(error, torch.OutOfMemoryError) else error if isinstance(error, type) else RuntimeError):
+            executor.draw([DrawRequest("a", 1, (noisy(1),), mask=LEFT)])
+        assert left == [1], "diffusers has it do so only after a call that succeeds, and of its own pipeline"
 
 
 class TestKV:
