@@ -76,11 +76,23 @@ def _eyes(settings: Any, on_cpu: bool) -> Vlm:
     return ServerVlm(settings.endpoint)
 
 
+def _check_sight(vlm: Vlm, settings: Any, path: Path) -> None:
+    from .config import Embedded, Server
+    from .vlm.sight import check_sight
+
+    if isinstance(settings, Embedded):
+        return
+    try:
+        check_sight(vlm)
+    except JudgeFailure as error:
+        place = f" at {settings.url}" if isinstance(settings, Server) else ""
+        raise BadInput(f"{error}; mend the model{place} or its entry in {path}") from error
+
+
 def _configured(config: Config, path: Path) -> Models:
     from .config import Embedded, ImageServer
     from .loading import device_of, load_executor, move
     from .turns import Turns, taking
-    from .vlm.sight import check_sight
 
     # The same model twice would fill the memory twice.
     verifier = config.verifier if config.verifier not in (None, config.controller) else None
@@ -97,12 +109,8 @@ def _configured(config: Config, path: Path) -> Models:
         movers["executor"] = lambda to: move(executor, to) if shared.mode == "sequential" else None
         order = Turns(device, movers)
         loaded = {name: taking(model, order, name) if name in movers else model for name, model in loaded.items()}
-    try:
-        for name, settings in eyes.items():
-            if not isinstance(settings, Embedded):
-                check_sight(loaded[name])
-    except JudgeFailure as error:
-        raise BadInput(f"{error}; mend the model or its entry in {path}") from error
+    for name, settings in eyes.items():
+        _check_sight(loaded[name], settings, path)
     check = loaded["controller"].check if isinstance(config.controller, Embedded) else None
     vlm, judge = loaded["controller"], loaded.get("verifier")
     if not isinstance(painter, ImageServer) and painter.kind == "shapes":
@@ -154,17 +162,12 @@ def load_judge(name: str) -> Vlm:
         from . import shapes
 
         return shapes.load_vlm()
-    from .config import Embedded, read_config
-    from .vlm.sight import check_sight
+    from .config import read_config
 
     config = read_config(Path(name))
     settings = config.verifier or config.controller
     vlm = _eyes(settings, on_cpu=False)
-    try:
-        if not isinstance(settings, Embedded):
-            check_sight(vlm)
-    except JudgeFailure as error:
-        raise BadInput(f"{error}; mend the model or its entry in {name}") from error
+    _check_sight(vlm, settings, Path(name))
     return vlm
 
 

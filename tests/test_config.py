@@ -182,7 +182,7 @@ def test_a_run_with_a_server_for_eyes_and_a_folder_for_a_hand(klein, tmp_path, c
         summary = json.loads(capsys.readouterr().out)
         assert summary["met"] and summary["steps"] == 1 and summary["evaluations"] == 2
         first = json.loads((tmp_path / "run" / JOURNAL).read_text().splitlines()[0])
-        assert first["models"]["controller"].startswith("eye at 127.0.0.1:") and (tmp_path / "run" / BEST).exists()
+        assert first["models"]["controller"] == "eye" and (tmp_path / "run" / BEST).exists()
         assert cli.main(["resume", str(tmp_path / "run"), "--models", str(path)]) == cli.DONE
 
 
@@ -196,7 +196,7 @@ def test_a_server_that_is_not_running_is_said_before_anything_is_made(klein, tmp
 def test_a_blind_model_is_refused_before_anything_is_made(klein, tmp_path):
     with serving(lambda _: completion("", logprobs=[("Yes", 0.6), ("No", 0.4)])) as server:
         path = written(tmp_path, f'[controller]\nurl = "{server.url}"\nmodel = "gpt-blind"\n[executor]\nfolder = "{klein}"\n')
-        with pytest.raises(BadInput, match=r"gpt-blind at .* does not see"):
+        with pytest.raises(BadInput, match=r"^gpt-blind does not see"):
             load_models(str(path))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
@@ -63,7 +64,7 @@ class RemoteExecutor:
     def __init__(self, server: ImageServer, check: Callable[[], None] = lambda: None) -> None:
         self.server, self.check, self._url = server, check, address(server.url)
         self._key = key_of(server.key_variable)
-        self.name = f"{server.model or 'image model'} at {self._url.split('://', 1)[1].split('/', 1)[0]}"
+        self.name = server.model or "image model"
 
     def nfe(self, request: DrawRequest) -> int:
         return self.server.steps * (2 if self.server.guidance > 1 else 1)
@@ -98,7 +99,8 @@ class RemoteExecutor:
                 answer = ask_json(f"{self._url}/images/generations", settings, **asked)
             picture = _picture(answer, request)
         except ServerFailure as error:
-            raise BadInput(f"{self.name} gave no picture: {error}; mend that, then go on with the run") from error
+            host = urlsplit(self._url).netloc
+            raise BadInput(f"{self.name} at {host} gave no picture: {error}; mend that, then go on with the run") from error
         return Drawing(within_mask(request, picture), self.nfe(request))
 
 

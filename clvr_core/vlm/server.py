@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from PIL import Image
 
@@ -68,15 +69,15 @@ class ServerVlm:
     """A `Vlm`. Replies are greedy and asked for by JSON schema; decisions are the probabilities of Yes and No at the first token.
 
     What a server lacks is found out once and done without: a schema it refuses goes into the prompt, and without probabilities all
-    questions are answered in one JSON reply. `check` is called while waiting and may raise to end the run.
+    questions are answered in one JSON reply. `check` is called while waiting and may raise to end the run. Neither the name nor a failure
+    tells the address, since both go into trajectories.
     Raises BadInput if no model is named and the server lists none.
     """
 
     def __init__(self, endpoint: Endpoint, check: Callable[[], None] = lambda: None) -> None:
         self.endpoint, self.check, self._url = endpoint, check, address(endpoint.url)
         self._key = key_of(endpoint.key_variable)
-        self.model = endpoint.model or self._first_listed()
-        self.name = f"{self.model} at {self._url.split('://', 1)[1].split('/', 1)[0]}"
+        self.model = self.name = endpoint.model or self._first_listed()
         self._schemas = self._probabilities = True
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
@@ -152,7 +153,10 @@ class ServerVlm:
 
     def _ask(self, messages: list[dict], check: Callable[[], None], **settings: Any) -> dict[str, Any]:
         body = {"model": self.model, "messages": messages, "temperature": 0, **settings}
-        return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=check)
+        try:
+            return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=check)
+        except ServerFailure as error:
+            raise ServerFailure(str(error).replace(urlsplit(self._url).netloc, "the server"), error.status) from error
 
     def _first_listed(self) -> str:
         try:
