@@ -28,6 +28,8 @@ from .trajectory import Trajectory
 from .turns import Turns, itself, taking
 
 SUMMARY = "summary.json"
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""Names that Windows keeps for devices."""
 MOST = 1024
 """Runs side by side."""
 
@@ -92,9 +94,9 @@ def read_jobs(path: Path, usual: Brief) -> list[Job]:
             job = _job(json.loads(line), number, usual)
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path} line {number}: {error}") from error
-        if job.id in jobs:
-            raise BadInput(f"{path} line {number}: the id {job.id!r} is taken by an earlier line; each needs its own")
-        jobs[job.id] = job
+        if job.id.casefold() in jobs:
+            raise BadInput(f"{path} line {number}: the id {job.id!r} is taken by an earlier line (case does not count); each needs its own")
+        jobs[job.id.casefold()] = job
     if not jobs:
         raise BadInput(f"{path} holds no briefs; write one JSON object a line, such as {json.dumps({'prompt': 'a red circle'})}")
     return list(jobs.values())
@@ -109,6 +111,8 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
     brief = replace(usual, prompt=said.prompt, goals=said.goals, **given)
     if said.id and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", said.id):
         raise BadInput(f"the id {said.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens")
+    if said.id.casefold() == SUMMARY or said.id.endswith(".") or DEVICES.fullmatch(said.id):
+        raise BadInput(f"the id {said.id!r} cannot name a folder here or on Windows; choose another")
     # The budget may grow from one call to the next.
     content = json.dumps(to_json(replace(brief, budget=Brief("x").budget)), sort_keys=True)
     return Job(said.id or f"{number:04}-{hashlib.sha256(content.encode()).hexdigest()[:8]}", brief)

@@ -74,6 +74,11 @@ class TestFile:
             (['{"prompt": "a", "strategy": "best"}'], "line 1: unknown strategy 'best'"),
             (['{"prompt": "a", "id": "../x"}'], r"line 1: the id '\.\./x' cannot name a folder"),
             (['{"prompt": "a", "id": "x"}', '{"prompt": "b", "id": "x"}'], "line 2: the id 'x' is taken by an earlier line"),
+            (['{"prompt": "a", "id": "x"}', '{"prompt": "b", "id": "X"}'], "line 2: the id 'X' is taken by an earlier line"),
+            (['{"prompt": "a", "id": "summary.json"}'], "line 1: the id 'summary.json' cannot name a folder"),
+            (['{"prompt": "a", "id": "Summary.JSON"}'], "line 1: the id 'Summary.JSON' cannot name a folder"),
+            (['{"prompt": "a", "id": "nul.1"}'], "line 1: the id 'nul.1' cannot name a folder here or on Windows"),
+            (['{"prompt": "a", "id": "a."}'], "line 1: the id 'a.' cannot name a folder"),
             ([""], "holds no briefs"),
         ],
     )
