@@ -174,7 +174,8 @@ class KleinExecutor:
         return [found[index] for index in range(len(requests))]
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
-        if not (self.recipe.inpaint and request.references) or (request.mask is None and request.strength is None):
+        # The pipeline that does so reads references in every step, which weights for keys and values were not made for.
+        if self.remembers or not (self.recipe.inpaint and request.references) or (request.mask is None and request.strength is None):
             return False
         height, width = request.references[0].shape[:2]
         # The pipeline draws at the size of what it starts from, and scales that down like a reference.

@@ -261,6 +261,14 @@ class TestKV:
         assert apart(mine, np.asarray(theirs)) <= 1
         assert executor.nfe(DrawRequest("a", 1, (noisy(1),))) == 3, "there is no guidance in it"
 
+    def test_a_mask_is_held_without_the_pipeline_that_reads_references_in_each_step(self, kv):
+        executor = KleinExecutor(kv, replace(GIVEN, edit=Sampling(3)))
+        masked = DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT, strength=0.5)
+        (drawing,) = executor.draw([masked])
+        free = pictures(executor, replace(masked, mask=None, strength=None))[0]
+        assert np.array_equal(drawing.picture[:, :32], free[:, :32]) and np.array_equal(drawing.picture[:, 32:], noisy(1)[:, 32:])
+        assert "_inpaint" not in vars(executor) and drawing.nfe == 3
+
     def test_a_folder_says_itself_that_it_is_one(self, kv, tmp_path):
         kv.save_pretrained(tmp_path / "kv")
         painter = Painter(folder=str(tmp_path / "kv"), dtype="float32")
