@@ -102,13 +102,19 @@ def sampled(recipe: Any, steps: int | None, guidance: float | None) -> Any:
 
 
 def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> None:
-    """Brings the pipeline to the device in the way of the mode."""
+    """Brings the pipeline to the device in the way of the mode. Raises BadInput if it is too large for that."""
     import torch
+
+    from .executor.room import fits
 
     if storage == "fp8":
         pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
     if mode == "resident":
-        pipe.to(device)
+        if not fits(pipe.to, device):
+            raise BadInput(
+                f"the executor does not fit into the memory of {device}; close what else uses it, or set memory to offloaded or streamed "
+                "in a file like clvr.toml"
+            )
     elif mode == "offloaded":
         pipe.enable_model_cpu_offload(device=device)
     elif mode == "streamed":
@@ -123,6 +129,17 @@ def move(executor: Any, device: str) -> None:
     executor.pipe.to(device)
     if hasattr(executor, "forget"):
         executor.forget()
+
+
+def same(one: str, other: str) -> bool:
+    """Whether both name one device, as cuda and cuda:0 do. A name that torch does not know is told by whoever brings a model there."""
+    import torch
+
+    try:
+        first, second = torch.device(one), torch.device(other)
+    except RuntimeError:
+        return False
+    return (first.type, first.index or 0) == (second.type, second.index or 0)
 
 
 def _put(pipe: Any, state: dict[str, Any], folder: Path) -> None:

@@ -104,9 +104,11 @@ def _configured(config: Config, path: Path) -> Models:
     turns = shared is not None and shared.mode != "resident"
     loaded: dict[str, Any] = {name: _eyes(settings, turns and _shares(settings, device)) for name, settings in eyes.items()}
     if turns:
+        from .executor.room import leave
+
         movers = {name: model.move for name, model in loaded.items() if _shares(eyes[name], device)}
-        # One that offloads itself only needs the others gone.
-        movers["executor"] = lambda to: move(executor, to) if shared.mode == "sequential" else None
+        # One that offloads itself only needs the others gone, and to have gone itself.
+        movers["executor"] = lambda to: move(executor, to) if shared.mode == "sequential" else leave(executor.pipe)
         order = Turns(device, movers)
         loaded = {name: taking(model, order, name) if name in movers else model for name, model in loaded.items()}
     for name, settings in eyes.items():
@@ -143,9 +145,10 @@ def _plan(config: Config, eyes: dict[str, Any], device: str) -> Plan:
 
 def _here(settings: Any, device: str) -> bool:
     """Whether the model runs on the executor's device."""
+    from .loading import device_of, same
     from .vlm.local import Local
 
-    return isinstance(settings, Local) and settings.device in ("auto", device)
+    return isinstance(settings, Local) and same(device_of(settings.device), device)
 
 
 def _shares(settings: Any, device: str) -> bool:

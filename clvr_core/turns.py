@@ -7,34 +7,41 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from .errors import BadInput, JudgeFailure
 from .protocols import Decision, Drawing, DrawRequest, Executor, Message, Picture, Question, Reply, Vlm
 
 
 class Turns:
-    """`movers` bring a model to the device of that name; they are on the CPU at first. Who has none stays where it is."""
+    """`movers` bring a model to the device of that name; they are on the CPU at first. Who has none stays where it is. One that the
+    device has too little memory for goes back to the CPU, and that is a JudgeFailure of a model that judges and BadInput of one that
+    draws."""
 
     def __init__(self, device: str = "cpu", movers: Mapping[str, Callable[[str], object]] | None = None) -> None:
         self.device, self.movers, self.holder = device, movers or {}, ""
         self._lock = threading.Lock()
 
     @contextmanager
-    def of(self, name: str) -> Iterator[None]:
-        """Nobody else works within."""
+    def of(self, name: str, failure: type[Exception] = BadInput) -> Iterator[None]:
+        """Nobody else works within. Raises `failure` if the device is too small for it."""
         with self._lock:
-            if name != self.holder and name in self.movers:
-                self._take(name)
+            if name != self.holder and name in self.movers and not self._take(name):
+                raise failure(
+                    f"the {name} does not fit into the memory of {self.device} although the others have left; close what else uses it, "
+                    "then go on with the run, or choose a smaller model"
+                )
             yield
 
-    def _take(self, name: str) -> None:
-        from .executor.room import give_back
+    def _take(self, name: str) -> bool:
+        from .executor.room import fits, give_back
 
         if self.holder:
             self.movers[self.holder]("cpu")
             give_back(self.device)
         # Whoever fails to arrive holds nothing.
         self.holder = ""
-        self.movers[name](self.device)
-        self.holder = name
+        if fits(self.movers[name], self.device):
+            self.holder = name
+        return self.holder == name
 
 
 class _Taking:
@@ -49,11 +56,11 @@ class _Taking:
 
 class TakingVlm(_Taking):
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        with self._turns.of(self._turn):
+        with self._turns.of(self._turn, JudgeFailure):
             return self._model.chat(messages, schema)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> Sequence[Decision]:
-        with self._turns.of(self._turn):
+        with self._turns.of(self._turn, JudgeFailure):
             return self._model.decide(images, questions)
 
 

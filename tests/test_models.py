@@ -15,10 +15,11 @@ from clvr_core.errors import BadInput
 from clvr_core.executor.generic import GenericExecutor
 from clvr_core.executor.remote import RemoteExecutor
 from clvr_core.folder import BEST
-from clvr_core.loading import load_executor, weights_of
+from clvr_core.loading import load_executor, place, weights_of
 from clvr_core.memory import Weights
-from clvr_core.models import load_models
+from clvr_core.models import _here, load_models
 from clvr_core.protocols import DrawRequest
+from clvr_core.vlm.local import Local
 from tests.executor.images import drawing, serving_images
 from tests.executor.test_klein import apart, noisy, one_thread, pictures, tiny
 from tests.shapes.oracle import RenderExecutor
@@ -55,6 +56,43 @@ def test_in_each_way_the_same_is_drawn(folder, resident, mode):
     executor = load_executor(Painter(folder=str(folder), dtype="float32"), "cpu", mode)
     for _ in range(2):
         assert all(np.array_equal(one, other) for one, other in zip(resident, pictures(executor, *REQUESTS)))
+
+
+class Full:
+    """A pipeline for which the device has room in no way but on the CPU."""
+
+    def __init__(self) -> None:
+        self.places: list[str] = []
+
+    def to(self, device: str) -> None:
+        self.places.append(device)
+        if device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def test_an_executor_that_does_not_fit_is_on_the_cpu_again_and_it_is_said_what_to_set():
+    pipe = Full()
+    with pytest.raises(BadInput, match=r"executor does not fit into the memory of cpu:0; close .* memory to offloaded or streamed in"):
+        place(pipe, "cpu:0", "resident", torch.float32)
+    assert pipe.places == ["cpu:0", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "here"),
+    [
+        ("cuda:0", "cuda", True),
+        ("cuda", "cuda:0", True),
+        ("cuda:1", "cuda", False),
+        ("auto", "cuda:0", True),
+        ("auto", "cuda:1", False),
+        ("auto", "cpu", False),
+        ("cpu", "cuda", False),
+        ("no such device", "cuda", False),
+    ],
+)
+def test_one_device_is_known_by_each_of_its_names(monkeypatch, settings, device, here):
+    monkeypatch.setattr("clvr_core.loading.device_of", lambda name: "cuda" if name == "auto" else name)
+    assert _here(Local("x", device=settings), device) == here
 
 
 def test_in_fp8_the_transformer_takes_half_and_draws_nearly_the_same(folder, resident):
@@ -117,6 +155,20 @@ def test_a_run_by_turns_says_so_and_its_models_come_and_go(folder, tmp_path, mon
     assert told.startswith("memory: ") and "VLM 1 MB, " in told and "they take turns on the device" in told
     assert moves[:3] == [("controller", "cpu"), ("controller", "cpu"), ("executor", "cpu")]
     assert all(leaves[0] != comes[0] for leaves, comes in zip(moves[1::2], moves[2::2]))
+
+
+def test_an_executor_whose_parts_take_turns_leaves_too_when_another_comes(folder, tmp_path, monkeypatch):
+    from tests.vlm import tiny as eyes
+
+    monkeypatch.setattr("clvr_core.vlm.sight.check_sight", lambda vlm: None)
+    path = tmp_path / "clvr.toml"
+    path.write_text(CONFIG.format(memory="offloaded", eye=eyes.save(tmp_path / "eye", eyes.qwen3_vl), klein=folder))
+    models, left = load_models(str(path)), []
+    turns = models.executor._turns
+    with turns.of("executor"):
+        monkeypatch.setattr(models.executor.pipe, "maybe_free_model_hooks", lambda: left.append(turns.holder))
+    with turns.of("controller"):
+        assert left == ["executor"]
 
 
 def test_a_server_for_pictures_beside_the_controller_of_the_shapes_world(tmp_path):

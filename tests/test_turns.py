@@ -6,7 +6,9 @@ import threading
 import time
 
 import pytest
+import torch
 
+from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.protocols import DrawRequest, Message, Question
 from clvr_core.turns import Turns, taking
 from tests.fakes import FakeExecutor, FakeVlm, grey
@@ -49,6 +51,34 @@ def test_one_that_fails_to_arrive_holds_nothing():
         taking(FakeExecutor(), turns, "executor").draw([DrawRequest("a", 1)])
     taking(FakeVlm(["{}"]), turns, "controller").chat([], {})
     assert moves == [("controller", "cpu")]
+
+
+@pytest.mark.parametrize("name", ["controller", "executor"])
+def test_one_that_the_device_is_too_small_for_goes_back_and_it_is_said_in_words(name):
+    moves, movers = moved()
+    arrives = movers[name]
+
+    def small(to: str) -> None:
+        arrives(to)
+        if to != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    turns = Turns("cpu:0", movers | {name: small})
+    vlm, executor = taking(FakeVlm(["{}"] * 2, [[0.5]]), turns, "controller"), taking(FakeExecutor(), turns, "executor")
+    full = rf"the {name} does not fit into the memory of cpu:0 although the others have left; close .* go on with the run"
+    if name == "executor":
+        vlm.chat([], {})
+        with pytest.raises(BadInput, match=full):
+            executor.draw([DrawRequest("a", 1)])
+        vlm.chat([], {})
+        comes = [("controller", "cpu:0")]
+        assert moves == [*comes, ("controller", "cpu"), ("executor", "cpu:0"), ("executor", "cpu"), *comes]
+    else:
+        for ask in (lambda: vlm.chat([], {}), lambda: vlm.decide([grey()], [Question("?")])):
+            with pytest.raises(JudgeFailure, match=full):
+                ask()
+        executor.draw([DrawRequest("a", 1)])
+        assert moves == [("controller", "cpu:0"), ("controller", "cpu")] * 2 + [("executor", "cpu:0")]
 
 
 def test_threads_work_one_at_a_time():

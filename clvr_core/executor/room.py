@@ -34,6 +34,18 @@ def leave(pipe: Any) -> None:
         pipe.maybe_free_model_hooks()
 
 
+def fits(move: Callable[[str], object], device: str) -> bool:
+    """Whether the model could be moved to the device; else all of it is on the CPU again."""
+    try:
+        move(device)
+        return True
+    except torch.OutOfMemoryError:
+        pass
+    move("cpu")
+    give_back(device)
+    return False
+
+
 def give_back(device: str | torch.device) -> None:
     """Frees what torch holds there for later, which something else may need now."""
     kind = torch.device(device).type
