@@ -50,6 +50,7 @@ def merge(
     the inputs into the metadata, `measured` makes the figures from all weights instead of a sample; each takes longer than the merge.
     `surveyed` spares the survey if it was made before. `lora_out` is where the LoRAs go that the recipe keeps, in place of a file beside
     `out`. Raises BadInput for what cannot be merged or written, Cancelled; then `out` is as it was and nothing is left beside it.
+    What a merge that was killed left beside it is removed by the next.
     """
     out, started = Path(out), time.perf_counter()
     title = out.stem

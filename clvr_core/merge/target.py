@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import glob
 import mmap
 import os
 import secrets
 import shutil
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BadInput
 from .plan import Plan
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 DIRECT = 64 << 20
 """From this size on the page cache is passed by: the inputs keep their place in it, and the disk is written to at its own speed."""
@@ -43,11 +51,24 @@ def check_target(plan: Plan, out: Path, size: int, overwrite: bool) -> None:
                 raise BadInput(f"--out {out} is read-only; choose another name")
         if not os.access(folder, os.W_OK):
             raise BadInput(f"--out {out}: the folder {folder} is read-only; choose another")
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(folder).free + sum(part.stat().st_blocks * 512 for part in _left(out))
     except OSError as error:
         raise BadInput(f"--out {out} cannot be written: {error.strerror}; choose another place") from error
     if free < size + RESERVE:
         raise BadInput(f"--out {out} needs {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; make room or choose another disk")
+
+
+def _left(out: Path) -> Iterator[Path]:
+    """What killed merges left beside `out`. Nobody else has the file that is given, until the next is asked for. None without locks."""
+    parts = out.parent.glob(f".{glob.escape(out.name)}.{'[0-9a-f]' * 16}.part") if fcntl else ()
+    for part in parts:
+        with contextlib.suppress(OSError):  # it is being written, or is another person's
+            file = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield part
+            finally:
+                os.close(file)
 
 
 class Target:
@@ -56,7 +77,7 @@ class Target:
     def __init__(self, out: Path, start: int, size: int, direct: bool = True) -> None:
         """`start` bytes of header and `size` of data. `direct` writes, past the page cache, need views that start on a page.
 
-        Raises BadInput if the file cannot be made at this size.
+        What killed merges left is removed first. Raises BadInput if the file cannot be made at this size.
         """
         self.out, self.start, self.size = out, start, size
         self.part = out.with_name(f".{out.name}.{secrets.token_hex(8)}.part")
@@ -64,6 +85,8 @@ class Target:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._direct = False
         try:
+            for part in _left(out):
+                part.unlink()
             if direct and size >= DIRECT and hasattr(os, "O_DIRECT"):
                 try:
                     self._file = os.open(self.part, flags | os.O_DIRECT, 0o666)
@@ -74,6 +97,9 @@ class Target:
                     self.part.unlink(missing_ok=True)  # file systems without direct writes may have made it all the same
             if not self._direct:
                 self._file = os.open(self.part, flags, 0o666)
+            if not self._held():
+                os.close(self._file)
+                raise FileNotFoundError(errno.ENOENT, "another merge to it began in the same moment")
         except OSError as error:
             raise BadInput(f"--out {out} cannot be written: {error.strerror}; choose another place") from error
         try:
@@ -88,6 +114,13 @@ class Target:
     def __exit__(self, *_: object) -> None:
         if self._file >= 0:
             self.remove()
+
+    def _held(self) -> bool:
+        """The lock tells other merges, until the file is closed, that it is not left over. One may have taken it for that just before."""
+        if fcntl:
+            with contextlib.suppress(OSError):  # a network mount without locks, where nothing is taken for left over either
+                fcntl.flock(self._file, fcntl.LOCK_EX)
+        return self.part.exists()
 
     def remove(self) -> None:
         os.close(self._file)

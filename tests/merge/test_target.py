@@ -209,6 +209,25 @@ def test_a_killed_merge_leaves_the_target_and_a_file_that_is_named_as_a_part_and
     (part,) = [path for path in out.parent.iterdir() if path != out]
     assert part.name.startswith(".out.safetensors.") and part.name.endswith(".part")
     assert part.read_bytes()[:8] == b"\0" * 8, "a torn file has no header"
+    merged(out.parent, Recipe(*paths), overwrite=True)
+    assert [path.name for path in out.parent.iterdir()] == [out.name], "the next merge removes it"
+
+
+def test_what_another_merge_is_writing_is_not_removed(paths, out):
+    with target.Target(out, 8, 100) as another:
+        merged(out.parent, Recipe(*paths), overwrite=True)
+        assert another.part.exists()
+
+
+@pytest.mark.skipif(target.fcntl is None, reason="without locks nothing is known to be left over")
+def test_room_that_a_killed_merge_takes_up_counts_as_free(paths, out, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, target.RESERVE + 20_000))
+    refused(paths, out, "make room", overwrite=True)
+    left, other = (out.with_name(f".{name}.safetensors.0123456789abcdef.part") for name in ("out", "other"))
+    for path in (left, other):
+        path.write_bytes(b"\0" * (1 << 20))
+    merged(out.parent, Recipe(*paths), overwrite=True)
+    assert not left.exists() and other.exists()
 
 
 def test_an_input_that_changes_meanwhile_is_noticed(paths, out, monkeypatch):
