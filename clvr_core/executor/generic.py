@@ -138,10 +138,9 @@ class GenericExecutor:
             try:
                 made = pipe(**settings, output="images") if _modular(pipe) else pipe(**settings).images
             except (TypeError, AttributeError, UnboundLocalError, ValueError, RuntimeError) as error:
-                shown = settings.get("image")
-                if isinstance(error, torch.OutOfMemoryError) or (shown is not None and not isinstance(shown, list)):
+                if isinstance(error, (torch.OutOfMemoryError, BadInput)):
                     raise
-                raise BadInput(_refused(pipe, shown, error)) from error
+                raise BadInput(_refused(pipe, settings.get("image"), error)) from error
         evaluations = sum(calls) // len(requests) if calls else self.nfe(first)
         return [Drawing(self._picture(request, image), evaluations) for request, image in zip(requests, made, strict=True)]
 
@@ -193,11 +192,26 @@ def _modular(pipe: Any) -> bool:
     return hasattr(pipe, "blocks")
 
 
-def _refused(pipe: Any, shown: list[Image.Image] | None, error: Exception) -> str:
+def _needs_picture(pipe: Any) -> bool:
+    if _modular(pipe):
+        return any(each.name == "image" and each.required for each in pipe.blocks.inputs)
+    return inspect.signature(type(pipe).__call__).parameters["image"].default is inspect.Parameter.empty
+
+
+def _refused(pipe: Any, shown: Image.Image | list[Image.Image] | None, error: Exception) -> str:
     kind, said = type(pipe).__name__, next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-    if shown is None:
+    # What comes of None, or of a list, where one picture is awaited. Any other error may have any other cause.
+    unlike = isinstance(error, (TypeError, AttributeError, UnboundLocalError))
+    if shown is None and (unlike or _needs_picture(pipe) or "`image`" in said):
         return f"{kind} cannot draw without a picture to start from ({said}); choose another"
-    return f"{kind} cannot edit from {len(shown)} pictures ({said}); set references = 1 in [executor], then go on with the run"
+    if not isinstance(shown, list):
+        return f"{kind} failed while drawing: {said}"
+    if unlike:
+        return f"{kind} cannot edit from {len(shown)} pictures ({said}); set references = 1 in [executor], then go on with the run"
+    return (
+        f"{kind} failed while drawing from {len(shown)} pictures: {said}; if it edits from one alone, set references = 1 in [executor], "
+        "then go on with the run"
+    )
 
 
 def _network(pipe: Any) -> Any:

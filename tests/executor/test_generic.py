@@ -74,6 +74,39 @@ class TestSignatures:
         with pytest.raises(BadInput, match=r"stub drew 32 x 64 where 64 x 64 was asked for; set width = 32 and height = 64"):
             GenericExecutor(Stubborn(), name="stub").draw([DrawRequest("a", 1, **SMALL)])
 
+    @pytest.mark.parametrize(
+        ("error", "new", "edit", "two"),
+        [
+            (RuntimeError("CUDA error: launch failed"), "failed while drawing: CUDA", "drawing: CUDA", "2 pictures: CUDA.+; if"),
+            (ValueError("height is odd"), "failed while drawing: height", "failed while drawing: height", "2 pictures: height.+; if"),
+            (ValueError("`image` must be given"), "cannot draw without a picture", "failed while drawing", "from 2 pictures: `image`"),
+            (AttributeError("no size"), "cannot draw without a picture", "failed while drawing: no size", "cannot edit from 2 pictures"),
+        ],
+        ids=str,
+    )
+    def test_a_failure_is_only_laid_to_the_pictures_where_it_comes_of_them(self, error, new, edit, two):
+        class Fails:
+            def __call__(self, prompt, image=None, generator=None):
+                raise error
+
+        class Needs:
+            def __call__(self, prompt, image, generator=None):
+                raise error
+
+        for says, shown in ((new, 0), (edit, 1), (two, 2)):
+            with pytest.raises(BadInput, match=says):
+                GenericExecutor(Fails()).draw([DrawRequest("a", 1, tuple(map(picture, range(shown))), **SMALL)])
+        with pytest.raises(BadInput, match="Needs cannot draw without a picture to start from"):
+            GenericExecutor(Needs()).draw([DrawRequest("a", 1, **SMALL)])
+
+    def test_what_was_said_in_words_already_is_not_said_again(self):
+        class Says:
+            def __call__(self, prompt, image=None, generator=None):
+                raise BadInput("the disk is full")
+
+        with pytest.raises(BadInput, match=r"^the disk is full$"):
+            GenericExecutor(Says()).draw([DrawRequest("a", 1, **SMALL)])
+
     def test_a_mask_is_kept_to_bit_for_bit(self):
         class White:
             def __call__(self, prompt, image=None, generator=None):
@@ -122,7 +155,7 @@ class TestFromDisk:
 
     def test_one_that_edits_from_one_picture_says_so_and_is_shown_the_canvas_alone(self, load):
         request = DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)
-        with pytest.raises(BadInput, match=r"FluxKontextPipeline cannot edit from 2 pictures \(.+\); set references = 1 in \[executor\]"):
+        with pytest.raises(BadInput, match=r"FluxKontextPipeline failed while drawing from 2 pictures: .+; if it edits from one alone"):
             load(tiny.kontext).draw([request])
         one = load(tiny.kontext, references=1)
         assert np.array_equal(pictures(one, request)[0], pictures(one, replace(request, references=request.references[:1]))[0])
