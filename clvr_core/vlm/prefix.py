@@ -50,10 +50,11 @@ class Reader:
     def __init__(
         self, model: Any, check: Callable[[], None] = lambda: None, kept: int = KEPT, record: Recorder | None = cuda_graph
     ) -> None:
-        """`record`: how a pass of one token is made fast, see `Steps`; None leaves it as it is."""
+        """`record`: how a pass of one token is made fast, see `Steps`; None leaves it as it is. By a CUDA graph only while the model is
+        where one can be made."""
         self.model, self.check, self.kept = model, check, kept
         self.croppable = croppable(model)
-        self._record = record if self.croppable and (record is not cuda_graph or usable(model)) else None
+        self._record = record if self.croppable else None
         self._steps: Steps | None = None
         self._writing = False
         # Gemma 4 says so in its config, Gemma 3 and PaliGemma by the types of their tokens.
@@ -102,6 +103,9 @@ class Reader:
             steps.unload(run.cache, begun, len(run.keys))
 
     def _steps_for(self, run: Run, room: int) -> Steps | None:
+        # A model that shares its device is on the CPU when it is loaded, and comes and goes.
+        if self._record is cuda_graph and not usable(self.model):
+            return None
         if self._record and (self._steps is None or self._steps.room < room):
             self._steps = None  # its memory is needed
             try:
@@ -139,7 +143,7 @@ class Reader:
             self.keep(run)
 
     def forget(self) -> None:
-        """Frees the memory of all that was kept."""
+        """Frees the memory of all that was kept, the recorded pass too, which reads the weights where they were."""
         self._runs.clear()
         self._steps = None
 

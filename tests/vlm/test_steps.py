@@ -137,8 +137,32 @@ def test_caches_that_keep_a_state_are_written_the_plain_way(loaded, name):
     assert reader._steps is None
 
 
-def test_without_a_gpu_nothing_is_recorded(qwen):
-    assert not usable(qwen.model) and Reader(qwen.model)._record is None
+def test_without_a_gpu_nothing_is_recorded(qwen, monkeypatch):
+    monkeypatch.setattr(Steps, "__init__", lambda *_: pytest.fail("was recorded"))
+    assert not usable(qwen.model)
+    anew(qwen, cuda_graph, max_tokens=4).chat(ASK, SCHEMA)
+
+
+def test_a_model_that_comes_to_the_gpu_and_goes_is_recorded_each_time_that_it_is_there(qwen, monkeypatch):
+    """Stands in for a GPU: where the model is, and what is recorded."""
+    place, made = ["cpu"], []
+
+    def recorded(step):
+        made.append(1)
+        return step
+
+    monkeypatch.setattr("clvr_core.vlm.prefix.usable", lambda model: place == ["cuda"])
+    monkeypatch.setattr("clvr_core.vlm.prefix.cuda_graph", recorded)
+    vlm = anew(qwen, recorded, max_tokens=4)
+    counts = []
+    for where in ("cpu", "cuda", "cuda", "cpu", "cuda"):
+        if place != [where]:
+            vlm.move("cpu")
+        place[0] = where
+        vlm.chat(ASK, SCHEMA)
+        counts.append(len(made))
+        assert (vlm._reader._steps is None) == (where == "cpu")
+    assert counts == [0, 1, 1, 1, 2]
 
 
 def test_a_recording_is_made_as_torch_asks_for_it(qwen, monkeypatch):
