@@ -6,13 +6,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import PARTS, ImageServer, Painter
 from .errors import BadInput
 from .memory import ITEM, Mode, Weights, pipeline_weights
 from .merge.recipe import Lora
 from .protocols import Executor
+
+if TYPE_CHECKING:
+    import torch
 
 TEXT_LAYERS = 27
 """Of Klein's text encoder, which is a whole Qwen3."""
@@ -102,7 +105,8 @@ def sampled(recipe: Any, steps: int | None, guidance: float | None) -> Any:
 
 
 def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> None:
-    """Brings the pipeline to the device in the way of the mode. Raises BadInput if it is too large for that."""
+    """Brings the pipeline to the device in the way of the mode; its layers one by one where diffusers cannot do so with its parts. Raises
+    BadInput if it is too large for that."""
     import torch
 
     from .executor.room import fits
@@ -115,13 +119,24 @@ def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> 
                 f"the executor does not fit into the memory of {device}; close what else uses it, or set memory to offloaded or streamed "
                 "in a file like clvr.toml"
             )
-    elif mode == "offloaded":
+    # A modular pipeline cannot be offloaded, nor one that does not say in which order its parts are used.
+    elif mode == "offloaded" and getattr(pipe, "model_cpu_offload_seq", None):
         pipe.enable_model_cpu_offload(device=device)
-    elif mode == "streamed":
-        onto = torch.device(device)
-        pipe.enable_group_offload(
-            onload_device=onto, offload_device=torch.device("cpu"), offload_type="leaf_level", use_stream=onto.type == "cuda"
-        )
+    elif mode in ("offloaded", "streamed"):
+        _stream(pipe, torch.device(device))
+
+
+def _stream(pipe: Any, onto: torch.device) -> None:
+    """As `DiffusionPipeline.enable_group_offload`, which a modular pipeline lacks."""
+    import torch
+    from diffusers.hooks import apply_group_offloading
+
+    way = {"offload_device": torch.device("cpu"), "offload_type": "leaf_level", "use_stream": onto.type == "cuda"}
+    for part in pipe.components.values():
+        if hasattr(part, "enable_group_offload"):
+            part.enable_group_offload(onload_device=onto, **way)
+        elif isinstance(part, torch.nn.Module):
+            apply_group_offloading(part, onload_device=onto, **way)
 
 
 def move(executor: Any, device: str) -> None:

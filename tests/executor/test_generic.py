@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.hooks.group_offloading import _get_group_onload_device
 from diffusers.pipelines.flux import pipeline_flux_kontext
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
@@ -15,7 +16,7 @@ from clvr_core.config import Painter
 from clvr_core.errors import BadInput
 from clvr_core.executor.generic import GenericExecutor, inputs_of
 from clvr_core.executor.qwen import QwenEditExecutor, tell_image_tokens
-from clvr_core.loading import load_executor
+from clvr_core.loading import load_executor, place
 from clvr_core.protocols import DrawRequest
 from tests.executor import tiny
 from tests.executor.test_klein import one_thread, pictures
@@ -189,8 +190,27 @@ def test_canvases_that_an_executor_is_not_shown_are_a_warning_of_the_run():
     assert run.warnings == ("step 2: the executor edits from 1 of 2 pictures; left out: canvas 0",)
 
 
+@pytest.mark.parametrize("mode", ["offloaded", "streamed"])
+def test_a_pipeline_that_says_no_order_of_its_parts_is_streamed(monkeypatch, mode):
+    pipe = tiny.pix2pix()
+    request = DrawRequest("more", 1, (picture(1),), **SMALL)
+    whole = pictures(GenericExecutor(pipe, steps=1), request)[0]
+    monkeypatch.setattr(type(pipe), "model_cpu_offload_seq", None)
+    place(pipe, "cpu", mode, torch.float32)
+    assert np.array_equal(pictures(GenericExecutor(pipe, steps=1), request)[0], whole)
+    assert _get_group_onload_device(pipe.unet) == torch.device("cpu")
+
+
 @pytest.mark.skipif(not hasattr(diffusers, "Flux3Transformer2DModel"), reason="this diffusers has no FLUX.3")
 class TestModular:
+    @pytest.mark.parametrize("mode", ["offloaded", "streamed"])
+    def test_it_shares_a_device_as_others_do_and_draws_the_same(self, executor, mode):
+        request = DrawRequest("more", 1, (picture(1),), **SMALL)
+        pipe = tiny.flux3()
+        place(pipe, "cpu", mode, torch.float32)
+        assert np.array_equal(pictures(GenericExecutor(pipe, steps=2), request)[0], pictures(executor, request)[0])
+        assert _get_group_onload_device(pipe.transformer) == torch.device("cpu")
+
     @pytest.fixture(scope="class")
     def executor(self):
         return GenericExecutor(tiny.flux3(), steps=2, name="flux3")
