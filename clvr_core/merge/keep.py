@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from .plan import Kept, Output, Plan
 from .target import Target
 
 
-def keep_lora(plan: Plan, path: Path) -> None:
-    """Writes A and B of each merged weight in fp32, under the names that ComfyUI (or, in diffusers' layout, diffusers) reads.
+@contextmanager
+def kept_lora(plan: Plan, path: Path) -> Iterator[Target]:
+    """A sealed file of A and B of each merged weight in fp32, by the names that ComfyUI (or, in diffusers' layout, diffusers) reads.
 
     The factors of all LoRAs on a weight stand side by side, strengths in B. Raises BadInput if the file cannot be written.
     """
@@ -40,7 +43,8 @@ def keep_lora(plan: Plan, path: Path) -> None:
                 data = memoryview(np.ascontiguousarray(factor).reshape(-1).view(np.uint8))
                 target.write(place, data, len(data))
                 place += len(data)
-        target.place(struct.pack("<Q", len(text)) + text)
+        target.seal(struct.pack("<Q", len(text)) + text)
+        yield target
 
 
 def _products(kept: tuple[Kept, ...]) -> list[LoraProduct]:

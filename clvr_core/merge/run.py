@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import BadInput
 from . import header as headers
 from .checkpoint import File
-from .keep import keep_lora
+from .keep import kept_lora
 from .measures import Findings, summed
 from .numerics import CONTRACT
 from .plan import Plan, make_plan
@@ -66,9 +66,12 @@ def merge(
         streamed = stream.run(target.write)
         head = headers.header(plan, headers.metadata(plan, streamed.sha256, title))
         _check_unchanged(plan)
+        target.seal(head)
         if kept:
-            keep_lora(plan, kept)
-        target.place(head)
+            with kept_lora(plan, kept) as lora:
+                target.place_with(lora)
+        else:
+            target.place()
     seconds = time.perf_counter() - started
     return Merged(out, start + plan.nbytes, streamed.read, seconds, _findings(plan, found, streamed, measured), kept)
 

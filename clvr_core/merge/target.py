@@ -72,7 +72,7 @@ def _left(out: Path) -> Iterator[Path]:
 
 
 class Target:
-    """A temporary file `.NAME.RANDOM.part` of the full size. `place` makes it the target; leaving without that removes it."""
+    """A temporary file `.NAME.RANDOM.part` of full size. `seal` completes it, `place` makes it the target; leaving first removes it."""
 
     def __init__(self, out: Path, start: int, size: int, direct: bool = True) -> None:
         """`start` bytes of header and `size` of data. `direct` writes, past the page cache, need views that start on a page.
@@ -80,7 +80,7 @@ class Target:
         What killed merges left is removed first. Raises BadInput if the file cannot be made at this size.
         """
         self.out, self.start, self.size = out, start, size
-        self.part = out.with_name(f".{out.name}.{secrets.token_hex(8)}.part")
+        self.part = _beside(out)
         self._lock = threading.Lock()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._direct = False
@@ -112,8 +112,7 @@ class Target:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._file >= 0:
-            self.remove()
+        self.remove()
 
     def _held(self) -> bool:
         """The lock tells other merges, until the file is closed, that it is not left over. One may have taken it for that just before."""
@@ -123,9 +122,13 @@ class Target:
         return self.part.exists()
 
     def remove(self) -> None:
-        os.close(self._file)
-        self._file = -1
+        self._close()
         self.part.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
     def _allocate(self, size: int) -> None:
         if not hasattr(os, "posix_fallocate"):
@@ -159,24 +162,50 @@ class Target:
                 raise self._failed(error) from error
             view, offset = view[done:], offset + done
 
-    def place(self, header: bytes) -> None:
-        """Writes the header last, so that a torn file is none, and renames once everything is on the disk."""
+    def seal(self, header: bytes) -> None:
+        """Writes the header last, so that a torn file is none, and returns once everything is on the disk."""
         page = mmap.mmap(-1, len(header))  # direct writes need memory that starts on a page
         page[:] = header
         self._write(0, memoryview(page))
         try:
             os.ftruncate(self._file, self.start + self.size)
             os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def place(self) -> None:
+        try:
+            if os.name == "nt":  # which renames no open file; elsewhere the lock is held up to the end
+                self._close()
             os.replace(self.part, self.out)
         except OSError as error:
-            if self._file >= 0:
-                self.remove()
-            else:
-                self.part.unlink(missing_ok=True)
             raise self._failed(error) from error
+        self._close()
         _sync_folder(self.out.parent)
+
+    def place_with(self, lora: Target) -> None:
+        """Puts both, sealed, in the place of an older pair. Wherever that is cut off, a LoRA is never beside a checkpoint that it was not
+        kept from: the old one goes first and the new one comes last. A checkpoint without its LoRA is seen, and merged again.
+        """
+        aside = _beside(lora.out)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(lora.out, aside)
+                _sync_folder(lora.out.parent)
+        except OSError as error:
+            raise lora._failed(error) from error
+        try:
+            self.place()
+        except BaseException:
+            if self.part.exists() and aside.exists():  # the old checkpoint stands, so its LoRA does
+                os.replace(aside, lora.out)
+            raise
+        aside.unlink(missing_ok=True)
+        lora.place()
+
+
+def _beside(out: Path) -> Path:
+    return out.with_name(f".{out.name}.{secrets.token_hex(8)}.part")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -378,6 +378,54 @@ def test_keep_lora_writes_one_lora_of_strength_1_beside_the_merged_file(tmp_path
     assert max(ranks) <= RANK + 2 + RANK, "a fused LoRA keeps its rank"
 
 
+def again_with_another_lora(folder):
+    """A merge that kept its LoRA, and one with a LoRA of another strength to be made in its place."""
+    _, _, *paths = setup(folder)
+    file = klein.save(folder / "l.safetensors", named(factors()))
+    (folder / "out").mkdir()
+    recipes = [Recipe(paths[0], distilled=paths[1], loras=(Lora(file, strength),), keep_lora=True) for strength in (1.0, 2.0)]
+    out = folder / "out" / "kept.safetensors"
+    with make_plan(recipes[0]) as plan:
+        merge(plan, out)
+    return recipes[1], out
+
+
+def pair(out):
+    return tuple(path.read_bytes() if path.exists() else None for path in (out, out.with_name("kept.lora.safetensors")))
+
+
+def test_at_no_moment_is_a_kept_lora_beside_the_checkpoint_of_another(tmp_path, monkeypatch):
+    recipe, out = again_with_another_lora(tmp_path)
+    before, seen, rename = pair(out), [], os.replace
+
+    def watched(*paths):
+        rename(*paths)
+        seen.append(pair(out))
+
+    monkeypatch.setattr(os, "replace", watched)
+    with make_plan(recipe) as plan:
+        merge(plan, out, overwrite=True)
+    after = pair(out)
+    assert before[0] != after[0] and before[1] != after[1] and seen[-1] == after
+    assert set(seen) <= {(before[0], None), (after[0], None), after}
+    assert {path.name for path in out.parent.iterdir()} == {"kept.safetensors", "kept.lora.safetensors"}
+
+
+def test_a_checkpoint_that_cannot_take_its_place_leaves_the_lora_as_it_was(tmp_path, monkeypatch):
+    recipe, out = again_with_another_lora(tmp_path)
+    before, rename = pair(out), os.replace
+
+    def in_use(source, place):
+        if place == out:
+            raise PermissionError(13, "it is open elsewhere")
+        rename(source, place)
+
+    monkeypatch.setattr(os, "replace", in_use)
+    with make_plan(recipe) as plan, pytest.raises(BadInput, match=r"it is open elsewhere; .* nothing was changed"):
+        merge(plan, out, overwrite=True)
+    assert pair(out) == before and len(list(out.parent.iterdir())) == 2
+
+
 def test_keep_lora_without_a_lora_or_with_lokr_is_refused(tmp_path):
     _, _, *paths = setup(tmp_path)
     with pytest.raises(BadInput, match="--keep-lora has nothing to keep"):
