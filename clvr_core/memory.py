@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from .errors import BadInput
 from .merge.checkpoint import File
@@ -17,10 +17,20 @@ from .merge.numerics import FLOATS
 
 Mode = Literal["resident", "sequential", "offloaded", "streamed"]
 MODES: tuple[Mode, ...] = Mode.__args__
-HEADROOM = 2_000_000_000
-"""Bytes for what is computed beside the weights: activations at 1024 x 1024, and 144 KiB for each token that a model of 4B or 8B reads."""
 ITEM = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
 SHORT = {"transformer": "DiT", "unet": "UNet", "text_encoder": "text encoder", "vae": "VAE"}
+
+
+class Headroom(NamedTuple):
+    """Bytes for what is computed beside the weights. drawing: the executor's one picture of 1024 x 1024 from up to three others, as
+    benchmarks/activations.py traces it; a batch for which that is too little is drawn in halves. reading: 144 KiB for each token that a
+    vision-language model of 4B or 8B reads."""
+
+    drawing: int = 3_500_000_000
+    reading: int = 2_000_000_000
+
+
+HEADROOM, NONE = Headroom(), Headroom(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +60,27 @@ class Plan:
         return f"{sizes}{free}: {_how(self)}"
 
 
-def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: int = HEADROOM) -> Plan:
+def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: Headroom = HEADROOM) -> Plan:
     """The first mode that fits, from the fastest to the slowest, or the one asked for. Without a known size of memory all stay."""
     weights = tuple(weights)
 
     def fits(each: Mode) -> bool:
-        return free is None or not weights or peak(weights, each) + headroom <= free
+        return free is None or not weights or peak(weights, each, headroom) <= free
 
     chosen = next((each for each in MODES if fits(each)), "streamed") if mode == "auto" else mode
     return Plan(chosen, weights, free, fits(chosen))
 
 
-def peak(weights: Sequence[Weights], mode: Mode) -> int:
-    """Bytes of weights on the device at the worst moment."""
+def peak(weights: Sequence[Weights], mode: Mode, headroom: Headroom = NONE) -> int:
+    """Bytes on the device at the worst moment: of weights, and of what the model that works computes."""
     owners: dict[str, list[int]] = {}
     for each in weights:
         owners.setdefault(each.owner, []).append(each.nbytes)
+    spare = {owner: headroom.drawing if owner == "executor" else headroom.reading for owner in owners}
     if mode == "resident":
-        return sum(map(sum, owners.values()))
-    executor = owners.pop("executor", [0])
-    others = max(map(sum, owners.values()), default=0)
-    return max(others, {"sequential": sum(executor), "offloaded": max(executor), "streamed": 0}[mode])
+        return sum(map(sum, owners.values())) + max(spare.values(), default=0)
+    executor = {"sequential": sum, "offloaded": max, "streamed": lambda parts: 0}[mode]
+    return max((spare[owner] + (executor if owner == "executor" else sum)(parts) for owner, parts in owners.items()), default=0)
 
 
 def _how(plan: Plan) -> str:

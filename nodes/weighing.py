@@ -10,7 +10,7 @@ from typing import Any
 import comfy.model_management
 import folder_paths
 
-from ..clvr_core.memory import HEADROOM, Weights, file_weights, plan
+from ..clvr_core.memory import HEADROOM, NONE, Weights, file_weights, plan
 from ..clvr_core.shapes import MERGED
 
 FILES = {
@@ -42,7 +42,7 @@ def told_of(linked: Any) -> dict[str, Any]:
         elif fresh and not weights and not any(kind == "CLVR_ShapesModels" for _, kind, _ in nodes):
             notes.append(f"how large the {name} is, is not known")
     free = room(device)
-    made = plan(found, free, headroom=0 if all(each.name == EMBEDDED for each in found) else HEADROOM)
+    made = plan(found, free, headroom=NONE if all(each.name == EMBEDDED for each in found) else HEADROOM)
     line = made.told if found else f"{free / 1e9:.1f} GB free"
     return {"told": "; ".join([f"{device}: {line}", *notes]), "fits": made.fits}
 
