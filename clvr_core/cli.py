@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     base.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
     base.add_argument(
-        "--start", type=Path, metavar="DIR", help="weights whose transformer and text encoder are trained on, with their VAE kept"
+        "--start", "--from", type=Path, metavar="DIR", help="weights whose transformer and text encoder are trained on, with their VAE kept"
     )
     base.add_argument("--seed", type=_seed, default=0)
     base.set_defaults(run=_train_base)
@@ -141,7 +141,9 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--quick", action="store_true", help="compiled blocks in bfloat16; a minute or two to begin with")
         for command in (tuning, learning, *([distil] if world == "shapes" else ())):
             command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
-            command.add_argument("--start", type=Path, required=world == "klein", metavar="DIR", help="weights; shapes: the embedded base")
+            # Under torchrun --start is ambiguous: it takes the command's options for its own where they begin alike.
+            start = "weights; shapes: the embedded base"
+            command.add_argument("--start", "--from", type=Path, required=world == "klein", metavar="DIR", help=start)
             command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
             command.add_argument("--seed", type=_seed, default=0)
 

@@ -360,6 +360,7 @@ def test_a_file_for_a_run_folder_says_so(world, tmp_path, capsys):
             "the probe needs exact truth, which only shapes, shapes-base, shapes-distilled have; found --models magic",
         ),
         (["train", "shapes", "base", "--seed", str(2**32)], "is not a whole number between 0 and 2**32 - 1"),
+        (["train", "shapes", "distil", "--from", "nowhere"], "nowhere"),
         (["train", "shapes"], "STAGE"),
     ],
 )
