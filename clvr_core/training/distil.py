@@ -105,13 +105,17 @@ def draw_paths(
         folder.mkdir(parents=True, exist_ok=True)
     told = -(-config.paths // config.shard)
     shards = told + -(-config.traces // config.shard)
-    traces = _traces(painter, config, steps)
+    traces: list[Traces] = []
     for index in range(ranks[0], shards, ranks[1]):
         path = folder / f"{index:05d}.safetensors"
         if _whole(path):
             continue
         rng = random.Random(f"{seed}/paths/{index}")
-        prompts, references = _cases(painter, config, rng) if index < told else _traced(painter, config, traces, rng)
+        if index < told:
+            prompts, references = _cases(painter, config, rng)
+        else:
+            traces = traces or _traces(painter, config, steps)
+            prompts, references = _traced(painter, config, traces, rng)
         condition, sampling = Condition(painter.text(prompts), references), config.edit if references else config.generate
         noise = painter.noise(condition, torch.Generator().manual_seed(seed * 1_000_003 + index))
         tensors = {"waymarks": walk(painter, condition, noise, sampling, sigmas)}
@@ -149,9 +153,7 @@ def _cases(painter: Painter, config: DistilConfig, rng: random.Random) -> Cases:
         if painter.executor.tokens(prompt) <= lengths[-1] and painter.executor.text_length(prompt) == length:
             samples.append(sample)
             prompts.append(prompt)
-    count = len(samples[0].references)
-    references = tuple(painter.tokens([render(sample.references[place]) for sample in samples]) for place in range(count))
-    return prompts, references
+    return prompts, painter.references([tuple(map(render, sample.references)) for sample in samples])
 
 
 def _traces(painter: Painter, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
@@ -168,8 +170,7 @@ def _traced(painter: Painter, config: DistilConfig, traces: Sequence[Traces], rn
     """As `_cases`, for steps of trajectories; one may come several times, each with its own noise."""
     like = rng.choices(traces, list(map(len, traces)))[0]
     chosen = rng.choices(like, k=config.shard)
-    references = tuple(painter.tokens([step.pictures[place] for step, _ in chosen]) for place in range(len(chosen[0][0].references)))
-    return [text for _, text in chosen], references
+    return [text for _, text in chosen], painter.references([step.pictures for step, _ in chosen])
 
 
 def load_paths(folder: Path) -> list[Paths]:

@@ -106,6 +106,10 @@ class Painter:
             parts.append(normalise(patchify(vae.encode(shown).latent_dist.mode()), vae))
         return torch.cat(parts)
 
+    def references(self, rows: Sequence[Sequence[np.ndarray]]) -> tuple[torch.Tensor, ...]:
+        """Tokens of the references of a batch, equally many each, N x tokens x C for every place among them. rows: pictures of a sample."""
+        return tuple(map(self.tokens, zip(*rows, strict=True)))
+
     def grid(self, picture: np.ndarray) -> tuple[int, int]:
         scale = 2 * self.pipe.vae_scale_factor
         return picture.shape[0] // scale, picture.shape[1] // scale

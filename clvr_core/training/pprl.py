@@ -174,9 +174,8 @@ class Rollouts:
     def condition(self, samples: Sequence[Sample], each: int, rng: random.Random) -> Condition:
         config = self.config
         texts = [sample.text(config.mode if rng.random() < config.trace else "proxy", self.window) for sample in samples]
-        count = len(samples[0].references)
-        references = [self.painter.tokens([sample.pictures[place] for sample in samples]) for place in range(count)]
-        grid = self.painter.grid(samples[0].pictures[0]) if count else self._grid(samples[0])
+        references = self.painter.references([sample.pictures for sample in samples])
+        grid = self.painter.grid(samples[0].pictures[0]) if references else self._grid(samples[0])
         text = self.painter.text(texts).repeat_interleave(each, 0)
         return Condition(text, tuple(tokens.repeat_interleave(each, 0) for tokens in references), grid)
 

@@ -107,7 +107,7 @@ def sft(
             if mine.random() < settings.replay:
                 texts[place], pictures[place] = _replayed(mine, window)
         texts = ["" if mine.random() < settings.drop_text else text for text in texts]
-        references = tuple(painter.tokens([sample.pictures[place] for sample in batch]) for place in range(len(like.references)))
+        references = painter.references([sample.pictures for sample in batch])
         condition = Condition(painter.text(texts), references, painter.grid(pictures[0]))
         return wrapped(painter.tokens(pictures), condition)
 

@@ -18,7 +18,7 @@ export function modelsOf(node) {
  * @param {any} node @returns {{ width?: number, height?: number }}
  */
 export function sizeOf(node) {
-  const at = from(node, (node.inputs ?? []).findIndex((/** @type {any} */ each) => each.name === "executor"));
+  const at = linked(node, "executor");
   if (!at) return {};
   if (at.comfyClass === "CLVR_ShapesModels") return { width: SHAPES, height: SHAPES };
   const [width, height] = ["width", "height"].map((name) => at.widgets?.find((/** @type {any} */ each) => each.name === name)?.value);
@@ -27,8 +27,7 @@ export function sizeOf(node) {
 
 /** The nodes that an input hangs on by links that carry models, each with its words. @param {any} node @param {string} name @returns {Source[]} */
 function above(node, name) {
-  const input = (node.inputs ?? []).findIndex((/** @type {any} */ each) => each.name === name);
-  const todo = [from(node, input)];
+  const todo = [linked(node, name)];
   const seen = new Set();
   /** @type {Source[]} */
   const found = [];
@@ -46,6 +45,11 @@ function above(node, name) {
     }
   }
   return found;
+}
+
+/** @param {any} node @param {string} name of an input */
+function linked(node, name) {
+  return from(node, (node.inputs ?? []).findIndex((/** @type {any} */ each) => each.name === name));
 }
 
 /** @param {any} node @param {number} slot */
