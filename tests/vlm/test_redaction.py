@@ -18,7 +18,7 @@ from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.fakes import FakeExecutor
 from tests.vlm.servers import Asked, Said, completion, said_in, serving
 
-KEY = "sk-p/Lain+secret_0042"
+KEY = "sk-p/Lain+secret_quokka"
 QUICK = Limits(timeout=5, retries=1, backoff=0)
 
 
@@ -72,5 +72,5 @@ def test_the_key_is_in_nothing_that_a_run_leaves(answer, tmp_path, monkeypatch, 
     left["metadata"] = json.dumps(texts).encode()
     shown = capsys.readouterr()
     for name, data in {**left, "log": caplog.text.encode(), "screen": (shown.out + shown.err).encode()}.items():
-        assert KEY.encode() not in data and b"0042" not in data, name
+        assert KEY.encode() not in data and b"_quokka" not in data, name
     assert KEY not in repr(vlm.endpoint) and KEY not in vlm.name
