@@ -7,7 +7,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,8 @@ class KleinExecutor:
         self.distilled = _distilled(pipe)
         self.pipe = KleinKV(**pipe.components) if self.remembers else Klein(**pipe.components, is_distilled=self.distilled)
         self.pipe.set_progress_bar_config(disable=True)
+        # On a CPU it decodes a picture in half the time.
+        self.pipe.vae.to(memory_format=torch.channels_last)
         self.recipe, self.name = recipe, name
         self.check: Callable[[], None] = lambda: None
         self._words, self._latents = Memo(WORDS_LIMIT), Memo(LATENTS_LIMIT)
@@ -143,11 +145,7 @@ class KleinExecutor:
         return self.recipe.text_lengths[-1]
 
     def tokens(self, prompt: str) -> int:
-        tokenizer = self.pipe.tokenizer
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-        return len(tokenizer(text)["input_ids"])
+        return _tokens(self.pipe.tokenizer, prompt)
 
     def text_length(self, prompt: str) -> int:
         """The padded length the prompt is drawn with. Raises BadInput if it is longer than the weights can read."""
@@ -169,8 +167,7 @@ class KleinExecutor:
             for start in range(0, len(indices), self.recipe.batch):
                 part = indices[start : start + self.recipe.batch]
                 batch = [requests[index] for index in part]
-                with self.pipe.staying():
-                    found |= zip(part, drawn(self.pipe, batch, partial(self._batch, length=length)))
+                found |= zip(part, drawn(self.pipe, batch, partial(self._batch, length=length)))
         return [found[index] for index in range(len(requests))]
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
@@ -250,6 +247,14 @@ class KleinExecutor:
         """A picture that is put together is not what its latents decode to."""
         whole = within_mask(request, picture)
         return Drawing(whole, self.nfe(request), latent if whole is picture else None)
+
+
+@lru_cache(64)  # a prompt is counted when it is fitted, when that is told, and when it is drawn
+def _tokens(tokenizer: Any, prompt: str) -> int:
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    return len(tokenizer(text)["input_ids"])
 
 
 def _trim(encoder: Any, layers: int) -> None:

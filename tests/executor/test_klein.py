@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import accelerate
 import diffusers
 import numpy as np
 import pytest
 import torch
 import transformers
+from diffusers.hooks import apply_group_offloading
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -82,11 +84,23 @@ class TestWhatItIs:
         }
         assert {name: type(part) for name, part in executor.pipe.components.items()} == kinds
 
-    def test_only_the_reading_of_references_and_the_memory_of_its_place_are_its_own(self, executor):
+    def test_only_the_reading_of_references_and_the_search_for_its_place_are_its_own(self, executor):
         kinds = type(executor.pipe).__mro__
         ours = [kind for kind in kinds[: kinds.index(diffusers.Flux2KleinPipeline)] if kind.__module__.startswith("clvr_core")]
         own = {name for kind in ours for name in vars(kind) if not name.startswith("__")}
-        assert own - {"_abc_impl"} == {"given", "prepare_image_latents", "staying", "_place", "_execution_device"}
+        assert own - {"_abc_impl"} == {"given", "prepare_image_latents", "_modules", "_execution_device"}
+
+    @pytest.mark.parametrize("library", ["accelerate", "diffusers"])
+    def test_its_place_is_where_hooks_that_came_after_a_drawing_will_take_it(self, library):
+        executor = KleinExecutor(tiny(), RECIPE)
+        pictures(executor, DrawRequest("a red circle", 1))
+        assert executor.pipe._execution_device == torch.device("cpu")
+        for part in (executor.pipe.vae, executor.pipe.text_encoder, executor.pipe.transformer):
+            if library == "diffusers":
+                apply_group_offloading(part, torch.device("cuda"), offload_type="leaf_level")
+            else:
+                accelerate.cpu_offload_with_hook(part, torch.device("cuda"))
+        assert executor.pipe._execution_device == torch.device("cuda")
 
 
 class TestDrawing:

@@ -52,7 +52,7 @@ export class Panel {
     this.element = el(
       "section",
       { class: "review card", tabindex: "-1", "aria-label": `Review of round ${review.step.index + 1}` },
-      el("header", {}, el("h2", {}, `Round ${review.step.index + 1}: your word?`), this.left),
+      el("header", {}, el("h2", {}, `Step ${review.step.index}: your word?`), this.left),
       this.mask.element,
       el("p", { class: "note" }, name(review.step.reason, 300)),
       this.goals(),

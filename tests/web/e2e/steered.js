@@ -10,7 +10,7 @@ const GRAPHS = JSON.parse(process.env.REVIEWED);
 const PLACES = { CLVR_Brief: [40, 0, 560, 900], CLVR_LoopEnd: [640, 0, 560, 900] };
 const FULL = { bundled: false, newest: true };
 
-const asked = (at, round) => at.waitForFunction((round) => new RegExp(`Round ${round}: your word`).test(globalThis.clvr.review()?.textContent), PATIENCE, round);
+const asked = (at, step) => at.waitForFunction((step) => new RegExp(`Step ${step}: your word`).test(globalThis.clvr.review()?.textContent), PATIENCE, step);
 const left = () => page.evaluate(() => Number.parseInt(globalThis.clvr.review().querySelector(".left").textContent, 10));
 const kept = () => page.evaluate(() => globalThis.clvr.node("CLVR_Brief").widgets.find(({ name }) => name === "goals").value);
 /** The line before the run says this, and is seen wholly. @param {RegExp} pattern */
@@ -61,14 +61,14 @@ async function steer(vue) {
   await cost(/At most 5 rounds/);
 
   await queue();
-  await asked(page, 1);
+  await asked(page, 0);
   await waitForText(/Not finished/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /then go on/);
   const drafted = await page.evaluate(() => globalThis.clvr.before(".drafted")?.textContent);
   assert.match(drafted, /number 0/, "the list that the model drew up is shown");
   if (vue === FULL[FRONT]) await reload();
   else await say("a small black cross");
-  await asked(page, 2);
+  await asked(page, 1);
   await waitForText(/a small black cross/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /a small black cross/);
   await reads("globalThis.clvr.review()");
@@ -122,11 +122,11 @@ async function say(words, at = page) {
 async function reload() {
   const before = await left();
   const other = await tab(); // open all the while, so that however slow the machine is there is one who looks
-  await asked(other, 1);
+  await asked(other, 0);
   await page.bringToFront(); // behind another tab it draws no frames, and waiting looks once a frame
   await page.reload({ waitUntil: "domcontentloaded" });
   await ready(page);
-  await asked(page, 1);
+  await asked(page, 0);
   const after = await left();
   assert.ok(after > 0 && after < before, `${before} s, then ${after}: the countdown goes on where it was`);
   await waitForText(/Not finished/);
@@ -134,7 +134,7 @@ async function reload() {
   await other.bringToFront();
   await say("a small black cross", other);
   await page.bringToFront();
-  await asked(page, 2);
+  await asked(page, 1);
   await waitForText(/Step 1/);
   await other.close();
 }
