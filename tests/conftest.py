@@ -1,4 +1,4 @@
-"""In which order the files go to the processes of pytest-xdist: those of the browser and of ComfyUI first, which have few tests but long ones."""
+"""The order in which files go to the processes of pytest-xdist: first those of the browser and ComfyUI, which have few but long tests."""
 
 from __future__ import annotations
 
