@@ -156,13 +156,18 @@ def _sum(files: Iterable[Path], item: int, layers: int | None = None) -> int:
 
 def free_bytes(device: str) -> int | None:
     """Of the device, as torch names it; of the machine's memory for a CPU where the system tells."""
-    import os
-
     import torch
 
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    if kind == "cpu" and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return None
+    return available() if kind == "cpu" else None
+
+
+def available(told: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that Linux can give without swapping. What is free is less: after weights were read, most of the memory caches files."""
+    try:
+        kilobytes = dict(line.split(":", 1) for line in told.read_text().splitlines())["MemAvailable"].split()[0]
+    except (OSError, KeyError):
+        return None
+    return int(kilobytes) << 10

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from clvr_core.doctor import examine
 from clvr_core.errors import BadInput
-from clvr_core.memory import HEADROOM, NONE, Plan, Weights, model_weights, peak, pipeline_weights, plan
+from clvr_core.memory import HEADROOM, NONE, Plan, Weights, available, model_weights, peak, pipeline_weights, plan
 from clvr_core.models import load_models
 from clvr_core.presets import VARIABLE, presets
 
@@ -155,3 +155,10 @@ class TestPresets:
 
     def test_a_plan_is_a_value(self):
         assert dataclasses.replace(plan(BOTH, 25 * GB), free=None) == Plan("sequential", BOTH, None, True)
+
+
+def test_memory_that_only_caches_files_counts_as_free(tmp_path):
+    told = tmp_path / "meminfo"
+    told.write_text("MemTotal:       24731648 kB\nMemFree:         2400000 kB\nMemAvailable:   22000000 kB\nHugePages_Total:       0\n")
+    assert available(told) == 22000000 * 1024
+    assert available(tmp_path / "another system") is None

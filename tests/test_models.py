@@ -142,6 +142,7 @@ def test_a_run_by_turns_says_so_and_its_models_come_and_go(folder, tmp_path, mon
     from tests.vlm import tiny as eyes
 
     monkeypatch.setattr("clvr_core.vlm.sight.check_sight", lambda vlm: None)
+    monkeypatch.setattr("clvr_core.memory.free_bytes", lambda device: 16 << 30)
     eye = eyes.save(tmp_path / "eye", eyes.qwen3_vl)
     capsys.readouterr()
     path = tmp_path / "clvr.toml"
