@@ -41,7 +41,8 @@ COLUMNS = {"4": FEW, "28 x CFG": MANY}
 TASKS = "one shot", "two rounds"
 TOGETHER = "both tasks"
 """Of each brief the mean of the two, so that a brief is drawn into a resample with both."""
-JUDGED = ("+ both", "4"), ("+ align", "28 x CFG"), ("+ distil", "4")
+JUDGED = {"+ both, 4": ("+ both", "4"), "+ align, 28 x CFG": ("+ align", "28 x CFG"), "+ distil, 4": ("+ distil", "4")}
+"""The cells that are compared, with row and column."""
 PAPER = {"align": 0.0230, "distil": 0.0279}
 """Relative norms of the deltas of FLUX.2 Klein 4B (arXiv 2605.14876)."""
 
@@ -152,7 +153,7 @@ def compared(cells: dict[str, dict], task: str, medians: np.ndarray) -> dict:
     """merged / aligned and merged - distilled in area under the curve, with paired 95 % intervals."""
     parts = TASKS if task == TOGETHER else (task,)
     passed = {cell: np.mean([values[each] for each in parts], axis=0) for cell, values in cells.items()}
-    few, many, rival = (f"{name}, {column}" for name, column in JUDGED)
+    few, many, rival = JUDGED
     samples = resample(passed, medians)
     areas = {name: float(auc(values, medians)) for name, values in passed.items()}
     part, more = ratio(samples, few, many), interval(samples[few] - samples[rival])
@@ -168,8 +169,7 @@ def compared(cells: dict[str, dict], task: str, medians: np.ndarray) -> dict:
 
 def joined(cells: list[dict[str, dict]]) -> dict[str, dict]:
     """The cells that are compared, with the briefs of all seeds."""
-    names = [f"{name}, {column}" for name, column in JUDGED]
-    return {name: {task: np.concatenate([each[name][task] for each in cells], 1) for task in TASKS} for name in names}
+    return {name: {task: np.concatenate([each[name][task] for each in cells], 1) for task in TASKS} for name in JUDGED}
 
 
 def kept(path: Path | None, result: dict) -> tuple[dict[str, dict], dict[str, dict]]:
@@ -226,8 +226,7 @@ def main() -> None:
     for seed in options.more:
         benches.append(bench_of(seed))
         found = more.setdefault(str(seed), {})
-        for name, column in JUDGED:
-            cell = f"{name}, {column}"
+        for cell, (name, column) in JUDGED.items():
             if cell not in found:
                 found[cell] = benches[-1].measured(rows[name], COLUMNS[column])
                 save()
