@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from clvr_core.report.atomic import write_bytes
+from clvr_core.storage.atomic import write_bytes
 from clvr_core.vlm.steps import cuda_graph
 
 

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clvr_core.brief import Brief, Budget
 from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
-from clvr_core.session import Session, drive
+from clvr_core.run.session import Session, drive
 from clvr_core.vlm.prefix import Reader
 
 MERGED, BASE = Sampling(4), Sampling(28, 4.0)

@@ -15,8 +15,8 @@ from gpu_clock import Clock, Cpu
 from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
+from clvr_core.executor.encoder_cache import digest
 from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
-from clvr_core.executor.memo import digest
 from clvr_core.protocols import Decision, Picture, Reply
 from clvr_core.shapes.model import build_tokenizer
 from clvr_core.vlm.prefix import Reader

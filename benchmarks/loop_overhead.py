@@ -24,9 +24,9 @@ from pathlib import Path
 import numpy as np
 
 from clvr_core.brief import Brief, Budget
-from clvr_core.folder import RunFolder
 from clvr_core.protocols import Decision, Drawing, Reply
-from clvr_core.session import Session, drive
+from clvr_core.run.run_folder import RunFolder
+from clvr_core.run.session import Session, drive
 
 ROUNDS = (10, 20, 50)
 GOALS = 10

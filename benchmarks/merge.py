@@ -73,7 +73,7 @@ def generate(folder: Path, sizes: dict[str, tuple[int, ...]]) -> list[Path]:
     """Normal weights of deviation 0.02, deltas of 0.3 and 2 % of that."""
     import numpy as np
 
-    from clvr_core.merge.numerics import decode, encode
+    from clvr_core.weights.dtypes import decode, encode
 
     entries, end = {}, 0
     for name, shape in sizes.items():

@@ -25,7 +25,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from clvr_core.brief import Brief, Goal
-from clvr_core.report import write_png, write_report
+from clvr_core.report import write_report
+from clvr_core.storage.png import write_png
 from clvr_core.trajectory import Action, Candidate, Cost, Step, Trajectory, Verdict
 
 WEB = Path(__file__).parents[1] / "tests" / "web"

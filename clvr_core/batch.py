@@ -18,14 +18,14 @@ from typing import Any, Literal
 
 from .brief import Brief, Goal
 from .errors import BadInput, JudgeFailure
-from .folder import BEST, RunFolder
-from .loop import Call
-from .models import Models
+from .models.device_sharing import Turns, itself, taking
+from .models.registry import Models
 from .records import from_json, to_json
-from .report.atomic import write_bytes
-from .session import Session
+from .run.loop import Call
+from .run.run_folder import BEST, RunFolder
+from .run.session import Session
+from .storage.atomic import write_bytes
 from .trajectory import Trajectory
-from .turns import Turns, itself, taking
 
 SUMMARY = "summary.json"
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)

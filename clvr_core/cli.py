@@ -211,7 +211,7 @@ def _brief(options: argparse.Namespace, prompt: str) -> Brief:
 
 def _load(options: argparse.Namespace):
     """The models, once it was said how they share the memory."""
-    from .models import load_models
+    from .models.registry import load_models
 
     models = load_models(options.models, options.weights)
     if models.memory:
@@ -220,8 +220,8 @@ def _load(options: argparse.Namespace):
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from .folder import RunFolder
-    from .session import Session
+    from .run.run_folder import RunFolder
+    from .run.session import Session
 
     brief = _brief(options, options.prompt)
     # Everything that can be refused is refused before the folder is made.
@@ -237,8 +237,8 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    from .folder import RunFolder
-    from .session import resume
+    from .run.run_folder import RunFolder
+    from .run.session import resume
 
     folder = RunFolder.open(options.out)
     options.again = f"clvr resume {options.out}"
@@ -248,8 +248,8 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
-    from .folder import BEST, JOURNAL, REPORT
-    from .session import drive
+    from .run.run_folder import BEST, JOURNAL, REPORT
+    from .run.session import drive
 
     with bar:
         trajectory = drive(session)
@@ -334,7 +334,7 @@ class _Bar:
 def _probe(options: argparse.Namespace) -> int:
     from . import shapes
     from .evaluation.probe import run_probe
-    from .models import SHAPES, load_models
+    from .models.registry import SHAPES, load_models
 
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
@@ -349,7 +349,7 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    from .models import SHAPES, load_models
+    from .models.registry import SHAPES, load_models
     from .synthesis.engine import Settings, random_prompts, read_prompts, summary, synthesize
 
     if options.second is None and options.models not in SHAPES:
@@ -395,8 +395,8 @@ def _start(options: argparse.Namespace):
 
     if options.world == "shapes":
         return options.start or WEIGHTS, None
-    from .config import Painter
-    from .loading import load_executor
+    from .models.config import Painter
+    from .models.executors import load_executor
 
     return options.start, load_executor(Painter(folder=str(options.start)), "cpu")
 

@@ -77,7 +77,7 @@ def _device() -> Finding:
 
 
 def _shapes() -> Finding:
-    from .models import load_models
+    from .models.registry import load_models
 
     try:
         models = load_models("shapes")
@@ -107,8 +107,8 @@ def _quantisation() -> Finding:
 
 def _presets(weights: str) -> list[Finding]:
     """What each would take on the device, and whether its weights are here."""
-    from .memory import free_bytes, plan
-    from .presets import presets
+    from .models.memory_plan import free_bytes, plan
+    from .models.presets import presets
 
     free = None
     if importlib.util.find_spec("torch") is not None:

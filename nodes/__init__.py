@@ -6,23 +6,23 @@ from comfy_api.latest import ComfyAPI, ComfyExtension, io
 from server import PromptServer
 
 from .benchmark import BenchmarkPrompts, BenchmarkScore
-from .brief import BriefNode
-from .executor import ExecutorNode
-from .forecasting import add_routes as add_forecast
-from .generate import Generate
-from .links import guarded
-from .loop import LoopEnd, LoopStart
-from .merge import DSWMMerge, DSWMMergeLive
-from .references import ApplyReferences
+from .executor.nodes import ExecutorNode
+from .executor.world_nodes import ShapesModels
+from .host.input_checks import guarded
+from .loop.brief_node import BriefNode
+from .loop.generate_node import Generate
+from .loop.loop_nodes import LoopEnd, LoopStart
+from .loop.references_node import ApplyReferences
+from .loop.review_node import Review
+from .loop.step_nodes import ExecuteStep, Reason, Verify
+from .merge.nodes import DSWMMerge, DSWMMergeLive
 from .replaced import REPLACED
-from .review import Review
-from .reviewing import add_routes as add_review
-from .routes import add_routes
-from .server import ServerModel
-from .shapes import ShapesModels
-from .steps import ExecuteStep, Reason, Verify
+from .routes.forecast import add_routes as add_forecast
+from .routes.review import add_routes as add_review
+from .routes.runs import add_routes
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
-from .vision import VisionModel
+from .vlm.nodes import VisionModel
+from .vlm.server_model import ServerModel
 
 
 class ClvrExtension(ComfyExtension):

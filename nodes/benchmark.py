@@ -21,8 +21,8 @@ from ..clvr_core.evaluation.judging import PROTOCOLS
 from ..clvr_core.evaluation.score import Scoring, VlmJudge
 from ..clvr_core.evaluation.store import KEPT, NAME, Arm, read_picture
 from ..clvr_core.protocols import Vlm
-from .pictures import as_image, as_pictures
-from .sockets import BENCH_ITEM, VLM
+from .host.pictures import as_image, as_pictures
+from .host.sockets import BENCH_ITEM, VLM
 
 LISTED = 200
 

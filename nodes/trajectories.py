@@ -10,14 +10,15 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..clvr_core.errors import BadInput
-from ..clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from ..clvr_core.protocols import Picture
-from ..clvr_core.report import contact_sheet, save_png, write_report
+from ..clvr_core.report import contact_sheet, write_report
+from ..clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
+from ..clvr_core.storage.png import save_png
 from ..clvr_core.trajectory import Step, Trajectory
-from .metadata import carry_workflow, remember
-from .pictures import as_image, black, of_one_size
-from .running import inside, runs, shown, summary_of, tell
-from .sockets import TRAJECTORY, Run
+from .host.metadata import carry_workflow, remember
+from .host.pictures import as_image, black, of_one_size
+from .host.sockets import TRAJECTORY, Run
+from .loop.host_session import inside, runs, shown, summary_of, tell
 
 SAVED = "saved"
 NAME = re.compile(r"\w[\w .-]{0,63}")

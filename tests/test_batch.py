@@ -21,8 +21,8 @@ from clvr_core.batch import SUMMARY, Job, Result, Table, read_jobs, run_batch
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
-from clvr_core.folder import BEST, JOURNAL
-from clvr_core.models import Models
+from clvr_core.models.registry import Models
+from clvr_core.run.run_folder import BEST, JOURNAL
 from clvr_core.shapes import load_vlm
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.executor.images import Asked as ImageAsked

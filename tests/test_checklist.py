@@ -7,7 +7,7 @@ from clvr_core.checklist import goals_from, lines_of
 from clvr_core.errors import BadInput
 from clvr_core.policy import policy_for, rules
 from tests.fakes import step, trajectory
-from tests.loop.script import END, edit, generate, play, scripted
+from tests.run.script import END, edit, generate, play, scripted
 
 
 def test_a_line_is_a_goal():

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from clvr_core import cli, doctor, models, shapes
+from clvr_core import cli, doctor, shapes
 from clvr_core.brief import MAX_PROMPT, STRATEGIES
-from clvr_core.folder import BEST, JOURNAL, REPORT
-from clvr_core.models import Models
+from clvr_core.models import registry as models
+from clvr_core.models.registry import Models
+from clvr_core.run.run_folder import BEST, JOURNAL, REPORT
 from clvr_core.shapes.scene import Scene
 from tests.shapes.oracle import RenderExecutor
 from tests.test_package import readme_blocks

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from clvr_core import cli
-from clvr_core.folder import BEST, JOURNAL, RunFolder, trajectory_from
-from clvr_core.report import trajectory_of
-from clvr_core.session import drive, resume
-from tests.loop.killable import VLM
+from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
+from clvr_core.run.session import drive, resume
+from clvr_core.storage.png import trajectory_of
+from tests.run.killable import VLM
 from tests.shapes.oracle import RenderExecutor
 
 DATA = Path(__file__).parent / "data" / "before_the_move"

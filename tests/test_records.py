@@ -8,9 +8,9 @@ from types import MappingProxyType
 
 import pytest
 
-from clvr_core import loop
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.records import from_json, to_json
+from clvr_core.run import loop
 from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict
 
 GOAL = Goal("g1", 'a sign "\xdcber"', "text", "Is it?", 0.25, (0.0, 0.25, 0.5, 1.0), ("g2", "g3"), "nice")

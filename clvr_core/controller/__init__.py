@@ -9,10 +9,10 @@ from ..brief import Box, Brief, Goal
 from ..errors import BadInput
 from ..protocols import Message, Picture, Question, Vlm
 from ..records import to_json
+from ..text import one_line
 from ..trajectory import Action, ActionKind, Trajectory, Verdict, states
 from ..vlm.decisions import decide
 from ..vlm.replies import Answer, Malformed, ask
-from ..vlm.text import one_line
 from . import prompts
 from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, GoalsReply, contradiction_text
 

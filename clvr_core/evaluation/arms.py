@@ -17,12 +17,12 @@ from ..brief import Brief, Budget
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
 from ..errors import BadInput, JudgeFailure
-from ..folder import RunFolder
-from ..given import beginning_with
-from ..models import Models
+from ..models.registry import Models
 from ..policy import rules
 from ..protocols import DrawRequest, Picture
-from ..session import Session, drive, drive_all, resume
+from ..run.run_folder import RunFolder
+from ..run.session import Session, drive, drive_all, resume
+from ..run.start_image import beginning_with
 from ..trajectory import Trajectory, seed_for
 from ..verifier import judge
 

@@ -88,7 +88,7 @@ def _prepare(options: argparse.Namespace) -> int:
     bench, items = _items(options)
     failed: list[tuple[str, str]] = []
     if options.judge:
-        from ..models import load_judge
+        from ..models.registry import load_judge
 
         judge = load_judge(options.judge)
         with _Bar("prepare") as bar:
@@ -128,7 +128,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from ..models import load_models
+    from ..models.registry import load_models
     from .generate import Generation, Order
     from .store import Arm
 
@@ -221,7 +221,7 @@ def _judge(options: argparse.Namespace, bench, items):
         if bench.name != "geneval":
             raise BadInput(f"a detector judges by GenEval's rules, and this is {bench.name}; give --judge")
         return BoxJudge(load_detector(options.detector, options.color_model, options.device))
-    from ..models import load_judge
+    from ..models.registry import load_judge
 
     bare = [item.id for item in items if not item.atoms and not item.scales]
     if bare:

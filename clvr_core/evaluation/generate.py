@@ -10,9 +10,9 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInput
-from ..given import fitted
-from ..models import Models
-from ..report.atomic import write_bytes
+from ..models.registry import Models
+from ..run.start_image import fitted
+from ..storage.atomic import write_bytes
 from .arms import ARMS, Job, Made, NotMade, Way, seed_of
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item

@@ -13,10 +13,10 @@ from ..brief import Goal
 from ..errors import BadInput
 from ..protocols import Message, Picture, Question, Vlm
 from ..records import to_json
+from ..text import clip, one_line
 from ..verifier.prompts import QUOTED, goal_question
 from ..vlm.decisions import decide
 from ..vlm.replies import Malformed, ask
-from ..vlm.text import clip, one_line
 from .benchmarks.base import Item, Scale
 
 PROTOCOLS = {

@@ -22,8 +22,8 @@ import numpy as np
 
 from ..brief import Brief, Budget
 from ..errors import BadInput
-from ..folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
-from ..session import Session, drive_all
+from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
+from ..run.session import Session, drive_all
 from ..shapes import CANVAS, MERGED, load_executor, load_vlm
 from ..shapes.controller import laid_out
 from ..shapes.grammar import parse

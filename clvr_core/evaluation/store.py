@@ -21,8 +21,8 @@ from PIL import Image
 
 from ..errors import BadInput
 from ..protocols import Picture
-from ..report.atomic import write_bytes
-from ..report.png import write_png
+from ..storage.atomic import write_bytes
+from ..storage.png import write_png
 from .benchmarks.base import PICTURES, Benchmark, Item
 
 KEPT = "clvr-eval"

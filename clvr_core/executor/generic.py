@@ -15,9 +15,9 @@ from PIL import Image
 
 from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
+from .encoder_cache import digest
 from .masks import within_mask
-from .memo import digest
-from .room import drawn
+from .out_of_memory import drawn
 
 NEEDED = ("prompt", "image")
 FRAME = 16

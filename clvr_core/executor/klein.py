@@ -19,11 +19,11 @@ from PIL import Image
 from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from ..records import from_json
-from .files import check
+from ..weights.manifest import check
+from .encoder_cache import Memo, digest
 from .masks import within_mask
-from .memo import Memo, digest
+from .out_of_memory import drawn
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
-from .room import drawn
 
 RECIPE = "clvr_recipe.json"
 WORDS_LIMIT, LATENTS_LIMIT = 256 << 20, 256 << 20

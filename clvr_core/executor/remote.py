@@ -16,9 +16,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import BadInput
+from ..http_json import Limits, ServerFailure, address, ask_json, key_of
 from ..protocols import Drawing, DrawRequest, Picture
-from ..vlm.http import Limits, ServerFailure, address, ask_json
-from ..vlm.server import key_of
 from .masks import within_mask
 
 

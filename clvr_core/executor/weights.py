@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from ..errors import BadInput
-from ..merge.checkpoint import open_checkpoint
-from ..merge.layout import layout_of, prefix_of
 from ..merge.plan import make_plan
 from ..merge.recipe import DTYPES, Lora, Recipe
 from ..merge.stream import Stream
 from ..merge.survey import survey
+from ..weights.checkpoint import open_checkpoint
+from ..weights.layout import layout_of, prefix_of
 
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 TYPES = {DTYPES[name]: dtype for dtype, name in NAMES.items()}

@@ -1,4 +1,4 @@
-/* The arithmetic of numerics.py in one pass, for bf16 in and bf16 out. Optional: engine.py uses it where it was built and gives the right bits.
+/* The arithmetic of formula.py in one pass, for bf16 in and bf16 out. Optional: engine.py uses it where it was built and gives the right bits.
    To be compiled without fused multiply-add (-ffp-contract=off): each operation is rounded by itself. */
 #include <Python.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
-"""The arithmetic of `numerics` on blocks in fixed buffers: in torch, or, for bf16 and where it was built, in the compiled kernel.
+"""The arithmetic of `formula` on blocks in fixed buffers: in torch, or, for bf16 and where it was built, in the compiled kernel.
 
-Both give the bits of `numerics`. A worker thread owns one engine; nothing is allocated between blocks.
+Both give the bits of `formula`. A worker thread owns one engine; nothing is allocated between blocks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from types import ModuleType
 
 import numpy as np
 
-from . import numerics
-from .numerics import FLOATS
+from ..weights import dtypes
+from ..weights.dtypes import FLOATS
+from . import formula
 
 BLOCK = 1 << 18
 """Elements merged at a time: their inputs and fp32 values stay in a core's second-level cache."""
@@ -117,12 +118,12 @@ def kernel() -> ModuleType | None:
     except ImportError:
         return None
     random = np.random.default_rng(0)
-    values = [numerics.encode(random.standard_normal(4999).astype(np.float32), "BF16") for _ in range(3)]
-    base, first, second = (numerics.decode(each, "BF16") for each in values)
+    values = [dtypes.encode(random.standard_normal(4999).astype(np.float32), "BF16") for _ in range(3)]
+    base, first, second = (dtypes.decode(each, "BF16") for each in values)
     low = random.standard_normal(4999).astype(np.float32)
     out = np.empty_like(values[0])
     _kernel.merge(out, *values, 0.7, 0.85, low, 4999)
-    return _kernel if (out == numerics.encode(numerics.combine(base, first, second, 0.7, 0.85, low), "BF16")).all() else None
+    return _kernel if (out == dtypes.encode(formula.combine(base, first, second, 0.7, 0.85, low), "BF16")).all() else None
 
 
 def engine_for(fused: bool) -> tuple[Callable[[], Engine], AbstractContextManager[None]]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInput
-from .checkpoint import Checkpoint, File
-from .numerics import CONTRACT
+from ..weights.checkpoint import Checkpoint, File
+from .formula import CONTRACT
 from .plan import Plan
 from .recipe import FORMULA, Block, Lora, Recipe
 

@@ -18,10 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import BadInput
-from . import numerics
-from .checkpoint import Checkpoint, Tensor
-from .layout import PREFIXES, TABLES, Layout, atoms_of, tensor_of
-from .numerics import FLOATS
+from ..weights import dtypes
+from ..weights.checkpoint import Checkpoint, Tensor
+from ..weights.dtypes import FLOATS
+from ..weights.layout import PREFIXES, TABLES, Layout, atoms_of, tensor_of
+from . import formula
 from .scales import Scales
 
 _LORA = re.compile(r"(.+?)\.(?:lora_|lora\.)(A|B|down|up)(?:\.default)?(?:\.weight)?")
@@ -88,7 +89,7 @@ class LoraProduct:
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
         down, up = self.raw()
-        return numerics.on_grid(down.astype(np.float64), up.astype(np.float64))
+        return formula.on_grid(down.astype(np.float64), up.astype(np.float64))
 
     def delta(self, first: int, last: int, factor: float) -> np.ndarray:
         down, up = self._held.get(self)
@@ -124,7 +125,7 @@ class LokrProduct:
             left = _matrix(parts[0], rows).astype(np.float64)
             if len(parts) == 2:
                 right = _matrix(parts[1], parts[1].shape[0]).astype(np.float64)
-                right, left = numerics.on_grid(right, left)
+                right, left = formula.on_grid(right, left)
                 left = left @ right
             made.append(left)
         return tuple(made)
@@ -138,7 +139,7 @@ class LokrProduct:
 
 
 def _matrix(tensor: Tensor, rows: int) -> np.ndarray:
-    values = numerics.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)
+    values = dtypes.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)
     if not np.isfinite(values).all():
         count = int(np.count_nonzero(~np.isfinite(values)))
         raise BadInput(f"{tensor.file.path}: {tensor.name} holds {count} values that are NaN or infinite; get the file anew")
@@ -227,7 +228,7 @@ def _lora(held: _Held, where: str, factors: dict[str, Tensor], scale: Callable[[
 
 def _alpha(tensor: Tensor) -> float:
     if tensor.dtype in FLOATS and tensor.nbytes == FLOATS[tensor.dtype]:
-        value = float(numerics.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)[0])
+        value = float(dtypes.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)[0])
         if isfinite(value):
             return value
     raise BadInput(f"{tensor.file.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, not one finite number; get the file anew")

@@ -9,12 +9,12 @@ from math import prod
 from pathlib import Path
 
 from ..errors import BadInput
+from ..weights.checkpoint import Checkpoint, Tensor, open_checkpoint
+from ..weights.dtypes import FLOATS
+from ..weights.fp8 import FP8_MARK, dequantised
+from ..weights.layout import Layout, atoms_of, block_of, layout_of, prefix_of, tensor_of
 from . import lowrank
-from .checkpoint import Checkpoint, Tensor, open_checkpoint
-from .layout import Layout, atoms_of, block_of, layout_of, prefix_of, tensor_of
 from .lowrank import Term
-from .numerics import FLOATS
-from .quantised import FP8_MARK, dequantised
 from .recipe import DTYPES, Recipe, matches
 
 LISTED = 20

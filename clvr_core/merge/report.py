@@ -55,7 +55,7 @@ def save_report(values: dict[str, Any], path: Path) -> Path:
     """Writes the JSON to `path` and the plot beside it, as .png, whose path it gives. Raises OSError."""
     from PIL import Image
 
-    from ..report.atomic import write_bytes
+    from ..storage.atomic import write_bytes
     from .picture import picture
 
     write_bytes(path, (json.dumps(values, indent=1) + "\n").encode())

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadInput
+from ..weights.checkpoint import File
 from . import header as headers
-from .checkpoint import File
+from .formula import CONTRACT
 from .keep import kept_lora
 from .measures import Findings, summed
-from .numerics import CONTRACT
 from .plan import Plan, make_plan
 from .stream import Progress, Stream, Streamed
 from .survey import Cancel, Survey, survey, survival_warnings

@@ -9,7 +9,7 @@ from math import isfinite, sqrt
 from typing import Any
 
 from ..errors import BadInput
-from .checkpoint import Checkpoint
+from ..weights.checkpoint import Checkpoint
 
 _PATTERN = re.compile(r"(\^?)((?:[\w-]|\\?\.)+)\$?")
 

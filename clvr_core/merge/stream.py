@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
-from . import numerics
-from .checkpoint import File
+from ..weights import dtypes
+from ..weights.checkpoint import File
 from .engine import BLOCK, WINDOW, Engine, engine_for
 from .measures import Measures, measure
 from .plan import Output, Part, Plan, Segment
@@ -170,7 +170,7 @@ class Stream:
     def _merge(self, engine: Engine, segment: Segment, begin: int, end: int, window: int, last: bool) -> None:
         """Elements of the segment that lie in the output's bytes `begin` to `end`, into the window that starts at byte `window`."""
         dtype = segment.output.dtype
-        size = numerics.FLOATS[dtype]
+        size = dtypes.FLOATS[dtype]
         parts = segment.reads()
         forms = [(part.tensor.dtype, part.tensor.scale) for part in parts]
         first, stop = (begin - segment.start) // size, (end - segment.start) // size
@@ -193,7 +193,7 @@ class Stream:
                 engine.window[offset : offset + len(data)] = data.data
             if self.measured:
                 raw = np.frombuffer(engine.window[offset : offset + count * size], np.uint8)
-                self._measure(segment, place, low, engine.merged(count), numerics.decode(raw, dtype, scale))
+                self._measure(segment, place, low, engine.merged(count), dtypes.decode(raw, dtype, scale))
 
     def _read(self, part: Part, row: memoryview, place: int, count: int) -> None:
         size = part.itemsize

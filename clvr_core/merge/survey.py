@@ -14,9 +14,10 @@ from statistics import median
 import numpy as np
 
 from ..errors import BadInput
-from . import numerics
+from ..weights import dtypes
+from ..weights.dtypes import FLOATS
+from . import formula
 from .measures import Findings, Measures, measure, summed
-from .numerics import FLOATS
 from .plan import Part, Plan, Segment
 
 SLICE, SLICES = 4096, 4
@@ -71,7 +72,7 @@ def values_of(part: Part, start: int, count: int) -> np.ndarray:
     """fp32 values [count] of the part's elements from `start` on."""
     size = FLOATS[part.tensor.dtype]
     raw = part.tensor.file.read(part.start + start * size, count * size)
-    return numerics.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
+    return dtypes.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
 
 
 def low_rank(segment: Segment, start: int, count: int) -> np.ndarray | None:
@@ -93,8 +94,8 @@ def stored(plan: Plan, segment: Segment, merged: np.ndarray, start: int, scale: 
     if plan.recipe.rounding == "stochastic":
         if scale is not None:
             merged, scale = merged / np.float32(scale), None
-        merged = numerics.dither(merged, dtype, dither_key(plan, segment.atom), start)
-    return numerics.encode(merged, dtype, scale)
+        merged = dtypes.dither(merged, dtype, dither_key(plan, segment.atom), start)
+    return dtypes.encode(merged, dtype, scale)
 
 
 def _places(count: int) -> Iterator[tuple[int, int]]:
@@ -120,10 +121,10 @@ def _sample(plan: Plan, segment: Segment, found: Survey) -> set[str]:
         base = values.pop("base")
         same = {role for role in same if np.array_equal(values[role].view(np.uint32), base.view(np.uint32))}
         low = low_rank(segment, start, count)
-        merged = numerics.combine(base, values.get("aligned"), values.get("distilled"), segment.alpha, segment.beta, low)
+        merged = formula.combine(base, values.get("aligned"), values.get("distilled"), segment.alpha, segment.beta, low)
         dtype = segment.output.dtype
-        scale = max(float(np.abs(merged).max()), 1e-30) / numerics.LARGEST[dtype] if dtype == "F8_E4M3" else None
-        back = numerics.decode(stored(plan, segment, merged, start, scale), dtype, scale)
+        scale = max(float(np.abs(merged).max()), 1e-30) / dtypes.LARGEST[dtype] if dtype == "F8_E4M3" else None
+        back = dtypes.decode(stored(plan, segment, merged, start, scale), dtype, scale)
         deltas = {role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()}
         if low is not None:
             deltas["lora"] = (low, 1.0)

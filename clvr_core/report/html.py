@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from ..records import to_json
+from ..storage.atomic import write_bytes
 from ..trajectory import Trajectory
 from . import bundle
-from .atomic import write_bytes
 from .markup import Html, el, shorten
 from .pictures import embedded
 

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..executor.files import list_files
 from ..executor.klein import RECIPE as RECIPE_FILE
 from ..executor.klein import Recipe, Sampling
 from ..records import to_json
+from ..weights.manifest import list_files
 from .words import VOCABULARY
 
 if TYPE_CHECKING:

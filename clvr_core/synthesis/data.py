@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import BadInput
 from ..records import from_json, to_json
-from ..report.atomic import write_bytes
+from ..storage.atomic import write_bytes
 
 ROWS, SHAREGPT, TRL, REJECTED = "trajectories.jsonl", "sharegpt.jsonl", "trl.jsonl", "rejected.jsonl"
 IMAGES = "images"

@@ -22,14 +22,14 @@ from PIL import Image
 
 from ..brief import Brief, Budget
 from ..errors import BadInput
-from ..executor.conditioning import words_of
-from ..folder import RunFolder
-from ..models import Models
+from ..models.registry import Models
 from ..protocols import Drawing, DrawRequest, Picture, Vlm
 from ..records import from_json, to_json
-from ..report.atomic import writing
-from ..session import Session, drive_all, resume
+from ..run.conditioning import words_of
+from ..run.run_folder import RunFolder
+from ..run.session import Session, drive_all, resume
 from ..shapes.sampling import random_brief
+from ..storage.atomic import writing
 from ..trajectory import Trajectory, seed_for
 from ..verifier import compare
 from .data import IMAGES, Row, Turn, write_rows

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..controller.prompts import MAX_PROMPT_FIELD
-from ..executor.conditioning import words_of
 from ..protocols import Message, Picture, Vlm
+from ..run.conditioning import words_of
+from ..text import clip
 from ..trajectory import Action
 from ..vlm.replies import Answer, Malformed, ask
-from ..vlm.text import clip
 
 REQUEST = """A picture is painted step by step. Below are the request, the steps so far and the step to come; the pictures are the \
 canvases that the step is given, the one to change first. Distil this history into what one needs to judge the result of the step, without

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..executor.conditioning import words_of
+from ..run.conditioning import words_of
 from ..trajectory import Step, Trajectory
 
 

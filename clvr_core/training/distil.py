@@ -21,12 +21,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import BadInput
-from ..executor.files import digests
 from ..executor.klein import KleinExecutor, Recipe, Sampling
 from ..records import to_json
-from ..report.atomic import writing
 from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, restore_sample, t2i_sample
+from ..storage.atomic import writing
+from ..weights.manifest import digests
 from .fit import Schedule, fit
 from .painter import Condition, Painter, guided, predict
 from .quick import quicken

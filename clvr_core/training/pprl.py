@@ -17,12 +17,12 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import BadInput
-from ..executor.files import digests
 from ..executor.klein import KleinExecutor, Sampling
 from ..protocols import Picture
 from ..records import to_json
-from ..report.atomic import writing
 from ..shapes.sampling import TAUGHT, brief_of, grouped_scene
+from ..storage.atomic import writing
+from ..weights.manifest import digests
 from .adapter import Lora, Older, attach
 from .fit import Schedule, fit, trim
 from .nft import advantages, nft_loss, optimality

@@ -12,13 +12,13 @@ import torch
 from accelerate import Accelerator
 from torch.nn import Linear
 
-from ..executor.files import digests
 from ..executor.klein import KleinExecutor, Recipe
 from ..records import to_json
 from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline
 from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, random_scene, restore_sample, t2i_sample
 from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
+from ..weights.manifest import digests
 from .fit import Schedule, fit
 from .stage import curve_of, lineage, processes, save_weights, settle
 

@@ -156,7 +156,7 @@ def named(name: str) -> Reward:
     if name == "shapes":
         return ShapesReward()
     if name.endswith(".toml"):
-        from ..models import load_models
+        from ..models.registry import load_models
 
         models = load_models(name)
         return VlmReward(models.judge or models.vlm)

@@ -13,8 +13,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ..brief import Brief
 from ..errors import BadInput
-from ..executor.conditioning import fitted, words_of
 from ..protocols import Windowed
+from ..run.conditioning import fitted, words_of
 from ..synthesis.data import Row, Turn, read_rows
 from ..trajectory import Action, Step, Trajectory
 

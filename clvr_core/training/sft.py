@@ -10,13 +10,13 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import BadInput
-from ..executor.files import digests
 from ..executor.klein import KleinExecutor
 from ..protocols import Picture
 from ..records import to_json
-from ..report.atomic import writing
 from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, brief_of, t2i_sample
+from ..storage.atomic import writing
+from ..weights.manifest import digests
 from .adapter import Lora, attach, gathered, save_lora
 from .fit import Schedule, fit
 from .painter import Condition, Painter, predict

@@ -13,11 +13,11 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import BadInput
-from ..executor.files import digests, list_files
 from ..executor.klein import Recipe
 from ..records import from_json, to_json
-from ..report.atomic import write_bytes, writing
 from ..shapes.model import save_pipeline
+from ..storage.atomic import write_bytes, writing
+from ..weights.manifest import digests, list_files
 
 T = TypeVar("T")
 NOTE = "config.json"

@@ -10,10 +10,10 @@ import numpy as np
 from ..brief import Brief, Budget, Goal
 from ..errors import BadInput
 from ..protocols import Decision, Picture, Vlm
+from ..text import one_line
 from ..trajectory import Action, EditCheck, State, Verdict
 from ..vlm.decisions import MAX_EVIDENCE, decide
 from ..vlm.replies import Answer, ask
-from ..vlm.text import one_line
 from . import prompts
 from .prompts import TEMPLATES
 

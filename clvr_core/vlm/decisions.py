@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from numbers import Real
 
 from ..protocols import Decision, Picture, Question, Vlm
+from ..text import one_line
 from .replies import TRANSPORT_ERRORS, describe
-from .text import one_line
 
 DECIDE = "You look at pictures and answer questions about them. You answer with the one word Yes or No."
 ONE_WORD = "Answer with one word, Yes or No."

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from ..errors import JudgeFailure
 from ..protocols import Message, Vlm
 from ..records import from_json
-from .text import clean, clip, one_line
+from ..text import clean, clip, one_line
 
 T = TypeVar("T")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,9 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from ..errors import BadInput, JudgeFailure
+from ..http_json import Limits, ServerFailure, address, ask_json, key_of
 from ..protocols import Decision, Message, Picture, Question, Reply
 from .decisions import DECIDE, LEAST_MASS, ONE_WORD, word
-from .http import Limits, ServerFailure, address, ask_json
 from .replies import Malformed, in_words, parse
 
 IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
@@ -216,18 +215,6 @@ def _answers_schema(numbers: Sequence[int]) -> dict[str, Any]:
         "required": ["answers"],
         "additionalProperties": False,
     }
-
-
-def key_of(variable: str) -> str:
-    """The key that the environment variable holds. Raises BadInput, which never quotes it, for one that no header can carry."""
-    if not variable:
-        return ""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise BadInput(f"the environment variable {variable} is to hold the server's key and is not set")
-    if not (key.isascii() and key.isprintable()):
-        raise BadInput(f"the environment variable {variable} holds a line break or another character that no key has; copy the key anew")
-    return key
 
 
 def _choice(answer: Mapping[str, Any]) -> dict[str, Any]:

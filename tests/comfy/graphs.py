@@ -6,8 +6,8 @@ import copy
 import json
 from pathlib import Path
 
-from clvr_core.folder import RunFolder, trajectory_from
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import RunFolder, trajectory_from
+from clvr_core.storage.png import read_png
 from clvr_core.trajectory import Trajectory
 from tests.comfy.server import Comfy, error_of
 

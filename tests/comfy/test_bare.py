@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clvr_core.folder import BEST, JOURNAL
+from clvr_core.run.run_folder import BEST, JOURNAL
 from tests.comfy.graphs import begun_by, go, graph, in_one, left_by, looped, over, runs, told
 from tests.comfy.server import Comfy, error_of
 from tests.comfy.test_hostile import whole

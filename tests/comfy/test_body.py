@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clvr_core.folder import BEST
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import BEST
+from clvr_core.storage.png import read_png
 from tests.comfy.graphs import begun, begun_by, drawn, in_one, left_by, looped, over, runs, saved, told
 from tests.comfy.server import Refused, error_of
 

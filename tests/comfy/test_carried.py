@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clvr_core.folder import BEST
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import BEST
+from clvr_core.storage.png import read_png
 from tests.comfy.graphs import go, looped, runs
 from tests.comfy.server import Comfy, error_of
 from tests.comfy.test_trajectories import base, kept, load

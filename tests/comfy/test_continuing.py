@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clvr_core.folder import BEST, RunFolder, trajectory_from
+from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from tests.comfy.graphs import BRIEF, drawn, graph, in_one, runs
 from tests.comfy.server import Comfy, error_of
 

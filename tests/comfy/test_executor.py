@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from clvr_core.executor.masks import mask_of
-from clvr_core.folder import BEST, JOURNAL, RunFolder, trajectory_from
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
+from clvr_core.storage.png import read_png
 from tests.comfy.graphs import runs
 from tests.comfy.server import Comfy, error_of
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from clvr_core.memory import pipeline_weights
+from clvr_core.models.memory_plan import pipeline_weights
 from clvr_core.shapes import MERGED
 from tests.comfy.graphs import begun_by, in_one
 from tests.comfy.server import Comfy, Refused

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
+from clvr_core.storage.png import read_png
 from tests.comfy.graphs import PROMPT, graph, runs
 from tests.comfy.server import Refused, error_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clvr_core.folder import JOURNAL
+from clvr_core.run.run_folder import JOURNAL
 from tests.comfy.graphs import begun_by, go, in_one, looped, runs
 from tests.comfy.server import Comfy, Refused, error_of
 from tests.comfy.test_body import BRIEF, END, START

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clvr_core.folder import RunFolder
+from clvr_core.run.run_folder import RunFolder
 from tests.comfy.graphs import begun_by, go, graph, loop, runs, told
 from tests.comfy.server import Refused, error_of
 from tests.comfy.tab import Tab

@@ -8,7 +8,7 @@ import urllib.parse
 
 import pytest
 
-from clvr_core.folder import JOURNAL, RunFolder
+from clvr_core.run.run_folder import JOURNAL, RunFolder
 from tests.comfy.graphs import begun_by
 from tests.comfy.test_trajectories import base, kept
 

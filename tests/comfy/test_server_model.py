@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from clvr_core.folder import BEST, RunFolder, trajectory_from
+from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from tests.comfy.graphs import runs
 from tests.comfy.server import Refused, error_of
 from tests.comfy.test_vision import loop

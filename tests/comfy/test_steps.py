@@ -9,8 +9,8 @@ import re
 import numpy as np
 import pytest
 
-from clvr_core.folder import BEST, JOURNAL
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import BEST, JOURNAL
+from clvr_core.storage.png import read_png
 from clvr_core.trajectory import timeless
 from tests.comfy.graphs import BRIEF, begun_by, drawn, go, graph, in_one, left_by, loop, looped, runs, saved, told
 from tests.comfy.server import error_of

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clvr_core.folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
+from clvr_core.storage.png import read_png
 from tests.comfy.graphs import begun_by, go, in_one
 from tests.comfy.server import Comfy, Refused, error_of
 

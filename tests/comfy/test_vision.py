@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from clvr_core.folder import BEST, RunFolder, trajectory_from
+from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from tests.comfy.graphs import runs
 from tests.comfy.papers import SCHEMAS
 from tests.comfy.server import ROOT, error_of

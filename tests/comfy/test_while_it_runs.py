@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from clvr_core.folder import BEST, JOURNAL
+from clvr_core.run.run_folder import BEST, JOURNAL
 from tests.comfy.graphs import begun, go, in_one, looped, over, runs, told
 from tests.comfy.server import Comfy
 from tests.comfy.test_body import END, SAVE, SAY, VERIFY

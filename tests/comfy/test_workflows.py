@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clvr_core.folder import BEST, RunFolder, trajectory_from
-from clvr_core.report import read_png
+from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
+from clvr_core.storage.png import read_png
 from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, error_of
 

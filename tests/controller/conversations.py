@@ -14,9 +14,9 @@ from typing import Any
 
 from clvr_core.brief import Brief
 from clvr_core.protocols import Decision, Message, Picture, Question, Reply
-from clvr_core.session import Session, drive
+from clvr_core.run.session import Session, drive
 from tests.fakes import FakeExecutor
-from tests.loop.script import canvas_of, edit, generate
+from tests.run.script import canvas_of, edit, generate
 
 FOLDER = Path(__file__).parent / "conversations"
 PROMPT = 'a barn at dusk with "MILK" over its door,\n\na black cat to the left of it and a full moon'

@@ -8,13 +8,13 @@ import pytest
 
 from clvr_core.controller import TEMPLATES as CONTROLLER
 from clvr_core.errors import BadInput
-from clvr_core.folder import RunFolder, trajectory_from
-from clvr_core.session import PROMPTS, resume, start
+from clvr_core.run.run_folder import RunFolder, trajectory_from
+from clvr_core.run.session import PROMPTS, resume, start
 from clvr_core.templates import Templates
 from clvr_core.verifier import TEMPLATES as VERIFIER
 from tests.controller.conversations import FOLDER, STRATEGIES, conversation
 from tests.fakes import FakeExecutor
-from tests.loop.script import a_brief, generate, scripted
+from tests.run.script import a_brief, generate, scripted
 
 WORDINGS = {
     "controller": {"1": "8545fa483a1516c6"},

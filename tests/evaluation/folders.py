@@ -10,7 +10,7 @@ import numpy as np
 
 from clvr_core.evaluation.benchmarks.base import Item
 from clvr_core.protocols import Decision
-from clvr_core.report import write_png
+from clvr_core.storage.png import write_png
 from tests.fakes import FakeVlm, grey
 
 

@@ -7,11 +7,12 @@ import json
 
 import pytest
 
-from clvr_core import cli, models, shapes
+from clvr_core import cli, shapes
 from clvr_core.evaluation.report import write_report
 from clvr_core.evaluation.score import Scoring, VlmJudge
 from clvr_core.evaluation.store import Arm
-from clvr_core.models import Models
+from clvr_core.models import registry as models
+from clvr_core.models.registry import Models
 from tests.evaluation.folders import MAKERS, always, write_lines
 from tests.evaluation.test_score import Bench
 from tests.shapes.oracle import RenderExecutor

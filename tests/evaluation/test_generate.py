@@ -16,7 +16,7 @@ from clvr_core.evaluation.benchmarks import BENCHMARKS
 from clvr_core.evaluation.benchmarks.base import Item
 from clvr_core.evaluation.generate import Generation, Order, sample
 from clvr_core.evaluation.store import Arm, read_picture
-from clvr_core.models import Models
+from clvr_core.models.registry import Models
 from clvr_core.protocols import Decision
 from clvr_core.shapes import CANVAS, load_vlm
 from clvr_core.shapes.perceive import perceive

@@ -19,14 +19,14 @@ from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from clvr_core.brief import Brief, Budget
-from clvr_core.config import Painter
 from clvr_core.errors import BadInput
+from clvr_core.executor.encoder_cache import Memo
 from clvr_core.executor.klein import KleinExecutor, Sampling, _trim, published
-from clvr_core.executor.memo import Memo
-from clvr_core.folder import JOURNAL, RunFolder
-from clvr_core.loading import load_executor
+from clvr_core.models.config import Painter
+from clvr_core.models.executors import load_executor
 from clvr_core.protocols import DrawRequest
-from clvr_core.session import Session, drive, resume
+from clvr_core.run.run_folder import JOURNAL, RunFolder
+from clvr_core.run.session import Session, drive, resume
 from clvr_core.shapes.model import TEXT_LAYERS
 from tests.executor.test_klein import RECIPE, apart, noisy, one_thread, pictures, tiny
 from tests.fakes import FakeVlm

@@ -12,16 +12,16 @@ from diffusers.hooks.group_offloading import _get_group_onload_device
 from diffusers.pipelines.flux import pipeline_flux_kontext
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
-from clvr_core.config import Painter
 from clvr_core.errors import BadInput
 from clvr_core.executor.generic import GenericExecutor, inputs_of
 from clvr_core.executor.qwen import QwenEditExecutor, tell_image_tokens
-from clvr_core.loading import load_executor, place
+from clvr_core.models.config import Painter
+from clvr_core.models.executors import load_executor, place
 from clvr_core.protocols import DrawRequest
 from tests.executor import tiny
 from tests.executor.test_klein import one_thread, pictures
 from tests.fakes import FakeExecutor
-from tests.loop.script import edit, generate, play, scripted
+from tests.run.script import edit, generate, play, scripted
 
 __all__ = ["one_thread"]
 SMALL = {"width": 64, "height": 64}

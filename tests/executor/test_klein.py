@@ -19,13 +19,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from clvr_core.errors import BadInput
-from clvr_core.executor.files import FILES
 from clvr_core.executor.klein import RECIPE as RECIPE_FILE
 from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
 from clvr_core.protocols import DrawRequest, Picture
 from clvr_core.records import from_json
 from clvr_core.shapes.model import SPECIAL, TEXT_LAYERS, build_pipeline, save_pipeline
 from clvr_core.shapes.words import VOCABULARY
+from clvr_core.weights.manifest import FILES
 
 RECIPE = Recipe(Sampling(2, 2.5), Sampling(2, 1.0), TEXT_LAYERS, (32, 64, 128))
 PARTS = ("transformer", "text_encoder", "vae")

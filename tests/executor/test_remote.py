@@ -96,7 +96,7 @@ def test_the_key_is_sent_and_told_to_nobody(monkeypatch):
 
 
 def test_a_busy_server_is_asked_again(monkeypatch):
-    monkeypatch.setattr("clvr_core.vlm.http._sleep", lambda seconds, check: None)
+    monkeypatch.setattr("clvr_core.http_json._sleep", lambda seconds, check: None)
     answers = iter([Said(b"", 503), Said(b"", 429), picture_answer(noisy(1))])
     with serving_images(lambda asked: next(answers)) as server:
         found = remote(server.url, retries=2).draw([DrawRequest("a", 1, (noisy(2),), **SMALL)])

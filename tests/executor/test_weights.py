@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clvr_core.config import Painter
 from clvr_core.errors import BadInput
 from clvr_core.executor.weights import flux2, located, settings_of, state_of
-from clvr_core.loading import load_executor
-from clvr_core.merge.layout import atoms_of, tensor_of
 from clvr_core.merge.recipe import Lora
+from clvr_core.models.config import Painter
+from clvr_core.models.executors import load_executor
 from clvr_core.protocols import DrawRequest
+from clvr_core.weights.layout import atoms_of, tensor_of
 from tests.executor.test_klein import one_thread, pictures, tiny
 
 __all__ = ["one_thread"]

@@ -18,14 +18,15 @@ import numpy as np
 import pytest
 
 from clvr_core.errors import BadInput
-from clvr_core.merge import engine, numerics
+from clvr_core.merge import engine, formula
 from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Lora, Recipe
 from clvr_core.merge.run import merge
+from clvr_core.weights import dtypes
 from tests.merge import klein
+from tests.merge.test_formula import hard_values
 from tests.merge.test_lowrank import factors, named
 from tests.merge.test_merge import written
-from tests.merge.test_numerics import hard_values
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,20 +70,20 @@ def test_bits_of_the_contract_for_all_kinds_of_values(built):
     random = np.random.default_rng(1)
     values = hard_values()
     values = values[np.abs(values) < 1e37]
-    base, first, second = (numerics.encode(random.permutation(values), "BF16") for _ in range(3))
+    base, first, second = (dtypes.encode(random.permutation(values), "BF16") for _ in range(3))
     low = random.permutation(values)
     out = np.empty_like(base)
-    b, f, s = (numerics.decode(each, "BF16") for each in (base, first, second))
+    b, f, s = (dtypes.decode(each, "BF16") for each in (base, first, second))
     for sources, args, right in (
-        ((base, first, second), (0.7, 0.85, low), numerics.combine(b, f, s, 0.7, 0.85, low)),
-        ((base, first, second), (1.0, -0.3, None), numerics.combine(b, f, s, 1.0, -0.3)),
-        ((base, first, None), (1.3, 9.0, None), numerics.combine(b, f, alpha=1.3)),
-        ((base, first, None), (1.3, 9.0, low), numerics.combine(b, f, alpha=1.3, low_rank=low)),
-        ((base, None, None), (9.0, 9.0, low), numerics.combine(b, low_rank=low)),
+        ((base, first, second), (0.7, 0.85, low), formula.combine(b, f, s, 0.7, 0.85, low)),
+        ((base, first, second), (1.0, -0.3, None), formula.combine(b, f, s, 1.0, -0.3)),
+        ((base, first, None), (1.3, 9.0, None), formula.combine(b, f, alpha=1.3)),
+        ((base, first, None), (1.3, 9.0, low), formula.combine(b, f, alpha=1.3, low_rank=low)),
+        ((base, None, None), (9.0, 9.0, low), formula.combine(b, low_rank=low)),
         ((base, None, None), (9.0, 9.0, None), b),
     ):
         assert built.merge(out, *sources, *args, len(values)) is True
-        assert (out == numerics.encode(right, "BF16")).all()
+        assert (out == dtypes.encode(right, "BF16")).all()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -17,7 +17,7 @@ from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Block, Recipe
 from clvr_core.merge.run import merge
 from tests.merge import klein
-from tests.merge.test_checkpoint import sharded
+from tests.weights.test_checkpoint import sharded
 
 
 def merged(folder, recipe, name="out.safetensors", **how):

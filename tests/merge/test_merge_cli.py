@@ -17,9 +17,9 @@ import torch
 from clvr_core.cli import main
 from clvr_core.merge.recipe import Lora
 from tests.merge import klein
-from tests.merge.test_checkpoint import HOSTILE
 from tests.merge.test_lowrank import factors, named
 from tests.merge.test_merge import written
+from tests.weights.test_checkpoint import HOSTILE
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.policy import policy_for, rules
 from clvr_core.policy.complexity import HALF, complexity, of_goals, one_shot_chance, rounds_for
 from clvr_core.records import to_json
-from clvr_core.session import Session, drive
+from clvr_core.run.session import Session, drive
 from clvr_core.shapes import load_vlm
 from tests.fakes import trajectory
 from tests.shapes.oracle import RenderExecutor

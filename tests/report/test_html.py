@@ -19,8 +19,9 @@ from PIL import Image
 
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.records import from_json
-from clvr_core.report import bundle, save_png, write_png, write_report
+from clvr_core.report import bundle, write_report
 from clvr_core.report.markup import el, shorten
+from clvr_core.storage.png import save_png, write_png
 from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict
 
 VOID = {"meta", "img", "br", "link", "hr", "col"}
@@ -271,7 +272,7 @@ def test_the_file_is_whole_or_the_old_one(folder: Path, monkeypatch: pytest.Monk
     def broken(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("clvr_core.report.atomic.os.replace", broken)
+    monkeypatch.setattr("clvr_core.storage.atomic.os.replace", broken)
     with pytest.raises(OSError, match="no space left"):
         write_report(Trajectory(Brief("other")), {}, folder / "report.html")
     assert (folder / "report.html").read_bytes() == old

@@ -11,7 +11,7 @@ from clvr_core.brief import Brief, Budget
 from clvr_core.controller import Situation, draft_goals, next_action
 from clvr_core.policy import policy_for
 from clvr_core.policy.base import END_REFUSED
-from clvr_core.session import Session, drive
+from clvr_core.run.session import Session, drive
 from clvr_core.shapes.grammar import parse, parse_instruction
 from clvr_core.shapes.judge import ShapesVlm
 from clvr_core.shapes.perceive import perceive
@@ -21,8 +21,7 @@ from clvr_core.shapes.scene import Scene, Thing
 from clvr_core.trajectory import Action, Trajectory
 from clvr_core.verifier import judge
 from tests.fakes import FakeVlm, step, trajectory
-
-from .oracle import RenderExecutor
+from tests.shapes.oracle import RenderExecutor
 
 STRATEGIES = ("clvr", "director", "strokes")
 RED, BLUE = Thing("circle", "red", "small", 0), Thing("square", "blue", "large", 4)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from clvr_core.cli import main
-from clvr_core.models import load_models
+from clvr_core.models.registry import load_models
 from clvr_core.protocols import DrawRequest
 from clvr_core.shapes import ALIGNED, DISTILLED, MERGED, WEIGHTS
 from clvr_core.shapes.perceive import check_edit, perceive

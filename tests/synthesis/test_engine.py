@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from clvr_core.errors import BadInput
-from clvr_core.models import Models
+from clvr_core.models.registry import Models
 from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.judge import ShapesVlm
 from clvr_core.shapes.perceive import perceive

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from .world import data_set, tiny_weights
+from tests.training.world import data_set, tiny_weights
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from PIL import Image
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.protocols import Message, Question
-from clvr_core.session import Session, drive
+from clvr_core.run.session import Session, drive
 from clvr_core.vlm import constrain
 from clvr_core.vlm.decisions import DECIDE, ONE_WORD, word
 from clvr_core.vlm.local import Local, LocalVlm, load_local

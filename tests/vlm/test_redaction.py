@@ -10,10 +10,10 @@ import pytest
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
-from clvr_core.folder import RunFolder
-from clvr_core.report import read_png
-from clvr_core.session import Session, drive
-from clvr_core.vlm.http import Limits
+from clvr_core.http_json import Limits
+from clvr_core.run.run_folder import RunFolder
+from clvr_core.run.session import Session, drive
+from clvr_core.storage.png import read_png
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.fakes import FakeExecutor
 from tests.vlm.servers import Asked, Said, completion, said_in, serving

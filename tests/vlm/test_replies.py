@@ -10,8 +10,8 @@ import pytest
 
 from clvr_core.errors import JudgeFailure
 from clvr_core.protocols import Message, Reply
+from clvr_core.text import clip, one_line
 from clvr_core.vlm.replies import MAX_REPLY, Answer, Malformed, ask, parse
-from clvr_core.vlm.text import clip, one_line
 from tests.fakes import FakeVlm, grey
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput, JudgeFailure
-from clvr_core.folder import BEST, RunFolder
+from clvr_core.http_json import Limits
 from clvr_core.protocols import Message, Question
-from clvr_core.session import Session, drive
-from clvr_core.vlm.http import Limits
+from clvr_core.run.run_folder import BEST, RunFolder
+from clvr_core.run.session import Session, drive
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from clvr_core.vlm.sight import check_sight
 from tests.fakes import FakeExecutor, FakeVlm

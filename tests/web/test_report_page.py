@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clvr_core.report import save_png, write_report
+from clvr_core.report import write_report
+from clvr_core.storage.png import save_png
 from clvr_core.trajectory import Step
 from tests.report.test_html import HOSTILE, drawn, picture, run
 from tests.web.pictures import check

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from ...brief import GOAL_KINDS, Box, Brief, Goal, GoalKind
 from ...templates import Templates
+from ...text import clip, one_line
 from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
-from ...vlm.text import clip, one_line
 
 LOOPS = ("clvr", "director", "strokes")
 """The strategies that ask for actions."""

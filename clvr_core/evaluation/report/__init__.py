@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import BadInput
-from ...report.atomic import write_bytes
+from ...storage.atomic import write_bytes
 from .gather import gather
 from .page import page
 from .plots import plot

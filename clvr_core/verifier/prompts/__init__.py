@@ -10,8 +10,8 @@ from ...brief import Brief, Goal
 from ...protocols import Message, Picture, Question
 from ...records import to_json
 from ...templates import Templates
+from ...text import clip, one_line
 from ...trajectory import Action
-from ...vlm.text import clip, one_line
 
 QUOTED = 2_000
 """Characters of a goal or an instruction that are quoted in a question."""

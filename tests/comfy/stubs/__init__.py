@@ -23,9 +23,9 @@ from comfy_api.latest import ComfyExtension, io
 @cache
 def pack() -> SimpleNamespace:
     """Our own modules, under whatever name ComfyUI gave them."""
-    name = next(name for name in sys.modules if name.endswith("clvr.nodes.sockets")).removesuffix(".nodes.sockets")
+    name = next(name for name in sys.modules if name.endswith("clvr.nodes.host.sockets")).removesuffix(".nodes.host.sockets")
     return SimpleNamespace(
-        sockets=sys.modules[f"{name}.nodes.sockets"],
+        sockets=sys.modules[f"{name}.nodes.host.sockets"],
         protocols=sys.modules[f"{name}.clvr_core.protocols"],
         errors=sys.modules[f"{name}.clvr_core.errors"],
     )

@@ -215,7 +215,7 @@ class Counted(io.ComfyNode):
 
 
 def protocols() -> Any:
-    name = next(name for name in sys.modules if name.endswith("clvr.nodes.sockets")).removesuffix(".nodes.sockets")
+    name = next(name for name in sys.modules if name.endswith("clvr.nodes.host.sockets")).removesuffix(".nodes.host.sockets")
     return sys.modules[f"{name}.clvr_core.protocols"]
 
 

@@ -1,0 +1,227 @@
+"""clvr.toml: which models a run uses, on the machine that runs it. A workflow or a trajectory never names an address or a key."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..errors import BadInput
+from ..executor.remote import ImageServer
+from ..http_json import Limits
+from ..records import from_json
+from ..vlm.local import Local
+from ..vlm.server import Endpoint
+from ..weights.manifest import TOKENIZERS
+from .memory_plan import MODES
+from .memory_plan import Mode as Memory
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A vision-language model behind an OpenAI-compatible server; the fields of `Endpoint` and `Limits`."""
+
+    url: str
+    model: str = ""
+    key_variable: str = ""
+    image_side: int = 1024
+    max_tokens: int = 1536
+    parallel: int = 4
+    timeout: float = 120.0
+    retries: int = 3
+
+    @property
+    def endpoint(self) -> Endpoint:
+        limits = Limits(timeout=self.timeout, retries=self.retries)
+        return Endpoint(self.url, self.model, self.key_variable, self.image_side, self.max_tokens, self.parallel, limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """The controller of the shapes world, which has no weights."""
+
+    kind: Literal["shapes"]
+
+
+PARTS = ("transformer", "text_encoder", "vae", "tokenizer")
+
+
+@dataclass(frozen=True, slots=True)
+class Painter:
+    """kind: `klein` for a Flux2KleinPipeline, also its KV variant, `qwen-edit` for a QwenImageEditPlusPipeline, `generic` for any that
+    takes `prompt` and `image`, `shapes` for the embedded weights. folder: in diffusers' format, or `hub`, its name on the model hub,
+    found in the hub's cache here and fetched only with `download`. transformer: a file of ComfyUI's or Black Forest Labs' in place of
+    the folder's own; for klein also text_encoder and vae. With all three of them klein needs no folder, but `tokenizer`, the one that
+    holds its words. loras: FILE or FILE:STRENGTH. steps, guidance: where they are not those of the weights. references: pictures that a
+    generic pipeline edits from at most. device: as torch names it,
+    `auto` takes a GPU if there is one. storage: `fp8` halves the transformer. width, height: of the canvas in pixels."""
+
+    kind: Literal["klein", "qwen-edit", "generic", "shapes"] = "klein"
+    folder: str = ""
+    hub: str = ""
+    download: bool = False
+    transformer: str = ""
+    text_encoder: str = ""
+    vae: str = ""
+    tokenizer: str = ""
+    loras: tuple[str, ...] = ()
+    steps: int | None = None
+    guidance: float | None = None
+    references: int | None = None
+    device: str = "auto"
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    storage: Literal["", "fp8"] = ""
+    width: int = 1024
+    height: int = 1024
+
+    def __post_init__(self) -> None:
+        parts = {name: getattr(self, name) for name in PARTS}
+        if self.kind != "klein" and (given := [name for name in PARTS[1:] if parts[name]]):
+            raise BadInput(f"[executor] of kind {self.kind} takes no {given[0]}; only klein is put together from files")
+        if self.references is not None and (self.kind != "generic" or self.references < 1):
+            raise BadInput(f"[executor] references is {self.references}; it is for kind generic, and at least 1")
+        if self.kind == "klein" and not self.folder and not self.hub and any(parts.values()):
+            if lacks := [name for name in PARTS if not parts[name]]:
+                raise BadInput(f"[executor] without a folder needs {', '.join(PARTS)}; it lacks {' and '.join(map(_where, lacks))}")
+        elif self.kind != "shapes" and bool(self.folder) == bool(self.hub):
+            found = "both" if self.folder else "neither"
+            raise BadInput(
+                f"[executor] of kind {self.kind} needs a folder, the one that holds model_index.json, or a hub name; it has {found}"
+            )
+        if self.hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub):
+            raise BadInput(f"[executor] hub is {self.hub!r}; write it as owner/name")
+
+
+def _where(part: str) -> str:
+    return f"{part}: {TOKENIZERS}" if part == "tokenizer" else part
+
+
+def _check_canvas(settings: Painter | ImageServer) -> None:
+    for name in ("width", "height"):
+        value = getattr(settings, name)
+        if not 64 <= value <= 4096 or value % 16:
+            raise BadInput(f"[executor] {name} is {value}; it must be a multiple of 16 between 64 and 4096")
+    if settings.steps is not None and not 1 <= settings.steps <= 1000:
+        raise BadInput(f"[executor] steps is {settings.steps}; it must be between 1 and 1000")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """verifier: the controller's model if it is left out. memory: how models share the device, by what is free if `auto`; `memory.Plan`
+    tells the modes."""
+
+    controller: Server | Local | Embedded
+    executor: Painter | ImageServer
+    verifier: Server | Local | Embedded | None = None
+    memory: Memory | Literal["auto"] = "auto"
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """What the TOML file says. Raises BadInput for what cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # TOML's own error, or bytes that are no UTF-8
+        raise BadInput(f"{path} is not TOML: {error}") from error
+
+
+def read_config(path: Path) -> Config:
+    """Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
+
+    A folder in it is relative to the file.
+    """
+    return settings_of(parsed(path), path, path.parent)
+
+
+def settings_of(data: dict[str, Any], path: Path, beside: Path) -> Config:
+    """The settings in a table that came from `path`; folders in it are relative to `beside`. Raises BadInput as `read_config` does."""
+    try:
+        _known(Config, data, "")
+        memory = data.get("memory", "auto")
+        if memory not in ("auto", *MODES):
+            raise BadInput(f"memory is {memory!r:.40}; choose from auto, {', '.join(MODES)}")
+        readers = {"controller": _eyes, "verifier": _eyes, "executor": _painter}
+        parts = {name: read(name, data[name]) for name, read in readers.items() if name in data}
+        for name in ("controller", "executor"):
+            if name not in parts:
+                raise BadInput(f"{name} is missing")
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from error
+    return Config(**{name: _placed(part, beside) for name, part in parts.items()}, memory=memory)
+
+
+def read_servers(path: Path) -> dict[str, Server]:
+    """The servers of a file that has a table of the settings of `Server` for each, by their names; none if there is no file.
+
+    Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
+    """
+    try:
+        tables = parsed(path) if path.exists() else {}
+        return {name: _server(name, table) for name, table in tables.items()}
+    except ValueError as error:
+        raise BadInput(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _server(name: str, table: Any) -> Server:
+    if not isinstance(table, dict):
+        raise BadInput(f"{name}: expected a table [{name}] with a url, found {table!r:.80}")
+    _known(Server, table, f"{name}.")
+    server = from_json(Server, table, name)
+    _ = server.endpoint  # which refuses what is out of range
+    return server
+
+
+def _eyes(name: str, data: Any) -> Server | Local | Embedded:
+    """Which of the two it is, its settings tell."""
+    if not isinstance(data, dict):
+        raise BadInput(f"{name}: expected an object, found {data!r:.80}")
+    if "kind" in data:
+        _known(Embedded, data, f"{name}.")
+        return from_json(Embedded, data, name)
+    if ("url" in data) == ("folder" in data):
+        found = "both" if "url" in data else "neither"
+        raise BadInput(f"{name} has {found} of url and folder; give the url of a server or the folder of a model that runs here")
+    cls = Server if "url" in data else Local
+    _known(cls, data, f"{name}.")
+    return from_json(cls, data, name)
+
+
+def _painter(name: str, data: Any) -> Painter | ImageServer:
+    if not isinstance(data, dict):
+        raise BadInput(f"{name}: expected an object, found {data!r:.80}")
+    cls = ImageServer if "url" in data else Painter
+    _known(cls, data, f"{name}.")
+    settings = from_json(cls, data, name)
+    _check_canvas(settings)
+    return settings
+
+
+def _placed(part: Any, beside: Path) -> Any:
+    def placed(file: str) -> str:
+        return str(beside / Path(file).expanduser())
+
+    files = {name: placed(getattr(part, name)) for name in ("folder", *PARTS) if getattr(part, name, "")}
+    if getattr(part, "loras", ()):
+        files["loras"] = tuple(map(placed, part.loras))
+    return dataclasses.replace(part, **files) if files else part
+
+
+def _known(cls: type, data: dict[str, Any], where: str) -> None:
+    """Raises BadInput for a name that is not a field: a setting that was mistyped would else be passed over in silence."""
+    hints = typing.get_type_hints(cls)
+    for name, value in data.items():
+        if name not in hints:
+            raise BadInput(f"{where}{name} is not a setting; choose from {', '.join(hints)}")
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+            _known(hint, value, f"{where}{name}.")

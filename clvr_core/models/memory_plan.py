@@ -1,0 +1,173 @@
+"""How much memory the models of a run take, and so how they share a device. Sizes are read from the headers of safetensors."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+from ..errors import BadInput
+from ..weights.checkpoint import File
+from ..weights.dtypes import FLOATS
+
+Mode = Literal["resident", "sequential", "offloaded", "streamed"]
+MODES: tuple[Mode, ...] = Mode.__args__
+ITEM = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
+SHORT = {"transformer": "DiT", "unet": "UNet", "text_encoder": "text encoder", "vae": "VAE"}
+
+
+class Headroom(NamedTuple):
+    """Bytes for what is computed beside the weights. drawing: the executor's one picture of 1024 x 1024 from up to three others, as
+    benchmarks/activations.py traces it; a batch for which that is too little is drawn in halves. reading: 144 KiB for each token that a
+    vision-language model of 4B or 8B reads."""
+
+    drawing: int = 3_500_000_000
+    reading: int = 2_000_000_000
+
+
+HEADROOM, NONE = Headroom(), Headroom(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of one part of a model. owner: `executor`, or whose turn it is otherwise; an owner's parts are used one after the other."""
+
+    name: str
+    nbytes: int
+    owner: str = "executor"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """mode: resident: all stay. sequential: owners take turns. offloaded: the executor's parts too, each alone. streamed: the executor's
+    layers are brought in one by one. free: bytes, None if the device does not tell."""
+
+    mode: Mode
+    weights: tuple[Weights, ...]
+    free: int | None
+    fits: bool
+
+    @property
+    def told(self) -> str:
+        """One line for a person."""
+        sizes = ", ".join(f"{each.name} {_gb(each.nbytes)}" for each in self.weights) or "no weights here"
+        free = "" if self.free is None else f"; {_gb(self.free)} free"
+        return f"{sizes}{free}: {_how(self)}"
+
+
+def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: Headroom = HEADROOM) -> Plan:
+    """The first mode that fits, from the fastest to the slowest, or the one asked for. Without a known size of memory all stay."""
+    weights = tuple(weights)
+
+    def fits(each: Mode) -> bool:
+        return free is None or not weights or peak(weights, each, headroom) <= free
+
+    chosen = next((each for each in MODES if fits(each)), "streamed") if mode == "auto" else mode
+    return Plan(chosen, weights, free, fits(chosen))
+
+
+def peak(weights: Sequence[Weights], mode: Mode, headroom: Headroom = NONE) -> int:
+    """Bytes on the device at the worst moment: of weights, and of what the model that works computes."""
+    owners: dict[str, list[int]] = {}
+    for each in weights:
+        owners.setdefault(each.owner, []).append(each.nbytes)
+    spare = {owner: headroom.drawing if owner == "executor" else headroom.reading for owner in owners}
+    if mode == "resident":
+        return sum(map(sum, owners.values())) + max(spare.values(), default=0)
+    executor = {"sequential": sum, "offloaded": max, "streamed": lambda parts: 0}[mode]
+    return max((spare[owner] + (executor if owner == "executor" else sum)(parts) for owner, parts in owners.items()), default=0)
+
+
+def _how(plan: Plan) -> str:
+    owners = {each.owner for each in plan.weights}
+    if not plan.fits:
+        largest = max((each for each in plan.weights), key=lambda each: each.nbytes * (each.owner != "executor"))
+        return f"too little for {largest.name}; choose a smaller model, fp8, or put it behind a server"
+    if plan.mode == "resident":
+        return "both fit" if len(owners) == 2 else "all fit" if len(owners) > 2 else "it fits"
+    return {
+        "sequential": "they take turns on the device",
+        "offloaded": "they take turns, and so do the executor's parts",
+        "streamed": "they take turns, and the executor's layers are brought in one by one, which is slow",
+    }[plan.mode]
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 5e7 else f"{nbytes / 1e6:.0f} MB"
+
+
+def model_weights(folder: Path, item: int, name: str = "VLM", owner: str = "eyes") -> Weights:
+    """A model in one folder, its numbers held in `item` bytes each."""
+    return Weights(name, _sum(_files(folder), item), owner)
+
+
+def file_weights(path: Path, name: str, owner: str = "executor", item: int | None = None) -> Weights:
+    """A model in one file, its numbers as they are stored or held in `item` bytes each. Raises BadInput for a file that is unsound."""
+    return Weights(name, path.stat().st_size if item is None else _sum([path], item), owner)
+
+
+def pipeline_weights(
+    folder: Path | None,
+    item: int,
+    files: Mapping[str, Path] = MappingProxyType({}),
+    storage: int | None = None,
+    layers: int | None = None,
+) -> list[Weights]:
+    """The parts of a diffusers pipeline, largest first. files: of parts, in place of the folder's own or without a folder. storage: bytes
+    that each number of the transformer is stored in. layers: so many of the text encoder's are used. Raises BadInput for files that are
+    unsound."""
+    held = {part.name: _files(part) for part in sorted(folder.iterdir()) if part.is_dir()} if folder else {}
+    held |= {name: [path] for name, path in files.items()}
+    sizes = {"transformer": storage or item}
+    found = {name: _sum(paths, sizes.get(name, item), layers if name == "text_encoder" else None) for name, paths in held.items()}
+    weights = [Weights(SHORT.get(name, name.replace("_", " ")), nbytes) for name, nbytes in found.items() if nbytes]
+    return sorted(weights, key=lambda each: -each.nbytes)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The safetensors that a library loads from the folder: its shards, or the plain file where variants stand beside it."""
+    for index in sorted(folder.glob("*.safetensors.index.json"), key=lambda path: len(path.name)):
+        try:
+            return [folder / Path(name).name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise BadInput(f"{index} is damaged ({str(error)[:100]}); download the folder again") from error
+    return sorted(folder.glob("*.safetensors"), key=lambda path: (len(path.name), path.name))[:1]
+
+
+def _sum(files: Iterable[Path], item: int, layers: int | None = None) -> int:
+    total = 0
+    for path in files:
+        file = File(path)
+        try:
+            for name, tensor in file.tensors.items():
+                number = re.match(r"model\.(?:language_model\.)?layers\.(\d+)\.", name)
+                if layers is not None and ((number and int(number[1]) >= layers) or name.startswith(("lm_head.", "model.visual."))):
+                    continue
+                total += prod(tensor.shape) * item if tensor.dtype in FLOATS else tensor.nbytes
+        finally:
+            file.close()
+    return total
+
+
+def free_bytes(device: str) -> int | None:
+    """Of the device, as torch names it; of the machine's memory for a CPU where the system tells."""
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available() if kind == "cpu" else None
+
+
+def available(told: Path = Path("/proc/meminfo")) -> int | None:
+    """Bytes that Linux can give without swapping. What is free is less: after weights were read, most of the memory caches files."""
+    try:
+        kilobytes = dict(line.split(":", 1) for line in told.read_text().splitlines())["MemAvailable"].split()[0]
+    except (OSError, KeyError):
+        return None
+    return int(kilobytes) << 10

@@ -1,0 +1,86 @@
+"""What the judge says of what a round drew: of each candidate, of a set of them, or in one breath with what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..controller import Situation, look_and_choose
+from ..policy import rules
+from ..protocols import Picture, Vlm
+from ..trajectory import Cost, EditCheck, Verdict
+from ..verifier import Thresholds, best_of, check_edit, explain, judge, knock_out
+from .loop import Judge, Judgement
+
+Pictures = Callable[[int], Picture]
+"""Canvas -> its picture."""
+
+
+class _Spent:
+    """Tokens and calls, as they come."""
+
+    def __init__(self) -> None:
+        self.tokens = self.calls = 0
+
+    def add(self, tokens: int, calls: int) -> None:
+        self.tokens, self.calls = self.tokens + tokens, self.calls + calls
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(vlm_tokens=self.tokens, vlm_calls=self.calls)
+
+
+def look(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
+    """Judges the canvases as the brief says that several are judged. The seconds are the caller's to add."""
+    brief, spent, pick = call.trajectory.brief, _Spent(), None
+    pictures = [picture(canvas) for canvas in call.canvases]
+    if brief.judging == "set" and len(pictures) > 1:
+        answer = best_of(vlm, brief, call.goals, pictures)
+        pick = answer.value
+        spent.add(answer.tokens, answer.calls)
+    looked = [
+        _one(vlm, call, shown, picture, spent) if pick in (None, index) else ((), EditCheck()) for index, shown in enumerate(pictures)
+    ]
+    verdicts, edits = (tuple(part) for part in zip(*looked))
+    if brief.judging == "pairs" and len(level := rules.level(verdicts)) > 1:
+        answer = knock_out(vlm, brief, call.goals, [pictures[index] for index in level])
+        pick = level[answer.value]
+        spent.add(answer.tokens, answer.calls)
+    return Judgement(verdicts, edits, spent.cost, pick)
+
+
+def _one(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent) -> tuple[tuple[Verdict, ...], EditCheck]:
+    brief = call.trajectory.brief
+    judged = judge(vlm, shown, call.goals, Thresholds(brief.budget.met, brief.budget.unmet))
+    if brief.evidence:
+        judged = explain(vlm, shown, call.goals, judged)
+    spent.add(judged.tokens, judged.calls)
+    return judged.verdicts, _edit(vlm, call, shown, picture, spent)
+
+
+def _edit(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent) -> EditCheck:
+    if call.before is None:
+        return EditCheck()
+    edit, tokens, calls = check_edit(vlm, picture(call.before), shown, call.action)
+    spent.add(tokens, calls)
+    return edit
+
+
+def foresees(call: Judge) -> bool:
+    """Whether the brief wants verdict and next action in one reply, and this look is one where that can be."""
+    brief = call.trajectory.brief
+    return brief.fused and brief.strategy == "clvr" and call.action.draws and len(call.canvases) == 1
+
+
+def look_and_foresee(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | None:
+    """One reply for both; None if it was of no use, and then the judge is to be asked as ever."""
+    (canvas,), step, spent = call.canvases, call.trajectory.steps[-1], _Spent()
+    kept = replace(step, chosen=canvas, accepted=True)
+    trajectory = replace(call.trajectory, steps=(*call.trajectory.steps[:-1], kept), current=canvas)
+    pictures = {offered: picture(offered) for offered in trajectory.offered}
+    answer = look_and_choose(vlm, Situation(trajectory, (), ("GENERATE", "EDIT", "END"), pictures))
+    if answer.value is None:
+        return None
+    spent.add(answer.tokens, answer.calls)
+    edit = _edit(vlm, call, picture(canvas), picture, spent)
+    return Judgement((answer.value.verdicts,), (edit,), spent.cost, next=answer.value.action)

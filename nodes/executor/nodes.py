@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..host.sockets import EXECUTOR, Hand
+from .comfy_sampler import Painter
+from .fingerprint import fingerprint
+from .recipes import RECIPES, SAMPLERS, SCHEDULERS
+
+STEP = 16
+
+
+class ExecutorNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CLVR_Executor",
+            display_name="Executor",
+            category="CLVR/models",
+            description="Makes a diffusion model the hand of the loop: it paints anew and edits, by the recipe of its family. Put LoRA "
+            "loaders or other patches between the model's loader and this node as you would before a KSampler.",
+            search_aliases=["painter", "sampler", "klein", "flux 2", "qwen image edit", "image edit model", "hand"],
+            inputs=[
+                io.Model.Input("model", tooltip="The diffusion model, with any LoRA or patch on it."),
+                io.Clip.Input("clip", tooltip="Its text encoder; FLUX.2 Klein wants the type flux2 here."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.Combo.Input(
+                    "recipe",
+                    options=list(RECIPES),
+                    default="klein",
+                    tooltip="klein: FLUX.2 Klein, 4 steps. klein-base: its undistilled base, 28 steps, guidance 4. qwen-edit: "
+                    "Qwen-Image-Edit, 20 steps, guidance 4, at most three references. generic: any other model; its edits repaint the "
+                    "noised canvas.",
+                ),
+                io.Int.Input("width", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
+                io.Int.Input("height", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
+                io.Int.Input("steps", default=0, min=0, max=200, advanced=True, tooltip="Sampler steps; 0: the recipe's own."),
+                io.Float.Input(
+                    "guidance",
+                    default=0.0,
+                    min=0.0,
+                    max=30.0,
+                    step=0.1,
+                    advanced=True,
+                    tooltip="CFG; 0: the recipe's own. At 1 a step costs half; higher: closer to the words, harsher.",
+                ),
+                io.Combo.Input("sampler", options=list(SAMPLERS), default="euler", advanced=True, tooltip="As in KSampler."),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(SCHEDULERS),
+                    default="recipe",
+                    advanced=True,
+                    tooltip="As in KSampler; recipe: the recipe's own.",
+                ),
+                io.Float.Input(
+                    "edit_strength",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="Below 1 an edit begins from the canvas, noised so far, higher: freer; at 1 from noise, with the canvas as a "
+                    "reference; 0: the recipe's own.",
+                ),
+            ],
+            outputs=[EXECUTOR.Output("executor", tooltip="Draws and edits, for Brief, Execute Step or Generate in a Loop.")],
+            hidden=[io.Hidden.dynprompt],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        clip,
+        vae,
+        recipe: str = "klein",
+        width: int = 1024,
+        height: int = 1024,
+        steps: int = 0,
+        guidance: float = 0.0,
+        sampler: str = "euler",
+        scheduler: str = "recipe",
+        edit_strength: float = 0.0,
+    ) -> io.NodeOutput:
+        chosen = RECIPES[recipe].changed(steps, guidance, sampler, scheduler, edit_strength)
+        painter = Painter(model, clip, vae, chosen)
+        weights = fingerprint(cls.hidden.dynprompt, {"model": model, "clip": clip.patcher, "vae": vae.patcher})
+        size = (max(STEP, side - side % STEP) for side in (width, height))
+        return io.NodeOutput(Hand(painter, *size, lambda text: None, f"{weights} {chosen}", STEP))

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from comfy_api.latest import io
+
+from ...clvr_core.models.registry import load_models
+from ...clvr_core.shapes import MERGED, load_vlm
+from ..host.sockets import EXECUTOR, VLM, Hand
+
+
+class ShapesModels(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CLVR_ShapesModels",
+            display_name="Shapes Models",
+            category="CLVR/models",
+            description="The embedded world of coloured shapes: nothing is downloaded, and a CPU is enough. For trying the loop out.",
+            search_aliases=["quick try", "demo", "offline", "toy model", "no download"],
+            inputs=[
+                io.Float.Input(
+                    "judge_error",
+                    default=0.0,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    advanced=True,
+                    tooltip="How often the judge inside the loop is made to err, for seeing how the loop copes.",
+                )
+            ],
+            outputs=[
+                VLM.Output("vlm", tooltip="Plans the picture and judges it."),
+                EXECUTOR.Output("executor", tooltip="Draws and edits, 96 x 96 pixels."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, judge_error: float = 0.0) -> io.NodeOutput:
+        models = load_models("shapes")
+        hand = Hand(models.executor, models.width, models.height, models.check, weights_of(MERGED))
+        return io.NodeOutput(load_vlm(judge_error), hand)
+
+
+def weights_of(folder: Path) -> str:
+    """Of the list that holds the digest of every file of the folder."""
+    return hashlib.sha256((folder / "clvr_files.json").read_bytes()).hexdigest()

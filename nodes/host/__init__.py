@@ -1,0 +1,1 @@
+"""What ComfyUI gives and takes: sockets, pictures, metadata, checks of inputs."""

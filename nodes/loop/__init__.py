@@ -1,0 +1,1 @@
+"""The nodes of the loop, and the sessions behind them."""

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ...clvr_core.brief import MAX_PROMPT
+from ...clvr_core.checklist import lines_of
+from ...clvr_core.protocols import Vlm
+from ..host.metadata import carry
+from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, Hand
+from . import inputs
+from .graph_session import Graph
+from .host_session import begin, given, lost
+
+
+class BriefNode(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CLVR_Brief",
+            display_name="Brief",
+            category="CLVR/loop",
+            description="Begins a run whose rounds are nodes of your own: the prompt becomes a list of goals, each a question that the "
+            "judge can answer. Link it to Loop Start.",
+            search_aliases=["goals", "checklist", "plan", "requirements", "prompt analysis"],
+            inputs=[
+                VLM.Input("vlm", tooltip="Draws up the goals."),
+                inputs.prompt(),
+                inputs.strategy(),
+                inputs.seed(),
+                inputs.rounds(),
+                EXECUTOR.Input(
+                    "executor",
+                    optional=True,
+                    tooltip="What Execute Step draws with: it sets the size of the canvas. Leave it open if nodes of your own draw.",
+                ),
+                io.String.Input(
+                    "goals",
+                    multiline=True,
+                    default="",
+                    optional=True,
+                    advanced=True,
+                    tooltip="Your own list, a goal a line, in place of the one that the model draws up.",
+                ),
+                io.Int.Input(
+                    "width",
+                    default=1024,
+                    min=16,
+                    max=8192,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pixels; the executor's, if there is one.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=1024,
+                    min=16,
+                    max=8192,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Pixels; the executor's, if there is one.",
+                ),
+                inputs.patience(),
+                inputs.candidates(),
+                inputs.evaluations(),
+                inputs.judging(),
+                inputs.evidence(),
+                inputs.fused(),
+                inputs.met(),
+                inputs.unmet(),
+                inputs.picture(),
+            ],
+            outputs=[
+                TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),
+                io.String.Output("list", display_name="goals", tooltip="The goals, a line each."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompt: str | None = None, goals: str | None = None) -> bool | str:
+        if goals is not None and len(goals) > MAX_PROMPT:
+            return f"goals has {len(goals):,} characters; at most {MAX_PROMPT:,} are read"
+        return inputs.refused(prompt)
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        return lost()
+
+    @classmethod
+    def execute(
+        cls,
+        vlm: Vlm,
+        prompt: str,
+        executor: Hand | None = None,
+        width: int = 1024,
+        height: int = 1024,
+        image: torch.Tensor | None = None,
+        **asked: Any,
+    ) -> io.NodeOutput:
+        hand = executor or Hand(Graph(), width, height, lambda text: None, step=16)
+        brief = inputs.brief_of(prompt, hand, **asked)
+        brief, picture = given(image, brief, hand)
+        run = begin(brief, vlm, hand, picture, lambda folder: carry(folder, cls.hidden))
+        listed = "\n".join(goal.text for goal in run.trajectory.goals)
+        return io.NodeOutput(run, listed, ui={"clvr_goals": lines_of(run.trajectory.goals).splitlines()})

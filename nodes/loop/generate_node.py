@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from comfy_api.latest import io
+
+from ...clvr_core.protocols import Vlm
+from ..host.metadata import carry, carry_workflow
+from ..host.pictures import as_image
+from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, Hand
+from ..routes.review import DESK
+from . import inputs
+from .host_session import generate, given, lost, shown
+
+
+class Generate(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CLVR_Generate",
+            display_name="Generate in a Loop",
+            category="CLVR",
+            description="The whole loop in one node: plan, draw, judge goal by goal, keep or roll back, until every goal holds or the "
+            "budget is spent. The run with all its pictures and a report lies in the output folder under clvr.",
+            search_aliases=["closed loop", "self-refine", "agent", "auto fix", "critic", "retry", "prompt following", "best of n"],
+            inputs=[
+                VLM.Input("vlm", tooltip="Plans the picture and judges it."),
+                EXECUTOR.Input("executor", tooltip="Draws and edits."),
+                inputs.prompt(),
+                inputs.strategy(),
+                inputs.seed(),
+                inputs.rounds(),
+                inputs.patience(),
+                inputs.candidates(),
+                inputs.evaluations(),
+                inputs.review_seconds("review", default=0),
+                inputs.judging(),
+                inputs.evidence(),
+                inputs.fused(),
+                inputs.met(),
+                inputs.unmet(),
+                inputs.picture(),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
+                TRAJECTORY.Output("trajectory", tooltip="All that was planned, drawn and judged."),
+                io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
+            ],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    def validate_inputs(cls, prompt: str | None = None) -> bool | str:
+        return inputs.refused(prompt)
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> int:
+        return lost()
+
+    @classmethod
+    def execute(
+        cls, vlm: Vlm, executor: Hand, prompt: str, review: int = 0, image: torch.Tensor | None = None, **asked: Any
+    ) -> io.NodeOutput:
+        brief = inputs.brief_of(prompt, executor, **asked)
+        brief, begun = given(image, brief, executor)
+        ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
+        run, picture, summary = generate(brief, vlm, executor, begun, ask, lambda folder: carry(folder, cls.hidden))
+        carry_workflow(run, cls.hidden)
+        return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))

@@ -1,0 +1,215 @@
+"""The inputs that more than one node asks of the artist."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...clvr_core.brief import JUDGINGS, MAX_PROMPT, STRATEGIES, Brief, Budget, Judging, Strategy
+from ...clvr_core.checklist import goals_from
+from ..host.sockets import Hand
+from .host_session import MAX_ROUNDS
+
+EXAMPLE = "a large yellow circle at the top right, two large green triangles in the bottom row and a small red square"
+USUAL = Budget()
+
+
+def prompt() -> io.String.Input:
+    return io.String.Input(
+        "prompt",
+        multiline=True,
+        default=EXAMPLE,
+        tooltip="What the picture should show. Every statement in it becomes a goal that is checked.",
+    )
+
+
+def strategy() -> io.Combo.Input:
+    return io.Combo.Input(
+        "strategy",
+        options=list(STRATEGIES),
+        default="clvr",
+        tooltip="clvr: step by step with roll-back. director: one goal after another over a small grid. strokes: plan, sketch, "
+        "inspect, refine. oneshot and best-of-n: without a loop, for comparison.",
+    )
+
+
+def seed() -> io.Int.Input:
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=2**63 - 1,
+        # A seed that changes by itself would begin a new run where the artist goes on with one.
+        control_after_generate=io.ControlAfterGenerate.fixed,
+        tooltip="Same seed, same pictures.",
+    )
+
+
+def rounds() -> io.Int.Input:
+    return io.Int.Input(
+        "rounds",
+        default=12,
+        min=1,
+        max=MAX_ROUNDS,
+        tooltip="Rounds that draw, at most. Raised, the run goes on where it was, and nothing is drawn twice.",
+    )
+
+
+def patience() -> io.Int.Input:
+    return io.Int.Input(
+        "patience", default=4, min=1, max=MAX_ROUNDS, advanced=True, tooltip="Rounds without improvement before giving up; higher: later."
+    )
+
+
+def candidates() -> io.Int.Input:
+    return io.Int.Input(
+        "candidates",
+        default=0,
+        min=0,
+        max=64,
+        advanced=True,
+        tooltip="Pictures a round, of which the best is kept; 0: the strategy's own number.",
+    )
+
+
+def evaluations() -> io.Int.Input:
+    return io.Int.Input(
+        "evaluations",
+        default=0,
+        min=0,
+        max=10**9,
+        advanced=True,
+        tooltip="Transformer evaluations in all, at most; 0: no limit.",
+    )
+
+
+def judging() -> io.Combo.Input:
+    return io.Combo.Input(
+        "judging",
+        options=list(JUDGINGS),
+        default="each",
+        optional=True,
+        advanced=True,
+        tooltip="Where a round has several candidates. each: all are judged goal by goal. pairs: as each, and a tie is broken by comparing "
+        "two at a time. set: all are looked at side by side, and only the winner is judged goal by goal.",
+    )
+
+
+def evidence() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "evidence",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Has the judge say in words what it sees where a goal does not hold; one reply more a round.",
+    )
+
+
+def fused() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "fused",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="For the strategy clvr with one picture a round: verdicts and the next action come in one reply of the vlm. A call less, "
+        "but it judges by words in place of probabilities.",
+    )
+
+
+def met() -> io.Float.Input:
+    return io.Float.Input(
+        "met",
+        default=USUAL.met,
+        min=0.01,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip="From this probability up the judge's word counts as: the goal holds. Higher: stricter. Above unmet.",
+    )
+
+
+def unmet() -> io.Float.Input:
+    return io.Float.Input(
+        "unmet",
+        default=USUAL.unmet,
+        min=0.0,
+        max=0.99,
+        step=0.01,
+        optional=True,
+        advanced=True,
+        tooltip="Up to this probability a goal does not hold; between the two the judge is unsure, and may be asked again.",
+    )
+
+
+def review_seconds(name: str, default: int) -> io.Int.Input:
+    return io.Int.Input(
+        name,
+        default=default,
+        min=0,
+        max=86_400,
+        optional=default == 0,
+        advanced=default == 0,
+        tooltip="Seconds that each round waits for your word in an open tab; 0: it does not ask. Without a tab nothing waits.",
+    )
+
+
+def otherwise() -> io.Combo.Input:
+    return io.Combo.Input(
+        "otherwise",
+        options=["go on", "accept", "stop"],
+        default="go on",
+        advanced=True,
+        tooltip="What happens when the time is over and you have said nothing.",
+    )
+
+
+def picture() -> io.Image.Input:
+    return io.Image.Input(
+        "image",
+        optional=True,
+        tooltip="A picture to begin from: it is judged first and then edited until the goals hold. Of a batch the first; one that is "
+        "larger than the canvas is scaled down. Left open, the run begins from nothing.",
+    )
+
+
+def brief_of(
+    prompt: str,
+    hand: Hand,
+    *,
+    goals: str = "",
+    strategy: Strategy = "clvr",
+    seed: int = 0,
+    rounds: int = 12,
+    patience: int = 4,
+    candidates: int = 0,
+    evaluations: int = 0,
+    judging: Judging = "each",
+    evidence: bool = False,
+    fused: bool = False,
+    met: float = USUAL.met,
+    unmet: float = USUAL.unmet,
+) -> Brief:
+    """From what these inputs say; a number of 0 stands for none. Raises BadInput for what is out of its bounds."""
+    hand.check(prompt)
+    return Brief(
+        prompt,
+        strategy,
+        seed,
+        hand.width,
+        hand.height,
+        Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None, met=met, unmet=unmet),
+        candidates or None,
+        goals=goals_from(goals),
+        judging=judging,
+        evidence=evidence,
+        fused=fused,
+    )
+
+
+def refused(prompt: str | None) -> bool | str:
+    """What validate_inputs says of a prompt: True, or what is wrong with it; None is one that a link will bring."""
+    if prompt is not None and not prompt.strip():
+        return "prompt is empty; say in words what the picture should show"
+    if prompt is not None and len(prompt) > MAX_PROMPT:
+        return f"prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are read"
+    return True

@@ -1,0 +1,150 @@
+"""The graph between Loop Start and Loop End is the body: Loop End clones it, round after round, until the run has ended."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from comfy_execution.graph_utils import GraphBuilder, is_link
+from comfy_execution.utils import get_executing_context
+
+from ...clvr_core.errors import BadInput
+from ..host.metadata import carry_workflow, remember
+from ..host.pictures import as_image, let_go
+from ..host.sockets import TRAJECTORY, Run
+from .graph_session import best_of, run_at
+from .host_session import MAX_ROUNDS, inside, runs, say, show, shown, summary_of, tell
+
+START, END = "CLVR_LoopStart", "CLVR_LoopEnd"
+LET_GO = 4
+"""Passes, after which the memory is put in order; each time takes milliseconds."""
+MAX_PASSES = 3 * MAX_ROUNDS
+"""A round that draws may be followed by a look at it and by an end that is refused."""
+
+
+class LoopStart(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id=START,
+            display_name="Loop Start",
+            category="CLVR/loop",
+            description="The first node of the body. What stands between it and Loop End is done round after round, and may hold any node.",
+            search_aliases=["while", "repeat", "iterate", "for loop", "begin loop"],
+            inputs=[TRAJECTORY.Input("trajectory", tooltip="The run, from Brief.")],
+            outputs=[
+                io.FlowControl.Output("flow", tooltip="Link it to Loop End."),
+                TRAJECTORY.Output("begun", display_name="trajectory", tooltip="The run as this round finds it, for Reason."),
+            ],
+            hidden=[io.Hidden.dynprompt],
+        )
+
+    @classmethod
+    def execute(cls, trajectory: Run) -> io.NodeOutput:
+        told = cls.hidden.dynprompt.get_node(get_executing_context().node_id)["inputs"]
+        if "at" not in told:
+            return io.NodeOutput(None, trajectory)
+        return io.NodeOutput(None, run_at(trajectory, inside(runs() / str(told["run"])), told["at"]))
+
+
+class LoopEnd(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id=END,
+            display_name="Loop End",
+            category="CLVR/loop",
+            description="The last node of the body. It begins another round until every goal holds or the budget of the Brief is spent, "
+            "and hands over the best picture. A preview in the body must lie on the way to it, or it shows the first round only.",
+            search_aliases=["while", "repeat", "iterate", "until", "end loop"],
+            inputs=[
+                io.FlowControl.Input("flow", raw_link=True, tooltip="From Loop Start."),
+                TRAJECTORY.Input("trajectory", tooltip="The run with this round in it, from Verify."),
+            ],
+            outputs=[
+                io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
+                TRAJECTORY.Output("ended", display_name="trajectory", tooltip="All that was planned, drawn and judged."),
+                io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            enable_expand=True,
+        )
+
+    @classmethod
+    def execute(cls, flow: list, trajectory: Run) -> io.NodeOutput:
+        graph, me = cls.hidden.dynprompt, cls.hidden.unique_id
+        if not is_link(flow) or graph.get_node(flow[0])["class_type"] != START:
+            raise BadInput("flow of Loop End does not come from a Loop Start; link the two")
+        start, run = graph.get_node(flow[0])["inputs"], trajectory
+        if start.get("at") == run.position:
+            raise BadInput(
+                "nothing between Loop Start and Loop End moved the run on: link Reason, Verify and Loop End by their trajectories"
+            )
+        passes = start.get("passes", 0) + 1
+        picture = best_of(run)
+        show(run.trajectory, picture)
+        if passes % LET_GO == 0:
+            let_go()
+        tell(run.folder)
+        if run.trajectory.outcome is None and passes < MAX_PASSES:
+            at = {"passes": passes, "at": run.position, "run": run.folder.relative_to(runs()).as_posix()}
+            clones, end = another_round(graph, flow[0], me, at)
+            return io.NodeOutput(*(end.out(socket) for socket in range(3)), expand=clones.finalize())
+        if picture is None:
+            raise BadInput(f"no picture was drawn: {summary_of(run.trajectory)}")
+        remember(run.folder, cls.hidden)
+        carry_workflow(run, cls.hidden)
+        summary = summary_of(run.trajectory)
+        say(summary)
+        return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))
+
+
+def another_round(graph, start: str, end: str, told: dict[str, int | str]):
+    """The body cloned, Loop Start and Loop End with it. The clones hang together by links, not values, so that ComfyUI can know each again.
+
+    `told` tells the Loop Start where on record its round begins. No link leads back to the round before: ComfyUI follows links to know a
+    node again, by recursion, and a long loop would be too deep for it.
+    """
+    body = between(graph, start, end)
+    builder = GraphBuilder()
+    names = names_of(body, {start: "start", end: "again"})
+    clones = {node: builder.node(graph.get_node(node)["class_type"], id=names[node]) for node in body}
+    for node, clone in clones.items():
+        clone.set_override_display_id(graph.get_display_node_id(node))
+        for key, value in graph.get_node(node)["inputs"].items():
+            inside = is_link(value) and value[0] in clones
+            clone.set_input(key, clones[value[0]].out(value[1]) if inside else value)
+    for key, value in told.items():
+        clones[start].set_input(key, value)
+    return builder, clones[end]
+
+
+def names_of(body: list[str], known: dict[str, str]) -> dict[str, str]:
+    """A name for each node's clone: its own without the prefix of the round before, told apart from the others where need be."""
+    names = dict(known)
+    for node in body:
+        if node not in names:
+            name = node.rpartition(".")[2]
+            while name in names.values():
+                name += "_"
+            names[node] = name
+    return names
+
+
+def between(graph, start: str, end: str) -> list[str]:
+    """The nodes on the ways from Loop Start to Loop End, both with them, in a lasting order."""
+    users: dict[str, set[str]] = {}
+    todo, seen = [end], {end}
+    while todo:
+        node = todo.pop()
+        for value in graph.get_node(node)["inputs"].values():
+            if is_link(value):
+                users.setdefault(value[0], set()).add(node)
+                if value[0] not in seen and value[0] != start:
+                    todo.append(value[0])
+                seen.add(value[0])
+    found, todo = {start, end}, [start]
+    while todo:
+        for user in users.get(todo.pop(), ()):
+            if user not in found:
+                found.add(user)
+                todo.append(user)
+    return sorted(found)

@@ -1,0 +1,202 @@
+"""Merges of files inside ComfyUI: which files, where to, progress and cancel."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+
+from ...clvr_core.errors import BadInput
+from ...clvr_core.merge.plan import Plan, make_plan
+from ...clvr_core.merge.recipe import Block, Lora, Recipe
+from ..host.pictures import as_image
+from ..loop.host_session import say
+from ..trajectories import NAME
+
+NONE, FP8 = "none", ("refuse", "dequantise")
+SUFFIX = ".safetensors"
+KINDS = {"base": "diffusion_models", "distilled": "diffusion_models", "aligned": "diffusion_models", "lora": "loras"}
+MAX_BLOCKS = 10_000
+"""Characters of the list of blocks."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the widgets of the node say."""
+
+    base: str
+    distilled: str = NONE
+    aligned: str = NONE
+    lora: str = NONE
+    lora_strength: float = 1.0
+    alpha: float = 1.0
+    beta: float = 1.0
+    blocks: str = ""
+    fp8: str = "refuse"
+    dtype: str = "base"
+    rounding: str = "nearest"
+    keep_lora: bool = False
+    every_weight: bool = False
+    limit: float = 0.5
+    overwrite: bool = False
+
+    def recipe(self) -> Recipe:
+        """Raises BadInput for a file that is none of ComfyUI's model folders, and for strengths that are none."""
+        files = {role: file_of(role, name) for role in KINDS if (name := getattr(self, role)) != NONE}
+        loras = (Lora(files["lora"], self.lora_strength),) if "lora" in files else ()
+        return Recipe(
+            files["base"],
+            files.get("aligned"),
+            files.get("distilled"),
+            loras,
+            self.alpha,
+            self.beta,
+            Block.parse_lines(self.blocks),
+            dtype=self.dtype,
+            rounding=self.rounding,
+            keep_lora=self.keep_lora,
+            limit=self.limit,
+        )
+
+
+def listed(kind: str) -> list[str]:
+    return [name for name in folder_paths.get_filename_list(kind) if name.endswith(SUFFIX)]
+
+
+def file_of(role: str, name: str) -> Path:
+    """A workflow is a stranger's: the file must be one of the list, and lie in a model folder with its links followed."""
+    kind = KINDS[role]
+    path = folder_paths.get_full_path(kind, name) if name in listed(kind) else None
+    if path is None or not any(folder_paths.is_within_directory(folder, path) for folder in folder_paths.get_folder_paths(kind)):
+        raise BadInput(
+            f"{role} is {name!r:.80}, which does not lie in a folder of {kind}; pick one of the list, and put the file itself there, not a "
+            "link, or name its own folder in extra_model_paths.yaml"
+        )
+    return Path(path)
+
+
+def stamps(names: dict[str, str]) -> list[str]:
+    """What tells the files of these widgets from others of the same names."""
+    found = []
+    for role, kind in KINDS.items():
+        if path := folder_paths.get_full_path(kind, names.get(role, NONE)):
+            state = Path(path).stat()
+            found.append(f"{role} {state.st_mtime_ns} {state.st_size}")
+    return found
+
+
+def refused(name: str | None, blocks: str | None) -> bool | str:
+    """What validate_inputs says: True, or what is wrong; None is what a link will bring."""
+    if name is not None and not NAME.fullmatch(name):
+        return f"name is {name!r:.80}; it may have at most 64 letters, digits, spaces, dots and dashes, a letter or digit first"
+    if blocks is not None and len(blocks) > MAX_BLOCKS:
+        return f"blocks has {len(blocks):,} characters; at most {MAX_BLOCKS:,} are read"
+    try:
+        Block.parse_lines(blocks or "")
+    except BadInput as error:
+        return in_widgets(str(error))
+    return True
+
+
+def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
+    """Writes output/diffusion_models/NAME.safetensors, or finds that it is there. Its name for the loader, the report, its summary.
+
+    Raises BadInput in the words of the widgets.
+    """
+    from ...clvr_core.merge.picture import picture
+    from ...clvr_core.merge.report import report, summary
+    from ...clvr_core.merge.run import made_before, merge
+    from ...clvr_core.merge.survey import survey
+
+    try:
+        if (wrong := refused(name, asked.blocks)) is not True:
+            raise BadInput(wrong)
+        recipe, out = asked.recipe(), place_for("diffusion_models", name)
+        with planned(recipe) as plan:
+            refuse_fp8(plan, asked.fp8)
+            kept = place_for("loras", name) if plan.kept else None
+            if made_before(plan, out) and (kept is None or kept.exists()):
+                values = report(plan, survey(plan, interrupted).findings())
+                done = f"{out.name} is this merge already; nothing was written"
+            else:
+                made = merge(
+                    plan,
+                    out,
+                    progress=progress_of(out.name),
+                    cancel=interrupted,
+                    overwrite=asked.overwrite,
+                    measured=asked.every_weight,
+                    lora_out=kept,
+                )
+                values = report(plan, made.found, made.seconds, made.read, made.nbytes)
+                done = f"{made.nbytes / 1e9:.3g} GB in {made.seconds:.1f} s: {out.name}"
+                done += f", and its LoRA {kept.name}" if kept else ""
+    except BadInput as error:
+        raise BadInput(in_widgets(str(error))) from error
+    said = "\n".join([done, summary(values), *(in_widgets(f"warning: {warning}") for warning in values["warnings"])])
+    say(said)
+    return out.name, as_image(picture(values)), said
+
+
+@contextmanager
+def planned(recipe: Recipe) -> Iterator[Plan]:
+    """In a layout that Load Diffusion Model reads, which of FLUX.2 is Black Forest Labs' own."""
+    plan = make_plan(recipe)
+    if plan.layout == "diffusers":
+        plan.close()
+        plan = make_plan(replace(recipe, layout="bfl"))
+    with plan:
+        yield plan
+
+
+def refuse_fp8(plan: Plan, choice: str) -> None:
+    for model in plan.models:
+        if choice != "dequantise" and any(part.tensor.dtype == "F8_E4M3" for part in model.atoms.values()):
+            raise BadInput(
+                f"{model.role} is {model.checkpoint.path.name}, whose fp8 weights have lost most of what a small delta changes; "
+                "use the bf16 file of the same model, or set fp8 to dequantise to merge the values that they stand for all the same"
+            )
+
+
+def place_for(kind: str, name: str) -> Path:
+    """Where the file is to be written; the loader must find it there and nowhere before. Raises BadInput."""
+    folder = Path(folder_paths.get_output_directory()) / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    out = folder / f"{name}{SUFFIX}"
+    found = folder_paths.get_full_path(kind, out.name)
+    if found is not None and Path(found) != out:
+        raise BadInput(
+            f"name is {name!r}, and a model folder has a {out.name} already, which the loader would take instead; choose another"
+        )
+    return out
+
+
+def progress_of(name: str):
+    """Bytes done and in all, as the bar of the node that is at work and in words."""
+    bar: list[comfy.utils.ProgressBar] = []
+
+    def show(done: int, total: int) -> None:
+        if not bar:
+            bar.append(comfy.utils.ProgressBar(total))
+            say(f"merging {total / 1e9:.3g} GB, inputs' checksums included, into {name}")
+        bar[0].update_absolute(done, total)
+
+    return show
+
+
+def interrupted() -> bool:
+    """Never true: Cancel is an exception of ComfyUI's own, which ends the merge as any other does."""
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return False
+
+
+def in_widgets(text: str) -> str:
+    """The core names the options of its command line; the widgets have the same names."""
+    return re.sub(r"--([a-z]+)(?:-([a-z]+))?", lambda found: "_".join(filter(None, found.groups())), text)

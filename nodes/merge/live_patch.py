@@ -1,0 +1,105 @@
+"""The merge as patches on a loaded model: evaluated by ComfyUI when it loads the weights."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from comfy.model_patcher import get_key_weight
+from comfy.quant_ops import QuantizedTensor
+
+from ...clvr_core.errors import BadInput
+from ...clvr_core.merge.recipe import Block, factors, matches
+from ...clvr_core.weights.layout import block_of
+from .files import in_widgets
+
+PREFIX = "diffusion_model."
+SIDECARS = (".comfy_quant", ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".scaled_fp8")
+LISTED = 5
+
+
+def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: float, blocks: str, fp8: str) -> Any:
+    """The base's ModelPatcher with both deltas, by the strengths of each block. Raises BadInput for models that do not fit."""
+    others = {role: model for role, model in (("aligned", aligned), ("distilled", distilled)) if model is not None}
+    if not others:
+        raise BadInput("there is nothing to merge into the base; link distilled or aligned")
+    shapes = shapes_of(base)
+    for role, model in others.items():
+        check(role, shapes, shapes_of(model))
+    for role, model in {"base": base, **others}.items():
+        if fp8 != "dequantise" and any(is_quantised(model, key) for key in shapes):
+            raise BadInput(
+                f"{role} has quantised weights, which have lost most of what a small delta changes, and a merge into them is rounded "
+                "again; load the bf16 file with weight_dtype default, or set fp8 to dequantise to merge their values"
+            )
+    strengths = chosen(blocks, list(shapes))
+    patches: dict[float, dict[str, list[Any]]] = {}
+    for key in shapes:
+        align, distil = factors(strengths, (key.removeprefix(PREFIX),))
+        given = {"aligned": alpha * align, "distilled": beta * distil}
+        deltas = [(difference(others[role], base, key), given[role]) for role in others if given[role]]
+        if len(deltas) == 2:
+            (first, one), (second, other) = deltas
+            # In the sum that a list is: (strength of the addend, addend, strength of the sum before it, offset, function).
+            deltas = [([*first, (other, second, one, None, None)], 1.0)]
+        for patch, strength in deltas:
+            patches.setdefault(strength, {})[key] = patch
+    merged = base.clone()
+    for strength, each in patches.items():
+        merged.add_patches(each, strength)
+    return merged
+
+
+def difference(model: Any, base: Any, key: str) -> list[Any]:
+    """A patch that stands for model - base. ComfyUI evaluates a list by itself in fp32, so that the merge is rounded once, as a whole."""
+    return [*weight_of(model, key), (-1.0, weight_of(base, key), 1.0, None, None)]
+
+
+def weight_of(model: Any, key: str) -> list[Any]:
+    """As ModelPatcher.get_key_patches has it, which fails on scaled fp8: the weight as it was loaded, then the model's own patches."""
+    weight, _, convert = get_key_weight(model.model, key)
+    if key in model.backup:
+        weight = model.backup[key].weight
+    if key in model.hook_backup:
+        weight = model.hook_backup[key][0]
+    return [(weight, convert or (lambda values, **_: values)), *model.patches.get(key, [])]
+
+
+def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
+    state = model.model_state_dict(PREFIX)
+    return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(SIDECARS)}
+
+
+def is_quantised(model: Any, key: str) -> bool:
+    weight, *_ = weight_of(model, key)[0]
+    return isinstance(weight, QuantizedTensor) or weight.dtype in (torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+def check(role: str, base: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]) -> None:
+    """Raises BadInput unless names and shapes are the base's: what does not fit, ComfyUI would leave out with a line in its log."""
+    missing, extra = ([key.removeprefix(PREFIX) for key in one if key not in two] for one, two in ((base, other), (other, base)))
+    wrong = [
+        f"{key.removeprefix(PREFIX)} {list(other[key])} for {list(base[key])}" for key in base if other.get(key, base[key]) != base[key]
+    ]
+    told = [f"-{name}" for name in missing[:LISTED]] + [f"+{name}" for name in extra[:LISTED]] + wrong[:LISTED]
+    if told:
+        raise BadInput(
+            f"{role} is not a model of the base's kind: {len(missing)} weights missing (-), {len(extra)} too many (+), "
+            f"{len(wrong)} of another shape: {', '.join(told)}; link models of one family and size"
+        )
+
+
+def chosen(text: str, keys: list[str]) -> tuple[Block, ...]:
+    """Raises BadInput for a line that is none or that matches nothing."""
+    try:
+        found = Block.parse_lines(text)
+    except BadInput as error:
+        raise BadInput(in_widgets(str(error))) from error
+    names = [key.removeprefix(PREFIX) for key in keys]
+    for block in found:
+        if not any(matches(block.pattern, (name,)) for name in names):
+            kinds = list(dict.fromkeys(block_of(name, "plain") for name in names))
+            near = get_close_matches(block.pattern, kinds, 3, 0)
+            raise BadInput(f"blocks: the pattern {block.pattern!r} matches nothing in base; its blocks are like {', '.join(near)}")
+    return found

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.model_management
+import folder_paths
+from comfy_api.latest import io
+
+from ...clvr_core.errors import BadInput, JudgeFailure
+from ...clvr_core.models.config import read_servers
+from ...clvr_core.vlm.server import ServerVlm
+from ...clvr_core.vlm.sight import check_sight
+from ..host.sockets import VLM
+
+NONE = "none configured"
+EXAMPLE = '[ollama]\nurl = "http://127.0.0.1:11434/v1"\nmodel = "qwen3-vl:8b"\n'
+
+
+def config() -> Path:
+    """Out of reach of ComfyUI's own web interface, which serves the folders of users but not those that begin with two underscores."""
+    return Path(folder_paths.get_system_user_directory("clvr")) / "servers.toml"
+
+
+def names() -> list[str]:
+    """Of the servers on file; a file that cannot be read is told of when the node runs."""
+    try:
+        return list(read_servers(config())) or [NONE]
+    except BadInput:
+        return [NONE]
+
+
+class ServerModel(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="CLVR_ServerModel",
+            display_name="Server Model",
+            category="CLVR/models",
+            description="A vision-language model behind an OpenAI-compatible server, such as Ollama, LM Studio, vLLM or llama.cpp. The "
+            "servers stand in user/__clvr/servers.toml in ComfyUI's folder, so that no workflow can hold an address or a key.",
+            search_aliases=["VLM", "Ollama", "LM Studio", "vLLM", "llama.cpp", "OpenAI", "API", "remote judge"],
+            inputs=[io.Combo.Input("server", options=names(), tooltip="One of those in user/__clvr/servers.toml, by its name there.")],
+            outputs=[VLM.Output("vlm", tooltip="Plans the picture and judges it.")],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, server: str) -> list:
+        return [server, config().stat().st_mtime_ns if config().exists() else 0]
+
+    @classmethod
+    def execute(cls, server: str) -> io.NodeOutput:
+        servers = read_servers(config())
+        if server not in servers:
+            raise BadInput(f"server {server!r:.80} is not in {config()}; write it there, for example:\n{EXAMPLE}")
+        vlm = ServerVlm(servers[server].endpoint, comfy.model_management.throw_exception_if_processing_interrupted)
+        vlm.name = f"{vlm.model} ({server})"
+        try:
+            check_sight(vlm)
+        except JudgeFailure as error:
+            raise BadInput(f"{error}; see to the server, or to its entry in {config()}") from error
+        return io.NodeOutput(vlm)

@@ -1,0 +1,177 @@
+"""What a server may do to a request, and what the asker is told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from clvr_core.errors import BadInput
+from clvr_core.http_json import Limits, ServerFailure, address, ask_json
+from tests.vlm.servers import Said, serving
+
+QUICK = Limits(timeout=5, retries=2, backoff=0)
+
+
+class Stopped(Exception):
+    pass
+
+
+def ask(*answers: Said, limits: Limits = QUICK, **settings):
+    """The answer, or the failure, and how often the server was asked; the last answer is repeated."""
+    left = list(answers)
+    with serving(lambda _: left.pop(0) if len(left) > 1 else left[0]) as server:
+        try:
+            found = ask_json(f"{server.url}/thing", {"a": "\xfc"}, limits=limits, **settings)
+        except ServerFailure as failure:
+            return failure, len(server.asked)
+        return found, len(server.asked)
+
+
+def test_an_object_comes_back_and_the_request_is_what_was_said():
+    with serving(lambda _: Said({"b": 2})) as server:
+        assert ask_json(f"{server.url}/thing", {"a": "\xfc"}, key="secret", limits=QUICK) == {"b": 2}
+        assert ask_json(f"{server.url}/models", limits=QUICK) == {"b": 2}
+        post, get = server.asked
+    assert (post.path, post.body, post.headers["Authorization"]) == ("/v1/thing", {"a": "\xfc"}, "Bearer secret")
+    assert (get.path, get.body) == ("/v1/models", None) and "Authorization" not in get.headers
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_server_is_asked_again(status):
+    assert ask(Said(status=status), Said(status=status), Said({"b": 2})) == ({"b": 2}, 3)
+
+
+def test_a_busy_server_is_given_up_after_the_retries():
+    failure, times = ask(Said({"error": "overloaded"}, status=503))
+    assert times == 3 and failure.status == 503 and "answered 503" in str(failure) and "overloaded" in str(failure)
+
+
+def test_the_wait_that_a_server_asks_for_is_kept(monkeypatch):
+    waits = []
+    monkeypatch.setattr("clvr_core.http_json._sleep", lambda seconds, check: waits.append(seconds))
+    assert ask(Said(status=429, headers={"Retry-After": "7"}), Said({}))[1] == 2
+    assert ask(Said(status=429, headers={"Retry-After": "99999"}), Said({}))[1] == 2
+    assert ask(Said(status=429, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), Said({}))[1] == 2
+    assert 5 < waits[0] < 9 and waits[1] == 30 and waits[2] == 0
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 422])
+def test_a_refusal_is_not_repeated(status):
+    failure, times = ask(Said({"error": "no such thing"}, status=status, headers={"Location": "http://127.0.0.1:1/"}))
+    assert (times, failure.status) == (1, status) and "no such thing" in str(failure)
+
+
+def test_a_server_that_quotes_the_key_does_not_put_it_into_the_message():
+    failure, _ = ask(Said({"error": "bad key sk-12345"}, status=401), key="sk-12345")
+    assert "sk-12345" not in str(failure) and "bad key ***" in str(failure)
+
+
+def test_nobody_there_is_said():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(ServerFailure, match=rf"127.0.0.1:{port} refuses the connection; is the server running"):
+        ask_json(f"http://127.0.0.1:{port}/v1/thing", {}, limits=QUICK)
+
+
+def test_a_server_that_hangs_is_left_after_the_timeout():
+    failure, times = ask(Said(hang=60), limits=Limits(timeout=0.3, retries=2, backoff=0))
+    assert times == 1 and "gave no whole answer within 0.3 s" in str(failure)
+
+
+def test_an_answer_that_is_cut_is_asked_for_again():
+    assert ask(Said({"b": 2}, cut=3), Said({"b": 2})) == ({"b": 2}, 2)
+    failure, times = ask(Said({"b": 2}, cut=3))
+    assert times == 3 and "cut its answer short" in str(failure)
+
+
+def test_a_flood_is_refused():
+    failure, times = ask(Said(b"[" + b"0," * 5_000_000), limits=Limits(max_bytes=100_000))
+    assert times == 1 and "more than 100,000 bytes" in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"<html>", "not JSON"),
+        (b"", "not JSON"),
+        (b"[1]", "list where an object"),
+        (b"[" * 200_000, "not JSON"),
+        (b"\xff{", "not JSON"),
+    ],
+    ids=["html", "nothing", "list", "deep", "bytes"],
+)
+def test_what_is_no_object_is_refused(body, says):
+    failure, times = ask(Said(body))
+    assert times == 1 and says in str(failure)
+
+
+def test_what_is_no_http_is_said():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        server.settimeout(5)
+
+        def talk():
+            for _ in range(3):
+                connection, _ = server.accept()
+                connection.recv(65536)
+                connection.sendall(b"hello\r\n\r\n")
+                connection.close()
+
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
+        with pytest.raises(ServerFailure, match="does not speak HTTP as expected"):
+            ask_json(f"http://127.0.0.1:{server.getsockname()[1]}/", {}, limits=QUICK)
+        thread.join()
+
+
+@pytest.mark.parametrize("answer", [Said(hang=60), Said(status=503, headers={"Retry-After": "20"})], ids=["waiting", "between tries"])
+def test_a_check_that_raises_ends_the_request_at_once(answer):
+    calls = []
+
+    def check():
+        calls.append(1)
+        if len(calls) > 3:
+            raise Stopped
+
+    with serving(lambda _: answer) as server, pytest.raises(Stopped):
+        ask_json(f"{server.url}/thing", {}, limits=QUICK, check=check)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://example.com", "http://[::1]:80/v1/"])
+def test_addresses(url):
+    assert address(url) == url.rstrip("/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "127.0.0.1:8000",
+        "ftp://a/b",
+        "file:///etc/passwd",
+        "http://",
+        "http://example.com:99999/",
+        "http://example.com/?key=1",
+        "http://example.com /",
+        "http://[a",
+    ],
+)
+def test_what_is_no_address_is_refused(url):
+    with pytest.raises(BadInput, match="server address"):
+        address(url)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated():
+    with pytest.raises(BadInput) as refused:
+        address("http://" + "me:hunter2@example.com/v1")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [{"timeout": 0}, {"retries": -1}, {"backoff": -1}, {"max_bytes": 0}])
+def test_limits_out_of_range_are_refused(change):
+    with pytest.raises(BadInput, match="limits of a server"):
+        Limits(**change)
