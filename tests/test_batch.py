@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from tests.fakes import FakeExecutor
 from tests.shapes.oracle import RenderExecutor
 from tests.vlm.servers import Asked as ChatAsked
 from tests.vlm.servers import Said, completion, pictures_in, said_in, serving
+from tests.waiting import let_others_run
 
 ROOT = Path(__file__).parents[1]
 BRIEFS = (
@@ -132,7 +132,7 @@ class TestRuns:
             def draw(self, requests):
                 inside.append(1)
                 most.append(len(inside))
-                time.sleep(0.005)
+                let_others_run()
                 inside.pop()
                 return super().draw(requests)
 

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from clvr_core.run.run_folder import BEST, JOURNAL, REPORT
 from clvr_core.shapes.scene import Scene
 from tests.shapes.oracle import RenderExecutor
 from tests.test_package import readme_blocks
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 BRIEF = "a small red circle at the top left, two blue squares and a green cross. the green cross is right of the red circle"
@@ -474,8 +474,7 @@ def test_killed_after_its_second_picture_it_resumes_to_the_same_bytes(first_run,
     assert (whole / "canvas-002.png").exists(), "the run is long enough to be killed"
     command = [sys.executable, "-m", "clvr_core.cli", *first_command(out)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
-        while running.poll() is None and not (out / "canvas-001.png").exists():
-            time.sleep(0.01)
+        until(lambda: running.poll() is not None or (out / "canvas-001.png").exists(), "the second picture", every=0.01)
         running.kill()
     assert running.returncode and not (out / BEST).exists()
     assert process("resume", out).returncode == cli.DONE

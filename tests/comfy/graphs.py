@@ -6,7 +6,7 @@ import copy
 import json
 from pathlib import Path
 
-from clvr_core.run.run_folder import RunFolder, trajectory_from
+from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from clvr_core.storage.png import read_png
 from clvr_core.trajectory import Trajectory
 from tests.comfy.server import Comfy, error_of
@@ -84,6 +84,12 @@ def over(comfy: Comfy, line: str) -> int:
 def runs(comfy: Comfy) -> list[Path]:
     """Oldest first."""
     return sorted((comfy.base / "output" / "clvr").glob("*-[0-9]*"), key=lambda path: path.stat().st_ctime_ns)
+
+
+def planned(comfy: Comfy, before: list[Path]) -> Path | None:
+    """The run that is new since then, once it has its plan."""
+    fresh = [path / JOURNAL for path in runs(comfy) if path not in before]
+    return next((path.parent for path in fresh if path.exists() and "planned" in path.read_text()), None)
 
 
 def go(comfy: Comfy, prompt: dict) -> dict:

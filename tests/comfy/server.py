@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 import uuid
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 STUBS = Path(__file__).parent / "stubs"
@@ -47,16 +48,25 @@ class Comfy:
         self.client = uuid.uuid4().hex
 
     def __enter__(self) -> Comfy:
-        end = time.monotonic() + STARTS_WITHIN
-        while True:
-            try:
-                self.get("/system_stats")
-                return self
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > end:
-                    self.__exit__()
-                    raise RuntimeError(f"ComfyUI did not start:\n{self.log.read_text()[-4000:]}") from None
-                time.sleep(0.2)
+        try:
+            until(self.answers, lambda: f"ComfyUI's start:\n{self.said}", STARTS_WITHIN, 0.2)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def answers(self) -> bool:
+        try:
+            self.get("/system_stats")
+            return True
+        except OSError:
+            assert self.process.poll() is None, f"ComfyUI did not start:\n{self.said}"
+            return False
+
+    @property
+    def said(self) -> str:
+        """The end of its log."""
+        return self.log.read_text()[-4000:]
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
@@ -87,19 +97,27 @@ class Comfy:
 
     def wait(self, prompt: str) -> dict[str, Any]:
         """The history entry of a prompt that has ended, well or not."""
-        end = time.monotonic() + ENDS_WITHIN
-        while time.monotonic() < end:
-            if entry := self.get(f"/history/{prompt}").get(prompt):
-                return entry
-            assert self.process.poll() is None, self.log.read_text()[-4000:]
-            time.sleep(0.1)
-        raise AssertionError(f"the prompt did not end:\n{self.log.read_text()[-4000:]}")
+
+        def entry() -> dict[str, Any] | None:
+            assert self.process.poll() is None, self.said
+            return self.get(f"/history/{prompt}").get(prompt)
+
+        return until(entry, lambda: f"the end of the prompt:\n{self.said}", ENDS_WITHIN, 0.1)
 
     def run(self, prompt: dict[str, Any]) -> dict[str, Any]:
         return self.wait(self.queue(prompt))
 
     def interrupt(self) -> None:
         self.post("/interrupt", {})
+
+    def forget(self) -> None:
+        """Unloads the models, and drops what was cached before the next prompt is served.
+
+        The server does so between two prompts, yet perhaps not before the next one: so that is one of no account.
+        """
+        self.post("/free", {"unload_models": True, "free_memory": True})
+        value = {"class_type": "Stub_Anything", "inputs": {"value": json.dumps(uuid.uuid4().hex)}}
+        self.run({"1": value, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}})
 
     @contextmanager
     def listening(self) -> Iterator[list[dict[str, Any]]]:
@@ -112,9 +130,8 @@ class Comfy:
             reader.start()
             try:
                 yield heard
-                end = time.monotonic() + ENDS_WITHIN
-                while _count(heard, "execution_start") != _count(heard, *ENDINGS) and time.monotonic() < end:
-                    time.sleep(0.05)
+                over = lambda: _count(heard, "execution_start") == _count(heard, *ENDINGS)  # noqa: E731
+                until(over, lambda: f"the end of what was begun:\n{self.said}", ENDS_WITHIN, 0.05)
             finally:
                 ear.terminate()
                 reader.join()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import socket
-import time
 from typing import Any
 
 from tests.comfy.server import Comfy
+from tests.waiting import until
 
 
 class Tab:
@@ -34,14 +34,9 @@ class Tab:
     def __exit__(self, *_: object) -> None:
         self.socket.close()
 
-    def asked(self, within: float = 120.0) -> dict[str, Any]:
+    def asked(self) -> dict[str, Any]:
         """The one open question."""
-        end = time.monotonic() + within
-        while time.monotonic() < end:
-            if found := self.comfy.get("/clvr/reviews"):
-                return found[0]
-            time.sleep(0.05)
-        raise AssertionError("nothing was asked")
+        return until(lambda: self.comfy.get("/clvr/reviews"), "a question")[0]
 
     def answer(self, question: dict[str, Any], **said: Any) -> None:
         self.comfy.post(f"/clvr/reviews/{question['id']}", said)

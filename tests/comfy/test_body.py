@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -175,8 +174,7 @@ def test_two_loops_in_one_graph_do_not_touch_each_other(comfy):
     for path in runs(comfy):
         if path not in before:
             path.rename(comfy.base / path.name)
-    comfy.post("/free", {"free_memory": True})
-    time.sleep(1)  # ComfyUI forgets between two prompts: one that comes at once is still served from what it knows
+    comfy.forget()
     _, together = begun(comfy, two[0] | two[1])
     steps = [[(step.action, step.candidates, step.verdicts) for step in run.steps] for run in (*alone, *together)]
     assert [len(each) for each in steps] == [3, 5, 3, 5] and steps[:2] == steps[2:]

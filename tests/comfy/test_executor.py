@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,11 @@ import pytest
 from PIL import Image
 
 from clvr_core.executor.masks import mask_of
-from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
+from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from clvr_core.storage.png import read_png
 from tests.comfy.graphs import runs
 from tests.comfy.server import Comfy, error_of
+from tests.waiting import until
 
 SIZE = 128
 SAMPLERS = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "res_multistep", "lcm", "deis", "er_sde")
@@ -221,15 +221,17 @@ def test_qwen_image_edit_shows_the_canvas_to_its_text_encoder_too(comfy):
 
 
 def test_cancel_takes_effect_between_two_sampler_steps(comfy):
-    before = runs(comfy)
-    queued = comfy.queue(in_one(executor={"steps": 200}, seed=63))
-    while not (fresh := [path for path in runs(comfy) if path not in before]) or "planned" not in (fresh[0] / JOURNAL).read_text():
-        time.sleep(0.05)
-    time.sleep(0.5)
+    before, said = runs(comfy), len(comfy.log.read_text())
+    prompt = counted(steps=200)
+    prompt["6"]["inputs"] |= {"seed": 63}
+    queued = comfy.queue(prompt)
+    until(lambda: "tiny: evaluated" in comfy.log.read_text()[said:], "the first step")
     comfy.interrupt()
     entry = comfy.wait(queued)
     assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
-    assert not list(fresh[0].glob("*.png")), "200 steps were not waited for"
+    (folder,) = (path for path in runs(comfy) if path not in before)
+    steps = comfy.log.read_text()[said:].count("tiny: evaluated")
+    assert steps < 200 and not list(folder.glob("*.png")), "200 steps were not waited for"
 
 
 def test_what_a_prompt_is_too_long_for_is_said(comfy):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pytest
 
-from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
+from clvr_core.run.run_folder import BEST, REPORT, RunFolder, trajectory_from
 from clvr_core.storage.png import read_png
-from tests.comfy.graphs import PROMPT, graph, runs
+from tests.comfy.graphs import PROMPT, graph, planned, runs
 from tests.comfy.server import Refused, error_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.weights
 
@@ -54,13 +54,13 @@ def test_the_same_inputs_are_not_run_again_and_another_seed_is(comfy):
 def test_cancel_takes_effect_within_a_drawing_and_leaves_what_was_planned(comfy):
     before = runs(comfy)
     prompt = comfy.queue(graph(seed=5, strategy="best-of-n", candidates=64))
-    while not (fresh := [path for path in runs(comfy) if path not in before]) or "planned" not in (fresh[0] / JOURNAL).read_text():
-        time.sleep(0.02)
+    folder = until(lambda: planned(comfy, before), "the plan")
     comfy.interrupt()
     entry = comfy.wait(prompt)
     assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
-    trajectory = trajectory_from(RunFolder.open(fresh[0]).lines)
-    assert trajectory.goals and not trajectory.steps and not list(fresh[0].glob("*.png")), "64 pictures were not waited for"
+    trajectory = trajectory_from(RunFolder.open(folder).lines)
+    assert trajectory.goals and not trajectory.steps
+    assert not list(folder.glob("*.png")), "64 pictures were not waited for"
     assert comfy.run(graph(strategy="oneshot", seed=6))["status"]["status_str"] == "success", "the next prompt is not touched by it"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from tests.comfy.graphs import go
 from tests.comfy.server import Comfy, Refused, error_of
 from tests.merge import klein
 from tests.merge.test_lowrank import delta, named
+from tests.waiting import until
 
 NUMBER = itertools.count()
 BLOCKS = "single_blocks.* = 0.5, 0.25\n\ndouble_blocks.0=2\ntxt_in = 0, 0"
@@ -155,8 +155,7 @@ def test_a_base_in_diffusers_layout_comes_out_as_the_loader_reads_it(comfy, thre
 def test_the_same_merge_is_not_written_twice_and_another_of_the_name_only_when_asked(comfy, three):
     go(comfy, files("again"))
     before = out(comfy, "again").stat()
-    comfy.post("/free", {"unload_models": True, "free_memory": True})
-    time.sleep(0.5)
+    comfy.forget()
     said = "".join(go(comfy, files("again"))["outputs"]["2"]["text"])
     after = out(comfy, "again").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns) and "is this merge already" in said
@@ -262,10 +261,7 @@ def test_cancel_stops_a_merge_of_files_and_leaves_nothing(comfy, three):
         sparse(folder / f"{name}.safetensors", first)
     prompt = comfy.queue(files("cancelled", base="zeros", distilled="ones", aligned="none", limit=100.0))
     parts = out(comfy, "x").parent
-    end = time.monotonic() + 60
-    while not list(parts.glob(".cancelled*.part")):
-        assert time.monotonic() < end and not out(comfy, "cancelled").exists()
-        time.sleep(0.01)
+    until(lambda: list(parts.glob(".cancelled*.part")) or out(comfy, "cancelled").exists(), "the merge", every=0.01)
     comfy.interrupt()
     entry = comfy.wait(prompt)
     assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from tests.comfy.graphs import runs
 from tests.comfy.papers import SCHEMAS
 from tests.comfy.server import ROOT, error_of
+from tests.waiting import until
 
 FILE = "tiny_qwen3vl.safetensors"
 CLOSE = 1e-4
@@ -126,8 +126,7 @@ class TestTheLoop:
     def test_cancel_takes_effect_within_a_reply(self, comfy):
         before = runs(comfy)
         prompt = comfy.queue(eyes(reply_limit=16384) | loop(seed=9))
-        while not (fresh := [path for path in runs(comfy) if path not in before]):
-            time.sleep(0.02)
+        fresh = until(lambda: [path for path in runs(comfy) if path not in before], "the run's folder")
         comfy.interrupt()
         entry = comfy.wait(prompt)
         assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]

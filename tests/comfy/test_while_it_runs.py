@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from clvr_core.run.run_folder import BEST, JOURNAL
@@ -11,6 +9,7 @@ from tests.comfy.graphs import begun, go, in_one, looped, over, runs, told
 from tests.comfy.server import Comfy
 from tests.comfy.test_body import END, SAVE, SAY, VERIFY
 from tests.comfy.test_trajectories import load
+from tests.waiting import until
 
 
 @pytest.mark.parametrize(("make", "node", "seed"), [(looped, END, 121), (in_one, "2", 122)])
@@ -43,10 +42,7 @@ def cancelled(comfy: Comfy, prompt: dict, when: str, times: int):
     """The history of a prompt that is cancelled as soon as the models have said this so often more."""
     before, folders = over(comfy, when), runs(comfy)
     queued = comfy.queue(prompt)
-    end = time.monotonic() + 120
-    while over(comfy, when) < before + times:
-        assert time.monotonic() < end, comfy.log.read_text()[-2000:]
-        time.sleep(0.02)
+    until(lambda: over(comfy, when) >= before + times, lambda: f"{when}\n{comfy.said}")
     comfy.interrupt()
     entry = comfy.wait(queued)
     assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]

@@ -6,7 +6,6 @@ import base64
 import io
 import struct
 import threading
-import time
 import zlib
 
 import numpy as np
@@ -19,6 +18,7 @@ from clvr_core.protocols import DrawRequest
 from tests.executor.images import Asked, drawing, picture_answer, serving_images
 from tests.fakes import FakeExecutor, grey
 from tests.servers import Said
+from tests.waiting import HUNG
 
 SMALL = {"width": 64, "height": 96}
 
@@ -60,20 +60,30 @@ def test_an_edit_sends_its_references_in_order_bit_for_bit():
 
 
 def test_candidates_are_asked_for_side_by_side_and_kept_in_their_order():
-    inside, most, lock = [], [], threading.Lock()
+    """The first three meet at the server, and the first of all is answered last."""
+    inside, most, answered, lock = [], [], [], threading.Lock()
+    together, others = threading.Barrier(3), threading.Event()
 
     def answer(asked: Asked) -> Said:
+        seed = asked.fields["seed"]
         with lock:
-            inside.append(1)
+            inside.append(seed)
             most.append(len(inside))
-        time.sleep(0.1 if asked.fields["seed"] == 0 else 0.05)
+        if seed < 3:
+            together.wait(HUNG)
+        if seed == 0:
+            assert others.wait(HUNG)
         with lock:
-            inside.pop()
-        return picture_answer(grey(asked.fields["seed"], 64, 96))
+            inside.remove(seed)
+            answered.append(seed)
+            if len(answered) == 5:
+                others.set()
+        return picture_answer(grey(seed, 64, 96))
 
     with serving_images(answer) as server:
-        drawn = remote(server.url, parallel=3).draw([DrawRequest("a", seed, **SMALL) for seed in range(6)])
-    assert [int(each.picture[0, 0, 0]) for each in drawn] == list(range(6)) and max(most) == 3
+        requests = [DrawRequest("a", seed, **SMALL) for seed in range(6)]
+        drawn = remote(server.url, parallel=3, timeout=HUNG).draw(requests)
+    assert [int(each.picture[0, 0, 0]) for each in drawn] == list(range(6)) and max(most) == 3 and answered[-1] == 0
 
 
 def test_a_mask_is_kept_to_bit_for_bit():

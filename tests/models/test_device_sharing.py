@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.models.device_sharing import Turns, taking
 from clvr_core.protocols import DrawRequest, Message, Question
 from tests.fakes import FakeExecutor, FakeVlm, grey
+from tests.waiting import let_others_run
 
 
 def moved() -> tuple[list[tuple[str, str]], dict]:
@@ -88,7 +88,7 @@ def test_threads_work_one_at_a_time():
         def draw(self, requests):
             working.append(1)
             most.append(len(working))
-            time.sleep(0.01)
+            let_others_run()
             working.pop()
             return []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import pytest
 
@@ -13,6 +12,7 @@ from clvr_core.shapes.phrases import REGISTERS, describe, goal_words, instruct, 
 from clvr_core.shapes.sampling import EDIT_KINDS, grouped_scene, random_edit, random_scene, tell
 from clvr_core.shapes.scene import CELLS, COLORS, SHAPES, Edit, Scene, Thing
 from clvr_core.shapes.spec import Item, Place, Relation, Spec
+from tests.waiting import counting_calls
 
 RED, BLUE, GREEN = Item("circle", "red"), Item("square", "blue"), Item("cross", "green")
 LEFT = Relation(RED.key, "left of", BLUE.key)
@@ -217,11 +217,11 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_text_is_answered_within_a_second(name):
-    started = time.process_time()
-    try:
-        parse(HOSTILE[name])
-    except NotInGrammar as error:
-        assert len(str(error)) < 5_000
-    parse_instruction(HOSTILE[name])
-    assert time.process_time() - started < 1
+def test_hostile_text_is_answered_by_a_few_calls_a_sign(name):
+    with counting_calls() as calls:
+        try:
+            parse(HOSTILE[name])
+        except NotInGrammar as error:
+            assert len(str(error)) < 5_000
+        parse_instruction(HOSTILE[name])
+    assert calls[0] < 5 * len(HOSTILE[name]) + 1_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ from clvr_core.shapes.planner import Change, changes, closest, layout
 from clvr_core.shapes.sampling import grouped_scene, random_brief, random_edit, random_scene
 from clvr_core.shapes.scene import CELLS, SHAPES, Edit, Scene, Thing, apply
 from clvr_core.shapes.spec import Item, Place, Relation, Spec
+from tests.waiting import counting_calls
 
 RED, BLUE, GREEN = Item("circle", "red"), Item("square", "blue"), Item("cross", "green")
 
@@ -97,14 +97,14 @@ class TestLayout:
     def test_there_is_none_for_what_cannot_be(self, spec):
         assert layout(spec, (), random.Random(0)) is None
 
-    def test_eight_things_are_placed_or_given_up_within_bounded_time(self):
+    def test_eight_things_are_placed_or_given_up_within_bounded_work(self):
         items = tuple(Item(shape, color) for shape in SHAPES[:4] for color in ("red", "blue"))
         ring = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 0)]
         impossible = Spec(items, tuple(Relation(items[a].key, "left of", items[b].key) for a, b in ring))
-        started = time.process_time()
-        assert layout(impossible, random_scene(random.Random(0), 9).things, random.Random(0)) is None
-        assert layout(Spec(items), random_scene(random.Random(1), 9).things, random.Random(0)) is not None
-        assert time.process_time() - started < 2
+        with counting_calls() as calls:
+            assert layout(impossible, random_scene(random.Random(0), 9).things, random.Random(0)) is None
+            assert layout(Spec(items), random_scene(random.Random(1), 9).things, random.Random(0)) is not None
+        assert calls[0] < 60_000
 
     def test_a_thing_that_is_too_much_is_painted_over_rather_than_another_cell_filled(self):
         canvas = Scene((thing(GREEN, 4),))

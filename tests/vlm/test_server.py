@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -20,6 +19,7 @@ from clvr_core.vlm.server import Endpoint, ServerVlm
 from clvr_core.vlm.sight import check_sight
 from tests.fakes import FakeExecutor, FakeVlm
 from tests.vlm.servers import Asked, Said, completion, pictures_in, said_in, serving
+from tests.waiting import until
 
 LIMITS = Limits(timeout=5, retries=1, backoff=0)
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -118,8 +118,7 @@ class TestChat:
         with serving(lambda _: Said(hang=60)) as server, ThreadPoolExecutor(3) as pool:
             vlm = ServerVlm(Endpoint(server.url, "eye", limits=Limits(timeout=30, retries=0)), check)
             asked = [pool.submit(vlm.chat, ASK, SCHEMA) for _ in range(2)] + [pool.submit(vlm.decide, (RED,), [Question("a")])]
-            while len(server.asked) < 3:
-                time.sleep(0.01)
+            until(lambda: len(server.asked) == 3, "three questions at the server")
             stop.set()
             assert [type(each.exception(30)) for each in asked] == [Stopped] * 3
 

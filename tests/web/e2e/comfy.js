@@ -7,6 +7,7 @@ import { open, watch } from "./browser.js";
 
 export const { URL: address, OUT, FRONT } = process.env;
 export const PATIENCE = { timeout: 150_000 };
+const FRAMES = 20;
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
   "Comfy.VueNodes.Enabled": false,
@@ -88,7 +89,7 @@ export async function load(graph, places) {
     graph,
     places,
   );
-  await pause(300);
+  await still();
 }
 
 /** @param {boolean} vue whether Nodes 2.0 draws */
@@ -97,7 +98,24 @@ export async function draw(vue) {
   await page.waitForFunction((vue) => Boolean(document.querySelector("[data-node-id]")) === vue || !globalThis.app.graph.nodes.length, PATIENCE, vue);
 }
 
-export const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+/** Once the page has drawn frames in which none of the pack's elements moved or said anything else. */
+export async function still() {
+  await page.waitForFunction(
+    (frames) => {
+      const hosts = [...document.querySelectorAll(".clvr-panel, .clvr-before, .clvr-review")];
+      const boxes = hosts.map((host) => Object.values(host.getBoundingClientRect().toJSON()));
+      const now = JSON.stringify([window.innerWidth, window.innerHeight, boxes, globalThis.clvr.texts(), globalThis.clvr.before(".clvr")?.textContent]);
+      globalThis.clvr.alike = now === globalThis.clvr.drawn ? globalThis.clvr.alike + 1 : 0;
+      globalThis.clvr.drawn = now;
+      return globalThis.clvr.alike >= frames || ((globalThis.clvr.alike %= frames), false);
+    },
+    { ...PATIENCE, polling: "raf" },
+    FRAMES,
+  );
+  await page.evaluate(() => delete globalThis.clvr.drawn);
+}
+
 export const queue = () => page.evaluate(() => globalThis.app.queuePrompt(0));
 
 /** Drops on the graph the picture at this address, with these texts behind its own, where decoders look no more and readers of metadata do. @param {string} route @param {Record<string, string>} [texts] */
@@ -123,7 +141,7 @@ export async function drop(route, texts = {}) {
 
 /** The upper left of the first panel, once its pictures are there. @param {string} name */
 export async function shoot(name) {
-  await pause(700);
+  await still();
   const [host] = await page.$$(".clvr-panel");
   await page.evaluate(async () => {
     const images = globalThis.clvr.panels().flatMap((root) => [...root.querySelectorAll("img")]);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FRONT, PATIENCE, draw, load, page, pause, queue, seen, shoot, texts, waitForText } from "./comfy.js";
+import { FRONT, PATIENCE, draw, load, page, queue, seen, shoot, still, texts, waitForText } from "./comfy.js";
 
 const { GRAPH } = process.env;
 
@@ -41,22 +41,22 @@ test("the same in Nodes 2.0", async () => {
     globalThis.app.canvas.ds.offset = [80, 130];
     globalThis.app.canvas.setDirty(true, true);
   });
-  await pause(500);
+  await still();
   await shoot(`${FRONT}-nodes2`);
 });
 
 test("a workflow that is opened again shows its last run", async () => {
-  const run = await page.evaluate(async () => {
-    const { app } = globalThis;
-    const workflow = JSON.parse(JSON.stringify(app.graph.serialize()));
-    app.graph.clear();
-    await new Promise((done) => setTimeout(done, 300));
-    const left = globalThis.clvr.texts().length;
-    await app.loadGraphData(workflow);
-    return { left, property: globalThis.clvr.node("CLVR_Generate").properties.clvr_run };
+  const workflow = await page.evaluate(() => {
+    const workflow = JSON.stringify(globalThis.app.graph.serialize());
+    globalThis.app.graph.clear();
+    return workflow;
   });
-  assert.equal(run.left, 0, "a panel outlived its node");
-  assert.match(run.property, /^[0-9a-f]{16}-\d+$/);
+  await page.waitForFunction(() => globalThis.clvr.texts().length === 0, PATIENCE); // no panel outlives its node
+  const run = await page.evaluate(async (workflow) => {
+    await globalThis.app.loadGraphData(JSON.parse(workflow));
+    return globalThis.clvr.node("CLVR_Generate").properties.clvr_run;
+  }, workflow);
+  assert.match(run, /^[0-9a-f]{16}-\d+$/);
   await waitForText(/Brief (not )?met/);
 });
 
@@ -65,12 +65,19 @@ test("a node that is removed asks for nothing any more", async () => {
   await page.waitForFunction(() => globalThis.clvr.texts().length === 0, PATIENCE);
   assert.equal(await page.$$eval(".clvr-before", (found) => found.length), 0);
   const before = seen.requests.length;
-  await page.evaluate(() => {
+  // What is put off runs in the next turn, and the last request is this test's own.
+  const last = page.waitForRequest((request) => request.url().endsWith("/system_stats?last"), PATIENCE);
+  await page.evaluate(async () => {
     const { api, graph } = globalThis.app;
+    const { setTimeout } = globalThis;
+    globalThis.setTimeout = (work, _, ...given) => setTimeout(() => work(...given), 0);
     api.dispatchEvent(new CustomEvent("clvr.run", { detail: { run: "x" } }));
     api.dispatchEvent(new CustomEvent("graphChanged", { detail: graph.serialize() }));
+    globalThis.setTimeout = setTimeout;
+    for (let turn = 0; turn < 20; turn++) await new Promise((done) => setTimeout(done, 0));
+    await fetch("/system_stats?last");
   });
-  await pause(600);
+  await last;
   assert.deepEqual(seen.requests.slice(before).filter((url) => url.includes("/clvr/")), []);
 });
 

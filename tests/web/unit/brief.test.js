@@ -104,13 +104,21 @@ test("what does not fit stands out, and an answer that comes late is not shown",
   line.close();
 });
 
-test("a knob that does not matter asks nothing", async () => {
-  let asked = 0;
-  const line = new Forecast(async () => (asked++, { rounds: 1, candidates: 1, calls: 1, memory }), () => ({ rounds: 1 }));
+test("a knob that does not matter asks nothing, one that does asks once it rests", async (now) => {
+  now.mock.timers.enable({ apis: ["setTimeout"] });
+  let [asked, rounds] = [0, 1];
+  const line = new Forecast(async () => (asked++, { rounds, candidates: 1, calls: 1, memory }), () => ({ rounds }));
   await line.tell();
   line.soon();
-  await new Promise((done) => setTimeout(done, 400));
+  now.mock.timers.runAll();
   assert.equal(asked, 1);
+  for (rounds = 2; rounds < 5; rounds++) {
+    line.soon();
+    now.mock.timers.tick(1);
+  }
+  assert.equal(asked, 1);
+  now.mock.timers.runAll();
+  assert.equal(asked, 2);
   line.close();
 });
 

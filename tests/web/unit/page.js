@@ -17,6 +17,15 @@ window.HTMLCanvasElement.prototype.getContext = () => null;
 globalThis.Image = window.Image;
 window.HTMLImageElement.prototype.decode = async () => {};
 
+/** Lets the event loop turn until this is true. @param {() => unknown} condition @param {string} what */
+export async function until(condition, what) {
+  for (let turn = 0; turn < 10_000; turn++) {
+    if (condition()) return;
+    await new Promise((done) => setTimeout(done, 0));
+  }
+  throw new Error(`waited in vain: ${what}`);
+}
+
 /** @param {Element | ShadowRoot} root @param {string} selector */
 export const all = (root, selector) => [...root.querySelectorAll(selector)];
 /** @param {Element | ShadowRoot} root @param {string} selector */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 
-import { all, page, texts } from "./page.js";
+import { all, page, texts, until } from "./page.js";
 import { HOSTILE, drawn, judged, long, pictures, run } from "./runs.js";
 import { WORDS } from "../../../web/viewer/words.js";
 import { Viewer } from "../../../web/viewer/viewer.js";
@@ -129,8 +129,7 @@ test("the comparison follows a run that grows until a person takes it in hand", 
 test("where no pixels are to be had the map of changes says so", async () => {
   show(run());
   viewer.compare.mapped.click();
-  await new Promise((done) => setTimeout(done, 20));
-  assert.match(viewer.compare.stage.textContent, /There is no map of changes: this browser gives no pixels/);
+  await until(() => /There is no map of changes: this browser gives no pixels/.test(viewer.compare.stage.textContent), "the words");
 });
 
 test("a run that grows leaves what stands alone", () => {
