@@ -29,7 +29,7 @@ from gpu_models import SIZES, TINY, FixedVlm, Size, hand
 from torch.utils.flop_counter import FlopCounterMode
 
 from clvr_core.brief import Brief, Budget
-from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
+from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from clvr_core.run.session import Session, drive
 from clvr_core.vlm.prefix import Reader
 
@@ -42,7 +42,7 @@ UNGROUPED = ("text encode", "denoise", "VAE")
 
 def trajectory(vlm: FixedVlm, executor: KleinExecutor, sampling: Sampling, rounds: int, side: int) -> dict[str, float]:
     """Seconds by stage of one run, with `total` and what is in no stage, `framework`."""
-    executor.recipe = Recipe(sampling, sampling, executor.recipe.text_layers, executor.recipe.text_lengths, 1, given_latents=True)
+    executor.recipe = SamplingRecipe(sampling, sampling, executor.recipe.text_layers, executor.recipe.text_lengths, 1, given_latents=True)
     executor.forget()
     vlm.run += 1
     brief = Brief("ten things", seed=1, width=side, height=side, budget=Budget(rounds=rounds, patience=rounds + 1), final_ab=False)

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from clvr_core.executor.encoder_cache import digest
-from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
+from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from clvr_core.protocols import Decision, Picture, Reply
 from clvr_core.shapes.model import build_tokenizer
 from clvr_core.vlm.prefix import Reader
@@ -212,4 +212,4 @@ def hand(size: Size, clock: Clock) -> KleinExecutor:
         module = getattr(pipe, part)
         module.forward = clock.timed(name, module.forward)
     pipe.vae.encode, pipe.vae.decode = clock.timed("VAE", pipe.vae.encode), clock.timed("VAE", pipe.vae.decode)
-    return KleinExecutor(pipe, Recipe(Sampling(4), Sampling(4), size.layers, (size.words,), 1, given_latents=True), "random-klein")
+    return KleinExecutor(pipe, SamplingRecipe(Sampling(4), Sampling(4), size.layers, (size.words,), 1, given_latents=True), "random-klein")

@@ -173,11 +173,11 @@ def child(options: argparse.Namespace) -> None:
         if variant == "torch":
             import torch  # noqa: F401 (its import is start-up)
         from clvr_core.merge.plan import make_plan
-        from clvr_core.merge.recipe import Recipe
+        from clvr_core.merge.recipe import MergeRecipe
         from clvr_core.merge.run import merge
 
         started = time.perf_counter()
-        with make_plan(Recipe(*paths, beta=0.8)) as plan:
+        with make_plan(MergeRecipe(*paths, beta=0.8)) as plan:
             merge(plan, out, sha256="sha256" in options.variant, measured="report" in options.variant)
         assert ("torch" in sys.modules) is (variant == "torch")
     print(time.perf_counter() - started)
@@ -361,7 +361,7 @@ def bits(options: argparse.Namespace) -> None:
     from safetensors.torch import load_file, save_file
 
     from clvr_core.merge.plan import make_plan
-    from clvr_core.merge.recipe import Recipe
+    from clvr_core.merge.recipe import MergeRecipe
     from clvr_core.merge.run import merge
 
     forms = {
@@ -391,7 +391,7 @@ def bits(options: argparse.Namespace) -> None:
         for number, (*inputs, layout) in enumerate(pairs):
             paths = [folder / f"{role}-{form}.safetensors" for role, form in zip(ROLES, inputs)]
             out = folder / "merged.safetensors"
-            with make_plan(Recipe(*paths, alpha=alpha, beta=beta, layout=layout)) as plan:
+            with make_plan(MergeRecipe(*paths, alpha=alpha, beta=beta, layout=layout)) as plan:
                 merge(plan, out, overwrite=True, sha256=False)
             same_layout = layout == "base" or (layout == "bfl") == (inputs[0] != "diffusers")
             right = forms[inputs[0] if same_layout else layout](expected)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from .brief import Brief, Goal
 from .errors import BadInput, JudgeFailure
-from .models.device_sharing import Turns, itself, taking
+from .models.device_sharing import Turns, unwrap, with_device_lock
 from .models.registry import Models
 from .records import from_json, to_json
 from .run.loop import Call
@@ -200,13 +200,13 @@ def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
     turns = Turns()
 
     def mine(model: Any, name: str) -> Any:
-        return model if model is None or isinstance(model, (RemoteExecutor, ServerVlm)) else taking(model, turns, name)
+        return model if model is None or isinstance(model, (RemoteExecutor, ServerVlm)) else with_device_lock(model, turns, name)
 
     def check() -> None:
         if stop.is_set():
             raise _Stopped
 
-    bare = [itself(model) for model in (models.vlm, models.executor, models.judge)]
+    bare = [unwrap(model) for model in (models.vlm, models.executor, models.judge)]
     before = [(model, model.check) for model in bare if "check" in getattr(model, "__dict__", {})]
     for model, _ in before:
         model.check = check

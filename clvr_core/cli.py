@@ -395,10 +395,10 @@ def _start(options: argparse.Namespace):
 
     if options.world == "shapes":
         return options.start or WEIGHTS, None
-    from .models.config import Painter
+    from .models.config import ExecutorSettings
     from .models.executors import load_executor
 
-    return options.start, load_executor(Painter(folder=str(options.start)), "cpu")
+    return options.start, load_executor(ExecutorSettings(folder=str(options.start)), "cpu")
 
 
 def _train_sft(options: argparse.Namespace) -> int:

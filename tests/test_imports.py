@@ -141,4 +141,3 @@ def test_no_rule_is_wider_than_what_is_imported():
     for rules in (SAME_FLOOR, NOT_BELOW):
         for part, allowed in rules.items():
             assert allowed <= set().union(*map(inside, files(part))), part
-

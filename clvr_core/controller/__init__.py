@@ -72,7 +72,7 @@ class Fused:
     action: Action
 
 
-def look_and_choose(vlm: Vlm, situation: Situation) -> Answer[Fused]:
+def ask_fused(vlm: Vlm, situation: Situation) -> Answer[Fused]:
     """Verdicts on the current canvas, in words, and the next action. A reply that passes over a goal is asked for again."""
     text = prompts.fused_text(_words(situation), situation.trajectory.current)
     message = replace(_request(situation, text), data={"task": "fused"})

@@ -11,7 +11,7 @@ from typing import Any
 from .. import __version__
 from ..errors import BadInput
 from ..models.registry import Models
-from ..run.start_image import fitted
+from ..run.start_image import fit_to_canvas
 from ..storage.atomic import write_bytes
 from .arms import ARMS, Job, Made, NotMade, Way, seed_of
 from .benchmarks import Benchmark, data_hash
@@ -128,7 +128,7 @@ class Generation:
             raise BadInput(f"{self.order.match.name} has no picture {k} of item {item.id}; draw that first, or give --evaluations")
         picture = None
         if item.source and source:
-            picture = fitted(read_picture(self.data / item.source), self.models.width, self.models.height, STEP)
+            picture = fit_to_canvas(read_picture(self.data / item.source), self.models.width, self.models.height, STEP)
         # Names of runs are folders; an item's id may hold a slash.
         return Job(f"{item.id}-{k}", item.prompt, seed_of(f"{self.order.seed}", item.id, k), picture, limit)
 

@@ -44,7 +44,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class SamplingRecipe:
     """How a set of weights is to be sampled. `text_lengths`: the padded lengths it was trained with, ascending; FLUX.2 Klein: 512.
 
     given_latents: a canvas goes back in as the latents it was drawn from, without a round trip through the VAE. inpaint: a mask holds
@@ -60,10 +60,10 @@ class Recipe:
     inpaint: bool = False
 
 
-def published(distilled: bool) -> Recipe:
+def published(distilled: bool) -> SamplingRecipe:
     """How Black Forest Labs samples FLUX.2 Klein: 4 steps where it is distilled; the base 28 of its 50 steps, with guidance 4."""
     sampling = Sampling(4) if distilled else Sampling(28, 4.0)
-    return Recipe(sampling, sampling, batch=4, given_latents=True, inpaint=True)
+    return SamplingRecipe(sampling, sampling, batch=4, given_latents=True, inpaint=True)
 
 
 class KleinExecutor:
@@ -72,7 +72,7 @@ class KleinExecutor:
     Words and references are encoded once and remembered. `check` is called after each denoising step and may raise to end the run.
     """
 
-    def __init__(self, pipe: Flux2KleinPipeline | Flux2KleinKVPipeline, recipe: Recipe, name: str = "klein") -> None:
+    def __init__(self, pipe: Flux2KleinPipeline | Flux2KleinKVPipeline, recipe: SamplingRecipe, name: str = "klein") -> None:
         self.remembers = isinstance(pipe, Flux2KleinKVPipeline)
         self.distilled = _distilled(pipe)
         self.pipe = KleinKV(**pipe.components) if self.remembers else Klein(**pipe.components, is_distilled=self.distilled)
@@ -100,7 +100,7 @@ class KleinExecutor:
         folder: Path,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
-        usual: Callable[[bool], Recipe] | None = None,
+        usual: Callable[[bool], SamplingRecipe] | None = None,
         **parts: Any,
     ) -> KleinExecutor:
         """`usual` gives the recipe of a folder without one, by whether its weights are distilled. `parts` take the place of the folder's.
@@ -120,7 +120,7 @@ class KleinExecutor:
                 recipe = usual(_distilled(pipe))
                 _trim(pipe.text_encoder, max(recipe.text_layers))
             else:
-                recipe = from_json(Recipe, json.loads((folder / RECIPE).read_text()))
+                recipe = from_json(SamplingRecipe, json.loads((folder / RECIPE).read_text()))
         except BadInput:
             raise
         except Exception as error:  # diffusers, safetensors and json each raise their own kinds for a damaged folder

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import BadInput
 from ..merge.plan import make_plan
-from ..merge.recipe import DTYPES, Lora, Recipe
+from ..merge.recipe import DTYPES, Lora, MergeRecipe
 from ..merge.stream import Stream
 from ..merge.survey import survey
 from ..weights.checkpoint import open_checkpoint
@@ -54,7 +54,7 @@ def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict
     prefix = prefix_of(checkpoint.tensors)
     layout = layout_of(name.removeprefix(prefix) for name in checkpoint.tensors)
     checkpoint.close()
-    recipe = Recipe(path, loras=tuple(loras), layout="base" if layout == "plain" else "diffusers", dtype=NAMES[dtype])
+    recipe = MergeRecipe(path, loras=tuple(loras), layout="base" if layout == "plain" else "diffusers", dtype=NAMES[dtype])
     with make_plan(recipe) as plan:
         if loras:
             survey(plan)

@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _merge(options: argparse.Namespace) -> int:
     from .plan import make_plan
-    from .recipe import Block, Lora, Recipe
+    from .recipe import Block, Lora, MergeRecipe
     from .report import report, save_report, summary
     from .run import merge
     from .survey import survey
@@ -72,7 +72,7 @@ def _merge(options: argparse.Namespace) -> int:
     if options.base is None or (options.out is None and not options.dry_run):
         raise BadInput("--base and --out are needed; see clvr merge --help")
     _check_report(options.report)
-    recipe = Recipe(
+    recipe = MergeRecipe(
         options.base,
         options.aligned,
         options.distilled,

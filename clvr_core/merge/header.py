@@ -15,8 +15,8 @@ from .. import __version__
 from ..errors import BadInput
 from ..weights.checkpoint import Checkpoint, File
 from .formula import CONTRACT
-from .plan import Plan
-from .recipe import FORMULA, Block, Lora, Recipe
+from .plan import MergePlan
+from .recipe import FORMULA, Block, Lora, MergeRecipe
 
 PAGE = 4096
 """The data starts on a page, as writes past the page cache need it."""
@@ -27,7 +27,7 @@ _DROPPED = ("prompt", "workflow", "_quantization_metadata")
 _IMPLEMENTATION = {"bfl": "https://github.com/black-forest-labs/flux2", "diffusers": "https://github.com/huggingface/diffusers"}
 
 
-def metadata(plan: Plan, sha256: Mapping[File, str], title: str) -> dict[str, str]:
+def metadata(plan: MergePlan, sha256: Mapping[File, str], title: str) -> dict[str, str]:
     """Texts by name, in a fixed order."""
     base = plan.base.checkpoint
     kept = {
@@ -54,7 +54,7 @@ def metadata(plan: Plan, sha256: Mapping[File, str], title: str) -> dict[str, st
     return dict(sorted(found.items()))
 
 
-def header(plan: Plan, texts: Mapping[str, str]) -> bytes:
+def header(plan: MergePlan, texts: Mapping[str, str]) -> bytes:
     """The bytes before the data, with the length in front, padded with spaces to whole pages."""
     entries: dict[str, Any] = {"__metadata__": dict(texts)}
     for output in plan.outputs:
@@ -68,12 +68,12 @@ def header(plan: Plan, texts: Mapping[str, str]) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-def no_sums(plan: Plan) -> dict[File, str]:
+def no_sums(plan: MergePlan) -> dict[File, str]:
     """Stand-ins as long as the real sums, which are known only once all has been read."""
     return {file: "0" * 64 for _, checkpoint in plan.checkpoints for file in checkpoint.files}
 
 
-def record(plan: Plan, sha256: Mapping[File, str]) -> dict[str, Any]:
+def record(plan: MergePlan, sha256: Mapping[File, str]) -> dict[str, Any]:
     """What was asked for and of which files, with the sums of those that are in `sha256`."""
     recipe, inputs = plan.recipe, []
     strengths = iter([strength for _, strength in plan.loras])
@@ -122,11 +122,11 @@ def recorded(file: File) -> dict[str, Any]:
     return record
 
 
-def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], loras: tuple[Path, ...]) -> Recipe:
+def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], loras: tuple[Path, ...]) -> MergeRecipe:
     """The recipe that was recorded, of the inputs at these paths. Raises BadInput for a record that no recipe gave."""
     try:
         strengths = [float(entry["strength"]) for entry in record["inputs"] if entry["role"] == "lora"]
-        return Recipe(
+        return MergeRecipe(
             base=paths["base"],
             aligned=paths.get("aligned"),
             distilled=paths.get("distilled"),

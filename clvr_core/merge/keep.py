@@ -12,12 +12,12 @@ import numpy as np
 
 from .. import __version__
 from .lowrank import LoraProduct
-from .plan import Kept, Output, Plan
+from .plan import Kept, MergePlan, Output
 from .target import Target
 
 
 @contextmanager
-def kept_lora(plan: Plan, path: Path) -> Iterator[Target]:
+def kept_lora(plan: MergePlan, path: Path) -> Iterator[Target]:
     """A sealed file of A and B of each merged weight in fp32, by the names that ComfyUI (or, in diffusers' layout, diffusers) reads.
 
     The factors of all LoRAs on a weight stand side by side, strengths in B. Raises BadInput if the file cannot be written.

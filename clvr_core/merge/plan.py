@@ -15,7 +15,7 @@ from ..weights.fp8 import FP8_MARK, dequantised
 from ..weights.layout import Layout, atoms_of, block_of, layout_of, prefix_of, tensor_of
 from . import lowrank
 from .lowrank import Term
-from .recipe import DTYPES, Recipe, matches
+from .recipe import DTYPES, MergeRecipe, matches
 
 LISTED = 20
 """Keys named in a refusal."""
@@ -135,10 +135,10 @@ class Kept:
 
 
 @dataclass
-class Plan:
+class MergePlan:
     """Open files and what is to be done with them. Close it, or use it in `with`."""
 
-    recipe: Recipe
+    recipe: MergeRecipe
     models: tuple[Model, ...]
     loras: tuple[tuple[Checkpoint, float], ...]
     layout: Layout
@@ -161,7 +161,7 @@ class Plan:
     def checkpoints(self) -> tuple[tuple[str, Checkpoint], ...]:
         return (*((model.role, model.checkpoint) for model in self.models), *(("lora", file) for file, _ in self.loras))
 
-    def __enter__(self) -> Plan:
+    def __enter__(self) -> MergePlan:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -172,7 +172,7 @@ class Plan:
             checkpoint.close()
 
 
-def make_plan(recipe: Recipe) -> Plan:
+def make_plan(recipe: MergeRecipe) -> MergePlan:
     """Reads the headers of all inputs and decides. Raises BadInput, naming file, tensor and remedy, for what cannot be merged."""
     opened: list[Checkpoint] = []
     try:
@@ -184,11 +184,11 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 class _Planner:
-    def __init__(self, recipe: Recipe, opened: list[Checkpoint]) -> None:
+    def __init__(self, recipe: MergeRecipe, opened: list[Checkpoint]) -> None:
         self.recipe, self.opened = recipe, opened
         self.warnings: list[str] = []
 
-    def plan(self) -> Plan:
+    def plan(self) -> MergePlan:
         recipe = self.recipe
         base = self._model("base", recipe.base)
         models, loras = [base], []
@@ -237,7 +237,7 @@ class _Planner:
         if recipe.keep_lora:
             kept = _kept(segments)
             segments = [replace(segment, terms=()) for segment in segments]
-        return Plan(recipe, tuple(models), tuple(loras), layout, outputs, tuple(segments), kept, self.warnings)
+        return MergePlan(recipe, tuple(models), tuple(loras), layout, outputs, tuple(segments), kept, self.warnings)
 
     def _open(self, path: Path) -> Checkpoint:
         self.opened.append(open_checkpoint(path))

@@ -52,7 +52,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class MergeRecipe:
     """Paths are safetensors files, indices of shards, or diffusers folders; `aligned` may be a LoRA, whose strength is then alpha.
 
     Patterns are block or tensor names in either layout, with * and ?; a block's name matches all that is in it. What is excluded, or

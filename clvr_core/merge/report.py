@@ -10,12 +10,12 @@ from typing import Any
 
 from .. import __version__
 from .measures import DELTAS, EXPECTED, Findings, Measures, outliers, summed
-from .plan import Plan
+from .plan import MergePlan
 from .recipe import FORMULA
 
 
 def report(
-    plan: Plan, found: Findings, seconds: float | None = None, read: int | None = None, written: int | None = None
+    plan: MergePlan, found: Findings, seconds: float | None = None, read: int | None = None, written: int | None = None
 ) -> dict[str, Any]:
     """`seconds`, and the bytes read for the arithmetic and written, are None where nothing was merged."""
     recipe = plan.recipe

@@ -13,7 +13,7 @@ from . import header as headers
 from .formula import CONTRACT
 from .keep import kept_lora
 from .measures import Findings, summed
-from .plan import Plan, make_plan
+from .plan import MergePlan, make_plan
 from .stream import Progress, Stream, Streamed
 from .survey import Cancel, Survey, survey, survival_warnings
 from .target import Target, check_target
@@ -32,7 +32,7 @@ class Merged:
 
 
 def merge(
-    plan: Plan,
+    plan: MergePlan,
     out: str | os.PathLike[str],
     *,
     progress: Progress | None = None,
@@ -76,7 +76,7 @@ def merge(
     return Merged(out, start + plan.nbytes, streamed.read, seconds, _findings(plan, found, streamed, measured), kept)
 
 
-def _findings(plan: Plan, found: Survey, streamed: Streamed, measured: bool) -> Findings:
+def _findings(plan: MergePlan, found: Survey, streamed: Streamed, measured: bool) -> Findings:
     if not measured:
         return found.findings()
     # Warnings on survival are made anew, exactly; in the order of the file, not of the threads.
@@ -87,14 +87,14 @@ def _findings(plan: Plan, found: Survey, streamed: Streamed, measured: bool) -> 
     return Findings(tensors, blocks, False, tuple(warnings))
 
 
-def _check_unchanged(plan: Plan) -> None:
+def _check_unchanged(plan: MergePlan) -> None:
     for _, checkpoint in plan.checkpoints:
         for file in checkpoint.files:
             if file.changed:
                 raise BadInput(f"{file.path} was changed while it was merged; merge again once it is complete")
 
 
-def made_before(plan: Plan, out: Path) -> bool:
+def made_before(plan: MergePlan, out: Path) -> bool:
     """Whether `out` is already the file that `merge` would write, by its recipe, by names and sizes of the inputs, and by the clock."""
     if not out.is_file():
         return False
@@ -148,7 +148,7 @@ def verify(
 class _Compare:
     """A sink that compares instead of writing."""
 
-    def __init__(self, file: File, plan: Plan) -> None:
+    def __init__(self, file: File, plan: MergePlan) -> None:
         self._file, self._plan = file, plan
         self._places: list[int] = []
 
@@ -183,7 +183,7 @@ def _inputs(file: File, record: dict, paths: dict[str, Path], loras: tuple[Path,
     return found, tuple(given)
 
 
-def _same_header(file: File, plan: Plan) -> None:
+def _same_header(file: File, plan: MergePlan) -> None:
     expected = {output.name: (output.dtype, output.shape, output.start) for output in plan.outputs}
     there = {name: (tensor.dtype, tensor.shape, tensor.start - file.data) for name, tensor in file.tensors.items()}
     for name in [*expected, *there]:
@@ -191,14 +191,14 @@ def _same_header(file: File, plan: Plan) -> None:
             raise BadInput(f"{file.path}: {name} is {there.get(name)}, by its recipe it is {expected.get(name)}; merge anew")
 
 
-def _same_sums(file: File, record: dict, plan: Plan, streamed: Streamed) -> None:
+def _same_sums(file: File, record: dict, plan: MergePlan, streamed: Streamed) -> None:
     for entry, (role, checkpoint) in zip(record["inputs"], plan.checkpoints):
         for noted, part in zip(entry["files"], checkpoint.files):
             if noted.get("sha256", streamed.sha256[part]) != streamed.sha256[part]:
                 raise BadInput(f"{part.path} is not the {role} that {file.path} was merged from, its sha256 differs; give the right one")
 
 
-def _same_metadata(file: File, plan: Plan, streamed: Streamed) -> None:
+def _same_metadata(file: File, plan: MergePlan, streamed: Streamed) -> None:
     title = file.metadata.get("modelspec.title", "")
     sums = streamed.sha256 if '"sha256"' in file.metadata[headers.RECIPE] else {}
     expected = headers.metadata(plan, sums, title)

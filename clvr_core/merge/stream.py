@@ -21,7 +21,7 @@ from ..weights import dtypes
 from ..weights.checkpoint import File
 from .engine import BLOCK, WINDOW, Engine, engine_for
 from .measures import Measures, measure
-from .plan import Output, Part, Plan, Segment
+from .plan import MergePlan, Output, Part, Segment
 from .survey import Cancel, Cancelled, low_rank, refuse, stored, values_of
 
 Progress = Callable[[int, int], Any]
@@ -49,7 +49,7 @@ class Stream:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: MergePlan,
         *,
         threads: int | None = None,
         progress: Progress | None = None,

@@ -18,7 +18,7 @@ from ..weights import dtypes
 from ..weights.dtypes import FLOATS
 from . import formula
 from .measures import Findings, Measures, measure, summed
-from .plan import Part, Plan, Segment
+from .plan import MergePlan, Part, Segment
 
 SLICE, SLICES = 4096, 4
 """Elements read at each place, and places in a tensor; smaller tensors are read whole."""
@@ -50,7 +50,7 @@ class Survey:
         return Findings(self.tensors, self.blocks, True, tuple(self.warnings))
 
 
-def survey(plan: Plan, cancel: Cancel | None = None) -> Survey:
+def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
     """Samples the inputs and settles the plan's segments. Raises BadInput for inputs that are unsound or not of this base, Cancelled."""
     found = Survey(warnings=list(plan.warnings))
     settled = []
@@ -84,11 +84,11 @@ def low_rank(segment: Segment, start: int, count: int) -> np.ndarray | None:
     return found
 
 
-def dither_key(plan: Plan, atom: str) -> int:
+def dither_key(plan: MergePlan, atom: str) -> int:
     return int.from_bytes(blake2b(f"{plan.recipe.seed}:{atom}".encode(), digest_size=8).digest(), "little")
 
 
-def stored(plan: Plan, segment: Segment, merged: np.ndarray, start: int, scale: float | None) -> np.ndarray:
+def stored(plan: MergePlan, segment: Segment, merged: np.ndarray, start: int, scale: float | None) -> np.ndarray:
     """`merged`, fp32 [n] from element `start` of the atom on, as the bytes of the output."""
     dtype = segment.output.dtype
     if plan.recipe.rounding == "stochastic":
@@ -106,7 +106,7 @@ def _places(count: int) -> Iterator[tuple[int, int]]:
         yield index * (count - SLICE) // (SLICES - 1), SLICE
 
 
-def _sample(plan: Plan, segment: Segment, found: Survey) -> set[str]:
+def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
     """Adds the measures of a sample; gives the sources that equal the base throughout."""
     places = list(_places(segment.count))
     weight = segment.count / max(sum(count for _, count in places), 1)
@@ -141,7 +141,7 @@ def _equal(left: Part, right: Part) -> bool:
     return True
 
 
-def _copied(plan: Plan, segment: Segment) -> Segment:
+def _copied(plan: MergePlan, segment: Segment) -> Segment:
     """Numbers that are no weights: the same everywhere, or refused."""
     size = segment.base.itemsize
     for role, part in segment.sources():
@@ -169,7 +169,7 @@ def refuse(part: Part) -> None:
         )
 
 
-def _check_norms(plan: Plan, found: Survey) -> None:
+def _check_norms(plan: MergePlan, found: Survey) -> None:
     """By the median of the matrices' relative norms: a few large tensors, and norms near 1, say little about where weights come from."""
     paths = {model.role: model.checkpoint.path for model in plan.models}
     matrices = {segment.output.name for segment in plan.segments if segment.columns > 1} or found.tensors.keys()
@@ -183,7 +183,7 @@ def _check_norms(plan: Plan, found: Survey) -> None:
             )
 
 
-def _warn(plan: Plan, found: Survey, whole: Measures) -> None:
+def _warn(plan: MergePlan, found: Survey, whole: Measures) -> None:
     for role, delta in whole.deltas.items():
         if not delta.squares and role != "lora":
             found.warnings.append(f"the {role} weights are those of the base; is it the right file?")
@@ -193,7 +193,7 @@ def _warn(plan: Plan, found: Survey, whole: Measures) -> None:
     found.warnings += survival_warnings(plan, found.tensors, whole)
 
 
-def survival_warnings(plan: Plan, tensors: dict[str, Measures], whole: Measures) -> list[str]:
+def survival_warnings(plan: MergePlan, tensors: dict[str, Measures], whole: Measures) -> list[str]:
     """A sentence for each delta of which rounding leaves less than 90 %, in all or in some tensors."""
     warnings = []
     names = {"F32": "fp32", "BF16": "bf16", "F16": "fp16", "F8_E4M3": "fp8"}

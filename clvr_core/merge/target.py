@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BadInput
-from .plan import Plan
+from .plan import MergePlan
 
 try:
     import fcntl
@@ -28,7 +28,7 @@ RESERVE = 16 << 20
 """Bytes of the disk that are left free."""
 
 
-def check_target(plan: Plan, out: Path, size: int, overwrite: bool) -> None:
+def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None:
     """Raises BadInput if `out` cannot or must not be written. Nothing is touched."""
     folder = out.parent
     try:

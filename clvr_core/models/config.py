@@ -56,7 +56,7 @@ PARTS = ("transformer", "text_encoder", "vae", "tokenizer")
 
 
 @dataclass(frozen=True, slots=True)
-class Painter:
+class ExecutorSettings:
     """kind: `klein` for a Flux2KleinPipeline, also its KV variant, `qwen-edit` for a QwenImageEditPlusPipeline, `generic` for any that
     takes `prompt` and `image`, `shapes` for the embedded weights. folder: in diffusers' format, or `hub`, its name on the model hub,
     found in the hub's cache here and fetched only with `download`. transformer: a file of ComfyUI's or Black Forest Labs' in place of
@@ -105,7 +105,7 @@ def _where(part: str) -> str:
     return f"{part}: {TOKENIZERS}" if part == "tokenizer" else part
 
 
-def _check_canvas(settings: Painter | ImageServer) -> None:
+def _check_canvas(settings: ExecutorSettings | ImageServer) -> None:
     for name in ("width", "height"):
         value = getattr(settings, name)
         if not 64 <= value <= 4096 or value % 16:
@@ -116,11 +116,11 @@ def _check_canvas(settings: Painter | ImageServer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """verifier: the controller's model if it is left out. memory: how models share the device, by what is free if `auto`; `memory.Plan`
+    """verifier: the controller's model if it is left out. memory: how models share the device, by what is free if `auto`; `memory_plan.MemoryPlan`
     tells the modes."""
 
     controller: Server | Local | Embedded
-    executor: Painter | ImageServer
+    executor: ExecutorSettings | ImageServer
     verifier: Server | Local | Embedded | None = None
     memory: Memory | Literal["auto"] = "auto"
 
@@ -196,10 +196,10 @@ def _eyes(name: str, data: Any) -> Server | Local | Embedded:
     return from_json(cls, data, name)
 
 
-def _painter(name: str, data: Any) -> Painter | ImageServer:
+def _painter(name: str, data: Any) -> ExecutorSettings | ImageServer:
     if not isinstance(data, dict):
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
-    cls = ImageServer if "url" in data else Painter
+    cls = ImageServer if "url" in data else ExecutorSettings
     _known(cls, data, f"{name}.")
     settings = from_json(cls, data, name)
     _check_canvas(settings)

@@ -70,11 +70,11 @@ class TakingExecutor(_Taking):
             return self._model.draw(requests)
 
 
-def taking(model: Vlm | Executor, turns: Turns, name: str) -> Any:
+def with_device_lock(model: Vlm | Executor, turns: Turns, name: str) -> Any:
     """The model, with its turn taken before it works."""
     return (TakingExecutor if hasattr(model, "draw") else TakingVlm)(model, turns, name)
 
 
-def itself(model: Any) -> Any:
+def unwrap(model: Any) -> Any:
     """The model without its turns."""
     return model._model if isinstance(model, _Taking) else model

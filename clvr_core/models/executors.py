@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import BadInput
 from ..merge.recipe import Lora
 from ..protocols import Executor
-from .config import PARTS, ImageServer, Painter
+from .config import PARTS, ExecutorSettings, ImageServer
 from .memory_plan import ITEM, Mode, Weights, pipeline_weights
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def device_of(name: str) -> str:
     return accelerator.type if accelerator else "cpu"
 
 
-def weights_of(painter: Painter) -> tuple[Weights, ...]:
+def weights_of(painter: ExecutorSettings) -> tuple[Weights, ...]:
     """What the executor will hold here, by the headers of its files."""
     from ..executor.weights import located
 
@@ -43,8 +43,8 @@ def weights_of(painter: Painter) -> tuple[Weights, ...]:
     return tuple(pipeline_weights(folder, ITEM[painter.dtype], files, ITEM[painter.storage] if painter.storage else None, layers))
 
 
-def load_executor(painter: Painter | ImageServer, device: str, mode: Mode = "resident") -> Executor:
-    """Raises BadInput for what is missing, damaged, or not what its kind says. mode: as `memory.Plan`; anything but `resident` leaves
+def load_executor(painter: ExecutorSettings | ImageServer, device: str, mode: Mode = "resident") -> Executor:
+    """Raises BadInput for what is missing, damaged, or not what its kind says. mode: as `memory_plan.MemoryPlan`; anything but `resident` leaves
     the weights on the CPU, to be moved by `move`."""
     if isinstance(painter, ImageServer):
         from ..executor.remote import RemoteExecutor
@@ -74,7 +74,7 @@ def load_executor(painter: Painter | ImageServer, device: str, mode: Mode = "res
     return executor
 
 
-def _klein(painter: Painter, folder: Path | None, dtype: Any, loras: Sequence[Lora]) -> Any:
+def _klein(painter: ExecutorSettings, folder: Path | None, dtype: Any, loras: Sequence[Lora]) -> Any:
     from ..executor import single_file
     from ..executor.klein import KleinExecutor, published
     from ..executor.weights import flux2
@@ -165,7 +165,7 @@ def _put(pipe: Any, state: dict[str, Any], folder: Path) -> None:
         raise BadInput(f"the weights do not fit the transformer in {folder}: {first[:200]}") from error
 
 
-def _name(painter: Painter, folder: Path | None) -> str:
+def _name(painter: ExecutorSettings, folder: Path | None) -> str:
     """What tells one executor from another in a trajectory: nothing of where it lies."""
     files = (painter.transformer, painter.text_encoder, painter.vae, *painter.loras)
     names = [painter.hub or (folder.name if folder else ""), *(Path(text).name for text in files)]

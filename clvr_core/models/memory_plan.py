@@ -43,7 +43,7 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MemoryPlan:
     """mode: resident: all stay. sequential: owners take turns. offloaded: the executor's parts too, each alone. streamed: the executor's
     layers are brought in one by one. free: bytes, None if the device does not tell."""
 
@@ -60,7 +60,7 @@ class Plan:
         return f"{sizes}{free}: {_how(self)}"
 
 
-def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: Headroom = HEADROOM) -> Plan:
+def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: Headroom = HEADROOM) -> MemoryPlan:
     """The first mode that fits, from the fastest to the slowest, or the one asked for. Without a known size of memory all stay."""
     weights = tuple(weights)
 
@@ -68,7 +68,7 @@ def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["aut
         return free is None or not weights or peak(weights, each, headroom) <= free
 
     chosen = next((each for each in MODES if fits(each)), "streamed") if mode == "auto" else mode
-    return Plan(chosen, weights, free, fits(chosen))
+    return MemoryPlan(chosen, weights, free, fits(chosen))
 
 
 def peak(weights: Sequence[Weights], mode: Mode, headroom: Headroom = NONE) -> int:
@@ -83,7 +83,7 @@ def peak(weights: Sequence[Weights], mode: Mode, headroom: Headroom = NONE) -> i
     return max((spare[owner] + (executor if owner == "executor" else sum)(parts) for owner, parts in owners.items()), default=0)
 
 
-def _how(plan: Plan) -> str:
+def _how(plan: MemoryPlan) -> str:
     owners = {each.owner for each in plan.weights}
     if not plan.fits:
         largest = max((each for each in plan.weights), key=lambda each: each.nbytes * (each.owner != "executor"))

@@ -15,7 +15,7 @@ from ..protocols import Executor, Vlm
 
 if TYPE_CHECKING:
     from .config import Config
-    from .memory_plan import Plan
+    from .memory_plan import MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _check_sight(vlm: Vlm, settings: Any, path: Path) -> None:
 
 def _configured(config: Config, path: Path) -> Models:
     from .config import Embedded, ImageServer
-    from .device_sharing import Turns, taking
+    from .device_sharing import Turns, with_device_lock
     from .executors import device_of, load_executor, move
 
     # The same model twice would fill the memory twice.
@@ -110,7 +110,7 @@ def _configured(config: Config, path: Path) -> Models:
         # One that offloads itself only needs the others gone, and to have gone itself.
         movers["executor"] = lambda to: move(executor, to) if shared.mode == "sequential" else leave(executor.pipe)
         order = Turns(device, movers)
-        loaded = {name: taking(model, order, name) if name in movers else model for name, model in loaded.items()}
+        loaded = {name: with_device_lock(model, order, name) if name in movers else model for name, model in loaded.items()}
     for name, settings in eyes.items():
         _check_sight(loaded[name], settings, path)
     check = loaded["controller"].check if isinstance(config.controller, Embedded) else None
@@ -120,11 +120,11 @@ def _configured(config: Config, path: Path) -> Models:
         return Models(vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge)
     with _no_bars() if local else nullcontext():
         executor = load_executor(painter, device, shared.mode if shared else "resident")
-    hand = taking(executor, order, "executor") if turns else executor
+    hand = with_device_lock(executor, order, "executor") if turns else executor
     return Models(vlm, hand, painter.width, painter.height, check, judge, shared.told if shared else "")
 
 
-def _plan(config: Config, eyes: dict[str, Any], device: str) -> Plan:
+def _plan(config: Config, eyes: dict[str, Any], device: str) -> MemoryPlan:
     """A CPU has one memory for all, and moving within it gains nothing. Quantised eyes stay where they are, so others have less."""
     from .executors import weights_of
     from .memory_plan import ITEM, free_bytes, model_weights, plan

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..brief import Brief
-from .base import Directive, Plan, Policy
+from .base import Directive, Policy, StrategyPlan
 from .clvr import Clvr
 from .controls import BestOfN, OneShot
 from .director import Director
 from .strokes import Strokes
 
-__all__ = ["Directive", "Plan", "Policy", "policy_for"]
+__all__ = ["Directive", "Policy", "StrategyPlan", "policy_for"]
 
 POLICIES: dict[str, Policy] = {policy.name: policy for policy in (Clvr(), Director(), Strokes(), OneShot(), BestOfN())}
 

@@ -13,7 +13,7 @@ END_REFUSED = "END refused"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StrategyPlan:
     """Made once: the gate's word, and the batches of goal ids that are served in turn. An empty plan serves all open goals at once."""
 
     gate: str
@@ -38,8 +38,8 @@ class Policy:
     inspects_text: bool = False
     final_ab: bool = False
 
-    def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> Plan:
-        return Plan("staged")
+    def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
+        return StrategyPlan("staged")
 
     def candidates(self, trajectory: Trajectory) -> int:
         return trajectory.brief.candidates or self.grid

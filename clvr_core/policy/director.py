@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..brief import Brief, Goal
 from ..trajectory import Action, Trajectory
 from . import rules
-from .base import Directive, Plan, Policy
+from .base import Directive, Policy, StrategyPlan
 from .complexity import of_goals, one_shot_chance
 
 # The paper gives no number for its gate; its observed rate of one shot falls below one half at about 22 goals of its own making.
@@ -39,16 +39,16 @@ class Director(Policy):
     name: str = "director"
     grid: int = 4
 
-    def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> Plan:
+    def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
         if brief.picture:
-            return Plan("staged: edits of the picture that was given", batches(goals, BATCH))
+            return StrategyPlan("staged: edits of the picture that was given", batches(goals, BATCH))
         chance = 1.0
         for goal in rules.wanted(goals):
             chance *= goal.feasibility
         if brief.estimate:
             chance = min(chance, one_shot_chance(of_goals(brief, goals)))
         gate = "one shot" if chance >= ONE_SHOT_CHANCE else "staged"
-        return Plan(f"{gate}: one generation is given {chance:.0%} to meet all {len(goals)} goals", batches(goals, BATCH))
+        return StrategyPlan(f"{gate}: one generation is given {chance:.0%} to meet all {len(goals)} goals", batches(goals, BATCH))
 
     def directive(self, trajectory: Trajectory) -> Directive:
         if trajectory.current_step is None:

@@ -13,7 +13,7 @@ BY_THE_ARTIST = "the artist's word"
 MAX_WORDS = 2_000
 
 
-def heed(trajectory: Trajectory, remark: Remark) -> Trajectory:
+def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
     """The trajectory with the remark in it. A wish becomes a goal, so that it is judged and a canvas that meets it can be kept.
 
     Raises BadInput for a goal or a canvas that the run does not have, for words that are too long, and for a list without goals.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..brief import Brief, Goal
 from ..trajectory import Step, Trajectory
 from . import rules
-from .base import Directive, Plan, Policy
+from .base import Directive, Policy, StrategyPlan
 from .director import batches, next_batch
 
 SUBSCENE = 2
@@ -18,11 +18,11 @@ class Strokes(Policy):
     name: str = "strokes"
     inspects_text: bool = True
 
-    def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> Plan:
+    def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
         """Background and whole-picture goals first, then growing sub-scenes; arrangement comes with the last, when all of it stands."""
         things = tuple(goal for goal in rules.wanted(goals) if goal.kind in ("global", "local", "text"))
         layout = tuple(goal.id for goal in rules.wanted(goals) if goal.kind == "layout")
-        return Plan("staged: painted in sub-scenes", (*batches(things, SUBSCENE), *((layout,) if layout else ())))
+        return StrategyPlan("staged: painted in sub-scenes", (*batches(things, SUBSCENE), *((layout,) if layout else ())))
 
     def directive(self, trajectory: Trajectory) -> Directive:
         if trajectory.current_step is None:

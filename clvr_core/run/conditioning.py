@@ -20,7 +20,7 @@ def prompt_for(trajectory: Trajectory, action: Action) -> str:
     return next(_shorter(trajectory, action))[0]
 
 
-def fitted(trajectory: Trajectory, action: Action, executor: Windowed | None) -> tuple[str, str]:
+def shorten_to_window(trajectory: Trajectory, action: Action, executor: Windowed | None) -> tuple[str, str]:
     """The text of `prompt_for`, shortened to what the executor reads, and a sentence that says what was left out, "" if nothing was.
 
     Left out are first the kept steps, from the oldest on, then the summary of this one, then the brief; the words of the action itself

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..controller import Situation, look_and_choose
+from ..controller import Situation, ask_fused
 from ..policy import rules
 from ..protocols import Picture, Vlm
 from ..trajectory import Cost, EditCheck, Verdict
@@ -30,7 +30,7 @@ class _Spent:
         return Cost(vlm_tokens=self.tokens, vlm_calls=self.calls)
 
 
-def look(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
+def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
     """Judges the canvases as the brief says that several are judged. The seconds are the caller's to add."""
     brief, spent, pick = call.trajectory.brief, _Spent(), None
     pictures = [picture(canvas) for canvas in call.canvases]
@@ -66,19 +66,19 @@ def _edit(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spen
     return edit
 
 
-def foresees(call: Judge) -> bool:
+def wants_fused(call: Judge) -> bool:
     """Whether the brief wants verdict and next action in one reply, and this look is one where that can be."""
     brief = call.trajectory.brief
     return brief.fused and brief.strategy == "clvr" and call.action.draws and len(call.canvases) == 1
 
 
-def look_and_foresee(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | None:
+def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | None:
     """One reply for both; None if it was of no use, and then the judge is to be asked as ever."""
     (canvas,), step, spent = call.canvases, call.trajectory.steps[-1], _Spent()
     kept = replace(step, chosen=canvas, accepted=True)
     trajectory = replace(call.trajectory, steps=(*call.trajectory.steps[:-1], kept), current=canvas)
     pictures = {offered: picture(offered) for offered in trajectory.offered}
-    answer = look_and_choose(vlm, Situation(trajectory, (), ("GENERATE", "EDIT", "END"), pictures))
+    answer = ask_fused(vlm, Situation(trajectory, (), ("GENERATE", "EDIT", "END"), pictures))
     if answer.value is None:
         return None
     spent.add(answer.tokens, answer.calls)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ..brief import Brief, Goal
 from ..policy import Directive, Policy, rules
-from ..policy.remarks import heed
+from ..policy.remarks import apply_remark
 from ..trajectory import Action, Candidate, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict, seed_for
 
 WHOLE = "g1"
@@ -218,7 +218,7 @@ def _reviewed(trajectory: Trajectory):
     remark = (yield Review(trajectory)) if trajectory.steps else None
     if remark is None:
         return trajectory, None
-    trajectory = heed(trajectory, remark)
+    trajectory = apply_remark(trajectory, remark)
     yield Decided("remarked", trajectory)
     return trajectory, None if remark.say == "go on" else ENDED[remark.say]
 

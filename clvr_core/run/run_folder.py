@@ -232,7 +232,7 @@ class RunFolder:
         return picture
 
 
-def told_by(path: Path) -> Trajectory:
+def read_trajectory(path: Path) -> Trajectory:
     """The run as far as the whole lines of its folder tell it. Only reads, so that one may look while another goes on with the run.
 
     Raises BadInput.

@@ -16,7 +16,7 @@ from ..controller import Situation, contradiction_text, contradicts, draft_goals
 from ..errors import BadInput
 from ..executor.masks import mask_of
 from ..policy import policy_for
-from ..policy.remarks import heed
+from ..policy.remarks import apply_remark
 from ..protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from ..records import from_json, to_json
 from ..report import write_report
@@ -25,8 +25,8 @@ from ..verifier import TEMPLATES as VERIFIER
 from ..verifier import compare
 from . import loop
 from .canvases import Canvases
-from .conditioning import fitted
-from .judging import foresees, look, look_and_foresee
+from .conditioning import shorten_to_window
+from .judging import judge_and_choose, judge_candidates, wants_fused
 from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
 from .run_folder import JOURNAL, REPORT, RunFolder
 from .start_image import receive
@@ -200,7 +200,7 @@ class Session:
 
     def _words(self, call: Draw) -> tuple[str, str]:
         """What the executor is told, and what of it was left out."""
-        return fitted(call.trajectory, call.action, self.executor if hasattr(self.executor, "window") else None)
+        return shorten_to_window(call.trajectory, call.action, self.executor if hasattr(self.executor, "window") else None)
 
     def _unseen(self, call: Draw) -> str:
         """Which canvases the executor was not shown, since it takes fewer."""
@@ -225,7 +225,7 @@ class Session:
                 raise BadInput(f"the mask is {mask.shape} of {mask.dtype}; it must be uint8 {self.brief.height} x {self.brief.width}")
             name = f"mask-{remark.after:03d}.png"
             remark = replace(remark, mask=name, sha256=self.canvases.add_mask(name, mask))
-        heed(call.trajectory, remark)
+        apply_remark(call.trajectory, remark)
         return remark
 
     def drawn(self, call: Draw, drawings: Sequence[Drawing], seconds: float) -> Drawn:
@@ -259,10 +259,10 @@ class Session:
 
     def _judge(self, call: Judge, started: float) -> Judgement:
         judgement = None
-        if self.judge is self.vlm and foresees(call):
-            judgement = look_and_foresee(self.vlm, call, self.picture)
+        if self.judge is self.vlm and wants_fused(call):
+            judgement = judge_and_choose(self.vlm, call, self.picture)
         if judgement is None:
-            judgement = look(self.judge, call, self.picture)
+            judgement = judge_candidates(self.judge, call, self.picture)
         elif judgement.next is not None:
             self._next = call.canvases[0], judgement.next
         return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))

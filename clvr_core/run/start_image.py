@@ -15,15 +15,15 @@ from ..trajectory import Candidate, Trajectory
 from .run_folder import RunFolder, digest_of
 
 
-def fitted(picture: Picture, width: int, height: int, step: int) -> Picture:
+def fit_to_canvas(picture: Picture, width: int, height: int, step: int) -> Picture:
     """The picture at most as large as a canvas of this size, in its own proportions, its sides cut to multiples of `step` pixels, one at
     least; as it is where that fits."""
     high, wide = picture.shape[:2]
     scale = min(1.0, (width * height / (wide * high)) ** 0.5)
-    return sized(picture, *(max(step, int(side * scale) // step * step) for side in (wide, high)))
+    return crop_to_size(picture, *(max(step, int(side * scale) // step * step) for side in (wide, high)))
 
 
-def sized(picture: Picture, width: int, height: int) -> Picture:
+def crop_to_size(picture: Picture, width: int, height: int) -> Picture:
     """Scaled, and cut in the middle where the proportions are others."""
     if picture.shape[:2] == (height, width):
         return picture

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..executor.klein import RECIPE as RECIPE_FILE
-from ..executor.klein import Recipe, Sampling
+from ..executor.klein import Sampling, SamplingRecipe
 from ..records import to_json
 from ..weights.manifest import list_files
 from .words import VOCABULARY
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TEXT_LAYERS = (1, 2, 3)
 TEXT_BUCKETS = (32, 64, 128)
 LATENT_CHANNELS = 16
-RECIPE = Recipe(Sampling(20, 2.0), Sampling(8, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
+RECIPE = SamplingRecipe(Sampling(20, 2.0), Sampling(8, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<unk>")
 
 # The shape of Qwen3's non-thinking prompt, which Flux2KleinPipeline asks its tokenizer for.
@@ -123,7 +123,7 @@ def build_pipeline(
     )
 
 
-def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: Recipe = RECIPE) -> None:
+def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: SamplingRecipe = RECIPE) -> None:
     """Writes diffusers' folder format in bfloat16, with the recipe beside it, so that transformers 4.57 and 5 can load it."""
     import torch
 

@@ -79,7 +79,7 @@ def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-class Older:
+class FrozenCopy:
     """A copy of what is trained, which can stand in its place for a while and follow it slowly."""
 
     def __init__(self, model: torch.nn.Module) -> None:

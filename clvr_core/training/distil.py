@@ -21,15 +21,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..errors import BadInput
-from ..executor.klein import KleinExecutor, Recipe, Sampling
+from ..executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from ..records import to_json
 from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, restore_sample, t2i_sample
 from ..storage.atomic import writing
 from ..weights.manifest import digests
+from .compile import compile_blocks
 from .fit import Schedule, fit
-from .painter import Condition, Painter, guided, predict
-from .quick import quicken
+from .sampler import Condition, TrainingSampler, guided, predict
 from .samples import Sample, Samples, Window
 from .stage import curve_of, moved, processes, save_weights, settle
 
@@ -77,7 +77,7 @@ def subdivide(sigmas: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def walk(painter: Painter, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor) -> torch.Tensor:
+def walk(painter: TrainingSampler, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor) -> torch.Tensor:
     """The teacher's path: N x len(sigmas) x tokens x C."""
     fine, blank = subdivide(sigmas, sampling.steps).to(noise.device), painter.blank(condition.text.shape[1])
     each, mixed, marks = (len(fine) - 1) // (len(sigmas) - 1), noise, [noise]
@@ -89,7 +89,7 @@ def walk(painter: Painter, condition: Condition, noise: torch.Tensor, sampling: 
 
 
 def draw_paths(
-    painter: Painter,
+    painter: TrainingSampler,
     folder: Path,
     config: DistilConfig,
     sigmas: torch.Tensor,
@@ -140,7 +140,7 @@ Cases = tuple[list[str], tuple[torch.Tensor, ...]]
 Traces = list[tuple[Sample, str]]
 
 
-def _cases(painter: Painter, config: DistilConfig, rng: random.Random) -> Cases:
+def _cases(painter: TrainingSampler, config: DistilConfig, rng: random.Random) -> Cases:
     """Prompts of one kind and one padded length, and their references."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
     lengths = painter.recipe.text_lengths
@@ -156,7 +156,7 @@ def _cases(painter: Painter, config: DistilConfig, rng: random.Random) -> Cases:
     return prompts, painter.references([tuple(map(render, sample.references)) for sample in samples])
 
 
-def _traces(painter: Painter, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
+def _traces(painter: TrainingSampler, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
     """Steps of trajectories with the traces that tell them, those with equally many references and one padded length together."""
     executor, window = painter.executor, Window(painter.executor, config.window)
     found: dict[tuple[int, int], Traces] = {}
@@ -166,7 +166,7 @@ def _traces(painter: Painter, config: DistilConfig, steps: Sequence[Sample]) -> 
     return [found[key] for key in sorted(found)]
 
 
-def _traced(painter: Painter, config: DistilConfig, traces: Sequence[Traces], rng: random.Random) -> Cases:
+def _traced(painter: TrainingSampler, config: DistilConfig, traces: Sequence[Traces], rng: random.Random) -> Cases:
     """As `_cases`, for steps of trajectories; one may come several times, each with its own noise."""
     like = rng.choices(traces, list(map(len, traces)))[0]
     chosen = rng.choices(like, k=config.shard)
@@ -212,7 +212,7 @@ def distil(out: Path, start: Path, config: Path | None = None, *, data: Path | N
     settings = settle(out, DistilConfig, config, {"seed": seed, "start": digests(start)})
     if settings.traces and data is None:
         raise BadInput(f"traces is {settings.traces}, and there are no trajectories to tell them by; name a data set with --data")
-    painter = Painter(executor, accelerator.device)
+    painter = TrainingSampler(executor, accelerator.device)
     pipe = painter.pipe
     pipe.transformer.to(accelerator.device).requires_grad_(False)
     pipe.register_modules(scheduler=_scheduler(pipe.scheduler, settings.shift))
@@ -222,7 +222,7 @@ def distil(out: Path, start: Path, config: Path | None = None, *, data: Path | N
     ranks = accelerator.process_index, accelerator.num_processes
     steps = Samples.read(data, report).train if settings.traces else ()
     if quick:
-        quicken(pipe.transformer, accelerator.device)
+        compile_blocks(pipe.transformer, accelerator.device)
     draw_paths(painter, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report, steps=steps)
     accelerator.wait_for_everyone()
     shards = load_paths(out / "paths")
@@ -262,7 +262,7 @@ def distil(out: Path, start: Path, config: Path | None = None, *, data: Path | N
     return weights
 
 
-def _few(recipe: Recipe, sampling: Sampling) -> Recipe:
+def _few(recipe: SamplingRecipe, sampling: Sampling) -> SamplingRecipe:
     return replace(recipe, generate=sampling, edit=sampling)
 
 

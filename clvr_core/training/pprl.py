@@ -23,12 +23,12 @@ from ..records import to_json
 from ..shapes.sampling import TAUGHT, brief_of, grouped_scene
 from ..storage.atomic import writing
 from ..weights.manifest import digests
-from .adapter import Lora, Older, attach
+from .adapter import FrozenCopy, Lora, attach
+from .compile import compile_blocks
 from .fit import Schedule, fit, trim
 from .nft import advantages, nft_loss, optimality
-from .painter import Condition, Painter, guided
-from .quick import quicken
 from .rewards import ARMS, ExactReward, Reward
+from .sampler import Condition, TrainingSampler, guided
 from .samples import Sample, Samples, Window, alike, one_shot, read_picture
 from .sft import finish
 from .stage import curve_of, processes, settle
@@ -93,7 +93,7 @@ class Drawn:
 class Learning(torch.nn.Module):
     """The loss of a batch that was drawn by the old policy."""
 
-    def __init__(self, transformer: torch.nn.Module, old: Older, first: Older, config: PprlConfig) -> None:
+    def __init__(self, transformer: torch.nn.Module, old: FrozenCopy, first: FrozenCopy, config: PprlConfig) -> None:
         super().__init__()
         self.transformer, self.config = transformer, config
         self.others = old, first
@@ -148,7 +148,7 @@ def by_step(samples: Sequence[Sample]) -> list[list[Sample]]:
 class Rollouts:
     """Draws groups with the old policy, judges them, and says what was seen."""
 
-    def __init__(self, painter: Painter, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig) -> None:
+    def __init__(self, painter: TrainingSampler, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig) -> None:
         self.painter, self.reward, self.exact, self.config = painter, reward, exact, config
         self.samples, self.steps = samples, by_step(samples.train)
         self.firsts = [sample for sample in samples.train if not sample.references]
@@ -264,13 +264,13 @@ def pprl(
     settings = settle(out, PprlConfig, config, run)
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
-    painter = Painter(executor, accelerator.device)
+    painter = TrainingSampler(executor, accelerator.device)
     transformer = painter.pipe.transformer.to(accelerator.device)
     torch.manual_seed(seed)
     attach(transformer, settings.lora, lora)
     if quick:
-        quicken(transformer, accelerator.device)
-    old, first = Older(transformer), Older(transformer)
+        compile_blocks(transformer, accelerator.device)
+    old, first = FrozenCopy(transformer), FrozenCopy(transformer)
     accelerator.register_for_checkpointing(old)
     rollouts = Rollouts(painter, samples, reward, ExactReward() if world else None, settings)
     log = _Log(out, accelerator)

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch.nn import Linear
 
-from ..executor.klein import KleinExecutor, Recipe
+from ..executor.klein import KleinExecutor, SamplingRecipe
 from ..records import to_json
 from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline
 from ..shapes.render import render
@@ -321,7 +321,7 @@ class BaseConfig:
     vae_channels: tuple[int, ...] = (8, 16, 32, 64, 64)
     vae: VaeConfig = field(default_factory=VaeConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
-    recipe: Recipe = RECIPE
+    recipe: SamplingRecipe = RECIPE
 
 
 def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: Path | None = None) -> Path:

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from ..brief import Brief
 from ..errors import BadInput
 from ..protocols import Windowed
-from ..run.conditioning import fitted, words_of
+from ..run.conditioning import shorten_to_window, words_of
 from ..synthesis.data import Row, Turn, read_rows
 from ..trajectory import Action, Step, Trajectory
 
@@ -42,7 +42,7 @@ class Sample:
     def text(self, mode: str, window: Windowed) -> str:
         """What the executor is told: the accumulated trace as the loop tells and shortens it, or in mode `proxy` the step's own words."""
         steps = tuple(Step(index, action, accepted=True) for index, action in enumerate(self.past))
-        return fitted(Trajectory(Brief(self.brief, conditioning=mode), steps=steps), self.last, window)[0]
+        return shorten_to_window(Trajectory(Brief(self.brief, conditioning=mode), steps=steps), self.last, window)[0]
 
     @cached_property
     def pictures(self) -> tuple[np.ndarray, ...]:

@@ -18,9 +18,9 @@ from ..shapes.sampling import TAUGHT, brief_of, t2i_sample
 from ..storage.atomic import writing
 from ..weights.manifest import digests
 from .adapter import Lora, attach, gathered, save_lora
+from .compile import compile_blocks
 from .fit import Schedule, fit
-from .painter import Condition, Painter, predict
-from .quick import quicken
+from .sampler import Condition, TrainingSampler, predict
 from .samples import Samples, Window, alike, read_picture
 from .stage import RECORD, curve_of, processes, save_record, save_weights, settle
 
@@ -86,12 +86,12 @@ def sft(
         raise BadInput(f"replay is {settings.replay}, and only the shapes world has scenes to replay; leave it out of the config")
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
-    painter = Painter(executor, accelerator.device)
+    painter = TrainingSampler(executor, accelerator.device)
     transformer = painter.pipe.transformer.to(accelerator.device)
     torch.manual_seed(seed)
     attach(transformer, settings.lora)
     if quick:
-        quicken(transformer, accelerator.device)
+        compile_blocks(transformer, accelerator.device)
     window = Window(executor, settings.window)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
@@ -135,7 +135,7 @@ def _replayed(rng: random.Random, window: Window) -> tuple[str, Picture]:
             return prompt, render(scene)
 
 
-def finish(out: Path, painter: Painter, lora: Lora, record: dict, accelerator: Accelerator) -> Path:
+def finish(out: Path, painter: TrainingSampler, lora: Lora, record: dict, accelerator: Accelerator) -> Path:
     """Writes what was trained: `out/lora`, or `out/weights` where all weights were."""
     folder = out / ("lora" if lora.rank else "weights")
     pipe = painter.pipe

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from ..errors import BadInput
-from ..executor.klein import Recipe
+from ..executor.klein import SamplingRecipe
 from ..records import from_json, to_json
 from ..shapes.model import save_pipeline
 from ..storage.atomic import write_bytes, writing
@@ -53,7 +53,7 @@ def settle(out: Path, cls: type[T], config: Path | None, run: Mapping[str, Any])
     return settings
 
 
-def save_weights(pipe, folder: Path, recipe: Recipe, record: Mapping[str, Any]) -> None:
+def save_weights(pipe, folder: Path, recipe: SamplingRecipe, record: Mapping[str, Any]) -> None:
     """A folder of weights with the record of how they were made. Whole when it appears; an earlier one of that name goes."""
     fresh = folder.with_name(folder.name + "-new")
     shutil.rmtree(fresh, ignore_errors=True)

@@ -20,7 +20,7 @@ from ...clvr_core.errors import BadInput
 from ...clvr_core.protocols import Drawing, DrawRequest, Picture
 from ...clvr_core.run.run_folder import digest_of
 from ..host.pictures import as_image, as_pictures
-from .recipes import Recipe
+from .recipes import SamplingPreset
 
 TEXTS, LATENTS = 4, 16
 """How many are kept: a text of FLUX.2 Klein takes 16 MB, the latents of a canvas of 1 MP take 2."""
@@ -41,10 +41,10 @@ class Kept(OrderedDict):
         return self[key]
 
 
-class Painter:
+class ComfyExecutor:
     """`check` is called after each sampler step and may raise to end the run. It has a `window` where its recipe has one."""
 
-    def __init__(self, model, clip, vae, recipe: Recipe) -> None:
+    def __init__(self, model, clip, vae, recipe: SamplingPreset) -> None:
         self.model, self.clip, self.vae, self.recipe = recipe.prepared(model), clip, vae, recipe
         self.name = f"{type(model.model).__name__} by {recipe.kind}, {recipe.steps} steps, guidance {recipe.guidance:g}"
         self.check: Callable[[], None] = lambda: None
@@ -93,7 +93,7 @@ class Painter:
     def _begun(self, request: DrawRequest) -> torch.Tensor:
         """What the sampler starts from beside the noise: the canvas where part of it is to stay, else nothing."""
         if request.references and (request.mask is not None or self._strength(request) < 1):
-            latent, scale = self._encoded(fitted(request.references[0], request)), None
+            latent, scale = self._encoded(require_size(request.references[0], request)), None
         else:
             device = comfy.model_management.intermediate_device()
             latent, scale = torch.zeros([1, 4, request.height // 8, request.width // 8], device=device), 8
@@ -144,7 +144,7 @@ def plain(text: str) -> str:
     return text.replace("embedding:", "embedding :").replace("<|", "< |")
 
 
-def fitted(picture: Picture, request: DrawRequest) -> Picture:
+def require_size(picture: Picture, request: DrawRequest) -> Picture:
     if picture.shape[:2] != (request.height, request.width):
         raise BadInput(
             f"the canvas to edit has {picture.shape[1]} x {picture.shape[0]} pixels and the run draws {request.width} x {request.height}; "

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..host.sockets import EXECUTOR, Hand
-from .comfy_sampler import Painter
+from ..host.sockets import EXECUTOR, ExecutorHandle
+from .comfy_sampler import ComfyExecutor
 from .fingerprint import fingerprint
 from .recipes import RECIPES, SAMPLERS, SCHEDULERS
 
@@ -83,7 +83,7 @@ class ExecutorNode(io.ComfyNode):
         edit_strength: float = 0.0,
     ) -> io.NodeOutput:
         chosen = RECIPES[recipe].changed(steps, guidance, sampler, scheduler, edit_strength)
-        painter = Painter(model, clip, vae, chosen)
+        painter = ComfyExecutor(model, clip, vae, chosen)
         weights = fingerprint(cls.hidden.dynprompt, {"model": model, "clip": clip.patcher, "vae": vae.patcher})
         size = (max(STEP, side - side % STEP) for side in (width, height))
-        return io.NodeOutput(Hand(painter, *size, lambda text: None, f"{weights} {chosen}", STEP))
+        return io.NodeOutput(ExecutorHandle(painter, *size, lambda text: None, f"{weights} {chosen}", STEP))

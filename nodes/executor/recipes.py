@@ -17,7 +17,7 @@ QWEN_SHIFT = 3.1
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SamplingPreset:
     """strength: 1: an edit begins from noise and reads the canvases as references; below: it begins from the canvas, noised so far.
     window: tokens of text that the weights were trained to read, None for any number. scheduler: flux2 is FLUX.2's own, which knows the
     size of the picture."""
@@ -51,7 +51,7 @@ class Recipe:
         (shifted,) = ModelSamplingAuraFlow().patch_aura(model, QWEN_SHIFT)
         return CFGNorm.execute(shifted, 1.0).args[0] if self.guidance != 1 else shifted
 
-    def changed(self, steps: int, guidance: float, sampler: str, scheduler: str, strength: float) -> Recipe:
+    def changed(self, steps: int, guidance: float, sampler: str, scheduler: str, strength: float) -> SamplingPreset:
         """With the artist's own settings; 0 and "recipe" leave the recipe's."""
         own = {"steps": steps, "guidance": guidance, "strength": strength}
         named = {} if scheduler == "recipe" else {"scheduler": scheduler}
@@ -59,8 +59,8 @@ class Recipe:
 
 
 RECIPES = {
-    "klein": Recipe("klein", 4, scheduler="flux2", window=512),
-    "klein-base": Recipe("klein-base", 28, 4.0, scheduler="flux2", window=512),
-    "qwen-edit": Recipe("qwen-edit", 20, 4.0, window=1024),
-    "generic": Recipe("generic", 20, 7.0, scheduler="normal", strength=0.75),
+    "klein": SamplingPreset("klein", 4, scheduler="flux2", window=512),
+    "klein-base": SamplingPreset("klein-base", 28, 4.0, scheduler="flux2", window=512),
+    "qwen-edit": SamplingPreset("qwen-edit", 20, 4.0, window=1024),
+    "generic": SamplingPreset("generic", 20, 7.0, scheduler="normal", strength=0.75),
 }

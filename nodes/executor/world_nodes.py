@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ...clvr_core.models.registry import load_models
 from ...clvr_core.shapes import MERGED, load_vlm
-from ..host.sockets import EXECUTOR, VLM, Hand
+from ..host.sockets import EXECUTOR, VLM, ExecutorHandle
 
 
 class ShapesModels(io.ComfyNode):
@@ -39,7 +39,7 @@ class ShapesModels(io.ComfyNode):
     @classmethod
     def execute(cls, judge_error: float = 0.0) -> io.NodeOutput:
         models = load_models("shapes")
-        hand = Hand(models.executor, models.width, models.height, models.check, weights_of(MERGED))
+        hand = ExecutorHandle(models.executor, models.width, models.height, models.check, weights_of(MERGED))
         return io.NodeOutput(load_vlm(judge_error), hand)
 
 

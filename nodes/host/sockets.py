@@ -18,7 +18,7 @@ BENCH_ITEM = io.Custom("CLVR_BENCH_ITEM")
 
 
 @dataclass(frozen=True)
-class Hand:
+class ExecutorHandle:
     """An executor with the size of canvas, in pixels, that it draws. `check` raises BadInput for a brief it cannot read. `weights`: what
     tells them from others of the same name. `step`: the canvas may have any sides that are multiples of it, 0 if it has this size only."""
 

@@ -9,10 +9,10 @@ from ...clvr_core.brief import MAX_PROMPT
 from ...clvr_core.checklist import lines_of
 from ...clvr_core.protocols import Vlm
 from ..host.metadata import carry
-from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, Hand
+from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
 from . import inputs
 from .graph_session import Graph
-from .host_session import begin, given, lost
+from .host_session import begin, lost, start_from_image
 
 
 class BriefNode(io.ComfyNode):
@@ -94,15 +94,15 @@ class BriefNode(io.ComfyNode):
         cls,
         vlm: Vlm,
         prompt: str,
-        executor: Hand | None = None,
+        executor: ExecutorHandle | None = None,
         width: int = 1024,
         height: int = 1024,
         image: torch.Tensor | None = None,
         **asked: Any,
     ) -> io.NodeOutput:
-        hand = executor or Hand(Graph(), width, height, lambda text: None, step=16)
+        hand = executor or ExecutorHandle(Graph(), width, height, lambda text: None, step=16)
         brief = inputs.brief_of(prompt, hand, **asked)
-        brief, picture = given(image, brief, hand)
+        brief, picture = start_from_image(image, brief, hand)
         run = begin(brief, vlm, hand, picture, lambda folder: carry(folder, cls.hidden))
         listed = "\n".join(goal.text for goal in run.trajectory.goals)
         return io.NodeOutput(run, listed, ui={"clvr_goals": lines_of(run.trajectory.goals).splitlines()})

@@ -8,10 +8,10 @@ from comfy_api.latest import io
 from ...clvr_core.protocols import Vlm
 from ..host.metadata import carry, carry_workflow
 from ..host.pictures import as_image
-from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, Hand
+from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
 from ..routes.review import DESK
 from . import inputs
-from .host_session import generate, given, lost, shown
+from .host_session import generate, lost, shown, start_from_image
 
 
 class Generate(io.ComfyNode):
@@ -60,10 +60,10 @@ class Generate(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, vlm: Vlm, executor: Hand, prompt: str, review: int = 0, image: torch.Tensor | None = None, **asked: Any
+        cls, vlm: Vlm, executor: ExecutorHandle, prompt: str, review: int = 0, image: torch.Tensor | None = None, **asked: Any
     ) -> io.NodeOutput:
         brief = inputs.brief_of(prompt, executor, **asked)
-        brief, begun = given(image, brief, executor)
+        brief, begun = start_from_image(image, brief, executor)
         ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
         run, picture, summary = generate(brief, vlm, executor, begun, ask, lambda folder: carry(folder, cls.hidden))
         carry_workflow(run, cls.hidden)

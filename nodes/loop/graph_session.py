@@ -23,7 +23,7 @@ from ...clvr_core.protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from ...clvr_core.run.loop import Call, Draw
 from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from ...clvr_core.run.session import Reviewer, Session, go_on
-from ...clvr_core.run.start_image import sized
+from ...clvr_core.run.start_image import crop_to_size
 from ...clvr_core.trajectory import Trajectory
 from ..host.sockets import Run
 from .host_session import folder_for, key_of, tell
@@ -53,7 +53,7 @@ class Graph:
         raise BadInput("nothing here draws: link an Execute Step, or the nodes that draw, to the candidates of Verify")
 
 
-class Left:
+class SessionCache:
     """The session that the last node left, for the next one to go on with: to replay the record for every node takes longer the longer
     the run. Good only for the very place at which it stands, while the journal is as that node left it, and where the artist is not
     asked. Holds no model."""
@@ -92,7 +92,7 @@ def with_models(session: Session, vlm: Vlm, judge: Vlm, executor: Executor) -> S
     return other
 
 
-LEFT = Left()
+LEFT = SessionCache()
 
 
 def _size(folder: Path) -> int:
@@ -103,7 +103,7 @@ def _size(folder: Path) -> int:
         return -1
 
 
-class Walk:
+class GraphSession:
     """A session as it was at the run's position, and the call that comes next there; None if the run has ended.
 
     `vlm` and `judge` are needed only by the node that asks them. With a `reviewer` the walk stops where the artist is to be asked.
@@ -200,7 +200,7 @@ def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw)
             "set candidates of Brief to what it draws"
         )
     requests, brief = session.requests(call), call.trajectory.brief
-    sizes = [sized(picture, brief.width, brief.height) for picture in pictures]
+    sizes = [crop_to_size(picture, brief.width, brief.height) for picture in pictures]
     return session.drawn(call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(sizes, requests)], 0.0)
 
 

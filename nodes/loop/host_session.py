@@ -27,10 +27,10 @@ from ...clvr_core.records import to_json
 from ...clvr_core.run.loop import DraftGoals
 from ...clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from ...clvr_core.run.session import Listener, Reviewer, Session, drive, go_on
-from ...clvr_core.run.start_image import beginning_with, fitted, sized
+from ...clvr_core.run.start_image import beginning_with, crop_to_size, fit_to_canvas
 from ...clvr_core.trajectory import Trajectory
 from ..host.pictures import as_pictures
-from ..host.sockets import Hand, Run
+from ..host.sockets import ExecutorHandle, Run
 
 PREVIEW_SIDE = 512
 MAX_ROUNDS = 50
@@ -80,7 +80,7 @@ def session_for(
     led_by: str,
     brief: Brief,
     vlm: Vlm,
-    hand: Hand,
+    hand: ExecutorHandle,
     picture: Picture | None = None,
     listener: Listener | None = None,
     reviewer: Reviewer | None = None,
@@ -103,7 +103,7 @@ def session_for(
 def generate(
     brief: Brief,
     vlm: Vlm,
-    hand: Hand,
+    hand: ExecutorHandle,
     picture: Picture | None = None,
     ask: Callable[[Trajectory, str], tuple] | None = None,
     opened: Callable[[RunFolder], object] = lambda folder: None,
@@ -136,7 +136,7 @@ def generate(
 def begin(
     brief: Brief,
     vlm: Vlm,
-    hand: Hand,
+    hand: ExecutorHandle,
     picture: Picture | None = None,
     opened: Callable[[RunFolder], object] = lambda folder: None,
 ) -> Run:
@@ -243,11 +243,11 @@ def unanswered(trajectory: Trajectory) -> list[str]:
     return [f"the judge gave no answer to {len(silent)} of {len(asked)} questions: {silent[-1]}"] if silent else []
 
 
-def given(image: torch.Tensor | None, brief: Brief, hand: Hand) -> tuple[Brief, Picture | None]:
+def start_from_image(image: torch.Tensor | None, brief: Brief, hand: ExecutorHandle) -> tuple[Brief, Picture | None]:
     """The brief of a run that begins from the first picture of this IMAGE, and the picture: scaled down to what the hand draws, its sides
     cut to what the hand can draw; as it is where it fits."""
     if image is None:
         return brief, None
     picture, size = as_pictures(image[:1])[0], (hand.width, hand.height)
-    picture = fitted(picture, *size, hand.step) if hand.step else sized(picture, *size)
+    picture = fit_to_canvas(picture, *size, hand.step) if hand.step else crop_to_size(picture, *size)
     return beginning_with(brief, picture), picture

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ...clvr_core.brief import JUDGINGS, MAX_PROMPT, STRATEGIES, Brief, Budget, Judging, Strategy
 from ...clvr_core.checklist import goals_from
-from ..host.sockets import Hand
+from ..host.sockets import ExecutorHandle
 from .host_session import MAX_ROUNDS
 
 EXAMPLE = "a large yellow circle at the top right, two large green triangles in the bottom row and a small red square"
@@ -174,7 +174,7 @@ def picture() -> io.Image.Input:
 
 def brief_of(
     prompt: str,
-    hand: Hand,
+    hand: ExecutorHandle,
     *,
     goals: str = "",
     strategy: Strategy = "clvr",

@@ -6,7 +6,7 @@ from ...clvr_core.run.loop import Draw
 from ..executor.comfy_sampler import with_references
 from ..host.pictures import as_image
 from ..host.sockets import TRAJECTORY, Run
-from .graph_session import Walk
+from .graph_session import GraphSession
 
 
 class ApplyReferences(io.ComfyNode):
@@ -32,7 +32,7 @@ class ApplyReferences(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning: list, vae, trajectory: Run) -> io.NodeOutput:
-        walk = Walk(trajectory)
+        walk = GraphSession(trajectory)
         pictures = walk.session.requests(walk.call)[0].references if isinstance(walk.call, Draw) else ()
         latents = [vae.encode(as_image(picture)) for picture in pictures]
         return io.NodeOutput(with_references(conditioning, latents))

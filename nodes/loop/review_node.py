@@ -9,7 +9,7 @@ from ..host.pictures import as_image
 from ..host.sockets import TRAJECTORY, Run
 from ..routes.review import reviewer_for
 from . import inputs
-from .graph_session import REVIEW, Walk
+from .graph_session import REVIEW, GraphSession
 from .host_session import shown
 
 
@@ -36,7 +36,7 @@ class Review(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, seconds: int = 120, otherwise: str = "go on") -> io.NodeOutput:
-        walk = Walk(trajectory, reviewer=reviewer_for(trajectory.folder.name, seconds, otherwise))
+        walk = GraphSession(trajectory, reviewer=reviewer_for(trajectory.folder.name, seconds, otherwise))
         if isinstance(walk.call, loop.Review):
             walk.settle("the artist", Session.perform)
         told = walk.reached().trajectory

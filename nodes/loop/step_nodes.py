@@ -16,8 +16,8 @@ from ...clvr_core.trajectory import Action
 from ..host.input_checks import check
 from ..host.metadata import texts_of
 from ..host.pictures import as_image, as_pictures, black, of_one_size
-from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, Hand, Run
-from .graph_session import Walk, awaits_review, drawn_by_the_body, provenance, unasked
+from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle, Run
+from .graph_session import GraphSession, awaits_review, drawn_by_the_body, provenance, unasked
 from .host_session import cancellable, say, shown, summary_of
 
 
@@ -49,7 +49,7 @@ class Reason(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, vlm: Vlm) -> io.NodeOutput:
-        walk = Walk(trajectory, vlm=vlm)
+        walk = GraphSession(trajectory, vlm=vlm)
         while isinstance(walk.call, ChooseAction):
             walk.settle(vlm.name, Session.perform)
         session, call, brief = walk.session, walk.call, walk.brief
@@ -87,8 +87,8 @@ class ExecuteStep(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, trajectory: Run, executor: Hand, mask: torch.Tensor | None = None) -> io.NodeOutput:
-        walk = Walk(trajectory)
+    def execute(cls, trajectory: Run, executor: ExecutorHandle, mask: torch.Tensor | None = None) -> io.NodeOutput:
+        walk = GraphSession(trajectory)
         if not isinstance(walk.call, Draw):
             return io.NodeOutput(black(walk.brief.height, walk.brief.width))
         requests = [confined(request, mask) for request in walk.session.requests(walk.call)]
@@ -130,7 +130,7 @@ class Verify(io.ComfyNode):
 
     @classmethod
     def check_lazy_status(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> list[str]:
-        walk = Walk(trajectory, judge=vlm)
+        walk = GraphSession(trajectory, judge=vlm)
         wanted = isinstance(walk.call, Draw) and walk.recorded(cls.source()) is None
         return ["candidates"] if wanted and candidates is None else []
 
@@ -138,7 +138,7 @@ class Verify(io.ComfyNode):
     def execute(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> io.NodeOutput:
         node = get_executing_context().node_id
         reviewer = unasked if awaits_review(cls.hidden.dynprompt, node) else None
-        walk = Walk(trajectory, judge=vlm, reviewer=reviewer, texts=texts_of(cls.hidden))
+        walk = GraphSession(trajectory, judge=vlm, reviewer=reviewer, texts=texts_of(cls.hidden))
         if isinstance(walk.call, Draw):
             # Lazy, so that nothing at all may have come.
             walk.settle(

@@ -14,8 +14,8 @@ import folder_paths
 import torch
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.merge.plan import Plan, make_plan
-from ...clvr_core.merge.recipe import Block, Lora, Recipe
+from ...clvr_core.merge.plan import MergePlan, make_plan
+from ...clvr_core.merge.recipe import Block, Lora, MergeRecipe
 from ..host.pictures import as_image
 from ..loop.host_session import say
 from ..trajectories import NAME
@@ -47,11 +47,11 @@ class Asked:
     limit: float = 0.5
     overwrite: bool = False
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> MergeRecipe:
         """Raises BadInput for a file that is none of ComfyUI's model folders, and for strengths that are none."""
         files = {role: file_of(role, name) for role in KINDS if (name := getattr(self, role)) != NONE}
         loras = (Lora(files["lora"], self.lora_strength),) if "lora" in files else ()
-        return Recipe(
+        return MergeRecipe(
             files["base"],
             files.get("aligned"),
             files.get("distilled"),
@@ -146,7 +146,7 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
 
 
 @contextmanager
-def planned(recipe: Recipe) -> Iterator[Plan]:
+def planned(recipe: MergeRecipe) -> Iterator[MergePlan]:
     """In a layout that Load Diffusion Model reads, which of FLUX.2 is Black Forest Labs' own."""
     plan = make_plan(recipe)
     if plan.layout == "diffusers":
@@ -156,7 +156,7 @@ def planned(recipe: Recipe) -> Iterator[Plan]:
         yield plan
 
 
-def refuse_fp8(plan: Plan, choice: str) -> None:
+def refuse_fp8(plan: MergePlan, choice: str) -> None:
     for model in plan.models:
         if choice != "dequantise" and any(part.tensor.dtype == "F8_E4M3" for part in model.atoms.values()):
             raise BadInput(

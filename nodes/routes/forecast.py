@@ -13,7 +13,7 @@ from ...clvr_core.brief import Brief, Budget
 from ...clvr_core.errors import BadInput
 from ...clvr_core.records import to_json
 from ...clvr_core.run.forecast import forecast
-from ...clvr_core.run.run_folder import JOURNAL, told_by
+from ...clvr_core.run.run_folder import JOURNAL, read_trajectory
 from ...clvr_core.trajectory import Trajectory
 from ..loop.host_session import MAX_ROUNDS, runs
 from .model_sizes import told_of
@@ -29,7 +29,7 @@ def earlier() -> list[Trajectory]:
     found = []
     for journal in journals[:TOLD_BY]:
         with contextlib.suppress(BadInput):  # a run that cannot be read tells nothing of the time
-            found.append(told_by(journal.parent))
+            found.append(read_trajectory(journal.parent))
     return found
 
 

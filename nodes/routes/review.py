@@ -20,7 +20,7 @@ from PIL import Image
 from server import PromptServer
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.policy.remarks import heed
+from ...clvr_core.policy.remarks import apply_remark
 from ...clvr_core.protocols import Picture
 from ...clvr_core.records import from_json
 from ...clvr_core.run.run_folder import RunFolder
@@ -46,7 +46,7 @@ class Question:
     done: threading.Event = field(default_factory=threading.Event)
 
 
-class Desk:
+class ReviewQueue:
     """The open questions, and the tabs that have this pack's front end."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Desk:
             server.send_sync(ANSWERED, {"id": number})
 
 
-DESK = Desk()
+DESK = ReviewQueue()
 
 
 def reviewer_for(folder: str, seconds: float, otherwise: str):
@@ -124,7 +124,7 @@ def answer_from(question: Question, data: Any) -> tuple[Remark, Picture | None]:
     except (ValueError, AttributeError) as error:
         raise BadInput(f"the answer cannot be read: {error}") from error
     mask = painted(data["mask"], question.told.brief.width, question.told.brief.height) if data.get("mask") else None
-    heed(question.told, said)
+    apply_remark(question.told, said)
     return said, mask
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.run.run_folder import JOURNAL, told_by
+from ...clvr_core.run.run_folder import JOURNAL, read_trajectory
 from ..loop.host_session import runs
 from ..trajectories import inside, listed
 
@@ -49,7 +49,7 @@ def summary(path: Path) -> dict[str, Any]:
 
 @lru_cache(1024)
 def _summary(path: Path, changed: int, size: int) -> tuple[tuple[str, Any], ...]:
-    told = told_by(path)
+    told = read_trajectory(path)
     first = next((candidate.sha256 for step in told.steps for candidate in step.candidates), "")
     met = told.outcome.met if told.outcome else None
     return ("prompt", told.brief.prompt[:400]), ("steps", len(told.steps)), ("met", met), ("first", first)

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Recipe
+from clvr_core.merge.recipe import MergeRecipe
 from clvr_core.merge.run import merge
 from tests.comfy.graphs import go
 from tests.comfy.server import Comfy, Refused, error_of
@@ -39,7 +39,7 @@ def three(comfy) -> tuple[dict[str, torch.Tensor], ...]:
     klein.save(folder / "base-diffusers.safetensors", klein.to_diffusers(found[0]))
     klein.save(folder / "other.safetensors", klein.weights(**klein.LOADABLE | {"hidden": 384}))
     klein.save(models / "loras" / "small.safetensors", named(lora()))
-    with make_plan(Recipe(folder / "base.safetensors", folder / "aligned.safetensors", dtype="fp8")) as plan:
+    with make_plan(MergeRecipe(folder / "base.safetensors", folder / "aligned.safetensors", dtype="fp8")) as plan:
         merge(plan, folder / "eight.safetensors")
     return found
 

@@ -12,7 +12,7 @@ import pytest
 from clvr_core.errors import BadInput
 from clvr_core.evaluation import probe
 from clvr_core.evaluation.probe import ARMS, BITS, LOOPS, TIERS, UnitResult, run_probe, run_unit, summarise, table, tier_briefs
-from clvr_core.executor.klein import Recipe, Sampling
+from clvr_core.executor.klein import Sampling, SamplingRecipe
 from clvr_core.protocols import DrawRequest
 from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.model import TEXT_BUCKETS, build_tokenizer
@@ -30,7 +30,7 @@ class Renderer(RenderExecutor):
 
     def __init__(self, fault: float = 0.1) -> None:
         super().__init__(fault)
-        self.recipe = Recipe(Sampling(12, 2.5), Sampling(8, 1.0))
+        self.recipe = SamplingRecipe(Sampling(12, 2.5), Sampling(8, 1.0))
 
     def nfe(self, request: DrawRequest) -> int:
         return (self.recipe.edit if request.references else self.recipe.generate).nfe
@@ -85,7 +85,7 @@ class TestAUnit:
         assert result.evaluations == (240,) * 3 and len(renderer.requests) == 30 and renderer.recipe.generate == Sampling(12, 2.5)
 
     def test_weights_of_few_steps_draw_one_shot_in_these(self, renderer):
-        renderer.distilled, renderer.recipe = True, Recipe(Sampling(4), Sampling(4))
+        renderer.distilled, renderer.recipe = True, SamplingRecipe(Sampling(4), Sampling(4))
         assert run_unit("oneshot", 3, 3, 0, 240).evaluations == (4,) * 3
         assert run_unit("best-of-n", 3, 1, 0, 240).evaluations == (240,)
 

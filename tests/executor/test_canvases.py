@@ -22,7 +22,7 @@ from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.executor.encoder_cache import Memo
 from clvr_core.executor.klein import KleinExecutor, Sampling, _trim, published
-from clvr_core.models.config import Painter
+from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor
 from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import JOURNAL, RunFolder
@@ -271,7 +271,7 @@ class TestKV:
 
     def test_a_folder_says_itself_that_it_is_one(self, kv, tmp_path):
         kv.save_pretrained(tmp_path / "kv")
-        painter = Painter(folder=str(tmp_path / "kv"), dtype="float32")
+        painter = ExecutorSettings(folder=str(tmp_path / "kv"), dtype="float32")
         assert load_executor(painter, "cpu").remembers
         index = tmp_path / "kv" / "model_index.json"
         index.write_text(index.read_text().replace("Flux2KleinKVPipeline", "ZImagePipeline"))

@@ -15,7 +15,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 from clvr_core.errors import BadInput
 from clvr_core.executor.generic import GenericExecutor, inputs_of
 from clvr_core.executor.qwen import QwenEditExecutor, tell_image_tokens
-from clvr_core.models.config import Painter
+from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor, place
 from clvr_core.protocols import DrawRequest
 from tests.executor import tiny
@@ -132,7 +132,7 @@ class TestFromDisk:
             folder = place / make.__name__
             if not folder.exists():
                 make().save_pretrained(folder)
-            return load_executor(Painter(kind="generic", folder=str(folder), dtype="float32", steps=2, **settings), "cpu")
+            return load_executor(ExecutorSettings(kind="generic", folder=str(folder), dtype="float32", steps=2, **settings), "cpu")
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", [(64, 64)])

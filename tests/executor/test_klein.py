@@ -20,14 +20,14 @@ from safetensors.torch import load_file, save_file
 
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import RECIPE as RECIPE_FILE
-from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
+from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from clvr_core.protocols import DrawRequest, Picture
 from clvr_core.records import from_json
 from clvr_core.shapes.model import SPECIAL, TEXT_LAYERS, build_pipeline, save_pipeline
 from clvr_core.shapes.words import VOCABULARY
 from clvr_core.weights.manifest import FILES
 
-RECIPE = Recipe(Sampling(2, 2.5), Sampling(2, 1.0), TEXT_LAYERS, (32, 64, 128))
+RECIPE = SamplingRecipe(Sampling(2, 2.5), Sampling(2, 1.0), TEXT_LAYERS, (32, 64, 128))
 PARTS = ("transformer", "text_encoder", "vae")
 
 
@@ -272,7 +272,7 @@ class TestSaving:
         assert apart(ours, np.asarray(theirs)) <= 1
 
     def test_the_recipe_lies_beside_the_weights(self, saved):
-        assert from_json(Recipe, json.loads((saved / RECIPE_FILE).read_text())) == RECIPE == KleinExecutor.load(saved).recipe
+        assert from_json(SamplingRecipe, json.loads((saved / RECIPE_FILE).read_text())) == RECIPE == KleinExecutor.load(saved).recipe
 
     def test_weights_are_bfloat16_safetensors_and_nothing_is_pickled(self, saved):
         for part in PARTS:

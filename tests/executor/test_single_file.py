@@ -19,7 +19,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import published
 from clvr_core.executor.single_file import SCHEDULE, load_encoder, load_tokenizer, load_vae, vae_settings
-from clvr_core.models.config import Painter, read_config
+from clvr_core.models.config import ExecutorSettings, read_config
 from clvr_core.models.executors import load_executor, weights_of
 from clvr_core.models.registry import load_models
 from clvr_core.protocols import DrawRequest
@@ -113,16 +113,16 @@ def files(pipe, tmp_path_factory) -> Path:
     return folder
 
 
-def painter(files: Path, **more) -> Painter:
+def painter(files: Path, **more) -> ExecutorSettings:
     names = {"transformer": "flux-2-klein-4b", "text_encoder": "qwen_3_4b", "vae": "flux2-vae"}
     given = {part: str(files / f"{name}.safetensors") for part, name in names.items()} | {"tokenizer": str(files / "tokenizer")}
-    return Painter(**given | {"dtype": "float32"} | more)
+    return ExecutorSettings(**given | {"dtype": "float32"} | more)
 
 
 class TestThereAndBack:
     def test_the_three_files_draw_what_the_folder_draws(self, pipe, files, tmp_path):
         pipe.save_pretrained(tmp_path / "klein")
-        own = load_executor(Painter(folder=str(tmp_path / "klein"), dtype="float32"), "cpu")
+        own = load_executor(ExecutorSettings(folder=str(tmp_path / "klein"), dtype="float32"), "cpu")
         put_together = load_executor(painter(files), "cpu")
         assert np.array_equal(pictures(own, REQUEST)[0], pictures(put_together, REQUEST)[0])
         assert put_together.name == "flux-2-klein-4b.safetensors + qwen_3_4b.safetensors + flux2-vae.safetensors"
@@ -146,7 +146,7 @@ class TestThereAndBack:
             for path in (tmp_path / "klein" / part).iterdir():
                 path.unlink()
         both = {"text_encoder": str(files / "qwen_3_4b.safetensors"), "vae": str(files / "flux2-vae.safetensors")}
-        mixed = load_executor(Painter(folder=str(tmp_path / "klein"), dtype="float32", **both), "cpu")
+        mixed = load_executor(ExecutorSettings(folder=str(tmp_path / "klein"), dtype="float32", **both), "cpu")
         assert np.array_equal(pictures(mixed, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0])
         assert mixed.name == "klein + qwen_3_4b.safetensors + flux2-vae.safetensors"
 
@@ -214,7 +214,7 @@ class TestThereAndBack:
 
 
 class TestRefusals:
-    def config(self, folder: Path, lines: str) -> Painter:
+    def config(self, folder: Path, lines: str) -> ExecutorSettings:
         (folder / "clvr.toml").write_text(f'[controller]\nkind = "shapes"\n[executor]\n{lines}\n')
         return read_config(folder / "clvr.toml").executor
 

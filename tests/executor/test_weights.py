@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from clvr_core.errors import BadInput
 from clvr_core.executor.weights import flux2, located, settings_of, state_of
 from clvr_core.merge.recipe import Lora
-from clvr_core.models.config import Painter
+from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor
 from clvr_core.protocols import DrawRequest
 from clvr_core.weights.layout import atoms_of, tensor_of
@@ -68,8 +68,8 @@ def test_the_executor_draws_with_the_file_in_place_of_the_folders_own(folder, si
 
     shutil.copytree(folder, bare, ignore=lambda at, names: [name for name in names if "transformer" in at and name.endswith("safetensors")])
     request = DrawRequest("a red circle", 1)
-    own = load_executor(Painter(folder=str(folder), dtype="float32"), "cpu")
-    other = load_executor(Painter(folder=str(bare), transformer=str(single), dtype="float32"), "cpu")
+    own = load_executor(ExecutorSettings(folder=str(folder), dtype="float32"), "cpu")
+    other = load_executor(ExecutorSettings(folder=str(bare), transformer=str(single), dtype="float32"), "cpu")
     assert np.array_equal(pictures(own, request)[0], pictures(other, request)[0])
     assert (own.name, other.name) == ("klein", "bare + klein.safetensors")
 
@@ -88,7 +88,9 @@ def test_a_lora_is_in_the_weights_at_its_strength(folder, single, tmp_path):
     assert torch.allclose(changed[name], state[name] + 0.5 * up @ down, atol=1e-6)
     assert all(torch.equal(changed[other], state[other]) for other in state if other != name)
     painted = [
-        pictures(load_executor(Painter(folder=str(folder), loras=loras, dtype="float32"), "cpu"), DrawRequest("a red circle", 1))[0]
+        pictures(load_executor(ExecutorSettings(folder=str(folder), loras=loras, dtype="float32"), "cpu"), DrawRequest("a red circle", 1))[
+            0
+        ]
         for loras in ((), (f"{path}:0.0",), (f"{path}:30",))
     ]
     assert np.array_equal(painted[0], painted[1]) and not np.array_equal(painted[0], painted[2])
@@ -128,7 +130,7 @@ class TestHub:
     def test_a_name_is_found_in_the_cache_without_the_network(self, cache, folder, monkeypatch):
         monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it asks the network"))
         assert located("", "acme/klein").resolve() == folder
-        executor = load_executor(Painter(hub="acme/klein", dtype="float32"), "cpu")
+        executor = load_executor(ExecutorSettings(hub="acme/klein", dtype="float32"), "cpu")
         assert executor.name == "acme/klein"
 
     def test_one_that_is_not_there_is_said_with_what_to_do(self, cache, monkeypatch):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from clvr_core.errors import BadInput
 from clvr_core.merge.picture import COLORS, picture
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Lora, Recipe
+from clvr_core.merge.recipe import Lora, MergeRecipe
 from clvr_core.merge.report import report, save_report, summary
 from clvr_core.merge.run import merge
 from clvr_core.merge.survey import survey
@@ -35,7 +35,7 @@ def whole(tensors, names):
 @pytest.mark.parametrize("measured", [True, False])
 def test_figures_are_those_of_the_whole_tensors(tmp_path, measured):
     base, aligned, distilled = klein.three()
-    values = found_in(tmp_path, Recipe(*written(tmp_path, ("bfl", "diffusers", "bfl")), alpha=0.7), measured=measured)
+    values = found_in(tmp_path, MergeRecipe(*written(tmp_path, ("bfl", "diffusers", "bfl")), alpha=0.7), measured=measured)
     assert values["sampled"] is not measured
     for block, figures in (("single_blocks.1", values["blocks"]["single_blocks.1"]), ("", values["model"])):
         names = [name for name in base if name.startswith(block)]
@@ -59,7 +59,7 @@ def test_signs_that_conflict_and_the_cosine_of_opposite_deltas(tmp_path):
     base = klein.weights(dtype=torch.float32)
     aligned = klein.moved(base, 1, 0.02)
     opposite = {name: base[name] - 2 * (aligned[name] - base[name]) for name in base}
-    values = found_in(tmp_path, Recipe(*written(tmp_path, tensors=(base, aligned, opposite))))
+    values = found_in(tmp_path, MergeRecipe(*written(tmp_path, tensors=(base, aligned, opposite))))
     assert values["model"]["cosine"] == pytest.approx(-1, abs=1e-3) and values["model"]["sign_conflicts"] == pytest.approx(1, abs=1e-3)
 
 
@@ -67,7 +67,7 @@ def test_the_largest_outlier_is_found_where_it_is(tmp_path):
     base, aligned, distilled = klein.three()
     name = "double_blocks.0.txt_mlp.2.weight"
     distilled[name][3, 5] = base[name][3, 5] + 0.5
-    values = found_in(tmp_path, Recipe(*written(tmp_path, tensors=(base, aligned, distilled))), measured=True)
+    values = found_in(tmp_path, MergeRecipe(*written(tmp_path, tensors=(base, aligned, distilled))), measured=True)
     first = values["outliers"][0]
     assert (first["tensor"], first["delta"], first["element"]) == (name, "distilled", 3 * base[name].shape[1] + 5)
     assert first["times_rms"] > 20 and first["value"] == pytest.approx(0.5, abs=0.01)
@@ -79,7 +79,7 @@ def small_lora(folder, relative=3e-4):
     module = "single_blocks.0.linear1"
     up *= relative * base[f"{module}.weight"].float().norm() / (up @ down).norm()
     paths = [klein.save(folder / f"{name}.safetensors", each) for name, each in (("b", base), ("d", distilled))]
-    return Recipe(paths[0], distilled=paths[1], loras=(Lora(klein.save(folder / "l.safetensors", named({module: (down, up)}))),))
+    return MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(klein.save(folder / "l.safetensors", named({module: (down, up)}))),))
 
 
 def survival(values):
@@ -109,12 +109,12 @@ def test_stochastic_rounding_and_fp32_keep_it(tmp_path):
 def test_weights_of_another_base_are_refused_unless_the_limit_says_otherwise(tmp_path):
     paths = [klein.save(tmp_path / f"{seed}.safetensors", klein.weights(seed)) for seed in (0, 1)]
     with (
-        make_plan(Recipe(paths[0], distilled=paths[1])) as plan,
+        make_plan(MergeRecipe(paths[0], distilled=paths[1])) as plan,
         pytest.raises(BadInput, match=r"was not derived from .*differ by 1[34]\d% of the base's norm"),
     ):
         merge(plan, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
-    found_in(tmp_path, Recipe(paths[0], distilled=paths[1], limit=3.0))
+    found_in(tmp_path, MergeRecipe(paths[0], distilled=paths[1], limit=3.0))
 
 
 def test_the_base_given_as_distilled_is_told(tmp_path):
@@ -122,22 +122,22 @@ def test_the_base_given_as_distilled_is_told(tmp_path):
     paths = [
         klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("a", klein.moved(base, 1, 0.02)), ("c", base))
     ]
-    values = found_in(tmp_path, Recipe(*paths))
+    values = found_in(tmp_path, MergeRecipe(*paths))
     assert values["warnings"] == ["the distilled weights are those of the base; is it the right file?"]
 
 
 def test_nothing_to_merge_and_strengths_that_are_none_are_refused(tmp_path):
     with pytest.raises(BadInput, match="nothing to merge into the base"):
-        Recipe(tmp_path / "b.safetensors")
+        MergeRecipe(tmp_path / "b.safetensors")
     with pytest.raises(BadInput, match="--alpha is nan"):
-        Recipe(tmp_path / "b.safetensors", tmp_path / "a.safetensors", alpha=float("nan"))
+        MergeRecipe(tmp_path / "b.safetensors", tmp_path / "a.safetensors", alpha=float("nan"))
 
 
 def test_the_sample_of_a_large_tensor_estimates_it(tmp_path):
     base = {"a.0.weight": torch.randn(700, 300, generator=torch.Generator().manual_seed(0))}
     other = {"a.0.weight": base["a.0.weight"] + 0.03 * torch.randn(700, 300, generator=torch.Generator().manual_seed(1))}
     paths = [klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("d", other))]
-    with make_plan(Recipe(paths[0], distilled=paths[1])) as plan:
+    with make_plan(MergeRecipe(paths[0], distilled=paths[1])) as plan:
         found = survey(plan).findings()
     measures = found.blocks["a.0"]
     assert measures.count == pytest.approx(210_000) and measures.relative_norm("distilled") == pytest.approx(0.03, rel=0.05)
@@ -148,12 +148,12 @@ def test_a_difference_that_the_sample_misses_is_merged_all_the_same(tmp_path):
     other = {"a.weight": base["a.weight"].clone()}
     other["a.weight"][77, 123] = 3.0
     paths = [klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("d", other))]
-    found_in(tmp_path, Recipe(paths[0], distilled=paths[1]))
+    found_in(tmp_path, MergeRecipe(paths[0], distilled=paths[1]))
     assert klein.same_bits(load_file(tmp_path / "out.safetensors")["a.weight"], other["a.weight"])
 
 
 def test_report_and_plot_are_written_and_the_papers_expectation_stands_beside(tmp_path):
-    recipe = Recipe(*written(tmp_path), loras=(Lora(klein.save(tmp_path / "l.safetensors", named(factors())), 0.1),))
+    recipe = MergeRecipe(*written(tmp_path), loras=(Lora(klein.save(tmp_path / "l.safetensors", named(factors())), 0.1),))
     values = found_in(tmp_path, recipe, measured=True)
     picture = save_report(values, tmp_path / "r.json")
     saved = json.loads((tmp_path / "r.json").read_text())
@@ -169,7 +169,7 @@ def test_report_and_plot_are_written_and_the_papers_expectation_stands_beside(tm
 
 def test_the_picture_shows_each_delta_where_it_is(tmp_path):
     """One block's norm is moved, and its points move up; a role that is not there has no colour."""
-    values = found_in(tmp_path, Recipe(*written(tmp_path)), measured=True)
+    values = found_in(tmp_path, MergeRecipe(*written(tmp_path)), measured=True)
 
     def rows(role, begin=0):
         found = picture(values)[begin:240].astype(int)
@@ -185,13 +185,13 @@ def test_the_picture_shows_each_delta_where_it_is(tmp_path):
 
 
 def test_blocks_come_by_number(tmp_path):
-    values = found_in(tmp_path, Recipe(*written(tmp_path, tensors=klein.three(hidden=8, single=11))))
+    values = found_in(tmp_path, MergeRecipe(*written(tmp_path, tensors=klein.three(hidden=8, single=11))))
     assert [name for name in values["blocks"] if name.startswith("single_b")] == [f"single_blocks.{number}" for number in range(11)]
 
 
 def test_what_fp8_leaves_of_the_deltas_is_measured_with_its_scales(tmp_path):
     paths = written(tmp_path)
-    sampled, measured = (found_in(tmp_path, Recipe(*paths, dtype="fp8"), measured=each) for each in (False, True))
+    sampled, measured = (found_in(tmp_path, MergeRecipe(*paths, dtype="fp8"), measured=each) for each in (False, True))
     for role in ("aligned", "distilled"):
         assert 0 < measured["model"][role]["survival"] < 2
     name = "single_blocks.0.linear1.weight"  # small enough to be sampled whole

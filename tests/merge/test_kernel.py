@@ -20,7 +20,7 @@ import pytest
 from clvr_core.errors import BadInput
 from clvr_core.merge import engine, formula
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Lora, Recipe
+from clvr_core.merge.recipe import Lora, MergeRecipe
 from clvr_core.merge.run import merge
 from clvr_core.weights import dtypes
 from tests.merge import klein
@@ -112,7 +112,7 @@ def test_a_merge_with_the_kernel_gives_the_file_of_a_merge_with_torch(tmp_path, 
     used = []
     monkeypatch.setattr(installed, "merge", lambda *args, real=installed.merge: used.append(1) or real(*args))
     for number, recipe in enumerate(
-        (Recipe(*paths), Recipe(*paths, alpha=0.7, beta=0.8, loras=(Lora(lora, 0.6),)), Recipe(paths[0], lora))
+        (MergeRecipe(*paths), MergeRecipe(*paths, alpha=0.7, beta=0.8, loras=(Lora(lora, 0.6),)), MergeRecipe(paths[0], lora))
     ):
         files = []
         for name in ("torch", "kernel"):
@@ -132,7 +132,7 @@ def test_the_kernel_finds_what_is_not_finite(tmp_path, installed):
     tensors = klein.three()
     tensors[1]["txt_in.weight"][3, 4] = float("inf")
     with (
-        make_plan(Recipe(*written(tmp_path, tensors=tensors))) as plan,
+        make_plan(MergeRecipe(*written(tmp_path, tensors=tensors))) as plan,
         pytest.raises(BadInput, match=r"aligned-bfl\.safetensors: txt_in\.weight holds 1 values"),
     ):
         merge(plan, tmp_path / "out.safetensors")

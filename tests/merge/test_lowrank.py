@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Block, Lora, Recipe
+from clvr_core.merge.recipe import Block, Lora, MergeRecipe
 from clvr_core.merge.run import merge
 from tests.merge import klein
 from tests.merge.test_merge import merged
@@ -98,7 +98,9 @@ def test_namings_and_scales(tmp_path, how, metadata, scale):
     file = klein.save(
         tmp_path / "lora.safetensors", named(pairs, **how), {"lora_adapter_metadata": json.dumps(metadata)} if metadata else None
     )
-    check(merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.7),))), expected(base, distilled, pairs, 0.7 * scale))
+    check(
+        merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.7),))), expected(base, distilled, pairs, 0.7 * scale)
+    )
 
 
 def test_alpha_by_module_and_from_the_settings_beside_the_file(tmp_path):
@@ -108,14 +110,14 @@ def test_alpha_by_module_and_from_the_settings_beside_the_file(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": 6, "alpha_pattern": {"img_in": 3}}))
     right = expected(base, distilled, {"txt_in": pairs["txt_in"]}, 2.0)
     right["img_in.weight"] = expected(base, distilled, pairs, 1.0)["img_in.weight"]
-    check(merged(tmp_path, Recipe(*paths[:1], distilled=paths[1], loras=(Lora(file),))), right)
+    check(merged(tmp_path, MergeRecipe(*paths[:1], distilled=paths[1], loras=(Lora(file),))), right)
 
 
 def test_a_lora_as_aligned_has_the_strength_alpha(tmp_path):
     base, distilled, *paths = setup(tmp_path)
     pairs = factors()
     file = klein.save(tmp_path / "lora.safetensors", named(pairs))
-    check(merged(tmp_path, Recipe(paths[0], file, paths[1], alpha=0.3)), expected(base, distilled, pairs, 0.3))
+    check(merged(tmp_path, MergeRecipe(paths[0], file, paths[1], alpha=0.3)), expected(base, distilled, pairs, 0.3))
 
 
 @pytest.mark.parametrize("naming", ["bfl", "kohya"])
@@ -136,7 +138,7 @@ def test_diffusers_own_conversion_of_a_lora_merges_to_the_same_bits(tmp_path, na
     )
     for number, layout in enumerate(("bfl", "diffusers")):
         one, two = (
-            merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file),), layout=layout), f"{number}{file.name}")
+            merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),), layout=layout), f"{number}{file.name}")
             for file in (left, right)
         )
         check(one, two)
@@ -148,7 +150,7 @@ def test_the_last_modulation_swaps_halves_in_a_lora_too(tmp_path):
     right = expected(base, distilled, {"final_layer.adaLN_modulation.1": (down, up)}, 1.0)
     shift, scale = up.chunk(2)
     file = klein.save(tmp_path / "lora.safetensors", named({"norm_out.linear": (down, torch.cat([scale, shift]))}, "transformer."))
-    check(merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file),))), right)
+    check(merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),))), right)
 
 
 @pytest.mark.parametrize("form", ["bfl", "diffusers"])
@@ -156,7 +158,8 @@ def test_a_merged_lora_is_the_lora_applied_to_distilled_within_one_rounding(tmp_
     base, distilled, *paths = setup(tmp_path, klein.to_diffusers if form == "diffusers" else lambda each: each)
     pairs = factors()
     found = merged(
-        tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(klein.save(tmp_path / "l.safetensors", named(pairs))),), layout="bfl")
+        tmp_path,
+        MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(klein.save(tmp_path / "l.safetensors", named(pairs))),), layout="bfl"),
     )
     for module, pair in pairs.items():
         exact = distilled[f"{module}.weight"].double() + delta(pair, 1.0).double()
@@ -169,7 +172,7 @@ def test_several_loras_and_factors_by_block(tmp_path):
     base, distilled, *paths = setup(tmp_path)
     one, two = factors(seed=5), factors(MODULES[:3], rank=5, seed=6)
     files = [klein.save(tmp_path / f"{number}.safetensors", named(each)) for number, each in enumerate((one, two))]
-    recipe = Recipe(
+    recipe = MergeRecipe(
         paths[0],
         distilled=paths[1],
         loras=(Lora(files[0], 0.5), Lora(files[1], -0.25)),
@@ -213,9 +216,9 @@ def test_lokr(tmp_path, decomposed):
         name = f"{module}.weight"
         right[name] = klein.contract(base[name], distilled=distilled[name], low=low)
     file = klein.save(tmp_path / "lokr.safetensors", tensors)
-    check(merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),))), right)
+    check(merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),))), right)
     # Split into q, k, v, a Kronecker product is cut by rows, which has no factors of its own.
-    split = merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),), layout="diffusers"), "split.safetensors")
+    split = merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),), layout="diffusers"), "split.safetensors")
     check(split, klein.to_diffusers(right))
 
 
@@ -224,7 +227,7 @@ def test_lokr_in_lycoris_naming_of_diffusers_modules(tmp_path):
     w1, w2 = torch.randn(4, 2) * 0.1, torch.randn(4, 8) * 0.1
     module = "lycoris_transformer_blocks_0_attn_to_k"
     file = klein.save(tmp_path / "l.safetensors", {f"{module}.lokr_w1": w1, f"{module}.lokr_w2": w2})
-    found = merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
+    found = merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
     low = torch.zeros(48, 16)
     low[16:32] = torch.kron(w1.double(), w2.double()).float()
     name = "double_blocks.0.img_attn.qkv.weight"
@@ -252,7 +255,7 @@ def test_lokr_of_peft_is_scaled_by_its_settings_also_where_no_factor_is_a_produc
     right = dict(distilled)
     low = (torch.kron(w1.double(), w2.double()) * (0.5 * scale)).float()
     right["txt_in.weight"] = klein.contract(base["txt_in.weight"], distilled=distilled["txt_in.weight"], low=low)
-    check(merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),))), right)
+    check(merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),))), right)
 
 
 def test_kohya_names_of_lokr(tmp_path):
@@ -262,7 +265,7 @@ def test_kohya_names_of_lokr(tmp_path):
     right = dict(distilled)
     low = torch.kron(w1.double(), w2.double()).float()
     right["txt_in.weight"] = klein.contract(base["txt_in.weight"], distilled=distilled["txt_in.weight"], low=low)
-    check(merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file),))), right)
+    check(merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),))), right)
 
 
 @pytest.mark.parametrize(
@@ -278,7 +281,7 @@ def test_settings_that_cannot_be_followed_are_refused(tmp_path, settings, words)
     _, _, *paths = setup(tmp_path)
     file = klein.save(tmp_path / "l.safetensors", named(factors(("txt_in",))), {"lora_adapter_metadata": json.dumps(settings)})
     with pytest.raises(BadInput, match=words) as caught:
-        make_plan(Recipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
+        make_plan(MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
     assert str(file) in str(caught.value)
 
 
@@ -288,7 +291,7 @@ def test_convolutions(tmp_path):
     file = klein.save(
         tmp_path / "l.safetensors", named({"down_blocks.0.conv": (down, up)}, "lora_unet_", ("lora_down.weight", "lora_up.weight"), 1, True)
     )
-    found = merged(tmp_path, Recipe(klein.save(tmp_path / "b.safetensors", base), loras=(Lora(file),)))
+    found = merged(tmp_path, MergeRecipe(klein.save(tmp_path / "b.safetensors", base), loras=(Lora(file),)))
     low = delta((down.flatten(1), up.flatten(1)), 0.5).view(6, 4, 3, 3)
     assert klein.same_bits(
         found["down_blocks.0.conv.weight"], klein.contract(base["down_blocks.0.conv.weight"], low=low, dtype=torch.float32)
@@ -341,7 +344,7 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path, tensors, words):
     _, _, *paths = setup(tmp_path)
     file = klein.save(tmp_path / "lora.safetensors", tensors)
     with pytest.raises(BadInput, match=words) as caught:
-        merged(tmp_path, Recipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
+        merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
     assert str(file) in str(caught.value)
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -350,9 +353,9 @@ def test_a_checkpoint_as_lora_and_a_lora_as_base_are_refused(tmp_path):
     _, _, base, distilled = setup(tmp_path)
     file = klein.save(tmp_path / "lora.safetensors", named(factors()))
     with pytest.raises(BadInput, match="no factor of a LoRA"):
-        make_plan(Recipe(base, loras=(Lora(distilled),)))
+        make_plan(MergeRecipe(base, loras=(Lora(distilled),)))
     with pytest.raises(BadInput, match="is a LoRA and cannot be the base"):
-        make_plan(Recipe(file, distilled=distilled))
+        make_plan(MergeRecipe(file, distilled=distilled))
 
 
 @pytest.mark.parametrize("layout", ["bfl", "diffusers"])
@@ -363,13 +366,13 @@ def test_keep_lora_writes_one_lora_of_strength_1_beside_the_merged_file(tmp_path
     theirs["transformer.transformer_blocks.0.attn.to_k.lora_A.weight"] = torch.ones(RANK, 16)
     files = [klein.save(tmp_path / f"{number}.safetensors", each) for number, each in enumerate((named(one, alpha=6), named(two), theirs))]
     loras = (Lora(files[0], 0.5), Lora(files[1], 2.0), Lora(files[2], 0.1))
-    kept = Recipe(paths[0], distilled=paths[1], loras=loras, keep_lora=True, layout=layout)
+    kept = MergeRecipe(paths[0], distilled=paths[1], loras=loras, keep_lora=True, layout=layout)
     with make_plan(kept) as plan:
         done = merge(plan, tmp_path / "kept.safetensors")
     assert done.kept == tmp_path / "kept.lora.safetensors"
     check(load_file(done.out), klein.to_diffusers(distilled) if layout == "diffusers" else distilled)
-    again = Recipe(done.out, loras=(Lora(done.kept),), dtype="fp32")
-    baked = Recipe(paths[0], distilled=paths[1], loras=loras, layout=layout, dtype="fp32")
+    again = MergeRecipe(done.out, loras=(Lora(done.kept),), dtype="fp32")
+    baked = MergeRecipe(paths[0], distilled=paths[1], loras=loras, layout=layout, dtype="fp32")
     left, right = merged(tmp_path, again, "again.safetensors"), merged(tmp_path, baked, "baked.safetensors")
     assert left.keys() == right.keys()
     for name in left:
@@ -383,7 +386,7 @@ def again_with_another_lora(folder):
     _, _, *paths = setup(folder)
     file = klein.save(folder / "l.safetensors", named(factors()))
     (folder / "out").mkdir()
-    recipes = [Recipe(paths[0], distilled=paths[1], loras=(Lora(file, strength),), keep_lora=True) for strength in (1.0, 2.0)]
+    recipes = [MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, strength),), keep_lora=True) for strength in (1.0, 2.0)]
     out = folder / "out" / "kept.safetensors"
     with make_plan(recipes[0]) as plan:
         merge(plan, out)
@@ -429,10 +432,10 @@ def test_a_checkpoint_that_cannot_take_its_place_leaves_the_lora_as_it_was(tmp_p
 def test_keep_lora_without_a_lora_or_with_lokr_is_refused(tmp_path):
     _, _, *paths = setup(tmp_path)
     with pytest.raises(BadInput, match="--keep-lora has nothing to keep"):
-        make_plan(Recipe(paths[0], distilled=paths[1], keep_lora=True))
+        make_plan(MergeRecipe(paths[0], distilled=paths[1], keep_lora=True))
     file = klein.save(tmp_path / "l.safetensors", {"txt_in.lokr_w1": torch.ones(4, 6), "txt_in.lokr_w2": torch.ones(4, 4)})
     with pytest.raises(BadInput, match="is a LoKr"):
-        make_plan(Recipe(paths[0], distilled=paths[1], loras=(Lora(file),), keep_lora=True))
+        make_plan(MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),), keep_lora=True))
 
 
 @pytest.mark.parametrize(
@@ -443,7 +446,7 @@ def test_the_bits_are_the_same_on_another_processor(tmp_path, other):
     _, _, *paths = setup(tmp_path)
     pairs = {module: tuple(each.float() * 1.1 for each in pair) for module, pair in factors(rank=33).items()}
     lora = klein.save(tmp_path / "lora.safetensors", named(pairs))
-    recipe = Recipe(paths[0], distilled=paths[1], loras=(Lora(lora, 0.7),), beta=0.9, dtype="fp32")
+    recipe = MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(lora, 0.7),), beta=0.9, dtype="fp32")
     merged(tmp_path, recipe)
     out = tmp_path / "other" / "out.safetensors"
     out.parent.mkdir()

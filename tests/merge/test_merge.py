@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from clvr_core.errors import BadInput
 from clvr_core.merge import engine
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Block, Recipe
+from clvr_core.merge.recipe import Block, MergeRecipe
 from clvr_core.merge.run import merge
 from tests.merge import klein
 from tests.weights.test_checkpoint import sharded
@@ -58,7 +58,7 @@ def test_every_pair_of_layouts_gives_the_bits_of_the_contract(tmp_path):
         of_bfl = inputs[0] in ("bfl", "comfyui", "prefix")
         form = inputs[0] if wish == "base" or (wish == "bfl") is of_bfl else wish
         right = FORMS[form](expected)
-        recipe = Recipe(*written(tmp_path, inputs), beta=0.8, layout=wish)
+        recipe = MergeRecipe(*written(tmp_path, inputs), beta=0.8, layout=wish)
         found = merged(tmp_path, recipe, f"{first}{second}.safetensors", sha256=False)
         assert found.keys() == right.keys(), (inputs, wish)
         assert all(klein.same_bits(found[name], right[name]) for name in right), (inputs, wish)
@@ -69,7 +69,7 @@ def test_every_pair_of_layouts_gives_the_bits_of_the_contract(tmp_path):
 @pytest.mark.parametrize("sizes", [{"double": 5, "single": 20}, {"double": 8, "single": 24}], ids=["klein-4b", "klein-9b"])
 def test_all_blocks_of_both_sizes_of_klein_are_merged_across_layouts(tmp_path, sizes):
     tensors = klein.three(hidden=8, text=16, **sizes)
-    found = merged(tmp_path, Recipe(*written(tmp_path, ("bfl", "diffusers", "comfyui"), tensors), alpha=0.5))
+    found = merged(tmp_path, MergeRecipe(*written(tmp_path, ("bfl", "diffusers", "comfyui"), tensors), alpha=0.5))
     assert len(found) == 9 + 12 * sizes["double"] + 4 * sizes["single"]
     for name, base in tensors[0].items():
         assert klein.same_bits(found[name], klein.contract(base, tensors[1][name], tensors[2][name], 0.5)), name
@@ -81,8 +81,8 @@ def test_shards_in_a_diffusers_folder_give_the_bytes_of_single_files(tmp_path):
     folders = [tmp_path / f"{role}-pipe" for role in ("base", "aligned", "distilled")]
     for folder, each in zip(folders, (base, aligned, distilled)):
         sharded(folder / "transformer", klein.to_diffusers(each))
-    one = merged(tmp_path, Recipe(*paths), "one.safetensors")
-    many = merged(tmp_path, Recipe(*folders, layout="bfl"), "many.safetensors")
+    one = merged(tmp_path, MergeRecipe(*paths), "one.safetensors")
+    many = merged(tmp_path, MergeRecipe(*folders, layout="bfl"), "many.safetensors")
     assert one.keys() == many.keys() and all(klein.same_bits(one[name], many[name]) for name in one)
 
 
@@ -101,7 +101,7 @@ def test_diffusers_loads_the_merged_file_itself(tmp_path):
         "guidance_embeds": False,
     }
     base, aligned, distilled = klein.three(dtype=torch.float32)
-    found = merged(tmp_path, Recipe(*written(tmp_path, ("bfl", "bfl", "diffusers"), (base, aligned, distilled)), layout="diffusers"))
+    found = merged(tmp_path, MergeRecipe(*written(tmp_path, ("bfl", "bfl", "diffusers"), (base, aligned, distilled)), layout="diffusers"))
     model = Flux2Transformer2DModel(**config)
     model.load_state_dict(found, strict=True)
     by_hand = klein.to_diffusers({name: klein.contract(base[name], aligned[name], distilled[name], dtype=torch.float32) for name in base})
@@ -134,11 +134,11 @@ def test_identities_hold_bit_for_bit(tmp_path, dtype):
     base = klein.weights(0, dtype)
     other = nasty(base)
     same, path, again = (klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("x", other), ("b2", base)))
-    alone = merged(tmp_path, Recipe(same, again, path, limit=2), "1.safetensors")
+    alone = merged(tmp_path, MergeRecipe(same, again, path, limit=2), "1.safetensors")
     assert all(klein.same_bits(alone[name], other[name]) for name in base), "aligned = base gives distilled"
-    alone = merged(tmp_path, Recipe(same, path, again, limit=2), "2.safetensors")
+    alone = merged(tmp_path, MergeRecipe(same, path, again, limit=2), "2.safetensors")
     assert all(klein.same_bits(alone[name], other[name]) for name in base), "distilled = base gives aligned"
-    alone = merged(tmp_path, Recipe(same, path, path, alpha=0.0, beta=0.0), "3.safetensors")
+    alone = merged(tmp_path, MergeRecipe(same, path, path, alpha=0.0, beta=0.0), "3.safetensors")
     assert all(klein.same_bits(alone[name], base[name]) for name in base), "strengths of 0 give the base"
 
 
@@ -153,7 +153,7 @@ def test_the_bytes_do_not_depend_on_threads_blocks_or_windows(tmp_path, monkeypa
             monkeypatch.setattr(engine, "ROW", 4 << 18)
             folder = tmp_path / f"{rounding}-{number}"
             folder.mkdir()
-            merged(folder, Recipe(*paths, alpha=0.7, rounding=rounding, seed=3), threads=threads)
+            merged(folder, MergeRecipe(*paths, alpha=0.7, rounding=rounding, seed=3), threads=threads)
             sums.add(hashlib.sha256((folder / "out.safetensors").read_bytes()).hexdigest())
         assert len(sums) == 1, rounding
 
@@ -164,7 +164,7 @@ def test_dtypes_in_and_out(tmp_path, stored, wish):
     base, aligned, distilled = klein.three(stored)
     distilled = {name: value.to(torch.float16) for name, value in distilled.items()}
     out = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[wish]
-    found = merged(tmp_path, Recipe(*written(tmp_path, tensors=(base, aligned, distilled)), alpha=0.5, dtype=wish))
+    found = merged(tmp_path, MergeRecipe(*written(tmp_path, tensors=(base, aligned, distilled)), alpha=0.5, dtype=wish))
     for name in base:
         assert klein.same_bits(found[name], klein.contract(base[name], aligned[name], distilled[name], 0.5, 1.0, dtype=out)), name
 
@@ -200,7 +200,7 @@ def test_scaled_fp8_is_read_with_its_scales_and_written_as_bf16(tmp_path, old):
     base, aligned, distilled = klein.three()
     eights = scaled(base, old)
     paths = [klein.save(tmp_path / "b.safetensors", eights), *written(tmp_path, tensors=(base, aligned, distilled))[1:]]
-    with make_plan(Recipe(*paths)) as plan:
+    with make_plan(MergeRecipe(*paths)) as plan:
         warnings = merge(plan, tmp_path / "out.safetensors").found.warnings
     assert any("calibrated input scales" in each for each in warnings)
     found = load_file(tmp_path / "out.safetensors")
@@ -214,7 +214,7 @@ def test_scaled_fp8_of_diffusers_keeps_three_scales_in_one_fused_tensor(tmp_path
     base, aligned, distilled = klein.three()
     eights = scaled(klein.to_diffusers(base))
     paths = [klein.save(tmp_path / "b.safetensors", eights), *written(tmp_path, tensors=(base, aligned, distilled))[1:]]
-    found = merged(tmp_path, Recipe(*paths, layout="bfl"))
+    found = merged(tmp_path, MergeRecipe(*paths, layout="bfl"))
     right = klein.to_diffusers(found)
     values, others = dequantised(eights), [klein.to_diffusers(each) for each in (aligned, distilled)]
     assert right.keys() == values.keys()
@@ -224,7 +224,7 @@ def test_scaled_fp8_of_diffusers_keeps_three_scales_in_one_fused_tensor(tmp_path
 
 def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
     base, aligned, distilled = klein.three()
-    merged(tmp_path, Recipe(*written(tmp_path), dtype="fp8"))
+    merged(tmp_path, MergeRecipe(*written(tmp_path), dtype="fp8"))
     found = load_file(tmp_path / "out.safetensors")
     marks = {name.removesuffix(".comfy_quant"): bytes(value.tolist()) for name, value in found.items() if name.endswith(".comfy_quant")}
     layers = marks.keys()
@@ -241,7 +241,7 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
         else:
             assert klein.same_bits(found[name], exact.bfloat16()), name
     # And read again.
-    again = merged(tmp_path, Recipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors"), "again.safetensors")
+    again = merged(tmp_path, MergeRecipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors"), "again.safetensors")
     values = dequantised({name: value for name, value in found.items() if not name.endswith("comfy_quant")})
     assert all(klein.same_bits(again[name], klein.contract(values[name], aligned[name])) for name in base)
 
@@ -307,7 +307,7 @@ def test_models_of_other_families_are_merged_key_by_key(tmp_path):
         aligned, distilled = klein.moved(base, 1, 0.02), klein.moved(base, 2, 0.02)
         assert len(base) > 40, name
         (folder := tmp_path / name).mkdir()
-        found = merged(folder, Recipe(*written(folder, tensors=(base, aligned, distilled)), alpha=0.7))
+        found = merged(folder, MergeRecipe(*written(folder, tensors=(base, aligned, distilled)), alpha=0.7))
         assert found.keys() == base.keys(), name
         for key in base:
             assert klein.same_bits(found[key], klein.contract(base[key], aligned[key], distilled[key], 0.7)), (name, key)
@@ -325,7 +325,8 @@ def test_another_model_is_merged_key_by_key_and_its_integers_are_copied(tmp_path
     other = {name: value * 1.01 if value.is_floating_point() else value for name, value in base.items()}
     prefixed = {f"unet.{name}": value for name, value in other.items()}
     found = merged(
-        tmp_path, Recipe(klein.save(tmp_path / "b.safetensors", base), distilled=klein.save(tmp_path / "d.safetensors", prefixed), beta=0.5)
+        tmp_path,
+        MergeRecipe(klein.save(tmp_path / "b.safetensors", base), distilled=klein.save(tmp_path / "d.safetensors", prefixed), beta=0.5),
     )
     assert found.keys() == base.keys()
     for name, value in base.items():
@@ -333,13 +334,15 @@ def test_another_model_is_merged_key_by_key_and_its_integers_are_copied(tmp_path
         assert klein.same_bits(found[name], right), name
     changed = other | {"positions": torch.arange(5) + 1}
     with pytest.raises(BadInput, match=r"positions \(I64\) differs from .*b\.safetensors, and integers are not merged"):
-        merged(tmp_path, Recipe(tmp_path / "b.safetensors", distilled=klein.save(tmp_path / "e.safetensors", changed)), "no.safetensors")
+        merged(
+            tmp_path, MergeRecipe(tmp_path / "b.safetensors", distilled=klein.save(tmp_path / "e.safetensors", changed)), "no.safetensors"
+        )
 
 
 def test_strengths_by_block_by_pattern_and_by_tensor(tmp_path):
     base, aligned, distilled = klein.three()
     blocks = (Block("single_blocks.*", 0.5, 0.25), Block("single_blocks.1", 0.1), Block("txt_in", 0.0), Block("*.linear2.weight", 2.0, 3.0))
-    recipe = Recipe(*written(tmp_path, ("bfl", "bfl", "diffusers")), alpha=0.8, beta=0.9, blocks=blocks, exclude=("time_in",))
+    recipe = MergeRecipe(*written(tmp_path, ("bfl", "bfl", "diffusers")), alpha=0.8, beta=0.9, blocks=blocks, exclude=("time_in",))
     found = merged(tmp_path, recipe)
 
     def strengths(name):
@@ -355,14 +358,14 @@ def test_strengths_by_block_by_pattern_and_by_tensor(tmp_path):
 
 def test_include_leaves_the_rest_as_in_the_base(tmp_path):
     base, _, distilled = klein.three()
-    found = merged(tmp_path, Recipe(*written(tmp_path)[::2], include=("double_blocks",)))  # the second path is aligned's place
+    found = merged(tmp_path, MergeRecipe(*written(tmp_path)[::2], include=("double_blocks",)))  # the second path is aligned's place
     for name in base:
         assert klein.same_bits(found[name], (distilled if name.startswith("double_blocks") else base)[name]), name
 
 
 def test_a_pattern_that_matches_nothing_is_refused(tmp_path):
     with pytest.raises(BadInput, match=r"'double_block\.0' matches nothing .* double_blocks\.0"):
-        make_plan(Recipe(*written(tmp_path), blocks=(Block("double_block.0", 0.5),)))
+        make_plan(MergeRecipe(*written(tmp_path), blocks=(Block("double_block.0", 0.5),)))
 
 
 def test_different_keys_are_listed_with_the_nearest_name(tmp_path):
@@ -370,23 +373,23 @@ def test_different_keys_are_listed_with_the_nearest_name(tmp_path):
     aligned["img_inn.weight"] = aligned.pop("img_in.weight")
     paths = written(tmp_path, tensors=(base, aligned))
     with pytest.raises(BadInput) as caught:
-        make_plan(Recipe(*paths))
+        make_plan(MergeRecipe(*paths))
     assert "1 missing (-), 1 too many (+): -img_in.weight (near img_inn.weight), +img_inn.weight (near img_in.weight);" in str(caught.value)
     many = klein.weights(double=4, single=6)
     with pytest.raises(BadInput) as caught:
-        make_plan(Recipe(paths[0], klein.save(tmp_path / "many.safetensors", many)))
+        make_plan(MergeRecipe(paths[0], klein.save(tmp_path / "many.safetensors", many)))
     assert str(caught.value).count("+") == 21 and "more; use a base of the same model" in str(caught.value)
 
 
 def test_another_size_of_the_model_is_refused(tmp_path):
     paths = [klein.save(tmp_path / f"{hidden}.safetensors", klein.weights(hidden=hidden)) for hidden in (16, 24)]
     with pytest.raises(BadInput, match=r"other shapes .* in 21 tensors: double_blocks.*use one size of one model, 4B or 9B"):
-        make_plan(Recipe(*paths))
+        make_plan(MergeRecipe(*paths))
 
 
 def test_metadata_tells_how_the_file_was_made_and_nothing_of_this_machine(tmp_path):
     paths = written(tmp_path, ("comfyui", "bfl", "diffusers"))
-    merged(tmp_path, Recipe(*paths, beta=0.8))
+    merged(tmp_path, MergeRecipe(*paths, beta=0.8))
     with safe_open(tmp_path / "out.safetensors", "pt") as file:
         found = file.metadata()
     recipe = json.loads(found["dswm.recipe"])
@@ -401,6 +404,6 @@ def test_metadata_tells_how_the_file_was_made_and_nothing_of_this_machine(tmp_pa
 
 
 def test_safetensors_reads_the_file_and_its_data_starts_on_a_page(tmp_path):
-    merged(tmp_path, Recipe(*written(tmp_path)))
+    merged(tmp_path, MergeRecipe(*written(tmp_path)))
     raw = (tmp_path / "out.safetensors").read_bytes()
     assert (8 + int.from_bytes(raw[:8], "little")) % 4096 == 0

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from clvr_core.errors import BadInput
 from clvr_core.merge import stream, target
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Block, Recipe
+from clvr_core.merge.recipe import Block, MergeRecipe
 from clvr_core.merge.run import made_before, merge, verify
 from clvr_core.merge.stream import Cancelled
 from tests.merge import klein
@@ -48,7 +48,7 @@ def untouched(out):
 
 
 def refused(paths, out, words, **how):
-    with make_plan(Recipe(*paths)) as plan, pytest.raises(BadInput, match=words) as caught:
+    with make_plan(MergeRecipe(*paths)) as plan, pytest.raises(BadInput, match=words) as caught:
         merge(plan, out, **how)
     assert "\n" not in str(caught.value) and str(out) in str(caught.value)
 
@@ -56,7 +56,7 @@ def refused(paths, out, words, **how):
 def test_an_existing_file_is_replaced_only_when_asked(paths, out):
     refused(paths, out, "exists; choose another name, or give --overwrite")
     assert untouched(out)
-    merged(out.parent, Recipe(*paths), overwrite=True)
+    merged(out.parent, MergeRecipe(*paths), overwrite=True)
     assert out.stat().st_size > 1000
 
 
@@ -121,7 +121,7 @@ def test_direct_writes_give_the_same_bytes(paths, tmp_path, monkeypatch):
     for folder, size in ((plain, 1 << 40), (direct, 0)):
         folder.mkdir()
         monkeypatch.setattr(target, "DIRECT", size)
-        with make_plan(Recipe(*paths)) as plan:
+        with make_plan(MergeRecipe(*paths)) as plan:
             merge(plan, folder / "out.safetensors")
     assert (plain / "out.safetensors").read_bytes() == (direct / "out.safetensors").read_bytes()
 
@@ -140,12 +140,12 @@ def test_a_file_system_without_direct_writes_or_preallocation_is_written_all_the
     monkeypatch.setattr(target, "DIRECT", 0)
     monkeypatch.setattr(os, "open", without)
     monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
-    assert merged(tmp_path, Recipe(*paths))
+    assert merged(tmp_path, MergeRecipe(*paths))
 
 
 def test_progress_comes_in_the_callers_thread_and_ends_at_all_bytes(paths, tmp_path):
     calls = []
-    merged(tmp_path, Recipe(*paths), progress=lambda done, total: calls.append((threading.get_ident(), done, total)))
+    merged(tmp_path, MergeRecipe(*paths), progress=lambda done, total: calls.append((threading.get_ident(), done, total)))
     assert {ident for ident, *_ in calls} == {threading.get_ident()}
     assert calls[-1][1] == calls[-1][2] > 0
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
@@ -172,7 +172,7 @@ def held(monkeypatch):
 
 def test_cancel_stops_after_the_window_at_work_and_leaves_the_target(paths, out, held):
     begun, written = held
-    with make_plan(Recipe(*paths)) as plan, pytest.raises(Cancelled):
+    with make_plan(MergeRecipe(*paths)) as plan, pytest.raises(Cancelled):
         merge(plan, out, overwrite=True, threads=1, cancel=lambda: bool(begun))
     assert untouched(out) and written == [0]
     assert threading.active_count() == 1 or not any("_guarded" in thread.name for thread in threading.enumerate())
@@ -185,7 +185,7 @@ def test_an_interrupt_leaves_the_target(paths, out, held):
         if begun:
             raise KeyboardInterrupt
 
-    with make_plan(Recipe(*paths)) as plan, pytest.raises(KeyboardInterrupt):
+    with make_plan(MergeRecipe(*paths)) as plan, pytest.raises(KeyboardInterrupt):
         merge(plan, out, overwrite=True, threads=1, progress=interrupt)
     assert untouched(out) and written == [0]
 
@@ -195,7 +195,7 @@ import sys
 from pathlib import Path
 from clvr_core.merge import stream, target
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Block, Recipe
+from clvr_core.merge.recipe import Block, MergeRecipe
 from clvr_core.merge.run import merge
 stream.WINDOW = 4096
 write = target.Target.write
@@ -205,7 +205,7 @@ def once(self, *what):
     sys.stdin.read()
 target.Target.write = once
 *paths, out = map(Path, sys.argv[1:])
-merge(make_plan(Recipe(*paths)), out, overwrite=True, threads=1)
+merge(make_plan(MergeRecipe(*paths)), out, overwrite=True, threads=1)
 """
 
 
@@ -218,13 +218,13 @@ def test_a_killed_merge_leaves_the_target_and_a_file_that_is_named_as_a_part_and
     (part,) = [path for path in out.parent.iterdir() if path != out]
     assert part.name.startswith(".out.safetensors.") and part.name.endswith(".part")
     assert part.read_bytes()[:8] == b"\0" * 8, "a torn file has no header"
-    merged(out.parent, Recipe(*paths), overwrite=True)
+    merged(out.parent, MergeRecipe(*paths), overwrite=True)
     assert [path.name for path in out.parent.iterdir()] == [out.name], "the next merge removes it"
 
 
 def test_what_another_merge_is_writing_is_not_removed(paths, out):
     with target.Target(out, 8, 100) as another:
-        merged(out.parent, Recipe(*paths), overwrite=True)
+        merged(out.parent, MergeRecipe(*paths), overwrite=True)
         assert another.part.exists()
 
 
@@ -235,7 +235,7 @@ def test_room_that_a_killed_merge_takes_up_counts_as_free(paths, out, monkeypatc
     left, other = (out.with_name(f".{name}.safetensors.0123456789abcdef.part") for name in ("out", "other"))
     for path in (left, other):
         path.write_bytes(b"\0" * (1 << 20))
-    merged(out.parent, Recipe(*paths), overwrite=True)
+    merged(out.parent, MergeRecipe(*paths), overwrite=True)
     assert not left.exists() and other.exists()
 
 
@@ -247,7 +247,7 @@ def test_an_input_that_changes_meanwhile_is_noticed(paths, out, monkeypatch):
         os.utime(paths[1], (1, 1))
 
     monkeypatch.setattr(target.Target, "write", changing)
-    with make_plan(Recipe(*paths)) as plan, pytest.raises(BadInput, match="was changed while it was merged"):
+    with make_plan(MergeRecipe(*paths)) as plan, pytest.raises(BadInput, match="was changed while it was merged"):
         merge(plan, out, overwrite=True)
     assert untouched(out)
 
@@ -265,7 +265,7 @@ def test_values_that_are_not_finite_are_refused_with_file_tensor_and_number(tmp_
     tensors = klein.three()
     tensors[role]["single_blocks.1.linear1.weight"][70, 3:5] = value
     paths = written(tmp_path, tensors=tensors)
-    with make_plan(Recipe(*paths)) as plan, pytest.raises(BadInput) as caught:
+    with make_plan(MergeRecipe(*paths)) as plan, pytest.raises(BadInput) as caught:
         merge(plan, tmp_path / "out.safetensors")
     assert str(caught.value).startswith(f"{paths[role]}: single_blocks.1.linear1.weight holds 2 values that are NaN or infinite;")
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"} and not (tmp_path / "out.safetensors").exists()
@@ -276,11 +276,11 @@ def test_overflow_of_the_output_is_refused(tmp_path):
     other = {"blocks.0.weight": torch.full((4, 4), 64000.0)}
     paths = [klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("d", other))]
     with (
-        make_plan(Recipe(*paths, paths[1], dtype="fp16")) as plan,
+        make_plan(MergeRecipe(*paths, paths[1], dtype="fp16")) as plan,
         pytest.raises(BadInput, match=r"blocks\.0\.weight holds values that F16 cannot, when merged"),
     ):
         merge(plan, tmp_path / "out.safetensors")
-    with make_plan(Recipe(*paths, paths[1], dtype="fp8")) as plan:
+    with make_plan(MergeRecipe(*paths, paths[1], dtype="fp8")) as plan:
         merge(plan, tmp_path / "fp8.safetensors")
     assert load_file(tmp_path / "fp8.safetensors")["blocks.0.weight_scale"] == 68000 / 448
     assert not (tmp_path / "out.safetensors").exists()
@@ -289,9 +289,9 @@ def test_overflow_of_the_output_is_refused(tmp_path):
 def test_memory_does_not_grow_with_the_model(tmp_path):
     code = (
         "import resource, sys; from pathlib import Path; import torch; from clvr_core.merge.plan import make_plan;"
-        "from clvr_core.merge.recipe import Recipe; from clvr_core.merge.run import merge;"
+        "from clvr_core.merge.recipe import MergeRecipe; from clvr_core.merge.run import merge;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; *paths, out = map(Path, sys.argv[1:]);"
-        "merge(make_plan(Recipe(*paths)), out, threads=2, sha256=False);"
+        "merge(make_plan(MergeRecipe(*paths)), out, threads=2, sha256=False);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
     base = {f"blocks.{index}.weight": torch.full((2048, 2048), 0.5, dtype=torch.bfloat16) for index in range(12)}  # 100 MB
@@ -303,7 +303,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
 
 
 def test_a_merge_that_was_made_before_is_known_by_recipe_inputs_and_clock(paths, tmp_path):
-    recipe = Recipe(*paths, beta=0.8)
+    recipe = MergeRecipe(*paths, beta=0.8)
     merged(tmp_path, recipe)
     out = tmp_path / "out.safetensors"
 
@@ -312,7 +312,7 @@ def test_a_merge_that_was_made_before_is_known_by_recipe_inputs_and_clock(paths,
             return made_before(plan, file)
 
     assert known(recipe)
-    assert not known(Recipe(*paths, beta=0.9)) and not known(Recipe(paths[0], paths[1], beta=0.8))
+    assert not known(MergeRecipe(*paths, beta=0.9)) and not known(MergeRecipe(paths[0], paths[1], beta=0.8))
     assert not known(recipe, paths[0]) and not known(recipe, tmp_path / "no.safetensors")
     later = out.stat().st_mtime_ns + 10**9
     os.utime(paths[1], ns=(later, later))
@@ -326,7 +326,7 @@ def test_a_merge_that_was_made_before_is_known_by_recipe_inputs_and_clock(paths,
 
 
 def test_verify_finds_the_file_as_it_was_made_and_says_what_was_changed(paths, tmp_path):
-    merged(tmp_path, Recipe(*paths, beta=0.8))
+    merged(tmp_path, MergeRecipe(*paths, beta=0.8))
     out = tmp_path / "out.safetensors"
     with pytest.raises(BadInput, match=r"base-bfl\.safetensors, which is not beside it; give it with --base"):
         verify(out, {})
@@ -351,13 +351,13 @@ def test_verify_finds_the_file_as_it_was_made_and_says_what_was_changed(paths, t
     "more", [{"dtype": "fp8"}, {"rounding": "stochastic", "seed": 5}, {"blocks": (Block("txt_in", 0.5, 0.2),), "layout": "diffusers"}]
 )
 def test_verify_makes_it_again_whatever_the_recipe(paths, tmp_path, more):
-    merged(tmp_path, Recipe(*paths, alpha=0.6, **more))
+    merged(tmp_path, MergeRecipe(*paths, alpha=0.6, **more))
     given = dict(zip(("base", "aligned", "distilled"), paths))
     assert len(verify(tmp_path / "out.safetensors", given)) == 3
 
 
 def test_verify_finds_a_recipe_that_was_changed(paths, tmp_path):
-    merged(tmp_path, Recipe(*paths, alpha=0.6))
+    merged(tmp_path, MergeRecipe(*paths, alpha=0.6))
     out = tmp_path / "out.safetensors"
     given = dict(zip(("base", "aligned", "distilled"), paths))
     data = out.read_bytes()

@@ -10,8 +10,8 @@ import pytest
 
 from clvr_core import cli
 from clvr_core.errors import BadInput
-from clvr_core.executor.klein import Recipe, Sampling, published
-from clvr_core.models.config import Painter, read_config, read_servers
+from clvr_core.executor.klein import Sampling, SamplingRecipe, published
+from clvr_core.models.config import ExecutorSettings, read_config, read_servers
 from clvr_core.models.executors import load_executor
 from clvr_core.models.registry import load_models
 from clvr_core.run.run_folder import BEST, JOURNAL
@@ -149,7 +149,7 @@ def klein(tmp_path_factory) -> Path:
 
 
 def test_a_folder_without_a_recipe_is_sampled_as_its_makers_do(klein):
-    painter = Painter(folder=str(klein), dtype="float32")
+    painter = ExecutorSettings(folder=str(klein), dtype="float32")
     assert load_executor(painter, "cpu").recipe == published(distilled=False)
     four = replace(painter, steps=4, guidance=1.0)
     assert load_executor(four, "cpu").recipe == replace(published(distilled=False), generate=Sampling(4), edit=Sampling(4))
@@ -173,7 +173,7 @@ def answers(asked: Asked) -> Said:
 
 def test_a_run_with_a_server_for_eyes_and_a_folder_for_a_hand(klein, tmp_path, capsys, monkeypatch):
     # The tiny text encoder has three layers, and reads no more than 128 tokens.
-    tiny = Recipe(Sampling(2), Sampling(2), (1, 2, 3), (128,))
+    tiny = SamplingRecipe(Sampling(2), Sampling(2), (1, 2, 3), (128,))
     monkeypatch.setattr("clvr_core.executor.klein.published", lambda distilled: tiny)
     executor = f'[executor]\nfolder = "{klein}"\ndevice = "cpu"\ndtype = "float32"\nwidth = 96\nheight = 64\n'
     with serving(answers) as server:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from clvr_core.errors import BadInput, JudgeFailure
-from clvr_core.models.device_sharing import Turns, taking
+from clvr_core.models.device_sharing import Turns, with_device_lock
 from clvr_core.protocols import DrawRequest, Message, Question
 from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.waiting import let_others_run
@@ -22,7 +22,7 @@ def moved() -> tuple[list[tuple[str, str]], dict]:
 def test_before_one_works_the_other_has_left():
     moves, movers = moved()
     turns = Turns("cpu:0", movers)
-    vlm, executor = taking(FakeVlm(["{}"] * 3, [[0.5]]), turns, "controller"), taking(FakeExecutor(), turns, "executor")
+    vlm, executor = with_device_lock(FakeVlm(["{}"] * 3, [[0.5]]), turns, "controller"), with_device_lock(FakeExecutor(), turns, "executor")
     vlm.chat([Message("user", "x")], {})
     vlm.decide([grey()], [Question("?")])
     executor.draw([DrawRequest("a", 1)])
@@ -38,7 +38,7 @@ def test_before_one_works_the_other_has_left():
 
 def test_all_but_the_work_is_the_models_own_and_moves_nothing():
     moves, movers = moved()
-    executor = taking(FakeExecutor(name="hand", evaluations=7), Turns("cpu", movers), "executor")
+    executor = with_device_lock(FakeExecutor(name="hand", evaluations=7), Turns("cpu", movers), "executor")
     assert executor.name == "hand" and executor.nfe(DrawRequest("a", 1)) == 7 and moves == []
     assert not hasattr(executor, "window")
 
@@ -48,8 +48,8 @@ def test_one_that_fails_to_arrive_holds_nothing():
     movers["executor"] = lambda to: (_ for _ in ()).throw(MemoryError)
     turns = Turns("cpu", movers)
     with pytest.raises(MemoryError):
-        taking(FakeExecutor(), turns, "executor").draw([DrawRequest("a", 1)])
-    taking(FakeVlm(["{}"]), turns, "controller").chat([], {})
+        with_device_lock(FakeExecutor(), turns, "executor").draw([DrawRequest("a", 1)])
+    with_device_lock(FakeVlm(["{}"]), turns, "controller").chat([], {})
     assert moves == [("controller", "cpu")]
 
 
@@ -64,7 +64,7 @@ def test_one_that_the_device_is_too_small_for_goes_back_and_it_is_said_in_words(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     turns = Turns("cpu:0", movers | {name: small})
-    vlm, executor = taking(FakeVlm(["{}"] * 2, [[0.5]]), turns, "controller"), taking(FakeExecutor(), turns, "executor")
+    vlm, executor = with_device_lock(FakeVlm(["{}"] * 2, [[0.5]]), turns, "controller"), with_device_lock(FakeExecutor(), turns, "executor")
     full = rf"the {name} does not fit into the memory of cpu:0 although the others have left; close .* go on with the run"
     if name == "executor":
         vlm.chat([], {})
@@ -92,7 +92,7 @@ def test_threads_work_one_at_a_time():
             working.pop()
             return []
 
-    executor = taking(Slow(), Turns(), "executor")
+    executor = with_device_lock(Slow(), Turns(), "executor")
     threads = [threading.Thread(target=executor.draw, args=([],)) for _ in range(5)]
     for thread in threads:
         thread.start()

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from clvr_core.doctor import examine
 from clvr_core.errors import BadInput
-from clvr_core.models.memory_plan import HEADROOM, NONE, Plan, Weights, available, model_weights, peak, pipeline_weights, plan
+from clvr_core.models.memory_plan import HEADROOM, NONE, MemoryPlan, Weights, available, model_weights, peak, pipeline_weights, plan
 from clvr_core.models.presets import VARIABLE, presets
 from clvr_core.models.registry import load_models
 
@@ -154,7 +154,7 @@ class TestPresets:
         assert found["models: server"].ok and {f"models: {name}" for name in presets()} <= found.keys()
 
     def test_a_plan_is_a_value(self):
-        assert dataclasses.replace(plan(BOTH, 25 * GB), free=None) == Plan("sequential", BOTH, None, True)
+        assert dataclasses.replace(plan(BOTH, 25 * GB), free=None) == MemoryPlan("sequential", BOTH, None, True)
 
 
 def test_memory_that_only_caches_files_counts_as_free(tmp_path):

@@ -13,7 +13,7 @@ from clvr_core import cli
 from clvr_core.errors import BadInput
 from clvr_core.executor.generic import GenericExecutor
 from clvr_core.executor.remote import RemoteExecutor
-from clvr_core.models.config import Painter
+from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor, place, weights_of
 from clvr_core.models.memory_plan import Weights
 from clvr_core.models.registry import _here, load_models
@@ -48,12 +48,12 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def resident(folder):
-    return pictures(load_executor(Painter(folder=str(folder), dtype="float32"), "cpu"), *REQUESTS)
+    return pictures(load_executor(ExecutorSettings(folder=str(folder), dtype="float32"), "cpu"), *REQUESTS)
 
 
 @pytest.mark.parametrize("mode", ["offloaded", "streamed", "sequential"])
 def test_in_each_way_the_same_is_drawn(folder, resident, mode):
-    executor = load_executor(Painter(folder=str(folder), dtype="float32"), "cpu", mode)
+    executor = load_executor(ExecutorSettings(folder=str(folder), dtype="float32"), "cpu", mode)
     for _ in range(2):
         assert all(np.array_equal(one, other) for one, other in zip(resident, pictures(executor, *REQUESTS)))
 
@@ -96,7 +96,7 @@ def test_one_device_is_known_by_each_of_its_names(monkeypatch, settings, device,
 
 
 def test_in_fp8_the_transformer_takes_half_and_draws_nearly_the_same(folder, resident):
-    executor = load_executor(Painter(folder=str(folder), dtype="float32", storage="fp8"), "cpu")
+    executor = load_executor(ExecutorSettings(folder=str(folder), dtype="float32", storage="fp8"), "cpu")
     stored = {each.dtype for each in executor.pipe.transformer.transformer_blocks.parameters()}
     assert torch.float8_e4m3fn in stored and executor.pipe.vae.dtype == torch.float32
     found = pictures(executor, *REQUESTS)
@@ -104,21 +104,21 @@ def test_in_fp8_the_transformer_takes_half_and_draws_nearly_the_same(folder, res
 
 
 def test_its_weights_are_known_before_they_are_loaded(folder):
-    parts = {each.name: each.nbytes for each in weights_of(Painter(folder=str(folder), dtype="bfloat16"))}
+    parts = {each.name: each.nbytes for each in weights_of(ExecutorSettings(folder=str(folder), dtype="bfloat16"))}
     pipe = tiny()
     for part, name in (("transformer", "DiT"), ("text_encoder", "text encoder")):
         assert parts[name] == 2 * sum(each.numel() for each in getattr(pipe, part).parameters())
-    assert weights_of(Painter(kind="shapes")) == () and Weights("DiT", parts["DiT"] // 2) in weights_of(
-        Painter(folder=str(folder), storage="fp8")
+    assert weights_of(ExecutorSettings(kind="shapes")) == () and Weights("DiT", parts["DiT"] // 2) in weights_of(
+        ExecutorSettings(folder=str(folder), storage="fp8")
     )
 
 
 def test_any_pipeline_is_loaded_by_what_its_folder_says(folder):
-    executor = load_executor(Painter(kind="generic", folder=str(folder), dtype="float32", steps=3), "cpu")
+    executor = load_executor(ExecutorSettings(kind="generic", folder=str(folder), dtype="float32", steps=3), "cpu")
     assert type(executor) is GenericExecutor and type(executor.pipe).__name__ == "Flux2KleinPipeline"
     assert executor.nfe(REQUESTS[0]) == 6, "the pipeline's own guidance is 4"
     with pytest.raises(BadInput, match="holds a Flux2KleinPipeline, not a QwenImageEditPlusPipeline"):
-        load_executor(Painter(kind="qwen-edit", folder=str(folder), dtype="float32"), "cpu")
+        load_executor(ExecutorSettings(kind="qwen-edit", folder=str(folder), dtype="float32"), "cpu")
 
 
 CONFIG = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clvr_core.brief import Brief
-from clvr_core.run.conditioning import fitted, prompt_for
+from clvr_core.run.conditioning import prompt_for, shorten_to_window
 from clvr_core.run.session import Session, drive
 from clvr_core.trajectory import Action
 from tests.fakes import FakeExecutor, FakeVlm, step, trajectory
@@ -77,7 +77,7 @@ class Short:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_fits_is_told_whole_and_without_a_word(mode):
-    assert fitted(run(mode), EDIT, Short(100)) == fitted(run(mode), EDIT, None) == (prompt_for(run(mode), EDIT), "")
+    assert shorten_to_window(run(mode), EDIT, Short(100)) == shorten_to_window(run(mode), EDIT, None) == (prompt_for(run(mode), EDIT), "")
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_what_fits_is_told_whole_and_without_a_word(mode):
 def test_what_does_not_fit_is_shortened_from_the_oldest_on_and_said(window, text, lost):
     whole = len(prompt_for(run("trace"), EDIT).split())
     said = f"the prompt for the executor has {whole} tokens and its text encoder reads {window}; left out: {lost}"
-    assert fitted(run("trace"), EDIT, Short(window)) == (text, said)
+    assert shorten_to_window(run("trace"), EDIT, Short(window)) == (text, said)
 
 
 def test_the_words_of_the_action_are_cut_only_where_they_alone_are_too_long():
     long = Action("GENERATE", scene_prompt="one two  three,\nfour five")
-    assert fitted(run("proxy"), long, Short(4))[0] == "one two  three,\nfour"
-    assert fitted(run("proxy"), long, Short(4))[1].endswith("left out: its last 1 words")
+    assert shorten_to_window(run("proxy"), long, Short(4))[0] == "one two  three,\nfour"
+    assert shorten_to_window(run("proxy"), long, Short(4))[1].endswith("left out: its last 1 words")
 
 
 def test_a_run_says_it_in_its_warnings():

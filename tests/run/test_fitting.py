@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clvr_core.run.start_image import fitted, sized
+from clvr_core.run.start_image import crop_to_size, fit_to_canvas
 
 
 def size_of(width: int, height: int, step: int = 16) -> tuple[int, int]:
     """Of a picture of this size, fitted into 64 x 64."""
-    high, wide = fitted(np.zeros((height, width, 3), np.uint8), 64, 64, step).shape[:2]
+    high, wide = fit_to_canvas(np.zeros((height, width, 3), np.uint8), 64, 64, step).shape[:2]
     return wide, high
 
 
@@ -24,10 +24,10 @@ def test_it_keeps_its_proportions_and_each_side_at_least_one_step(given, found):
 
 def test_one_that_fits_is_not_touched():
     picture = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    assert fitted(picture, 64, 64, 16) is picture and sized(picture, 64, 48) is picture
+    assert fit_to_canvas(picture, 64, 64, 16) is picture and crop_to_size(picture, 64, 48) is picture
 
 
 def test_a_hand_of_one_size_is_given_the_middle_of_it():
     picture = np.zeros((40, 80, 3), np.uint8)
     picture[:, 20:60] = 200
-    assert sized(picture, 40, 40).min() == 200
+    assert crop_to_size(picture, 40, 40).min() == 200

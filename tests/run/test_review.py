@@ -11,7 +11,7 @@ from PIL import Image
 from clvr_core.brief import Budget
 from clvr_core.errors import BadInput
 from clvr_core.policy import rules
-from clvr_core.policy.remarks import BY_THE_ARTIST, heed
+from clvr_core.policy.remarks import BY_THE_ARTIST, apply_remark
 from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from clvr_core.run.session import Session, drive, go_on, resume
 from clvr_core.shapes import load_vlm
@@ -214,14 +214,14 @@ class TestHeed:
     )
     def test_refuses_what_the_run_does_not_have(self, remark, message):
         with pytest.raises(BadInput, match=message):
-            heed(self.told, remark)
+            apply_remark(self.told, remark)
 
     def test_a_dropped_goal_decides_no_longer_which_canvas_is_best(self):
         assert rules.best(self.told.steps).chosen == 1
-        assert heed(self.told, Remark(1, dropped=("g2",))).best == 0
+        assert apply_remark(self.told, Remark(1, dropped=("g2",))).best == 0
 
     def test_every_goal_may_be_exchanged_for_a_wish(self):
-        assert [goal.id for goal in heed(self.told, Remark(1, dropped=("g1", "g2"), words="a dog")).goals] == ["a1"]
+        assert [goal.id for goal in apply_remark(self.told, Remark(1, dropped=("g1", "g2"), words="a dog")).goals] == ["a1"]
 
 
 def test_the_shapes_models_serve_a_wish_in_their_own_words():

@@ -12,7 +12,7 @@ from clvr_core.errors import BadInput
 from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.protocols import DrawRequest
 from clvr_core.training.distil import DistilConfig, Imitation, distil, load_paths, subdivide, walk
-from clvr_core.training.painter import Condition, Painter
+from clvr_core.training.sampler import Condition, TrainingSampler
 from clvr_core.training.samples import Samples, Window
 
 SCHEDULE = {"steps": 6, "lr": 0.002, "warmup": 2, "log_every": 1, "save_every": 3, "ema": 0.5}
@@ -47,7 +47,7 @@ class TestThePaths:
     def test_end_where_the_pipeline_would(self, tiny):
         """The same noise, words and guidance through diffusers' own loop."""
         executor = KleinExecutor.load(tiny)
-        painter = Painter(executor)
+        painter = TrainingSampler(executor)
         condition = Condition(painter.text(["a red circle", "two blue squares"]))
         noise = painter.noise(condition, torch.Generator().manual_seed(3))
         path = walk(painter, condition, noise, Sampling(4, 2.0), painter.sigmas(4, 9))
@@ -141,7 +141,7 @@ class TestTheStudent:
                 (*given,) = (tokens[place] for tokens in shard.references)
                 assert len(given) == len(step.references)
                 assert all(
-                    torch.allclose(Painter(executor).tokens([picture])[0], tokens, atol=1e-4)
+                    torch.allclose(TrainingSampler(executor).tokens([picture])[0], tokens, atol=1e-4)
                     for picture, tokens in zip(step.pictures, given)
                 )
         assert {len(shard.references) for shard in traced} == {0, 1}

@@ -16,7 +16,7 @@ from torch.nn import Linear
 
 from clvr_core.cli import main
 from clvr_core.errors import BadInput
-from clvr_core.executor.klein import KleinExecutor, Recipe, Sampling
+from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from clvr_core.protocols import DrawRequest
 from clvr_core.records import from_json, to_json
 from clvr_core.shapes.grammar import parse
@@ -25,11 +25,11 @@ from clvr_core.shapes.perceive import perceive
 from clvr_core.shapes.render import render
 from clvr_core.shapes.scene import Scene, Thing
 from clvr_core.training import pprl as module
-from clvr_core.training.adapter import FILE, Lora, Older, attach, trained
+from clvr_core.training.adapter import FILE, FrozenCopy, Lora, attach, trained
 from clvr_core.training.fit import Schedule
-from clvr_core.training.painter import Painter
 from clvr_core.training.pprl import Learning, PprlConfig, pprl
 from clvr_core.training.rewards import ARMS, ExactReward, ShapesReward, VlmReward, final, last, named, proxy
+from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.samples import Samples, Window, one_shot
 from clvr_core.training.sft import Following, SftConfig, sft
 
@@ -132,15 +132,15 @@ class TestSft:
         assert all(torch.equal(one[name], other[name]) for name in one)
 
     def test_replays_scenes_of_the_world_where_it_draws_from_nothing(self, tiny, rows, tmp_path, monkeypatch):
-        told, fresh, real = [], [], (Painter.text, Painter.tokens)
+        told, fresh, real = [], [], (TrainingSampler.text, TrainingSampler.tokens)
 
         def tokens(self, pictures):
             if told:  # the references come before the words, the targets after them
                 fresh.extend(zip(told.pop(), pictures, strict=True))
             return real[1](self, pictures)
 
-        monkeypatch.setattr(Painter, "text", lambda self, texts: told.append(texts) or real[0](self, texts))
-        monkeypatch.setattr(Painter, "tokens", tokens)
+        monkeypatch.setattr(TrainingSampler, "text", lambda self, texts: told.append(texts) or real[0](self, texts))
+        monkeypatch.setattr(TrainingSampler, "tokens", tokens)
         tuned(tmp_path / "run", tiny, rows, replay=1.0, trace=1.0, drop_text=0.0, schedule=SCHEDULE | {"steps": 8, "save_every": 8})
         known = {text for text, _ in fresh if "Step " not in text}
         assert len(known) >= SFT["batch"] and any("Step " in text for text, _ in fresh)
@@ -223,7 +223,7 @@ def test_a_lora_beside_weights_in_bfloat16_is_trained_in_float32(tiny):
 class TestTheOldPolicy:
     def test_stands_in_and_goes_again(self):
         model = Linear(2, 2)
-        old = Older(model)
+        old = FrozenCopy(model)
         before = model.weight.detach().clone()
         with torch.no_grad():
             model.weight += 1
@@ -347,7 +347,7 @@ class TestKlein:
                 shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
             )
         )
-        executor.recipe = Recipe(Sampling(2, 4.0), Sampling(2, 4.0), executor.recipe.text_layers, (96,), batch=2)
+        executor.recipe = SamplingRecipe(Sampling(2, 4.0), Sampling(2, 4.0), executor.recipe.text_layers, (96,), batch=2)
         return executor
 
     @pytest.fixture(scope="class")

@@ -160,7 +160,9 @@ class Models(io.ComfyNode):
     @classmethod
     def execute(cls, script: str) -> io.NodeOutput:
         said = USUAL | json.loads(script)
-        return io.NodeOutput(Eyes(said), pack().sockets.Hand(Hands(said), said["width"], said["height"], lambda text: None, script))
+        return io.NodeOutput(
+            Eyes(said), pack().sockets.ExecutorHandle(Hands(said), said["width"], said["height"], lambda text: None, script)
+        )
 
 
 class Anything(io.ComfyNode):

@@ -65,7 +65,7 @@ def guided(
     return without + guidance * (velocity - without)
 
 
-class Painter:
+class TrainingSampler:
     """The frozen parts of a pipeline, on one device."""
 
     def __init__(self, executor: KleinExecutor, device: torch.device | str = "cpu") -> None:

@@ -32,7 +32,7 @@ def attention_in_float() -> Iterator[None]:
         F.scaled_dot_product_attention = inner
 
 
-def quicken(transformer: torch.nn.Module, device: torch.device) -> None:
+def compile_blocks(transformer: torch.nn.Module, device: torch.device) -> None:
     """Changes how a diffusers transformer computes, not what it is: its weights stay as they are, what it returns is float32.
 
     Compiling takes half a minute for each number of references and padded length of text, once a process. Raises BadInput where the

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import KleinExecutor
-from clvr_core.training.painter import Condition, Painter, predict
-from clvr_core.training.quick import attention_in_float, quicken
+from clvr_core.training.compile import attention_in_float, compile_blocks
+from clvr_core.training.sampler import Condition, TrainingSampler, predict
 from clvr_core.training.sft import sft
 from clvr_core.training.stage import RECORD
 
@@ -36,11 +36,11 @@ def outcome(painter):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
 def test_compiled_in_bfloat16_it_predicts_and_learns_nearly_the_same(tiny):
-    painter = Painter(KleinExecutor.load(tiny))
+    painter = TrainingSampler(KleinExecutor.load(tiny))
     names = list(painter.pipe.transformer.state_dict())
     velocity, gradient = outcome(painter)
     attention = F.scaled_dot_product_attention
-    quicken(painter.pipe.transformer, CPU)
+    compile_blocks(painter.pipe.transformer, CPU)
     quick, downhill = outcome(painter)
     assert quick.dtype == torch.float32 and not torch.equal(quick, velocity)
     assert (quick - velocity).norm() < 0.02 * velocity.norm()
@@ -74,7 +74,7 @@ def test_without_a_compiler_it_says_what_to_do(tiny, monkeypatch):
 
     monkeypatch.setattr(builder, "get_cpp_compiler", none)
     with pytest.raises(BadInput, match=r"--quick .* no C\+\+ compiler.*install g\+\+, or leave --quick out"):
-        quicken(KleinExecutor.load(tiny).pipe.transformer, CPU)
+        compile_blocks(KleinExecutor.load(tiny).pipe.transformer, CPU)
 
 
 def test_a_stage_says_that_it_was_quick_and_its_lora_is_read_like_any_other(tiny, rows, tmp_path, monkeypatch):
