@@ -116,7 +116,7 @@ def _check_canvas(settings: ExecutorSettings | ImageServer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """verifier: the controller's model if it is left out. memory: how models share the device, by what is free if `auto`; `memory_plan.MemoryPlan`
+    """verifier: the controller's model if it is left out. memory: how models share the device, by what is free if `auto`; `MemoryPlan`
     tells the modes."""
 
     controller: Server | Local | Embedded

@@ -44,7 +44,7 @@ def weights_of(painter: ExecutorSettings) -> tuple[Weights, ...]:
 
 
 def load_executor(painter: ExecutorSettings | ImageServer, device: str, mode: Mode = "resident") -> Executor:
-    """Raises BadInput for what is missing, damaged, or not what its kind says. mode: as `memory_plan.MemoryPlan`; anything but `resident` leaves
+    """Raises BadInput for what is missing, damaged, or not what its kind says. mode: as `MemoryPlan`; anything but `resident` leaves
     the weights on the CPU, to be moved by `move`."""
     if isinstance(painter, ImageServer):
         from ..executor.remote import RemoteExecutor
