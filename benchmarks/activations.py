@@ -58,7 +58,10 @@ def main() -> None:
     print("| | " + " | ".join(f"batch {batch}" for batch in options.batch) + " |\n|---|" + "---:|" * len(options.batch))
 
     def row(name: str, model: torch.nn.Module, call: Callable[[int], Any]) -> None:
-        print(f"| {name} | " + " | ".join(f"{most(model, lambda: call(batch)):.1f}" for batch in options.batch) + " |", flush=True)  # noqa: B023
+        print(
+            f"| {name} | " + " | ".join(f"{most(model, lambda: call(batch)):.1f}" for batch in options.batch) + " |",
+            flush=True,
+        )  # noqa: B023
 
     torch.set_default_dtype(torch.bfloat16)
     with FakeTensorMode(allow_non_fake_inputs=True):

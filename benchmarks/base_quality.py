@@ -42,7 +42,9 @@ def single_edits(executor, kind: str, count: int, seed: int) -> tuple[float, flo
         if edit.kind == kind:
             cases.append((before, edit, instruct(edit, before, rng)))
     pictures = [render(before) for before, _, _ in cases]
-    drawings = executor.draw([DrawRequest(words, rng.randrange(2**31), (picture,)) for (_, _, words), picture in zip(cases, pictures)])
+    drawings = executor.draw(
+        [DrawRequest(words, rng.randrange(2**31), (picture,)) for (_, _, words), picture in zip(cases, pictures)]
+    )
     checks = [
         check_edit(picture, drawing.picture, _as_drawn(apply(edit, before), words, drawing.picture, edit), edit.cells)
         for (before, edit, words), picture, drawing in zip(cases, pictures, drawings)
@@ -67,7 +69,9 @@ def restores(executor, count: int, seed: int) -> float:
         if any(sample.prompt == restore(cell) for cell in sample.cells):
             cases.append(sample)
     pictures = [tuple(render(scene) for scene in sample.references) for sample in cases]
-    drawings = executor.draw([DrawRequest(sample.prompt, rng.randrange(2**31), pair) for sample, pair in zip(cases, pictures)])
+    drawings = executor.draw(
+        [DrawRequest(sample.prompt, rng.randrange(2**31), pair) for sample, pair in zip(cases, pictures)]
+    )
     return (
         sum(
             check_edit(pair[0], drawing.picture, sample.target, sample.cells).success
@@ -120,7 +124,9 @@ def main() -> None:
             flush=True,
         )
     if options.json:
-        options.json.write_text(json.dumps({"count": options.count, "seed": options.seed, "results": results}, indent=1))
+        options.json.write_text(
+            json.dumps({"count": options.count, "seed": options.seed, "results": results}, indent=1)
+        )
 
 
 if __name__ == "__main__":

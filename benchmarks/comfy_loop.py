@@ -77,7 +77,10 @@ def run(comfy: Comfy, form: str, rounds: int, side: int) -> Spent | None:
     models, worked = sum(each.time for each in busy), sum(each.work for each in busy)
     at = {kind: body["timestamp"] / 1000 for kind, body in entry["status"]["messages"]}
     before, after = calls[first][1].time - at["execution_start"], at["execution_success"] - calls[-1][2].time
-    return Spent(*(1000 * each / (rounds - 1) for each in (whole.time - models, whole.work - worked, models)), 1000 * (before + after))
+    return Spent(
+        *(1000 * each / (rounds - 1) for each in (whole.time - models, whole.work - worked, models)),
+        1000 * (before + after),
+    )
 
 
 def batched_by_two(values: Iterable[float]) -> Iterator[tuple[float, float]]:
@@ -142,7 +145,12 @@ def main() -> None:
         if options.only in (None, "cold"):
             (Path(folder) / "cold").mkdir()
             told["cold"] = [cold(Path(folder) / "cold")]
-            print(table(told["cold"]), verdict("first picture, s", told["cold"][0]["first picture, s"], COLD_BAR), "", sep="\n")
+            print(
+                table(told["cold"]),
+                verdict("first picture, s", told["cold"][0]["first picture, s"], COLD_BAR),
+                "",
+                sep="\n",
+            )
         for only, measure in (("rounds", 20), ("memory", 50)):
             if options.only not in (None, only):
                 continue
@@ -151,7 +159,9 @@ def main() -> None:
                 if only == "rounds":
                     for form in FORMS:
                         run(comfy, form, 2, options.side[0])
-                    forms = [(form, rounds, side) for form in FORMS for side in options.side for rounds in (5, 10, measure)]
+                    forms = [
+                        (form, rounds, side) for form in FORMS for side in options.side for rounds in (5, 10, measure)
+                    ]
                     told[only] = [a_round(comfy, form, rounds, side, options.repeat) for form, rounds, side in forms]
                     worst = verdict("ms a round", max(row["ms a round"] for row in told[only]), ROUND_BAR)
                 else:

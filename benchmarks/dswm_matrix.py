@@ -68,7 +68,10 @@ def made(
 
 def deltas(rows: dict[str, dict[str, torch.Tensor]]) -> dict[str, float]:
     base = torch.cat([value.flatten() for value in rows["base"].values()]).double()
-    align, distil = (torch.cat([rows[name][key].flatten() for key in rows["base"]]).double() - base for name in ("+ align", "+ distil"))
+    align, distil = (
+        torch.cat([rows[name][key].flatten() for key in rows["base"]]).double() - base
+        for name in ("+ align", "+ distil")
+    )
     return {
         "align": float(align.norm() / base.norm()),
         "distil": float(distil.norm() / base.norm()),
@@ -121,9 +124,14 @@ class Bench:
 
     def _driven(self, briefs):
         whole = self.executor.recipe
-        self.executor.recipe = replace(whole, text_lengths=tuple(length for length in whole.text_lengths if length <= self.window))
+        self.executor.recipe = replace(
+            whole, text_lengths=tuple(length for length in whole.text_lengths if length <= self.window)
+        )
         kept = {"budget": Budget(2), "final_ab": False, "conditioning": self.conditioning}
-        sessions = [Session(Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, **kept), load_vlm(), self.executor) for brief in briefs]
+        sessions = [
+            Session(Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, **kept), load_vlm(), self.executor)
+            for brief in briefs
+        ]
         try:
             return sessions, drive_all(sessions, self.executor)
         finally:
@@ -146,7 +154,10 @@ def show(name: str, cell: dict) -> None:
     shown = {task: np.array(cell[task]).mean(1) for task in TASKS}
     tiers = " ".join(f"{rate:.2f}" for rate in shown["two rounds"])
     seconds = f" {cell['seconds']:.3f} s" if "seconds" in cell else ""
-    print(f"{name:34s} one shot {shown['one shot'].mean():.3f}  two rounds {shown['two rounds'].mean():.3f} [{tiers}]{seconds}", flush=True)
+    print(
+        f"{name:34s} one shot {shown['one shot'].mean():.3f}  two rounds {shown['two rounds'].mean():.3f} [{tiers}]{seconds}",
+        flush=True,
+    )
 
 
 def compared(cells: dict[str, dict], task: str, medians: np.ndarray) -> dict:
@@ -185,14 +196,25 @@ def main() -> None:
     parser.add_argument("--distilled", type=Path, required=True)
     parser.add_argument("--lora", type=Path, required=True)
     parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA in the merge of both (default 1)")
-    parser.add_argument("--beta", type=float, default=1.0, help="strength of the distilled delta in the merge of both (default 1)")
+    parser.add_argument(
+        "--beta", type=float, default=1.0, help="strength of the distilled delta in the merge of both (default 1)"
+    )
     parser.add_argument("--redistilled", type=Path)
     parser.add_argument("--per-tier", type=int, default=12)
     parser.add_argument("--seed", type=int, default=41)
     parser.add_argument("--more", type=int, nargs="*", default=[])
-    parser.add_argument("--conditioning", default="trace", help="what the executor is told in the trajectories (default trace)")
-    parser.add_argument("--window", type=int, default=64, help="tokens of a trace, as many as the LoRA was trained with (default 64)")
-    parser.add_argument("--timed", type=int, default=10, help="trajectories timed of each cell; four times as many in turns (default 10)")
+    parser.add_argument(
+        "--conditioning", default="trace", help="what the executor is told in the trajectories (default trace)"
+    )
+    parser.add_argument(
+        "--window", type=int, default=64, help="tokens of a trace, as many as the LoRA was trained with (default 64)"
+    )
+    parser.add_argument(
+        "--timed",
+        type=int,
+        default=10,
+        help="trajectories timed of each cell; four times as many in turns (default 10)",
+    )
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -205,7 +227,12 @@ def main() -> None:
 
     bench = bench_of(options.seed)
     result: dict = {"per tier": options.per_tier, "seed": options.seed, "timed": options.timed}
-    result |= {"strength": options.strength, "beta": options.beta, "conditioning": options.conditioning, "window": options.window}
+    result |= {
+        "strength": options.strength,
+        "beta": options.beta,
+        "conditioning": options.conditioning,
+        "window": options.window,
+    }
     result |= {"deltas": deltas(rows), "paper": PAPER, "medians": bench.medians.tolist()}
     print("deltas: align {align:.2%}, distil {distil:.2%}, cosine {cosine:.3f}".format(**result["deltas"]))
     cells, more = kept(options.json, result)

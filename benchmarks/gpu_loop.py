@@ -42,10 +42,14 @@ UNGROUPED = ("text encode", "denoise", "VAE")
 
 def trajectory(vlm: FixedVlm, executor: KleinExecutor, sampling: Sampling, rounds: int, side: int) -> dict[str, float]:
     """Seconds by stage of one run, with `total` and what is in no stage, `framework`."""
-    executor.recipe = SamplingRecipe(sampling, sampling, executor.recipe.text_layers, executor.recipe.text_lengths, 1, given_latents=True)
+    executor.recipe = SamplingRecipe(
+        sampling, sampling, executor.recipe.text_layers, executor.recipe.text_lengths, 1, given_latents=True
+    )
     executor.forget()
     vlm.run += 1
-    brief = Brief("ten things", seed=1, width=side, height=side, budget=Budget(rounds=rounds, patience=rounds + 1), final_ab=False)
+    brief = Brief(
+        "ten things", seed=1, width=side, height=side, budget=Budget(rounds=rounds, patience=rounds + 1), final_ab=False
+    )
     clock = vlm.clock
     clock.seconds()
     started = time.perf_counter()
@@ -103,7 +107,9 @@ def writing(vlm: FixedVlm, limit: dict[str, float], compiles: bool, sections: Se
     def measured(record: Any) -> dict[str, float]:
         vlm.reader = Reader(vlm.model, record=record)
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", "replies are written slowly")  # as the reader says that it could not record
+            warnings.filterwarnings(
+                "error", "replies are written slowly"
+            )  # as the reader says that it could not record
             for count in (8, vlm.size.reply):
                 run = vlm.reader.read(vlm.prompt(vlm.size.prompt, ()))
                 seconds = once(device, lambda run=run, count=count: vlm.write(run, count)) / count
@@ -112,14 +118,18 @@ def writing(vlm: FixedVlm, limit: dict[str, float], compiles: bool, sections: Se
     for name, record in ways.items():
         found = sections.measure(f"VLM decode, {name}", lambda record=record: measured(record))
         if found:
-            sections.say(f"VLM decode, {name}: {found['ms']:.2f} ms a token, {found['x floor']:.2f} x its floor of {floor * 1000:.2f}")
+            sections.say(
+                f"VLM decode, {name}: {found['ms']:.2f} ms a token, {found['x floor']:.2f} x its floor of {floor * 1000:.2f}"
+            )
         if found and found["ms"] < fastest:
             fastest, reader = found["ms"], vlm.reader
         vlm.reader = reader
 
 
 @torch.inference_mode()
-def denoising(executor: KleinExecutor, size: Size, side: int, device: Cpu, limit: dict[str, float], sections: Sections) -> None:
+def denoising(
+    executor: KleinExecutor, size: Size, side: int, device: Cpu, limit: dict[str, float], sections: Sections
+) -> None:
     """Milliseconds of one pass of the transformer without and with a reference; compiled from then on if that is faster."""
     transformer, tokens = executor.pipe.transformer, (side // 16) ** 2
     flops: dict[int, int] = {}
@@ -148,7 +158,9 @@ def denoising(executor: KleinExecutor, size: Size, side: int, device: Cpu, limit
         """Milliseconds of both together."""
         total = 0.0
         for references in (0, 1):
-            found = sections.measure(f"{name}, {references} references", lambda references=references: measured(references))
+            found = sections.measure(
+                f"{name}, {references} references", lambda references=references: measured(references)
+            )
             if not found:
                 return float("inf")
             sections.say(f"{name}, {references} references: {found['ms']:.1f} ms, {found['x floor']:.2f} x its floor")
@@ -173,13 +185,20 @@ def table(rounds: int, found: dict[str, float], floor: dict[str, float], tokens:
         least = floor.get(name)
         times = f"{least:.4f} | {seconds / least:.2f}" if least else " | "
         lines.append(f"| {name} | {seconds:.4f} | {seconds / found['total']:.1%} | {times} |")
-    lines.append(f"| VLM decode, a token | {found['VLM decode'] / tokens:.5f} | | {floor.get('VLM decode', 0) / tokens:.5f} | |")
+    lines.append(
+        f"| VLM decode, a token | {found['VLM decode'] / tokens:.5f} | | {floor.get('VLM decode', 0) / tokens:.5f} | |"
+    )
     return "\n".join(lines)
 
 
-def verdicts(found: dict[str, float], floor: dict[str, float], ratio: float | None, size: str, rounds: int) -> list[str]:
+def verdicts(
+    found: dict[str, float], floor: dict[str, float], ratio: float | None, size: str, rounds: int
+) -> list[str]:
     bars = [("framework share", found["framework"] / found["total"], 0.02, "at most")]
-    for name, what, bar in (("denoise", "denoise over its FLOP floor", 2.0), ("VLM decode", "VLM decode over its bandwidth floor", 2.5)):
+    for name, what, bar in (
+        ("denoise", "denoise over its FLOP floor", 2.0),
+        ("VLM decode", "VLM decode over its bandwidth floor", 2.5),
+    ):
         if floor.get(name):
             bars.append((what, found[name] / floor[name], bar, "at most"))
     if ratio:
@@ -193,7 +212,9 @@ def verdicts(found: dict[str, float], floor: dict[str, float], ratio: float | No
     return told
 
 
-def measure_rounds(vlm: FixedVlm, executor: KleinExecutor, rounds: int, side: int, floor: Any, repeat: int, sections: Sections) -> None:
+def measure_rounds(
+    vlm: FixedVlm, executor: KleinExecutor, rounds: int, side: int, floor: Any, repeat: int, sections: Sections
+) -> None:
     def merged() -> dict[str, float]:
         return median([trajectory(vlm, executor, MERGED, rounds, side) for _ in range(1 + repeat)][1:])
 
@@ -205,7 +226,9 @@ def measure_rounds(vlm: FixedVlm, executor: KleinExecutor, rounds: int, side: in
     ratio = slow["total"] / fast["total"] if slow else None
     if slow:
         parts = slow["denoise"] / fast["denoise"]
-        sections.say(f"base(28x2) : merged(4) is {parts:.1f} in denoising (evaluations: {NFE_RATIO:g}), {ratio:.1f} in all")
+        sections.say(
+            f"base(28x2) : merged(4) is {parts:.1f} in denoising (evaluations: {NFE_RATIO:g}), {ratio:.1f} in all"
+        )
     size = sections.result["size"]
     if size != "tiny":
         told = sections.measure(f"{rounds} rounds, verdicts", lambda: verdicts(fast, floor, ratio, size, rounds))
@@ -234,7 +257,9 @@ def run_all(device: Cpu, size: Size, side: int, repeat: int, rounds: Sequence[in
     vlm, executor = made
     # Counted before anything is compiled or recorded; these first runs warm up, too.
     floor = {
-        count: sections.measure(f"floors of {count} rounds", lambda count=count: floors(vlm, executor, count, side, limit))
+        count: sections.measure(
+            f"floors of {count} rounds", lambda count=count: floors(vlm, executor, count, side, limit)
+        )
         for count in rounds
     }
     writing(vlm, limit, device.compiles is not None, sections)

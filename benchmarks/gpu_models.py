@@ -48,7 +48,9 @@ class Size:
     vocabulary: int = 151_936
 
 
-def published(double: int, single: int, heads: int, width: int, hidden: int, depth: int, vision: int, mlp: int, deep: list[int]) -> Size:
+def published(
+    double: int, single: int, heads: int, width: int, hidden: int, depth: int, vision: int, mlp: int, deep: list[int]
+) -> Size:
     language = {"hidden_size": width, "intermediate_size": hidden, "num_hidden_layers": 36, "num_attention_heads": 32}
     language |= {"num_key_value_heads": 8, "head_dim": 128}
     return Size(
@@ -67,7 +69,13 @@ SIZES = {
     "4b": published(5, 20, 24, 2560, 9728, 24, 1024, 4096, [5, 11, 17]),
     "9b": published(8, 24, 32, 4096, 12288, 27, 1152, 4304, [8, 16, 24]),
 }
-_SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+_SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 TINY = Size(
     {"in_channels": 64, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16, "num_attention_heads": 2,
      "joint_attention_dim": 96, "axes_dims_rope": (4, 4, 4, 4), "guidance_embeds": False},
@@ -96,7 +104,8 @@ def vlm_config(size: Size) -> Qwen3VLConfig:
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [head - 2 * (head // 3), head // 3, head // 3]}
     return Qwen3VLConfig(
         text_config=size.text | {"vocab_size": size.vocabulary, "rope_parameters": rope | {"mrope_interleaved": True}},
-        vision_config=size.vision | {"patch_size": 16, "out_hidden_size": size.text["hidden_size"], "num_position_embeddings": 2304},
+        vision_config=size.vision
+        | {"patch_size": 16, "out_hidden_size": size.text["hidden_size"], "num_position_embeddings": 2304},
         image_token_id=IMAGE,
         video_token_id=VIDEO,
         vision_start_token_id=BEGIN,
@@ -117,14 +126,18 @@ class FixedVlm:
         # Since 5 transformers has one that needs no torchvision.
         kind = getattr(transformers, "Qwen2VLImageProcessorPil", None) or transformers.Qwen2VLImageProcessor
         pixels = size.picture**2
-        self.eyes = kind(patch_size=16, merge_size=2, temporal_patch_size=2, size={"shortest_edge": pixels, "longest_edge": pixels})
+        self.eyes = kind(
+            patch_size=16, merge_size=2, temporal_patch_size=2, size={"shortest_edge": pixels, "longest_edge": pixels}
+        )
         self.reader = Reader(self.model, record=None)
         self.run = self.call = 0
 
     @property
     def bytes_a_token(self) -> int:
         """What decoding must read: the layers and the head, not the table of words."""
-        language = sum(each.numel() * each.element_size() for each in self.model.model.language_model.layers.parameters())
+        language = sum(
+            each.numel() * each.element_size() for each in self.model.model.language_model.layers.parameters()
+        )
         return language + self.model.lm_head.weight.numel() * self.model.lm_head.weight.element_size()
 
     @property
@@ -187,18 +200,34 @@ class FixedVlm:
 
 def said(data: dict[str, Any]) -> dict[str, Any]:
     if data["task"] == "goals":
-        return {"goals": [{"text": f"thing {number}", "kind": "local", "check": "Is it there?"} for number in range(GOALS)]}
+        return {
+            "goals": [{"text": f"thing {number}", "kind": "local", "check": "Is it there?"} for number in range(GOALS)]
+        }
     words = "put the missing thing in its place and keep everything else exactly as it is"
     kind = "GENERATE" if data["current"] is None else "EDIT"
     references = [] if data["current"] is None else [data["current"]]
-    return {"kind": kind, "summary": words, "scene_prompt": words, "edit_prompt": words, "goals": ["g1"], "references": references}
+    return {
+        "kind": kind,
+        "summary": words,
+        "scene_prompt": words,
+        "edit_prompt": words,
+        "goals": ["g1"],
+        "references": references,
+    }
 
 
 def hand(size: Size, clock: Clock) -> KleinExecutor:
     device, layers = clock.device, max(size.layers)
-    encoder = Qwen3Config(vocab_size=size.vocabulary, **size.encoder | {"num_hidden_layers": layers}, tie_word_embeddings=True)
+    encoder = Qwen3Config(
+        vocab_size=size.vocabulary, **size.encoder | {"num_hidden_layers": layers}, tie_word_embeddings=True
+    )
     scheduler = FlowMatchEulerDiscreteScheduler(
-        shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
+        shift=3.0,
+        use_dynamic_shifting=True,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
     )
     pipe = Flux2KleinPipeline(
         scheduler=scheduler,
@@ -212,4 +241,8 @@ def hand(size: Size, clock: Clock) -> KleinExecutor:
         module = getattr(pipe, part)
         module.forward = clock.timed(name, module.forward)
     pipe.vae.encode, pipe.vae.decode = clock.timed("VAE", pipe.vae.encode), clock.timed("VAE", pipe.vae.decode)
-    return KleinExecutor(pipe, SamplingRecipe(Sampling(4), Sampling(4), size.layers, (size.words,), 1, given_latents=True), "random-klein")
+    return KleinExecutor(
+        pipe,
+        SamplingRecipe(Sampling(4), Sampling(4), size.layers, (size.words,), 1, given_latents=True),
+        "random-klein",
+    )

@@ -64,11 +64,21 @@ class FakeVlm:
         with self.clock:
             data = messages[-1].data
             if data["task"] == "goals":
-                value = {"goals": [{"text": f"thing number {number} is to be seen", "kind": "local"} for number in range(GOALS)]}
+                value = {
+                    "goals": [
+                        {"text": f"thing number {number} is to be seen", "kind": "local"} for number in range(GOALS)
+                    ]
+                }
             else:
                 kind = "GENERATE" if data["current"] is None else "EDIT"
                 words = "put the missing thing in its place and keep everything else exactly as it is"
-                value = {"kind": kind, "summary": words, "edit_prompt": words, "scene_prompt": words, "goals": data["focus"][:2]}
+                value = {
+                    "kind": kind,
+                    "summary": words,
+                    "edit_prompt": words,
+                    "scene_prompt": words,
+                    "goals": data["focus"][:2],
+                }
             return Reply(json.dumps(value), tokens=100)
 
     def decide(self, images, questions) -> list[Decision]:
@@ -169,7 +179,8 @@ def measure(strategy: str, size: int, repeat: int, out: Path | None) -> list[dic
 def table(rows: list[dict]) -> str:
     lines = ["| " + " | ".join(rows[0]) + " |", "|" + "---|" * len(rows[0])]
     lines += [
-        "| " + " | ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()) + " |" for row in rows
+        "| " + " | ".join(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()) + " |"
+        for row in rows
     ]
     return "\n".join(lines)
 
@@ -224,7 +235,9 @@ def main() -> None:
     parser.add_argument("--strategy", default="clvr", choices=("clvr", "director", "strokes"))
     parser.add_argument("--size", type=int, default=96, help="side of the canvas in pixels")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="a folder on the disk to be measured (default: the system's temporary one)")
+    parser.add_argument(
+        "--out", type=Path, help="a folder on the disk to be measured (default: the system's temporary one)"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--cli", action="store_true", help="time the README's first job instead")
     options = parser.parse_args()
@@ -232,7 +245,9 @@ def main() -> None:
         print(command_line(options.repeat))
         return
     rows = measure(options.strategy, options.size, options.repeat, options.out)
-    print(f"{options.strategy}, canvases of {options.size} x {options.size}, fsync included, median of {options.repeat}, milliseconds")
+    print(
+        f"{options.strategy}, canvases of {options.size} x {options.size}, fsync included, median of {options.repeat}, milliseconds"
+    )
     print(table(rows))
     print(verdicts(rows))
     if options.json:

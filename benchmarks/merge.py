@@ -147,7 +147,9 @@ def build_kernel(folder: Path) -> Path | None:
     if not compiler:
         return None
     flags = ["-O3", "-ffp-contract=off", "-shared", "-fPIC", f"-I{sysconfig.get_paths()['include']}"]
-    done = subprocess.run([compiler, *flags, ROOT / "clvr_core" / "merge" / "_kernel.c", "-o", out], check=False, capture_output=True)
+    done = subprocess.run(
+        [compiler, *flags, ROOT / "clvr_core" / "merge" / "_kernel.c", "-o", out], check=False, capture_output=True
+    )
     return out if done.returncode == 0 else None
 
 
@@ -248,7 +250,9 @@ def once(command: list, out: Path) -> dict[str, float]:
     """Wall seconds until the output is on the disk, peak memory in MB, and the seconds without start-up where the child tells them."""
     started = time.perf_counter()
     environment = {**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
     own = [0.0]
     watch = threading.Thread(target=watch_memory, args=(process.pid, own), daemon=True)
     watch.start()
@@ -264,7 +268,13 @@ def once(command: list, out: Path) -> dict[str, float]:
     wall = time.perf_counter() - started
     watch.join()
     inside = float(text.split()[-1]) if "child" in command else math.nan
-    return {"wall": wall, "inside": inside, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss / 1024, "own": max(own)}
+    return {
+        "wall": wall,
+        "inside": inside,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "memory": usage.ru_maxrss / 1024,
+        "own": max(own),
+    }
 
 
 def watch_memory(pid: int, found: list[float]) -> None:
@@ -299,7 +309,13 @@ def speed(options: argparse.Namespace) -> None:
                 prepare(paths, out, options.cold)
                 rows[variant].append(once(command, out))
         size = paths[0].stat().st_size
-        result = {"bytes": size, "cold": options.cold, "cores": os.cpu_count(), "load": os.getloadavg()[0], "rows": rows}
+        result = {
+            "bytes": size,
+            "cold": options.cold,
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[0],
+            "rows": rows,
+        }
     print(
         f"3 x {size / 1e9:.3g} GB bf16 into one, {'cold' if options.cold else 'warm'}, {os.cpu_count()} cores, median of {options.repeat}"
     )
@@ -405,7 +421,9 @@ def bits(options: argparse.Namespace) -> None:
     said = "NOT MET" if different else "met"
     print(f"{len(pairs)} pairs of layouts, {total} elements each: {different} differ from the contract, bar 0: {said}")
     said = "met" if wrong / total <= WRONG_BAR and worst <= 1 else "NOT MET"
-    print(f"{100 * wrong / total:.4f} % differ from fp64 rounded once, by {worst} unit, bar {100 * WRONG_BAR:g} % and 1: {said}")
+    print(
+        f"{100 * wrong / total:.4f} % differ from fp64 rounded once, by {worst} unit, bar {100 * WRONG_BAR:g} % and 1: {said}"
+    )
 
 
 def main() -> None:
@@ -419,15 +437,21 @@ def main() -> None:
     timed.add_argument("--repeat", type=int, default=5)
     timed.add_argument("--cold", action="store_true", help="put the inputs out of the page cache before each run")
     timed.add_argument("--extras", action="store_true", help="time the inputs' sha256 and the report too")
-    timed.add_argument("--peers", metavar="PYTHON", nargs="+", default=[], help="Pythons with mergekit or sd-mecha, to time them too")
-    timed.add_argument("--inputs", type=Path, metavar="DIR", help="a folder of three checkpoints made before, or to be made")
+    timed.add_argument(
+        "--peers", metavar="PYTHON", nargs="+", default=[], help="Pythons with mergekit or sd-mecha, to time them too"
+    )
+    timed.add_argument(
+        "--inputs", type=Path, metavar="DIR", help="a folder of three checkpoints made before, or to be made"
+    )
     timed.add_argument("--json", type=Path)
     timed.set_defaults(run=speed)
     exact = kinds.add_parser("bits")
     exact.add_argument("--hidden", type=int, default=512)
     exact.set_defaults(run=bits)
     for each in (timed, exact):
-        each.add_argument("--out", type=Path, help="a folder on the disk to be measured (default: the system's temporary one)")
+        each.add_argument(
+            "--out", type=Path, help="a folder on the disk to be measured (default: the system's temporary one)"
+        )
     one = kinds.add_parser("child")
     one.add_argument("--kernel", type=Path)
     one.add_argument("variant")

@@ -37,7 +37,8 @@ def run(count: int) -> Trajectory:
     steps, kept = [], None
     for index in range(count):
         verdicts = tuple(
-            Verdict(goal.id, "met" if (index + place) % 3 else "unmet", "seen in the upper half") for place, goal in enumerate(GOALS)
+            Verdict(goal.id, "met" if (index + place) % 3 else "unmet", "seen in the upper half")
+            for place, goal in enumerate(GOALS)
         )
         action = Action(
             "EDIT" if index else "GENERATE",
@@ -105,7 +106,12 @@ def main() -> None:
         cells = [told["megabytes"], told["loaded"], len(told["frames"])]
         for times in map(np.array, (told["frames"], told["work"])):
             cells += [np.median(times), np.percentile(times, 95), times.max()]
-        print(f"| {count} | " + " | ".join(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |", flush=True)
+        print(
+            f"| {count} | "
+            + " | ".join(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells)
+            + " |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -95,10 +95,14 @@ def read_jobs(path: Path, usual: Brief) -> list[Job]:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{path} line {number}: {error}") from error
         if job.id.casefold() in jobs:
-            raise BadInput(f"{path} line {number}: the id {job.id!r} is taken by an earlier line (case does not count); each needs its own")
+            raise BadInput(
+                f"{path} line {number}: the id {job.id!r} is taken by an earlier line (case does not count); each needs its own"
+            )
         jobs[job.id.casefold()] = job
     if not jobs:
-        raise BadInput(f"{path} holds no briefs; write one JSON object a line, such as {json.dumps({'prompt': 'a red circle'})}")
+        raise BadInput(
+            f"{path} holds no briefs; write one JSON object a line, such as {json.dumps({'prompt': 'a red circle'})}"
+        )
     return list(jobs.values())
 
 
@@ -107,10 +111,14 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
     if isinstance(data, dict) and (unknown := sorted(data.keys() - {field.name for field in fields(_Line)})):
         raise BadInput(f"{unknown[0]} is not known; choose from {', '.join(field.name for field in fields(_Line))}")
     said = from_json(_Line, data, "brief")
-    given = {name: getattr(said, name) for name in ("seed", "strategy", "candidates") if getattr(said, name) is not None}
+    given = {
+        name: getattr(said, name) for name in ("seed", "strategy", "candidates") if getattr(said, name) is not None
+    }
     brief = replace(usual, prompt=said.prompt, goals=said.goals, **given)
     if said.id and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", said.id):
-        raise BadInput(f"the id {said.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens")
+        raise BadInput(
+            f"the id {said.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens"
+        )
     if said.id.casefold() == SUMMARY or said.id.endswith(".") or DEVICES.fullmatch(said.id):
         raise BadInput(f"the id {said.id!r} cannot name a folder here or on Windows; choose another")
     # The budget may grow from one call to the next.
@@ -119,7 +127,12 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
 
 
 def run_batch(
-    jobs: Sequence[Job], models: Models, out: Path, concurrency: int, told: Told = _nobody, tick: Callable[[], object] | None = None
+    jobs: Sequence[Job],
+    models: Models,
+    out: Path,
+    concurrency: int,
+    told: Told = _nobody,
+    tick: Callable[[], object] | None = None,
 ) -> list[Result]:
     """As `paint`, for whoever has no event loop; `tick` is called every second. Ctrl-C raises KeyboardInterrupt once every run has left
     its call."""
@@ -181,8 +194,13 @@ async def paint(jobs: Sequence[Job], models: Models, out: Path, concurrency: int
 def summary(results: Iterable[Result]) -> dict[str, Any]:
     """Counts by state, totals, and every result."""
     results = list(results)
-    counts = {state: sum(result.state == state for result in results) for state in ("met", "unmet", "failed", "stopped")}
-    totals = {name: sum(getattr(result, name) for result in results) for name in ("steps", "images", "evaluations", "vlm_tokens")}
+    counts = {
+        state: sum(result.state == state for result in results) for state in ("met", "unmet", "failed", "stopped")
+    }
+    totals = {
+        name: sum(getattr(result, name) for result in results)
+        for name in ("steps", "images", "evaluations", "vlm_tokens")
+    }
     return {"runs": len(results), **counts, **totals, "results": [to_json(result) for result in results]}
 
 
@@ -200,7 +218,11 @@ def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
     turns = Turns()
 
     def mine(model: Any, name: str) -> Any:
-        return model if model is None or isinstance(model, (RemoteExecutor, ServerVlm)) else with_device_lock(model, turns, name)
+        return (
+            model
+            if model is None or isinstance(model, (RemoteExecutor, ServerVlm))
+            else with_device_lock(model, turns, name)
+        )
 
     def check() -> None:
         if stop.is_set():
@@ -212,14 +234,19 @@ def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
         model.check = check
     try:
         yield replace(
-            models, vlm=mine(models.vlm, "controller"), executor=mine(models.executor, "executor"), judge=mine(models.judge, "verifier")
+            models,
+            vlm=mine(models.vlm, "controller"),
+            executor=mine(models.executor, "executor"),
+            judge=mine(models.judge, "verifier"),
         )
     finally:
         for model, own in before:
             model.check = own
 
 
-async def _run(job: Job, models: Models, out: Path, pool: ThreadPoolExecutor, told: Callable[[dict[str, Any]], None]) -> Result:
+async def _run(
+    job: Job, models: Models, out: Path, pool: ThreadPoolExecutor, told: Callable[[dict[str, Any]], None]
+) -> Result:
     """One call after the other, each in a thread, because models and files are waited for there."""
     loop = asyncio.get_running_loop()
     try:
@@ -236,8 +263,12 @@ def _begin(job: Job, models: Models, out: Path, told: Callable[[dict[str, Any]],
         models.check(job.brief.prompt)
     folder = RunFolder.reopen(out / job.id)
     if folder.lines and folder.lines[0].get("brief") != to_json(job.brief):
-        raise BadInput(f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id")
-    session = Session(job.brief, models.vlm, models.executor, folder, judge=models.judge, listener=lambda event, line: told(line))
+        raise BadInput(
+            f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"
+        )
+    session = Session(
+        job.brief, models.vlm, models.executor, folder, judge=models.judge, listener=lambda event, line: told(line)
+    )
     if folder.lines[0].get("models") != session.models:
         raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
     return session, session.advance()
@@ -284,8 +315,12 @@ class Table:
             if isinstance(what, Result):
                 started, _ = self._rows.pop(job)
                 self._ended[what.state] = self._ended.get(what.state, 0) + 1
-                goals = f"{what.goals_met} of {what.goals} goals in {what.steps} steps, {time.monotonic() - started:.1f} s"
-                self._line(f"{job}  {what.state}  {goals if what.state in ('met', 'unmet') else what.reason.partition(chr(10))[0]}")
+                goals = (
+                    f"{what.goals_met} of {what.goals} goals in {what.steps} steps, {time.monotonic() - started:.1f} s"
+                )
+                self._line(
+                    f"{job}  {what.state}  {goals if what.state in ('met', 'unmet') else what.reason.partition(chr(10))[0]}"
+                )
             else:
                 started, row = self._rows.get(job, (time.monotonic(), "begins"))
                 self._rows[job] = started, _row(what) or row

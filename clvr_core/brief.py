@@ -69,7 +69,9 @@ class Budget:
             if value is not None and not 0 < value < float("inf"):
                 raise BadInput(f"budget: {name} is {value}; it must be above 0 and finite")
         if not 0 <= self.unmet < self.met <= 1:
-            raise BadInput(f"budget: unmet is {self.unmet} and met is {self.met}; they must satisfy 0 <= unmet < met <= 1")
+            raise BadInput(
+                f"budget: unmet is {self.unmet} and met is {self.met}; they must satisfy 0 <= unmet < met <= 1"
+            )
 
     def covers(self, other: Budget) -> bool:
         """Whether no limit is tighter than the other's, and the judge is held to the same thresholds."""
@@ -119,11 +121,15 @@ class Brief:
         if self.judging not in JUDGINGS:
             raise BadInput(f"unknown judging {self.judging!r}; choose one of {', '.join(JUDGINGS)}")
         if not (1 <= self.width <= MAX_SIDE and 1 <= self.height <= MAX_SIDE):
-            raise BadInput(f"the canvas is {self.width} x {self.height}; both must be between 1 and {MAX_SIDE:,} pixels")
+            raise BadInput(
+                f"the canvas is {self.width} x {self.height}; both must be between 1 and {MAX_SIDE:,} pixels"
+            )
         if self.candidates is not None and not 1 <= self.candidates <= 64:
             raise BadInput(f"candidates is {self.candidates}; it must be between 1 and 64")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
-        twice = [goal.id for place, goal in enumerate(self.goals) if goal.id in {other.id for other in self.goals[:place]}]
+        twice = [
+            goal.id for place, goal in enumerate(self.goals) if goal.id in {other.id for other in self.goals[:place]}
+        ]
         if twice:
             raise BadInput(f"two goals have the id {twice[0]!r}; each needs its own")

@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         return _failed(options, _missing(error), BAD_INPUT)
     except KeyboardInterrupt:
-        return _failed(options, "interrupted" + (f"; go on with: {options.again}" if options.again else ""), INTERRUPTED)
+        return _failed(
+            options, "interrupted" + (f"; go on with: {options.again}" if options.again else ""), INTERRUPTED
+        )
 
 
 def _missing(error: ModuleNotFoundError) -> str:
@@ -91,20 +93,30 @@ def _parser() -> argparse.ArgumentParser:
     resume.add_argument("out", type=Path, metavar="DIR")
     resume.set_defaults(run=_resume)
 
-    probe = commands.add_parser("probe", help="measure one-shot, best-of-N and the strategies on briefs of growing complexity")
+    probe = commands.add_parser(
+        "probe", help="measure one-shot, best-of-N and the strategies on briefs of growing complexity"
+    )
     probe.add_argument("--per-tier", type=int, default=40, help="briefs in each of the ten tiers (default 40)")
     probe.add_argument("--seed", type=_seed, default=0)
     probe.add_argument(
-        "--out", type=Path, default=Path("probe"), metavar="DIR", help="where probe.json, the plot and the table go (default probe)"
+        "--out",
+        type=Path,
+        default=Path("probe"),
+        metavar="DIR",
+        help="where probe.json, the plot and the table go (default probe)",
     )
     probe.set_defaults(run=_probe)
 
     synthesis = commands.add_parser("synthesize", help="make verified trajectories as training data")
-    synthesis.add_argument("--out", type=Path, required=True, metavar="DIR", help="the data set; an earlier call there is gone on with")
+    synthesis.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="the data set; an earlier call there is gone on with"
+    )
     briefs = synthesis.add_mutually_exclusive_group(required=True)
     briefs.add_argument("--prompts", type=Path, metavar="FILE", help="one brief a line")
     briefs.add_argument("--count", type=_count, metavar="N", help="so many random briefs of the shapes world")
-    synthesis.add_argument("--second", metavar="NAME", help="models whose verifier is the second judge of the comparison with one shot")
+    synthesis.add_argument(
+        "--second", metavar="NAME", help="models whose verifier is the second judge of the comparison with one shot"
+    )
     synthesis.add_argument("--rounds", type=_count, default=8, help="rounds of one trajectory (default 8)")
     synthesis.add_argument("--seed", type=_seed, default=0)
     synthesis.set_defaults(run=_synthesize)
@@ -115,11 +127,19 @@ def _parser() -> argparse.ArgumentParser:
     stages = shapes.add_subparsers(required=True, metavar="STAGE")
     base = stages.add_parser("base", help="VAE, transformer and text encoder, from nothing or on from given weights")
     base.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="checkpoints, curve and weights; an earlier run there is gone on with"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="checkpoints, curve and weights; an earlier run there is gone on with",
     )
     base.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
     base.add_argument(
-        "--start", "--from", type=Path, metavar="DIR", help="weights whose transformer and text encoder are trained on, with their VAE kept"
+        "--start",
+        "--from",
+        type=Path,
+        metavar="DIR",
+        help="weights whose transformer and text encoder are trained on, with their VAE kept",
     )
     base.add_argument("--seed", type=_seed, default=0)
     base.set_defaults(run=_train_base)
@@ -133,14 +153,22 @@ def _parser() -> argparse.ArgumentParser:
         tuning.set_defaults(run=_train_sft, world=world, quick=False)
         learning = kinds.add_parser("pprl", help="RL with proxy prompts on the same trajectories")
         learning.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `sft` to go on from")
-        learning.add_argument("--reward", default="shapes" if world == "shapes" else None, required=world == "klein", metavar="NAME")
+        learning.add_argument(
+            "--reward", default="shapes" if world == "shapes" else None, required=world == "klein", metavar="NAME"
+        )
         learning.set_defaults(run=_train_pprl, world=world, quick=False)
         for command in (tuning, learning):
-            command.add_argument("--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`")
+            command.add_argument(
+                "--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`"
+            )
         for command in (tuning, learning, distil) if world == "shapes" else ():
-            command.add_argument("--quick", action="store_true", help="compiled blocks in bfloat16; a minute or two to begin with")
+            command.add_argument(
+                "--quick", action="store_true", help="compiled blocks in bfloat16; a minute or two to begin with"
+            )
         for command in (tuning, learning, *([distil] if world == "shapes" else ())):
-            command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
+            command.add_argument(
+                "--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with"
+            )
             # Under torchrun --start is ambiguous: it takes the command's options for its own where they begin alike.
             start = "weights; shapes: the embedded base"
             command.add_argument("--start", "--from", type=Path, required=world == "klein", metavar="DIR", help=start)
@@ -148,8 +176,16 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--seed", type=_seed, default=0)
 
     batch = commands.add_parser("batch", help="paint many briefs side by side")
-    batch.add_argument("prompts", type=Path, metavar="FILE", help="a brief a line: JSON strings, or objects with prompt, id, seed, ...")
-    batch.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder in it for each run; runs there are gone on with")
+    batch.add_argument(
+        "prompts", type=Path, metavar="FILE", help="a brief a line: JSON strings, or objects with prompt, id, seed, ..."
+    )
+    batch.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a folder in it for each run; runs there are gone on with",
+    )
     batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
     _add_asking(batch)
     batch.set_defaults(run=_batch)
@@ -160,7 +196,9 @@ def _parser() -> argparse.ArgumentParser:
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
 
-    add_eval_arguments(commands.add_parser("eval", help="measure models by the field's benchmarks, whose data you bring"))
+    add_eval_arguments(
+        commands.add_parser("eval", help="measure models by the field's benchmarks, whose data you bring")
+    )
 
     for command in (generate, resume, probe, synthesis, batch):
         command.add_argument(
@@ -170,21 +208,34 @@ def _parser() -> argparse.ArgumentParser:
             help="shapes: the embedded models, no download (default); a set that clvr doctor lists; or a file like clvr.toml",
         )
     for command in (generate, resume, probe, synthesis, batch, doctor):
-        command.add_argument("--weights", default="", metavar="DIR", help="where the weights of a set lie (default: CLVR_MODELS, ./models)")
+        command.add_argument(
+            "--weights",
+            default="",
+            metavar="DIR",
+            help="where the weights of a set lie (default: CLVR_MODELS, ./models)",
+        )
     for command in (generate, resume, probe, synthesis, batch, doctor, merge):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
 
 
 def _add_asking(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)")
-    command.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
-    command.add_argument("--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)")
     command.add_argument(
-        "--estimate", action="store_true", help="let the complexity of the brief lower the rounds, and choose between one shot and stages"
+        "--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)"
+    )
+    command.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
+    command.add_argument(
+        "--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)"
+    )
+    command.add_argument(
+        "--estimate",
+        action="store_true",
+        help="let the complexity of the brief lower the rounds, and choose between one shot and stages",
     )
     modes = ", ".join(CONDITIONINGS)
-    command.add_argument("--conditioning", default="proxy", metavar="MODE", help=f"what the executor is told: {modes} (default proxy)")
+    command.add_argument(
+        "--conditioning", default="proxy", metavar="MODE", help=f"what the executor is told: {modes} (default proxy)"
+    )
     limits = command.add_argument_group("budget")
     limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
     limits.add_argument("--images", type=int, help="pictures in all")
@@ -194,18 +245,39 @@ def _add_asking(command: argparse.ArgumentParser) -> None:
     limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
     judging, usual = command.add_argument_group("judging"), Budget()
     judging.add_argument(
-        "--judging", default="each", metavar="HOW", help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)"
+        "--judging",
+        default="each",
+        metavar="HOW",
+        help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)",
     )
-    judging.add_argument("--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold")
-    judging.add_argument("--fused", action="store_true", help="judge and choose the next action in one reply (clvr); it judges by words")
-    judging.add_argument("--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)")
-    judging.add_argument("--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)")
+    judging.add_argument(
+        "--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold"
+    )
+    judging.add_argument(
+        "--fused", action="store_true", help="judge and choose the next action in one reply (clvr); it judges by words"
+    )
+    judging.add_argument(
+        "--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)"
+    )
+    judging.add_argument(
+        "--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)"
+    )
 
 
 def _brief(options: argparse.Namespace, prompt: str) -> Brief:
-    limits = (options.rounds, options.images, options.evaluations, options.seconds, options.vlm_tokens, options.patience)
+    limits = (
+        options.rounds,
+        options.images,
+        options.evaluations,
+        options.seconds,
+        options.vlm_tokens,
+        options.patience,
+    )
     budget = Budget(*limits, options.met, options.unmet)
-    told = {name: getattr(options, name) for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate")}
+    told = {
+        name: getattr(options, name)
+        for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate")
+    }
     return Brief(prompt, options.strategy, options.seed, budget=budget, **told)
 
 
@@ -327,7 +399,9 @@ class _Bar:
             return
         step = line["steps"][-1]
         met = sum(verdict["state"] == "met" for verdict in step.get("verdicts", ()))
-        self.bar.set_postfix_str(f"{met} of {len(step.get('verdicts', ()))} goals met, {'kept' if step.get('accepted') else 'rolled back'}")
+        self.bar.set_postfix_str(
+            f"{met} of {len(step.get('verdicts', ()))} goals met, {'kept' if step.get('accepted') else 'rolled back'}"
+        )
         self.bar.update()
 
 
@@ -339,7 +413,9 @@ def _probe(options: argparse.Namespace) -> int:
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
     if options.models not in SHAPES:
-        raise BadInput(f"the probe needs exact truth, which only {', '.join(SHAPES)} have; found --models {options.models}")
+        raise BadInput(
+            f"the probe needs exact truth, which only {', '.join(SHAPES)} have; found --models {options.models}"
+        )
     load_models(options.models)
     options.again = "the same command"
     weights = getattr(shapes, SHAPES[options.models])
@@ -353,7 +429,9 @@ def _synthesize(options: argparse.Namespace) -> int:
     from .synthesis.engine import Settings, random_prompts, read_prompts, summary, synthesize
 
     if options.second is None and options.models not in SHAPES:
-        raise BadInput("--second is missing; name models of another maker, whose verifier compares the result with one shot as well")
+        raise BadInput(
+            "--second is missing; name models of another maker, whose verifier compares the result with one shot as well"
+        )
     prompts = read_prompts(options.prompts) if options.prompts else random_prompts(options.count, options.seed)
     models = load_models(options.models, options.weights)
     for prompt in prompts if models.check else ():
@@ -368,7 +446,11 @@ def _synthesize(options: argparse.Namespace) -> int:
     options.again = "the same command"
     settings = Settings(options.seed, options.rounds)
     counts = synthesize(options.out, prompts, models, second, settings, lambda line: print(line, file=sys.stderr))
-    print(json.dumps(summary(counts)) if options.json else "\n".join(f"{count:6d}  {kind}" for kind, count in sorted(counts.items())))
+    print(
+        json.dumps(summary(counts))
+        if options.json
+        else "\n".join(f"{count:6d}  {kind}" for kind, count in sorted(counts.items()))
+    )
     return DONE
 
 
@@ -385,7 +467,9 @@ def _train_distil(options: argparse.Namespace) -> int:
     from .training.distil import distil
 
     options.again = "the same command"
-    distil(options.out, options.start or WEIGHTS, options.config, data=options.data, seed=options.seed, quick=options.quick)
+    distil(
+        options.out, options.start or WEIGHTS, options.config, data=options.data, seed=options.seed, quick=options.quick
+    )
     return DONE
 
 
@@ -407,7 +491,16 @@ def _train_sft(options: argparse.Namespace) -> int:
     options.again = "the same command"
     start, executor = _start(options)
     world = options.world == "shapes"
-    sft(options.out, start, options.data, options.config, seed=options.seed, world=world, quick=options.quick, executor=executor)
+    sft(
+        options.out,
+        start,
+        options.data,
+        options.config,
+        seed=options.seed,
+        world=world,
+        quick=options.quick,
+        executor=executor,
+    )
     return DONE
 
 

@@ -70,7 +70,9 @@ def _device() -> Finding:
 
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        return Finding("device", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+        return Finding(
+            "device", True, f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        )
     if torch.backends.mps.is_available():
         return Finding("device", True, "Apple GPU (mps)")
     return Finding("device", True, f"CPU, {os.cpu_count()} cores; enough for the embedded models")
@@ -94,15 +96,25 @@ def _vision() -> Finding:
         return Finding("vision models", False, f"none can run here ({error}); a server still can")
     known = [family for family, name in EYES.items() if hasattr(transformers, name)]
     if not known:
-        return Finding("vision models", False, f"transformers {transformers.__version__} has none of {', '.join(EYES)}; take 4.57 or newer")
-    held = "held to their schema by llguidance" if available() else "asked for in words; install llguidance to hold them to their schema"
+        return Finding(
+            "vision models",
+            False,
+            f"transformers {transformers.__version__} has none of {', '.join(EYES)}; take 4.57 or newer",
+        )
+    held = (
+        "held to their schema by llguidance"
+        if available()
+        else "asked for in words; install llguidance to hold them to their schema"
+    )
     return Finding("vision models", True, f"{', '.join(known)}; replies are {held}")
 
 
 def _quantisation() -> Finding:
     usable = [name for name in LIBRARIES if installed(name)]
     missing = "; pip install bitsandbytes or torchao for models that do not fit"
-    return Finding("quantised models", bool(usable), ", ".join(usable) if usable else f"no library is installed{missing}")
+    return Finding(
+        "quantised models", bool(usable), ", ".join(usable) if usable else f"no library is installed{missing}"
+    )
 
 
 def _presets(weights: str) -> list[Finding]:
@@ -131,4 +143,6 @@ def _comfyui() -> Finding:
     if not folder:
         return Finding("ComfyUI", False, "COMFYUI_DIR is not set; only needed for the tests of the nodes")
     present = os.path.exists(os.path.join(folder, "main.py"))
-    return Finding("ComfyUI", present, folder if present else f"{folder} has no main.py; set COMFYUI_DIR to a checkout of ComfyUI")
+    return Finding(
+        "ComfyUI", present, folder if present else f"{folder} has no main.py; set COMFYUI_DIR to a checkout of ComfyUI"
+    )

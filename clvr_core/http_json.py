@@ -58,7 +58,9 @@ def address(url: str) -> str:
     except ValueError as error:
         raise BadInput(f"server address {url!r:.200} cannot be read: {error}") from error
     if "@" in parts.netloc:
-        raise BadInput("a server address holds a user or a password; put the key into an environment variable and name that variable")
+        raise BadInput(
+            "a server address holds a user or a password; put the key into an environment variable and name that variable"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not url.isprintable() or " " in url:
         raise BadInput(f"server address {url!r:.200} is not one; write it as http://127.0.0.1:8000/v1")
     if parts.query or parts.fragment:
@@ -74,7 +76,9 @@ def key_of(variable: str) -> str:
     if not key:
         raise BadInput(f"the environment variable {variable} is to hold the server's key and is not set")
     if not (key.isascii() and key.isprintable()):
-        raise BadInput(f"the environment variable {variable} holds a line break or another character that no key has; copy the key anew")
+        raise BadInput(
+            f"the environment variable {variable} holds a line break or another character that no key has; copy the key anew"
+        )
     return key
 
 
@@ -113,7 +117,9 @@ def ask_json(
                 return _object(url, answer, key)
             if status not in BUSY or not left:
                 said = one_line(answer[:2000].decode("utf-8", "replace"), 300)
-                raise ServerFailure(_without(key, f"{_host(url)} answered {status}{': ' if said else ''}{said}"), status)
+                raise ServerFailure(
+                    _without(key, f"{_host(url)} answered {status}{': ' if said else ''}{said}"), status
+                )
             wait = max(wait, asked_wait)
         # Spread, so that several askers that were refused together do not come back together.
         _sleep(min(wait * random.uniform(0.8, 1.2), LONGEST_WAIT), check)
@@ -124,7 +130,9 @@ class _Broken(Exception):
     """The connection failed in a way that another try may not."""
 
 
-def _exchange(url: str, data: bytes | None, headers: dict[str, str], limits: Limits, check: Callable[[], None]) -> tuple[int, bytes, float]:
+def _exchange(
+    url: str, data: bytes | None, headers: dict[str, str], limits: Limits, check: Callable[[], None]
+) -> tuple[int, bytes, float]:
     """Status, content and the seconds that the server asks to wait. Raises _Broken, and ServerFailure where another try would not help."""
     work = _Exchange(url, data, headers, limits)
     work.start()
@@ -153,7 +161,9 @@ class _Exchange(threading.Thread):
         parts = urlsplit(url)
         patience = limits.timeout + 1  # the asker keeps the time; this only ends a thread that it could not wake
         if parts.scheme == "https":
-            self.connection = http.client.HTTPSConnection(parts.netloc, timeout=patience, context=ssl.create_default_context())
+            self.connection = http.client.HTTPSConnection(
+                parts.netloc, timeout=patience, context=ssl.create_default_context()
+            )
         else:
             self.connection = http.client.HTTPConnection(parts.netloc, timeout=patience)
         self.request = ("GET" if data is None else "POST", parts.path or "/", data, headers)
@@ -201,7 +211,9 @@ def _object(url: str, answer: bytes, key: str) -> dict[str, Any]:
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError) as error:
-        raise ServerFailure(_without(key, f"{_host(url)} answered with something that is not JSON: {one_line(str(error), 200)}")) from error
+        raise ServerFailure(
+            _without(key, f"{_host(url)} answered with something that is not JSON: {one_line(str(error), 200)}")
+        ) from error
     if not isinstance(value, dict):
         raise ServerFailure(f"{_host(url)} answered with {type(value).__name__} where an object belongs")
     return value
@@ -231,7 +243,12 @@ def _redacted(key: str, answer: bytes) -> bytes:
     if not key:
         return answer
     spelled = b"".join(
-        b"(?:" + re.escape(letter.encode()) + b"|\\\\u00(?i:%02x)" % ord(letter) + b"|\\\\" + re.escape(letter.encode()) + b")"
+        b"(?:"
+        + re.escape(letter.encode())
+        + b"|\\\\u00(?i:%02x)" % ord(letter)
+        + b"|\\\\"
+        + re.escape(letter.encode())
+        + b")"
         for letter in key
     )
     return re.sub(spelled, b"***", answer)

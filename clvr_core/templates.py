@@ -20,7 +20,9 @@ class Templates:
     def text(self, name: str, **values: str) -> str:
         """The template with its values. A paragraph in which a value is empty is left out; a value is never read for places of its own."""
         paragraphs = map(string.Template, _read(self.folder / f"{name}.txt").split("\n\n"))
-        return "\n\n".join(each.substitute(values) for each in paragraphs if all(values.get(name) != "" for name in _places(each)))
+        return "\n\n".join(
+            each.substitute(values) for each in paragraphs if all(values.get(name) != "" for name in _places(each))
+        )
 
 
 def _places(template: string.Template) -> set[str]:

@@ -212,7 +212,9 @@ class Trajectory:
     @property
     def offered(self) -> tuple[int, ...]:
         """Canvases the controller may refer to: the current one first, then the other kept ones from new to old, at most four in all."""
-        kept = [step.chosen for step in reversed(self.steps) if step.chosen not in (None, self.current) and step.accepted]
+        kept = [
+            step.chosen for step in reversed(self.steps) if step.chosen not in (None, self.current) and step.accepted
+        ]
         return tuple(() if self.current is None else (self.current, *kept[:3]))
 
     @property

@@ -68,8 +68,17 @@ class BenchmarkPrompts(io.ComfyNode):
             "GenEval++, GenEval 2, WISE, PRISM, ImagineBench, LGBench, ImgEdit, or prompts of your own. No data come with this pack.",
             search_aliases=["geneval", "wise", "imgedit", "prompt list", "batch prompts", "next prompt"],
             inputs=[
-                io.Combo.Input("folder", options=listed(), tooltip="A folder in ComfyUI's input folder that holds a benchmark's files."),
-                io.Combo.Input("benchmark", options=["auto", *BENCHMARKS], default="auto", tooltip="auto: by the files in the folder."),
+                io.Combo.Input(
+                    "folder",
+                    options=listed(),
+                    tooltip="A folder in ComfyUI's input folder that holds a benchmark's files.",
+                ),
+                io.Combo.Input(
+                    "benchmark",
+                    options=["auto", *BENCHMARKS],
+                    default="auto",
+                    tooltip="auto: by the files in the folder.",
+                ),
                 io.Int.Input(
                     "index",
                     default=0,
@@ -80,14 +89,30 @@ class BenchmarkPrompts(io.ComfyNode):
                     "many runs as there are pictures.",
                 ),
                 io.Int.Input(
-                    "pictures", default=0, min=0, max=64, advanced=True, tooltip="Of each prompt; 0: as many as the benchmark takes."
+                    "pictures",
+                    default=0,
+                    min=0,
+                    max=64,
+                    advanced=True,
+                    tooltip="Of each prompt; 0: as many as the benchmark takes.",
                 ),
-                io.Int.Input("run_seed", default=0, min=0, max=2**31, advanced=True, tooltip="Every picture's own seed is made from it."),
+                io.Int.Input(
+                    "run_seed",
+                    default=0,
+                    min=0,
+                    max=2**31,
+                    advanced=True,
+                    tooltip="Every picture's own seed is made from it.",
+                ),
             ],
             outputs=[
                 io.String.Output("prompt", tooltip="What the picture should show; for an edit, the instruction."),
                 BENCH_ITEM.Output("task", tooltip="For Score."),
-                io.Int.Output("picture_seed", display_name="seed", tooltip="The picture's own, the same for every model that is compared."),
+                io.Int.Output(
+                    "picture_seed",
+                    display_name="seed",
+                    tooltip="The picture's own, the same for every model that is compared.",
+                ),
                 io.Int.Output("count", tooltip="Pictures in all."),
                 io.Image.Output("source", tooltip="The picture to edit; black where there is none."),
                 io.String.Output("told", tooltip="Which item this is, and of which benchmark."),
@@ -100,7 +125,9 @@ class BenchmarkPrompts(io.ComfyNode):
         return data_hash(recognise(data, benchmark), data)
 
     @classmethod
-    def execute(cls, folder: str, benchmark: str = "auto", index: int = 0, pictures: int = 0, run_seed: int = 0) -> io.NodeOutput:
+    def execute(
+        cls, folder: str, benchmark: str = "auto", index: int = 0, pictures: int = 0, run_seed: int = 0
+    ) -> io.NodeOutput:
         data = inside(folder)
         bench = recognise(data, benchmark)
         items = tuple(bench.read(data))
@@ -129,7 +156,9 @@ class BenchmarkScore(io.ComfyNode):
                 io.Image.Input("image", tooltip="The picture that was drawn for it; of several the first."),
                 VLM.Input("vlm", tooltip="The judge; best not the one that steered the picture."),
                 io.String.Input(
-                    "name", default="run", tooltip="What these pictures are called in the report. Letters, digits, dots, dashes."
+                    "name",
+                    default="run",
+                    tooltip="What these pictures are called in the report. Letters, digits, dots, dashes.",
                 ),
                 io.Combo.Input(
                     "protocol",
@@ -140,19 +169,31 @@ class BenchmarkScore(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Boolean.Output("passed", tooltip="Whether the picture is all that was asked for; false where the judge did not answer."),
+                io.Boolean.Output(
+                    "passed",
+                    tooltip="Whether the picture is all that was asked for; false where the judge did not answer.",
+                ),
                 io.String.Output("told", tooltip="What holds and what does not, a line each."),
-                io.Float.Output("so_far", tooltip="The benchmark's headline over what was scored under this name; 0 without an answer."),
+                io.Float.Output(
+                    "so_far",
+                    tooltip="The benchmark's headline over what was scored under this name; 0 without an answer.",
+                ),
             ],
             is_output_node=True,
         )
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return True if name is None or NAME.fullmatch(name) else f"name is {name!r:.80}; letters, digits, dots and dashes are expected"
+        return (
+            True
+            if name is None or NAME.fullmatch(name)
+            else f"name is {name!r:.80}; letters, digits, dots and dashes are expected"
+        )
 
     @classmethod
-    def execute(cls, task: Task, image: torch.Tensor, vlm: Vlm, name: str = "run", protocol: str = "decisions") -> io.NodeOutput:
+    def execute(
+        cls, task: Task, image: torch.Tensor, vlm: Vlm, name: str = "run", protocol: str = "decisions"
+    ) -> io.NodeOutput:
         task = task.prepared(vlm)
         arm = Arm(task.images, name)
         arm.save(task.bench, task.item, task.k, np.ascontiguousarray(as_pictures(image)[0]))

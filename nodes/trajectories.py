@@ -39,7 +39,9 @@ class SaveTrajectory(io.ComfyNode):
             search_aliases=["save run", "export", "archive", "keep history", "report"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run."),
-                io.String.Input("name", default="run", tooltip="Letters, digits, spaces, dots, dashes; a number is put behind it."),
+                io.String.Input(
+                    "name", default="run", tooltip="Letters, digits, spaces, dots, dashes; a number is put behind it."
+                ),
             ],
             outputs=[io.String.Output("saved_as", tooltip="What Load Trajectory lists it as.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -71,11 +73,17 @@ class LoadTrajectory(io.ComfyNode):
             category="CLVR/trajectory",
             description="Opens a run that lies in the output folder under clvr, finished, cancelled or saved under a name.",
             search_aliases=["open run", "import", "history", "resume"],
-            inputs=[io.Combo.Input("run", options=listed(), tooltip="The runs there are, saved ones first, the newest on top.")],
+            inputs=[
+                io.Combo.Input(
+                    "run", options=listed(), tooltip="The runs there are, saved ones first, the newest on top."
+                )
+            ],
             outputs=[
                 io.Image.Output("image", tooltip="Its best picture; black if it has none yet."),
                 TRAJECTORY.Output("trajectory", tooltip="All that was planned, drawn and judged."),
-                io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
+                io.String.Output(
+                    "summary", tooltip="What came out, in a sentence, and any warning in a line of its own."
+                ),
             ],
             hidden=[io.Hidden.extra_pnginfo],
         )
@@ -128,7 +136,9 @@ class ViewTrajectory(io.ComfyNode):
             raise BadInput("this run has drawn nothing yet, so there is nothing to look at")
         pictures = of_one_size([shrunk(folder.picture(step.chosen)) for step, _ in drawn])
         scale = max(1, 256 // max(pictures[0].shape[:2]))
-        sheet = as_image(contact_sheet([(picture, line) for picture, (_, line) in zip(pictures, drawn)], columns, scale))
+        sheet = as_image(
+            contact_sheet([(picture, line) for picture, (_, line) in zip(pictures, drawn)], columns, scale)
+        )
         return io.NodeOutput(sheet, "\n".join([*lines, summary_of(told)]), ui=ui.PreviewImage(sheet, cls=cls))
 
 
@@ -150,7 +160,9 @@ def keep(run: Run, path: Path) -> Run:
     """The run as far as it came, in a folder of its own."""
     source, told = RunFolder.open(run.folder), run.trajectory
     if trajectory_from(source.lines[: run.position]) != told:
-        raise BadInput(f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
+        raise BadInput(
+            f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew"
+        )
     folder = source.fork(path, run.position, told.brief.budget)
     if told.best is not None:
         save_png(path / BEST, folder.picture(told.best), told, told.best)

@@ -59,7 +59,9 @@ class FakeVlm:
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         self.decides.append(Decide(tuple(images), tuple(questions)))
-        answers = self._decisions if callable(self._decisions) else _next(self._decisions, f"decide {len(self.decides)}")
+        answers = (
+            self._decisions if callable(self._decisions) else _next(self._decisions, f"decide {len(self.decides)}")
+        )
         if callable(answers):
             answers = answers(images, questions)
         for answer in [answers] if isinstance(answers, BaseException) else answers:
@@ -74,7 +76,9 @@ class FakeExecutor:
     The requests are recorded in `requests`, the sizes of the calls in `batches`. Every sample costs `evaluations`.
     """
 
-    def __init__(self, images: Iterable[Picture | BaseException] | None = None, evaluations: int = 4, name: str = "fake-executor") -> None:
+    def __init__(
+        self, images: Iterable[Picture | BaseException] | None = None, evaluations: int = 4, name: str = "fake-executor"
+    ) -> None:
         self.name = name
         self.evaluations = evaluations
         self.requests: list[DrawRequest] = []
@@ -128,7 +132,9 @@ def step(
         index=0,
         action=Action(kind, **action),
         parent=parent,
-        candidates=() if canvas is None else (Candidate(canvas, f"canvas-{canvas:03}.png", seed_for(0, canvas, 0), sha256=""),),
+        candidates=()
+        if canvas is None
+        else (Candidate(canvas, f"canvas-{canvas:03}.png", seed_for(0, canvas, 0), sha256=""),),
         chosen=canvas,
         verdicts=tuple(Verdict(goal, state) for goal, state in (verdicts or {}).items()),
         accepted=accepted,

@@ -73,8 +73,14 @@ class TestFile:
             (['{"prompt": " "}'], "line 1: the brief is empty"),
             (['{"prompt": "a", "strategy": "best"}'], "line 1: unknown strategy 'best'"),
             (['{"prompt": "a", "id": "../x"}'], r"line 1: the id '\.\./x' cannot name a folder"),
-            (['{"prompt": "a", "id": "x"}', '{"prompt": "b", "id": "x"}'], "line 2: the id 'x' is taken by an earlier line"),
-            (['{"prompt": "a", "id": "x"}', '{"prompt": "b", "id": "X"}'], "line 2: the id 'X' is taken by an earlier line"),
+            (
+                ['{"prompt": "a", "id": "x"}', '{"prompt": "b", "id": "x"}'],
+                "line 2: the id 'x' is taken by an earlier line",
+            ),
+            (
+                ['{"prompt": "a", "id": "x"}', '{"prompt": "b", "id": "X"}'],
+                "line 2: the id 'X' is taken by an earlier line",
+            ),
             (['{"prompt": "a", "id": "summary.json"}'], "line 1: the id 'summary.json' cannot name a folder"),
             (['{"prompt": "a", "id": "Summary.JSON"}'], "line 1: the id 'Summary.JSON' cannot name a folder"),
             (['{"prompt": "a", "id": "nul.1"}'], "line 1: the id 'nul.1' cannot name a folder here or on Windows"),
@@ -102,9 +108,13 @@ def models(**executor) -> Models:
 class TestRuns:
     def test_each_has_its_folder_and_the_summary_is_for_machines(self, tmp_path):
         results = run_batch(jobs(*BRIEFS), models(), tmp_path, 3)
-        assert [result.state for result in results] == ["met"] * 4 and [result.id for result in results] == [f"run-{n}" for n in range(4)]
+        assert [result.state for result in results] == ["met"] * 4 and [result.id for result in results] == [
+            f"run-{n}" for n in range(4)
+        ]
         told = json.loads((tmp_path / SUMMARY).read_text())
-        assert (told["runs"], told["met"], told["failed"]) == (4, 4, 0) and told["images"] == sum(result.images for result in results)
+        assert (told["runs"], told["met"], told["failed"]) == (4, 4, 0) and told["images"] == sum(
+            result.images for result in results
+        )
         assert all((tmp_path / each["best"]).exists() for each in told["results"])
         assert run_batch(jobs(*BRIEFS)[2:3], models(), tmp_path / "alone", 1) == [results[2]]
         assert (tmp_path / "alone" / "run-2" / BEST).read_bytes() == (tmp_path / "run-2" / BEST).read_bytes()
@@ -207,7 +217,17 @@ retries = 0
 
 
 def command(folder: Path, out: Path, *more: str) -> list[str]:
-    return ["batch", str(folder / "prompts.jsonl"), "--models", str(folder / "clvr.toml"), "--out", str(out), "--rounds", "6", *more]
+    return [
+        "batch",
+        str(folder / "prompts.jsonl"),
+        "--models",
+        str(folder / "clvr.toml"),
+        "--out",
+        str(out),
+        "--rounds",
+        "6",
+        *more,
+    ]
 
 
 def canvases(out: Path) -> dict[str, bytes]:
@@ -252,7 +272,12 @@ def seeing(asked: ChatAsked) -> Said:
     if "kind" not in properties:
         return completion(json.dumps({"goals": [GOAL]}))
     canvases = properties["references"]["items"].get("enum", [])
-    action = {"kind": "EDIT" if canvases else "GENERATE", "references": canvases[-1:], "scene_prompt": "a disc", "edit_prompt": "redder"}
+    action = {
+        "kind": "EDIT" if canvases else "GENERATE",
+        "references": canvases[-1:],
+        "scene_prompt": "a disc",
+        "edit_prompt": "redder",
+    }
     return completion(json.dumps({"summary": "it is not red", "goals": ["g1"], **action}))
 
 
@@ -274,9 +299,14 @@ class TestBothBehindServers:
             return seeing(asked)
 
         with serving(answer) as eyes, serving_images(painted) as hand:
-            models = Models(ServerVlm(Endpoint(eyes.url, "eye")), RemoteExecutor(ImageServer(hand.url, width=96, height=96)), 96, 96)
+            models = Models(
+                ServerVlm(Endpoint(eyes.url, "eye")), RemoteExecutor(ImageServer(hand.url, width=96, height=96)), 96, 96
+            )
             checks = models.vlm.check, models.executor.check
-            briefs = [Job(f"run-{number}", Brief(f"disc {number}", budget=Budget(rounds=1), final_ab=False)) for number in range(runs)]
+            briefs = [
+                Job(f"run-{number}", Brief(f"disc {number}", budget=Budget(rounds=1), final_ab=False))
+                for number in range(runs)
+            ]
             results = run_batch(briefs, models, tmp_path, runs)
         assert [result.state for result in results] == ["unmet"] * runs and len(hand.asked) == runs
         assert (models.vlm.check, models.executor.check) == checks
@@ -300,7 +330,9 @@ class TestBothBehindServers:
             words = [sys.executable, "-m", "clvr_core.cli", *command(tmp_path, tmp_path / "stopped", *arguments)]
             # Whoever starts the tests in the background has it ignored.
             heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-            process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
+            process = subprocess.Popen(
+                words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=heeds
+            )
             assert stuck.wait(180), "two pictures are drawn, and all three runs wait for the next"
             process.send_signal(end)
             # The server hangs on: whoever waited for it would not come back.

@@ -38,7 +38,14 @@ def test_a_brief_that_cannot_be_run_is_refused_with_the_value_found(fields, said
 
 @pytest.mark.parametrize(
     "fields",
-    [{"prompt": "x" * MAX_PROMPT}, {"prompt": "\u732b"}, {"candidates": 1}, {"candidates": 64}, {"seed": 2**63 - 1}, {"width": 1}],
+    [
+        {"prompt": "x" * MAX_PROMPT},
+        {"prompt": "\u732b"},
+        {"candidates": 1},
+        {"candidates": 64},
+        {"seed": 2**63 - 1},
+        {"width": 1},
+    ],
     ids=str,
 )
 def test_the_limits_themselves_are_allowed(fields):
@@ -76,7 +83,8 @@ class TestCost:
 
     def test_a_run_costs_its_steps_and_what_was_spent_beside_them(self):
         run = trajectory(
-            *(replace(step("EDIT", index), cost=Cost({"draw": 1.0}, images=1)) for index in range(3)), overhead=Cost({"think": 2.0})
+            *(replace(step("EDIT", index), cost=Cost({"draw": 1.0}, images=1)) for index in range(3)),
+            overhead=Cost({"think": 2.0}),
         )
         assert run.cost == Cost({"think": 2.0, "draw": 3.0}, images=3) and run.cost.wall == 5.0
 

@@ -12,7 +12,10 @@ from tests.run.script import END, edit, generate, play, scripted
 
 def test_a_line_is_a_goal():
     first, second = goals_from("a barn\n\n  a cat on its roof  \n")
-    assert first == Goal("g1", "a barn", check="Does the picture show this: a barn?") and second.text == "a cat on its roof"
+    assert (
+        first == Goal("g1", "a barn", check="Does the picture show this: a barn?")
+        and second.text == "a cat on its roof"
+    )
 
 
 def test_marks_say_kind_and_need_in_any_order():

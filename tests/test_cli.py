@@ -24,7 +24,9 @@ from tests.test_package import readme_blocks
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
-BRIEF = "a small red circle at the top left, two blue squares and a green cross. the green cross is right of the red circle"
+BRIEF = (
+    "a small red circle at the top left, two blue squares and a green cross. the green cross is right of the red circle"
+)
 
 
 class Interrupted(RenderExecutor):
@@ -80,14 +82,20 @@ def clvr(*arguments: object) -> int:
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything below a folder, with the bytes of each file."""
-    return {str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes() for path in sorted(folder.rglob("*"))}
+    return {
+        str(path.relative_to(folder)): None if path.is_dir() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 REFUSED = {
     "empty brief": (["generate", ""], "the brief is empty"),
     "blank brief": (["generate", " \n "], "the brief is empty"),
     "over-long brief": (["generate", "a red circle " * (MAX_PROMPT // 13 + 1)], "at most 20,000"),
-    "unknown strategy": (["generate", BRIEF, "--strategy", "magic"], "unknown strategy 'magic'; choose one of clvr, director"),
+    "unknown strategy": (
+        ["generate", BRIEF, "--strategy", "magic"],
+        "unknown strategy 'magic'; choose one of clvr, director",
+    ),
     "unknown models": (
         ["generate", BRIEF, "--models", "magic"],
         "unknown models 'magic'; choose one of shapes, shapes-base, shapes-distilled, klein-4b",
@@ -127,7 +135,9 @@ def test_a_brief_that_is_refused_leaves_nothing_behind(world, arguments, says, t
     assert world.requests == []
 
 
-@pytest.mark.parametrize("name", ["empty brief", "negative seed", "seed in words", "rounds 0", "unknown models", "outside the grammar"])
+@pytest.mark.parametrize(
+    "name", ["empty brief", "negative seed", "seed in words", "rounds 0", "unknown models", "outside the grammar"]
+)
 def test_a_refusal_is_one_line_of_json(world, name, tmp_path, capsys):
     arguments, says = REFUSED[name]
     assert clvr(*arguments, "--out", tmp_path / "run", "--json") == cli.BAD_INPUT
@@ -374,7 +384,9 @@ def test_probe_and_train_refuse_before_they_start(world, arguments, says, tmp_pa
 
 @pytest.mark.parametrize("name", models.SHAPES)
 def test_every_embedded_model_makes_trajectories_with_a_second_judge_of_its_own(monkeypatch, name, tmp_path, capsys):
-    monkeypatch.setitem(models.MODELS, name, lambda: Models(shapes.load_vlm(), RenderExecutor(), shapes.CANVAS, shapes.CANVAS))
+    monkeypatch.setitem(
+        models.MODELS, name, lambda: Models(shapes.load_vlm(), RenderExecutor(), shapes.CANVAS, shapes.CANVAS)
+    )
     assert clvr("synthesize", "--models", name, "--count", "2", "--out", tmp_path / "data", "--json") == cli.DONE
     assert json.loads(capsys.readouterr().out)["briefs"] == 2
 
@@ -385,7 +397,10 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, tmp_path
 
     monkeypatch.setitem(models.MODELS, "shapes", load)
     assert clvr("generate", BRIEF, "--out", tmp_path / "run") == cli.BAD_INPUT
-    assert capsys.readouterr().err == "clvr: this needs torch, which is not installed; pip install -c constraints.txt '.[run]'\n"
+    assert (
+        capsys.readouterr().err
+        == "clvr: this needs torch, which is not installed; pip install -c constraints.txt '.[run]'\n"
+    )
 
 
 def test_a_module_of_our_own_that_is_missing_is_a_bug_and_shown_as_one(monkeypatch, tmp_path):
@@ -487,5 +502,7 @@ def test_killed_after_its_second_picture_it_resumes_to_the_same_bytes(first_run,
 def test_the_python_of_the_readme_runs(tmp_path):
     (block,) = readme_blocks("python")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
+    )
     assert "met" in done.stdout

@@ -27,7 +27,9 @@ def copy(name: str, tmp_path: Path) -> Path:
 def digests(folder: Path) -> list[str]:
     """SHA-256 of the pixels of each picture that the journal says was drawn."""
     lines = [json.loads(line) for line in (folder / JOURNAL).read_bytes().splitlines()]
-    return [candidate["sha256"] for line in lines if line["event"] == "drawn" for candidate in line["result"]["candidates"]]
+    return [
+        candidate["sha256"] for line in lines if line["event"] == "drawn" for candidate in line["result"]["candidates"]
+    ]
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -69,7 +71,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_pictures(tmp_path):
 def test_a_merge_is_verified_and_made_again_to_the_same_bytes(tmp_path, capsys):
     folder = shutil.copytree(DATA / "merge", tmp_path / "merge")
     assert cli.main(["merge", "--verify", str(folder / "merged.safetensors")]) == cli.DONE, capsys.readouterr().err
-    words = [word for role in ("base", "aligned", "distilled") for word in (f"--{role}", str(folder / f"{role}.safetensors"))]
+    words = [
+        word for role in ("base", "aligned", "distilled") for word in (f"--{role}", str(folder / f"{role}.safetensors"))
+    ]
     (folder / "again").mkdir()
     again = folder / "again" / "merged.safetensors"
     assert cli.main(["merge", *words, "--alpha", "0.7", "--beta", "0.85", "--out", str(again)]) == cli.DONE

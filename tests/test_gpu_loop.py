@@ -116,7 +116,9 @@ def test_each_section_is_in_the_file_before_the_next_begins(bench, gpu, tmp_path
     monkeypatch.setattr(bench, "denoising", cut)
     with pytest.raises(KeyboardInterrupt):
         bench.main(["--tiny", "--rounds", "2", "--no-compile", "--json", str(tmp_path / "out.json")])
-    assert {"limits", "weights", "floors of 2 rounds", "VLM decode, launched one by one"} <= written(tmp_path / "out.json").keys()
+    assert {"limits", "weights", "floors of 2 rounds", "VLM decode, launched one by one"} <= written(
+        tmp_path / "out.json"
+    ).keys()
 
 
 @pytest.mark.parametrize(("sampling", "evaluations", "prompts"), [("MERGED", 4, 1), ("BASE", 56, 2)])

@@ -128,7 +128,9 @@ def test_what_is_no_http_is_said():
         thread.join()
 
 
-@pytest.mark.parametrize("answer", [Said(hang=60), Said(status=503, headers={"Retry-After": "20"})], ids=["waiting", "between tries"])
+@pytest.mark.parametrize(
+    "answer", [Said(hang=60), Said(status=503, headers={"Retry-After": "20"})], ids=["waiting", "between tries"]
+)
 def test_a_check_that_raises_ends_the_request_at_once(answer):
     calls = []
 

@@ -20,7 +20,11 @@ HOST = {"folder_paths", "server", "nodes", "execution"}
 
 def loaded_by(module: str) -> set[str]:
     code = f"import json, sys, {module}; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    return set(json.loads(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout))
+    return set(
+        json.loads(
+            subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        )
+    )
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -30,17 +34,25 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join((*(package[: len(package) - node.level + 1] if node.level else ()), *filter(None, [node.module])))
+            base = ".".join(
+                (*(package[: len(package) - node.level + 1] if node.level else ()), *filter(None, [node.module]))
+            )
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("__import__", "import_module", "importlib.import_module"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "__import__",
+            "import_module",
+            "importlib.import_module",
+        ):
             yield ast.literal_eval(node.args[0])
 
 
 def files(*parts: str) -> list[Path]:
     """The files of parts of the core, each a module or a package; of the whole core if none is named."""
     chosen = [CORE / part for part in parts] or [CORE]
-    found = [file for path in chosen for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")])]
+    found = [
+        file for path in chosen for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")])
+    ]
     assert found and all(file.is_file() for file in found), parts
     return found
 
@@ -50,7 +62,9 @@ def inside(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imports(path) if name.startswith("clvr_core.")} - {"__version__"}
 
 
-@pytest.mark.parametrize("module", ["clvr_core", "clvr_core.policy", "clvr_core.run.loop", "clvr_core.run.session", "clvr_core.cli"])
+@pytest.mark.parametrize(
+    "module", ["clvr_core", "clvr_core.policy", "clvr_core.run.loop", "clvr_core.run.session", "clvr_core.cli"]
+)
 def test_importing_loads_no_model_library(module):
     assert not loaded_by(module) & FRAMEWORKS
 
@@ -74,8 +88,12 @@ def test_nothing_in_the_core_imports_the_host():
 def test_nothing_at_the_top_of_a_module_imports_a_model_library_but_where_models_live():
     light = "policy", "controller", "verifier", "vlm", "storage", "report", "run", "models"
     for path in files(*light, *(path.stem for path in CORE.glob("*.py"))):
-        tops = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, (ast.Import, ast.ImportFrom))]
-        named = {alias.name for node in tops for alias in node.names} | {getattr(node, "module", None) or "" for node in tops}
+        tops = [
+            node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, (ast.Import, ast.ImportFrom))
+        ]
+        named = {alias.name for node in tops for alias in node.names} | {
+            getattr(node, "module", None) or "" for node in tops
+        }
         assert not {name.split(".")[0] for name in named} & FRAMEWORKS, path.name
 
 
@@ -122,7 +140,9 @@ NOT_BELOW = {
 
 
 def parts() -> set[str]:
-    return {path.stem for path in CORE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {"__init__"}
+    return {path.stem for path in CORE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} - {
+        "__init__"
+    }
 
 
 def test_every_part_of_the_core_has_one_floor():

@@ -46,4 +46,7 @@ def test_a_translation_has_all_that_english_has_and_no_more(language, file):
 def test_it_is_in_its_own_script_and_says_that_a_machine_made_it(language):
     said = "".join(told(language, "nodeDefs.json").values())
     assert re.search({"zh": "[\u4e00-\u9fff]", "ja": "[\u3040-\u30ff]", "ko": "[\uac00-\ud7af]"}[language], said)
-    assert told(language, "main.json")["/clvr/translation"] == "machine" and told("en", "main.json")["/clvr/translation"] == "source"
+    assert (
+        told(language, "main.json")["/clvr/translation"] == "machine"
+        and told("en", "main.json")["/clvr/translation"] == "source"
+    )

@@ -35,10 +35,14 @@ HOSTS = {
 
 def tracked() -> list[Path]:
     """Every file under version control; without git, every file that is not in a hidden folder or made by a build."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=False).stdout.split("\0")
+    listed = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=False
+    ).stdout.split("\0")
     files = [ROOT / name for name in listed if name]
     if not files:
-        made = re.compile(r"/(\.(?!ci|git)[^/]*|__pycache__|build|dist|[^/]*\.egg-info|out[^/]*|probe|first-light)/|/\.git/")
+        made = re.compile(
+            r"/(\.(?!ci|git)[^/]*|__pycache__|build|dist|[^/]*\.egg-info|out[^/]*|probe|first-light)/|/\.git/"
+        )
         files = [path for path in ROOT.rglob("*") if not made.search(f"/{path.relative_to(ROOT).as_posix()}")]
     return [path for path in files if path.is_file()]
 
@@ -53,7 +57,10 @@ def texts() -> dict[str, str]:
 
 
 def readme_blocks(language: str) -> list[str]:
-    return [block.strip("\n") for block in re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)]
+    return [
+        block.strip("\n")
+        for block in re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
+    ]
 
 
 def requirements(lines) -> dict[str, str]:
@@ -97,7 +104,11 @@ def test_everything_asked_for_is_pinned():
 def test_each_pinned_package_has_a_pin_for_every_python():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     for name in file_requirements("constraints.txt"):
-        markers = sorted(line.partition(";")[2].strip() for line in lines if re.split(r"==", line)[0].lower().replace("_", "-") == name)
+        markers = sorted(
+            line.partition(";")[2].strip()
+            for line in lines
+            if re.split(r"==", line)[0].lower().replace("_", "-") == name
+        )
         assert markers in ([""], ['python_version < "3.11"', 'python_version >= "3.11"']), name
 
 
@@ -124,7 +135,9 @@ def test_the_brief_of_the_readme_is_in_the_grammar():
     assert parse(words[words.index("generate") + 1]).total == 7
 
 
-@pytest.mark.parametrize("module", ["clvr_core", "clvr_core.cli", "clvr_core.run.session", "clvr_core.models.registry", "clvr_core.shapes"])
+@pytest.mark.parametrize(
+    "module", ["clvr_core", "clvr_core.cli", "clvr_core.run.session", "clvr_core.models.registry", "clvr_core.shapes"]
+)
 def test_importing_the_core_loads_no_model_library(module):
     heavy = ("torch", "transformers", "diffusers", "accelerate", "matplotlib", "comfy")
     code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
@@ -154,7 +167,9 @@ def test_no_module_is_longer_than_500_lines():
 def test_python_is_written_in_ascii():
     """A Python on Windows may read a file in a code page of its own."""
     beyond = re.compile(r"[^\x00-\x7f]")
-    assert {name: beyond.findall(text) for name, text in texts().items() if name.endswith(".py") and not text.isascii()} == {}
+    assert {
+        name: beyond.findall(text) for name, text in texts().items() if name.endswith(".py") and not text.isascii()
+    } == {}
 
 
 def test_the_licence_is_apache_2():

@@ -95,7 +95,11 @@ def test_what_is_written_is_read_back_the_same(value):
 def test_every_record_of_a_run_is_covered_here():
     assert {type(value) for value in RESULTS} == set(loop.RESULTS.values())
     for value in FULL[:11]:
-        defaults = [field.name for field in fields(value) if field.default is not MISSING and getattr(value, field.name) == field.default]
+        defaults = [
+            field.name
+            for field in fields(value)
+            if field.default is not MISSING and getattr(value, field.name) == field.default
+        ]
         assert defaults in ([], ["schema"]), (type(value), defaults)
 
 
@@ -150,7 +154,11 @@ def test_missing_fields_take_their_default_or_are_named(value):
         (COST, {"seconds": {"draw": "long"}}, r"Cost\.seconds\.draw: expected float, found 'long'"),
         (COST, {"images": None}, r"Cost\.images: expected int, found None"),
         (STEP, {"action": {"kind": "PAINT"}}, r"Step\.action\.kind: 'PAINT' is none of GENERATE, EDIT, VALIDATE, END"),
-        (STEP, {"verdicts": [{"goal": "g1", "state": "yes"}]}, r"Step\.verdicts\[0\]\.state: 'yes' is none of met, unmet"),
+        (
+            STEP,
+            {"verdicts": [{"goal": "g1", "state": "yes"}]},
+            r"Step\.verdicts\[0\]\.state: 'yes' is none of met, unmet",
+        ),
         (STEP, {"candidates": [{"canvas": "0"}]}, r"Step\.candidates\[0\]\.canvas: expected int, found '0'"),
         (TRAJECTORY, {"plan": [["g1"], "g2"]}, r"Trajectory\.plan\[1\]: expected a list"),
     ],

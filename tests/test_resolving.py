@@ -18,8 +18,22 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 ASKED = ("--dry-run", "--quiet", "--only-binary", ":all:", "--retries", "1", "--timeout", "20", "--report", "-")
 
 OTHERS = {
-    **{"torch": "2.13.0", "numpy": "2.2.6", "pillow": "12.0.0", "safetensors": "0.8.0", "tqdm": "4.67.1", "tomli": "2.2.1"},
-    **{"packaging": "25.0", "pyyaml": "6.0.2", "regex": "2025.9.1", "requests": "2.32.5", "filelock": "3.19.1", "psutil": "7.0.0"},
+    **{
+        "torch": "2.13.0",
+        "numpy": "2.2.6",
+        "pillow": "12.0.0",
+        "safetensors": "0.8.0",
+        "tqdm": "4.67.1",
+        "tomli": "2.2.1",
+    },
+    **{
+        "packaging": "25.0",
+        "pyyaml": "6.0.2",
+        "regex": "2025.9.1",
+        "requests": "2.32.5",
+        "filelock": "3.19.1",
+        "psutil": "7.0.0",
+    },
     **{"fsspec": "2025.9.0", "typing-extensions": "4.15.0", "httpx": "0.28.1", "importlib-metadata": "8.7.0"},
 }
 OLDER = {
@@ -41,7 +55,12 @@ def environment(base: Path, installed: dict[tuple[str, str], tuple[str, ...]]) -
     for (name, version), needs in (installed | dict.fromkeys(OTHERS.items(), ())).items():
         papers = site / f"{name.replace('-', '_')}-{version}.dist-info"
         papers.mkdir()
-        told = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {need}" for need in needs)]
+        told = [
+            "Metadata-Version: 2.1",
+            f"Name: {name}",
+            f"Version: {version}",
+            *(f"Requires-Dist: {need}" for need in needs),
+        ]
         (papers / "METADATA").write_text("\n".join(told) + "\n")
         (papers / "RECORD").touch()
     return next(path for path in (base / "bin" / "python", base / "Scripts" / "python.exe") if path.exists())
@@ -59,12 +78,17 @@ def resolved(tmp_path_factory) -> dict[str, dict[str, str]]:
         asked[name] = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     answers = {name: (*process.communicate(), process.returncode) for name, process in asked.items()}
     if any(code for *_, code in answers.values()):
-        probe = subprocess.run([*PIP, "install", *ASKED, "--ignore-installed", "--no-deps", "tqdm"], capture_output=True)
+        probe = subprocess.run(
+            [*PIP, "install", *ASKED, "--ignore-installed", "--no-deps", "tqdm"], capture_output=True
+        )
         if probe.returncode:
             pytest.skip("no package index answers: what pip would install cannot be told")
     assert not any(code for *_, code in answers.values()), [said[-2000:] for _, said, _ in answers.values()]
     listed = {name: json.loads(out)["install"] for name, (out, _, _) in answers.items()}
-    return {name: {each["metadata"]["name"].lower(): each["metadata"]["version"] for each in found} for name, found in listed.items()}
+    return {
+        name: {each["metadata"]["name"].lower(): each["metadata"]["version"] for each in found}
+        for name, found in listed.items()
+    }
 
 
 def minor(version: str) -> tuple[int, int]:
@@ -72,10 +96,24 @@ def minor(version: str) -> tuple[int, int]:
 
 
 def test_an_older_transformers_is_kept_and_gets_an_older_diffusers(resolved):
-    assert not resolved["older"].keys() & {"transformers", "huggingface-hub", "huggingface_hub", "tokenizers", "torch", "numpy"}
+    assert not resolved["older"].keys() & {
+        "transformers",
+        "huggingface-hub",
+        "huggingface_hub",
+        "tokenizers",
+        "torch",
+        "numpy",
+    }
     assert (0, 38) <= minor(resolved["older"]["diffusers"]) < (0, 40) and "accelerate" in resolved["older"]
 
 
 def test_a_newer_transformers_is_kept_and_gets_a_newer_diffusers(resolved):
-    assert not resolved["newer"].keys() & {"transformers", "huggingface-hub", "huggingface_hub", "tokenizers", "torch", "numpy"}
+    assert not resolved["newer"].keys() & {
+        "transformers",
+        "huggingface-hub",
+        "huggingface_hub",
+        "tokenizers",
+        "torch",
+        "numpy",
+    }
     assert minor(resolved["newer"]["diffusers"]) > minor(resolved["older"]["diffusers"])

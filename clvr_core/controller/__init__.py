@@ -16,7 +16,16 @@ from ..vlm.replies import Answer, Malformed, ask
 from . import prompts
 from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, GoalsReply, contradiction_text
 
-__all__ = ["TEMPLATES", "Situation", "contradiction_text", "contradicts", "draft_goals", "fallback", "look_and_choose", "next_action"]
+__all__ = [
+    "TEMPLATES",
+    "Situation",
+    "contradiction_text",
+    "contradicts",
+    "draft_goals",
+    "fallback",
+    "look_and_choose",
+    "next_action",
+]
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,9 @@ def ask_fused(vlm: Vlm, situation: Situation) -> Answer[Fused]:
 
 
 def _words(situation: Situation) -> str:
-    return prompts.action_text(situation.trajectory, situation.focus, situation.allowed, situation.canvases, situation.note)
+    return prompts.action_text(
+        situation.trajectory, situation.focus, situation.allowed, situation.canvases, situation.note
+    )
 
 
 def _ids(situation: Situation) -> list[str]:
@@ -93,7 +104,9 @@ def _fused(reply: FusedReply, situation: Situation) -> Fused:
     told = {seen.goal: seen for seen in reply.verdicts}
     if len(told) != len(reply.verdicts) or told.keys() != set(_ids(situation)):
         raise Malformed(f"verdicts must name every goal once: {', '.join(_ids(situation))}")
-    verdicts = (Verdict(goal, told[goal].state, one_line(told[goal].evidence, prompts.MAX_EVIDENCE)) for goal in _ids(situation))
+    verdicts = (
+        Verdict(goal, told[goal].state, one_line(told[goal].evidence, prompts.MAX_EVIDENCE)) for goal in _ids(situation)
+    )
     return Fused(tuple(verdicts), _action(reply, situation))
 
 
@@ -137,7 +150,10 @@ def contradicts(vlm: Vlm, brief: Brief, action: Action) -> Answer[bool]:
     """
     if not (action.edit_prompt.strip() or action.scene_prompt.strip()):
         return Answer(False)
-    question = Question(prompts.inspect_text(brief, action), data={"task": "plan-check", "prompt": brief.prompt, "action": to_json(action)})
+    question = Question(
+        prompts.inspect_text(brief, action),
+        data={"task": "plan-check", "prompt": brief.prompt, "action": to_json(action)},
+    )
     decided = decide(vlm, (), (question,))
     decision = decided.decisions[0]
     if decision.yes is None:
@@ -213,7 +229,9 @@ def _action(reply: ActionReply, situation: Situation) -> Action:
             raise Malformed(f"there is no goal {goal!r:.40}; the goals are {', '.join(known) or 'none'}")
     for canvas in reply.references:
         if canvas not in offered:
-            raise Malformed(f"canvas {canvas!r:.20} was not offered; references may name {', '.join(map(str, offered)) or 'none'}")
+            raise Malformed(
+                f"canvas {canvas!r:.20} was not offered; references may name {', '.join(map(str, offered)) or 'none'}"
+            )
     references = tuple(dict.fromkeys(reply.references))
     if reply.kind == "EDIT" and not references:
         if trajectory.current not in offered:
@@ -256,5 +274,7 @@ def _box(name: str, box: Box | None) -> Box | None:
         return None
     left, top, right, bottom = box
     if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise Malformed(f"{name} is {list(box)}; it must be [left, top, right, bottom] in fractions from 0 to 1, or null")
+        raise Malformed(
+            f"{name} is {list(box)}; it must be [left, top, right, bottom] in fractions from 0 to 1, or null"
+        )
     return box

@@ -99,7 +99,11 @@ class Way:
 
     def _size(self, job: Job) -> tuple[int, int]:
         """Width and height of the canvas: the source's, if there is one."""
-        return (self.models.width, self.models.height) if job.source is None else (job.source.shape[1], job.source.shape[0])
+        return (
+            (self.models.width, self.models.height)
+            if job.source is None
+            else (job.source.shape[1], job.source.shape[0])
+        )
 
     def _shots(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
         started = time.perf_counter()
@@ -202,7 +206,15 @@ class Way:
             "met": trajectory.outcome.met,
             "why": trajectory.outcome.reason,
         }
-        return Made(session.picture(trajectory.best), cost.evaluations, cost.images, cost.vlm_tokens, cost.vlm_calls, cost.wall, told)
+        return Made(
+            session.picture(trajectory.best),
+            cost.evaluations,
+            cost.images,
+            cost.vlm_tokens,
+            cost.vlm_calls,
+            cost.wall,
+            told,
+        )
 
     def done(self, job: Job) -> None:
         """The picture and its line are on disk."""

@@ -40,11 +40,15 @@ def _filled(item: Item, line: dict[str, Any] | None) -> Item:
         atoms = tuple(from_json(Atom, atom) for atom in line.get("atoms", ()))
         parse = None if line.get("parse") is None else from_json(Parse, line["parse"])
     except ValueError as error:
-        raise BadInput(f"what was drawn up for item {item.id} cannot be read ({error}); delete {KEPT}/atoms.jsonl") from error
+        raise BadInput(
+            f"what was drawn up for item {item.id} cannot be read ({error}); delete {KEPT}/atoms.jsonl"
+        ) from error
     return replace(item, atoms=item.atoms or atoms, parse=item.parse or parse)
 
 
-def draw_up(vlm: Vlm, items: Sequence[Item], images: Path, statements: bool, progress: Progress = lambda *_: None) -> list[tuple[str, str]]:
+def draw_up(
+    vlm: Vlm, items: Sequence[Item], images: Path, statements: bool, progress: Progress = lambda *_: None
+) -> list[tuple[str, str]]:
     """Asks for what is missing: a parse for items without a complexity; with `statements`, the checklist of items without a question.
 
     Returns (item, why) of those that could not be had; run again, they are asked for anew. Raises BadInput if the model is down.

@@ -22,46 +22,86 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     score = steps.add_parser("score", help="judge the pictures; or read the result of the official script")
     report = steps.add_parser("report", help="a page, a plot and a table of all that was scored")
     for step in (prepare, generate, score):
-        step.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the benchmark's own files lie")
-        step.add_argument("--bench", default="auto", metavar="NAME", help="which benchmark it is (default: by its files)")
+        step.add_argument(
+            "--data", type=Path, required=True, metavar="FOLDER", help="where the benchmark's own files lie"
+        )
+        step.add_argument(
+            "--bench", default="auto", metavar="NAME", help="which benchmark it is (default: by its files)"
+        )
     for step in (prepare, generate, score, report):
-        step.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="the pictures, one subfolder a name")
+        step.add_argument(
+            "--images", type=Path, required=True, metavar="FOLDER", help="the pictures, one subfolder a name"
+        )
         step.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
 
-    prepare.add_argument("--judge", metavar="MODELS", help="takes prompts apart that have no list of statements or no complexity")
+    prepare.add_argument(
+        "--judge", metavar="MODELS", help="takes prompts apart that have no list of statements or no complexity"
+    )
     prepare.set_defaults(run=_prepare)
 
-    generate.add_argument("--arm", required=True, metavar="ARM", help="oneshot, rewrite, best-of-n, clvr, director or strokes")
+    generate.add_argument(
+        "--arm", required=True, metavar="ARM", help="oneshot, rewrite, best-of-n, clvr, director or strokes"
+    )
     generate.add_argument("--name", metavar="NAME", help="of the subfolder (default: the arm)")
-    generate.add_argument("--models", default="shapes", metavar="MODELS", help="shapes (default), a preset, or a file like clvr.toml")
+    generate.add_argument(
+        "--models", default="shapes", metavar="MODELS", help="shapes (default), a preset, or a file like clvr.toml"
+    )
     generate.add_argument("--weights", default="", metavar="FOLDER", help="where the weights of a preset lie")
-    generate.add_argument("--seed", type=int, default=0, help="same seed, same pictures; the same for every arm (default 0)")
-    generate.add_argument("--pictures", type=int, metavar="K", help="of each prompt (default: as many as the benchmark takes)")
+    generate.add_argument(
+        "--seed", type=int, default=0, help="same seed, same pictures; the same for every arm (default 0)"
+    )
+    generate.add_argument(
+        "--pictures", type=int, metavar="K", help="of each prompt (default: as many as the benchmark takes)"
+    )
     generate.add_argument("--limit", type=int, metavar="N", help="prompts in all, spread over the benchmark's parts")
-    generate.add_argument("--evaluations", type=int, metavar="N", help="transformer evaluations for each picture, at most")
-    generate.add_argument("--match", metavar="NAME", help="limit each picture to the evaluations that NAME spent on the same one")
+    generate.add_argument(
+        "--evaluations", type=int, metavar="N", help="transformer evaluations for each picture, at most"
+    )
+    generate.add_argument(
+        "--match", metavar="NAME", help="limit each picture to the evaluations that NAME spent on the same one"
+    )
     generate.add_argument("--rounds", type=int, default=8, help="of a loop, at most (default 8)")
     generate.add_argument("--patience", type=int, default=3, help="rounds without improvement (default 3)")
-    generate.add_argument("--parallel", type=int, default=4, metavar="N", help="pictures drawn side by side (default 4)")
-    generate.add_argument("--no-runs", action="store_true", help="do not keep the loops' runs, from which the report takes nothing")
+    generate.add_argument(
+        "--parallel", type=int, default=4, metavar="N", help="pictures drawn side by side (default 4)"
+    )
+    generate.add_argument(
+        "--no-runs", action="store_true", help="do not keep the loops' runs, from which the report takes nothing"
+    )
     generate.add_argument("--dry-run", action="store_true", help="say what it will cost, and draw nothing")
     generate.set_defaults(run=_generate)
 
-    score.add_argument("--name", action="append", metavar="NAME", help="score only this subfolder; may be repeated (default: all)")
+    score.add_argument(
+        "--name", action="append", metavar="NAME", help="score only this subfolder; may be repeated (default: all)"
+    )
     by = score.add_mutually_exclusive_group(required=True)
     by.add_argument("--judge", metavar="MODELS", help="a vision-language model: shapes, or a file like clvr.toml")
-    by.add_argument("--detector", type=Path, metavar="FOLDER", help="a transformers object detector, for GenEval's rules on boxes")
-    by.add_argument("--official", type=Path, metavar="FILE", help="what the benchmark's own script wrote about one NAME")
-    score.add_argument("--color-model", type=Path, metavar="FOLDER", help="a CLIP that names the colours of the detector's boxes")
+    by.add_argument(
+        "--detector", type=Path, metavar="FOLDER", help="a transformers object detector, for GenEval's rules on boxes"
+    )
+    by.add_argument(
+        "--official", type=Path, metavar="FILE", help="what the benchmark's own script wrote about one NAME"
+    )
+    score.add_argument(
+        "--color-model", type=Path, metavar="FOLDER", help="a CLIP that names the colours of the detector's boxes"
+    )
     score.add_argument("--device", default="cpu", help="of the detector (default cpu)")
-    score.add_argument("--protocol", default="decisions", choices=REPLIES, help="yes/no decisions (default), or one reply in JSON")
+    score.add_argument(
+        "--protocol", default="decisions", choices=REPLIES, help="yes/no decisions (default), or one reply in JSON"
+    )
     score.add_argument("--pictures", type=int, metavar="K", help="of each prompt, at most")
-    score.add_argument("--parallel", type=int, metavar="N", help="pictures judged at once (default: as the server's settings say)")
+    score.add_argument(
+        "--parallel", type=int, metavar="N", help="pictures judged at once (default: as the server's settings say)"
+    )
     score.set_defaults(run=_score)
 
     report.add_argument("--data", type=Path, metavar="FOLDER", help="the benchmark's files, for the examples")
-    report.add_argument("--baseline", metavar="NAME", help="what the others are held against (default: the one-shot pictures)")
-    report.add_argument("--out", type=Path, metavar="DIR", help="where report.html, .png and .csv go (default: into --images)")
+    report.add_argument(
+        "--baseline", metavar="NAME", help="what the others are held against (default: the one-shot pictures)"
+    )
+    report.add_argument(
+        "--out", type=Path, metavar="DIR", help="where report.html, .png and .csv go (default: into --images)"
+    )
     report.set_defaults(run=_report)
 
 
@@ -100,7 +140,9 @@ def _prepare(options: argparse.Namespace) -> int:
     missing = [item.source for item in items if item.source and not (options.data / item.source).is_file()]
     warnings = [f"item {name}: {why}" for name, why in failed]
     if bench.expected not in (None, len(items)):
-        warnings.append(f"{len(items)} items are here, and the benchmark has {bench.expected}: its numbers are not those of the whole")
+        warnings.append(
+            f"{len(items)} items are here, and the benchmark has {bench.expected}: its numbers are not those of the whole"
+        )
     if bare:
         warnings.append(f"{bare} prompts have no list of statements to be judged by: prepare them with --judge MODELS")
     if missing:
@@ -155,7 +197,11 @@ def _generate(options: argparse.Namespace) -> int:
         return _said(options, value, [], 0)
     with _Bar(arm.name) as bar:
         report = generation.run(bar)
-    value |= {"made": report.made, "there": report.there, "failed": [{"picture": name, "why": why} for name, why in report.failed]}
+    value |= {
+        "made": report.made,
+        "there": report.there,
+        "failed": [{"picture": name, "why": why} for name, why in report.failed],
+    }
     lines = [f"{report.made} pictures drawn, {report.there} were there; they lie in {arm.folder}"]
     lines += [f"warning: picture {name} was not drawn: {why}" for name, why in report.failed]
     return _said(options, value, lines, INCOMPLETE if report.failed else 0)
@@ -170,7 +216,9 @@ def _score(options: argparse.Namespace) -> int:
     arms = [Arm(options.images, name) for name in options.name] if options.name else arms_in(options.images)
     arms = [arm for arm in arms if options.name or arm.folder.is_dir()]
     if not arms:
-        raise BadInput(f"{options.images} has no subfolder of pictures; make some with clvr eval generate, or put them there")
+        raise BadInput(
+            f"{options.images} has no subfolder of pictures; make some with clvr eval generate, or put them there"
+        )
     if options.official:
         if len(arms) != 1:
             raise BadInput("the official file tells of one set of pictures: give its --name")
@@ -236,7 +284,9 @@ def _report(options: argparse.Namespace) -> int:
 
     written = write_report(options.images, options.out or options.images, options.data, options.baseline)
     value = {"html": str(written.html), "png": str(written.png), "csv": str(written.csv), "results": written.results}
-    return _said(options, value, [f"{written.results} results", f"{written.html}", f"{written.png}", f"{written.csv}"], 0)
+    return _said(
+        options, value, [f"{written.results} results", f"{written.html}", f"{written.png}", f"{written.csv}"], 0
+    )
 
 
 class _Bar:
@@ -256,6 +306,13 @@ class _Bar:
         from tqdm import tqdm
 
         if self.bar is None:
-            self.bar = tqdm(total=total, initial=done, unit="picture", desc=self.name, file=sys.stderr, disable=not sys.stderr.isatty())
+            self.bar = tqdm(
+                total=total,
+                initial=done,
+                unit="picture",
+                desc=self.name,
+                file=sys.stderr,
+                disable=not sys.stderr.isatty(),
+            )
         self.bar.set_postfix_str(remark, refresh=False)
         self.bar.update(done - self.bar.n)

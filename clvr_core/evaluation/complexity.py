@@ -79,7 +79,9 @@ def of_shapes(prompt: str) -> Parse | None:
         return None
     attributes = sum(1 + (item.size is not None) for item in spec.items)
     placed = sum(item.place != ANYWHERE for item in spec.items)
-    return Parse(len(spec.items), spec.total, attributes, len(spec.relations) + placed, words=words_of(prompt), exact=spec.bits)
+    return Parse(
+        len(spec.items), spec.total, attributes, len(spec.relations) + placed, words=words_of(prompt), exact=spec.bits
+    )
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def _list(items: Any) -> dict[str, Any]:
 
 
 PARSE_SCHEMA = _object(
-    things=_list(_object(name=_STRING, count={"type": "integer", "minimum": 1, "maximum": 1000}, attributes=_list(_STRING))),
+    things=_list(
+        _object(name=_STRING, count={"type": "integer", "minimum": 1, "maximum": 1000}, attributes=_list(_STRING))
+    ),
     relations=_list(_object(of=_STRING, to=_STRING, kind=_STRING)),
     absent=_list(_STRING),
     texts=_list(_STRING),
@@ -140,7 +144,9 @@ def of_words(vlm: Vlm, prompt: str) -> Answer[Parse]:
     counts = sum(min(MANY, thing.count) for thing in value.things)
     attributes = sum(len(thing.attributes) for thing in value.things)
     glyphs = tuple(len(text) for text in value.texts)
-    parse = Parse(len(value.things), counts, attributes, len(value.relations), len(value.absent), glyphs, words_of(prompt))
+    parse = Parse(
+        len(value.things), counts, attributes, len(value.relations), len(value.absent), glyphs, words_of(prompt)
+    )
     return Answer(parse, "", answer.tokens, answer.calls)
 
 
@@ -162,7 +168,9 @@ def estimate(prompt: str) -> Parse:
     quoted = re.findall(r"\"([^\"]{1,200})\"|\u201c([^\u201d]{1,200})\u201d", prompt)
     clauses = [part for part in re.split(r"[,.;:]|\band\b|\bwith\b", prompt) if words_of(part)]
     glyphs = tuple(len(a or b) for a, b in quoted)
-    return Parse(len(clauses), len(clauses), negations=len(NEGATIONS.findall(prompt)), glyphs=glyphs, words=words_of(prompt))
+    return Parse(
+        len(clauses), len(clauses), negations=len(NEGATIONS.findall(prompt)), glyphs=glyphs, words=words_of(prompt)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +182,9 @@ class Tiers:
     words: tuple[float, ...]
 
 
-def tiers(scores: Sequence[float], words: Sequence[int], count: int = 10, keep: float = 0.5, within: float = 0.1) -> Tiers:
+def tiers(
+    scores: Sequence[float], words: Sequence[int], count: int = 10, keep: float = 0.5, within: float = 0.1
+) -> Tiers:
     """Equal parts by score, each trimmed until its mean of words is `within` (a share) of the mean of all, or `keep` of it is left.
 
     The prompt that pulls its tier's mean farthest away goes first. Raises ValueError for fewer prompts than tiers.

@@ -56,7 +56,10 @@ def curve_of(scores: Sequence[float | None], words: Sequence[int], passed: np.nd
     # Beyond what was measured the fit is a guess.
     if fit is not None and complexity.min() <= fit[0] <= complexity.max():
         found |= {"c50": fit[0], "slope": fit[1]}
-        halves = [logistic(complexity[draw], values[draw]) for draw in (np.concatenate([draw[at] for draw in draws]) for at in range(200))]
+        halves = [
+            logistic(complexity[draw], values[draw])
+            for draw in (np.concatenate([draw[at] for draw in draws]) for at in range(200))
+        ]
         ends = np.array([half[0] for half in halves if half is not None])
         found["c50_ci95"] = _pair(ends) if ends.size >= 100 else None
     return found

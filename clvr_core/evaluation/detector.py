@@ -68,7 +68,9 @@ def relations(a: Box, b: Box) -> set[str]:
     return {name for name, true in named.items() if true}
 
 
-def verdict(record: Mapping[str, Any], found: Sequence[Detection], color_of: ColorOf, exact: bool = False) -> tuple[bool, list[str]]:
+def verdict(
+    record: Mapping[str, Any], found: Sequence[Detection], color_of: ColorOf, exact: bool = False
+) -> tuple[bool, list[str]]:
     """Whether the picture is what the record asks for, and each reason why not.
 
     As in the official rules a clause is held against the surest boxes of its class, as many as it asks for: more of them pass unless an
@@ -90,7 +92,9 @@ def verdict(record: Mapping[str, Any], found: Sequence[Detection], color_of: Col
     return not reasons, reasons
 
 
-def _against(clause: Mapping[str, Any], boxes: Mapping[str, list[Detection]], matched: Sequence, color_of: ColorOf) -> str:
+def _against(
+    clause: Mapping[str, Any], boxes: Mapping[str, list[Detection]], matched: Sequence, color_of: ColorOf
+) -> str:
     name, count = clause["class"], clause.get("count", 1)
     mine = boxes.get(name, [])[:count]
     if len(mine) < count:
@@ -148,12 +152,16 @@ class Detector:
 
         def named(detections: Sequence[Detection]) -> list[str]:
             if self._colors is None:
-                raise BadInput("colours are asked for, and no model was given that names them; give --color-model FOLDER")
+                raise BadInput(
+                    "colours are asked for, and no model was given that names them; give --color-model FOLDER"
+                )
             noun = detections[0].name
             labels = [f"a photo of a {color} {noun}" for color in COLORS]
             answers = []
             for detection in detections:
-                ranked = self._colors(Image.fromarray(np.ascontiguousarray(crop(picture, detection))), candidate_labels=labels)
+                ranked = self._colors(
+                    Image.fromarray(np.ascontiguousarray(crop(picture, detection))), candidate_labels=labels
+                )
                 answers.append(COLORS[labels.index(max(ranked, key=lambda one: one["score"])["label"])])
             return answers
 
@@ -180,9 +188,13 @@ def load_detector(folder: Path, color_folder: Path | None = None, device: str = 
         task = "image-segmentation" if "Segmentation" in kind else "object-detection"
         options: dict[str, Any] = {"subtask": "instance"} if task == "image-segmentation" else {}
         made = pipeline(task, model=str(folder), device=device)
-        colors = pipeline("zero-shot-image-classification", model=str(color_folder), device=device) if color_folder else None
+        colors = (
+            pipeline("zero-shot-image-classification", model=str(color_folder), device=device) if color_folder else None
+        )
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model") from error
+        raise BadInput(
+            f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model"
+        ) from error
 
     def detect(image: Any, threshold: float) -> Any:
         return made(image, threshold=threshold, **options)

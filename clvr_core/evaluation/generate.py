@@ -103,7 +103,9 @@ class Generation:
             "match": order.match.name if order.match else None,
             "clvr": __version__,
         }
-        return said | ({"rounds": order.rounds, "patience": order.patience} if order.arm not in ("oneshot", "rewrite") else {})
+        return said | (
+            {"rounds": order.rounds, "patience": order.patience} if order.arm not in ("oneshot", "rewrite") else {}
+        )
 
     def wanted(self) -> Iterator[tuple[Item, int]]:
         for item in self.items:
@@ -113,7 +115,11 @@ class Generation:
     def left(self) -> list[tuple[Item, int]]:
         """Those without a picture, or without its line: between the two the last run may have been killed."""
         known = {(line["item"], line["k"]): line for line in self.journal.lines if "file" in line}
-        return [(item, k) for item, k in self.wanted() if (item.id, k) not in known or self.arm.find(self.bench, item, k) is None]
+        return [
+            (item, k)
+            for item, k in self.wanted()
+            if (item.id, k) not in known or self.arm.find(self.bench, item, k) is None
+        ]
 
     def estimate(self) -> Estimate:
         left = self.left()
@@ -125,7 +131,9 @@ class Generation:
     def _job(self, item: Item, k: int, source: bool = True) -> Job:
         limit = self.limits.get((item.id, k)) if self.order.match else self.order.evaluations
         if self.order.match and limit is None:
-            raise BadInput(f"{self.order.match.name} has no picture {k} of item {item.id}; draw that first, or give --evaluations")
+            raise BadInput(
+                f"{self.order.match.name} has no picture {k} of item {item.id}; draw that first, or give --evaluations"
+            )
         picture = None
         if item.source and source:
             picture = fit_to_canvas(read_picture(self.data / item.source), self.models.width, self.models.height, STEP)

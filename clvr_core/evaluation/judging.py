@@ -93,7 +93,10 @@ def _decisions(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
             answers[scale.id], reasons[scale.id] = None, silent[0].evidence
             continue
         # The expected grade, were each rung's probability that of reaching it.
-        rises = [high - low for low, high in zip((scale.low, *(grade for grade, _ in scale.rungs)), (grade for grade, _ in scale.rungs))]
+        rises = [
+            high - low
+            for low, high in zip((scale.low, *(grade for grade, _ in scale.rungs)), (grade for grade, _ in scale.rungs))
+        ]
         answers[scale.id] = scale.low + sum(rise * step.yes for rise, step in zip(rises, steps))
     return Judged(answers, reasons, decided.tokens, decided.calls)
 
@@ -117,7 +120,9 @@ def _asked(item: Item) -> str:
     lines = [f"{number}. {atom.question} (yes or no)" for number, atom in enumerate(item.atoms, 1)]
     for number, scale in enumerate(item.scales, len(item.atoms) + 1):
         levels = "; ".join(f"{grade:g}: {level}" for grade, level in scale.rungs)
-        lines.append(f"{number}. {clip(scale.asked, QUOTED)} From {scale.low:g} to {scale.high:g}; {levels}. (a number)")
+        lines.append(
+            f"{number}. {clip(scale.asked, QUOTED)} From {scale.low:g} to {scale.high:g}; {levels}. (a number)"
+        )
     return (
         "Judge strictly, and only what can be seen. Answer each as JSON "
         '{"answers": [{"question": 1, "answer": "yes", "reason": "in a few words"}, ...]}.\n' + "\n".join(lines)
@@ -133,7 +138,12 @@ def _schema(item: Item) -> dict[str, Any]:
     }
     each = {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     answers = {"type": "array", "items": each, "minItems": count, "maxItems": count}
-    return {"type": "object", "properties": {"answers": answers}, "required": ["answers"], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"answers": answers},
+        "required": ["answers"],
+        "additionalProperties": False,
+    }
 
 
 def _reply(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
@@ -150,7 +160,9 @@ def _reply(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
     if answer.value is None:
         return Judged(dict.fromkeys(names), dict.fromkeys(names, answer.failure), answer.tokens, answer.calls)
     reasons = {
-        names[said.question - 1]: one_line(said.reason, 300) for said in answer.value.answers if said.reason and said.question <= len(names)
+        names[said.question - 1]: one_line(said.reason, 300)
+        for said in answer.value.answers
+        if said.reason and said.question <= len(names)
     }
     return Judged(_read(item, answer.value), reasons, answer.tokens, answer.calls)
 

@@ -50,7 +50,9 @@ def _geneval(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
                 f"{where}: filename {record.get('filename')!r:.80} and correct {record.get('correct')!r:.20} are no result of GenEval"
             )
         if record.get("prompt") not in (None, item.prompt):
-            raise BadInput(f"{where}: the prompt of item {item.id} is {record['prompt']!r:.60}, and the data have {item.prompt!r:.60}")
+            raise BadInput(
+                f"{where}: the prompt of item {item.id} is {record['prompt']!r:.60}, and the data have {item.prompt!r:.60}"
+            )
         correct, many = record["correct"], _more_than_asked(item, record.get("details"))
         known = {atom.id: float(correct and not (atom.extra and many)) for atom in item.atoms}
         _put(found, odd, (item.id, int(match[2])), known, where)
@@ -65,7 +67,9 @@ def _more_than_asked(item: Item, details: Any) -> bool:
     except ValueError:
         boxes = {}
     counts = {clause["class"]: clause.get("count", 1) for clause in item.record.get("include", ())}
-    return any(len(boxes.get(name) or ()) > count for name, count in counts.items()) if isinstance(boxes, dict) else False
+    return (
+        any(len(boxes.get(name) or ()) > count for name, count in counts.items()) if isinstance(boxes, dict) else False
+    )
 
 
 def _renumbered(found: Read) -> Read:
@@ -97,7 +101,9 @@ def _geneval2(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
     lists = _parsed(path)
     if not isinstance(lists, list) or len(lists) != len(items):
         count = len(lists) if isinstance(lists, list) else 0
-        raise BadInput(f"{path} has {count} lists of scores for {len(items)} prompts; score_lists.json has one for each, in their order")
+        raise BadInput(
+            f"{path} has {count} lists of scores for {len(items)} prompts; score_lists.json has one for each, in their order"
+        )
     found: Read = {}
     for item, scores in zip(items.values(), lists):
         fits = isinstance(scores, list) and len(scores) == len(item.atoms)
@@ -126,7 +132,9 @@ def _wise(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
         known = {(name if item.scales else "meant"): None if silent else float(grade) for name, grade in grades.items()}
         _put(found, odd, (item.id, 0), known, where)
     if failed:
-        odd.append(f"the judge failed for {failed} pictures (a grade of 999); the official script then leaves the whole part out")
+        odd.append(
+            f"the judge failed for {failed} pictures (a grade of 999); the official script then leaves the whole part out"
+        )
     return found, odd
 
 
@@ -156,7 +164,9 @@ def _imgedit(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
             raise BadInput(f"{path}: {key!r:.40} is in none of the data")
         names = [scale.id for scale in item.scales]
         if isinstance(said, str):
-            grades = [int(match[1]) for line in said.splitlines() if (match := re.fullmatch(r"[^:]*: (\d+)", line.strip()))]
+            grades = [
+                int(match[1]) for line in said.splitlines() if (match := re.fullmatch(r"[^:]*: (\d+)", line.strip()))
+            ]
             known = dict(zip(names, map(float, grades))) if len(grades) == len(names) else dict.fromkeys(names)
         elif isinstance(said, (int, float)) and not isinstance(said, bool):
             # The averages of the second script: the three grades are not told apart.

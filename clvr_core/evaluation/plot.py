@@ -25,9 +25,19 @@ def plot_probe(summary: dict, path: Path) -> None:
     for arm, values in summary["arms"].items():
         color, line, name = STYLE[arm]
         axes.plot(
-            summary["tier_medians"], values["pass"], line, color=color, marker="o", markersize=4, label=f"{name}: AUC {values['auc']:.1f}"
+            summary["tier_medians"],
+            values["pass"],
+            line,
+            color=color,
+            marker="o",
+            markersize=4,
+            label=f"{name}: AUC {values['auc']:.1f}",
         )
-    axes.set(xlabel="description length of the brief, bits (median of the tier)", ylabel="briefs met exactly", ylim=(-0.02, 1.02))
+    axes.set(
+        xlabel="description length of the brief, bits (median of the tier)",
+        ylabel="briefs met exactly",
+        ylim=(-0.02, 1.02),
+    )
     axes.set_title(
         f"At most {summary['settings']['evaluations']} evaluations a brief, judge wrong {summary['settings']['flip']:.0%} of the time"
     )

@@ -60,7 +60,13 @@ def tier_briefs(tier: int, count: int, seed: int) -> list[ProbeBrief]:
     while len(found) < count:
         scene = grouped_scene(rng, rng.randint(1, 8))
         # Relations between things without a place are what one shot finds hardest: places stated make a brief longer and easier.
-        spec = tell(scene, rng, rng.choice((0.0, 0.0, 0.5, 1.0)), rng.choice((0.0, 0.5, 1.0)), rng.choice((0, 0, 1, 2, 3, 4, 6, 8)))
+        spec = tell(
+            scene,
+            rng,
+            rng.choice((0.0, 0.0, 0.5, 1.0)),
+            rng.choice((0.0, 0.5, 1.0)),
+            rng.choice((0, 0, 1, 2, 3, 4, 6, 8)),
+        )
         if not low <= spec.bits < low + width:
             continue
         prompt = write(spec, rng.choice(("terse", "sentence")), rng)
@@ -84,7 +90,13 @@ class UnitResult:
 
 
 def run_unit(
-    arm: str, tier: int, count: int, seed: int, evaluations: int = EVALUATIONS, flip: float = FLIP, weights: Path = MERGED
+    arm: str,
+    tier: int,
+    count: int,
+    seed: int,
+    evaluations: int = EVALUATIONS,
+    flip: float = FLIP,
+    weights: Path = MERGED,
 ) -> UnitResult:
     started = time.perf_counter()
     briefs = tier_briefs(tier, count, seed)
@@ -92,7 +104,9 @@ def run_unit(
     generate = executor.recipe.generate
     images = None
     if arm in ("oneshot", "rewrite") and not executor.distilled:
-        executor.recipe = replace(executor.recipe, generate=replace(generate, steps=evaluations * generate.steps // generate.nfe))
+        executor.recipe = replace(
+            executor.recipe, generate=replace(generate, steps=evaluations * generate.steps // generate.nfe)
+        )
     elif arm == "best-of-n":
         images = evaluations // generate.nfe
     budget = Budget(rounds=ROUNDS, images=images, evaluations=evaluations, patience=PATIENCE)
@@ -148,14 +162,29 @@ def run_probe(
     """
     from tqdm import tqdm
 
-    settings = {"per_tier": per_tier, "seed": seed, "evaluations": evaluations, "flip": FLIP, "bits": list(BITS), "weights": weights.name}
+    settings = {
+        "per_tier": per_tier,
+        "seed": seed,
+        "evaluations": evaluations,
+        "flip": FLIP,
+        "bits": list(BITS),
+        "weights": weights.name,
+    }
     units = _folder(out, settings)
     work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in ARMS]
-    results = {key: UnitResult(**json.loads(path.read_text())) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
+    results = {
+        key: UnitResult(**json.loads(path.read_text()))
+        for key in work
+        if (path := units / f"{key[0]}-{key[1]}.json").exists()
+    }
     workers = workers or max(1, os.cpu_count() or 1)
     # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
     with ProcessPoolExecutor(workers, initializer=_worker, initargs=(1,), mp_context=_spawn()) as pool:
-        waiting = {pool.submit(run_unit, *key, per_tier, seed, evaluations, FLIP, weights): key for key in work if key not in results}
+        waiting = {
+            pool.submit(run_unit, *key, per_tier, seed, evaluations, FLIP, weights): key
+            for key in work
+            if key not in results
+        }
         for future in tqdm(as_completed(waiting), total=len(waiting), unit="unit", desc="probe"):
             result = future.result()
             results[waiting[future]] = result
@@ -209,7 +238,9 @@ def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dic
         for against in ("oneshot", "best-of-n"):
             bounds, mine, other = ratio(samples, arm, against), arms[arm]["auc"], arms[against]["auc"]
             arms[arm][f"ratio_{against}"] = mine / other if other else None if mine else 1.0
-            arms[arm][f"ratio_{against}_ci"] = [bound if math.isfinite(bound) else None for bound in (bounds.low, bounds.high)]
+            arms[arm][f"ratio_{against}_ci"] = [
+                bound if math.isfinite(bound) else None for bound in (bounds.low, bounds.high)
+            ]
     return {"settings": settings, "tier_medians": [float(median) for median in medians], "arms": arms}
 
 

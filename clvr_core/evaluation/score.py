@@ -40,7 +40,9 @@ class Judge(Protocol):
 
 
 class VlmJudge:
-    def __init__(self, vlm: Vlm, items: Sequence[Item], protocol: str = "decisions", parallel: int | None = None) -> None:
+    def __init__(
+        self, vlm: Vlm, items: Sequence[Item], protocol: str = "decisions", parallel: int | None = None
+    ) -> None:
         if protocol not in PROTOCOLS:
             raise BadInput(f"unknown protocol {protocol!r:.40}; choose one of {', '.join(PROTOCOLS)}")
         self.vlm, self.how, self.name = vlm, protocol, vlm.name
@@ -94,7 +96,9 @@ class _Tally:
 
 
 class Scoring:
-    def __init__(self, bench: Benchmark, data: Path, arm: Arm, judge: Judge, items: Sequence[Item], pictures: int | None = None) -> None:
+    def __init__(
+        self, bench: Benchmark, data: Path, arm: Arm, judge: Judge, items: Sequence[Item], pictures: int | None = None
+    ) -> None:
         """`pictures`: of each item at most."""
         self.bench, self.data, self.arm, self.judge, self.items = bench, data, arm, judge, list(items)
         self.most = pictures or max((item.pictures for item in self.items), default=1)
@@ -102,7 +106,11 @@ class Scoring:
         self.journal = arm.answers(self.key)
 
     def there(self) -> dict[Key, Path]:
-        found = ((item, k, self.arm.find(self.bench, item, k)) for item in self.items for k in range(min(self.most, item.pictures)))
+        found = (
+            (item, k, self.arm.find(self.bench, item, k))
+            for item in self.items
+            for k in range(min(self.most, item.pictures))
+        )
         return {(item.id, k): path for item, k, path in found if path is not None}
 
     def known(self, there: Mapping[Key, Path]) -> dict[Key, dict[str, Any]]:
@@ -156,7 +164,11 @@ class Scoring:
             else:
                 self._keep(item, k, there[item.id, k], outcome, tally)
             tally.done += 1
-            progress(tally.done, len(there), f"{outcome.missing} unanswered" if isinstance(outcome, Judged) and outcome.missing else "")
+            progress(
+                tally.done,
+                len(there),
+                f"{outcome.missing} unanswered" if isinstance(outcome, Judged) and outcome.missing else "",
+            )
         result = self.result({key: line["answers"] for key, line in self.known(there).items()}, there, tally)
         path = self.arm.kept / f"result-{self.key}.json"
         write_json(path, result)
@@ -214,7 +226,12 @@ class Scoring:
         made = {(line["item"], line["k"]): line for line in self.arm.pictures().lines if "file" in line}
         latest = {(line["item"], line["k"]): line for line in self.journal.lines}
         said = result_of(self.bench, self.data, self.items, answers, self.most, there=len(there))
-        said |= {"name": self.arm.name, "protocol": self.judge.protocol, "judge": self.judge.name, "words_sha256": self.judge.words}
+        said |= {
+            "name": self.arm.name,
+            "protocol": self.judge.protocol,
+            "judge": self.judge.name,
+            "words_sha256": self.judge.words,
+        }
         said["made_by"] = self.arm.settings
         said["spent"] = spent([made[key] for key in there if key in made])
         said["judging"] = {part: round(sum(latest[key][part] for key in there if key in latest), 3) for part in JUDGED}
@@ -223,12 +240,16 @@ class Scoring:
 
     def _warnings(self, tally: _Tally, made: Mapping[Key, Any], there: Mapping[Key, Path]) -> list[str]:
         warnings = [tally.down] if tally.down else []
-        warnings += [f"{len(tally.unreadable)} pictures cannot be read: {tally.unreadable[0]}"] if tally.unreadable else []
+        warnings += (
+            [f"{len(tally.unreadable)} pictures cannot be read: {tally.unreadable[0]}"] if tally.unreadable else []
+        )
         changed = sum(key in made and made[key]["sha256"] != file_hash(path) for key, path in there.items())
         warnings += [f"{changed} pictures are not those that were drawn here"] if changed else []
         steered = self.arm.settings.get("models", {}).get("verifier")
         if steered is not None and steered == self.judge.name:
-            warnings.append(f"{steered} also steered these pictures; what it likes is not what is there: score with another judge")
+            warnings.append(
+                f"{steered} also steered these pictures; what it likes is not what is there: score with another judge"
+            )
         wanted = {(item.id, k) for item in self.items for k in range(item.pictures)}
         places = {self.bench.path(item, k) for item in self.items for k in range(max(item.pictures, 16))}
         endings = {".png", ".jpg", ".jpeg", ".webp"}
@@ -237,7 +258,11 @@ class Scoring:
         extra = sum(path.relative_to(self.arm.folder).with_suffix("").as_posix() not in stems for path in others)
         warnings += [f"{extra} pictures in {self.arm.folder.name} belong to no item"] if extra else []
         fewer = {key for key in wanted if key[1] < self.most} - there.keys()
-        warnings += [f"{len(fewer)} of {len({key for key in wanted if key[1] < self.most})} pictures are missing"] if fewer else []
+        warnings += (
+            [f"{len(fewer)} of {len({key for key in wanted if key[1] < self.most})} pictures are missing"]
+            if fewer
+            else []
+        )
         return warnings
 
 
@@ -250,7 +275,11 @@ def spent(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not lines:
         return {}
     means = {name: round(sum(line[name] for line in lines) / len(lines), 3) for name in SPENT}
-    return {"pictures": len(lines), **means, "seeds": [min(line["seed"] for line in lines), max(line["seed"] for line in lines)]}
+    return {
+        "pictures": len(lines),
+        **means,
+        "seeds": [min(line["seed"] for line in lines), max(line["seed"] for line in lines)],
+    }
 
 
 def result_of(
@@ -284,7 +313,9 @@ def result_of(
     if bench.expected not in (None, len(items)):
         warnings.append(f"{len(items)} items, and the benchmark has {bench.expected}")
     if pictures < max((item.pictures for item in items), default=1):
-        warnings.append(f"{pictures} pictures of each item, and the benchmark takes {max(item.pictures for item in items)}")
+        warnings.append(
+            f"{pictures} pictures of each item, and the benchmark takes {max(item.pictures for item in items)}"
+        )
     if silent:
         warnings.append(
             f"the judge left {silent} of {len(answers)} pictures without some answer; they are out of the value, and 0 in the strict one"
@@ -299,7 +330,12 @@ def result_of(
         "pictures": {"expected": expected, "there": there, "judged": len(answers), "unanswered": silent},
         "measures": measures,
         "by_item": [
-            {"id": item.id, "passed": None if value != value else float(value), "complexity": score, "words": words_of(item.prompt)}
+            {
+                "id": item.id,
+                "passed": None if value != value else float(value),
+                "complexity": score,
+                "words": words_of(item.prompt),
+            }
             for item, value, score in zip(items, passed, scores)
         ],
         "curve": curve_of(scores, [words_of(item.prompt) for item in items], passed),

@@ -27,7 +27,9 @@ class Number:
     count: int = 0
 
 
-def values_of(measure: Measure, items: Sequence[Item], answers: Mapping[Key, Answers], pictures: int, strict: bool) -> np.ndarray:
+def values_of(
+    measure: Measure, items: Sequence[Item], answers: Mapping[Key, Answers], pictures: int, strict: bool
+) -> np.ndarray:
     """One value for each item, NaN where it has none. `pictures`: how many of each item are counted at most."""
     found = np.full(len(items), np.nan)
     for place, item in enumerate(items):
@@ -90,9 +92,9 @@ def number(measure: Measure, items: Sequence[Item], answers: Mapping[Key, Answer
     tags = {}
     for tag in dict.fromkeys(item.tag for item in items):
         mine = [place for place, item in enumerate(items) if item.tag == tag]
-        value = Sums(Measure(measure.name, measure.value, "items", unit=measure.unit), [items[place] for place in mine]).joined(
-            values[mine]
-        )
+        value = Sums(
+            Measure(measure.name, measure.value, "items", unit=measure.unit), [items[place] for place in mine]
+        ).joined(values[mine])
         if not np.isnan(value):
             tags[tag] = float(value)
     count = int((~np.isnan(values)).sum())

@@ -33,7 +33,10 @@ def resample(passed: dict[str, np.ndarray], medians: np.ndarray, seed: int = 0) 
     shape = next(iter(passed.values())).shape
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, shape[1], (RESAMPLES, *shape))
-    return {arm: auc(np.take_along_axis(np.broadcast_to(values, picks.shape), picks, -1), medians) for arm, values in passed.items()}
+    return {
+        arm: auc(np.take_along_axis(np.broadcast_to(values, picks.shape), picks, -1), medians)
+        for arm, values in passed.items()
+    }
 
 
 def interval(samples: np.ndarray, level: float = 0.95) -> Interval:

@@ -63,7 +63,9 @@ class Lines:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise BadInput(f"{self.path} cannot be written: {error.strerror}; mend that and run the same command again") from error
+            raise BadInput(
+                f"{self.path} cannot be written: {error.strerror}; mend that and run the same command again"
+            ) from error
         self.lines.append(line)
 
 
@@ -72,7 +74,9 @@ class Arm:
 
     def __init__(self, images: Path, name: str) -> None:
         if not NAME.fullmatch(name) or name == KEPT:
-            raise BadInput(f"name is {name!r:.80}; at most 64 letters, digits, dots, dashes and pluses, a letter or digit first")
+            raise BadInput(
+                f"name is {name!r:.80}; at most 64 letters, digits, dots, dashes and pluses, a letter or digit first"
+            )
         self.images, self.name = images, name
         self.folder, self.kept = images / name, images / KEPT / name
 
@@ -96,7 +100,9 @@ class Arm:
             else:
                 write_png(path, picture, {})
         except OSError as error:
-            raise BadInput(f"{path} cannot be written: {error.strerror}; mend that and run the same command again") from error
+            raise BadInput(
+                f"{path} cannot be written: {error.strerror}; mend that and run the same command again"
+            ) from error
         return path
 
     def agree(self, settings: dict[str, Any]) -> None:
@@ -104,9 +110,18 @@ class Arm:
         held = read_json(self.kept / "settings.json")
         if held is not None and held != settings:
             differs = [key for key in {*held, *settings} if held.get(key) != settings.get(key)]
-            told = "; ".join(f"{key} {held.get(key)!r:.80} and not {settings.get(key)!r:.80}" for key in sorted(differs))
-            raise BadInput(f"{self.name!r} in {self.images} holds pictures made otherwise: {told}; choose another --name")
-        if held is None and self.folder.is_dir() and any(self.folder.iterdir()) and not (self.kept / "pictures.jsonl").exists():
+            told = "; ".join(
+                f"{key} {held.get(key)!r:.80} and not {settings.get(key)!r:.80}" for key in sorted(differs)
+            )
+            raise BadInput(
+                f"{self.name!r} in {self.images} holds pictures made otherwise: {told}; choose another --name"
+            )
+        if (
+            held is None
+            and self.folder.is_dir()
+            and any(self.folder.iterdir())
+            and not (self.kept / "pictures.jsonl").exists()
+        ):
             raise BadInput(f"{self.folder} holds pictures that were not made here; choose another --name")
 
     def settle(self, settings: dict[str, Any]) -> None:
@@ -131,8 +146,12 @@ class Arm:
 def arms_in(images: Path) -> list[Arm]:
     """The names that there are, by the time they were first known: those with settings as they were made, then the rest."""
     if not images.is_dir():
-        raise BadInput(f"the folder {images} is not there; make pictures with clvr eval generate, or put them into a folder of it by hand")
-    names = {path.name for folder in (images, images / KEPT) if folder.is_dir() for path in folder.iterdir() if path.is_dir()}
+        raise BadInput(
+            f"the folder {images} is not there; make pictures with clvr eval generate, or put them into a folder of it by hand"
+        )
+    names = {
+        path.name for folder in (images, images / KEPT) if folder.is_dir() for path in folder.iterdir() if path.is_dir()
+    }
     return [Arm(images, name) for name in sorted(names) if name != KEPT and NAME.fullmatch(name)]
 
 
@@ -141,7 +160,9 @@ def read_picture(path: Path) -> Picture:
     try:
         with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as image:
             if max(image.size) > MAX_SIDE:
-                raise BadInput(f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} on a side are read")
+                raise BadInput(
+                    f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} on a side are read"
+                )
             return np.array(image.convert("RGB"))
     except BadInput:
         raise

@@ -38,7 +38,12 @@ class GenericExecutor:
     batch = 4
 
     def __init__(
-        self, pipe: Any, steps: int | None = None, guidance: float | None = None, name: str = "generic", references: int | None = None
+        self,
+        pipe: Any,
+        steps: int | None = None,
+        guidance: float | None = None,
+        name: str = "generic",
+        references: int | None = None,
     ) -> None:
         self.pipe, self.name = pipe, name
         self.steps, self.guidance, self.references = steps, guidance, references
@@ -69,7 +74,14 @@ class GenericExecutor:
     @property
     def _tokenizer(self) -> Any:
         """The one of the longest text, where there are several."""
-        found = next((getattr(self.pipe, name) for name in ("tokenizer_3", "tokenizer_2", "tokenizer") if hasattr(self.pipe, name)), None)
+        found = next(
+            (
+                getattr(self.pipe, name)
+                for name in ("tokenizer_3", "tokenizer_2", "tokenizer")
+                if hasattr(self.pipe, name)
+            ),
+            None,
+        )
         return getattr(found, "tokenizer", found)
 
     def settings(self, request: DrawRequest) -> dict[str, Any]:
@@ -142,7 +154,9 @@ class GenericExecutor:
                     raise
                 raise BadInput(_refused(pipe, settings.get("image"), error)) from error
         evaluations = sum(calls) // len(requests) if calls else self.nfe(first)
-        return [Drawing(self._picture(request, image), evaluations) for request, image in zip(requests, made, strict=True)]
+        return [
+            Drawing(self._picture(request, image), evaluations) for request, image in zip(requests, made, strict=True)
+        ]
 
     def _step_end(self, pipe: Any, step: int, timestep: Any, kept: dict) -> dict:
         self.check()
@@ -177,7 +191,9 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
             return diffusers.DiffusionPipeline.from_pretrained(folder, torch_dtype=dtype, **own)
     except Exception as error:  # diffusers, safetensors and json each raise their own kinds for a damaged folder
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise BadInput(f"the pipeline in {folder} cannot be loaded: {first[:300]}; download the folder again") from error
+        raise BadInput(
+            f"the pipeline in {folder} cannot be loaded: {first[:300]}; download the folder again"
+        ) from error
 
 
 def inputs_of(pipe: Any) -> dict[str, Any]:
@@ -222,7 +238,11 @@ def _network(pipe: Any) -> Any:
 def _counted(network: Any) -> Iterator[list[int]]:
     """The samples in each call of the network."""
     calls: list[int] = []
-    hook = network.register_forward_hook(lambda module, inputs, output: calls.append(len(output[0]))) if network is not None else None
+    hook = (
+        network.register_forward_hook(lambda module, inputs, output: calls.append(len(output[0])))
+        if network is not None
+        else None
+    )
     try:
         yield calls
     finally:

@@ -72,10 +72,14 @@ class KleinExecutor:
     Words and references are encoded once and remembered. `check` is called after each denoising step and may raise to end the run.
     """
 
-    def __init__(self, pipe: Flux2KleinPipeline | Flux2KleinKVPipeline, recipe: SamplingRecipe, name: str = "klein") -> None:
+    def __init__(
+        self, pipe: Flux2KleinPipeline | Flux2KleinKVPipeline, recipe: SamplingRecipe, name: str = "klein"
+    ) -> None:
         self.remembers = isinstance(pipe, Flux2KleinKVPipeline)
         self.distilled = _distilled(pipe)
-        self.pipe = KleinKV(**pipe.components) if self.remembers else Klein(**pipe.components, is_distilled=self.distilled)
+        self.pipe = (
+            KleinKV(**pipe.components) if self.remembers else Klein(**pipe.components, is_distilled=self.distilled)
+        )
         self.pipe.set_progress_bar_config(disable=True)
         # On a CPU it decodes a picture in half the time.
         self.pipe.vae.to(memory_format=torch.channels_last)
@@ -125,7 +129,9 @@ class KleinExecutor:
             raise
         except Exception as error:  # diffusers, safetensors and json each raise their own kinds for a damaged folder
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise BadInput(f"the weights in {folder} cannot be loaded: {first[:300]}; restore the folder or reinstall clvr") from error
+            raise BadInput(
+                f"the weights in {folder} cannot be loaded: {first[:300]}; restore the folder or reinstall clvr"
+            ) from error
         return cls(pipe, recipe, folder.name)
 
     def sampling(self, request: DrawRequest) -> Sampling:
@@ -153,7 +159,9 @@ class KleinExecutor:
         for length in self.recipe.text_lengths:
             if tokens <= length:
                 return length
-        raise BadInput(f"the prompt for the executor has {tokens} tokens; these weights read at most {self.window}; shorten the brief")
+        raise BadInput(
+            f"the prompt for the executor has {tokens} tokens; these weights read at most {self.window}; shorten the brief"
+        )
 
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
         """Requests of one kind share a batch. A sample is the same in any batch up to floating-point rounding."""
@@ -172,11 +180,19 @@ class KleinExecutor:
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
         # The pipeline that does so reads references in every step, which weights for keys and values were not made for.
-        if self.remembers or not (self.recipe.inpaint and request.references) or (request.mask is None and request.strength is None):
+        if (
+            self.remembers
+            or not (self.recipe.inpaint and request.references)
+            or (request.mask is None and request.strength is None)
+        ):
             return False
         height, width = request.references[0].shape[:2]
         # The pipeline draws at the size of what it starts from, and scales that down like a reference.
-        return (width, height) == (request.width, request.height) and width * height <= REFERENCE_PIXELS and request.strength != 0
+        return (
+            (width, height) == (request.width, request.height)
+            and width * height <= REFERENCE_PIXELS
+            and request.strength != 0
+        )
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[DrawRequest], length: int) -> list[Drawing]:
@@ -184,10 +200,18 @@ class KleinExecutor:
         inpaint = self._starts_from_canvas(first)
         pipe = self._inpaint if inpaint else self.pipe
         pipe.given = tuple(self._references(requests, place) for place in range(len(first.references)))
-        settings: dict[str, Any] = {"image": PLACEHOLDER if pipe.given else None, "height": first.height, "width": first.width}
+        settings: dict[str, Any] = {
+            "image": PLACEHOLDER if pipe.given else None,
+            "height": first.height,
+            "width": first.width,
+        }
         if inpaint:
             strength = 1.0 if first.strength is None else first.strength
-            settings |= {"image": Image.fromarray(first.references[0]), "mask_image": Image.fromarray(_mask(first)), "strength": strength}
+            settings |= {
+                "image": Image.fromarray(first.references[0]),
+                "mask_image": Image.fromarray(_mask(first)),
+                "strength": strength,
+            }
         if inpaint or not self.remembers:
             settings |= {"guidance_scale": sampling.guidance}
             if sampling.guidance > 1 and not self.distilled:

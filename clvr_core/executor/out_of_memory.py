@@ -11,7 +11,9 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest
 
 
-def drawn(pipe: Any, requests: Sequence[DrawRequest], draw: Callable[[Sequence[DrawRequest]], list[Drawing]]) -> list[Drawing]:
+def drawn(
+    pipe: Any, requests: Sequence[DrawRequest], draw: Callable[[Sequence[DrawRequest]], list[Drawing]]
+) -> list[Drawing]:
     """As `draw` draws them in one batch, or where the device runs out of memory in halves of it, down to one by one. pipe: the one whose
     parts diffusers brings to the device. Raises BadInput if the device is too small for one."""
     try:

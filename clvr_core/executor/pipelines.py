@@ -20,7 +20,12 @@ class _GivenReferences:
 
     @cached_property
     def _modules(self) -> list[torch.nn.Module]:
-        return [module for part in self.components.values() if isinstance(part, torch.nn.Module) for module in part.modules()]
+        return [
+            module
+            for part in self.components.values()
+            if isinstance(part, torch.nn.Module)
+            for module in part.modules()
+        ]
 
     @property
     def _execution_device(self) -> torch.device:

@@ -18,11 +18,15 @@ STEPS, GUIDANCE = 40, 4.0
 class QwenEditExecutor(GenericExecutor):
     """Raises BadInput for another pipeline."""
 
-    def __init__(self, pipe: Any, steps: int | None = None, guidance: float | None = None, name: str = "qwen-edit") -> None:
+    def __init__(
+        self, pipe: Any, steps: int | None = None, guidance: float | None = None, name: str = "qwen-edit"
+    ) -> None:
         from diffusers import QwenImageEditPlusPipeline, QwenImagePipeline
 
         if not isinstance(pipe, QwenImageEditPlusPipeline):
-            raise BadInput(f"{name} holds a {type(pipe).__name__}, not a QwenImageEditPlusPipeline; name it with kind = 'generic'")
+            raise BadInput(
+                f"{name} holds a {type(pipe).__name__}, not a QwenImageEditPlusPipeline; name it with kind = 'generic'"
+            )
         super().__init__(pipe, steps or STEPS, GUIDANCE if guidance is None else guidance, name)
         tell_image_tokens(pipe.text_encoder)
         parts = {part: component for part, component in pipe.components.items() if part != "processor"}

@@ -92,25 +92,38 @@ class RemoteExecutor:
         asked = {"key": self._key, "limits": limits, "check": self.check}
         try:
             if request.references:
-                kind, data = form(settings | {"output_format": "png"}, [_png(reference) for reference in request.references])
+                kind, data = form(
+                    settings | {"output_format": "png"}, [_png(reference) for reference in request.references]
+                )
                 answer = ask_json(f"{self._url}/images/edits", data=data, kind=kind, **asked)
             else:
                 answer = ask_json(f"{self._url}/images/generations", settings, **asked)
             picture = _picture(answer, request)
         except ServerFailure as error:
             host = urlsplit(self._url).netloc
-            raise BadInput(f"{self.name} at {host} gave no picture: {error}; mend that, then go on with the run") from error
+            raise BadInput(
+                f"{self.name} at {host} gave no picture: {error}; mend that, then go on with the run"
+            ) from error
         return Drawing(within_mask(request, picture), self.nfe(request))
 
 
 def form(fields: dict[str, Any], pictures: Sequence[bytes]) -> tuple[str, bytes]:
     """The content type and the content of multipart/form-data (RFC 7578); pictures are PNG, each a field `image`."""
     mark = f"clvr-{secrets.token_hex(16)}"
-    parts = [(f'name="{name}"', "text/plain; charset=utf-8", str(value).encode(errors="replace")) for name, value in fields.items()]
+    parts = [
+        (f'name="{name}"', "text/plain; charset=utf-8", str(value).encode(errors="replace"))
+        for name, value in fields.items()
+    ]
     parts += [(f'name="image"; filename="{number}.png"', "image/png", data) for number, data in enumerate(pictures, 1)]
     lines: list[bytes] = []
     for head, kind, data in parts:
-        lines += [f"--{mark}".encode(), f"Content-Disposition: form-data; {head}".encode(), f"Content-Type: {kind}".encode(), b"", data]
+        lines += [
+            f"--{mark}".encode(),
+            f"Content-Disposition: form-data; {head}".encode(),
+            f"Content-Type: {kind}".encode(),
+            b"",
+            data,
+        ]
     return f"multipart/form-data; boundary={mark}", b"\r\n".join([*lines, f"--{mark}--".encode(), b""])
 
 
@@ -132,7 +145,9 @@ def _picture(answer: dict[str, Any], request: DrawRequest) -> Picture:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             # The size is known before anything is unpacked.
             if image.size != (request.width, request.height):
-                raise ServerFailure(f"it drew {image.width} x {image.height} where {request.width} x {request.height} was asked for")
+                raise ServerFailure(
+                    f"it drew {image.width} x {image.height} where {request.width} x {request.height} was asked for"
+                )
             return np.asarray(image.convert("RGB"))
     except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if isinstance(error, ServerFailure):

@@ -49,7 +49,9 @@ def pipeline(transformer: Any, text_encoder: Any, vae: Any, tokenizer: Any, dist
         )
     paints, holds = transformer.config.in_channels, 4 * vae.config.latent_channels
     if paints != holds:
-        raise BadInput(f"the diffusion model paints {paints} channels and the VAE holds {holds}; give the VAE of FLUX.2, flux2-vae")
+        raise BadInput(
+            f"the diffusion model paints {paints} channels and the VAE holds {holds}; give the VAE of FLUX.2, flux2-vae"
+        )
     return Flux2KleinPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(**SCHEDULE),
         vae=vae,
@@ -68,7 +70,9 @@ def load_tokenizer(folder: Path) -> Any:
         raise BadInput(f"{folder} is not a folder; tokenizer in [executor] is {TOKENIZERS}")
     try:
         words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        lacks = [mark for mark in ("<|im_start|>", "<|im_end|>", "<think>", "</think>") if mark not in words.get_vocab()]
+        lacks = [
+            mark for mark in ("<|im_start|>", "<|im_end|>", "<think>", "</think>") if mark not in words.get_vocab()
+        ]
     except Exception as error:  # transformers, tokenizers and json each raise their own kinds for a damaged folder
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadInput(f"{folder} holds no tokenizer that can be read ({first[:160]}); give {TOKENIZERS}") from error
@@ -183,7 +187,9 @@ def vae_settings(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
         "decoder_block_out_channels": None if decoder == encoder else decoder,
         "down_block_types": ("DownEncoderBlock2D",) * len(encoder),
         "up_block_types": ("UpDecoderBlock2D",) * len(decoder),
-        "layers_per_block": sum(re.match(r"encoder\.down_blocks\.0\.resnets\.\d+\.conv1\.weight", name) is not None for name in shapes),
+        "layers_per_block": sum(
+            re.match(r"encoder\.down_blocks\.0\.resnets\.\d+\.conv1\.weight", name) is not None for name in shapes
+        ),
         "latent_channels": shapes["decoder.conv_in.weight"][1],
         "use_quant_conv": "quant_conv.weight" in shapes,
         "use_post_quant_conv": "post_quant_conv.weight" in shapes,
@@ -193,7 +199,11 @@ def vae_settings(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
 
 def _as_linear(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """ComfyUI's attention is made of 1 x 1 convolutions."""
-    return tensor.flatten(1) if re.search(r"\.mid\.attn_1\.(q|k|v|proj_out)\.weight$", name) and tensor.ndim == 4 else tensor
+    return (
+        tensor.flatten(1)
+        if re.search(r"\.mid\.attn_1\.(q|k|v|proj_out)\.weight$", name) and tensor.ndim == 4
+        else tensor
+    )
 
 
 def _read(path: Path, dtype: torch.dtype, named: Callable[[str], str]) -> dict[str, torch.Tensor]:
@@ -206,7 +216,9 @@ def _read(path: Path, dtype: torch.dtype, named: Callable[[str], str]) -> dict[s
             if not (name := named(old)):
                 continue
             if tensor.dtype not in TYPES:
-                raise BadInput(f"{path}: {old} is {tensor.dtype}, which cannot be read; give the file in bf16 or in ComfyUI's scaled fp8")
+                raise BadInput(
+                    f"{path}: {old} is {tensor.dtype}, which cannot be read; give the file in bf16 or in ComfyUI's scaled fp8"
+                )
             value = torch.frombuffer(tensor.read(), dtype=torch.uint8).view(TYPES[tensor.dtype]).reshape(tensor.shape)
             if tensor.scale is not None:
                 value = value.float() * tensor.scale

@@ -40,7 +40,11 @@ def located(folder: str, hub: str = "", download: bool = False) -> Path:
         return Path(huggingface_hub.snapshot_download(hub, local_files_only=not download, allow_patterns=list(WANTED)))
     except Exception as error:  # the hub, its cache and the network each raise their own kinds
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        remedy = "check the name and the connection" if download else f"put it there with: hf download {hub}, or set download = true"
+        remedy = (
+            "check the name and the connection"
+            if download
+            else f"put it there with: hf download {hub}, or set download = true"
+        )
         raise BadInput(f"{hub} is not in the hub's cache on this machine ({first[:160]}); {remedy}") from error
 
 
@@ -54,7 +58,9 @@ def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict
     prefix = prefix_of(checkpoint.tensors)
     layout = layout_of(name.removeprefix(prefix) for name in checkpoint.tensors)
     checkpoint.close()
-    recipe = MergeRecipe(path, loras=tuple(loras), layout="base" if layout == "plain" else "diffusers", dtype=NAMES[dtype])
+    recipe = MergeRecipe(
+        path, loras=tuple(loras), layout="base" if layout == "plain" else "diffusers", dtype=NAMES[dtype]
+    )
     with make_plan(recipe) as plan:
         if loras:
             survey(plan)
@@ -68,7 +74,9 @@ def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict
         found = {}
         for output in plan.outputs:
             if output.dtype not in TYPES:
-                raise BadInput(f"{path}: {output.name} is {output.dtype}, which no transformer has; give the file of a diffusion model")
+                raise BadInput(
+                    f"{path}: {output.name} is {output.dtype}, which no transformer has; give the file of a diffusion model"
+                )
             raw = data[output.start : output.start + output.nbytes]
             found[output.name.removeprefix(prefix)] = raw.view(TYPES[output.dtype]).reshape(output.shape)
         return found
@@ -87,7 +95,9 @@ def flux2(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> Any:
         model.load_state_dict(state, strict=True, assign=True)
     except (KeyError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[-1].strip()
-        raise BadInput(f"{path} is no whole FLUX.2 transformer ({first[:200]}); give a file of FLUX.2 Klein's diffusion model") from error
+        raise BadInput(
+            f"{path} is no whole FLUX.2 transformer ({first[:200]}); give a file of FLUX.2 Klein's diffusion model"
+        ) from error
     return model.eval().requires_grad_(False)
 
 

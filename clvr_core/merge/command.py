@@ -12,12 +12,18 @@ from ..errors import BadInput
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    inputs = parser.add_argument_group("inputs", "safetensors files, indices of shards, or diffusers folders; of FLUX.2 in any layout")
+    inputs = parser.add_argument_group(
+        "inputs", "safetensors files, indices of shards, or diffusers folders; of FLUX.2 in any layout"
+    )
     inputs.add_argument("--base", type=Path, metavar="B", help="what the others were made from")
     inputs.add_argument("--aligned", type=Path, metavar="A", help="fine-tuned weights, or a LoRA")
     inputs.add_argument("--distilled", type=Path, metavar="D", help="weights for few steps")
     inputs.add_argument(
-        "--lora", action="append", default=[], metavar="F:S", help="a LoRA or LoKr and its strength (default 1); may be repeated"
+        "--lora",
+        action="append",
+        default=[],
+        metavar="F:S",
+        help="a LoRA or LoKr and its strength (default 1); may be repeated",
     )
     strengths = parser.add_argument_group("strengths")
     strengths.add_argument("--alpha", type=float, default=1.0, help="of aligned - base (default 1)")
@@ -30,26 +36,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="factors on alpha and LoRAs, and on beta, where P matches: single_blocks.*=0.5",
     )
     strengths.add_argument("--include", action="append", default=[], metavar="P", help="merge only what matches")
-    strengths.add_argument("--exclude", action="append", default=[], metavar="P", help="leave what matches as it is in the base")
     strengths.add_argument(
-        "--limit", type=float, default=0.5, help="largest delta, relative to the base, taken for one of this base (default 0.5)"
+        "--exclude", action="append", default=[], metavar="P", help="leave what matches as it is in the base"
+    )
+    strengths.add_argument(
+        "--limit",
+        type=float,
+        default=0.5,
+        help="largest delta, relative to the base, taken for one of this base (default 0.5)",
     )
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="O", help="the merged .safetensors file")
     output.add_argument(
-        "--layout", default="base", choices=("base", "bfl", "diffusers"), help="naming of FLUX.2 weights (default: the base's)"
+        "--layout",
+        default="base",
+        choices=("base", "bfl", "diffusers"),
+        help="naming of FLUX.2 weights (default: the base's)",
     )
     output.add_argument(
-        "--dtype", default="base", choices=("base", "bf16", "fp16", "fp32", "fp8"), help="default: the base's, bf16 where that is fp8"
+        "--dtype",
+        default="base",
+        choices=("base", "bf16", "fp16", "fp32", "fp8"),
+        help="default: the base's, bf16 where that is fp8",
     )
-    output.add_argument("--rounding", default="nearest", choices=("nearest", "stochastic"), help="stochastic keeps small deltas on average")
+    output.add_argument(
+        "--rounding",
+        default="nearest",
+        choices=("nearest", "stochastic"),
+        help="stochastic keeps small deltas on average",
+    )
     output.add_argument("--seed", type=int, default=0, help="of stochastic rounding (default 0)")
-    output.add_argument("--keep-lora", action="store_true", help="write the LoRAs beside the merged file instead of into it")
+    output.add_argument(
+        "--keep-lora", action="store_true", help="write the LoRAs beside the merged file instead of into it"
+    )
     output.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    output.add_argument("--no-sha256", action="store_true", help="leave the inputs' sums out of the metadata, and save the time they take")
-    parser.add_argument("--report", type=Path, metavar="R.json", help="figures from every weight as JSON, and a plot beside it")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, sample the weights, write nothing but the report")
-    parser.add_argument("--verify", type=Path, metavar="O", help="make the merged file O again from its own recipe, and compare")
+    output.add_argument(
+        "--no-sha256",
+        action="store_true",
+        help="leave the inputs' sums out of the metadata, and save the time they take",
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="R.json", help="figures from every weight as JSON, and a plot beside it"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, sample the weights, write nothing but the report"
+    )
+    parser.add_argument(
+        "--verify", type=Path, metavar="O", help="make the merged file O again from its own recipe, and compare"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="default: one more than there are cores, at most 8")
     parser.set_defaults(run=run)
 
@@ -126,7 +160,9 @@ def _merge(options: argparse.Namespace) -> int:
         print(f"warning: {warning}", file=sys.stderr)
     print(summary(values))
     if options.dry_run:
-        print(f"nothing written; the merge would be {plan.nbytes / 1e9:.3g} GB in {len(plan.outputs)} tensors, layout {plan.layout}")
+        print(
+            f"nothing written; the merge would be {plan.nbytes / 1e9:.3g} GB in {len(plan.outputs)} tensors, layout {plan.layout}"
+        )
     else:
         print(f"{said['bytes'] / 1e9:.3g} GB in {said['seconds']:.1f} s")
     for name in ("out", "kept_lora", "report", "plot"):
@@ -142,7 +178,11 @@ def _verify(options: argparse.Namespace) -> int:
     paths = {role: path for role in ("base", "aligned", "distilled") if (path := getattr(options, role))}
     with _Bar() as bar:
         found = verify(
-            options.verify, paths, tuple(Lora.parse(each).path for each in options.lora), progress=bar.update, threads=options.threads
+            options.verify,
+            paths,
+            tuple(Lora.parse(each).path for each in options.lora),
+            progress=bar.update,
+            threads=options.threads,
         )
     if options.json:
         print(json.dumps({"exit": 0, "verified": str(options.verify), "inputs": found}))
@@ -166,7 +206,9 @@ class _Bar:
 
         shown = sys.stderr.isatty()
         # Every report is drawn: `merge` sends twenty a second at most.
-        self.bar = tqdm(unit="B", unit_scale=True, mininterval=0, miniters=1, file=sys.stderr, leave=False, disable=not shown)
+        self.bar = tqdm(
+            unit="B", unit_scale=True, mininterval=0, miniters=1, file=sys.stderr, leave=False, disable=not shown
+        )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -34,7 +34,15 @@ class Engine:
         rows, self.window = memoryview(self._rows), memoryview(self._window)
         self.rows = tuple(rows[index * ROW : (index + 1) * ROW] for index in range(3))
 
-    def merge(self, forms: Sequence[Form], strengths: Sequence[float], low: np.ndarray | None, count: int, offset: int, dtype: str) -> bool:
+    def merge(
+        self,
+        forms: Sequence[Form],
+        strengths: Sequence[float],
+        low: np.ndarray | None,
+        count: int,
+        offset: int,
+        dtype: str,
+    ) -> bool:
         """Merges `count` elements of the rows, rounds them to nearest even and puts them into the window from byte `offset` on.
 
         `low` is the sum of the low-rank deltas, fp32 [count]. False if a value is not finite. With dtype "" nothing is put anywhere.
@@ -59,7 +67,15 @@ class TorchEngine(Engine):
         self._in = {name: torch.frombuffer(self._rows, dtype=dtype).view(3, -1) for name, dtype in types.items()}
         self._out = {name: torch.frombuffer(self._window, dtype=dtype) for name, dtype in types.items()}
 
-    def merge(self, forms: Sequence[Form], strengths: Sequence[float], low: np.ndarray | None, count: int, offset: int, dtype: str) -> bool:
+    def merge(
+        self,
+        forms: Sequence[Form],
+        strengths: Sequence[float],
+        low: np.ndarray | None,
+        count: int,
+        offset: int,
+        dtype: str,
+    ) -> bool:
         import torch
 
         many = len(forms)
@@ -104,7 +120,15 @@ class TorchEngine(Engine):
 class KernelEngine(Engine):
     """bf16 in and out, in one pass over each element."""
 
-    def merge(self, forms: Sequence[Form], strengths: Sequence[float], low: np.ndarray | None, count: int, offset: int, dtype: str) -> bool:
+    def merge(
+        self,
+        forms: Sequence[Form],
+        strengths: Sequence[float],
+        low: np.ndarray | None,
+        count: int,
+        offset: int,
+        dtype: str,
+    ) -> bool:
         rows = [row[: 2 * count] for row in self.rows[: len(forms)]] + [None] * (3 - len(forms))
         alpha, beta = (*strengths, 1.0, 1.0)[:2]
         return kernel().merge(self.window[offset : offset + 2 * count], *rows, alpha, beta, low, count)
@@ -123,7 +147,9 @@ def kernel() -> ModuleType | None:
     low = random.standard_normal(4999).astype(np.float32)
     out = np.empty_like(values[0])
     _kernel.merge(out, *values, 0.7, 0.85, low, 4999)
-    return _kernel if (out == dtypes.encode(formula.combine(base, first, second, 0.7, 0.85, low), "BF16")).all() else None
+    return (
+        _kernel if (out == dtypes.encode(formula.combine(base, first, second, 0.7, 0.85, low), "BF16")).all() else None
+    )
 
 
 def engine_for(fused: bool) -> tuple[Callable[[], Engine], AbstractContextManager[None]]:

@@ -24,7 +24,10 @@ RECIPE = "dswm.recipe"
 VERSION = 1
 _OWN = ("dswm.", "modelspec.hash", "modelspec.date", "modelspec.title", "modelspec.thumbnail", "modelspec.merged_from")
 _DROPPED = ("prompt", "workflow", "_quantization_metadata")
-_IMPLEMENTATION = {"bfl": "https://github.com/black-forest-labs/flux2", "diffusers": "https://github.com/huggingface/diffusers"}
+_IMPLEMENTATION = {
+    "bfl": "https://github.com/black-forest-labs/flux2",
+    "diffusers": "https://github.com/huggingface/diffusers",
+}
 
 
 def metadata(plan: MergePlan, sha256: Mapping[File, str], title: str) -> dict[str, str]:
@@ -35,7 +38,14 @@ def metadata(plan: MergePlan, sha256: Mapping[File, str], title: str) -> dict[st
         for key, value in base.metadata.items()
         if not key.startswith(_OWN) and key not in _DROPPED and key != "modelspec.license"
     }
-    licenses = sorted({file.metadata["modelspec.license"] for _, each in plan.checkpoints for file in each.files[:1] if _license(file)})
+    licenses = sorted(
+        {
+            file.metadata["modelspec.license"]
+            for _, each in plan.checkpoints
+            for file in each.files[:1]
+            if _license(file)
+        }
+    )
     found = {
         "format": "pt",
         **kept,
@@ -80,7 +90,9 @@ def record(plan: MergePlan, sha256: Mapping[File, str]) -> dict[str, Any]:
     for role, checkpoint in plan.checkpoints:
         entry: dict[str, Any] = {"role": role, "name": checkpoint.path.name, "files": []}
         for file in checkpoint.files:
-            entry["files"].append({"name": file.path.name, "size": file.size, **({"sha256": sha256[file]} if file in sha256 else {})})
+            entry["files"].append(
+                {"name": file.path.name, "size": file.size, **({"sha256": sha256[file]} if file in sha256 else {})}
+            )
         if role == "lora":
             entry["strength"] = next(strengths)
         inputs.append(entry)
@@ -111,14 +123,22 @@ def recorded(file: File) -> dict[str, Any]:
     """What `record` wrote. Raises BadInput if this is no merged file, or one of a later version."""
     try:
         record = json.loads(file.metadata.get(RECIPE, "null"))
-        inputs = [(str(entry["role"]), str(entry["name"]), list(entry["files"])) for entry in record["inputs"]] if record else []
+        inputs = (
+            [(str(entry["role"]), str(entry["name"]), list(entry["files"])) for entry in record["inputs"]]
+            if record
+            else []
+        )
         version = record["v"] if record else None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise BadInput(f"{file.path}: its recipe is damaged ({str(error)[:80]}); merge anew") from error
     if not inputs:
-        raise BadInput(f"{file.path} was not merged by clvr: it has no {RECIPE} in its metadata; there is nothing to verify")
+        raise BadInput(
+            f"{file.path} was not merged by clvr: it has no {RECIPE} in its metadata; there is nothing to verify"
+        )
     if version != VERSION:
-        raise BadInput(f"{file.path} has a recipe of version {version!r:.20}, this version of clvr reads {VERSION}; update clvr")
+        raise BadInput(
+            f"{file.path} has a recipe of version {version!r:.20}, this version of clvr reads {VERSION}; update clvr"
+        )
     return record
 
 
@@ -133,7 +153,9 @@ def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], 
             loras=tuple(Lora(path, strength) for path, strength in zip(loras, strengths)),
             alpha=float(record["alpha"]),
             beta=float(record["beta"]),
-            blocks=tuple(Block(str(pattern), float(align), float(distil)) for pattern, align, distil in record["blocks"]),
+            blocks=tuple(
+                Block(str(pattern), float(align), float(distil)) for pattern, align, distil in record["blocks"]
+            ),
             include=tuple(map(str, record["include"])),
             exclude=tuple(map(str, record["exclude"])),
             layout="base" if record["layout"] == "plain" else record["layout"],
@@ -150,9 +172,9 @@ def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], 
 
 
 def _title(checkpoint: Checkpoint) -> str:
-    return checkpoint.metadata.get("modelspec.title") or checkpoint.path.name.removesuffix(".json").removesuffix(".index").removesuffix(
-        ".safetensors"
-    )
+    return checkpoint.metadata.get("modelspec.title") or checkpoint.path.name.removesuffix(".json").removesuffix(
+        ".index"
+    ).removesuffix(".safetensors")
 
 
 def _license(file: File) -> bool:

@@ -27,14 +27,18 @@ def kept_lora(plan: MergePlan, path: Path) -> Iterator[Target]:
     entries: dict[str, dict] = {}
     end = 0
     for name, kept in plan.kept.items():
-        module = prefix + name.removeprefix(plan.base.prefix if plan.layout == plan.base.layout else "").removesuffix(".weight")
+        module = prefix + name.removeprefix(plan.base.prefix if plan.layout == plan.base.layout else "").removesuffix(
+            ".weight"
+        )
         rank = sum(product.rank for product in _products(kept))
         rows, columns = outputs[name].shape[0], kept[0].product.columns
         for part, shape in (("lora_A", [rank, columns]), ("lora_B", [rows, rank])):
             size = 4 * shape[0] * shape[1]
             entries[f"{module}.{part}.weight"] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
             end += size
-    text = json.dumps({"__metadata__": {"format": "pt", "dswm.version": __version__}, **entries}, separators=(",", ":")).encode()
+    text = json.dumps(
+        {"__metadata__": {"format": "pt", "dswm.version": __version__}, **entries}, separators=(",", ":")
+    ).encode()
     text += b" " * (-(len(text) + 8) % 4096)
     with Target(path, len(text) + 8, end, direct=False) as target:
         place = 0

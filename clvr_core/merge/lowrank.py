@@ -99,7 +99,9 @@ class LoraProduct:
 
 
 class LokrProduct:
-    def __init__(self, held: _Held, factors: dict[str, Tensor], where: str, scale: Callable[[int | None], float], strength: float) -> None:
+    def __init__(
+        self, held: _Held, factors: dict[str, Tensor], where: str, scale: Callable[[int | None], float], strength: float
+    ) -> None:
         self._held, self._parts = held, {}
         ranks = []
         for name in ("w1", "w2"):
@@ -109,7 +111,9 @@ class LokrProduct:
             elif {f"{name}_a", f"{name}_b"} <= factors.keys():
                 a, b = self._parts[name] = (factors[f"{name}_a"], factors[f"{name}_b"])
                 if len(a.shape) != 2 or a.shape[1] != b.shape[0]:
-                    raise BadInput(f"{where}: {a.name} {list(a.shape)} and {b.name} {list(b.shape)} do not multiply; get the file anew")
+                    raise BadInput(
+                        f"{where}: {a.name} {list(a.shape)} and {b.name} {list(b.shape)} do not multiply; get the file anew"
+                    )
                 shape = (a.shape[0], prod(b.shape[1:]))
                 ranks.append(b.shape[0])
             else:
@@ -142,7 +146,9 @@ def _matrix(tensor: Tensor, rows: int) -> np.ndarray:
     values = dtypes.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)
     if not np.isfinite(values).all():
         count = int(np.count_nonzero(~np.isfinite(values)))
-        raise BadInput(f"{tensor.file.path}: {tensor.name} holds {count} values that are NaN or infinite; get the file anew")
+        raise BadInput(
+            f"{tensor.file.path}: {tensor.name} holds {count} values that are NaN or infinite; get the file anew"
+        )
     return values.reshape(rows, -1)
 
 
@@ -150,7 +156,9 @@ def is_low_rank(names: Iterable[str]) -> bool:
     return any(_LORA.fullmatch(name) or _LOKR.fullmatch(name) for name in names)
 
 
-def terms_of(file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[str, tuple[int, ...]]) -> dict[str, Term]:
+def terms_of(
+    file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[str, tuple[int, ...]]
+) -> dict[str, Term]:
     """The deltas of a LoRA or LoKr file by atom. `atoms` gives the shapes of the model's atoms, which is in `layout`.
 
     Raises BadInput for keys that are no LoRA or LoKr or fit nothing in the model, and for shapes that do not fit.
@@ -213,16 +221,22 @@ def _modules(file: Checkpoint) -> tuple[dict[str, dict[str, Tensor]], dict[str, 
             raise BadInput(f"{file.path}: {name} has shape {list(tensor.shape)}, which is no matrix; get the file anew")
         modules.setdefault(found[1], {})[part] = tensor
     if not modules:
-        raise BadInput(f"{file.path} holds no LoRA or LoKr; give a full checkpoint as --aligned, a LoRA as --lora FILE:STRENGTH")
+        raise BadInput(
+            f"{file.path} holds no LoRA or LoKr; give a full checkpoint as --aligned, a LoRA as --lora FILE:STRENGTH"
+        )
     return modules, alphas
 
 
-def _lora(held: _Held, where: str, factors: dict[str, Tensor], scale: Callable[[int], float], strength: float) -> LoraProduct:
+def _lora(
+    held: _Held, where: str, factors: dict[str, Tensor], scale: Callable[[int], float], strength: float
+) -> LoraProduct:
     if factors.keys() != {"A", "B"}:
         raise BadInput(f"{where} has only {', '.join(factors)} of lora_A and lora_B; get the file anew")
     down, up = factors["A"], factors["B"]
     if len(up.shape) < 2 or down.shape[0] != up.shape[1] or any(size != 1 for size in up.shape[2:]):
-        raise BadInput(f"{where}: lora_A {list(down.shape)} and lora_B {list(up.shape)} do not multiply; get the file anew")
+        raise BadInput(
+            f"{where}: lora_A {list(down.shape)} and lora_B {list(up.shape)} do not multiply; get the file anew"
+        )
     return LoraProduct(held, down, up, strength * scale(down.shape[0]))
 
 
@@ -231,7 +245,9 @@ def _alpha(tensor: Tensor) -> float:
         value = float(dtypes.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)[0])
         if isfinite(value):
             return value
-    raise BadInput(f"{tensor.file.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, not one finite number; get the file anew")
+    raise BadInput(
+        f"{tensor.file.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, not one finite number; get the file anew"
+    )
 
 
 class _Names:
@@ -249,7 +265,10 @@ class _Names:
     def find(self, module: str) -> tuple[str, ...]:
         """The atoms of the module's weight, top to bottom; none if the base has no such module."""
         if "." not in module:
-            module = next((found for prefix in ("", *_ENCODED) if (found := self._encoded.get(module.removeprefix(prefix)))), module)
+            module = next(
+                (found for prefix in ("", *_ENCODED) if (found := self._encoded.get(module.removeprefix(prefix)))),
+                module,
+            )
         for prefix in ("", *_DOTTED):
             module = module.removeprefix(prefix)
             for layout in self._layouts:

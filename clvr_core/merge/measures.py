@@ -68,7 +68,11 @@ class Measures:
     def cosine(self) -> float | None:
         """Between the aligned delta (LoRAs included) and the distilled one, with their strengths."""
         distilled = self.deltas.get("distilled")
-        return self.cross / sqrt(self.aligned * distilled.scaled) if self.aligned and distilled and distilled.scaled else None
+        return (
+            self.cross / sqrt(self.aligned * distilled.scaled)
+            if self.aligned and distilled and distilled.scaled
+            else None
+        )
 
     @property
     def sign_conflicts(self) -> float | None:
@@ -80,7 +84,10 @@ class Measures:
         found: dict[str, Any] = {"parameters": round(self.count)}
         for role in DELTAS:
             if role in self.deltas:
-                found[role] = {"relative_norm": _short(self.relative_norm(role)), "survival": _short(self.survival(role))}
+                found[role] = {
+                    "relative_norm": _short(self.relative_norm(role)),
+                    "survival": _short(self.survival(role)),
+                }
         return found | {"cosine": _short(self.cosine), "sign_conflicts": _short(self.sign_conflicts)}
 
 
@@ -119,7 +126,9 @@ def measure(
         found.aligned, found.cross = weight * _dot(aligned, aligned), weight * _dot(aligned, distilled)
         # Signs by comparison: the product of two small deltas would underflow.
         both = int(np.count_nonzero((aligned != 0) & (distilled != 0)))
-        agree = int(np.count_nonzero((aligned > 0) & (distilled > 0)) + np.count_nonzero((aligned < 0) & (distilled < 0)))
+        agree = int(
+            np.count_nonzero((aligned > 0) & (distilled > 0)) + np.count_nonzero((aligned < 0) & (distilled < 0))
+        )
         found.signed, found.conflicts = weight * both, weight * (both - agree)
     return found
 
@@ -153,7 +162,13 @@ def outliers(tensors: Mapping[str, Measures], count: int = 10) -> list[dict[str,
             if delta.squares:
                 times = delta.peak / sqrt(delta.squares / measures.count)
                 found.append(
-                    {"tensor": name, "delta": role, "element": delta.place[1], "value": _short(delta.peak), "times_rms": _short(times)}
+                    {
+                        "tensor": name,
+                        "delta": role,
+                        "element": delta.place[1],
+                        "value": _short(delta.peak),
+                        "times_rms": _short(times),
+                    }
                 )
                 if delta.place[0] != name:
                     found[-1]["part"] = delta.place[0]

@@ -44,7 +44,9 @@ class Panel:
 
     def height_of(self, value: float) -> float:
         """0 at the lowest, 1 at the highest value shown."""
-        low, high, value = (log10(each) for each in (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
+        low, high, value = (
+            (log10(each) for each in (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
+        )
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
@@ -59,7 +61,9 @@ def picture(values: dict[str, Any]) -> Picture:
     height = TOP + len(panels) * (HEIGHT + GAP) + bottom + 10
     sheet = Image.new("RGB", (width * FINE, height * FINE), "white")
     pen = ImageDraw.Draw(sheet)
-    title = "deltas by block, estimated from a sample" if values["sampled"] else "deltas by block, every weight measured"
+    title = (
+        "deltas by block, estimated from a sample" if values["sampled"] else "deltas by block, every weight measured"
+    )
     pen.text((LEFT * FINE, 6 * FINE), title, fill=INK, font=_font(14))
     for number, panel in enumerate(panels):
         _draw(pen, panel, TOP + number * (HEIGHT + GAP), width, step)
@@ -73,7 +77,10 @@ def _panels(blocks: dict[str, dict[str, Any]]) -> list[Panel]:
     roles = [role for role in DELTAS if any(role in figures for figures in blocks.values())]
 
     def lines(key: str) -> list[Line]:
-        return [Line(role, COLORS[role], [_percent(figures.get(role, {}).get(key)) for figures in blocks.values()]) for role in roles]
+        return [
+            Line(role, COLORS[role], [_percent(figures.get(role, {}).get(key)) for figures in blocks.values()])
+            for role in roles
+        ]
 
     norms, kept = lines("relative_norm"), lines("survival")
     norms = [Line(line.name, line.color, [value or None for value in line.values]) for line in norms]
@@ -85,7 +92,9 @@ def _panels(blocks: dict[str, dict[str, Any]]) -> list[Panel]:
         Line("share of sign conflicts", GRAY, [figures["sign_conflicts"] for figures in blocks.values()]),
     ]
     return [
-        Panel("norm, % of the base's", norms, decades[0], decades[-1], decades, True, (2.0, 3.0, "the paper's 2 to 3 %")),
+        Panel(
+            "norm, % of the base's", norms, decades[0], decades[-1], decades, True, (2.0, 3.0, "the paper's 2 to 3 %")
+        ),
         Panel("cosine, conflicts", across, -1.0, 1.0, (-1.0, -0.5, 0.0, 0.5, 1.0), mark=0.0),
         Panel("left after rounding, %", kept, least, most, [*_ticks(least, most), 90.0], mark=90.0),
     ]

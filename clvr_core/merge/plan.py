@@ -208,7 +208,9 @@ class _Planner:
         terms = [lowrank.terms_of(file, strength, base.layout, shapes) for file, strength in loras]
         layout: Layout = base.layout if recipe.layout == "base" else recipe.layout
         if layout != base.layout and base.layout == "plain":
-            raise BadInput(f"--layout {layout}: {base.checkpoint.path} is no FLUX.2, and only FLUX.2 is converted; leave --layout out")
+            raise BadInput(
+                f"--layout {layout}: {base.checkpoint.path} is no FLUX.2, and only FLUX.2 is converted; leave --layout out"
+            )
         outputs, homes = self._outputs(models, layout)
         by_role = {model.role: model.atoms for model in models}
         segments = []
@@ -246,13 +248,17 @@ class _Planner:
     def _model(self, role: str, path: Path) -> Model:
         checkpoint = self._open(path)
         if lowrank.is_low_rank(checkpoint.tensors):
-            raise BadInput(f"{path} is a LoRA and cannot be the {role}; give a full checkpoint as --{role}, a LoRA as --lora")
+            raise BadInput(
+                f"{path} is a LoRA and cannot be the {role}; give a full checkpoint as --{role}, a LoRA as --lora"
+            )
         return self._cut(role, checkpoint)
 
     def _cut(self, role: str, checkpoint: Checkpoint) -> Model:
         plain, calibrated = dequantised(checkpoint)
         if calibrated:
-            self.warnings.append(f"{checkpoint.path.name}: its calibrated input scales belong to its own weights and are left out")
+            self.warnings.append(
+                f"{checkpoint.path.name}: its calibrated input scales belong to its own weights and are left out"
+            )
         prefix = prefix_of(plain.tensors)
         layout = layout_of(name.removeprefix(prefix) for name in plain.tensors)
         atoms: dict[str, Part] = {}
@@ -267,7 +273,9 @@ class _Planner:
             for index, atom in enumerate(pieces):
                 if atom in atoms:
                     other = atoms[atom].tensor.name
-                    raise BadInput(f"{tensor.file.path}: {name} and {other} are the same weight; get the file from a source you trust")
+                    raise BadInput(
+                        f"{tensor.file.path}: {name} and {other} are the same weight; get the file from a source you trust"
+                    )
                 atoms[atom] = Part(tensor, tensor.start + index * tensor.nbytes // len(pieces), shape)
         if not atoms:
             raise BadInput(f"{checkpoint.path} holds no tensors; give a checkpoint")
@@ -285,13 +293,17 @@ class _Planner:
         drafts = []
         for name, atoms in names.items():
             if missing := [atom for atom in atoms if atom not in base.atoms]:
-                raise BadInput(f"{base.checkpoint.path} lacks {missing[0]}, a part of {name}; use an unpruned checkpoint")
+                raise BadInput(
+                    f"{base.checkpoint.path} lacks {missing[0]}, a part of {name}; use an unpruned checkpoint"
+                )
             parts = [base.atoms[atom] for atom in atoms]
             if len(parts) == 1:
                 shape = parts[0].tensor.shape if layout == base.layout else parts[0].shape
             else:
                 if len({part.shape for part in parts}) > 1:
-                    raise BadInput(f"{base.checkpoint.path}: the parts of {name} have different shapes; use an unpruned checkpoint")
+                    raise BadInput(
+                        f"{base.checkpoint.path}: the parts of {name} have different shapes; use an unpruned checkpoint"
+                    )
                 shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
             dtype = self._dtype(parts, eights.issuperset(atoms))
             drafts.append((name, dtype, shape, atoms))
@@ -328,7 +340,9 @@ class _Planner:
             if not any(matches(pattern, each) for each in names):
                 blocks = list(dict.fromkeys(block_of(atom, base.layout) for atom in base.atoms))
                 near = get_close_matches(pattern, blocks, 3, 0) or blocks[:3]
-                raise BadInput(f"the pattern {pattern!r} matches nothing in {base.checkpoint.path}; its blocks are like {', '.join(near)}")
+                raise BadInput(
+                    f"the pattern {pattern!r} matches nothing in {base.checkpoint.path}; its blocks are like {', '.join(near)}"
+                )
 
 
 def _names(atom: str, layout: Layout) -> tuple[str, ...]:
@@ -341,7 +355,9 @@ def _names(atom: str, layout: Layout) -> tuple[str, ...]:
 def _eights(models: list[Model]) -> set[str]:
     """The atoms to be stored in fp8: those that an input stores so, else the matrices of the numbered blocks."""
     for model in models:
-        if found := {atom for atom, part in model.atoms.items() if part.tensor.dtype == "F8_E4M3" and atom.endswith(".weight")}:
+        if found := {
+            atom for atom, part in model.atoms.items() if part.tensor.dtype == "F8_E4M3" and atom.endswith(".weight")
+        }:
             return found
     return {
         atom
@@ -379,11 +395,15 @@ def _same_weights(base: Model, other: Model) -> None:
     }
     if wrong:
         shapes = ", ".join(list(wrong.values())[:LISTED])
-        raise BadInput(f"{where} has other shapes than {against} in {len(wrong)} tensors: {shapes}; use one size of one model, 4B or 9B")
+        raise BadInput(
+            f"{where} has other shapes than {against} in {len(wrong)} tensors: {shapes}; use one size of one model, 4B or 9B"
+        )
     for atom, part in base.atoms.items():
         kinds = [each.atoms[atom].tensor.dtype for each in (base, other)]
         if kinds[0] != kinds[1] and not FLOATS.keys() >= set(kinds):
-            raise BadInput(f"{where}: {part.tensor.name} is {kinds[1]}, in {against} it is {kinds[0]}; use bf16, fp16 or fp32 checkpoints")
+            raise BadInput(
+                f"{where}: {part.tensor.name} is {kinds[1]}, in {against} it is {kinds[0]}; use bf16, fp16 or fp32 checkpoints"
+            )
 
 
 def _beside(line: str, name: str, others: list[str]) -> str:

@@ -42,7 +42,9 @@ class Block:
         """PATTERN=ALIGN or PATTERN=ALIGN,DISTIL. Raises BadInput."""
         found = re.fullmatch(rf"(.+)=({_NUMBER})(?:,({_NUMBER}))?", text)
         if not found:
-            raise BadInput(f"blocks: {text!r:.80} is not PATTERN=ALIGN or PATTERN=ALIGN,DISTIL; write for example double_blocks.3=0.5")
+            raise BadInput(
+                f"blocks: {text!r:.80} is not PATTERN=ALIGN or PATTERN=ALIGN,DISTIL; write for example double_blocks.3=0.5"
+            )
         return cls(found[1], float(found[2]), float(found[3] or 1.0))
 
     @classmethod
@@ -82,7 +84,9 @@ class MergeRecipe:
             raise BadInput("there is nothing to merge into the base; give --aligned, --distilled or --lora")
         strengths = {"--alpha": self.alpha, "--beta": self.beta}
         strengths |= {f"--lora {lora.path}": lora.strength for lora in self.loras}
-        strengths |= {f"--blocks {block.pattern}": value for block in self.blocks for value in (block.align, block.distil)}
+        strengths |= {
+            f"--blocks {block.pattern}": value for block in self.blocks for value in (block.align, block.distil)
+        }
         for name, value in strengths.items():
             if not (isfinite(value) and abs(value) <= 1000):
                 raise BadInput(f"{name} is {value}; strengths are numbers between -1000 and 1000")

@@ -24,7 +24,10 @@ def report(
         "formula": FORMULA,
         "alpha": recipe.alpha,
         "beta": recipe.beta,
-        "inputs": [{"role": role, "name": checkpoint.path.name, "bytes": checkpoint.nbytes} for role, checkpoint in plan.checkpoints],
+        "inputs": [
+            {"role": role, "name": checkpoint.path.name, "bytes": checkpoint.nbytes}
+            for role, checkpoint in plan.checkpoints
+        ],
         "layout": plan.layout,
         "tensors": len(plan.outputs),
         "sampled": found.sampled,

@@ -83,7 +83,9 @@ def _findings(plan: MergePlan, found: Survey, streamed: Streamed, measured: bool
     estimated = survival_warnings(plan, found.tensors, summed(found.blocks.values()))
     tensors = {name: streamed.tensors[name] for name in found.tensors if name in streamed.tensors}
     blocks = {name: streamed.blocks[name] for name in found.blocks if name in streamed.blocks}
-    warnings = [each for each in found.warnings if each not in estimated] + survival_warnings(plan, tensors, summed(blocks.values()))
+    warnings = [each for each in found.warnings if each not in estimated] + survival_warnings(
+        plan, tensors, summed(blocks.values())
+    )
     return Findings(tensors, blocks, False, tuple(warnings))
 
 
@@ -155,7 +157,9 @@ class _Compare:
     def take(self, start: int, view: memoryview, size: int) -> None:
         there = self._file.read(self._file.data + start, size)
         if there != view[:size]:
-            self._places.append(start + next(index for index, (left, right) in enumerate(zip(there, view[:size])) if left != right))
+            self._places.append(
+                start + next(index for index, (left, right) in enumerate(zip(there, view[:size])) if left != right)
+            )
 
     def raise_if_different(self) -> None:
         if self._places:
@@ -167,7 +171,9 @@ class _Compare:
             )
 
 
-def _inputs(file: File, record: dict, paths: dict[str, Path], loras: tuple[Path, ...]) -> tuple[dict[str, Path], tuple[Path, ...]]:
+def _inputs(
+    file: File, record: dict, paths: dict[str, Path], loras: tuple[Path, ...]
+) -> tuple[dict[str, Path], tuple[Path, ...]]:
     found, given = {}, []
     more = iter(loras)
     for entry in record["inputs"]:
@@ -188,21 +194,27 @@ def _same_header(file: File, plan: MergePlan) -> None:
     there = {name: (tensor.dtype, tensor.shape, tensor.start - file.data) for name, tensor in file.tensors.items()}
     for name in [*expected, *there]:
         if expected.get(name) != there.get(name):
-            raise BadInput(f"{file.path}: {name} is {there.get(name)}, by its recipe it is {expected.get(name)}; merge anew")
+            raise BadInput(
+                f"{file.path}: {name} is {there.get(name)}, by its recipe it is {expected.get(name)}; merge anew"
+            )
 
 
 def _same_sums(file: File, record: dict, plan: MergePlan, streamed: Streamed) -> None:
     for entry, (role, checkpoint) in zip(record["inputs"], plan.checkpoints):
         for noted, part in zip(entry["files"], checkpoint.files):
             if noted.get("sha256", streamed.sha256[part]) != streamed.sha256[part]:
-                raise BadInput(f"{part.path} is not the {role} that {file.path} was merged from, its sha256 differs; give the right one")
+                raise BadInput(
+                    f"{part.path} is not the {role} that {file.path} was merged from, its sha256 differs; give the right one"
+                )
 
 
 def _same_metadata(file: File, plan: MergePlan, streamed: Streamed) -> None:
     title = file.metadata.get("modelspec.title", "")
     sums = streamed.sha256 if '"sha256"' in file.metadata[headers.RECIPE] else {}
     expected = headers.metadata(plan, sums, title)
-    different = sorted(key for key in expected.keys() | file.metadata.keys() if expected.get(key) != file.metadata.get(key))
+    different = sorted(
+        key for key in expected.keys() | file.metadata.keys() if expected.get(key) != file.metadata.get(key)
+    )
     different = [key for key in different if key not in ("dswm.version", headers.RECIPE, "modelspec.merged_from")]
     if different:
         raise BadInput(f"{file.path}: its metadata {', '.join(different)} is not what its recipe gives; merge anew")

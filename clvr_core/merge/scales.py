@@ -22,7 +22,10 @@ class Scales:
         settings, self._file = _settings(file), file
         if settings.get("use_dora"):
             raise BadInput(f"{file.path} is a DoRA, whose delta depends on the weights; merge it where it was made")
-        self._rs, self._of_lokr = bool(settings.get("use_rslora")), "lora_alpha" not in settings and {"alpha", "r"} <= settings.keys()
+        self._rs, self._of_lokr = (
+            bool(settings.get("use_rslora")),
+            "lora_alpha" not in settings and {"alpha", "r"} <= settings.keys(),
+        )
         self._alpha, self._rank = settings.get("alpha" if self._of_lokr else "lora_alpha"), settings.get("r")
         self._alphas, self._ranks = (self._named(settings.get(key) or {}) for key in ("alpha_pattern", "rank_pattern"))
 
@@ -49,7 +52,10 @@ class Scales:
     @staticmethod
     def _find(module: str, named: list[tuple[bool, str, float]], default: Any) -> Any:
         module = module.removeprefix("base_model.model.")
-        return next((value for whole, name, value in named if module == name or (not whole and module.endswith("." + name))), default)
+        return next(
+            (value for whole, name, value in named if module == name or (not whole and module.endswith("." + name))),
+            default,
+        )
 
 
 def _settings(file: Checkpoint) -> dict[str, Any]:

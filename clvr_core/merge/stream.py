@@ -73,7 +73,9 @@ class Stream:
         self._scales: dict[str, np.float32] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._errors: list[BaseException] = []
-        self._files = dict.fromkeys(file for _, checkpoint in plan.checkpoints for file in checkpoint.files) if sha256 else {}
+        self._files = (
+            dict.fromkeys(file for _, checkpoint in plan.checkpoints for file in checkpoint.files) if sha256 else {}
+        )
         self._done, self._total = 0, plan.nbytes + sum(file.size for file in self._files)
         self.found = Streamed()
 
@@ -85,7 +87,9 @@ class Stream:
             if eights:
                 self._total += self.plan.nbytes
                 self._windows(None)
-                self._scales = {name: np.float32(self._largest.get(name, 0.0)) / np.float32(448) or np.float32(1) for name in eights}
+                self._scales = {
+                    name: np.float32(self._largest.get(name, 0.0)) / np.float32(448) or np.float32(1) for name in eights
+                }
             self._windows(sink)
         if self._progress:
             self._progress(self._total, self._total)
@@ -163,7 +167,9 @@ class Stream:
                     engine.window[begin - start : end - start] = content[begin - item.start : end - item.start]
             elif not item.merged:
                 if last:
-                    item.base.tensor.file.read_into(engine.window[begin - start : end - start], item.base.start + begin - item.start)
+                    item.base.tensor.file.read_into(
+                        engine.window[begin - start : end - start], item.base.start + begin - item.start
+                    )
             elif last or item.output.dtype == "F8_E4M3":
                 self._merge(engine, item, begin, end, start, last)
 
@@ -180,12 +186,16 @@ class Stream:
                 self._read(part, row, place, count)
             low = None if segment.copy else low_rank(segment, place, count)
             offset = segment.start + place * size - window
-            if not engine.merge(forms, segment.strengths, low, count, offset, dtype if last and not self._by_hand else ""):
+            if not engine.merge(
+                forms, segment.strengths, low, count, offset, dtype if last and not self._by_hand else ""
+            ):
                 self._refuse(segment)
             scale = self._scales.get(segment.output.name)
             if not last:
                 with self._lock:
-                    largest = max(self._largest.get(segment.output.name, 0.0), float(np.abs(engine.merged(count)).max()))
+                    largest = max(
+                        self._largest.get(segment.output.name, 0.0), float(np.abs(engine.merged(count)).max())
+                    )
                     self._largest[segment.output.name] = largest
                 continue
             if self._by_hand:
@@ -205,12 +215,18 @@ class Stream:
         for part in segment.reads():
             refuse(part)
         name, dtype = segment.output.name, segment.output.dtype
-        raise BadInput(f"{name} holds values that {dtype} cannot, when merged, though its inputs are finite; use --dtype bf16 or fp32")
+        raise BadInput(
+            f"{name} holds values that {dtype} cannot, when merged, though its inputs are finite; use --dtype bf16 or fp32"
+        )
 
-    def _measure(self, segment: Segment, place: int, low: np.ndarray | None, merged: np.ndarray, back: np.ndarray) -> None:
+    def _measure(
+        self, segment: Segment, place: int, low: np.ndarray | None, merged: np.ndarray, back: np.ndarray
+    ) -> None:
         values = {role: values_of(part, place, len(merged)) for role, part in segment.sources()}
         base = values.pop("base")
-        deltas = {role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()}
+        deltas = {
+            role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()
+        }
         if low is not None:
             deltas["lora"] = (low, 1.0)
         found = measure(segment.atom, place, 1.0, base, deltas, merged, back)

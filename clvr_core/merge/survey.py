@@ -125,7 +125,9 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
         dtype = segment.output.dtype
         scale = max(float(np.abs(merged).max()), 1e-30) / dtypes.LARGEST[dtype] if dtype == "F8_E4M3" else None
         back = dtypes.decode(stored(plan, segment, merged, start, scale), dtype, scale)
-        deltas = {role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()}
+        deltas = {
+            role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()
+        }
         if low is not None:
             deltas["lora"] = (low, 1.0)
         found.add(segment, measure(segment.atom, start, weight, base, deltas, merged, back))
@@ -136,7 +138,9 @@ def _equal(left: Part, right: Part) -> bool:
     """Whether all values have the same bits as fp32."""
     for start in range(0, left.count, CHUNK):
         count = min(CHUNK, left.count - start)
-        if not np.array_equal(values_of(left, start, count).view(np.uint32), values_of(right, start, count).view(np.uint32)):
+        if not np.array_equal(
+            values_of(left, start, count).view(np.uint32), values_of(right, start, count).view(np.uint32)
+        ):
             return False
     return True
 
@@ -147,7 +151,9 @@ def _copied(plan: MergePlan, segment: Segment) -> Segment:
     for role, part in segment.sources():
         for start in range(0, part.count * size, CHUNK):
             count = min(CHUNK, part.count * size - start)
-            if part.tensor.file.read(part.start + start, count) != segment.base.tensor.file.read(segment.base.start + start, count):
+            if part.tensor.file.read(part.start + start, count) != segment.base.tensor.file.read(
+                segment.base.start + start, count
+            ):
                 path = plan.base.checkpoint.path
                 raise BadInput(
                     f"{part.tensor.file.path}: {part.tensor.name} ({part.tensor.dtype}) differs from {path}, and integers are not merged; "
@@ -174,7 +180,11 @@ def _check_norms(plan: MergePlan, found: Survey) -> None:
     paths = {model.role: model.checkpoint.path for model in plan.models}
     matrices = {segment.output.name for segment in plan.segments if segment.columns > 1} or found.tensors.keys()
     for role in ("aligned", "distilled"):
-        norms = {name: norm for name, each in found.tensors.items() if name in matrices and (norm := each.relative_norm(role)) is not None}
+        norms = {
+            name: norm
+            for name, each in found.tensors.items()
+            if name in matrices and (norm := each.relative_norm(role)) is not None
+        }
         if norms and (norm := median(norms.values())) > plan.recipe.limit:
             raise BadInput(
                 f"{paths[role]} was not derived from {paths['base']}: its tensors differ by {norm:.0%} of the base's norm (median), "
@@ -188,8 +198,12 @@ def _warn(plan: MergePlan, found: Survey, whole: Measures) -> None:
         if not delta.squares and role != "lora":
             found.warnings.append(f"the {role} weights are those of the base; is it the right file?")
     dtypes = sorted({segment.output.dtype for segment in plan.segments if segment.merged})
-    if "F8_E4M3" in dtypes and any(part.tensor.dtype == "F8_E4M3" for model in plan.models for part in model.atoms.values()):
-        found.warnings.append("fp8 weights are merged and rounded to fp8 again; with --dtype bf16 less of the deltas is lost")
+    if "F8_E4M3" in dtypes and any(
+        part.tensor.dtype == "F8_E4M3" for model in plan.models for part in model.atoms.values()
+    ):
+        found.warnings.append(
+            "fp8 weights are merged and rounded to fp8 again; with --dtype bf16 less of the deltas is lost"
+        )
     found.warnings += survival_warnings(plan, found.tensors, whole)
 
 

@@ -55,7 +55,9 @@ def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None
     except OSError as error:
         raise BadInput(f"--out {out} cannot be written: {error.strerror}; choose another place") from error
     if free < size + RESERVE:
-        raise BadInput(f"--out {out} needs {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; make room or choose another disk")
+        raise BadInput(
+            f"--out {out} needs {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; make room or choose another disk"
+        )
 
 
 def _left(out: Path) -> Iterator[Path]:
@@ -94,7 +96,9 @@ class Target:
                 except OSError as error:
                     if error.errno != errno.EINVAL:
                         raise
-                    self.part.unlink(missing_ok=True)  # file systems without direct writes may have made it all the same
+                    self.part.unlink(
+                        missing_ok=True
+                    )  # file systems without direct writes may have made it all the same
             if not self._direct:
                 self._file = os.open(self.part, flags, 0o666)
             if not self._held():
@@ -117,7 +121,9 @@ class Target:
     def _held(self) -> bool:
         """The lock tells other merges, until the file is closed, that it is not left over. One may have taken it for that just before."""
         if fcntl:
-            with contextlib.suppress(OSError):  # a network mount without locks, where nothing is taken for left over either
+            with contextlib.suppress(
+                OSError
+            ):  # a network mount without locks, where nothing is taken for left over either
                 fcntl.flock(self._file, fcntl.LOCK_EX)
         return self.part.exists()
 
@@ -140,7 +146,9 @@ class Target:
                 raise self._failed(error) from error
 
     def _failed(self, error: OSError) -> BadInput:
-        return BadInput(f"--out {self.out} cannot be written: {error.strerror}; make room or choose another disk; nothing was changed")
+        return BadInput(
+            f"--out {self.out} cannot be written: {error.strerror}; make room or choose another disk; nothing was changed"
+        )
 
     def _padded(self, size: int) -> int:
         return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE if self._direct else size

@@ -42,7 +42,9 @@ class Server:
     @property
     def endpoint(self) -> Endpoint:
         limits = Limits(timeout=self.timeout, retries=self.retries)
-        return Endpoint(self.url, self.model, self.key_variable, self.image_side, self.max_tokens, self.parallel, limits)
+        return Endpoint(
+            self.url, self.model, self.key_variable, self.image_side, self.max_tokens, self.parallel, limits
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ class ExecutorSettings:
             raise BadInput(f"[executor] references is {self.references}; it is for kind generic, and at least 1")
         if self.kind == "klein" and not self.folder and not self.hub and any(parts.values()):
             if lacks := [name for name in PARTS if not parts[name]]:
-                raise BadInput(f"[executor] without a folder needs {', '.join(PARTS)}; it lacks {' and '.join(map(_where, lacks))}")
+                raise BadInput(
+                    f"[executor] without a folder needs {', '.join(PARTS)}; it lacks {' and '.join(map(_where, lacks))}"
+                )
         elif self.kind != "shapes" and bool(self.folder) == bool(self.hub):
             found = "both" if self.folder else "neither"
             raise BadInput(
@@ -190,7 +194,9 @@ def _eyes(name: str, data: Any) -> Server | Local | Embedded:
         return from_json(Embedded, data, name)
     if ("url" in data) == ("folder" in data):
         found = "both" if "url" in data else "neither"
-        raise BadInput(f"{name} has {found} of url and folder; give the url of a server or the folder of a model that runs here")
+        raise BadInput(
+            f"{name} has {found} of url and folder; give the url of a server or the folder of a model that runs here"
+        )
     cls = Server if "url" in data else Local
     _known(cls, data, f"{name}.")
     return from_json(cls, data, name)

@@ -40,7 +40,9 @@ def weights_of(painter: ExecutorSettings) -> tuple[Weights, ...]:
     folder = located(painter.folder, painter.hub, painter.download) if painter.folder or painter.hub else None
     files = {name: Path(getattr(painter, name)) for name in PARTS if name != "tokenizer" and getattr(painter, name)}
     layers = TEXT_LAYERS if painter.kind == "klein" else None
-    return tuple(pipeline_weights(folder, ITEM[painter.dtype], files, ITEM[painter.storage] if painter.storage else None, layers))
+    return tuple(
+        pipeline_weights(folder, ITEM[painter.dtype], files, ITEM[painter.storage] if painter.storage else None, layers)
+    )
 
 
 def load_executor(painter: ExecutorSettings | ImageServer, device: str, mode: Mode = "resident") -> Executor:
@@ -65,7 +67,11 @@ def load_executor(painter: ExecutorSettings | ImageServer, device: str, mode: Mo
 
         pipe = load_pipeline(folder, dtype)
         if painter.transformer or loras:
-            _put(pipe, state_of(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras), folder)
+            _put(
+                pipe,
+                state_of(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras),
+                folder,
+            )
         kind = QwenEditExecutor if painter.kind == "qwen-edit" else GenericExecutor
         executor = kind(pipe, painter.steps, painter.guidance, folder.name)
         executor.references = painter.references
@@ -84,7 +90,9 @@ def _klein(painter: ExecutorSettings, folder: Path | None, dtype: Any, loras: Se
     if painter.tokenizer:
         parts["tokenizer"] = single_file.load_tokenizer(Path(painter.tokenizer))
     if painter.transformer or loras:
-        parts["transformer"] = flux2(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras)
+        parts["transformer"] = flux2(
+            Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras
+        )
     if painter.text_encoder:
         parts["text_encoder"] = single_file.load_encoder(Path(painter.text_encoder), dtype, TEXT_LAYERS)
     if painter.vae:

@@ -60,7 +60,9 @@ class MemoryPlan:
         return f"{sizes}{free}: {_how(self)}"
 
 
-def plan(weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: Headroom = HEADROOM) -> MemoryPlan:
+def plan(
+    weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: Headroom = HEADROOM
+) -> MemoryPlan:
     """The first mode that fits, from the fastest to the slowest, or the one asked for. Without a known size of memory all stay."""
     weights = tuple(weights)
 
@@ -80,7 +82,9 @@ def peak(weights: Sequence[Weights], mode: Mode, headroom: Headroom = NONE) -> i
     if mode == "resident":
         return sum(map(sum, owners.values())) + max(spare.values(), default=0)
     executor = {"sequential": sum, "offloaded": max, "streamed": lambda parts: 0}[mode]
-    return max((spare[owner] + (executor if owner == "executor" else sum)(parts) for owner, parts in owners.items()), default=0)
+    return max(
+        (spare[owner] + (executor if owner == "executor" else sum)(parts) for owner, parts in owners.items()), default=0
+    )
 
 
 def _how(plan: MemoryPlan) -> str:
@@ -124,7 +128,10 @@ def pipeline_weights(
     held = {part.name: _files(part) for part in sorted(folder.iterdir()) if part.is_dir()} if folder else {}
     held |= {name: [path] for name, path in files.items()}
     sizes = {"transformer": storage or item}
-    found = {name: _sum(paths, sizes.get(name, item), layers if name == "text_encoder" else None) for name, paths in held.items()}
+    found = {
+        name: _sum(paths, sizes.get(name, item), layers if name == "text_encoder" else None)
+        for name, paths in held.items()
+    }
     weights = [Weights(SHORT.get(name, name.replace("_", " ")), nbytes) for name, nbytes in found.items() if nbytes]
     return sorted(weights, key=lambda each: -each.nbytes)
 
@@ -133,7 +140,9 @@ def _files(folder: Path) -> list[Path]:
     """The safetensors that a library loads from the folder: its shards, or the plain file where variants stand beside it."""
     for index in sorted(folder.glob("*.safetensors.index.json"), key=lambda path: len(path.name)):
         try:
-            return [folder / Path(name).name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+            return [
+                folder / Path(name).name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            ]
         except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise BadInput(f"{index} is damaged ({str(error)[:100]}); download the folder again") from error
     return sorted(folder.glob("*.safetensors"), key=lambda path: (len(path.name), path.name))[:1]
@@ -146,7 +155,9 @@ def _sum(files: Iterable[Path], item: int, layers: int | None = None) -> int:
         try:
             for name, tensor in file.tensors.items():
                 number = re.match(r"model\.(?:language_model\.)?layers\.(\d+)\.", name)
-                if layers is not None and ((number and int(number[1]) >= layers) or name.startswith(("lm_head.", "model.visual."))):
+                if layers is not None and (
+                    (number and int(number[1]) >= layers) or name.startswith(("lm_head.", "model.visual."))
+                ):
                     continue
                 total += prod(tensor.shape) * item if tensor.dtype in FLOATS else tensor.nbytes
         finally:

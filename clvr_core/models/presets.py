@@ -43,6 +43,8 @@ def presets() -> dict[str, Preset]:
     for name, settings in parsed(FILE).items():
         settings = dict(settings)
         about, sizes = settings.pop("about"), settings.pop("sizes", {})
-        weights = (Weights(part, round(size * 1e9), owner) for owner, parts in sizes.items() for part, size in parts.items())
+        weights = (
+            Weights(part, round(size * 1e9), owner) for owner, parts in sizes.items() for part, size in parts.items()
+        )
         found[name] = Preset(name, about, tuple(weights), settings)
     return found

@@ -102,7 +102,9 @@ def _configured(config: Config, path: Path) -> Models:
     device = device_of(painter.device) if local else "cpu"
     shared = _plan(config, eyes, device) if local else None
     turns = shared is not None and shared.mode != "resident"
-    loaded: dict[str, Any] = {name: _eyes(settings, turns and _shares(settings, device)) for name, settings in eyes.items()}
+    loaded: dict[str, Any] = {
+        name: _eyes(settings, turns and _shares(settings, device)) for name, settings in eyes.items()
+    }
     if turns:
         from ..executor.out_of_memory import leave
 
@@ -110,7 +112,9 @@ def _configured(config: Config, path: Path) -> Models:
         # One that offloads itself only needs the others gone, and to have gone itself.
         movers["executor"] = lambda to: move(executor, to) if shared.mode == "sequential" else leave(executor.pipe)
         order = Turns(device, movers)
-        loaded = {name: with_device_lock(model, order, name) if name in movers else model for name, model in loaded.items()}
+        loaded = {
+            name: with_device_lock(model, order, name) if name in movers else model for name, model in loaded.items()
+        }
     for name, settings in eyes.items():
         _check_sight(loaded[name], settings, path)
     check = loaded["controller"].check if isinstance(config.controller, Embedded) else None
@@ -192,7 +196,9 @@ def load_models(name: str, weights: str = "") -> Models:
         # torch stands in no requirements.txt; whoever called says where it comes from.
         if str(error.name).partition(".")[0] not in LIBRARIES:
             raise
-        raise BadInput(f"the models {name} need {error.name}, which is not installed; run: pip install -r requirements.txt") from error
+        raise BadInput(
+            f"the models {name} need {error.name}, which is not installed; run: pip install -r requirements.txt"
+        ) from error
 
 
 def _load(name: str, weights: str) -> Models:
@@ -206,5 +212,7 @@ def _load(name: str, weights: str) -> Models:
 
     known = presets()
     if name not in known:
-        raise BadInput(f"unknown models {name!r}; choose one of {', '.join((*MODELS, *known))}, or give a file like clvr.toml")
+        raise BadInput(
+            f"unknown models {name!r}; choose one of {', '.join((*MODELS, *known))}, or give a file like clvr.toml"
+        )
     return _configured(known[name].config(weights), FILE)

@@ -72,7 +72,9 @@ class Policy:
         left = rules.musts(trajectory, rules.open_goals(trajectory, trajectory.current_step))
         if left:
             return False, f"{END_REFUSED}: not met {_listed(left)}"
-        return True, "END: every goal holds" if rules.all_met(trajectory, trajectory.current_step) else "END: every goal that must holds"
+        return True, "END: every goal holds" if rules.all_met(
+            trajectory, trajectory.current_step
+        ) else "END: every goal that must holds"
 
     def stop(self, trajectory: Trajectory) -> str | None:
         """Why to stop before the next round, or None. Limits on images and evaluations are checked with the round's own cost."""

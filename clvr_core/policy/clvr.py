@@ -21,4 +21,6 @@ class Clvr(Policy):
         unclear = rules.unclear(trajectory.goals, step.verdicts)
         last = trajectory.steps[-1].action.kind
         validate = ("VALIDATE",) if unclear and last != "VALIDATE" else ()
-        return Directive(rules.open_goals(trajectory, step), rules.kinds(trajectory, "GENERATE", "EDIT", *validate, "END"))
+        return Directive(
+            rules.open_goals(trajectory, step), rules.kinds(trajectory, "GENERATE", "EDIT", *validate, "END")
+        )

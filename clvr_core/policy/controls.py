@@ -14,7 +14,9 @@ def _own_words(trajectory: Trajectory) -> Directive:
     goals, words = tuple(goal.id for goal in rules.wanted(trajectory.goals)), trajectory.brief.prompt
     fixed = Action("GENERATE", "The brief's own words.", words, goals=goals)
     if trajectory.brief.picture:
-        fixed = Action("EDIT", "The brief's own words.", edit_prompt=words, references=(trajectory.current,), goals=goals)
+        fixed = Action(
+            "EDIT", "The brief's own words.", edit_prompt=words, references=(trajectory.current,), goals=goals
+        )
     return Directive(goals, (fixed.kind,), fixed)
 
 

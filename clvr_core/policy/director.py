@@ -28,7 +28,9 @@ def next_batch(trajectory: Trajectory, tries: int = TRIES) -> tuple[str, ...]:
     left = rules.open_goals(trajectory, trajectory.current_step)
     for batch in trajectory.plan:
         focus = tuple(goal for goal in batch if goal in left)
-        failures = sum(1 for step in trajectory.failed if step.parent == trajectory.current and set(step.action.goals) & set(focus))
+        failures = sum(
+            1 for step in trajectory.failed if step.parent == trajectory.current and set(step.action.goals) & set(focus)
+        )
         if focus and failures < tries:
             return focus
     return left
@@ -48,14 +50,20 @@ class Director(Policy):
         if brief.estimate:
             chance = min(chance, one_shot_chance(of_goals(brief, goals)))
         gate = "one shot" if chance >= ONE_SHOT_CHANCE else "staged"
-        return StrategyPlan(f"{gate}: one generation is given {chance:.0%} to meet all {len(goals)} goals", batches(goals, BATCH))
+        return StrategyPlan(
+            f"{gate}: one generation is given {chance:.0%} to meet all {len(goals)} goals", batches(goals, BATCH)
+        )
 
     def directive(self, trajectory: Trajectory) -> Directive:
         if trajectory.current_step is None:
             everything = tuple(goal.id for goal in rules.wanted(trajectory.goals))
             if trajectory.gate.startswith("one shot"):
                 prompt = trajectory.brief.prompt
-                return Directive(everything, ("GENERATE",), Action("GENERATE", "One shot of the whole brief.", prompt, goals=everything))
+                return Directive(
+                    everything,
+                    ("GENERATE",),
+                    Action("GENERATE", "One shot of the whole brief.", prompt, goals=everything),
+                )
             return Directive(everything, ("GENERATE",))
         focus = next_batch(trajectory)
         stuck = rules.rounds_without_gain(trajectory) >= 2

@@ -25,7 +25,9 @@ def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
     if not goals:
         raise BadInput("every goal was dropped, and nothing was wished for; keep one, or stop the run")
     current = trajectory.current if remark.back_to is None else remark.back_to
-    steps = tuple(_reread(step, remark, step.chosen is not None and step.chosen == current) for step in trajectory.steps)
+    steps = tuple(
+        _reread(step, remark, step.chosen is not None and step.chosen == current) for step in trajectory.steps
+    )
     leader = rules.best(steps)
     return replace(
         trajectory,
@@ -62,6 +64,8 @@ def _reread(step: Step, remark: Remark, here: bool) -> Step:
     corrected = remark.corrected if here else {}
     if not corrected and not remark.dropped:
         return step
-    kept = [verdict for verdict in step.verdicts if verdict.goal not in remark.dropped and verdict.goal not in corrected]
+    kept = [
+        verdict for verdict in step.verdicts if verdict.goal not in remark.dropped and verdict.goal not in corrected
+    ]
     verdicts = (*kept, *(Verdict(goal, state, BY_THE_ARTIST, 1.0) for goal, state in corrected.items()))
     return step if verdicts == step.verdicts else replace(step, verdicts=verdicts, score=rules.score(verdicts))

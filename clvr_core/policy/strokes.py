@@ -22,7 +22,9 @@ class Strokes(Policy):
         """Background and whole-picture goals first, then growing sub-scenes; arrangement comes with the last, when all of it stands."""
         things = tuple(goal for goal in rules.wanted(goals) if goal.kind in ("global", "local", "text"))
         layout = tuple(goal.id for goal in rules.wanted(goals) if goal.kind == "layout")
-        return StrategyPlan("staged: painted in sub-scenes", (*batches(things, SUBSCENE), *((layout,) if layout else ())))
+        return StrategyPlan(
+            "staged: painted in sub-scenes", (*batches(things, SUBSCENE), *((layout,) if layout else ()))
+        )
 
     def directive(self, trajectory: Trajectory) -> Directive:
         if trajectory.current_step is None:

@@ -28,7 +28,9 @@ POLICY = "default-src 'none'; img-src data:; script-src '{}'; style-src '{}'; ba
 LONGEST = 20_000
 
 
-def write_report(trajectory: Trajectory, pictures: Callable[[int], Path | None] | Mapping[int, Path], out: str | os.PathLike[str]) -> None:
+def write_report(
+    trajectory: Trajectory, pictures: Callable[[int], Path | None] | Mapping[int, Path], out: str | os.PathLike[str]
+) -> None:
     """Writes the page, UTF-8, whole or not at all.
 
     pictures: canvas index -> its file (PNG, JPEG or WebP). A picture that is missing or unreadable leaves a placeholder that says so.
@@ -60,7 +62,9 @@ def page(trajectory: Trajectory, find: Callable[[int], Path | None]) -> str:
     body = el(
         "body",
         essentials(trajectory, shown, best),
-        el("footer", el("p", f"Made by clvr from a trajectory of schema {trajectory.schema}. This page loads nothing.")),
+        el(
+            "footer", el("p", f"Made by clvr from a trajectory of schema {trajectory.schema}. This page loads nothing.")
+        ),
         el("script", _data({"record": record, "pictures": album}), type="application/json", id="clvr-run"),
         el("script", Html(code), type="module"),
     )

@@ -27,7 +27,9 @@ def el(tag: str, *children: str | None, **attributes: object) -> Html:
 
 
 def join(*children: str | None) -> Html:
-    return Html("".join(child if isinstance(child, Html) else escape(clean(child)) for child in children if child is not None))
+    return Html(
+        "".join(child if isinstance(child, Html) else escape(clean(child)) for child in children if child is not None)
+    )
 
 
 def _attribute(name: str, value: object) -> str:

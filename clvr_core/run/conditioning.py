@@ -68,7 +68,11 @@ def words_of(action: Action) -> str:
 
 def _step(step: Step, mode: str) -> str:
     action = step.action
-    return " ".join(filter(None, (action.summary, words_of(action)))) if mode == "trace" else action.summary or words_of(action)
+    return (
+        " ".join(filter(None, (action.summary, words_of(action))))
+        if mode == "trace"
+        else action.summary or words_of(action)
+    )
 
 
 def _cut(text: str, executor: Windowed) -> tuple[str, int]:
@@ -77,5 +81,7 @@ def _cut(text: str, executor: Windowed) -> tuple[str, int]:
     few, many = 1, len(ends)
     while few < many:
         middle = (few + many + 1) // 2
-        few, many = (middle, many) if executor.tokens(text[: ends[middle - 1]]) <= executor.window else (few, middle - 1)
+        few, many = (
+            (middle, many) if executor.tokens(text[: ends[middle - 1]]) <= executor.window else (few, middle - 1)
+        )
     return text[: ends[few - 1]], len(ends) - few

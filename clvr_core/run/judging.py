@@ -39,7 +39,8 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
         pick = answer.value
         spent.add(answer.tokens, answer.calls)
     looked = [
-        _one(vlm, call, shown, picture, spent) if pick in (None, index) else ((), EditCheck()) for index, shown in enumerate(pictures)
+        _one(vlm, call, shown, picture, spent) if pick in (None, index) else ((), EditCheck())
+        for index, shown in enumerate(pictures)
     ]
     verdicts, edits = (tuple(part) for part in zip(*looked))
     if brief.judging == "pairs" and len(level := rules.level(verdicts)) > 1:
@@ -49,7 +50,9 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
     return Judgement(verdicts, edits, spent.cost, pick)
 
 
-def _one(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent) -> tuple[tuple[Verdict, ...], EditCheck]:
+def _one(
+    vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent
+) -> tuple[tuple[Verdict, ...], EditCheck]:
     brief = call.trajectory.brief
     judged = judge(vlm, shown, call.goals, Thresholds(brief.budget.met, brief.budget.unmet))
     if brief.evidence:

@@ -153,7 +153,9 @@ def run(
             break
         directive = policy.directive(trajectory)
         kinds = (directive.fixed.kind,) if directive.fixed else directive.allowed
-        reason = policy.stop(trajectory) or _too_dear(trajectory, policy, min(nfe[kind] for kind in kinds if kind in nfe))
+        reason = policy.stop(trajectory) or _too_dear(
+            trajectory, policy, min(nfe[kind] for kind in kinds if kind in nfe)
+        )
         if reason:
             break
         chosen = yield from _choose(trajectory, directive, policy)
@@ -189,19 +191,25 @@ def _prepare(trajectory: Trajectory, policy: Policy):
         goals = (Goal(WHOLE, brief.prompt, "global", check=f"Does the picture show this: {brief.prompt}?"),)
         warnings = (f"no goal list: {drafted.failure or 'none was found'}; the brief is judged as one goal",)
     plan = policy.plan(brief, goals)
-    trajectory = replace(trajectory, goals=goals, plan=plan.batches, gate=plan.gate, overhead=drafted.cost, warnings=warnings)
+    trajectory = replace(
+        trajectory, goals=goals, plan=plan.batches, gate=plan.gate, overhead=drafted.cost, warnings=warnings
+    )
     yield Decided("planned", trajectory)
     return trajectory
 
 
 def _received(trajectory: Trajectory, given: Candidate, policy: Policy):
     """The given picture is judged like any other canvas, and is what the first edit starts from."""
-    step = Step(len(trajectory.steps), Action("GIVEN", "The picture that was given."), candidates=(given,), chosen=given.canvas)
+    step = Step(
+        len(trajectory.steps), Action("GIVEN", "The picture that was given."), candidates=(given,), chosen=given.canvas
+    )
     judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (given.canvas,), None, step.action)
     pending = policy.pending(trajectory, step)
     verdicts = tuple(_postponed(verdict, pending) for verdict in judgement.verdicts[0])
     reason = "the picture to begin from"
-    step = replace(step, verdicts=verdicts, score=rules.score(verdicts), accepted=True, reason=reason, cost=judgement.cost)
+    step = replace(
+        step, verdicts=verdicts, score=rules.score(verdicts), accepted=True, reason=reason, cost=judgement.cost
+    )
     trajectory = replace(trajectory.with_step(step), current=given.canvas, best=given.canvas)
     yield Decided("step", trajectory)
     return trajectory
@@ -284,14 +292,23 @@ def _validate(trajectory: Trajectory, step: Step):
     cleared = sum(verdict.state not in rules.UNCLEAR for verdict in fresh.values())
     mended = replace(held, verdicts=verdicts, score=rules.score(verdicts))
     steps = tuple(mended if item.index == held.index else item for item in trajectory.steps)
-    step = replace(step, accepted=cleared > 0, reason=f"judged again: {cleared} verdicts cleared up", cost=step.cost + judgement.cost)
+    step = replace(
+        step,
+        accepted=cleared > 0,
+        reason=f"judged again: {cleared} verdicts cleared up",
+        cost=step.cost + judgement.cost,
+    )
     trajectory = replace(trajectory, steps=(*steps, step), best=rules.best(steps).chosen)
     yield Decided("step", trajectory)
     return trajectory
 
 
 def _postponed(verdict: Verdict, pending: frozenset[str]) -> Verdict:
-    return replace(verdict, state="pending") if verdict.state in ("unmet", "unsure") and verdict.goal in pending else verdict
+    return (
+        replace(verdict, state="pending")
+        if verdict.state in ("unmet", "unsure") and verdict.goal in pending
+        else verdict
+    )
 
 
 def _finish(trajectory: Trajectory, policy: Policy, reason: str, nfe: int):
@@ -336,7 +353,11 @@ def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
     judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (step.chosen,), None, action)
     verdicts = judgement.verdicts[0]
     step = replace(
-        step, verdicts=verdicts, score=rules.score(verdicts), cost=step.cost + judgement.cost, reason="drawn for the final comparison"
+        step,
+        verdicts=verdicts,
+        score=rules.score(verdicts),
+        cost=step.cost + judgement.cost,
+        reason="drawn for the final comparison",
     )
     trajectory = trajectory.with_step(step)
     yield Decided("step", trajectory)
@@ -353,5 +374,8 @@ def _ab(trajectory: Trajectory, best: int, rival: Step, winner: int | None) -> t
     if winner is None:
         return best, "the best canvas by the judge's word; the comparison with the one-shot picture failed"
     if rules.better(trajectory.step_of(best), rival):
-        return best, "the best canvas by the judge's word; the comparison with the one-shot picture did not speak against it"
+        return (
+            best,
+            "the best canvas by the judge's word; the comparison with the one-shot picture did not speak against it",
+        )
     return rival.chosen, "a tie with the one-shot picture, which is less edited"

@@ -58,10 +58,14 @@ class RunFolder:
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
-                raise BadInput(f"output folder {path} is not empty; choose a new one, or go on with: clvr resume {path}")
+                raise BadInput(
+                    f"output folder {path} is not empty; choose a new one, or go on with: clvr resume {path}"
+                )
             (path / JOURNAL).touch()
         except OSError as error:
-            raise BadInput(f"output folder {path} cannot be written: {error.strerror}; choose another with --out") from error
+            raise BadInput(
+                f"output folder {path} cannot be written: {error.strerror}; choose another with --out"
+            ) from error
         return cls(path, [])
 
     @classmethod
@@ -98,14 +102,20 @@ class RunFolder:
             except (ValueError, RecursionError) as error:
                 if kept + len(line) + 1 == len(raw):
                     break
-                raise BadInput(f"{journal} line {number} is damaged ({error}); restore the file or start a new run") from error
+                raise BadInput(
+                    f"{journal} line {number} is damaged ({error}); restore the file or start a new run"
+                ) from error
             lines.append(value)
             kept += len(line) + 1
         if not lines or lines[0]["event"] != "start":
-            raise BadInput(f"{path} holds no run to go on with: {JOURNAL} has no complete first line; start anew in an empty folder")
+            raise BadInput(
+                f"{path} holds no run to go on with: {JOURNAL} has no complete first line; start anew in an empty folder"
+            )
         schema = lines[0].get("schema", SCHEMA)
         if not isinstance(schema, int) or schema < 1:
-            raise BadInput(f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); restore the file or start a new run")
+            raise BadInput(
+                f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); restore the file or start a new run"
+            )
         if schema > SCHEMA:
             raise BadInput(f"{journal} has schema version {schema}; this version reads up to {SCHEMA}; update clvr")
         try:
@@ -128,7 +138,9 @@ class RunFolder:
         try:
             yield
         except OSError as error:
-            raise BadInput(f"{self.path} cannot be written: {error.strerror}; mend that and go on with: clvr resume {self.path}") from error
+            raise BadInput(
+                f"{self.path} cannot be written: {error.strerror}; mend that and go on with: clvr resume {self.path}"
+            ) from error
 
     def append(self, line: dict[str, Any]) -> None:
         """Writes the line; `sync` puts it on disk."""
@@ -265,9 +277,23 @@ def _standing(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[in
 
 
 def _canvases(lines: list[dict[str, Any]]) -> set[int]:
-    given = {0 for line in lines if line["event"] == "start" and isinstance(line.get("brief"), dict) and line["brief"].get("picture")}
-    drawn = (line["result"].get("candidates") for line in lines if line["event"] == "drawn" and isinstance(line.get("result"), dict))
-    listed = (candidate.get("canvas") for each in drawn if isinstance(each, list) for candidate in each if isinstance(candidate, dict))
+    given = {
+        0
+        for line in lines
+        if line["event"] == "start" and isinstance(line.get("brief"), dict) and line["brief"].get("picture")
+    }
+    drawn = (
+        line["result"].get("candidates")
+        for line in lines
+        if line["event"] == "drawn" and isinstance(line.get("result"), dict)
+    )
+    listed = (
+        candidate.get("canvas")
+        for each in drawn
+        if isinstance(each, list)
+        for candidate in each
+        if isinstance(candidate, dict)
+    )
     return given | {canvas for canvas in listed if isinstance(canvas, int) and canvas >= 0}
 
 

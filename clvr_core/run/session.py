@@ -27,11 +27,32 @@ from . import loop
 from .canvases import Canvases
 from .conditioning import shorten_to_window
 from .judging import judge_and_choose, judge_candidates, wants_fused
-from .loop import Call, ChooseAction, Chosen, Compare, Compared, Decided, DraftGoals, Draw, Drawn, Goals, Judge, Judgement, Review
+from .loop import (
+    Call,
+    ChooseAction,
+    Chosen,
+    Compare,
+    Compared,
+    Decided,
+    DraftGoals,
+    Draw,
+    Drawn,
+    Goals,
+    Judge,
+    Judgement,
+    Review,
+)
 from .run_folder import JOURNAL, REPORT, RunFolder
 from .start_image import receive
 
-EVENTS = {DraftGoals: "goals", ChooseAction: "action", Draw: "drawn", Judge: "judged", Compare: "compared", Review: "review"}
+EVENTS = {
+    DraftGoals: "goals",
+    ChooseAction: "action",
+    Draw: "drawn",
+    Judge: "judged",
+    Compare: "compared",
+    Review: "review",
+}
 DECISIONS = ("plan", "current", "best")
 NOTHING = None, None
 PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
@@ -74,7 +95,9 @@ class Session:
         self._next: tuple[int | None, Action | None] = NOTHING
         self.position = 0
         self.ending: int | None = None
-        self._record({"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models, "prompts": PROMPTS})
+        self._record(
+            {"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models, "prompts": PROMPTS}
+        )
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
         nfe = {
             kind: executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
@@ -155,7 +178,9 @@ class Session:
     def on_record(self, call: Call, by: str = "") -> object | None:
         """The result of this call, the one that is next, if it is on record as made by the same."""
         line = self.folder.lines[self.position] if self.folder and self.position < len(self.folder.lines) else {}
-        return self._replayed(call, line) if (line.get("event"), line.get("by", "")) == (EVENTS[type(call)], by) else None
+        return (
+            self._replayed(call, line) if (line.get("event"), line.get("by", "")) == (EVENTS[type(call)], by) else None
+        )
 
     def note(self, call: Call, result: object, by: str = "") -> None:
         """`by`: what made the result, where a run is led by hand and one part of it may be another the next time."""
@@ -176,7 +201,9 @@ class Session:
         if isinstance(call, Review):
             return self._review(call)
         trajectory = call.trajectory
-        answer = compare(self.judge, trajectory.brief, trajectory.goals, self.picture(call.first), self.picture(call.second))
+        answer = compare(
+            self.judge, trajectory.brief, trajectory.goals, self.picture(call.first), self.picture(call.second)
+        )
         return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
 
     def requests(self, call: Draw) -> list[DrawRequest]:
@@ -200,14 +227,20 @@ class Session:
 
     def _words(self, call: Draw) -> tuple[str, str]:
         """What the executor is told, and what of it was left out."""
-        return shorten_to_window(call.trajectory, call.action, self.executor if hasattr(self.executor, "window") else None)
+        return shorten_to_window(
+            call.trajectory, call.action, self.executor if hasattr(self.executor, "window") else None
+        )
 
     def _unseen(self, call: Draw) -> str:
         """Which canvases the executor was not shown, since it takes fewer."""
         most = getattr(self.executor, "references", None)
         left = call.action.references[most:] if most is not None and call.action.kind == "EDIT" else ()
         names = ", ".join(f"canvas {canvas}" for canvas in left)
-        return f"the executor edits from {most} of {len(call.action.references)} pictures; left out: {names}" if names else ""
+        return (
+            f"the executor edits from {most} of {len(call.action.references)} pictures; left out: {names}"
+            if names
+            else ""
+        )
 
     def _mask(self, call: Draw) -> Picture | None:
         """The one that the artist painted for this edit."""
@@ -222,7 +255,9 @@ class Session:
         remark = replace(remark, after=len(call.trajectory.steps) - 1)
         if mask is not None:
             if mask.shape != (self.brief.height, self.brief.width) or mask.dtype != np.uint8:
-                raise BadInput(f"the mask is {mask.shape} of {mask.dtype}; it must be uint8 {self.brief.height} x {self.brief.width}")
+                raise BadInput(
+                    f"the mask is {mask.shape} of {mask.dtype}; it must be uint8 {self.brief.height} x {self.brief.width}"
+                )
             name = f"mask-{remark.after:03d}.png"
             remark = replace(remark, mask=name, sha256=self.canvases.add_mask(name, mask))
         apply_remark(call.trajectory, remark)
@@ -243,7 +278,9 @@ class Session:
         trajectory, directive = call.trajectory, call.directive
         pictures = {canvas: self.picture(canvas) for canvas in trajectory.offered}
         remark = trajectory.remark
-        situation = Situation(trajectory, directive.focus, directive.allowed, pictures, note_of(remark) if remark else "")
+        situation = Situation(
+            trajectory, directive.focus, directive.allowed, pictures, note_of(remark) if remark else ""
+        )
         answer = next_action(self.vlm, situation)
         tokens, calls = answer.tokens, answer.calls
         if answer.value is not None and call.inspect:
@@ -279,7 +316,11 @@ class Session:
             return
         before, after = self.trajectory, decided.trajectory
         self.trajectory = after
-        line: dict[str, Any] = {"event": decided.event, "warnings": list(after.warnings), "overhead": to_json(after.overhead)}
+        line: dict[str, Any] = {
+            "event": decided.event,
+            "warnings": list(after.warnings),
+            "overhead": to_json(after.overhead),
+        }
         if decided.event in ("planned", "remarked"):
             line |= {"goals": to_json(after.goals)}
         if decided.event == "remarked":
@@ -329,7 +370,9 @@ class Session:
         return f"{self.folder.path}: line {self.position + 1} of {JOURNAL}"
 
     def _differs(self, how: str) -> BadInput:
-        return BadInput(f"{self._place()} records {how}; the run was made by another version of clvr, so start a new one")
+        return BadInput(
+            f"{self._place()} records {how}; the run was made by another version of clvr, so start a new one"
+        )
 
     def _record(self, line: dict[str, Any]) -> None:
         """Appends the line, or holds it against the one on record."""
@@ -367,7 +410,11 @@ def _brief(data: Any) -> Brief:
 
 
 def _named(models: Any) -> str:
-    return ", ".join(f"{role} {name!r}" for role, name in models.items()) if isinstance(models, dict) else "models it does not name"
+    return (
+        ", ".join(f"{role} {name!r}" for role, name in models.items())
+        if isinstance(models, dict)
+        else "models it does not name"
+    )
 
 
 def _cost(part: str, started: float, tokens: int, calls: int) -> Cost:
@@ -384,7 +431,9 @@ def drive(session: Session) -> Trajectory:
     return session.trajectory
 
 
-def drive_all(sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None] = lambda done: None) -> list[Trajectory]:
+def drive_all(
+    sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None] = lambda done: None
+) -> list[Trajectory]:
     """Runs many sessions side by side, all drawing of a round in one batch. `progress` is told how many are done."""
     calls: dict[int, Call | None] = {index: session.advance() for index, session in enumerate(sessions)}
     while any(calls.values()):
@@ -408,7 +457,9 @@ def drive_all(sessions: Sequence[Session], executor: Executor, progress: Callabl
     return [session.trajectory for session in sessions]
 
 
-def start(brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Listener | None = None, judge: Vlm | None = None) -> Session:
+def start(
+    brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Listener | None = None, judge: Vlm | None = None
+) -> Session:
     """A new run in an empty folder."""
     return Session(brief, vlm, executor, RunFolder.create(out), judge=judge, listener=listener)
 
@@ -423,7 +474,9 @@ def resume(
 ) -> Session:
     """Goes on with the run in the folder from its last complete line. Raises BadInput if the run was made by other models."""
     first = folder.lines[0]
-    session = Session(_brief(first.get("brief")), vlm, executor, folder, judge=judge, listener=listener, reviewer=reviewer)
+    session = Session(
+        _brief(first.get("brief")), vlm, executor, folder, judge=judge, listener=listener, reviewer=reviewer
+    )
     if first.get("models") != session.models:
         raise BadInput(
             f"{folder.path} was made by {_named(first.get('models'))}, and these models are {_named(session.models)}; "
@@ -431,7 +484,9 @@ def resume(
         )
     # A run from before prompts had versions is taken at its word.
     if (asked := first.get("prompts", PROMPTS)) != PROMPTS:
-        raise BadInput(f"{folder.path} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; start a new run")
+        raise BadInput(
+            f"{folder.path} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; start a new run"
+        )
     return session
 
 
@@ -449,7 +504,9 @@ def go_on(
     held = resume(folder, vlm, executor, judge=judge)
     brief = replace(held.brief, budget=budget)
     if not budget.covers(held.brief.budget):
-        raise BadInput(f"{folder.path} has a larger budget than it is to go on with; give at least as much or start a new run")
+        raise BadInput(
+            f"{folder.path} has a larger budget than it is to go on with; give at least as much or start a new run"
+        )
     if policy_for(brief).candidates(Trajectory(brief)) != policy_for(brief).candidates(Trajectory(held.brief)):
         raise BadInput(f"{folder.path}: this budget of images makes other rounds than those on record; start a new run")
     if budget != held.brief.budget:

@@ -56,12 +56,17 @@ def laid_out(prompt: str, seed: int) -> str:
 def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
     """The spec without relations whose goals were found to conflict with an earlier one."""
     texts = {goal.text for goal in rules.wanted(data["goals"])}
-    return Spec(spec.items, tuple(relation for relation in spec.relations if relation_words(relation) in texts or not texts))
+    return Spec(
+        spec.items, tuple(relation for relation in spec.relations if relation_words(relation) in texts or not texts)
+    )
 
 
 def asked_for(data: Mapping[str, Any]) -> Spec:
     """What the brief says, and what the artist has wished for since: an item of that colour and shape takes the place of the brief's."""
-    spec, wished = parse(data["prompt"]), [item for goal in data["goals"] if is_wish(goal.id) for item in _items(goal.text)]
+    spec, wished = (
+        parse(data["prompt"]),
+        [item for goal in data["goals"] if is_wish(goal.id) for item in _items(goal.text)],
+    )
     keys = {item.key for item in wished}
     return Spec((*(item for item in spec.items if item.key not in keys), *wished), spec.relations)
 
@@ -94,14 +99,17 @@ def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str
     drawn = {(thing.color, thing.shape) for thing in core}
     later = [item_words(item) for item in spec.items if item.key not in drawn]
     summary = "I lay out the core of the scene first." + (f" I leave for later: {', '.join(later)}." if later else "")
-    return _reply("GENERATE", summary, [item for item in spec.items if item.key in drawn], data, scene=Scene(tuple(core)))
+    return _reply(
+        "GENERATE", summary, [item for item in spec.items if item.key in drawn], data, scene=Scene(tuple(core))
+    )
 
 
 def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Scene) -> list[Change]:
     """The changes that serve open goals. What the judge says holds is left alone, whatever was misread."""
     states, goals = data["verdicts"], {item.key: _goals_of(data, item) for item in spec.items}
     layout_open, global_open = (
-        any(goal.kind == kind and states.get(goal.id) != "met" for goal in data["goals"]) for kind in ("layout", "global")
+        any(goal.kind == kind and states.get(goal.id) != "met" for goal in data["goals"])
+        for kind in ("layout", "global")
     )
 
     def is_open(change: Change) -> bool:
@@ -114,12 +122,20 @@ def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Sc
 
 def _insist(data: Mapping[str, Any], goals: Mapping[tuple[str, str], list[str]], target: Scene) -> list[Change]:
     """Where nothing is seen to be wrong but a goal is said to be open: its things once more, in their places."""
-    wanted = {key for key, ids in goals.items() if any(goal in data["focus"] and data["verdicts"].get(goal) != "met" for goal in ids)}
+    wanted = {
+        key
+        for key, ids in goals.items()
+        if any(goal in data["focus"] and data["verdicts"].get(goal) != "met" for goal in ids)
+    }
     things = [thing for thing in target.things if (thing.color, thing.shape) in wanted]
-    return [Change((Edit("put", thing.cell, thing=thing),), frozenset({(thing.color, thing.shape)})) for thing in things]
+    return [
+        Change((Edit("put", thing.cell, thing=thing),), frozenset({(thing.color, thing.shape)})) for thing in things
+    ]
 
 
-def _pick(found: list[Change], spec: Spec, seen: Perception, data: Mapping[str, Any], failures: int) -> Sequence[Change]:
+def _pick(
+    found: list[Change], spec: Spec, seen: Perception, data: Mapping[str, Any], failures: int
+) -> Sequence[Change]:
     """One change, or two that fit in one instruction, by what they would meet, those in focus first; after a failure the smaller ones
     first, another one each time."""
     focus = {item.key for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])}
@@ -130,7 +146,11 @@ def _pick(found: list[Change], spec: Spec, seen: Perception, data: Mapping[str, 
     ]
     now = _met(spec, seen, ())
     gains = {option: _met(spec, seen, option) - now for option in [*((change,) for change in found), *pairs]}
-    best = [option for option, gain in gains.items() if gain > 0] or [option for option, gain in gains.items() if gain == 0] or list(gains)
+    best = (
+        [option for option, gain in gains.items() if gain > 0]
+        or [option for option, gain in gains.items() if gain == 0]
+        or list(gains)
+    )
 
     def rank(option: Sequence[Change]) -> tuple:
         aside, edits = not any(change.keys & focus for change in option), sum(len(change.edits) for change in option)
@@ -145,7 +165,9 @@ def _met(spec: Spec, seen: Perception, made: Sequence[Change]) -> int:
     for edit in edits:
         scene = apply(edit, scene)
     dirty = {cell for sighting in seen.junk for cell in sighting.cells}.difference(*(edit.cells for edit in edits))
-    return sum(statement.holds(scene.things) and not (dirty and isinstance(statement, Only)) for statement in spec.statements)
+    return sum(
+        statement.holds(scene.things) and not (dirty and isinstance(statement, Only)) for statement in spec.statements
+    )
 
 
 def _edit(data: Mapping[str, Any], scene: Scene, picked: list[Change], seen: Sequence[Perception]) -> dict[str, Any]:
@@ -156,7 +178,9 @@ def _edit(data: Mapping[str, Any], scene: Scene, picked: list[Change], seen: Seq
         references, words = [*references, data["canvases"][earlier]], [restore(edits[0].cell)]
     spec, keys = asked_for(data), frozenset().union(*(change.keys for change in picked))
     served = [item for item in spec.items if item.key in keys]
-    stays = ", ".join(f"{thing.color} {thing.shape}" for thing in scene.without(cell for edit in edits for cell in edit.cells).things)
+    stays = ", ".join(
+        f"{thing.color} {thing.shape}" for thing in scene.without(cell for edit in edits for cell in edit.cells).things
+    )
     summary = (f"What must stay: {stays}. " if stays else "") + f"What is missing or wrong, so I {' and '.join(words)}."
     return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
 
@@ -179,11 +203,24 @@ def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
     if "GENERATE" in data["allowed"]:
         return _sketch(spec, data, rng)
     thing = closest(spec_for(spec, data), (), rng).things[0]
-    return _reply("EDIT", summary, [], data, edit=f"remove the object at the {cell_name(thing.cell)}", references=[data["canvases"][0]])
+    return _reply(
+        "EDIT",
+        summary,
+        [],
+        data,
+        edit=f"remove the object at the {cell_name(thing.cell)}",
+        references=[data["canvases"][0]],
+    )
 
 
 def _reply(
-    kind: str, summary: str, served: list[Item], data: Mapping[str, Any], scene: Scene | None = None, edit: str = "", references=()
+    kind: str,
+    summary: str,
+    served: list[Item],
+    data: Mapping[str, Any],
+    scene: Scene | None = None,
+    edit: str = "",
+    references=(),
 ) -> dict[str, Any]:
     goals = [goal for item in served for goal in _goals_of(data, item)]
     return {

@@ -24,7 +24,10 @@ MOST_THINGS = 8
 
 _SINGULAR = {plural: shape for shape, plural in PLURALS.items()}
 _COUNTS = {word: number for number, word in enumerate(NUMBERS)} | {str(number): number for number in range(10)}
-_RELATIONS = [(tuple(words.split()), kind) for words, kind in sorted(RELATION_WORDS.items(), key=lambda pair: -len(pair[0].split()))]
+_RELATIONS = [
+    (tuple(words.split()), kind)
+    for words, kind in sorted(RELATION_WORDS.items(), key=lambda pair: -len(pair[0].split()))
+]
 _IGNORED = {*FILLER, *MARKS}
 
 
@@ -64,7 +67,9 @@ def parse(text: str) -> Spec:
         known = items.setdefault(phrase.item.key, phrase.item)
         referring = phrase.definite or any(kinds[max(0, index - 1) : index + 1])
         if known is not phrase.item and not (referring and _is_reference(phrase, known)):
-            raise NotInGrammar(f"{' '.join(phrase.item.key)!r} is asked for twice; say it once, with its number, as in 'two red circles'.")
+            raise NotInGrammar(
+                f"{' '.join(phrase.item.key)!r} is asked for twice; say it once, with its number, as in 'two red circles'."
+            )
     relations: list[Relation] = []
     subject = None
     for left, right, kind in zip(phrases, phrases[1:], kinds):
@@ -92,7 +97,9 @@ def _check(spec: Spec) -> None:
         if item.count < 1:
             raise NotInGrammar(f"{' '.join(item.key)!r} is asked for {item.count} times; leave it out instead.")
         if item.count > len(item.place.cells):
-            raise NotInGrammar(f"{item.count} things do not fit where {' '.join(item.key)!r} is to stand ({len(item.place.cells)} cells).")
+            raise NotInGrammar(
+                f"{item.count} things do not fit where {' '.join(item.key)!r} is to stand ({len(item.place.cells)} cells)."
+            )
     placed = [item for item in spec.items if item.place != ANYWHERE]
     for size in range(2, len(placed) + 1):
         for some in combinations(placed, size):
@@ -186,7 +193,11 @@ def _relation_between(tokens: list[str], start: int, end: int, used: set[int]) -
         if tokens[index] in MARKS:
             return None
         for words, kind in _RELATIONS:
-            if tuple(tokens[index : index + len(words)]) == words and "it" not in tokens[index:end] and index + len(words) <= end:
+            if (
+                tuple(tokens[index : index + len(words)]) == words
+                and "it" not in tokens[index:end]
+                and index + len(words) <= end
+            ):
                 used.update(range(index, index + len(words)))
                 return kind
     return None

@@ -31,7 +31,8 @@ def goal_drafts(spec: Spec) -> list[dict[str, Any]]:
     """The checklist of a spec. A relation conflicts with its opposite."""
     statements = spec.statements
     return [
-        _draft(statement, [place for place, other in enumerate(statements, 1) if _opposed(statement, other)]) for statement in statements
+        _draft(statement, [place for place, other in enumerate(statements, 1) if _opposed(statement, other)])
+        for statement in statements
     ]
 
 
@@ -161,7 +162,9 @@ class ShapesVlm:
         for picture in images:
             seen = perceive(picture)
             found = [(goal["text"], read(goal, seen)) for goal in data["goals"]]
-            counts.append(sum(truth != self._flips(f"compare/{text}", [picture]) for text, truth in found if truth is not None))
+            counts.append(
+                sum(truth != self._flips(f"compare/{text}", [picture]) for text, truth in found if truth is not None)
+            )
         return counts
 
     def _compare(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:

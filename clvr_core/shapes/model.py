@@ -133,7 +133,12 @@ def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: SamplingRecipe
     index, tokenizer = folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"
     # transformers 5 writes names of its own that 4.x does not know.
     # The executor's own pipeline is a subclass, which a user of the folder does not have.
-    _amend(index, lambda value: value | {"_class_name": "Flux2KleinPipeline", "tokenizer": ["transformers", "PreTrainedTokenizerFast"]})
+    _amend(
+        index,
+        lambda value: (
+            value | {"_class_name": "Flux2KleinPipeline", "tokenizer": ["transformers", "PreTrainedTokenizerFast"]}
+        ),
+    )
     _amend(tokenizer, _for_both)
     # The length that training padded to last is no property of the words.
     _amend(folder / "tokenizer" / "tokenizer.json", lambda value: value | {"padding": None, "truncation": None})

@@ -137,7 +137,9 @@ def matches(perception: Perception, scene: Scene, tolerance_px: int = 3) -> bool
     )
 
 
-def check_edit(before: np.ndarray, after: np.ndarray, expected: Scene, cells: frozenset[int], tolerance_px: int = 3) -> EditCheck:
+def check_edit(
+    before: np.ndarray, after: np.ndarray, expected: Scene, cells: frozenset[int], tolerance_px: int = 3
+) -> EditCheck:
     """Checks an edit of `cells` that should have led to `expected`, of which only those cells are looked at, offsets aside.
 
     The other cells are compared with `before`, within the tolerance in x and y: what was wrong there already is not held against the edit,
@@ -145,7 +147,12 @@ def check_edit(before: np.ndarray, after: np.ndarray, expected: Scene, cells: fr
     """
     old, new = perceive(before), perceive(after)
     spoiled = {cell for junk in new.junk for cell in junk.cells}
-    fresh = {cell for junk in new.junk if not any(_same_junk(junk, known, tolerance_px) for known in old.junk) for cell in junk.cells}
+    fresh = {
+        cell
+        for junk in new.junk
+        if not any(_same_junk(junk, known, tolerance_px) for known in old.junk)
+        for cell in junk.cells
+    }
     others = [cell for cell in CELLS if cell not in cells]
     moved = tuple(cell for cell in others if cell in fresh or not _same(new.at(cell), old.at(cell), tolerance_px))
     wanted = all(_kind(new.at(cell)) == _kind(expected.at(cell)) for cell in cells)
@@ -163,7 +170,9 @@ def misread(perception: Perception, rate: float, rng: random.Random) -> Percepti
 
     return Perception(
         tuple(
-            replace(thing, shape=atom(thing.shape, SHAPES), color=atom(thing.color, COLORS), size=atom(thing.size, SIZES))
+            replace(
+                thing, shape=atom(thing.shape, SHAPES), color=atom(thing.color, COLORS), size=atom(thing.size, SIZES)
+            )
             for thing in perception.things
             if rng.random() >= rate
         ),
@@ -190,7 +199,12 @@ def _same_junk(a: Sighting, b: Sighting, tolerance_px: float) -> bool:
 def _change(before: np.ndarray, after: np.ndarray, cells: list[int]) -> float:
     if not cells:
         return 0.0
-    change = abs(after.astype(np.float32) - before.astype(np.float32)).reshape(GRID, CELL, GRID, CELL, 3).mean((1, 3, 4)).ravel()
+    change = (
+        abs(after.astype(np.float32) - before.astype(np.float32))
+        .reshape(GRID, CELL, GRID, CELL, 3)
+        .mean((1, 3, 4))
+        .ravel()
+    )
     return float(change[cells].mean() / 255)
 
 
@@ -236,7 +250,9 @@ def _mixtures(offset: np.ndarray, smooth: np.ndarray) -> tuple[np.ndarray, np.nd
     nearest = (share * (share * norms - 2 * dots)).argmin(0)
     colors, alpha = np.zeros((CANVAS, CANVAS), np.int32), np.zeros((CANVAS, CANVAS), np.float32)
     colors.flat[drawn] = nearest + 1
-    alpha.flat[drawn] = np.einsum("ij,ij->i", offset.reshape(-1, 3)[drawn], COLOR_OFFSETS[nearest]) / COLOR_NORMS[nearest]
+    alpha.flat[drawn] = (
+        np.einsum("ij,ij->i", offset.reshape(-1, 3)[drawn], COLOR_OFFSETS[nearest]) / COLOR_NORMS[nearest]
+    )
     return colors, alpha
 
 

@@ -67,11 +67,15 @@ def write(spec: Spec, register: str = "sentence", rng: random.Random | None = No
         listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
         return ". ".join([listed, *tails]) + "."
     pick = rng.choice if rng else (lambda options: options[0])
-    start = pick(("please draw a clean picture with", "create a simple image that contains", "show me a plain scene with"))
+    start = pick(
+        ("please draw a clean picture with", "create a simple image that contains", "show me a plain scene with")
+    )
     background = pick(("on a light background ", "", ""))
     joined = f" {pick(('together with', 'and also', 'plus'))} ".join(names)
     ending = pick(("nothing else is in the picture.", "", ""))
-    return " ".join(filter(None, [f"{start} {joined} {background}".strip() + ".", *(f"{tail}." for tail in tails), ending]))
+    return " ".join(
+        filter(None, [f"{start} {joined} {background}".strip() + ".", *(f"{tail}." for tail in tails), ending])
+    )
 
 
 def goal_words(statement: Statement) -> str:
@@ -97,7 +101,9 @@ def whole(scene: Scene) -> Spec:
     for (shape, color), things in groups.items():
         sizes = {thing.size for thing in things}
         rows, columns = {thing.cell // GRID for thing in things}, {thing.cell % GRID for thing in things}
-        place = Place(ROWS[rows.pop()] if len(rows) == 1 else None, COLUMNS[columns.pop()] if len(columns) == 1 else None)
+        place = Place(
+            ROWS[rows.pop()] if len(rows) == 1 else None, COLUMNS[columns.pop()] if len(columns) == 1 else None
+        )
         items.append(Item(shape, color, len(things), sizes.pop() if len(sizes) == 1 else None, place))
     return Spec(tuple(items))
 
@@ -107,7 +113,11 @@ def instruct(edit: Edit, scene: Scene, rng: random.Random | None = None) -> str:
     pick = rng.choice if rng else (lambda options: options[0])
     there = scene.at(edit.cell)
     cell = cell_name(edit.cell)
-    names = ["object"] if there is None else [noun(there.color, there.shape), noun(there.color, there.shape), there.shape, "object"]
+    names = (
+        ["object"]
+        if there is None
+        else [noun(there.color, there.shape), noun(there.color, there.shape), there.shape, "object"]
+    )
     target = f"the {pick(names)} at the {cell}"
     if edit.kind == "put":
         size = edit.thing.size if rng is None or rng.random() < 0.8 else None
@@ -118,7 +128,13 @@ def instruct(edit: Edit, scene: Scene, rng: random.Random | None = None) -> str:
     if edit.kind == "remove":
         return f"{pick(('remove', 'delete', 'erase'))} {target}"
     if edit.kind == "recolor":
-        return pick((f"make {target} {edit.color}", f"change the color of {target} to {edit.color}", f"recolor {target} to {edit.color}"))
+        return pick(
+            (
+                f"make {target} {edit.color}",
+                f"change the color of {target} to {edit.color}",
+                f"recolor {target} to {edit.color}",
+            )
+        )
     if edit.kind == "resize":
         return pick((f"make {target} {edit.size}", f"change {target} to {edit.size}"))
     return f"move {target} to the {cell_name(edit.to)}"

@@ -111,7 +111,11 @@ def changes(target: Scene, seen: Perception) -> list[Change]:
     now = seen.scene()
     clean = now.without(junk)
     held = {thing.cell: thing for thing in clean.things}
-    settled = {thing.cell for thing in target.things if (there := held.get(thing.cell)) is not None and _key(there) == _key(thing)}
+    settled = {
+        thing.cell
+        for thing in target.things
+        if (there := held.get(thing.cell)) is not None and _key(there) == _key(thing)
+    }
     loose: dict[tuple[str, str], list[int]] = {}
     for cell, thing in held.items():
         if cell not in settled:

@@ -21,14 +21,22 @@ def proxies(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, An
         used |= {change.reference} - {None}
         scene = after(change, scene, [each.scene() for each in seen])
     references = [place for place in range(1, len(seen) + 1) if place in used]
-    return {"scene_prompt": write(whole(scene), "terse") if scene.things else "", "edit_prompt": data["words"], "references": references}
+    return {
+        "scene_prompt": write(whole(scene), "terse") if scene.things else "",
+        "edit_prompt": data["words"],
+        "references": references,
+    }
 
 
 def after(change: Instruction, scene: Scene, given: Sequence[Scene]) -> Scene:
     """The scene after one change of an instruction; what the words leave open stays as it is, or is small where there was nothing."""
     rest, there = scene.without([change.cell]), scene.at(change.cell)
     if change.kind == "restore":
-        earlier = given[change.reference - 1].at(change.cell) if change.reference and change.reference <= len(given) else there
+        earlier = (
+            given[change.reference - 1].at(change.cell)
+            if change.reference and change.reference <= len(given)
+            else there
+        )
         return Scene((*rest.things, earlier)) if earlier else rest
     if change.kind == "put":
         size = change.size or (there.size if there else "small")

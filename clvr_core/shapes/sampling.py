@@ -151,7 +151,9 @@ def edit_sample(rng: random.Random) -> Sample:
         if not second.cells & cells:
             words += rng.choice((" and ", ", ", " then ", ". ")) + instruct(second, after, rng)
             after, cells = apply(second, after), cells | second.cells
-    return Sample(words + rng.choice(("", "", ". keep everything else", ". leave the rest unchanged")), (before,), after, cells)
+    return Sample(
+        words + rng.choice(("", "", ". keep everything else", ". leave the rest unchanged")), (before,), after, cells
+    )
 
 
 def restore_sample(rng: random.Random) -> Sample:

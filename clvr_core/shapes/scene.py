@@ -121,7 +121,11 @@ def apply(edit: Edit, scene: Scene) -> Scene:
     elif edit.kind == "resize":
         after = replace(there, size=edit.size)
     elif edit.kind == "move":
-        after = replace(there, cell=edit.to, dx=edit.thing.dx, dy=edit.thing.dy) if edit.thing else replace(there, cell=edit.to)
+        after = (
+            replace(there, cell=edit.to, dx=edit.thing.dx, dy=edit.thing.dy)
+            if edit.thing
+            else replace(there, cell=edit.to)
+        )
     else:
         raise ValueError(f"unknown edit {edit.kind!r}")
     return Scene((*rest.things, after))

@@ -90,7 +90,9 @@ class Only:
 
     def holds(self, things: Sequence[Thing]) -> bool:
         asked = {item.key: item.count for item in self.items}
-        return all(count <= asked.get(key, 0) for key, count in Counter((thing.color, thing.shape) for thing in things).items())
+        return all(
+            count <= asked.get(key, 0) for key, count in Counter((thing.color, thing.shape) for thing in things).items()
+        )
 
 
 Statement = Only | Item | AtLeast | Relation

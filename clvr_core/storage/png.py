@@ -74,9 +74,13 @@ def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str,
     """
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
-        raise BadInput(f"a picture is uint8 height x width x 3; this one is {picture.dtype} {' x '.join(map(str, picture.shape))}")
+        raise BadInput(
+            f"a picture is uint8 height x width x 3; this one is {picture.dtype} {' x '.join(map(str, picture.shape))}"
+        )
     if picture.size > 3 * MAX_PIXELS:
-        raise BadInput(f"a picture has at most {MAX_PIXELS:,} pixels; this one is {picture.shape[1]} x {picture.shape[0]}")
+        raise BadInput(
+            f"a picture has at most {MAX_PIXELS:,} pixels; this one is {picture.shape[1]} x {picture.shape[0]}"
+        )
     for key, value in text.items():
         _check_text(key, value)
     write_bytes(path, encode(picture, [_chunk(key, value) for key, value in text.items()]))
@@ -96,14 +100,18 @@ def _chunk(key: str, text: str) -> tuple[bytes, bytes]:
 
 
 def _check_text(key: str, value: str) -> None:
-    if not (1 <= len(key) <= 79 and key.isprintable() and key.strip() == key and all(ord(letter) < 256 for letter in key)):
+    if not (
+        1 <= len(key) <= 79 and key.isprintable() and key.strip() == key and all(ord(letter) < 256 for letter in key)
+    ):
         raise BadInput(f"{key!r:.100} cannot name a text in a PNG; use 1 to 79 printable Latin-1 characters")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise BadInput(f"the text {key!r} holds half of a surrogate pair, which no file can hold") from None
     if size > MAX_TEXT or "\0" in value:
-        raise BadInput(f"the text {key!r} has {size:,} bytes; a PNG takes up to {MAX_TEXT:,} without a zero byte among them")
+        raise BadInput(
+            f"the text {key!r} has {size:,} bytes; a PNG takes up to {MAX_TEXT:,} without a zero byte among them"
+        )
 
 
 def read_png(path: str | os.PathLike[str]) -> tuple[Picture, dict[str, str]]:
@@ -117,7 +125,15 @@ def read_png(path: str | os.PathLike[str]) -> tuple[Picture, dict[str, str]]:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"it is {image.width} x {image.height}, and at most {MAX_PIXELS:,} pixels are read")
             picture = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError) as problem:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as problem:
         raise BadInput(f"{name} is not a whole PNG: {problem}") from problem
     return picture, texts
 
@@ -127,7 +143,9 @@ def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
     name = Path(path).name
     text = _texts(_chunks(_read(path), name), name).get(TRAJECTORY_KEY)
     if text is None:
-        raise BadInput(f"{name} carries no trajectory; choose a picture as a run saved it (other programs drop the metadata)")
+        raise BadInput(
+            f"{name} carries no trajectory; choose a picture as a run saved it (other programs drop the metadata)"
+        )
     try:
         record = json.loads(text)
         schema = record.get("schema", SCHEMA)
@@ -136,7 +154,9 @@ def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
     except (ValueError, AttributeError, RecursionError) as problem:
         raise BadInput(f"the trajectory in {name} is damaged: {problem}") from problem
     if schema > SCHEMA:
-        raise BadInput(f"the trajectory in {name} has schema version {schema}; this version reads up to {SCHEMA}. Update clvr")
+        raise BadInput(
+            f"the trajectory in {name} has schema version {schema}; this version reads up to {SCHEMA}. Update clvr"
+        )
     try:
         return from_json(Trajectory, record)
     except (ValueError, TypeError, AttributeError, RecursionError) as problem:

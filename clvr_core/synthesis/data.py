@@ -74,13 +74,18 @@ def write_rows(folder: Path, rows: Iterable[Row], rejected: Iterable[dict[str, A
 
 
 def _write(path: Path, lines: Iterable[Any]) -> None:
-    write_bytes(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace"))
+    write_bytes(
+        path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace")
+    )
 
 
 def sharegpt(row: Row) -> dict[str, Any]:
     """ShareGPT turns with a placeholder where each picture was made; `images` lists the files in that order."""
     said = [f"{turn.thought}\n{_call(turn)}\n<IMG_GEN_{place}>" for place, turn in enumerate(row.turns, 1)]
-    turns = [{"from": "human", "value": row.prompt}, {"from": "gpt", "value": "\n\n".join([*said, f"{row.closing}\nDONE"])}]
+    turns = [
+        {"from": "human", "value": row.prompt},
+        {"from": "gpt", "value": "\n\n".join([*said, f"{row.closing}\nDONE"])},
+    ]
     return {"id": row.id, "system": SYSTEM, "conversations": turns, "images": [turn.image for turn in row.turns]}
 
 
@@ -104,5 +109,8 @@ def _call(turn: Turn) -> str:
     if turn.kind == "GENERATE":
         call = {"name": "generate", "arguments": {"prompt": turn.words}}
     else:
-        call = {"name": "edit", "arguments": {"prompt": turn.words, "ref_img_list": [place + 1 for place in turn.references]}}
+        call = {
+            "name": "edit",
+            "arguments": {"prompt": turn.words, "ref_img_list": [place + 1 for place in turn.references]},
+        }
     return f"<tool_call>\n{json.dumps(call, ensure_ascii=False)}\n</tool_call>"

@@ -85,7 +85,12 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def synthesize(
-    out: Path, prompts: Sequence[str], models: Models, second: Vlm, settings: Settings | None = None, report: Report = print
+    out: Path,
+    prompts: Sequence[str],
+    models: Models,
+    second: Vlm,
+    settings: Settings | None = None,
+    report: Report = print,
 ) -> dict[str, int]:
     """Makes the data set in `out` and returns how many trajectories were kept and why others were not, by kind of reason.
 
@@ -105,7 +110,9 @@ def synthesize(
                 file.flush()
                 os.fsync(file.fileno())
             _write(out, decisions)
-        report(f"{len(decisions)}/{len(prompts)} briefs, {sum(decision.row is not None for decision in decisions)} kept")
+        report(
+            f"{len(decisions)}/{len(prompts)} briefs, {sum(decision.row is not None for decision in decisions)} kept"
+        )
     with writing(out):
         _write(out, decisions)
     counts: dict[str, int] = {}
@@ -133,7 +140,9 @@ def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settin
             folder.mkdir(parents=True, exist_ok=True)
         wanted = json.dumps(named, indent=1)
         if note.exists() and note.read_text() != wanted:
-            raise BadInput(f"{out} holds a data set of other prompts, models or settings; choose another folder with --out")
+            raise BadInput(
+                f"{out} holds a data set of other prompts, models or settings; choose another folder with --out"
+            )
         note.write_text(wanted)
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
         # The last line was cut if the writer was killed: its briefs are decided again, from their own runs.
@@ -142,15 +151,21 @@ def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settin
     try:
         return [from_json(Decision, json.loads(line)) for line in lines[:-1]]
     except ValueError as error:
-        raise BadInput(f"{path} is damaged ({error}); restore it, or remove it to decide from the runs again") from error
+        raise BadInput(
+            f"{path} is damaged ({error}); restore it, or remove it to decide from the runs again"
+        ) from error
 
 
-def _some(out: Path, briefs: Sequence[tuple[str, str]], models: Models, second: Vlm, settings: Settings) -> list[Decision]:
+def _some(
+    out: Path, briefs: Sequence[tuple[str, str]], models: Models, second: Vlm, settings: Settings
+) -> list[Decision]:
     sessions = [_session(out / RUNS / name, prompt, models, settings, int(name)) for name, prompt in briefs]
     trajectories = drive_all(sessions, models.executor)
     candidates = [_straight(trajectory) for trajectory in trajectories]
     asked = [index for index, line in enumerate(candidates) if not isinstance(line, Rejected)]
-    shots: Sequence[Drawing] = models.executor.draw([_one_shot(trajectories[index].brief) for index in asked]) if asked else ()
+    shots: Sequence[Drawing] = (
+        models.executor.draw([_one_shot(trajectories[index].brief) for index in asked]) if asked else ()
+    )
     against = dict(zip(asked, shots))
     return [
         _decide(out, name, session, line, against.get(index), models, second)
@@ -182,14 +197,18 @@ def _straight(trajectory: Trajectory) -> tuple[Line, ...] | Rejected:
     if not trajectory.outcome.met:
         step = trajectory.best_step
         left = [verdict.goal for verdict in step.verdicts if verdict.state != "met"] if step else ["all goals"]
-        return Rejected(f"active verification: {', '.join(left)} not met when the run ended ({trajectory.outcome.reason})")
+        return Rejected(
+            f"active verification: {', '.join(left)} not met when the run ended ({trajectory.outcome.reason})"
+        )
     try:
         return line_of(trajectory)
     except Rejected as rejected:
         return Rejected(f"passive verification: {rejected}")
 
 
-def _decide(out: Path, name: str, session: Session, line, shot: Drawing | None, models: Models, second: Vlm) -> Decision:
+def _decide(
+    out: Path, name: str, session: Session, line, shot: Drawing | None, models: Models, second: Vlm
+) -> Decision:
     trajectory, row, reason = session.trajectory, None, "kept"
     try:
         if isinstance(line, Rejected):
@@ -199,7 +218,17 @@ def _decide(out: Path, name: str, session: Session, line, shot: Drawing | None, 
     except Rejected as rejected:
         reason = str(rejected)
     cost, brief = trajectory.cost, trajectory.brief
-    return Decision(name, brief.prompt, brief.seed, reason, len(trajectory.steps), cost.images, cost.evaluations, cost.vlm_calls, row)
+    return Decision(
+        name,
+        brief.prompt,
+        brief.seed,
+        reason,
+        len(trajectory.steps),
+        cost.images,
+        cost.evaluations,
+        cost.vlm_calls,
+        row,
+    )
 
 
 def _prefer(trajectory: Trajectory, result: Picture, shot: Picture, judges: Sequence[Vlm]) -> None:
@@ -246,4 +275,9 @@ def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm)
 
 def summary(counts: dict[str, int]) -> dict[str, Any]:
     total = sum(counts.values())
-    return {"briefs": total, "kept": counts.get("kept", 0), "yield": counts.get("kept", 0) / total if total else 0.0, "reasons": counts}
+    return {
+        "briefs": total,
+        "kept": counts.get("kept", 0),
+        "yield": counts.get("kept", 0) / total if total else 0.0,
+        "reasons": counts,
+    }

@@ -42,10 +42,15 @@ class Proxy:
     references: tuple[int, ...] = ()
 
 
-def distil_proxy(vlm: Vlm, prompt: str, past: Sequence[Action], last: Action, pictures: Sequence[Picture]) -> Answer[Proxy]:
+def distil_proxy(
+    vlm: Vlm, prompt: str, past: Sequence[Action], last: Action, pictures: Sequence[Picture]
+) -> Answer[Proxy]:
     """The proxy of a step. `pictures`: the canvases it is given, the one to edit first; none for a new picture."""
     steps = (
-        "\n".join(f"Step {number}: {clip(action.summary, 400)} {clip(words_of(action), 400)}" for number, action in enumerate(past, 1))
+        "\n".join(
+            f"Step {number}: {clip(action.summary, 400)} {clip(words_of(action), 400)}"
+            for number, action in enumerate(past, 1)
+        )
         or "none"
     )
     text = f"{REQUEST}\n<request>\n{prompt}\n</request>\n\nSteps so far:\n{steps}\n\nThe step to come: {last.summary} {words_of(last)}"
@@ -55,7 +60,11 @@ def distil_proxy(vlm: Vlm, prompt: str, past: Sequence[Action], last: Action, pi
         if pictures and not reply.edit_prompt.strip():
             raise Malformed("the step is a change, so edit_prompt must hold its instruction")
         if any(not 1 <= place <= len(pictures) for place in reply.references):
-            raise Malformed(f"references may name pictures 1 to {len(pictures)}" if pictures else "there are no pictures to refer to")
+            raise Malformed(
+                f"references may name pictures 1 to {len(pictures)}"
+                if pictures
+                else "there are no pictures to refer to"
+            )
         if pictures and 1 not in reply.references:
             raise Malformed("references must hold picture 1, the one that is changed")
 

@@ -36,7 +36,9 @@ def line_of(trajectory: Trajectory) -> tuple[Line, ...]:
         if step.edit.success is False:
             raise Rejected(f"step {place + 1}: the edit verifier says that the instruction was not carried out")
         if step.edit.over_edit is not None and step.edit.over_edit > 0.5:
-            raise Rejected(f"step {place + 1}: the edit verifier says that something else changed too ({step.edit.over_edit:.2f})")
+            raise Rejected(
+                f"step {place + 1}: the edit verifier says that something else changed too ({step.edit.over_edit:.2f})"
+            )
         if any(reference not in canvases[:place] for reference in step.action.references):
             raise Rejected(f"step {place + 1} refers to a canvas that is not on the way to the last")
     return tuple(Line(step, _before(trajectory, step, steps)) for step in steps)
@@ -44,14 +46,21 @@ def line_of(trajectory: Trajectory) -> tuple[Line, ...]:
 
 def _before(trajectory: Trajectory, step: Step, kept: list[Step]) -> tuple[Step, ...]:
     return tuple(
-        failed for failed in trajectory.failed if failed.parent == step.parent and failed.index < step.index and failed not in kept
+        failed
+        for failed in trajectory.failed
+        if failed.parent == step.parent and failed.index < step.index and failed not in kept
     )
 
 
 def thought(line: Line) -> str:
     """The step in the first person, as it went: what was tried and taken back, then what is done now."""
-    tried = [f"I tried this: {words_of(failed.action)}. It did not hold ({failed.reason}), so I went back." for failed in line.failed]
-    now = line.step.action.summary or ("I lay out the scene." if line.step.action.kind == "GENERATE" else "I change what is still wrong.")
+    tried = [
+        f"I tried this: {words_of(failed.action)}. It did not hold ({failed.reason}), so I went back."
+        for failed in line.failed
+    ]
+    now = line.step.action.summary or (
+        "I lay out the scene." if line.step.action.kind == "GENERATE" else "I change what is still wrong."
+    )
     return " ".join([*tried, now])
 
 

@@ -35,7 +35,9 @@ def attach(transformer: torch.nn.Module, lora: Lora, start: Path | None = None) 
     """
     if not lora.rank:
         if start:
-            raise BadInput(f"the LoRA {start} cannot be gone on from with rank 0, which trains all weights; merge it first")
+            raise BadInput(
+                f"the LoRA {start} cannot be gone on from with rank 0, which trains all weights; merge it first"
+            )
         transformer.requires_grad_(True)
         return
     from peft import LoraConfig, set_peft_model_state_dict
@@ -61,7 +63,9 @@ def attach(transformer: torch.nn.Module, lora: Lora, start: Path | None = None) 
 def gathered(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
     """All weights, whole, on the CPU. To be called by every process: each may hold but a part."""
     state = transformer.state_dict().items()
-    return {name: (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().cpu() for name, value in state}
+    return {
+        name: (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().cpu() for name, value in state
+    }
 
 
 def save_lora(transformer: torch.nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:
@@ -69,9 +73,14 @@ def save_lora(transformer: torch.nn.Module, state: dict[str, torch.Tensor], fold
     from diffusers import Flux2KleinPipeline
     from peft import get_peft_model_state_dict
 
-    layers = {name: value.float().contiguous() for name, value in get_peft_model_state_dict(transformer, state_dict=state).items()}
+    layers = {
+        name: value.float().contiguous()
+        for name, value in get_peft_model_state_dict(transformer, state_dict=state).items()
+    }
     Flux2KleinPipeline.save_lora_weights(
-        folder, transformer_lora_layers=layers, transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict()
+        folder,
+        transformer_lora_layers=layers,
+        transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
     )
 
 

@@ -45,7 +45,10 @@ def compile_blocks(transformer: torch.nn.Module, device: torch.device) -> None:
 
     @wraps(inner)
     def forward(*given, **named):
-        with torch.autocast(device.type, torch.bfloat16), attention_in_float() if device.type == "cpu" else nullcontext():
+        with (
+            torch.autocast(device.type, torch.bfloat16),
+            attention_in_float() if device.type == "cpu" else nullcontext(),
+        ):
             return convert_to_fp32(inner(*given, **named))
 
     transformer.forward = forward
@@ -59,4 +62,6 @@ def _require_compiler() -> None:
     try:
         get_cpp_compiler()
     except InvalidCxxCompiler as error:
-        raise BadInput(f"--quick compiles for the CPU, and found no C++ compiler: {error}; install g++, or leave --quick out") from error
+        raise BadInput(
+            f"--quick compiles for the CPU, and found no C++ compiler: {error}; install g++, or leave --quick out"
+        ) from error

@@ -57,7 +57,9 @@ class DistilConfig:
     long_text: float = 0.2
     displace: float = 0.03
     batch: int = 32
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=1600, lr=4e-4, warmup=50, ema=0.995, save_every=100))
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(steps=1600, lr=4e-4, warmup=50, ema=0.995, save_every=100)
+    )
 
 
 @dataclass(frozen=True)
@@ -77,12 +79,16 @@ def subdivide(sigmas: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def walk(painter: TrainingSampler, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor) -> torch.Tensor:
+def walk(
+    painter: TrainingSampler, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor
+) -> torch.Tensor:
     """The teacher's path: N x len(sigmas) x tokens x C."""
     fine, blank = subdivide(sigmas, sampling.steps).to(noise.device), painter.blank(condition.text.shape[1])
     each, mixed, marks = (len(fine) - 1) // (len(sigmas) - 1), noise, [noise]
     for index, (high, low) in enumerate(pairwise(fine), 1):
-        mixed = mixed + (low - high) * guided(painter.pipe.transformer, mixed, high.expand(len(mixed)), condition, blank, sampling.guidance)
+        mixed = mixed + (low - high) * guided(
+            painter.pipe.transformer, mixed, high.expand(len(mixed)), condition, blank, sampling.guidance
+        )
         if index % each == 0:
             marks.append(mixed)
     return torch.stack(marks, 1)
@@ -116,13 +122,20 @@ def draw_paths(
         else:
             traces = traces or _traces(painter, config, steps)
             prompts, references = _traced(painter, config, traces, rng)
-        condition, sampling = Condition(painter.text(prompts), references), config.edit if references else config.generate
+        condition, sampling = (
+            Condition(painter.text(prompts), references),
+            config.edit if references else config.generate,
+        )
         noise = painter.noise(condition, torch.Generator().manual_seed(seed * 1_000_003 + index))
         tensors = {"waymarks": walk(painter, condition, noise, sampling, sigmas)}
         tensors |= {f"reference.{place}": tokens for place, tokens in enumerate(references)}
         fresh = path.with_suffix(".part")
         with writing(folder):
-            save_file({name: value.float().cpu().contiguous() for name, value in tensors.items()}, fresh, {"prompts": json.dumps(prompts)})
+            save_file(
+                {name: value.float().cpu().contiguous() for name, value in tensors.items()},
+                fresh,
+                {"prompts": json.dumps(prompts)},
+            )
             fresh.rename(path)
         report(f"paths {(index + 1) * config.shard}/{shards * config.shard}")
 
@@ -179,7 +192,11 @@ def load_paths(folder: Path) -> list[Paths]:
         with safe_open(path, "pt") as file:
             names = sorted(name for name in file.keys() if name.startswith("reference."))  # noqa: SIM118
             found.append(
-                Paths(tuple(json.loads(file.metadata()["prompts"])), tuple(map(file.get_tensor, names)), file.get_tensor("waymarks"))
+                Paths(
+                    tuple(json.loads(file.metadata()["prompts"])),
+                    tuple(map(file.get_tensor, names)),
+                    file.get_tensor("waymarks"),
+                )
             )
     return found
 
@@ -201,7 +218,9 @@ class Imitation(torch.nn.Module):
         return (predict(self.transformer, here, high, condition) - wanted).square().mean()
 
 
-def distil(out: Path, start: Path, config: Path | None = None, *, data: Path | None = None, seed: int = 0, quick: bool = False) -> Path:
+def distil(
+    out: Path, start: Path, config: Path | None = None, *, data: Path | None = None, seed: int = 0, quick: bool = False
+) -> Path:
     """Distils the weights in `start` to few steps without guidance. Returns the folder of the student's weights.
 
     `data`: the trajectories for `traces`. `quick`: as `quicken` says. Goes on where an earlier run in `out` stopped, also under `torchrun`.
@@ -211,7 +230,9 @@ def distil(out: Path, start: Path, config: Path | None = None, *, data: Path | N
     executor = KleinExecutor.load(start)
     settings = settle(out, DistilConfig, config, {"seed": seed, "start": digests(start)})
     if settings.traces and data is None:
-        raise BadInput(f"traces is {settings.traces}, and there are no trajectories to tell them by; name a data set with --data")
+        raise BadInput(
+            f"traces is {settings.traces}, and there are no trajectories to tell them by; name a data set with --data"
+        )
     painter = TrainingSampler(executor, accelerator.device)
     pipe = painter.pipe
     pipe.transformer.to(accelerator.device).requires_grad_(False)
@@ -235,7 +256,8 @@ def distil(out: Path, start: Path, config: Path | None = None, *, data: Path | N
         shard = shared.choice(shards)
         rows = mine.sample(range(len(shard.prompts)), min(settings.batch, len(shard.prompts)))
         condition = Condition(
-            painter.text([shard.prompts[row] for row in rows]), tuple(tokens[rows].to(accelerator.device) for tokens in shard.references)
+            painter.text([shard.prompts[row] for row in rows]),
+            tuple(tokens[rows].to(accelerator.device) for tokens in shard.references),
         )
         index = torch.tensor([mine.randrange(settings.steps) for _ in rows], device=accelerator.device)
         return wrapped(shard.waymarks[rows].to(accelerator.device), index, condition)

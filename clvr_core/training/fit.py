@@ -79,7 +79,10 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(seed, device_specific=True)
     optimizer = torch.optim.AdamW(
-        (p for p in model.parameters() if p.requires_grad), schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay
+        (p for p in model.parameters() if p.requires_grad),
+        schedule.lr,
+        betas=(0.9, 0.98),
+        weight_decay=schedule.weight_decay,
     )
     # Without averaging there is no copy either: the weights may be spread over processes that hold a part each.
     ema = EMAModel((p for p in model.parameters() if p.requires_grad), decay=schedule.ema) if schedule.ema else None
@@ -116,7 +119,10 @@ def fit(
             mean = sum(losses) / len(losses)
             losses.clear()
             with (folder / CURVE).open("a") as curve:
-                curve.write(json.dumps({"step": progress.step, "loss": round(mean, 6), "seconds": round(progress.seconds, 1)}) + "\n")
+                curve.write(
+                    json.dumps({"step": progress.step, "loss": round(mean, 6), "seconds": round(progress.seconds, 1)})
+                    + "\n"
+                )
             report(f"{folder.name} {progress.step}/{schedule.steps} loss {mean:.4f} {progress.seconds:.0f} s")
         if last or progress.step % schedule.save_every == 0:
             _save(folder / FRESH, accelerator)

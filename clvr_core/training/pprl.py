@@ -67,7 +67,9 @@ class PprlConfig:
     measure_every: int = 20
     measured: int = 48
     schedule: Schedule = field(
-        default_factory=lambda: Schedule(steps=160, lr=5e-4, warmup=5, floor=0.2, weight_decay=0.0, ema=0.9, log_every=10, save_every=20)
+        default_factory=lambda: Schedule(
+            steps=160, lr=5e-4, warmup=5, floor=0.2, weight_decay=0.0, ema=0.9, log_every=10, save_every=20
+        )
     )
 
     def __post_init__(self) -> None:
@@ -76,7 +78,9 @@ class PprlConfig:
         if self.size < 2:
             raise BadInput(f"size is {self.size}; a group needs at least 2 pictures to compare")
         if self.schedule.save_every % self.reuse or self.schedule.steps % self.reuse:
-            raise BadInput(f"steps and save_every must be multiples of reuse ({self.reuse}), since a run goes on where pictures are drawn")
+            raise BadInput(
+                f"steps and save_every must be multiples of reuse ({self.reuse}), since a run goes on where pictures are drawn"
+            )
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,9 @@ def by_step(samples: Sequence[Sample]) -> list[list[Sample]]:
 class Rollouts:
     """Draws groups with the old policy, judges them, and says what was seen."""
 
-    def __init__(self, painter: TrainingSampler, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig) -> None:
+    def __init__(
+        self, painter: TrainingSampler, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig
+    ) -> None:
         self.painter, self.reward, self.exact, self.config = painter, reward, exact, config
         self.samples, self.steps = samples, by_step(samples.train)
         self.firsts = [sample for sample in samples.train if not sample.references]
@@ -173,7 +179,9 @@ class Rollouts:
 
     def condition(self, samples: Sequence[Sample], each: int, rng: random.Random) -> Condition:
         config = self.config
-        texts = [sample.text(config.mode if rng.random() < config.trace else "proxy", self.window) for sample in samples]
+        texts = [
+            sample.text(config.mode if rng.random() < config.trace else "proxy", self.window) for sample in samples
+        ]
         references = self.painter.references([sample.pictures for sample in samples])
         grid = self.painter.grid(samples[0].pictures[0]) if references else self._grid(samples[0])
         text = self.painter.text(texts).repeat_interleave(each, 0)
@@ -231,10 +239,14 @@ class Rollouts:
                 continue
             condition = self.condition(found, 1, random.Random(0))
             noise = self.painter.noise(condition, torch.Generator().manual_seed(seed))
-            pictures = self.painter.pictures(self.painter.sample(transformer, condition, noise, self.config.sampling), condition.grid)
+            pictures = self.painter.pictures(
+                self.painter.sample(transformer, condition, noise, self.config.sampling), condition.grid
+            )
             values = [score(judge, sample, picture) for sample, picture in zip(found, pictures)]
             known = [value for value in values if value is not None]
-            result[name] = sum(value == 1 for value in known) / len(known) if self.exact else sum(known) / max(1, len(known))
+            result[name] = (
+                sum(value == 1 for value in known) / len(known) if self.exact else sum(known) / max(1, len(known))
+            )
         return result
 
 
@@ -260,7 +272,9 @@ def pprl(
     """
     accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
-    run = {"stage": "pprl", "seed": seed, "start": digests(start), "data": str(data.name)} | ({"lora": digests(lora)} if lora else {})
+    run = {"stage": "pprl", "seed": seed, "start": digests(start), "data": str(data.name)} | (
+        {"lora": digests(lora)} if lora else {}
+    )
     settings = settle(out, PprlConfig, config, run)
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
@@ -293,7 +307,16 @@ def pprl(
         log.resume(step)
 
     objective = Learning(transformer, old, first, settings)
-    fit(objective, loss_of, settings.schedule, out / "pprl", seed=seed, accelerator=accelerator, report=report, resumed=resumed)
+    fit(
+        objective,
+        loss_of,
+        settings.schedule,
+        out / "pprl",
+        seed=seed,
+        accelerator=accelerator,
+        report=report,
+        resumed=resumed,
+    )
     log.add(settings.schedule.steps, rollouts.measure(transformer, seed))
     record = {
         "stage": "pprl",

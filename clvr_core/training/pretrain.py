@@ -55,7 +55,13 @@ def labels(scene: Scene) -> np.ndarray:
     """int64 cells x 5: shape, colour and size (0 for an empty cell, else 1 + index), dx, dy."""
     found = np.zeros((len(CELLS), 5), np.int64)
     for thing in scene.things:
-        found[thing.cell] = 1 + SHAPES.index(thing.shape), 1 + COLORS.index(thing.color), 1 + SIZES.index(thing.size), thing.dx, thing.dy
+        found[thing.cell] = (
+            1 + SHAPES.index(thing.shape),
+            1 + COLORS.index(thing.color),
+            1 + SIZES.index(thing.size),
+            thing.dx,
+            thing.dy,
+        )
     return found
 
 
@@ -87,9 +93,17 @@ class Encoding(torch.nn.Module):
         loss = sum(torch.nn.functional.cross_entropy(each, wanted[:, index]) for index, each in enumerate(logits))
         there = wanted[:, 0] > 0
         self.misread = (
-            1 - torch.stack([each.argmax(-1) == wanted[:, index] for index, each in enumerate(logits)]).all(0)[there].float().mean()
+            1
+            - torch.stack([each.argmax(-1) == wanted[:, index] for index, each in enumerate(logits)])
+            .all(0)[there]
+            .float()
+            .mean()
         )
-        return loss + (offset - wanted[:, 3:] / JITTER)[there].square().mean() + self.config.shrink * latents.square().mean()
+        return (
+            loss
+            + (offset - wanted[:, 3:] / JITTER)[there].square().mean()
+            + self.config.shrink * latents.square().mean()
+        )
 
 
 class Decoding(torch.nn.Module):
@@ -103,12 +117,16 @@ class Decoding(torch.nn.Module):
     def forward(self, pictures: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             latents = self.encode[0](pictures).latent_dist.mode()
-        noised = latents + self.config.latent_noise * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
+        noised = latents + self.config.latent_noise * torch.rand(
+            len(latents), 1, 1, 1, device=latents.device
+        ) * torch.randn_like(latents)
         error = (self.decoder(self.post_quant_conv(noised)) - pictures).abs().mean(1)
         return (error * weights).mean()
 
 
-def train_encoder(vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print) -> None:
+def train_encoder(
+    vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print
+) -> None:
     objective = Encoding(vae, config).to(memory_format=torch.channels_last)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
@@ -122,7 +140,9 @@ def train_encoder(vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed
     fit(objective, loss_of, config.encoder, folder, seed=seed, accelerator=accelerator, report=report)
 
 
-def train_decoder(vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print) -> None:
+def train_decoder(
+    vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print
+) -> None:
     objective = Decoding(vae.eval(), config).to(memory_format=torch.channels_last)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
@@ -195,11 +215,15 @@ class Pool:
         make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
         self.kind, self.samples = kind, [make(rng) for _ in range(count)]
         scenes = [(*sample.references, sample.target) for sample in self.samples]
-        tokens = [normalise(encode(vae, [render(group[index]) for group in scenes]), vae) for index in range(len(scenes[0]))]
+        tokens = [
+            normalise(encode(vae, [render(group[index]) for group in scenes]), vae) for index in range(len(scenes[0]))
+        ]
         self.references, self.target = tokens[:-1], tokens[-1]
         self.edited = torch.tensor([[float(cell in sample.cells) for cell in CELLS] for sample in self.samples])
 
-    def draw(self, rng: random.Random, batch: int, fits: Callable[[str], bool], telling: Telling) -> tuple[list[str], list[int]]:
+    def draw(
+        self, rng: random.Random, batch: int, fits: Callable[[str], bool], telling: Telling
+    ) -> tuple[list[str], list[int]]:
         prompts, indices = [], []
         while len(prompts) < batch:
             index = rng.randrange(len(self.samples))
@@ -228,7 +252,9 @@ class FlowMatching(torch.nn.Module):
         self.transformer, self.words, self.config = transformer, text_encoder.model, config
 
     def forward(self, ids, mask, target, references, weight) -> torch.Tensor:
-        hidden = self.words(input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False).hidden_states
+        hidden = self.words(
+            input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False
+        ).hidden_states
         text = torch.cat([hidden[layer] for layer in TEXT_LAYERS], dim=-1)
         batch, tokens, _ = target.shape
         noise = torch.randn_like(target)
@@ -250,7 +276,9 @@ def image_ids(tokens: int, references: int, device) -> torch.Tensor:
     """(t, h, w, l) of each image token as the pipeline numbers them: the canvas at t = 0, reference k at t = 10 + 10 k."""
     side = torch.arange(int(tokens**0.5), device=device)
     one = torch.zeros(1, dtype=torch.long, device=device)
-    return torch.cat([torch.cartesian_prod(one + t, side, side, one) for t in (0, *range(10, 10 + 10 * references, 10))])
+    return torch.cat(
+        [torch.cartesian_prod(one + t, side, side, one) for t in (0, *range(10, 10 + 10 * references, 10))]
+    )
 
 
 def text_ids(length: int, device) -> torch.Tensor:
@@ -264,7 +292,10 @@ def spoil(reference: torch.Tensor, edited: torch.Tensor, share: float) -> torch.
     chosen = (torch.rand(len(reference), 1, device=reference.device) < share) & (edited > 0)
     pick = torch.randint(reference.shape[1], (2, *reference.shape[:2]), device=reference.device)
     shuffled = reference[torch.randperm(len(reference), device=reference.device)]
-    blend = sum(0.5 * torch.gather(source, 1, index[..., None].expand_as(source)) for source, index in zip((reference, shuffled), pick))
+    blend = sum(
+        0.5 * torch.gather(source, 1, index[..., None].expand_as(source))
+        for source, index in zip((reference, shuffled), pick)
+    )
     return torch.where(chosen[..., None], blend, reference)
 
 
@@ -272,7 +303,9 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
     """Trains pipe.transformer and pipe.text_encoder on latents of pipe.vae, which must be trained and have its statistics set."""
     device, rank = accelerator.device, accelerator.process_index
     vae = pipe.vae.to(device).requires_grad_(False)
-    pools = {kind: Pool(kind, count, vae, random.Random(f"{seed}/pool/{kind}/{rank}")) for kind, count in config.pool.items()}
+    pools = {
+        kind: Pool(kind, count, vae, random.Random(f"{seed}/pool/{kind}/{rank}")) for kind, count in config.pool.items()
+    }
     report(f"encoded {sum(config.pool.values())} samples")
     tokenizer = pipe.tokenizer
 
@@ -291,9 +324,13 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
         if kind == "t2i" and shared.random() < config.long_text:
             bucket = TEXT_BUCKETS[1]
         floor = 0 if bucket == TEXT_BUCKETS[0] else TEXT_BUCKETS[0]
-        prompts, indices = pools[kind].draw(mine, config.batch, lambda prompt: floor < length_of(prompt) <= bucket, config.telling)
+        prompts, indices = pools[kind].draw(
+            mine, config.batch, lambda prompt: floor < length_of(prompt) <= bucket, config.telling
+        )
         prompts = ["" if mine.random() < config.drop_text else prompt for prompt in prompts]
-        batch = tokenizer([tokens_of(prompt) for prompt in prompts], padding="max_length", max_length=bucket, return_tensors="pt")
+        batch = tokenizer(
+            [tokens_of(prompt) for prompt in prompts], padding="max_length", max_length=bucket, return_tensors="pt"
+        )
         pool = pools[kind]
         edited = pool.edited[indices].to(device)
         references = [reference[indices] for reference in pool.references]
@@ -304,7 +341,9 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
                 for reference in references
             ]
         weight = 1 + (config.edited_weight - 1) * edited
-        return wrapped(batch["input_ids"].to(device), batch["attention_mask"].to(device), pool.target[indices], references, weight)
+        return wrapped(
+            batch["input_ids"].to(device), batch["attention_mask"].to(device), pool.target[indices], references, weight
+        )
 
     objective = FlowMatching(pipe.transformer, pipe.text_encoder, config)
     fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)
@@ -338,7 +377,9 @@ def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: P
     report, stages = accelerator.print, ["flow"]
     if pipe is None:
         stages = ["encoder", "decoder", "flow"]
-        pipe = build_pipeline(settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels)
+        pipe = build_pipeline(
+            settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels
+        )
         train_encoder(pipe.vae, out / "encoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
         train_decoder(pipe.vae, out / "decoder", settings.vae, seed=seed, accelerator=accelerator, report=report)
         pipe.vae.to(memory_format=torch.contiguous_format)

@@ -165,4 +165,6 @@ def named(name: str) -> Reward:
             raise ValueError("there is no : in it")
         return pkgutil.resolve_name(name)()
     except (ImportError, AttributeError, ValueError) as error:
-        raise BadInput(f"the reward {name!r} cannot be loaded: {error}; give shapes, a file like clvr.toml, or MODULE:NAME") from error
+        raise BadInput(
+            f"the reward {name!r} cannot be loaded: {error}; give shapes, a file like clvr.toml, or MODULE:NAME"
+        ) from error

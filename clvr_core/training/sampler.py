@@ -38,11 +38,18 @@ class Condition:
 
 def places(grid: tuple[int, int], references: int, device) -> torch.Tensor:
     """(t, h, w, l) of each image token: the canvas at t = 0, reference k at t = 10 + 10 k."""
-    one, rows, columns = torch.zeros(1, dtype=torch.long, device=device), *(torch.arange(side, device=device) for side in grid)
-    return torch.cat([torch.cartesian_prod(one + t, rows, columns, one) for t in (0, *range(10, 10 + 10 * references, 10))])
+    one, rows, columns = (
+        torch.zeros(1, dtype=torch.long, device=device),
+        *(torch.arange(side, device=device) for side in grid),
+    )
+    return torch.cat(
+        [torch.cartesian_prod(one + t, rows, columns, one) for t in (0, *range(10, 10 + 10 * references, 10))]
+    )
 
 
-def predict(transformer: torch.nn.Module, mixed: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+def predict(
+    transformer: torch.nn.Module, mixed: torch.Tensor, sigma: torch.Tensor, condition: Condition
+) -> torch.Tensor:
     """The velocity noise - x0 of each canvas token. mixed: N x tokens x C. sigma: N noise levels, 0..1."""
     return transformer(
         hidden_states=torch.cat([mixed, *condition.references], dim=1),
@@ -55,7 +62,12 @@ def predict(transformer: torch.nn.Module, mixed: torch.Tensor, sigma: torch.Tens
 
 
 def guided(
-    transformer: torch.nn.Module, mixed: torch.Tensor, sigma: torch.Tensor, condition: Condition, blank: torch.Tensor, guidance: float
+    transformer: torch.nn.Module,
+    mixed: torch.Tensor,
+    sigma: torch.Tensor,
+    condition: Condition,
+    blank: torch.Tensor,
+    guidance: float,
 ) -> torch.Tensor:
     """As `predict`, with classifier-free guidance where it is above 1. blank: 1 x L x D, the embedding of no words."""
     velocity = predict(transformer, mixed, sigma, condition)
@@ -84,7 +96,10 @@ class TrainingSampler:
         """N x L x D, all padded to the length of the longest. Raises BadInput for one longer than the weights can read."""
         length = max(map(self.executor.text_length, prompts))
         embeddings, _ = self.pipe.encode_prompt(
-            list(prompts), device=self.device, max_sequence_length=length, text_encoder_out_layers=self.recipe.text_layers
+            list(prompts),
+            device=self.device,
+            max_sequence_length=length,
+            text_encoder_out_layers=self.recipe.text_layers,
         )
         return embeddings
 
@@ -93,7 +108,10 @@ class TrainingSampler:
         if length not in self._blanks:
             with torch.no_grad():
                 self._blanks[length], _ = self.pipe.encode_prompt(
-                    [""], device=self.device, max_sequence_length=length, text_encoder_out_layers=self.recipe.text_layers
+                    [""],
+                    device=self.device,
+                    max_sequence_length=length,
+                    text_encoder_out_layers=self.recipe.text_layers,
                 )
         return self._blanks[length]
 
@@ -127,19 +145,27 @@ class TrainingSampler:
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:
         """steps + 1 noise levels from 1 down to 0, as the pipeline's scheduler sets them."""
         scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=compute_empirical_mu(tokens, steps), device=self.device)
+        scheduler.set_timesteps(
+            sigmas=np.linspace(1.0, 1 / steps, steps), mu=compute_empirical_mu(tokens, steps), device=self.device
+        )
         return scheduler.sigmas.float().clone()
 
     def noise(self, condition: Condition, generator: torch.Generator | None = None) -> torch.Tensor:
         channels = self.pipe.transformer.config.in_channels
-        return torch.randn(len(condition.text), condition.tokens, channels, generator=generator).to(self.device, self.dtype)
+        return torch.randn(len(condition.text), condition.tokens, channels, generator=generator).to(
+            self.device, self.dtype
+        )
 
     @torch.no_grad()
-    def sample(self, transformer: torch.nn.Module, condition: Condition, noise: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    def sample(
+        self, transformer: torch.nn.Module, condition: Condition, noise: torch.Tensor, sampling: Sampling
+    ) -> torch.Tensor:
         """Clean tokens by Euler steps from the noise."""
         sigmas, blank = self.sigmas(sampling.steps, condition.tokens), self.blank(condition.text.shape[1])
         mixed = noise
         for high, low in pairwise(sigmas):
-            velocity = guided(transformer, mixed, high.expand(len(mixed)).to(mixed.dtype), condition, blank, sampling.guidance)
+            velocity = guided(
+                transformer, mixed, high.expand(len(mixed)).to(mixed.dtype), condition, blank, sampling.guidance
+            )
             mixed = mixed + (low - high).to(mixed.dtype) * velocity
         return mixed

@@ -136,7 +136,9 @@ class Samples:
             train += found
             wholes.append(one_shot(row.prompt, found[-1].target))
         if not train:
-            raise BadInput(f"{folder} holds no trajectory with all its pictures ({skipped} of {len(rows)} left out); make more of them")
+            raise BadInput(
+                f"{folder} holds no trajectory with all its pictures ({skipped} of {len(rows)} left out); make more of them"
+            )
         return cls(tuple(train), tuple(held or train), skipped, tuple(wholes))
 
 

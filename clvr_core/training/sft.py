@@ -44,7 +44,9 @@ class SftConfig:
     drop_text: float = 0.1
     sigma_mean: float = 1.4
     sigma_std: float = 1.2
-    schedule: Schedule = field(default_factory=lambda: Schedule(steps=160, lr=2e-4, warmup=10, ema=0.95, log_every=10, save_every=40))
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(steps=160, lr=2e-4, warmup=10, ema=0.95, log_every=10, save_every=40)
+    )
 
 
 class Following(torch.nn.Module):
@@ -81,9 +83,13 @@ def sft(
     """
     accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
-    settings = settle(out, SftConfig, config, {"stage": "sft", "seed": seed, "start": digests(start), "data": str(data.name)})
+    settings = settle(
+        out, SftConfig, config, {"stage": "sft", "seed": seed, "start": digests(start), "data": str(data.name)}
+    )
     if settings.replay and not world:
-        raise BadInput(f"replay is {settings.replay}, and only the shapes world has scenes to replay; leave it out of the config")
+        raise BadInput(
+            f"replay is {settings.replay}, and only the shapes world has scenes to replay; leave it out of the config"
+        )
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
     painter = TrainingSampler(executor, accelerator.device)
@@ -98,7 +104,9 @@ def sft(
         shared, mine = random.Random(f"{seed}/step/{step}"), random.Random(f"{seed}/step/{step}/{rank}")
         # All processes take equally many references, so that none waits for another.
         like = shared.choice(samples.train)
-        batch = alike([sample for sample in samples.train if len(sample.references) == len(like.references)], mine, settings.batch)
+        batch = alike(
+            [sample for sample in samples.train if len(sample.references) == len(like.references)], mine, settings.batch
+        )
         if not like.references:
             batch = [mine.choice(samples.wholes) if mine.random() < settings.whole else sample for sample in batch]
         texts = [sample.text(settings.mode if mine.random() < settings.trace else "proxy", window) for sample in batch]

@@ -29,7 +29,9 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         if not 0 <= self.unmet < self.met <= 1:
-            raise BadInput(f"thresholds: unmet is {self.unmet} and met is {self.met}; they must satisfy 0 <= unmet < met <= 1")
+            raise BadInput(
+                f"thresholds: unmet is {self.unmet} and met is {self.met}; they must satisfy 0 <= unmet < met <= 1"
+            )
 
     def state(self, probability: float) -> State:
         if probability >= self.met:
@@ -138,7 +140,9 @@ class _Evidence:
 
 def explain(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -> Judged:
     """The same verdicts with what is seen in place of what does not hold, in words. Without an answer they stay without words."""
-    wanting = [verdict.goal for verdict in judged.verdicts if verdict.state in ("unmet", "unsure") and not verdict.evidence]
+    wanting = [
+        verdict.goal for verdict in judged.verdicts if verdict.state in ("unmet", "unsure") and not verdict.evidence
+    ]
     if not wanting:
         return judged
     messages, schema = prompts.evidence_request(_one(picture), [goal for goal in goals if goal.id in wanting])

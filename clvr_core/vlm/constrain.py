@@ -46,7 +46,9 @@ class Grammars:
         from llguidance import LLMatcher
 
         # Without free spaces: a model that writes them may never stop.
-        grammar = LLMatcher.grammar_from_json_schema(json.dumps(_bounded(schema)), overrides={"whitespace_flexible": False})
+        grammar = LLMatcher.grammar_from_json_schema(
+            json.dumps(_bounded(schema)), overrides={"whitespace_flexible": False}
+        )
         if LLMatcher.validate_grammar(grammar, self._tokens):
             return None
         return Document(LLMatcher(self._tokens, grammar, log_level=0), self._vocabulary)

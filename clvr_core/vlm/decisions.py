@@ -68,5 +68,7 @@ def _usable(name: str, decision: Decision) -> Decision:
         return Decision(None, f"{name} gave no usable answer{said}", decision.tokens)
     # NaN fails the comparison too.
     if not isinstance(decision.yes, Real) or isinstance(decision.yes, bool) or not 0 <= decision.yes <= 1:
-        return Decision(None, f"{name} gave {one_line(repr(decision.yes), 80)}, which is not a probability", decision.tokens)
+        return Decision(
+            None, f"{name} gave {one_line(repr(decision.yes), 80)}, which is not a probability", decision.tokens
+        )
     return replace(decision, yes=float(decision.yes), evidence=evidence)

@@ -42,7 +42,9 @@ class Local:
     def __post_init__(self) -> None:
         for name, least in (("image_side", 1), ("max_tokens", 1), ("thinking", 0)):
             if getattr(self, name) < least:
-                raise BadInput(f"{name} of the model in {self.folder} is {getattr(self, name)}; it must be at least {least}")
+                raise BadInput(
+                    f"{name} of the model in {self.folder} is {getattr(self, name)}; it must be at least {least}"
+                )
 
 
 class LocalVlm:
@@ -63,14 +65,18 @@ class LocalVlm:
         self._ends = _ends(model, tokenizer)
         self._grammars = Grammars(tokenizer, model.config.get_text_config().vocab_size, sorted(self._ends))
         vocabulary = tokenizer.get_vocab().items()
-        self._yes, self._no = ([token for text, token in vocabulary if word(text) == wanted] for wanted in ("yes", "no"))
+        self._yes, self._no = (
+            [token for text, token in vocabulary if word(text) == wanted] for wanted in ("yes", "no")
+        )
         if not self._yes or not self._no:
             raise BadInput(
                 f"the tokenizer in {settings.folder} has no tokens Yes and No, by which questions are decided; choose another model"
             )
         self._thought_ends = tokenizer.get_vocab().get(THOUGHT_ENDS)
         if settings.thinking and self._thought_ends is None:
-            raise BadInput(f"the model in {settings.folder} does not mark its thoughts with {THOUGHT_ENDS}; leave thinking at 0")
+            raise BadInput(
+                f"the model in {settings.folder} does not mark its thoughts with {THOUGHT_ENDS}; leave thinking at 0"
+            )
         self._lock = threading.Lock()
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
@@ -157,7 +163,9 @@ class LocalVlm:
             except torch.OutOfMemoryError as error:
                 self._reader.forget()
                 side = self.settings.image_side
-                raise JudgeFailure(f"{self.name} ran out of memory; lower image_side, now {side}, or choose a smaller model") from error
+                raise JudgeFailure(
+                    f"{self.name} ran out of memory; lower image_side, now {side}, or choose a smaller model"
+                ) from error
 
 
 def _decision(yes: float, no: float, tokens: int) -> Decision:
@@ -194,14 +202,18 @@ def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> Loc
         Prompter(model, processor).text([Turn("user", ("What is this?", Image.new("RGB", (64, 64))))])
     except BadInput:
         raise
-    except Exception as error:  # transformers, tokenizers, safetensors and json each raise their own kinds for a damaged folder
+    except (
+        Exception
+    ) as error:  # transformers, tokenizers, safetensors and json each raise their own kinds for a damaged folder
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadInput(f"the model in {folder} cannot be loaded: {first[:300]}; download the folder again") from error
     try:
         # Quantised weights were put there as they were read.
         model = model.to(device) if settings.quantise == "none" else model
     except torch.OutOfMemoryError as error:
-        raise BadInput(f"the model in {folder} does not fit into the memory of {device}; choose a smaller one or device cpu") from error
+        raise BadInput(
+            f"the model in {folder} does not fit into the memory of {device}; choose a smaller one or device cpu"
+        ) from error
     return LocalVlm(model.eval().requires_grad_(False), processor, settings, check)
 
 
@@ -231,7 +243,9 @@ def _device(name: str) -> Any:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for the device
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise BadInput(f"device {name!r} cannot be used here: {first[:200]}; choose auto, cpu or one that this machine has") from error
+        raise BadInput(
+            f"device {name!r} cannot be used here: {first[:200]}; choose auto, cpu or one that this machine has"
+        ) from error
     return torch.device(name)
 
 
@@ -240,7 +254,9 @@ def _refuse_blind(folder: Path) -> None:
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
-        raise BadInput(f"{folder.name} is a {config.model_type} model, which has no vision part; choose a vision-language model")
+        raise BadInput(
+            f"{folder.name} is a {config.model_type} model, which has no vision part; choose a vision-language model"
+        )
 
 
 def _model(folder: Path, dtype: Any, quantise: Quantise, device: Any) -> Any:
@@ -248,7 +264,9 @@ def _model(folder: Path, dtype: Any, quantise: Quantise, device: Any) -> Any:
 
     how = {} if quantise == "none" else {"quantization_config": config_of(quantise, dtype), "device_map": {"": device}}
     own = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, output_loading_info=True, **own, **how)
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, output_loading_info=True, **own, **how
+    )
     # What is missing was filled with random numbers; a vision part of these is blind and says nothing.
     if missing := sorted(info["missing_keys"]):
         raise BadInput(

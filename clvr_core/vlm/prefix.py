@@ -48,7 +48,11 @@ class Reader:
     """
 
     def __init__(
-        self, model: Any, check: Callable[[], None] = lambda: None, kept: int = KEPT, record: Recorder | None = cuda_graph
+        self,
+        model: Any,
+        check: Callable[[], None] = lambda: None,
+        kept: int = KEPT,
+        record: Recorder | None = cuda_graph,
     ) -> None:
         """`record`: how a pass of one token is made fast, see `Steps`; None leaves it as it is. By a CUDA graph only while the model is
         where one can be made."""
@@ -114,7 +118,9 @@ class Reader:
                 self._steps = steps
             except Exception as error:  # torch, CUDA and the model's own code each raise their own kinds
                 first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                warnings.warn(f"replies are written slowly, without a CUDA graph: {first[:200]}", RuntimeWarning, stacklevel=3)
+                warnings.warn(
+                    f"replies are written slowly, without a CUDA graph: {first[:200]}", RuntimeWarning, stacklevel=3
+                )
                 self._record = None
         return self._steps
 

@@ -59,7 +59,9 @@ class Prompt:
     def head(self, length: int) -> Prompt:
         """The first tokens, with all the pictures in them."""
         typed = {name: values[:, :length] for name, values in self.typed.items()}
-        return replace(self, ids=self.ids[:, :length], keys=self.keys[:length], positions=self.positions[..., :length], typed=typed)
+        return replace(
+            self, ids=self.ids[:, :length], keys=self.keys[:length], positions=self.positions[..., :length], typed=typed
+        )
 
     def part(self, first: int, end: int) -> dict[str, Tensor]:
         """The model's arguments for tokens first to end - 1, after a cache that holds those before: only the pictures that lie there."""
@@ -82,7 +84,9 @@ class Prompt:
 
 def common(rows: Sequence[Sequence[Any]]) -> int:
     """How many items all of them begin with."""
-    return next((at for at, column in enumerate(zip(*rows)) if any(item != column[0] for item in column)), min(map(len, rows)))
+    return next(
+        (at for at, column in enumerate(zip(*rows)) if any(item != column[0] for item in column)), min(map(len, rows))
+    )
 
 
 class Prompter:
@@ -91,7 +95,11 @@ class Prompter:
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
         config = model.config
-        known = (getattr(place, name, None) for place in (config, processor) for name in ("image_token_id", "image_token_index"))
+        known = (
+            getattr(place, name, None)
+            for place in (config, processor)
+            for name in ("image_token_id", "image_token_index")
+        )
         self.image_token = next((token for token in known if isinstance(token, int)), None)
         self._template = processor.chat_template or self.tokenizer.chat_template
         self._rope = getattr(getattr(model, "model", model), "get_rope_index", None)
@@ -103,7 +111,9 @@ class Prompter:
         marks = special | {*map(str, self.tokenizer.all_special_tokens), THOUGHT_BEGINS, THOUGHT_ENDS}
         if isinstance(placeholder := getattr(self.processor, "image_token", None), str):
             marks.add(placeholder)
-        return re.compile("|".join(re.escape(mark) for mark in sorted(marks, key=len, reverse=True) if len(mark.strip()) > 1))
+        return re.compile(
+            "|".join(re.escape(mark) for mark in sorted(marks, key=len, reverse=True) if len(mark.strip()) > 1)
+        )
 
     def text(self, turns: Sequence[Turn], thinking: bool = False) -> str:
         """By the chat template, with the beginning of the reply. A thought is open at its end if `thinking`, and closed if not."""
@@ -120,9 +130,15 @@ class Prompter:
 
     def _prompt(self, text: str, turns: Sequence[Turn]) -> Prompt:
         images = [part for turn in turns for part in turn.parts if not isinstance(part, str)]
-        made = self.processor(text=[text], images=images or None, return_tensors="pt", **self._special(text)).to(self.model.device)
+        made = self.processor(text=[text], images=images or None, return_tensors="pt", **self._special(text)).to(
+            self.model.device
+        )
         ids = made["input_ids"]
-        typed = {name: values for name, values in made.items() if values.shape == ids.shape and name not in ("input_ids", "attention_mask")}
+        typed = {
+            name: values
+            for name, values in made.items()
+            if values.shape == ids.shape and name not in ("input_ids", "attention_mask")
+        }
         pictures = {name: values for name, values in made.items() if values.shape != ids.shape}
         tokens, spans = ids[0].tolist(), self._spans(ids[0].tolist())
         keys: list[Hashable] = list(tokens)
@@ -138,7 +154,14 @@ class Prompter:
         takes = inspect.signature(self.model.forward).parameters
         typed = {name: values for name, values in typed.items() if name in takes}
         return Prompt(
-            ids, tuple(keys), self._positions(ids, pictures), tuple(spans), tuple(images), typed, pictures, self.processor.image_processor
+            ids,
+            tuple(keys),
+            self._positions(ids, pictures),
+            tuple(spans),
+            tuple(images),
+            typed,
+            pictures,
+            self.processor.image_processor,
         )
 
     def shared(self, conversations: Sequence[Sequence[Turn]]) -> tuple[Prompt, list[list[int]]]:
@@ -153,7 +176,9 @@ class Prompter:
         behind = length >= max((end for _, end in first.spans), default=1)
         if all(tails) and behind and first.ids[0, length:].tolist() == tails[0]:
             return first.head(length), tails
-        return self._compared([first, *(self._prompt(text, turns) for text, turns in zip(texts[1:], conversations[1:]))])
+        return self._compared(
+            [first, *(self._prompt(text, turns) for text, turns in zip(texts[1:], conversations[1:]))]
+        )
 
     def _compared(self, prompts: Sequence[Prompt]) -> tuple[Prompt, list[list[int]]]:
         first = prompts[0]
@@ -181,6 +206,10 @@ class Prompter:
 
         if self._rope is None:
             return torch.arange(ids.shape[1], device=ids.device)[None]
-        given = pictures | {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": (ids == self.image_token).int()}
+        given = pictures | {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "mm_token_type_ids": (ids == self.image_token).int(),
+        }
         takes = inspect.signature(self._rope).parameters
         return self._rope(**{name: values for name, values in given.items() if name in takes})[0]

@@ -25,9 +25,13 @@ def check_quantise(quantise: Quantise, device: str) -> None:
     library = LIBRARIES[quantise]
     for needed in (library, "accelerate"):
         if importlib.util.find_spec(needed) is None:
-            raise BadInput(f"quantise = {quantise!r} needs {needed}, which is not installed; pip install {needed}, or leave quantise out")
+            raise BadInput(
+                f"quantise = {quantise!r} needs {needed}, which is not installed; pip install {needed}, or leave quantise out"
+            )
     if device == "cpu" and quantise != "torchao-int8":
-        raise BadInput(f"quantise = {quantise!r} needs a GPU, and this model runs on the CPU; choose torchao-int8, or leave quantise out")
+        raise BadInput(
+            f"quantise = {quantise!r} needs a GPU, and this model runs on the CPU; choose torchao-int8, or leave quantise out"
+        )
 
 
 def config_of(quantise: Quantise, dtype: Any) -> Any:
@@ -39,7 +43,9 @@ def config_of(quantise: Quantise, dtype: Any) -> Any:
     if quantise == "int4":
         from transformers import BitsAndBytesConfig
 
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=KEPT)
+        return BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=KEPT
+        )
     from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 

@@ -80,7 +80,10 @@ class ServerVlm:
         self._schemas = self._probabilities = True
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        said = [{"role": message.role, "content": _content(message.text, map(self._image, message.images))} for message in messages]
+        said = [
+            {"role": message.role, "content": _content(message.text, map(self._image, message.images))}
+            for message in messages
+        ]
         return self._structured(said, schema, self.check)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
@@ -115,7 +118,9 @@ class ServerVlm:
         yes, no = (sum(share for word, share in first if word == wanted) for wanted in ("yes", "no"))
         return Decision(yes / (yes + no), "", _tokens(answer)) if yes + no >= LEAST_MASS else None
 
-    def _in_words(self, pictures: Sequence[dict], questions: Sequence[Question], check: Callable[[], None]) -> list[Decision]:
+    def _in_words(
+        self, pictures: Sequence[dict], questions: Sequence[Question], check: Callable[[], None]
+    ) -> list[Decision]:
         numbers = list(range(1, len(questions) + 1))
         listed = "\n".join(f"{number}. {question.text}" for number, question in zip(numbers, questions))
         request = f'Answer each question about what is shown, as JSON {{"answers": [{{"question": 1, "answer": "yes"}}, ...]}}.\n{listed}'
@@ -131,7 +136,10 @@ class ServerVlm:
         # Two answers to one question are none.
         words = [told[number].pop() if len(told.get(number, ())) == 1 else "" for number in numbers]
         share = reply.tokens // len(questions)
-        return [Decision(IN_WORDS.get(word), "" if word in IN_WORDS else "the question was not answered", share) for word in words]
+        return [
+            Decision(IN_WORDS.get(word), "" if word in IN_WORDS else "the question was not answered", share)
+            for word in words
+        ]
 
     def _structured(self, messages: list[dict], schema: Mapping[str, Any], check: Callable[[], None]) -> Reply:
         limit = self.endpoint.max_tokens
@@ -144,7 +152,9 @@ class ServerVlm:
                     raise JudgeFailure(str(error)) from error
                 # The fault may lie elsewhere; then the same request without the schema fails too, and says so.
         try:
-            reply = _reply(self._ask([*messages, {"role": "user", "content": in_words(schema)}], check, max_tokens=limit))
+            reply = _reply(
+                self._ask([*messages, {"role": "user", "content": in_words(schema)}], check, max_tokens=limit)
+            )
         except ServerFailure as error:
             raise JudgeFailure(str(error)) from error
         self._schemas = False
@@ -153,19 +163,27 @@ class ServerVlm:
     def _ask(self, messages: list[dict], check: Callable[[], None], **settings: Any) -> dict[str, Any]:
         body = {"model": self.model, "messages": messages, "temperature": 0, **settings}
         try:
-            return ask_json(f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=check)
+            return ask_json(
+                f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=check
+            )
         except ServerFailure as error:
             raise ServerFailure(str(error).replace(urlsplit(self._url).netloc, "the server"), error.status) from error
 
     def _first_listed(self) -> str:
         try:
-            listed = ask_json(f"{self._url}/models", key=self._key, limits=self.endpoint.limits, check=self.check).get("data")
+            listed = ask_json(f"{self._url}/models", key=self._key, limits=self.endpoint.limits, check=self.check).get(
+                "data"
+            )
         except ServerFailure as error:
             raise BadInput(f"no model is named for the server {self._url}, and it lists none: {error}") from error
         items = listed if isinstance(listed, list) else []
-        names = [item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]]
+        names = [
+            item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]
+        ]
         if not names:
-            raise BadInput(f"no model is named for the server {self._url}, and it lists none; load a model there or name one")
+            raise BadInput(
+                f"no model is named for the server {self._url}, and it lists none; load a model there or name one"
+            )
         return names[0]
 
     def _image(self, picture: Picture) -> dict[str, Any]:
@@ -173,7 +191,10 @@ class ServerVlm:
         image.thumbnail((self.endpoint.image_side, self.endpoint.image_side), Image.Resampling.LANCZOS)
         file = io.BytesIO()
         image.save(file, "PNG", compress_level=1)
-        return {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"}}
+        return {
+            "type": "image_url",
+            "image_url": {"url": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"},
+        }
 
 
 class _Shared:
@@ -205,7 +226,10 @@ def _content(text: str, pictures: Iterable[dict], pictures_first: bool = False) 
 def _answers_schema(numbers: Sequence[int]) -> dict[str, Any]:
     each = {
         "type": "object",
-        "properties": {"question": {"type": "integer", "enum": list(numbers)}, "answer": {"type": "string", "enum": list(IN_WORDS)}},
+        "properties": {
+            "question": {"type": "integer", "enum": list(numbers)},
+            "answer": {"type": "string", "enum": list(IN_WORDS)},
+        },
         "required": ["question", "answer"],
         "additionalProperties": False,
     }

@@ -56,12 +56,17 @@ class Steps:
 
         self.model, self.room = model, -(-room // ROUND) * ROUND
         text, device = model.config.get_text_config(), model.device
-        heads, width = text.num_key_value_heads, getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        heads, width = (
+            text.num_key_value_heads,
+            getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads,
+        )
         self._place = torch.zeros(1, dtype=torch.long, device=device)
         self._at = torch.zeros((3, 1, 1) if mrope else (1, 1), dtype=torch.long, device=device)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=device)
         self._slots = torch.arange(self.room, device=device)
-        layers = [_layer(heads, self.room, width, model.dtype, device, self._place) for _ in range(text.num_hidden_layers)]
+        layers = [
+            _layer(heads, self.room, width, model.dtype, device, self._place) for _ in range(text.num_hidden_layers)
+        ]
         self.cache = Cache(layers=layers)
         self._play = record(self._step)
 

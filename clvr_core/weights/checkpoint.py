@@ -81,9 +81,13 @@ class File:
                         self._file.seek(offset)
                         got = self._file.readinto(view)
             except OSError as error:
-                raise BadInput(f"{self.path} cannot be read at byte {offset}: {error.strerror}; copy it anew") from error
+                raise BadInput(
+                    f"{self.path} cannot be read at byte {offset}: {error.strerror}; copy it anew"
+                ) from error
             if not got:
-                raise BadInput(f"{self.path} became shorter while it was read: it ends before byte {offset + view.nbytes}; copy it anew")
+                raise BadInput(
+                    f"{self.path} became shorter while it was read: it ends before byte {offset + view.nbytes}; copy it anew"
+                )
             view, offset = view[got:], offset + got
 
     def read(self, offset: int, size: int) -> bytearray:
@@ -98,11 +102,17 @@ class File:
         path, size = self.path, self.size
         head = bytes(self.read(0, min(8, size)))
         if head[:4] == b"GGUF":
-            raise BadInput(f"{path} is a GGUF file, whose quantised weights cannot be merged; use the bf16 safetensors of the same model")
+            raise BadInput(
+                f"{path} is a GGUF file, whose quantised weights cannot be merged; use the bf16 safetensors of the same model"
+            )
         if head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")):
-            raise BadInput(f"{path} is a PyTorch pickle, not a safetensors file; get the .safetensors of this model or convert it")
+            raise BadInput(
+                f"{path} is a PyTorch pickle, not a safetensors file; get the .safetensors of this model or convert it"
+            )
         if size < 8:
-            raise BadInput(f"{path} is truncated: it has {size} bytes, a safetensors file has more than 8; copy it anew")
+            raise BadInput(
+                f"{path} is truncated: it has {size} bytes, a safetensors file has more than 8; copy it anew"
+            )
         (length,) = struct.unpack("<Q", head)
         if length > size - 8:
             raise BadInput(
@@ -151,14 +161,18 @@ class File:
         if not isinstance(dtype, str) or dtype not in BITS:
             raise BadInput(f"{where} has the unknown dtype {dtype!r:.40}; save the checkpoint as bf16, fp16 or fp32")
         if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
-            raise BadInput(f"{where} has shape {shape!r:.60} and offsets {offsets!r:.60}, which are not lists of sizes; copy it anew")
+            raise BadInput(
+                f"{where} has shape {shape!r:.60} and offsets {offsets!r:.60}, which are not lists of sizes; copy it anew"
+            )
         begin, end = offsets
         if not begin <= end <= self.size - self.data:
             raise BadInput(
                 f"{where} has offsets {begin} to {end} in {self.size - self.data} bytes of data: the file is truncated; copy it anew"
             )
         if (bits := prod(shape) * BITS[dtype]) != 8 * (end - begin):
-            raise BadInput(f"{where} has shape {shape!r:.60} in {dtype}, {bits // 8} bytes, but {end - begin} bytes of data; copy it anew")
+            raise BadInput(
+                f"{where} has shape {shape!r:.60} in {dtype}, {bits // 8} bytes, but {end - begin} bytes of data; copy it anew"
+            )
         return Tensor(name, dtype, tuple(shape), self, self.data + begin, end - begin)
 
 
@@ -192,12 +206,16 @@ def _constant(text: str):
 
 
 def _sizes(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= 16 and all(type(item) is int and 0 <= item < 2**63 for item in value)
+    return (
+        isinstance(value, list) and len(value) <= 16 and all(type(item) is int and 0 <= item < 2**63 for item in value)
+    )
 
 
 def _metadata(path: Path, found: Any) -> dict[str, str]:
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise BadInput(f"{path} has damaged metadata (texts by name are allowed, nothing else); save the checkpoint again with safetensors")
+        raise BadInput(
+            f"{path} has damaged metadata (texts by name are allowed, nothing else); save the checkpoint again with safetensors"
+        )
     return found
 
 
@@ -249,7 +267,9 @@ def open_checkpoint(path: Path) -> Checkpoint:
             for name, tensor in file.tensors.items():
                 if shards.get(name) != file.path.name:
                     due = shards.get(name, "nowhere")
-                    raise BadInput(f"{file.path} holds {name}, which by {path.name} belongs {due}; get all shards from one source")
+                    raise BadInput(
+                        f"{file.path} holds {name}, which by {path.name} belongs {due}; get all shards from one source"
+                    )
                 tensors[name] = tensor
         missing = sorted(shards.keys() - tensors.keys())
         if missing:
@@ -279,7 +299,9 @@ def _in_folder(folder: Path) -> Path:
 def _shards(path: Path) -> dict[str, str]:
     try:
         if path.stat().st_size > HEADER_LIMIT:
-            raise BadInput(f"{path} is larger than {HEADER_LIMIT} bytes, as no index is; get it from a source you trust")
+            raise BadInput(
+                f"{path} is larger than {HEADER_LIMIT} bytes, as no index is; get it from a source you trust"
+            )
         found = json.loads(path.read_text(), object_pairs_hook=_object, parse_constant=_constant)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; check the path") from error
@@ -289,7 +311,12 @@ def _shards(path: Path) -> dict[str, str]:
     if not isinstance(names, dict) or not names:
         raise BadInput(f"{path} has no weight_map; give the index of sharded safetensors")
     for name in names.values():
-        if not isinstance(name, str) or name != os.path.basename(name) or "\\" in name or not name.endswith(".safetensors"):
+        if (
+            not isinstance(name, str)
+            or name != os.path.basename(name)
+            or "\\" in name
+            or not name.endswith(".safetensors")
+        ):
             raise BadInput(
                 f"{path} names the shard {name!r:.80}, which is no .safetensors in its own folder; get it from a source you trust"
             )

@@ -50,8 +50,14 @@ _BFL: dict[str, tuple[str, ...]] = {
     "single_stream_modulation.lin": ("single_stream_modulation.linear",),
     "final_layer.adaLN_modulation.1": ("norm_out.linear/shift", "norm_out.linear/scale"),
     "final_layer.linear": ("proj_out",),
-    **{f"double_blocks.#.{module}": tuple(f"transformer_blocks.#.{atom}" for atom in atoms) for module, atoms in _DOUBLE.items()},
-    **{f"single_blocks.#.{module}": tuple(f"single_transformer_blocks.#.{atom}" for atom in atoms) for module, atoms in _SINGLE.items()},
+    **{
+        f"double_blocks.#.{module}": tuple(f"transformer_blocks.#.{atom}" for atom in atoms)
+        for module, atoms in _DOUBLE.items()
+    },
+    **{
+        f"single_blocks.#.{module}": tuple(f"single_transformer_blocks.#.{atom}" for atom in atoms)
+        for module, atoms in _SINGLE.items()
+    },
 }
 _DIFFUSERS: dict[str, tuple[str, ...]] = {atom: (atom,) for atoms in _BFL.values() for atom in atoms if "/" not in atom}
 _DIFFUSERS["norm_out.linear"] = ("norm_out.linear/scale", "norm_out.linear/shift")

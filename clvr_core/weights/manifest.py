@@ -8,7 +8,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 FILES = "clvr_files.json"
-TOKENIZERS = "the tokenizer folder of FLUX.2-klein-4B, the folder of a Qwen3, or comfy/text_encoders/qwen25_tokenizer of ComfyUI"
+TOKENIZERS = (
+    "the tokenizer folder of FLUX.2-klein-4B, the folder of a Qwen3, or comfy/text_encoders/qwen25_tokenizer of ComfyUI"
+)
 """Where Klein's words come from. They are in none of ComfyUI's files."""
 
 

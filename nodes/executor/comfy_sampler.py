@@ -68,7 +68,9 @@ class ComfyExecutor:
         drawn = []
         for number, (request, conditioning, latent) in enumerate(zip(requests, conditionings, begun)):
             drawn.append(self._sampled(request, conditioning, latent, bar, number * self.recipe.steps))
-        return [Drawing(masked(request, self._decoded(latent)), self.recipe.nfe) for request, latent in zip(requests, drawn)]
+        return [
+            Drawing(masked(request, self._decoded(latent)), self.recipe.nfe) for request, latent in zip(requests, drawn)
+        ]
 
     def _conditionings(self, request: DrawRequest) -> dict[str, list]:
         self.check()
@@ -83,7 +85,9 @@ class ComfyExecutor:
             # Its text encoder looks at the pictures as well; core's node takes three.
             key = (text, *map(digest_of, pictures[:QWEN_PICTURES]))
             images = {f"image{place}": as_image(picture) for place, picture in enumerate(pictures[:QWEN_PICTURES], 1)}
-            return self._texts.get_or(key, lambda: TextEncodeQwenImageEditPlus.execute(self.clip, text, self.vae, **images).args[0])
+            return self._texts.get_or(
+                key, lambda: TextEncodeQwenImageEditPlus.execute(self.clip, text, self.vae, **images).args[0]
+            )
         told = self._texts.get_or(text, lambda: self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text)))
         return with_references(told, [self._encoded(picture) for picture in pictures])
 

@@ -34,7 +34,9 @@ class ExecutorNode(io.ComfyNode):
                 ),
                 io.Int.Input("width", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
                 io.Int.Input("height", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
-                io.Int.Input("steps", default=0, min=0, max=200, advanced=True, tooltip="Sampler steps; 0: the recipe's own."),
+                io.Int.Input(
+                    "steps", default=0, min=0, max=200, advanced=True, tooltip="Sampler steps; 0: the recipe's own."
+                ),
                 io.Float.Input(
                     "guidance",
                     default=0.0,
@@ -44,7 +46,9 @@ class ExecutorNode(io.ComfyNode):
                     advanced=True,
                     tooltip="CFG; 0: the recipe's own. At 1 a step costs half; higher: closer to the words, harsher.",
                 ),
-                io.Combo.Input("sampler", options=list(SAMPLERS), default="euler", advanced=True, tooltip="As in KSampler."),
+                io.Combo.Input(
+                    "sampler", options=list(SAMPLERS), default="euler", advanced=True, tooltip="As in KSampler."
+                ),
                 io.Combo.Input(
                     "scheduler",
                     options=list(SCHEDULERS),
@@ -63,7 +67,9 @@ class ExecutorNode(io.ComfyNode):
                     "reference; 0: the recipe's own.",
                 ),
             ],
-            outputs=[EXECUTOR.Output("executor", tooltip="Draws and edits, for Brief, Execute Step or Generate in a Loop.")],
+            outputs=[
+                EXECUTOR.Output("executor", tooltip="Draws and edits, for Brief, Execute Step or Generate in a Loop.")
+            ],
             hidden=[io.Hidden.dynprompt],
         )
 

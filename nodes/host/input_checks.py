@@ -37,24 +37,40 @@ def _tensor(dimensions: int) -> Callable[[Any], bool]:
 
 KINDS = {
     "CLVR_TRAJECTORY": Kind(
-        "a run", _with("trajectory", "folder", "position"), "a trajectory output, such as that of Brief, Loop Start or Load Trajectory"
+        "a run",
+        _with("trajectory", "folder", "position"),
+        "a trajectory output, such as that of Brief, Loop Start or Load Trajectory",
     ),
-    "CLVR_VLM": Kind("a vision model", _with("name", "chat", "decide"), "the vlm output of Vision Model, Server Model or Shapes Models"),
-    "CLVR_EXECUTOR": Kind("an executor", _with("executor", "width", "height", "check"), "the executor output of Executor or Shapes Models"),
+    "CLVR_VLM": Kind(
+        "a vision model",
+        _with("name", "chat", "decide"),
+        "the vlm output of Vision Model, Server Model or Shapes Models",
+    ),
+    "CLVR_EXECUTOR": Kind(
+        "an executor", _with("executor", "width", "height", "check"), "the executor output of Executor or Shapes Models"
+    ),
     "CLVR_BENCH_ITEM": Kind("a benchmark's task", _with("bench", "item", "k"), "the task output of Benchmark Prompts"),
     "IMAGE": Kind("a picture", _tensor(4), "an IMAGE output, such as that of Load Image or VAE Decode"),
     "MASK": Kind("a mask", _tensor(3), "a MASK output, such as that of Load Image"),
-    "MODEL": Kind("a diffusion model", _with("model", "clone", "load_device"), "the MODEL output of Load Diffusion Model"),
+    "MODEL": Kind(
+        "a diffusion model", _with("model", "clone", "load_device"), "the MODEL output of Load Diffusion Model"
+    ),
     "CLIP": Kind("a text encoder", _with("tokenize", "cond_stage_model"), "the CLIP output of Load CLIP"),
     "VAE": Kind("a VAE", _with("encode", "decode", "first_stage_model"), "the VAE output of Load VAE"),
     "CONDITIONING": Kind(
         "a conditioning",
-        lambda value: isinstance(value, list) and all(isinstance(part, (list, tuple)) and len(part) == 2 for part in value),
+        lambda value: (
+            isinstance(value, list) and all(isinstance(part, (list, tuple)) and len(part) == 2 for part in value)
+        ),
         "a CONDITIONING output, such as that of CLIP Text Encode",
     ),
     "STRING": Kind("text", lambda value: isinstance(value, str), "a STRING output, or type the text into the node"),
-    "INT": Kind("a whole number", lambda value: isinstance(value, Integral), "an INT output, or type the number into the node"),
-    "FLOAT": Kind("a number", lambda value: isinstance(value, Real), "a FLOAT output, or type the number into the node"),
+    "INT": Kind(
+        "a whole number", lambda value: isinstance(value, Integral), "an INT output, or type the number into the node"
+    ),
+    "FLOAT": Kind(
+        "a number", lambda value: isinstance(value, Real), "a FLOAT output, or type the number into the node"
+    ),
 }
 
 

@@ -59,6 +59,10 @@ def _nodes(workflow: Any, number: str) -> list[dict[str, Any]]:
         level = workflow
         for each in outer:
             level = subgraphs[next(node["type"] for node in level["nodes"] if str(node["id"]) == each)]
-        return [node for node in level["nodes"] if str(node["id"]) == last and isinstance(node.get("properties") or {}, dict)]
+        return [
+            node
+            for node in level["nodes"]
+            if str(node["id"]) == last and isinstance(node.get("properties") or {}, dict)
+        ]
     except (AttributeError, KeyError, TypeError, StopIteration):
         return []

@@ -45,7 +45,9 @@ def as_image(*pictures: Picture, digests: Sequence[str] = ()) -> torch.Tensor:
     image = _known.get(key)
     if image is None:
         stacked = np.ascontiguousarray(pictures[0][None] if len(pictures) == 1 else np.stack(pictures))
-        image = _known[key] = torch.from_numpy(_in_a_file(stacked) if stacked.size >= LARGE and CAN_LET_GO else _scaled(stacked))
+        image = _known[key] = torch.from_numpy(
+            _in_a_file(stacked) if stacked.size >= LARGE and CAN_LET_GO else _scaled(stacked)
+        )
     return image
 
 
@@ -113,6 +115,8 @@ def of_one_size(pictures: Sequence[Picture]) -> list[Picture]:
     """A batch holds one size only: that of the first."""
     height, width = pictures[0].shape[:2]
     return [
-        picture if picture.shape[:2] == (height, width) else np.asarray(Image.fromarray(picture).resize((width, height)))
+        picture
+        if picture.shape[:2] == (height, width)
+        else np.asarray(Image.fromarray(picture).resize((width, height)))
         for picture in pictures
     ]

@@ -23,7 +23,16 @@ class Generate(io.ComfyNode):
             category="CLVR",
             description="The whole loop in one node: plan, draw, judge goal by goal, keep or roll back, until every goal holds or the "
             "budget is spent. The run with all its pictures and a report lies in the output folder under clvr.",
-            search_aliases=["closed loop", "self-refine", "agent", "auto fix", "critic", "retry", "prompt following", "best of n"],
+            search_aliases=[
+                "closed loop",
+                "self-refine",
+                "agent",
+                "auto fix",
+                "critic",
+                "retry",
+                "prompt following",
+                "best of n",
+            ],
             inputs=[
                 VLM.Input("vlm", tooltip="Plans the picture and judges it."),
                 EXECUTOR.Input("executor", tooltip="Draws and edits."),
@@ -45,7 +54,9 @@ class Generate(io.ComfyNode):
             outputs=[
                 io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
                 TRAJECTORY.Output("trajectory", tooltip="All that was planned, drawn and judged."),
-                io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
+                io.String.Output(
+                    "summary", tooltip="What came out, in a sentence, and any warning in a line of its own."
+                ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
@@ -60,7 +71,13 @@ class Generate(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, vlm: Vlm, executor: ExecutorHandle, prompt: str, review: int = 0, image: torch.Tensor | None = None, **asked: Any
+        cls,
+        vlm: Vlm,
+        executor: ExecutorHandle,
+        prompt: str,
+        review: int = 0,
+        image: torch.Tensor | None = None,
+        **asked: Any,
     ) -> io.NodeOutput:
         brief = inputs.brief_of(prompt, executor, **asked)
         brief, begun = start_from_image(image, brief, executor)

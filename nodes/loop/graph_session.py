@@ -131,7 +131,9 @@ class GraphSession:
             return
         folder = RunFolder.open(run.folder)
         if len(folder.lines) < run.position:
-            raise BadInput(f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
+            raise BadInput(
+                f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew"
+            )
         if trajectory_from(folder.lines[:1]).brief.budget != self.brief.budget:
             folder = self._elsewhere(folder, run.position, run.folder.name.rpartition("-")[0])
         self._open(folder, run.position)
@@ -172,7 +174,12 @@ class GraphSession:
         tell(self.session.folder.path)
 
     def reached(self) -> Run:
-        return replace(self.run, trajectory=self.session.trajectory, folder=self.session.folder.path, position=self.session.position)
+        return replace(
+            self.run,
+            trajectory=self.session.trajectory,
+            folder=self.session.folder.path,
+            position=self.session.position,
+        )
 
 
 def run_at(planned: Run, folder: Path, position: int) -> Run:
@@ -192,8 +199,12 @@ def best_of(run: Run) -> Picture | None:
 
 def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw):
     """At the size of the brief, whatever the body made of it: the canvas of one round is what the next begins from."""
-    if len(call.seeds) == 1 and len(pictures) == max((len(step.candidates) for step in call.trajectory.steps), default=0):
-        pictures = pictures[:1]  # the one shot to compare with, from a sampler that goes on to draw as many as in every round
+    if len(call.seeds) == 1 and len(pictures) == max(
+        (len(step.candidates) for step in call.trajectory.steps), default=0
+    ):
+        pictures = pictures[
+            :1
+        ]  # the one shot to compare with, from a sampler that goes on to draw as many as in every round
     if len(pictures) != len(call.seeds):
         raise BadInput(
             f"candidates has {len(pictures)} pictures, and this round judges {len(call.seeds)}: give the sampler a batch of that many, or "
@@ -201,7 +212,9 @@ def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw)
         )
     requests, brief = session.requests(call), call.trajectory.brief
     sizes = [crop_to_size(picture, brief.width, brief.height) for picture in pictures]
-    return session.drawn(call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(sizes, requests)], 0.0)
+    return session.drawn(
+        call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(sizes, requests)], 0.0
+    )
 
 
 def awaits_review(dynprompt, node: str) -> bool:
@@ -234,9 +247,13 @@ def provenance(dynprompt, node: str, name: str) -> str:
             continue
         told = {key: [known[value[0]], value[1]] if is_link(value) else value for key, value in sorted(inputs.items())}
         changed = [at["is_changed"]] if "is_changed" in at and not bounds else []
-        known[todo.pop()] = hashlib.sha256(json.dumps([at["class_type"], told, *changed], default=str).encode()).hexdigest()
+        known[todo.pop()] = hashlib.sha256(
+            json.dumps([at["class_type"], told, *changed], default=str).encode()
+        ).hexdigest()
     return f"{known[source[0]][:32]}:{source[1]}"
 
 
 def is_link(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
+    return (
+        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
+    )

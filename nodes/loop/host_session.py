@@ -45,7 +45,9 @@ def runs() -> Path:
 def inside(path: Path) -> Path:
     """A workflow is a stranger's: whatever it names must lie where runs lie, links followed."""
     if not folder_paths.is_within_directory(str(runs()), str(path)) or path == runs():
-        raise BadInput(f"run is {path.name!r:.80}, which does not lie in the output folder under clvr; pick one of the list")
+        raise BadInput(
+            f"run is {path.name!r:.80}, which does not lie in the output folder under clvr; pick one of the list"
+        )
     return path
 
 
@@ -88,7 +90,14 @@ def session_for(
 ) -> Session:
     """The run of this brief by these models, begun or gone on with: the budget is no part of what it is known by. `opened` is given its
     folder before anything is drawn in it."""
-    known_by = [led_by, __version__, to_json(replace(brief, budget=Budget())), vlm.name, hand.executor.name, hand.weights]
+    known_by = [
+        led_by,
+        __version__,
+        to_json(replace(brief, budget=Budget())),
+        vlm.name,
+        hand.executor.name,
+        hand.weights,
+    ]
     folder = RunFolder.reopen(folder_for(key_of(known_by), brief.budget))
     opened(folder)
     _HANDED.add(folder.path)
@@ -97,7 +106,9 @@ def session_for(
     try:
         return go_on(folder, vlm, hand.executor, brief.budget, listener, reviewer=reviewer)
     except BadInput as error:
-        raise BadInput(f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr") from error
+        raise BadInput(
+            f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr"
+        ) from error
 
 
 def generate(
@@ -161,7 +172,9 @@ def shown(run: Run, under: str = "clvr") -> dict[str, list[dict[str, str]]]:
     files = [RunFolder(run.folder, []).canvas_path(canvas).name for canvas in listed]
     if trajectory.outcome and trajectory.best is not None and (run.folder / BEST).is_file():
         files[0] = BEST  # the same picture, with the workflow in it
-    return {"images": [{"filename": file, "subfolder": f"{under}/{run.folder.name}", "type": "output"} for file in files]}
+    return {
+        "images": [{"filename": file, "subfolder": f"{under}/{run.folder.name}", "type": "output"} for file in files]
+    }
 
 
 @contextmanager
@@ -232,7 +245,9 @@ def met_in(trajectory: Trajectory) -> str:
 
 def summary_of(trajectory: Trajectory) -> str:
     ended = trajectory.outcome.reason if trajectory.outcome else "the run has not ended"
-    line = f"{met_in(trajectory)} in {len(trajectory.steps)} steps and {trajectory.cost.evaluations} evaluations: {ended}"
+    line = (
+        f"{met_in(trajectory)} in {len(trajectory.steps)} steps and {trajectory.cost.evaluations} evaluations: {ended}"
+    )
     return "\n".join([line, *(f"warning: {warning}" for warning in (*trajectory.warnings, *unanswered(trajectory)))])
 
 

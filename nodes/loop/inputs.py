@@ -56,7 +56,12 @@ def rounds() -> io.Int.Input:
 
 def patience() -> io.Int.Input:
     return io.Int.Input(
-        "patience", default=4, min=1, max=MAX_ROUNDS, advanced=True, tooltip="Rounds without improvement before giving up; higher: later."
+        "patience",
+        default=4,
+        min=1,
+        max=MAX_ROUNDS,
+        advanced=True,
+        tooltip="Rounds without improvement before giving up; higher: later.",
     )
 
 
@@ -197,7 +202,9 @@ def brief_of(
         seed,
         hand.width,
         hand.height,
-        Budget(rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None, met=met, unmet=unmet),
+        Budget(
+            rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None, met=met, unmet=unmet
+        ),
         candidates or None,
         goals=goals_from(goals),
         judging=judging,

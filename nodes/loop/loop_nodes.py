@@ -32,7 +32,9 @@ class LoopStart(io.ComfyNode):
             inputs=[TRAJECTORY.Input("trajectory", tooltip="The run, from Brief.")],
             outputs=[
                 io.FlowControl.Output("flow", tooltip="Link it to Loop End."),
-                TRAJECTORY.Output("begun", display_name="trajectory", tooltip="The run as this round finds it, for Reason."),
+                TRAJECTORY.Output(
+                    "begun", display_name="trajectory", tooltip="The run as this round finds it, for Reason."
+                ),
             ],
             hidden=[io.Hidden.dynprompt],
         )
@@ -61,8 +63,12 @@ class LoopEnd(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
-                TRAJECTORY.Output("ended", display_name="trajectory", tooltip="All that was planned, drawn and judged."),
-                io.String.Output("summary", tooltip="What came out, in a sentence, and any warning in a line of its own."),
+                TRAJECTORY.Output(
+                    "ended", display_name="trajectory", tooltip="All that was planned, drawn and judged."
+                ),
+                io.String.Output(
+                    "summary", tooltip="What came out, in a sentence, and any warning in a line of its own."
+                ),
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             enable_expand=True,

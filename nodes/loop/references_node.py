@@ -26,7 +26,9 @@ class ApplyReferences(io.ComfyNode):
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Reason."),
             ],
             outputs=[
-                io.Conditioning.Output("referenced", display_name="conditioning", tooltip="With the canvases in it, if this round edits.")
+                io.Conditioning.Output(
+                    "referenced", display_name="conditioning", tooltip="With the canvases in it, if this round edits."
+                )
             ],
         )
 

@@ -29,7 +29,9 @@ class Review(io.ComfyNode):
                 inputs.otherwise(),
             ],
             outputs=[
-                TRAJECTORY.Output("reviewed", display_name="trajectory", tooltip="The run with what you said in it, for Loop End."),
+                TRAJECTORY.Output(
+                    "reviewed", display_name="trajectory", tooltip="The run with what you said in it, for Loop End."
+                ),
                 io.Image.Output("image", tooltip="The canvas that the next round starts from."),
             ],
         )

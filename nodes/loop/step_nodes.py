@@ -37,9 +37,13 @@ class Reason(io.ComfyNode):
             ],
             outputs=[
                 TRAJECTORY.Output("decided", display_name="trajectory", tooltip="The run with this decision in it."),
-                io.String.Output("prompt", tooltip="What to draw this round: the scene, or the instruction of an edit."),
+                io.String.Output(
+                    "prompt", tooltip="What to draw this round: the scene, or the instruction of an edit."
+                ),
                 io.String.Output("scene_prompt", tooltip="What the whole picture should show after this round."),
-                io.String.Output("edit_prompt", tooltip="The instruction, with what must stay; empty if it paints anew."),
+                io.String.Output(
+                    "edit_prompt", tooltip="The instruction, with what must stay; empty if it paints anew."
+                ),
                 io.Image.Output("canvas", tooltip="The picture that the edit starts from; black if it paints anew."),
                 io.Image.Output("references", tooltip="All pictures the edit may look at, the canvas first."),
                 io.Mask.Output("mask", tooltip="White where the picture may change."),
@@ -58,10 +62,16 @@ class Reason(io.ComfyNode):
             request = session.requests(call)[0]
             action, words, seed, masked = call.action, request.prompt, request.seed, request.mask
         pictures = of_one_size([session.picture(canvas) for canvas in action.references]) if action.references else []
-        references = as_image(*pictures, digests=session.digests(*action.references)) if pictures else black(brief.height, brief.width)
+        references = (
+            as_image(*pictures, digests=session.digests(*action.references))
+            if pictures
+            else black(brief.height, brief.width)
+        )
         whole = torch.ones(1, 1, 1).expand(1, *references.shape[1:3])
         may = whole if masked is None else torch.from_numpy(masked)[None] / 255
-        return io.NodeOutput(walk.reached(), words, action.scene_prompt, action.edit_prompt, references[:1], references, may, seed)
+        return io.NodeOutput(
+            walk.reached(), words, action.scene_prompt, action.edit_prompt, references[:1], references, may, seed
+        )
 
 
 class ExecuteStep(io.ComfyNode):
@@ -119,10 +129,14 @@ class Verify(io.ComfyNode):
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Reason."),
                 VLM.Input("vlm", tooltip="Judges; it may be another than the one that decides."),
-                io.Image.Input("candidates", lazy=True, tooltip="The pictures of this round; all of a batch are judged."),
+                io.Image.Input(
+                    "candidates", lazy=True, tooltip="The pictures of this round; all of a batch are judged."
+                ),
             ],
             outputs=[
-                TRAJECTORY.Output("verified", display_name="trajectory", tooltip="The run with this round in it, for Loop End."),
+                TRAJECTORY.Output(
+                    "verified", display_name="trajectory", tooltip="The run with this round in it, for Loop End."
+                ),
                 io.Image.Output("image", tooltip="The best picture so far."),
             ],
             hidden=[io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -143,7 +157,9 @@ class Verify(io.ComfyNode):
             # Lazy, so that nothing at all may have come.
             walk.settle(
                 cls.source(),
-                lambda session, call: drawn_by_the_body(session, as_pictures(check("Verify", "candidates", "IMAGE", candidates)), call),
+                lambda session, call: drawn_by_the_body(
+                    session, as_pictures(check("Verify", "candidates", "IMAGE", candidates)), call
+                ),
             )
         while isinstance(walk.call, (Judge, Compare)):
             comfy.model_management.throw_exception_if_processing_interrupted()

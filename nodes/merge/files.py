@@ -74,7 +74,9 @@ def file_of(role: str, name: str) -> Path:
     """A workflow is a stranger's: the file must be one of the list, and lie in a model folder with its links followed."""
     kind = KINDS[role]
     path = folder_paths.get_full_path(kind, name) if name in listed(kind) else None
-    if path is None or not any(folder_paths.is_within_directory(folder, path) for folder in folder_paths.get_folder_paths(kind)):
+    if path is None or not any(
+        folder_paths.is_within_directory(folder, path) for folder in folder_paths.get_folder_paths(kind)
+    ):
         raise BadInput(
             f"{role} is {name!r:.80}, which does not lie in a folder of {kind}; pick one of the list, and put the file itself there, not a "
             "link, or name its own folder in extra_model_paths.yaml"

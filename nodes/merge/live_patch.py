@@ -15,7 +15,15 @@ from ...clvr_core.weights.layout import block_of
 from .files import in_widgets
 
 PREFIX = "diffusion_model."
-SIDECARS = (".comfy_quant", ".weight_scale", ".weight_scale_2", ".input_scale", ".scale_weight", ".scale_input", ".scaled_fp8")
+SIDECARS = (
+    ".comfy_quant",
+    ".weight_scale",
+    ".weight_scale_2",
+    ".input_scale",
+    ".scale_weight",
+    ".scale_input",
+    ".scaled_fp8",
+)
 LISTED = 5
 
 
@@ -78,9 +86,13 @@ def is_quantised(model: Any, key: str) -> bool:
 
 def check(role: str, base: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]) -> None:
     """Raises BadInput unless names and shapes are the base's: what does not fit, ComfyUI would leave out with a line in its log."""
-    missing, extra = ([key.removeprefix(PREFIX) for key in one if key not in two] for one, two in ((base, other), (other, base)))
+    missing, extra = (
+        [key.removeprefix(PREFIX) for key in one if key not in two] for one, two in ((base, other), (other, base))
+    )
     wrong = [
-        f"{key.removeprefix(PREFIX)} {list(other[key])} for {list(base[key])}" for key in base if other.get(key, base[key]) != base[key]
+        f"{key.removeprefix(PREFIX)} {list(other[key])} for {list(base[key])}"
+        for key in base
+        if other.get(key, base[key]) != base[key]
     ]
     told = [f"-{name}" for name in missing[:LISTED]] + [f"+{name}" for name in extra[:LISTED]] + wrong[:LISTED]
     if told:
@@ -101,5 +113,7 @@ def chosen(text: str, keys: list[str]) -> tuple[Block, ...]:
         if not any(matches(block.pattern, (name,)) for name in names):
             kinds = list(dict.fromkeys(block_of(name, "plain") for name in names))
             near = get_close_matches(block.pattern, kinds, 3, 0)
-            raise BadInput(f"blocks: the pattern {block.pattern!r} matches nothing in base; its blocks are like {', '.join(near)}")
+            raise BadInput(
+                f"blocks: the pattern {block.pattern!r} matches nothing in base; its blocks are like {', '.join(near)}"
+            )
     return found

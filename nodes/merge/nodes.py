@@ -12,11 +12,15 @@ EXAMPLE = "double_blocks.* = 1, 1\nsingle_blocks.3 = 0.5\ntxt_in = 0, 1"
 
 
 def alpha() -> io.Float.Input:
-    return io.Float.Input("alpha", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of aligned - base is added.")
+    return io.Float.Input(
+        "alpha", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of aligned - base is added."
+    )
 
 
 def beta() -> io.Float.Input:
-    return io.Float.Input("beta", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of distilled - base is added.")
+    return io.Float.Input(
+        "beta", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of distilled - base is added."
+    )
 
 
 def blocks() -> io.String.Input:
@@ -52,13 +56,35 @@ class DSWMMerge(io.ComfyNode):
             category="CLVR/models",
             description="Merges base, distilled and aligned weights into one checkpoint for few steps, from file to file: "
             "base + alpha (aligned - base) + beta (distilled - base). Link unet_name to Load Diffusion Model.",
-            search_aliases=["merge checkpoints", "merge models", "bake lora", "task arithmetic", "delta", "4 steps", "turbo", "distilled"],
+            search_aliases=[
+                "merge checkpoints",
+                "merge models",
+                "bake lora",
+                "task arithmetic",
+                "delta",
+                "4 steps",
+                "turbo",
+                "distilled",
+            ],
             inputs=[
                 io.Combo.Input("base", options=models, tooltip="What the others were made from."),
-                io.Combo.Input("distilled", options=[NONE, *models], default=NONE, tooltip="The weights for few steps."),
-                io.Combo.Input("aligned", options=[NONE, *models], default=NONE, tooltip="Fine-tuned weights, a whole checkpoint."),
-                io.Combo.Input("lora", options=[NONE, *loras], default=NONE, tooltip="A LoRA or LoKr that was trained on the base."),
-                io.Float.Input("lora_strength", default=1.0, min=-10.0, max=10.0, step=0.05, tooltip="How much of the LoRA is added."),
+                io.Combo.Input(
+                    "distilled", options=[NONE, *models], default=NONE, tooltip="The weights for few steps."
+                ),
+                io.Combo.Input(
+                    "aligned", options=[NONE, *models], default=NONE, tooltip="Fine-tuned weights, a whole checkpoint."
+                ),
+                io.Combo.Input(
+                    "lora", options=[NONE, *loras], default=NONE, tooltip="A LoRA or LoKr that was trained on the base."
+                ),
+                io.Float.Input(
+                    "lora_strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.05,
+                    tooltip="How much of the LoRA is added.",
+                ),
                 alpha(),
                 beta(),
                 io.String.Input(
@@ -117,9 +143,16 @@ class DSWMMerge(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.AnyType.Output("unet_name", tooltip="The file's name, for the widget of this name on Load Diffusion Model."),
-                io.Image.Output("report", tooltip="The norm of each delta, their cosine and what rounding leaves of them, block by block."),
-                io.String.Output("summary", tooltip="The same for the whole model in words, and any warning in a line of its own."),
+                io.AnyType.Output(
+                    "unet_name", tooltip="The file's name, for the widget of this name on Load Diffusion Model."
+                ),
+                io.Image.Output(
+                    "report",
+                    tooltip="The norm of each delta, their cosine and what rounding leaves of them, block by block.",
+                ),
+                io.String.Output(
+                    "summary", tooltip="The same for the whole model in words, and any warning in a line of its own."
+                ),
             ],
             is_output_node=True,
         )
@@ -147,7 +180,15 @@ class DSWMMergeLive(io.ComfyNode):
             category="CLVR/models",
             description="The same merge of loaded models, without a file, for trying strengths out. Each model stays in memory, and the "
             "deltas are added at every load; for daily use write a file with DSWM Merge. A LoRA: link base through Load LoRA to aligned.",
-            search_aliases=["merge models", "model merge", "block weights", "task arithmetic", "add difference", "turbo", "distilled"],
+            search_aliases=[
+                "merge models",
+                "model merge",
+                "block weights",
+                "task arithmetic",
+                "add difference",
+                "turbo",
+                "distilled",
+            ],
             inputs=[
                 io.Model.Input("base", tooltip="What the others were made from."),
                 io.Model.Input("distilled", optional=True, tooltip="The weights for few steps."),

@@ -45,7 +45,9 @@ def told_for(asked: dict[str, Any]) -> dict[str, Any]:
     try:
         budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))
         side = int(asked.get("width", 96)), int(asked.get("height", 96))
-        brief = Brief("x", str(asked.get("strategy", "clvr")), 0, *side, budget, int(asked.get("candidates", 0)) or None)
+        brief = Brief(
+            "x", str(asked.get("strategy", "clvr")), 0, *side, budget, int(asked.get("candidates", 0)) or None
+        )
     except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(str(error)) from error
     return to_json(forecast(brief, earlier())) | {"memory": told_of(asked.get("linked"))}

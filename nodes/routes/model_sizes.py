@@ -49,7 +49,11 @@ def told_of(linked: Any) -> dict[str, Any]:
 
 def room(device: Any) -> int:
     """Bytes that ComfyUI can have there: those that are free, and those of the models that it would let go."""
-    held = [each for each in comfy.model_management.current_loaded_models if each.model is not None and each.device == device]
+    held = [
+        each
+        for each in comfy.model_management.current_loaded_models
+        if each.model is not None and each.device == device
+    ]
     return int(comfy.model_management.get_free_memory(device)) + sum(each.model_loaded_memory() for each in held)
 
 

@@ -107,7 +107,13 @@ def shown(told: Trajectory, folder: str, number: str, seconds: float, otherwise:
         "subfolder": f"clvr/{folder}",
         "current": told.current,
         "canvases": [
-            {"canvas": each.chosen, "file": RunFolder.file_of(each.chosen), "step": each.index, "accepted": each.accepted} for each in kept
+            {
+                "canvas": each.chosen,
+                "file": RunFolder.file_of(each.chosen),
+                "step": each.index,
+                "accepted": each.accepted,
+            }
+            for each in kept
         ],
         "goals": [{"id": goal.id, "text": goal.text, "state": states.get(goal.id, "unsure")} for goal in told.goals],
         "step": {"index": last.index, "kind": last.action.kind, "summary": last.action.summary, "reason": last.reason},

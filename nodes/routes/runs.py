@@ -69,7 +69,9 @@ def lines(query: Any) -> dict[str, Any]:
 def journal_of(path: Path) -> Path:
     journal = inside(path / JOURNAL)
     if journal.stat().st_size > LARGEST:
-        raise BadInput(f"the record of {path.name} has more than {LARGEST >> 20} MB, and the viewer opens none that large")
+        raise BadInput(
+            f"the record of {path.name} has more than {LARGEST >> 20} MB, and the viewer opens none that large"
+        )
     return journal
 
 
@@ -81,4 +83,6 @@ async def canvas(request: web.Request) -> web.StreamResponse:
             raise ValueError("no such file")
     except (BadInput, ValueError, OSError):
         return web.json_response({"error": f"canvas {number!r:.20} is not in the run {name!r:.80}"}, status=404)
-    return web.FileResponse(file, headers={"Content-Type": "image/png", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"})
+    return web.FileResponse(
+        file, headers={"Content-Type": "image/png", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+    )

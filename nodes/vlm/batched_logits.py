@@ -17,7 +17,9 @@ def last_logits(clip: Any, prompt: Prompt, shared: int, tails: Sequence[Sequence
     class does not allow it, or no longer does."""
     model = getattr(clip.cond_stage_model, clip.cond_stage_model.clip)
     # Position by position: what else is known to stand in a mask, in ComfyUI, is a sliding window, which counts places.
-    if not hasattr(model.transformer, "build_image_inputs") or any(isinstance(part, dict) for tail in tails for part in tail):
+    if not hasattr(model.transformer, "build_image_inputs") or any(
+        isinstance(part, dict) for tail in tails for part in tail
+    ):
         return None
     clip.cond_stage_model.reset_clip_options()
     clip.load_model(prompt.tokens)
@@ -26,7 +28,10 @@ def last_logits(clip: Any, prompt: Prompt, shared: int, tails: Sequence[Sequence
     with comfy.model_management.cuda_device_context(device):
         try:
             return _forward(
-                model, [*prompt.parts[:shared], *(part for tail in tails for part in tail)], [len(tail) for tail in tails], device
+                model,
+                [*prompt.parts[:shared], *(part for tail in tails for part in tail)],
+                [len(tail) for tail in tails],
+                device,
             )
         except (AttributeError, TypeError):  # these are inner parts of ComfyUI, which it may change
             return None
@@ -48,5 +53,7 @@ def _forward(model: Any, parts: list[Any], lengths: Sequence[int], device: torch
         ends.append(at)
     dtype = torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
     given = {} if deepstack is None else {"deepstack_embeds": deepstack, "visual_pos_masks": places}
-    hidden = writer.model.forward(None, embeds=embeds.to(dtype), attention_mask=sees, position_ids=positions, **given)[0]
+    hidden = writer.model.forward(None, embeds=embeds.to(dtype), attention_mask=sees, position_ids=positions, **given)[
+        0
+    ]
     return [writer.logits(hidden[:, :end])[0, -1].float() for end in ends]

@@ -53,7 +53,11 @@ class Dialect:
 
 
 QWEN = Dialect(
-    "<|im_start|>", "<|im_start|>{role}\n", "<|im_end|>\n", "<|vision_start|><|image_pad|><|vision_end|>", "<think>\n\n</think>\n\n"
+    "<|im_start|>",
+    "<|im_start|>{role}\n",
+    "<|im_end|>\n",
+    "<|vision_start|><|image_pad|><|vision_end|>",
+    "<think>\n\n</think>\n\n",
 )
 GEMMA_4 = Dialect(
     "<|turn>",
@@ -98,7 +102,10 @@ def _apart(mark: re.Match[str]) -> str:
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
     """One picture of all of them, from left to right, top edges level, on white."""
-    height, width = max(picture.shape[0] for picture in pictures), sum(picture.shape[1] + GAP for picture in pictures) - GAP
+    height, width = (
+        max(picture.shape[0] for picture in pictures),
+        sum(picture.shape[1] + GAP for picture in pictures) - GAP,
+    )
     sheet, left = np.full((height, width, 3), 255, np.uint8), 0
     for picture in pictures:
         sheet[: picture.shape[0], left : left + picture.shape[1]] = picture

@@ -63,7 +63,9 @@ class ClipVlm:
             raise Blind("it is not a language model that writes")
         self._dialect = self._dialect.for_tokenizer(tokenizer)
         self._marks = steering(vocabulary.values())
-        self._yes, self._no = ([token for token, text in vocabulary.items() if word(text) == wanted] for wanted in ("yes", "no"))
+        self._yes, self._no = (
+            [token for token, text in vocabulary.items() if word(text) == wanted] for wanted in ("yes", "no")
+        )
         config = self._writer.model.config
         self._stops = list(config.stop_tokens)
         fast = fast_form(tokenizer.tokenizer)
@@ -89,7 +91,10 @@ class ClipVlm:
         """A decision is None where Yes and No together are unlikely to be the first word: their ratio would mean nothing."""
         if not questions:
             return []
-        asked = [(Message("system", DECIDE), Message("user", f"{question.text}\n{ONE_WORD}", tuple(images))) for question in questions]
+        asked = [
+            (Message("system", DECIDE), Message("user", f"{question.text}\n{ONE_WORD}", tuple(images)))
+            for question in questions
+        ]
         prompts = [self._prompt(messages, pictures_first=True) for messages in asked]
         decisions = self._all(prompts) if self._together else None
         if decisions is None:
@@ -118,7 +123,9 @@ class ClipVlm:
         if seen:
             return self._decision(seen[0], prompt.cost)
         said = word(self._clip.decode(ids))
-        return Decision(IN_WORDS.get(said), "" if said in IN_WORDS else "the answer does not begin with Yes or No", prompt.cost)
+        return Decision(
+            IN_WORDS.get(said), "" if said in IN_WORDS else "the answer does not begin with Yes or No", prompt.cost
+        )
 
     def _decision(self, logits: torch.Tensor, cost: int) -> Decision:
         share = logits.softmax(-1)
@@ -247,7 +254,10 @@ def _tensor(picture: Picture) -> torch.Tensor:
 def _batch(images: Sequence[torch.Tensor]) -> torch.Tensor:
     """All in one size, that of the first."""
     height, width = images[0].shape[1:3]
-    scaled = (torch.nn.functional.interpolate(image.movedim(-1, 1), (height, width), mode="area").movedim(1, -1) for image in images)
+    scaled = (
+        torch.nn.functional.interpolate(image.movedim(-1, 1), (height, width), mode="area").movedim(1, -1)
+        for image in images
+    )
     return torch.cat(list(scaled))
 
 

@@ -24,7 +24,9 @@ class Loader:
 
     @property
     def file(self) -> str:
-        return next((str(value) for name, value in self.widgets.items() if name.startswith(("clip_name", "ckpt_name"))), "")
+        return next(
+            (str(value) for name, value in self.widgets.items() if name.startswith(("clip_name", "ckpt_name"))), ""
+        )
 
     @property
     def name(self) -> str:
@@ -56,4 +58,6 @@ def loader_of(dynprompt: Any, node: str, name: str) -> Loader:
     kind = told["class_type"]
     title = comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind)
     widgets = {key: value for key, value in told["inputs"].items() if not is_link(value)}
-    return Loader(f"the node {title!r} ({dynprompt.get_display_node_id(at)})", widgets, provenance(dynprompt, node, name))
+    return Loader(
+        f"the node {title!r} ({dynprompt.get_display_node_id(at)})", widgets, provenance(dynprompt, node, name)
+    )

@@ -23,7 +23,9 @@ class VisionModel(io.ComfyNode):
             "the eyes of the loop. It proves that it sees before anything is judged.",
             search_aliases=["VLM", "Qwen3-VL", "Gemma", "judge", "controller", "llm", "clip to vlm"],
             inputs=[
-                io.Clip.Input("clip", tooltip="From Load CLIP, with a file of a vision-language model and type stable_diffusion."),
+                io.Clip.Input(
+                    "clip", tooltip="From Load CLIP, with a file of a vision-language model and type stable_diffusion."
+                ),
                 io.Int.Input(
                     "reply_limit",
                     default=1536,

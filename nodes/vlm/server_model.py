@@ -39,7 +39,11 @@ class ServerModel(io.ComfyNode):
             description="A vision-language model behind an OpenAI-compatible server, such as Ollama, LM Studio, vLLM or llama.cpp. The "
             "servers stand in user/__clvr/servers.toml in ComfyUI's folder, so that no workflow can hold an address or a key.",
             search_aliases=["VLM", "Ollama", "LM Studio", "vLLM", "llama.cpp", "OpenAI", "API", "remote judge"],
-            inputs=[io.Combo.Input("server", options=names(), tooltip="One of those in user/__clvr/servers.toml, by its name there.")],
+            inputs=[
+                io.Combo.Input(
+                    "server", options=names(), tooltip="One of those in user/__clvr/servers.toml, by its name there."
+                )
+            ],
             outputs=[VLM.Output("vlm", tooltip="Plans the picture and judges it.")],
         )
 

@@ -21,7 +21,15 @@ SCRIPTED = "three things"
 
 
 def graph(**inputs) -> dict:
-    settings = {"prompt": PROMPT, "strategy": "clvr", "seed": 1, "rounds": 3, "patience": 4, "candidates": 0, "evaluations": 0} | inputs
+    settings = {
+        "prompt": PROMPT,
+        "strategy": "clvr",
+        "seed": 1,
+        "rounds": 3,
+        "patience": 4,
+        "candidates": 0,
+        "evaluations": 0,
+    } | inputs
     return {
         "1": {"class_type": "CLVR_ShapesModels", "inputs": {"judge_error": 0.0}},
         "2": {"class_type": "CLVR_Generate", "inputs": {"vlm": ["1", 0], "executor": ["1", 1], **settings}},
@@ -33,7 +41,15 @@ def graph(**inputs) -> dict:
 def loop(first: int = 1, **inputs) -> dict:
     """A whole loop; its node ids begin at `first`."""
     models, brief, start, reason, execute, verify, end, save, say = (str(first + place) for place in range(9))
-    settings = {"prompt": BRIEF, "strategy": "strokes", "seed": 1, "rounds": 3, "patience": 50, "candidates": 0, "evaluations": 0} | inputs
+    settings = {
+        "prompt": BRIEF,
+        "strategy": "strokes",
+        "seed": 1,
+        "rounds": 3,
+        "patience": 50,
+        "candidates": 0,
+        "evaluations": 0,
+    } | inputs
     vlm, executor = [models, 0], [models, 1]
     return {
         models: {"class_type": "CLVR_ShapesModels", "inputs": {"judge_error": 0.0}},
@@ -41,7 +57,10 @@ def loop(first: int = 1, **inputs) -> dict:
         start: {"class_type": "CLVR_LoopStart", "inputs": {"trajectory": [brief, 0]}},
         reason: {"class_type": "CLVR_Reason", "inputs": {"trajectory": [start, 1], "vlm": vlm}},
         execute: {"class_type": "CLVR_ExecuteStep", "inputs": {"trajectory": [reason, 0], "executor": executor}},
-        verify: {"class_type": "CLVR_Verify", "inputs": {"trajectory": [reason, 0], "vlm": vlm, "candidates": [execute, 0]}},
+        verify: {
+            "class_type": "CLVR_Verify",
+            "inputs": {"trajectory": [reason, 0], "vlm": vlm, "candidates": [execute, 0]},
+        },
         end: {"class_type": "CLVR_LoopEnd", "inputs": {"flow": [start, 0], "trajectory": [verify, 0]}},
         save: {"class_type": "SaveImage", "inputs": {"images": [end, 0], "filename_prefix": f"loop-{first}"}},
         say: {"class_type": "PreviewAny", "inputs": {"source": [end, 2]}},

@@ -31,7 +31,11 @@ def main(pack: str) -> None:
     loaded = loop.run_until_complete(nodes.load_custom_node(pack))
     seconds = time.process_time() - started
     brought = sorted(name for name in nodes.NODE_CLASS_MAPPINGS if name.startswith("CLVR_"))
-    print(json.dumps({"loaded": loaded, "seconds": seconds, "modules": sorted(set(sys.modules) - before), "nodes": brought}))
+    print(
+        json.dumps(
+            {"loaded": loaded, "seconds": seconds, "modules": sorted(set(sys.modules) - before), "nodes": brought}
+        )
+    )
 
 
 if __name__ == "__main__":

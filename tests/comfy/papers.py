@@ -30,7 +30,10 @@ def papers(info: dict[str, Any]) -> dict[str, str]:
     """Path from the root of the repository -> text."""
     nodes = {name: node for name, node in sorted(info.items()) if name.startswith("CLVR_")}
     pages = {f"{PAGES}/{name}.md": page(node) for name, node in nodes.items()}
-    told = {LOCALE: {name: locale(node) for name, node in nodes.items()}, SCHEMAS: {name: schema(node) for name, node in nodes.items()}}
+    told = {
+        LOCALE: {name: locale(node) for name, node in nodes.items()},
+        SCHEMAS: {name: schema(node) for name, node in nodes.items()},
+    }
     return pages | {path: json.dumps(data, indent=1, ensure_ascii=False) + "\n" for path, data in told.items()}
 
 
@@ -118,7 +121,11 @@ def with_the_gone(schemas: str, known: str) -> str:
 def unreplaced(schemas: dict[str, Any], replacements: dict[str, list[dict[str, Any]]]) -> set[str]:
     """Ids that once were, are no more, and of which ComfyUI is not told by what node that is there they are replaced."""
     there = {name for name, told in schemas.items() if not told.get(GONE)}
-    return {name for name in schemas.keys() - there if not any(each["new_node_id"] in there for each in replacements.get(name, ()))}
+    return {
+        name
+        for name in schemas.keys() - there
+        if not any(each["new_node_id"] in there for each in replacements.get(name, ()))
+    }
 
 
 def main(file: str) -> None:

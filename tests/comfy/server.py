@@ -42,9 +42,18 @@ class Comfy:
             self.port = free.getsockname()[1]
         folder = Path(os.environ["COMFYUI_DIR"])
         command = [PYTHON, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
-        command += ["--disable-api-nodes", "--database-url", "sqlite:///:memory:", "--base-directory", str(base), *flags]
+        command += [
+            "--disable-api-nodes",
+            "--database-url",
+            "sqlite:///:memory:",
+            "--base-directory",
+            str(base),
+            *flags,
+        ]
         environment = os.environ | environment
-        self.process = subprocess.Popen(command, cwd=folder, env=environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT)
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=self.log.open("w"), stderr=subprocess.STDOUT
+        )
         self.client = uuid.uuid4().hex
 
     def __enter__(self) -> Comfy:
@@ -146,4 +155,6 @@ def _count(heard: list[dict[str, Any]], *kinds: str) -> int:
 
 def error_of(entry: dict[str, Any]) -> str:
     """What the failed prompt says to the person."""
-    return "".join(body.get("exception_message", "") for kind, body in entry["status"]["messages"] if kind == "execution_error").strip()
+    return "".join(
+        body.get("exception_message", "") for kind, body in entry["status"]["messages"] if kind == "execution_error"
+    ).strip()

@@ -23,8 +23,20 @@ from tests.comfy.server import ROOT, Comfy
 
 WORKFLOWS = ROOT / "workflows"
 WIDTH, HEIGHT, QUALITY = 2200, 1100, 80
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run"]
-FLAGS += ["--disable-component-update", f"--window-size={WIDTH},{HEIGHT}", "--hide-scrollbars", "--remote-debugging-port=0"]
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+]
+FLAGS += [
+    "--disable-component-update",
+    f"--window-size={WIDTH},{HEIGHT}",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+]
 READY = "Boolean(window.app?.graph && window.app.extensionManager && document.querySelector('canvas'))"
 OPEN = """(async () => {
   await app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
@@ -96,7 +108,12 @@ def main(names: list[str]) -> None:
         (base / "custom_nodes" / "clvr_tiny").symlink_to(Path(__file__).parent / "tiny", target_is_directory=True)
         stand_in(base, names)
         with Comfy(base) as server:
-            command = [os.environ.get("CHROMIUM", "chromium"), *FLAGS, f"--user-data-dir={base / 'browser'}", "about:blank"]
+            command = [
+                os.environ.get("CHROMIUM", "chromium"),
+                *FLAGS,
+                f"--user-data-dir={base / 'browser'}",
+                "about:blank",
+            ]
             browser = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             try:
                 line = next(line for line in browser.stderr if "DevTools listening on" in line)

@@ -17,7 +17,10 @@ BRIEFS = ["a red circle at the top left", "a green square at the center"]
 
 @pytest.fixture(scope="module")
 def folder(comfy) -> str:
-    write_lines(comfy.base / "input" / "mine" / "prompts.jsonl", [{"id": f"p{n}", "prompt": brief} for n, brief in enumerate(BRIEFS)])
+    write_lines(
+        comfy.base / "input" / "mine" / "prompts.jsonl",
+        [{"id": f"p{n}", "prompt": brief} for n, brief in enumerate(BRIEFS)],
+    )
     return "mine"
 
 
@@ -28,7 +31,13 @@ def graph(folder: str, index: int = 0, name: str = "run", **inputs) -> dict:
         "2": {"class_type": "CLVR_BenchmarkPrompts", "inputs": settings},
         "3": {
             "class_type": "CLVR_Generate",
-            "inputs": {"vlm": ["1", 0], "executor": ["1", 1], "prompt": ["2", 0], "strategy": "oneshot", "seed": ["2", 2]}
+            "inputs": {
+                "vlm": ["1", 0],
+                "executor": ["1", 1],
+                "prompt": ["2", 0],
+                "strategy": "oneshot",
+                "seed": ["2", 2],
+            }
             | {"rounds": 1, "patience": 1, "candidates": 0, "evaluations": 0},
         },
         "4": {
@@ -53,7 +62,10 @@ def test_each_run_scores_the_next_prompt_into_the_same_files(comfy, folder):
         assert f"item p{index} (all), picture 0: {index + 1} of 2" in told["6"] and "holds: a" in told["5"]
     images = comfy.base / "output" / "clvr-eval" / "prompts"
     arm = Arm(images, "run")
-    assert [arm.find(BENCHMARKS["prompts"], item, 0).name for item in BENCHMARKS["prompts"].read(comfy.base / "input" / folder)] == [
+    assert [
+        arm.find(BENCHMARKS["prompts"], item, 0).name
+        for item in BENCHMARKS["prompts"].read(comfy.base / "input" / folder)
+    ] == [
         "p0.png",
         "p1.png",
     ]

@@ -48,7 +48,9 @@ def test_the_parts_of_a_subgraph_are_a_body(comfy):
     prompt = looped(104)
     text = json.dumps(prompt)
     for name in (REASON, EXECUTE, VERIFY):
-        text = text.replace(f'"{name}": {{"class', f'"12:7:{name}": {{"class').replace(f'["{name}", ', f'["12:7:{name}", ')
+        text = text.replace(f'"{name}": {{"class', f'"12:7:{name}": {{"class').replace(
+            f'["{name}", ', f'["12:7:{name}", '
+        )
     entry, (run,) = begun(comfy, json.loads(text))
     assert len(run.steps) == 3 and entry["outputs"][SAVE]["images"]
 
@@ -67,16 +69,22 @@ def muted(prompt: dict, node: str) -> dict:
     prompt = copy.deepcopy(prompt)
     del prompt[node]
     for other in prompt.values():
-        other["inputs"] = {name: value for name, value in other["inputs"].items() if not (isinstance(value, list) and value[0] == node)}
+        other["inputs"] = {
+            name: value for name, value in other["inputs"].items() if not (isinstance(value, list) and value[0] == node)
+        }
     return prompt
 
 
 def bypassed(prompt: dict, node: str, nodes: dict) -> dict:
     """As the front end queues it: in place of each output stands what comes in at the first input of its type."""
     schema, inputs = nodes[prompt[node]["class_type"]], prompt[node]["inputs"]
-    kinds = {name: spec[0] for group in ("required", "optional") for name, spec in schema["input"].get(group, {}).items()}
+    kinds = {
+        name: spec[0] for group in ("required", "optional") for name, spec in schema["input"].get(group, {}).items()
+    }
     passed = {
-        socket: next((inputs[name] for name in inputs if kinds.get(name) == kind and isinstance(inputs[name], list)), None)
+        socket: next(
+            (inputs[name] for name in inputs if kinds.get(name) == kind and isinstance(inputs[name], list)), None
+        )
         for socket, kind in enumerate(schema["output"])
     }
     text = json.dumps({name: other for name, other in prompt.items() if name != node})
@@ -123,7 +131,9 @@ def test_a_file_in_the_body_that_was_changed_under_its_name_makes_a_run_of_its_o
     path.parent.mkdir(exist_ok=True)
 
     def prompt() -> dict:
-        drawn = through(looped(112), blend=("ImageBlend", {"image2": ["file", 0], "blend_factor": 0.0, "blend_mode": "normal"}))
+        drawn = through(
+            looped(112), blend=("ImageBlend", {"image2": ["file", 0], "blend_factor": 0.0, "blend_mode": "normal"})
+        )
         return drawn | {"file": {"class_type": "LoadImage", "inputs": {"image": path.name}}}
 
     Image.new("RGB", (64, 64), "red").save(path)
@@ -152,10 +162,15 @@ def test_too_many_pictures_are_refused_in_any_other_round(comfy):
 
 def test_what_the_body_scales_up_does_not_grow_from_round_to_round(comfy):
     large = through(
-        looped(115, rounds=3, script={"halves": 0}), larger=("ImageScaleBy", {"upscale_method": "nearest-exact", "scale_by": 2.0})
+        looped(115, rounds=3, script={"halves": 0}),
+        larger=("ImageScaleBy", {"upscale_method": "nearest-exact", "scale_by": 2.0}),
     )
     entry, (run,) = begun(comfy, large)
-    assert len(run.steps) == 3 and saved(comfy, entry, SAVE).shape == (run.brief.height, run.brief.width, 3) == (64, 64, 3)
+    assert len(run.steps) == 3 and saved(comfy, entry, SAVE).shape == (run.brief.height, run.brief.width, 3) == (
+        64,
+        64,
+        3,
+    )
 
 
 @pytest.mark.parametrize("made", [lambda: looped(116), lambda: in_one(117)])
@@ -202,7 +217,12 @@ def test_every_picture_of_every_round_is_in_the_history_of_the_queue(comfy):
     before = runs(comfy)
     entry, (run,) = begun(comfy, looped(112, candidates=2))
     (folder,) = (path for path in runs(comfy) if path not in before)
-    shown = [image for node in entry["outputs"].values() for image in node.get("images", ()) if image["subfolder"].startswith("clvr/")]
+    shown = [
+        image
+        for node in entry["outputs"].values()
+        for image in node.get("images", ())
+        if image["subfolder"].startswith("clvr/")
+    ]
     rounds = {step.chosen: f"canvas-{step.chosen:03d}.png" for step in run.steps} | {run.best: BEST}
     assert {image["filename"] for image in shown} == set(rounds.values())
     assert {image["subfolder"] for image in shown} == {f"clvr/{folder.name}"}
@@ -233,4 +253,8 @@ def test_a_large_picture_of_an_earlier_round_is_still_what_it_was(comfy):
     prompt["late"] = {"class_type": "SaveImage", "inputs": {"images": [EXECUTE, 0], "filename_prefix": "late"}}
     entry, _ = begun(comfy, prompt)
     first = read_png(folder / "canvas-000.png")[0]
-    assert np.array_equal(saved(comfy, entry, "late"), first) and first.shape == (640, 1024, 3) and over(comfy, "stub: step") == steps
+    assert (
+        np.array_equal(saved(comfy, entry, "late"), first)
+        and first.shape == (640, 1024, 3)
+        and over(comfy, "stub: step") == steps
+    )

@@ -50,14 +50,18 @@ def test_every_picture_of_the_run_carries_the_workflow_and_the_run(comfy):
         for file in files:
             found = read_png(file)[1]
             assert json.loads(found["workflow"]) == drawn("CLVR_Generate", 2, properties={"clvr_run": name}), file
-            assert json.loads(found["prompt"]).keys() == prompt.keys() and json.loads(found["clvr"])["brief"]["seed"] == 72
+            assert (
+                json.loads(found["prompt"]).keys() == prompt.keys() and json.loads(found["clvr"])["brief"]["seed"] == 72
+            )
     assert entry["outputs"]["2"]["images"][0]["filename"] == BEST
     (saved,) = entry["outputs"]["3"]["images"]
     assert remembered(comfy, saved) == name and "clvr" not in texts(comfy, saved)
 
 
 def test_so_does_a_loop_drawn_by_hand_and_what_is_saved_behind_it(comfy):
-    prompt = looped(74, first=1) | {"20": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": ["7", 1], "columns": 2}}}
+    prompt = looped(74, first=1) | {
+        "20": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": ["7", 1], "columns": 2}}
+    }
     entry = open_in(comfy, prompt, drawn("CLVR_LoopEnd", 7))
     folder = runs(comfy)[-1]
     assert [remembered(comfy, entry["outputs"][node]["images"][0]) for node in ("8", "20")] == [folder.name] * 2

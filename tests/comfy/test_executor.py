@@ -32,13 +32,23 @@ NUMBER = itertools.count()
 def models(script: dict = SCRIPT, **inputs) -> dict:
     """Nodes 1 to 5; the executor is 5. The vision model is a fresh one each time."""
     return {
-        "1": {"class_type": "UNETLoader", "inputs": {"unet_name": "flux-2-klein-4b.safetensors", "weight_dtype": "default"}},
+        "1": {
+            "class_type": "UNETLoader",
+            "inputs": {"unet_name": "flux-2-klein-4b.safetensors", "weight_dtype": "default"},
+        },
         "2": {"class_type": "Tiny_TextEncoder", "inputs": {"kind": "klein"}},
         "3": {"class_type": "VAELoader", "inputs": {"vae_name": "taef2"}},
         "4": {"class_type": "Tiny_Eyes", "inputs": {"script": json.dumps(script | {"number": next(NUMBER)})}},
         "5": {
             "class_type": "CLVR_Executor",
-            "inputs": {"model": ["1", 0], "clip": ["2", 0], "vae": ["3", 0], "recipe": "klein", "width": SIZE, "height": SIZE}
+            "inputs": {
+                "model": ["1", 0],
+                "clip": ["2", 0],
+                "vae": ["3", 0],
+                "recipe": "klein",
+                "width": SIZE,
+                "height": SIZE,
+            }
             | {"steps": 0, "guidance": 0.0, "sampler": "euler", "scheduler": "recipe", "edit_strength": 0.0}
             | inputs,
         },
@@ -46,7 +56,14 @@ def models(script: dict = SCRIPT, **inputs) -> dict:
 
 
 def brief(**inputs) -> dict:
-    settings = {"prompt": "a barn, a cat and a moon", "strategy": "director", "seed": 1, "rounds": 3, "patience": 4, "candidates": 1}
+    settings = {
+        "prompt": "a barn, a cat and a moon",
+        "strategy": "director",
+        "seed": 1,
+        "rounds": 3,
+        "patience": 4,
+        "candidates": 1,
+    }
     return {"vlm": ["4", 0], "executor": ["5", 0], "evaluations": 0} | settings | inputs
 
 
@@ -63,7 +80,10 @@ def loop(*body: dict, **inputs) -> dict:
         "11": {"class_type": "CLVR_Brief", "inputs": brief(**inputs)},
         "12": {"class_type": "CLVR_LoopStart", "inputs": {"trajectory": ["11", 0]}},
         "13": {"class_type": "CLVR_Reason", "inputs": {"trajectory": ["12", 1], "vlm": ["4", 0]}},
-        "14": {"class_type": "CLVR_Verify", "inputs": {"trajectory": ["13", 0], "vlm": ["4", 0], "candidates": ["20", 0]}},
+        "14": {
+            "class_type": "CLVR_Verify",
+            "inputs": {"trajectory": ["13", 0], "vlm": ["4", 0], "candidates": ["20", 0]},
+        },
         "15": {"class_type": "CLVR_LoopEnd", "inputs": {"flow": ["12", 0], "trajectory": ["14", 0]}},
         "16": {"class_type": "SaveImage", "inputs": {"images": ["15", 0], "filename_prefix": "executor"}},
     }
@@ -74,12 +94,18 @@ def loop(*body: dict, **inputs) -> dict:
 
 EXECUTE = {"20": {"class_type": "CLVR_ExecuteStep", "inputs": {"trajectory": ["13", 0], "executor": ["5", 0]}}}
 ELSEWHERE = {
-    "20": {"class_type": "CLVR_ExecuteStep", "inputs": {"trajectory": ["13", 0], "executor": ["5", 0], "mask": ["19", 0]}},
+    "20": {
+        "class_type": "CLVR_ExecuteStep",
+        "inputs": {"trajectory": ["13", 0], "executor": ["5", 0], "mask": ["19", 0]},
+    },
     "19": {"class_type": "InvertMask", "inputs": {"mask": ["13", 6]}},
 }
 STOCK = {
     "21": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["2", 0], "text": ["13", 1]}},
-    "22": {"class_type": "CLVR_ApplyReferences", "inputs": {"conditioning": ["21", 0], "vae": ["3", 0], "trajectory": ["13", 0]}},
+    "22": {
+        "class_type": "CLVR_ApplyReferences",
+        "inputs": {"conditioning": ["21", 0], "vae": ["3", 0], "trajectory": ["13", 0]},
+    },
     "23": {"class_type": "BasicGuider", "inputs": {"model": ["1", 0], "conditioning": ["22", 0]}},
     "24": {"class_type": "RandomNoise", "inputs": {"noise_seed": ["13", 7]}},
     "25": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
@@ -87,7 +113,13 @@ STOCK = {
     "27": {"class_type": "EmptyFlux2LatentImage", "inputs": {"width": SIZE, "height": SIZE, "batch_size": 1}},
     "28": {
         "class_type": "SamplerCustomAdvanced",
-        "inputs": {"noise": ["24", 0], "guider": ["23", 0], "sampler": ["25", 0], "sigmas": ["26", 0], "latent_image": ["27", 0]},
+        "inputs": {
+            "noise": ["24", 0],
+            "guider": ["23", 0],
+            "sampler": ["25", 0],
+            "sigmas": ["26", 0],
+            "latent_image": ["27", 0],
+        },
     },
     "20": {"class_type": "VAEDecode", "inputs": {"samples": ["28", 0], "vae": ["3", 0]}},
 }
@@ -165,7 +197,9 @@ def test_the_same_request_gives_the_same_picture_whatever_is_drawn_beside_it(com
 def counted(script: dict = SCRIPT, **executor) -> dict:
     """As `in_one`, with models that tell of their work."""
     prompt = in_one(script=script, executor={"model": ["9", 0], "clip": ["9", 1], "vae": ["9", 2], **executor})
-    return prompt | {"9": {"class_type": "Tiny_Counted", "inputs": {"model": ["1", 0], "clip": ["2", 0], "vae": ["3", 0]}}}
+    return prompt | {
+        "9": {"class_type": "Tiny_Counted", "inputs": {"model": ["1", 0], "clip": ["2", 0], "vae": ["3", 0]}}
+    }
 
 
 def work(comfy: Comfy, prompt: dict) -> tuple[Path, list[str]]:
@@ -177,7 +211,9 @@ def work(comfy: Comfy, prompt: dict) -> tuple[Path, list[str]]:
 
 def test_each_text_and_each_canvas_is_encoded_once_and_the_models_take_turns(comfy):
     third = THIRD | {"references": [2, 0]}
-    prompt = counted(SCRIPT | {"actions": [FIRST, SECOND, third], "met": ["100", "100", "110", "110", "111"]}, width=64, height=64)
+    prompt = counted(
+        SCRIPT | {"actions": [FIRST, SECOND, third], "met": ["100", "100", "110", "110", "111"]}, width=64, height=64
+    )
     prompt["6"]["inputs"] |= {"seed": 60, "candidates": 2}
     _, told = work(comfy, prompt)
     told = [line.partition(" ")[0] for line in told]
@@ -196,7 +232,8 @@ def test_what_a_picture_costs_is_known_before_it_is_drawn(comfy, sampler, guidan
 
 
 @pytest.mark.parametrize(
-    ("recipe", "strength", "least", "most"), [("generic", 0.3, 0.3, 0.8), ("generic", 0.0, 0.8, 0.99), ("klein", 0.0, 1.0, 1.0)]
+    ("recipe", "strength", "least", "most"),
+    [("generic", 0.3, 0.3, 0.8), ("generic", 0.0, 0.8, 0.99), ("klein", 0.0, 1.0, 1.0)],
 )
 def test_an_edit_begins_from_the_canvas_noised_as_far_as_the_recipe_says(comfy, recipe, strength, least, most):
     prompt = counted(recipe=recipe, steps=4, guidance=1.0, edit_strength=strength, width=64, height=64)
@@ -215,7 +252,16 @@ def test_qwen_image_edit_shows_the_canvas_to_its_text_encoder_too(comfy):
     folder, told = work(comfy, prompt)
     # Both branches of guidance by themselves, as their texts differ in length.
     pictures, drawing = canvases(folder), ["evaluated 1"] * 4 + ["decoded"]
-    assert [line.partition(" at")[0] for line in told] == ["text", "text", *drawing, "encoded", "text", "encoded", "text", *drawing]
+    assert [line.partition(" at")[0] for line in told] == [
+        "text",
+        "text",
+        *drawing,
+        "encoded",
+        "text",
+        "encoded",
+        "text",
+        *drawing,
+    ]
     assert pictures[0].shape == pictures[1].shape == (64, 64, 3) and not np.array_equal(*pictures)
     assert [step.cost.evaluations for step in trajectory_from(RunFolder.open(folder).lines).steps] == [4, 4]
 

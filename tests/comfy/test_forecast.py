@@ -19,7 +19,10 @@ EYES = [["2", "CLVR_VisionModel", {}], ["3", "CLIPLoader", {"clip_name": FILE, "
 
 
 def hand(dtype: str = "default", clip: str = FILE, number: str = "6") -> list:
-    loader = [["5", "UNETLoader", {"unet_name": DIT, "weight_dtype": dtype}], [number, "CLIPLoader", {"clip_name": clip}]]
+    loader = [
+        ["5", "UNETLoader", {"unet_name": DIT, "weight_dtype": dtype}],
+        [number, "CLIPLoader", {"clip_name": clip}],
+    ]
     return [["4", "CLVR_Executor", {"recipe": "klein"}], *loader]
 
 
@@ -58,7 +61,9 @@ def test_the_embedded_models_and_those_behind_a_server(comfy):
     assert weights > sum(each.nbytes for each in pipeline_weights(MERGED, 2)) / 4
     told = memory(comfy, vlm=shapes, executor=shapes)
     assert re.fullmatch(rf"cpu: embedded models {megabytes(weights)}; [\d.]+ GB free: it fits", told)
-    assert memory(comfy, vlm=[["1", "CLVR_ServerModel", {"server": "mine"}]], executor=hand()).endswith("; the VLM is behind a server")
+    assert memory(comfy, vlm=[["1", "CLVR_ServerModel", {"server": "mine"}]], executor=hand()).endswith(
+        "; the VLM is behind a server"
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,9 @@ def test_only_what_comfyui_lists_is_weighed(comfy, file):
     assert re.fullmatch(r"cpu: [\d.]+ GB free; how large the executor is, is not known", told)
 
 
-@pytest.mark.parametrize("asked", [{"rounds": 0}, {"rounds": "many"}, {"strategy": "magic"}, {"width": None}, {"rounds": float("inf")}])
+@pytest.mark.parametrize(
+    "asked", [{"rounds": 0}, {"rounds": "many"}, {"strategy": "magic"}, {"width": None}, {"rounds": float("inf")}]
+)
 def test_a_run_that_cannot_be_is_refused(comfy, asked):
     with pytest.raises(Refused, match="error"):
         comfy.post("/clvr/forecast", asked)

@@ -22,7 +22,9 @@ def test_the_nodes_are_there_with_a_tooltip_on_every_input(comfy):
     for name, node in nodes.items():
         assert node["description"] and node["category"].startswith("CLVR"), name
         for group in ("required", "optional"):
-            for field, (_, options, *_) in ((field, (*spec, {})) for field, spec in node["input"].get(group, {}).items()):
+            for field, (_, options, *_) in (
+                (field, (*spec, {})) for field, spec in node["input"].get(group, {}).items()
+            ):
                 assert options.get("tooltip"), (name, field)
         assert all(node["output_tooltips"]), name
 
@@ -61,7 +63,9 @@ def test_cancel_takes_effect_within_a_drawing_and_leaves_what_was_planned(comfy)
     trajectory = trajectory_from(RunFolder.open(folder).lines)
     assert trajectory.goals and not trajectory.steps
     assert not list(folder.glob("*.png")), "64 pictures were not waited for"
-    assert comfy.run(graph(strategy="oneshot", seed=6))["status"]["status_str"] == "success", "the next prompt is not touched by it"
+    assert comfy.run(graph(strategy="oneshot", seed=6))["status"]["status_str"] == "success", (
+        "the next prompt is not touched by it"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,9 @@ def inputs_of(comfy: Comfy, prompt: dict, *kinds: str) -> list[tuple[str, str]]:
     for node, told in prompt.items():
         schema = nodes[told["class_type"]]["input"]
         fields = schema.get("required", {}) | schema.get("optional", {})
-        found += [(node, name) for name, spec in fields.items() if told["class_type"].startswith("CLVR_") and spec[0] in kinds]
+        found += [
+            (node, name) for name, spec in fields.items() if told["class_type"].startswith("CLVR_") and spec[0] in kinds
+        ]
     assert found
     return found
 
@@ -105,7 +107,10 @@ def test_ten_megabytes_of_text_are_refused_in_words(comfy):
 def test_a_link_of_another_type_is_not_taken(comfy):
     prompt = whole(163)
     for node, name in inputs_of(comfy, prompt, *LINKED):
-        assert "return_type_mismatch" in attempt(comfy, linked(prompt, node, name, "PrimitiveString", "x")), (node, name)
+        assert "return_type_mismatch" in attempt(comfy, linked(prompt, node, name, "PrimitiveString", "x")), (
+            node,
+            name,
+        )
 
 
 FOUND = {"null": "nothing", '"x"': "the text 'x'", '{"trajectory": "../.."}': "a value of type dict"}
@@ -123,17 +128,34 @@ def test_a_value_of_another_type_behind_a_link_of_any_type_ends_the_prompt_with_
                 assert said == "flow of Loop End does not come from a Loop Start; link the two"
             else:
                 begins = f"{name} of {told['display_name']} is {found}, and should be a"
-                assert said.startswith(begins) and ": link a" in said.replace(": link the", ": link a"), (node, name, value, said)
+                assert said.startswith(begins) and ": link a" in said.replace(": link the", ": link a"), (
+                    node,
+                    name,
+                    value,
+                    said,
+                )
     assert attempt(comfy, whole(165)) == ""
 
 
 LOADED = {
-    ("5", "model"): "model of Executor is the text 'x', and should be a diffusion model: link the MODEL output of Load Diffusion Model",
+    (
+        "5",
+        "model",
+    ): "model of Executor is the text 'x', and should be a diffusion model: link the MODEL output of Load Diffusion Model",
     ("5", "clip"): "clip of Executor is the text 'x', and should be a text encoder: link the CLIP output of Load CLIP",
     ("5", "vae"): "vae of Executor is the text 'x', and should be a VAE: link the VAE output of Load VAE",
-    ("5", "steps"): "steps of Executor is the text 'x', and should be a whole number: link an INT output, or type the number into the node",
-    ("20", "mask"): "mask of Execute Step is the text 'x', and should be a mask: link a MASK output, such as that of Load Image",
-    ("6", "clip"): "clip of Vision Model is the text 'x', and should be a text encoder: link the CLIP output of Load CLIP",
+    (
+        "5",
+        "steps",
+    ): "steps of Executor is the text 'x', and should be a whole number: link an INT output, or type the number into the node",
+    (
+        "20",
+        "mask",
+    ): "mask of Execute Step is the text 'x', and should be a mask: link a MASK output, such as that of Load Image",
+    (
+        "6",
+        "clip",
+    ): "clip of Vision Model is the text 'x', and should be a text encoder: link the CLIP output of Load CLIP",
 }
 
 
@@ -161,7 +183,9 @@ def test_budgets_beyond_all_bounds_are_bounded_or_refused_in_words(comfy, value)
         assert not said or any(word in said for word in words), (node, name, said)
         change = copy.deepcopy(prompt)
         change[node]["inputs"][name] = 10**30 * value
-        assert "bigger than max" in attempt(comfy, change) if value > 0 else "smaller than min" in attempt(comfy, change), (node, name)
+        assert (
+            "bigger than max" in attempt(comfy, change) if value > 0 else "smaller than min" in attempt(comfy, change)
+        ), (node, name)
     assert max(len(list(path.glob("canvas-*.png"))) for path in runs(comfy)) <= 50
 
 
@@ -184,7 +208,9 @@ def test_what_only_a_loop_tells_itself_opens_no_other_folder(comfy, told):
     prompt = looped(167)
     prompt[START]["inputs"] |= told
     said = attempt(comfy, prompt)
-    assert "does not lie in the output folder" in said or "holds no run" in said or "is not the run that it was" in said, said
+    assert (
+        "does not lie in the output folder" in said or "holds no run" in said or "is not the run that it was" in said
+    ), said
     assert "secret'}" not in said
 
 
@@ -232,7 +258,9 @@ def test_a_canvas_of_a_stranger_that_would_fill_the_memory_is_refused_in_words(c
     (folder / JOURNAL).write_bytes((finished / JOURNAL).read_bytes())
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     parts = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(10**6))), (b"IEND", b""))
-    framed = (struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in parts)
+    framed = (
+        struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part)) for kind, part in parts
+    )
     huge = b"\x89PNG\r\n\x1a\n" + b"".join(framed)
     for canvas in finished.glob("canvas-*.png"):
         (folder / canvas.name).write_bytes(huge)
@@ -250,7 +278,9 @@ def test_a_journal_too_deep_for_its_reader_is_refused_in_words(comfy, finished):
     folder = finished.parent / "deep-1"
     folder.mkdir(exist_ok=True)
     deep = 100_000 * "[" + 100_000 * "]"
-    (folder / JOURNAL).write_text((finished / JOURNAL).read_text() + f'{{"event":"step","steps":{deep}}}\n{{"event":"end"}}\n')
+    (folder / JOURNAL).write_text(
+        (finished / JOURNAL).read_text() + f'{{"event":"step","steps":{deep}}}\n{{"event":"end"}}\n'
+    )
     prompt = {
         "1": {"class_type": "CLVR_LoadTrajectory", "inputs": {"run": folder.name}},
         "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 2]}},

@@ -46,7 +46,9 @@ def test_the_pack_loads_and_brings_few_modules(loading):
 
 
 def test_every_node_of_the_pack_is_there(loading):
-    assert set(loading["nodes"]) == {name for name, told in json.loads((ROOT / SCHEMAS).read_text()).items() if not told.get(GONE)}
+    assert set(loading["nodes"]) == {
+        name for name, told in json.loads((ROOT / SCHEMAS).read_text()).items() if not told.get(GONE)
+    }
 
 
 def test_no_model_library_is_imported_until_a_node_needs_it(loading):

@@ -15,7 +15,10 @@ from tests.comfy.test_vision import FILE
 
 ONE, ALL = 10.0, 32.0
 """GiB of the card: either eyes of 8 or a diffusion model of 7.25 besides what ComfyUI keeps for its work, or all there are."""
-TWICE = SCRIPT | {"actions": [FIRST, SECOND, THIRD | {"references": [2, 0]}], "met": ["100", "100", "110", "110", "111"]}
+TWICE = SCRIPT | {
+    "actions": [FIRST, SECOND, THIRD | {"references": [2, 0]}],
+    "met": ["100", "100", "110", "110", "111"],
+}
 """For two pictures a round."""
 GRAPHS = {
     "one node": in_one(script=TWICE, seed=70, candidates=2),
@@ -36,7 +39,10 @@ def on_card(prompt: dict, room: float) -> dict:
             "inputs": {"room": room, "eyes": ["41", 0], "clip": ["2", 0], "model": ["1", 0], "vae": ["3", 0]},
         },
         "41": {"class_type": "CLIPLoader", "inputs": {"clip_name": FILE, "type": "stable_diffusion"}},
-        "42": {"class_type": "CLVR_VisionModel", "inputs": {"clip": ["40", 0], "reply_limit": 64, "prove_sight": False}},
+        "42": {
+            "class_type": "CLVR_VisionModel",
+            "inputs": {"clip": ["40", 0], "reply_limit": 64, "prove_sight": False},
+        },
         "43": {"class_type": "Tiny_Prompter", "inputs": {"vlm": ["42", 0], "script": ["4", 0]}},
     }
 

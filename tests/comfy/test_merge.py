@@ -73,7 +73,9 @@ def files(name: str, then: dict | None = None, **inputs) -> dict:
 
 
 def saved(model: list, prefix: str) -> dict:
-    return {"9": {"class_type": "ModelSave", "inputs": {"model": model, "filename_prefix": f"diffusion_models/{prefix}"}}}
+    return {
+        "9": {"class_type": "ModelSave", "inputs": {"model": model, "filename_prefix": f"diffusion_models/{prefix}"}}
+    }
 
 
 def loaded(name, number: str = "3") -> dict:
@@ -83,14 +85,19 @@ def loaded(name, number: str = "3") -> dict:
 def written(comfy: Comfy, prefix: str) -> dict[str, torch.Tensor]:
     """What Save Model wrote, by Black Forest Labs' names."""
     found = load_file(out(comfy, f"{prefix}_00001_"))
-    return {name.removeprefix("model.diffusion_model.").replace("_norm.weight", "_norm.scale"): value for name, value in found.items()}
+    return {
+        name.removeprefix("model.diffusion_model.").replace("_norm.weight", "_norm.scale"): value
+        for name, value in found.items()
+    }
 
 
 def out(comfy: Comfy, name: str) -> Path:
     return comfy.base / "output" / "diffusion_models" / f"{name}.safetensors"
 
 
-def live(*, base: str = "base", aligned: str = "", distilled: str = "", aligned_lora: bool = False, **inputs) -> tuple[dict, str]:
+def live(
+    *, base: str = "base", aligned: str = "", distilled: str = "", aligned_lora: bool = False, **inputs
+) -> tuple[dict, str]:
     """Loaders 3 to 5, the merge of models as node 8, Save Model as node 9, and the prefix it saves under."""
     nodes, links = {}, {}
     for number, (role, name) in enumerate({"base": base, "aligned": aligned, "distilled": distilled}.items(), 3):
@@ -174,7 +181,10 @@ def test_a_lora_is_merged_or_kept_for_the_stock_loader_of_loras(comfy, three):
     go(comfy, files("kept", aligned="none", lora="small.safetensors", lora_strength=0.5, keep_lora=True))
     assert all(klein.same_bits(value, distilled[key]) for key, value in load_file(out(comfy, "kept")).items())
     patched = {
-        "4": {"class_type": "LoraLoaderModelOnly", "inputs": {"model": ["3", 0], "lora_name": "kept.safetensors", "strength_model": 1.0}}
+        "4": {
+            "class_type": "LoraLoaderModelOnly",
+            "inputs": {"model": ["3", 0], "lora_name": "kept.safetensors", "strength_model": 1.0},
+        }
     }
     go(comfy, loaded("kept.safetensors") | patched | saved(["4", 0], "kept-saved"))
     torch.testing.assert_close(written(comfy, "kept-saved")[name].float(), right, rtol=0, atol=1e-7)
@@ -182,7 +192,11 @@ def test_a_lora_is_merged_or_kept_for_the_stock_loader_of_loras(comfy, three):
 
 def test_fp8_files_are_refused_or_dequantised_by_choice(comfy, three):
     said = failed(comfy, files("eight", aligned="none", base="eight"))
-    assert "base is eight.safetensors, whose fp8 weights" in said and "set fp8 to dequantise" in said and not out(comfy, "eight").exists()
+    assert (
+        "base is eight.safetensors, whose fp8 weights" in said
+        and "set fp8 to dequantise" in said
+        and not out(comfy, "eight").exists()
+    )
     go(comfy, files("eight", aligned="none", base="eight", fp8="dequantise"))
     assert {value.dtype for value in load_file(out(comfy, "eight")).values()} == {torch.bfloat16}
 
@@ -236,7 +250,8 @@ def test_a_link_out_of_the_model_folders_is_not_followed(comfy, three):
         link.symlink_to(secret)
     said = failed(comfy, files("linked", base="link"))
     assert (
-        "base is 'merge/link.safetensors', which does not lie in a folder of diffusion_models" in said and not out(comfy, "linked").exists()
+        "base is 'merge/link.safetensors', which does not lie in a folder of diffusion_models" in said
+        and not out(comfy, "linked").exists()
     )
 
 
@@ -289,7 +304,10 @@ def drawn(number: int, model: list) -> dict:
         "14": {"class_type": "EmptyFlux2LatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
         f"{number}1": {"class_type": "KSampler", "inputs": sampled | links},
         f"{number}2": {"class_type": "VAEDecode", "inputs": {"samples": [f"{number}1", 0], "vae": ["13", 0]}},
-        f"{number}3": {"class_type": "SaveImage", "inputs": {"images": [f"{number}2", 0], "filename_prefix": f"picture-{number}"}},
+        f"{number}3": {
+            "class_type": "SaveImage",
+            "inputs": {"images": [f"{number}2", 0], "filename_prefix": f"picture-{number}"},
+        },
     }
 
 
@@ -346,7 +364,10 @@ def test_quantised_models_are_refused_or_dequantised_by_choice(comfy, three):
 
 def test_models_that_do_not_fit_are_refused_and_not_left_out_in_silence(comfy, three):
     for inputs, said in (
-        ({"distilled": "other"}, "distilled is not a model of the base's kind: 0 weights missing (-), 0 too many (+), "),
+        (
+            {"distilled": "other"},
+            "distilled is not a model of the base's kind: 0 weights missing (-), 0 too many (+), ",
+        ),
         ({}, "there is nothing to merge into the base; link distilled or aligned"),
         (
             {"distilled": "distilled", "blocks": "double_block.0 = 1"},

@@ -44,5 +44,7 @@ def test_comfyui_hands_them_out(comfy, made):
     assert help_page == made[f"{PAGES}/CLVR_Generate.md"]
     told = comfy.get("/i18n")["en"]["nodeDefs"]
     assert {name: told[name] for name in json.loads(made[LOCALE])} == json.loads(made[LOCALE])
-    aliases = {name: node["search_aliases"] for name, node in comfy.get("/object_info").items() if name.startswith("CLVR_")}
+    aliases = {
+        name: node["search_aliases"] for name, node in comfy.get("/object_info").items() if name.startswith("CLVR_")
+    }
     assert all(len(listed) >= 3 for listed in aliases.values()), aliases

@@ -20,7 +20,10 @@ pytestmark = pytest.mark.weights
 
 def reviewed(seconds: int = 600, otherwise: str = "go on", **inputs) -> dict:
     prompt = loop(**inputs)
-    prompt["50"] = {"class_type": "CLVR_Review", "inputs": {"trajectory": ["6", 0], "seconds": seconds, "otherwise": otherwise}}
+    prompt["50"] = {
+        "class_type": "CLVR_Review",
+        "inputs": {"trajectory": ["6", 0], "seconds": seconds, "otherwise": otherwise},
+    }
     prompt["7"]["inputs"]["trajectory"] = ["50", 0]
     return prompt
 
@@ -53,7 +56,10 @@ def test_what_was_said_is_heeded_and_on_record_and_not_asked_again(comfy, tab):
     queued = comfy.queue(prompt)
     first = tab.asked()
     assert {goal["id"] for goal in first["goals"]} >= {"g1"} and first["current"] == 0 and first["step"]["index"] == 0
-    assert comfy.get(f"/view?filename={first['canvases'][0]['file']}&subfolder={first['subfolder']}&type=output")[:4] == b"\x89PNG"
+    assert (
+        comfy.get(f"/view?filename={first['canvases'][0]['file']}&subfolder={first['subfolder']}&type=output")[:4]
+        == b"\x89PNG"
+    )
     tab.answer(first, say="go on", words="a small black cross", dropped=["g1"])
     second = tab.asked()
     assert second["id"] != first["id"] and "a small black cross" in [goal["text"] for goal in second["goals"]]
@@ -62,7 +68,10 @@ def test_what_was_said_is_heeded_and_on_record_and_not_asked_again(comfy, tab):
     entry = comfy.wait(queued)
     assert entry["status"]["status_str"] == "success", error_of(entry)
     run = told(made_by(comfy, before))
-    assert run.outcome.reason == "the artist accepted the picture" and [remark.say for remark in run.remarks] == ["go on", "accept"]
+    assert run.outcome.reason == "the artist accepted the picture" and [remark.say for remark in run.remarks] == [
+        "go on",
+        "accept",
+    ]
     assert "the artist accepted" in "".join(entry["outputs"]["9"]["text"])
     again = reviewed(seed=82, strategy="clvr")
     again["8"]["inputs"]["filename_prefix"] = "again"
@@ -82,7 +91,11 @@ def test_a_painted_mask_keeps_the_rest_of_the_picture(comfy, tab):
     run = told(folder.path)
     edit = run.steps[1]
     old, new = folder.picture(edit.action.references[0]), folder.picture(edit.chosen)
-    assert run.remarks[0].mask and np.array_equal(old[:, 32:], new[:, 32:]) and not np.array_equal(old[:, :32], new[:, :32])
+    assert (
+        run.remarks[0].mask
+        and np.array_equal(old[:, 32:], new[:, 32:])
+        and not np.array_equal(old[:, :32], new[:, :32])
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def test_a_canvas_is_the_picture_in_the_folder(comfy, folder):
         assert "is not in the run" in refused(comfy, "canvas", run=folder.name, canvas=canvas)
 
 
-@pytest.mark.parametrize("run", ["", ".", "..", "../..", "/etc", "saved/../../../secret", "elsewhere", "no-such-1", "a\x00b", "x" * 5000])
+@pytest.mark.parametrize(
+    "run", ["", ".", "..", "../..", "/etc", "saved/../../../secret", "elsewhere", "no-such-1", "a\x00b", "x" * 5000]
+)
 def test_nothing_outside_the_runs_is_told(comfy, folder, run):
     secret = comfy.base / "secret"
     secret.mkdir(exist_ok=True)

@@ -88,7 +88,9 @@ def test_two_bodies_may_hang_on_one_brief(comfy):
     assert told(one).outcome and told(other).outcome
     assert not np.array_equal(saved(comfy, entry, "8"), saved(comfy, entry, "68"))
     assert sorted(
-        np.array_equal(saved(comfy, entry, node), read_png(folder / BEST)[0]) for folder in (one, other) for node in ("8", "68")
+        np.array_equal(saved(comfy, entry, node), read_png(folder / BEST)[0])
+        for folder in (one, other)
+        for node in ("8", "68")
     ) == [
         False,
         False,
@@ -104,7 +106,10 @@ def test_how_it_is_judged_is_the_artists_choice(comfy, make):
     brief, budget = run.brief, run.brief.budget
     assert {"judging": brief.judging, "evidence": brief.evidence, "met": budget.met, "unmet": budget.unmet} == chosen
     # The stub says 0.95 of a goal that is met, and 0.05 of one that is not.
-    assert [(verdict.state, verdict.evidence) for verdict in run.steps[0].verdicts] == [("unsure", "a cat"), ("unmet", "a cat")]
+    assert [(verdict.state, verdict.evidence) for verdict in run.steps[0].verdicts] == [
+        ("unsure", "a cat"),
+        ("unmet", "a cat"),
+    ]
     assert not run.outcome.met
 
 
@@ -131,7 +136,10 @@ def changed(change) -> dict:
     ("change", "says"),
     [
         (lambda graph: graph["7"]["inputs"].update(trajectory=["3", 1]), "moved the run on"),
-        (lambda graph: graph["6"]["inputs"].update(candidates=["98", 0]) or graph.update(BATCH), "candidates has 2 pictures"),
+        (
+            lambda graph: graph["6"]["inputs"].update(candidates=["98", 0]) or graph.update(BATCH),
+            "candidates has 2 pictures",
+        ),
     ],
 )
 def test_a_body_that_cannot_go_round_is_refused_in_words(comfy, change, says):
@@ -143,5 +151,7 @@ BATCH = {"98": {"class_type": "RepeatImageBatch", "inputs": {"image": ["5", 0], 
 
 
 def test_goals_written_by_hand_take_the_place_of_the_models(comfy):
-    folder = begun_by(comfy, looped(40, rounds=1, goals="a large red circle at the top left\n\n  a small blue square  \n"))
+    folder = begun_by(
+        comfy, looped(40, rounds=1, goals="a large red circle at the top left\n\n  a small blue square  \n")
+    )
     assert [goal.text for goal in told(folder).goals] == ["a large red circle at the top left", "a small blue square"]

@@ -108,7 +108,12 @@ def test_a_picture_that_claims_to_be_huge_is_refused_in_words(comfy):
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
     (folder / f"canvas-{best:03d}.png").write_bytes(data)
     entry = comfy.run(load(folder.name))
     assert "missing or damaged" in error_of(entry)

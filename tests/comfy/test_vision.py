@@ -22,7 +22,10 @@ def eyes(kind: str = "stable_diffusion", see: bool = True, rate: float = 0.3, **
     clip = ["2", 0] if see else ["1", 0]
     graph = {
         "1": {"class_type": "CLIPLoader", "inputs": {"clip_name": FILE, "type": kind}},
-        "3": {"class_type": "CLVR_VisionModel", "inputs": {"clip": clip, "reply_limit": 64, "prove_sight": True, **inputs}},
+        "3": {
+            "class_type": "CLVR_VisionModel",
+            "inputs": {"clip": clip, "reply_limit": 64, "prove_sight": True, **inputs},
+        },
     }
     return graph | ({"2": {"class_type": "TestSee", "inputs": {"clip": ["1", 0], "rate": rate}}} if see else {})
 
@@ -101,7 +104,12 @@ class TestSight:
     def test_a_text_encoder_is_refused_by_the_widget_and_the_value_to_choose(self, comfy):
         before = runs(comfy)
         said = error_of(comfy.run(eyes("flux2", see=False) | loop()))
-        assert "'Load CLIP'" in said and "type 'flux2'" in said and FILE in said and "Choose type 'stable_diffusion'" in said
+        assert (
+            "'Load CLIP'" in said
+            and "type 'flux2'" in said
+            and FILE in said
+            and "Choose type 'stable_diffusion'" in said
+        )
         assert runs(comfy) == before
 
     @pytest.mark.parametrize("rate", [0.0, -0.3])
@@ -120,7 +128,11 @@ class TestTheLoop:
 
     def test_it_runs_to_a_picture_with_a_random_model(self, comfy):
         run, folder, _ = self.ended(comfy, eyes() | loop())
-        assert run.outcome is not None and (folder / BEST).exists() and run.models["controller"].startswith("tiny_qwen3vl (")
+        assert (
+            run.outcome is not None
+            and (folder / BEST).exists()
+            and run.models["controller"].startswith("tiny_qwen3vl (")
+        )
         assert run.steps and run.steps[0].verdicts and run.cost.vlm_tokens > 0
 
     def test_cancel_takes_effect_within_a_reply(self, comfy):
@@ -130,7 +142,9 @@ class TestTheLoop:
         comfy.interrupt()
         entry = comfy.wait(prompt)
         assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
-        assert [line["event"] for line in RunFolder.open(fresh[0]).lines] == ["start"], "thousands of tokens were not waited for"
+        assert [line["event"] for line in RunFolder.open(fresh[0]).lines] == ["start"], (
+            "thousands of tokens were not waited for"
+        )
         self.ended(comfy, eyes() | loop(seed=10))
 
     @pytest.mark.parametrize("how", ["memory", "shapes"])

@@ -21,9 +21,18 @@ def test_the_round_the_goals_met_and_the_canvas_are_on_the_node_of_the_loop(comf
     assert texts[:3] == [f"round {number} of 12, {number} of 3 goals met" for number in (1, 2, 3)]
     assert "every goal is met" in texts[-1]
     bars = [line["said"]["data"]["nodes"] for line in heard if line.get("said", {}).get("type") == "progress_state"]
-    values = {state["value"] for states in bars for state in states.values() if state["display_node_id"] == node and state["max"] == 12}
+    values = {
+        state["value"]
+        for states in bars
+        for state in states.values()
+        if state["display_node_id"] == node and state["max"] == 12
+    }
     assert {1, 2, 3} <= values
-    previews = [size for about, size in (line["preview"] for line in heard if "preview" in line) if about["display_node_id"] == node]
+    previews = [
+        size
+        for about, size in (line["preview"] for line in heard if "preview" in line)
+        if about["display_node_id"] == node
+    ]
     assert len(previews) >= 3 and min(previews) > 500
 
 

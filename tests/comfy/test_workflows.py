@@ -20,7 +20,9 @@ SHARED = sorted(FOLDER.glob("*.json"))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
 FILES = ("unet_name", "clip_name", "vae_name", "lora_name", "image", "base", "aligned", "distilled", "lora", "run")
 """Inputs whose choices are what lies in a folder."""
-TWINS = {"https://huggingface.co/Comfy-Org/flux2-klein/resolve/main/split_files/diffusion_models/flux-2-klein-base-4b.safetensors"}
+TWINS = {
+    "https://huggingface.co/Comfy-Org/flux2-klein/resolve/main/split_files/diffusion_models/flux-2-klein-base-4b.safetensors"
+}
 """As large as another, and named with it in one breath."""
 DRAWN_ONLY = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
 
@@ -34,7 +36,9 @@ def inputs_of(node: dict) -> list[tuple[str, str, dict]]:
     """Name, type and options of each input, in the order in which the front end lists them."""
     listed = [(name, spec) for group in ("required", "optional") for name, spec in node["input"].get(group, {}).items()]
     return [
-        (name, "COMBO", {"options": spec[0]} | dict(*spec[1:2])) if isinstance(spec[0], list) else (name, spec[0], dict(*spec[1:2]))
+        (name, "COMBO", {"options": spec[0]} | dict(*spec[1:2]))
+        if isinstance(spec[0], list)
+        else (name, spec[0], dict(*spec[1:2]))
         for name, spec in listed
     ]
 
@@ -53,15 +57,25 @@ def prompt_of(workflow: dict, nodes: dict) -> dict:
             if kind in WIDGETS and not options.get("forceInput"):
                 inputs[name] = values.pop(0)
                 assert isinstance(inputs[name], WIDGETS[kind]), (node["type"], name, inputs[name])
-                assert kind != "COMBO" or name in FILES or inputs[name] in options["options"], (node["type"], name, inputs[name])
+                assert kind != "COMBO" or name in FILES or inputs[name] in options["options"], (
+                    node["type"],
+                    name,
+                    inputs[name],
+                )
                 if options.get("image_upload"):
                     assert values.pop(0) == "image", (node["type"], name)
                 if options.get("control_after_generate"):
                     assert values.pop(0) in ("fixed", "increment", "decrement", "randomize"), (node["type"], name)
             if name in linked:
                 number, source, socket, target, _, told = linked[name]
-                made = nodes[next(other["type"] for other in workflow["nodes"] if other["id"] == source)]["output"][socket]
-                assert told == made and (kind in (made, "*") or made == "*") and target == node["id"], (node["type"], name, number)
+                made = nodes[next(other["type"] for other in workflow["nodes"] if other["id"] == source)]["output"][
+                    socket
+                ]
+                assert told == made and (kind in (made, "*") or made == "*") and target == node["id"], (
+                    node["type"],
+                    name,
+                    number,
+                )
                 inputs[name] = [str(source), socket]
             elif kind not in WIDGETS:
                 assert name not in schema["input"].get("required", {}), (node["type"], name, "is not linked")
@@ -90,14 +104,20 @@ def test_each_holds_to_the_schemas_and_names_no_machine_and_no_key(nodes, path):
     notes = [node for node in workflow["nodes"] if node["type"] == "MarkdownNote"]
     assert notes and all(word in notes[0]["widgets_values"][0] for word in ("Models", "VRAM", "Time"))
     named = [model for node in workflow["nodes"] for model in node["properties"].get("models", ())]
-    assert len(re.findall(r"\d\.\d GB(?: each)?\)", notes[0]["widgets_values"][0])) == len({model["url"] for model in named} - TWINS)
+    assert len(re.findall(r"\d\.\d GB(?: each)?\)", notes[0]["widgets_values"][0])) == len(
+        {model["url"] for model in named} - TWINS
+    )
     for node in workflow["nodes"]:
         named = (
-            [node["widgets_values"][0]] if node["type"] in ("UNETLoader", "CLIPLoader", "VAELoader") and node["widgets_values"][0] else []
+            [node["widgets_values"][0]]
+            if node["type"] in ("UNETLoader", "CLIPLoader", "VAELoader") and node["widgets_values"][0]
+            else []
         )
         linked = {model["name"]: model for model in node["properties"].get("models", ())}
         assert set(named) <= linked.keys(), (node["type"], "names a file without a link to it")
-        assert all(model["url"].startswith("https://huggingface.co/") and model["directory"] for model in linked.values())
+        assert all(
+            model["url"].startswith("https://huggingface.co/") and model["directory"] for model in linked.values()
+        )
     headless = FOLDER / "api" / path.name
     if headless.exists():
         assert json.loads(headless.read_text()) == prompt
@@ -144,7 +164,9 @@ def with_tiny_models(prompt: dict, comfy, grid: int) -> dict:
         elif kind == "VAELoader":
             inputs["vae_name"] = "taef2"
         elif kind == "LoadImage":
-            Image.fromarray(np.arange(SIDE * SIDE * 3, dtype=np.uint8).reshape(SIDE, SIDE, 3)).save(comfy.base / "input" / inputs["image"])
+            Image.fromarray(np.arange(SIDE * SIDE * 3, dtype=np.uint8).reshape(SIDE, SIDE, 3)).save(
+                comfy.base / "input" / inputs["image"]
+            )
         inputs |= {name: SIDE for name in ("width", "height") if isinstance(inputs.get(name), int)}
     return prompt
 

@@ -41,7 +41,12 @@ class TinyVision(llama.Qwen3VL_8BConfig):
 
 llama.Qwen3_8BConfig = TinyText
 qwen3vl.QWEN3VL_CONFIGS["qwen3vl_8b"] = TinyVision
-qwen3vl.QWEN3VL_VISION["qwen3vl_8b"] = {"hidden_size": 32, "intermediate_size": 64, "depth": 3, "deepstack_visual_indexes": [0, 1, 2]}
+qwen3vl.QWEN3VL_VISION["qwen3vl_8b"] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "depth": 3,
+    "deepstack_visual_indexes": [0, 1, 2],
+}
 qwen3vl.QWEN3VL_VISION_COMMON["num_heads"] = 2
 YES, NO = 9454, 2753
 """In the vocabulary of Qwen2.5, which ComfyUI brings."""
@@ -146,7 +151,10 @@ class Check:
         rows, columns = np.mgrid[:96, :128]
         one = np.stack([rows * 2, columns, rows + columns], -1).astype(np.uint8)
         other = np.flip(one, (0, 1)).copy()
-        ask = [core.Question(text) for text in ("Is it red?", "Are there two cats on the mat, and is one of them black?", "Day?")]
+        ask = [
+            core.Question(text)
+            for text in ("Is it red?", "Are there two cats on the mat, and is one of them black?", "Day?")
+        ]
         found = {}
         grey = np.full((64, 64, 3), 128, np.uint8)
 
@@ -155,15 +163,23 @@ class Check:
 
         shares((grey,), ask)  # what the last picture of See was
         for name, images in (("none", ()), ("one", (one,)), ("two", (one, other))):
-            found[name] = {"together": shares(images, ask), "apart": [shares(images, [question])[0] for question in ask]}
+            found[name] = {
+                "together": shares(images, ask),
+                "apart": [shares(images, [question])[0] for question in ask],
+            }
             vlm._together = False
             found[name]["alone"] = shares(images, ask)
             vlm._together = True
         found["swapped"] = shares((other, one), ask)
-        found["costs"] = [[decision.tokens for decision in vlm.decide((one,), questions)] for questions in (ask, ask[1:2])]
+        found["costs"] = [
+            [decision.tokens for decision in vlm.decide((one,), questions)] for questions in (ask, ask[1:2])
+        ]
         schema = {
             "type": "object",
-            "properties": {"kind": {"type": "string", "enum": ["EDIT", "END"]}, "why": {"type": "string", "maxLength": 12}},
+            "properties": {
+                "kind": {"type": "string", "enum": ["EDIT", "END"]},
+                "why": {"type": "string", "maxLength": 12},
+            },
             "required": ["kind", "why"],
             "additionalProperties": False,
         }
@@ -214,7 +230,8 @@ class GreyExecutor:
 
     def draw(self, requests):
         return [
-            protocols().Drawing(np.full((request.height, request.width, 3), 60 + request.seed % 120, np.uint8), 1) for request in requests
+            protocols().Drawing(np.full((request.height, request.width, 3), 60 + request.seed % 120, np.uint8), 1)
+            for request in requests
         ]
 
 

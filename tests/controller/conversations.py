@@ -23,7 +23,12 @@ PROMPT = 'a barn at dusk with "MILK" over its door,\n\na black cat to the left o
 GOALS = [
     {"text": "dusk", "kind": "global", "check": "Is it dusk?", "feasibility": 0.9},
     {"text": "a barn", "kind": "local", "check": "Is there a barn?", "feasibility": 0.95},
-    {"text": '"MILK" over the door of the barn', "kind": "text", "check": 'Does it say "MILK" over the door?', "feasibility": 0.3},
+    {
+        "text": '"MILK" over the door of the barn',
+        "kind": "text",
+        "check": 'Does it say "MILK" over the door?',
+        "feasibility": 0.3,
+    },
     {"text": "a black cat left of the barn", "kind": "layout", "check": "", "feasibility": 0.6},
     {"text": "a full moon", "kind": "local", "check": "Is there a full moon?", "feasibility": 0.8},
 ]
@@ -73,7 +78,9 @@ class Recorder:
             return {"seen": [{"goal": goal, "seen": "nothing of the kind"} for goal in message.data["goals"]]}
         if task == "fused":
             seen = zip("12345", _seen(message.images[0]))
-            verdicts = [{"goal": f"g{number}", "state": STATES[letter], "evidence": "as I see it"} for number, letter in seen]
+            verdicts = [
+                {"goal": f"g{number}", "state": STATES[letter], "evidence": "as I see it"} for number, letter in seen
+            ]
             return {"verdicts": verdicts, **next(self._actions, {"kind": "END", "summary": "All of it holds."})}
         return next(self._actions)
 

@@ -19,7 +19,13 @@ from tests.fakes import FakeVlm, goals, grey, step, trajectory
 
 BRIEF = Brief("a red circle above two blue squares", seed=7)
 GOALS = goals("a red circle", "two blue squares", "the circle is above the squares")
-EDIT = {"kind": "EDIT", "edit_prompt": "add a blue square, keep the circle", "references": [0], "goals": ["g2"], "summary": "I add."}
+EDIT = {
+    "kind": "EDIT",
+    "edit_prompt": "add a blue square, keep the circle",
+    "references": [0],
+    "goals": ["g2"],
+    "summary": "I add.",
+}
 
 
 def started(**changes: object) -> Situation:
@@ -33,12 +39,26 @@ def started(**changes: object) -> Situation:
             scene_prompt="a red circle",
         ),
         step(
-            "EDIT", 1, parent=0, accepted=False, reason="the circle turned green", summary="I add squares.", edit_prompt="paint two squares"
+            "EDIT",
+            1,
+            parent=0,
+            accepted=False,
+            reason="the circle turned green",
+            summary="I add squares.",
+            edit_prompt="paint two squares",
         ),
         goals=GOALS,
         brief=BRIEF,
     )
-    return Situation(**{"trajectory": run, "focus": ("g2",), "allowed": ("GENERATE", "EDIT", "END"), "pictures": {0: grey(10)}, **changes})
+    return Situation(
+        **{
+            "trajectory": run,
+            "focus": ("g2",),
+            "allowed": ("GENERATE", "EDIT", "END"),
+            "pictures": {0: grey(10)},
+            **changes,
+        }
+    )
 
 
 def decided(situation: Situation, *replies: object) -> tuple[object, FakeVlm]:
@@ -89,7 +109,10 @@ class TestGoals:
         )
 
     def test_goals_that_say_the_same_are_one(self):
-        assert [goal.text for goal in drafted({"text": "A red  circle."}, {"text": " a red circle"}, {"text": ""}, {"text": "a cat"})] == [
+        assert [
+            goal.text
+            for goal in drafted({"text": "A red  circle."}, {"text": " a red circle"}, {"text": ""}, {"text": "a cat"})
+        ] == [
             "A red  circle.",
             "a cat",
         ]
@@ -124,7 +147,10 @@ class TestGoals:
 
     def test_a_list_that_was_cut_is_not_taken_for_the_whole_list(self):
         vlm = FakeVlm(
-            [Reply('{"goals": [{"text": "a cat"}, {"text": "a d', finished=False), '{"goals": [{"text": "a cat"}, {"text": "a dog"}]}']
+            [
+                Reply('{"goals": [{"text": "a cat"}, {"text": "a d', finished=False),
+                '{"goals": [{"text": "a cat"}, {"text": "a dog"}]}',
+            ]
         )
         assert [goal.text for goal in draft_goals(vlm, BRIEF).value] == ["a cat", "a dog"]
 
@@ -161,19 +187,31 @@ class TestWhatTheControllerIsTold:
     def test_what_was_rolled_back_is_told_with_the_reason(self):
         text = told(started())
         assert "Step 1" not in text[: text.index("What I tried")]
-        assert '- Step 1, EDIT on canvas 0, I asked for "paint two squares". Rolled back: the circle turned green' in text
+        assert (
+            '- Step 1, EDIT on canvas 0, I asked for "paint two squares". Rolled back: the circle turned green' in text
+        )
         assert data(started())["failed"] == [
-            {"parent": 0, "kind": "EDIT", "edit_prompt": "paint two squares", "scene_prompt": "", "reason": "the circle turned green"}
+            {
+                "parent": 0,
+                "kind": "EDIT",
+                "edit_prompt": "paint two squares",
+                "scene_prompt": "",
+                "reason": "the circle turned green",
+            }
         ]
 
     def test_a_failed_generation_from_nothing_is_told_too(self):
-        run = trajectory(step("GENERATE", 0, accepted=False, scene_prompt="a red circle", reason="it was empty"), goals=GOALS)
+        run = trajectory(
+            step("GENERATE", 0, accepted=False, scene_prompt="a red circle", reason="it was empty"), goals=GOALS
+        )
         situation = started(trajectory=run, pictures={}, allowed=("GENERATE",))
         _, vlm = decided(situation, {"kind": "GENERATE", "scene_prompt": "a red disc"})
         assert 'from nothing, I asked for "a red circle". Rolled back: it was empty' in vlm.chats[0].text
 
     def test_a_refused_end_is_a_step_with_its_result(self):
-        run = started().trajectory.with_step(replace(step("END", accepted=False, reason="two goals do not hold"), index=2))
+        run = started().trajectory.with_step(
+            replace(step("END", accepted=False, reason="two goals do not hold"), index=2)
+        )
         assert "- Step 2, END. I left no summary. Result: two goals do not hold" in told(started(trajectory=run))
 
     def test_a_remark_is_passed_on(self):
@@ -233,7 +271,10 @@ class TestWhatTheControllerIsTold:
     def test_what_is_fixed_stands_first_so_that_the_prefix_is_the_same_in_the_next_round(self):
         first = started(note="", focus=("g2",))
         run = first.trajectory.with_step(replace(step("EDIT", 2, parent=0, summary="I add one square."), index=2))
-        before, after = told(first), told(started(trajectory=replace(run, current=2), pictures={2: grey()}, focus=("g3",)))
+        before, after = (
+            told(first),
+            told(started(trajectory=replace(run, current=2), pictures={2: grey()}, focus=("g3",))),
+        )
         shared = before[: before.index("What I tried")].rstrip()
         assert after.startswith(shared) and "I set down the circle first." in shared
 
@@ -245,10 +286,18 @@ class TestWhatTheControllerIsTold:
 class TestWhatIsBelieved:
     def test_a_good_action_is_taken_as_it_is(self):
         answer, _ = decided(
-            started(), {**EDIT, "scene_prompt": "a circle and a square", "region": [0, 0.5, 1, 1], "strength": 0.5, "junk": 1}
+            started(),
+            {**EDIT, "scene_prompt": "a circle and a square", "region": [0, 0.5, 1, 1], "strength": 0.5, "junk": 1},
         )
         assert answer.value == Action(
-            "EDIT", "I add.", "a circle and a square", "add a blue square, keep the circle", (0,), ("g2",), (0.0, 0.5, 1.0, 1.0), 0.5
+            "EDIT",
+            "I add.",
+            "a circle and a square",
+            "add a blue square, keep the circle",
+            (0,),
+            ("g2",),
+            (0.0, 0.5, 1.0, 1.0),
+            0.5,
         )
         assert answer.calls == 1 and answer.failure == ""
 
@@ -262,7 +311,9 @@ class TestWhatIsBelieved:
         assert answer.value.references == (0,)
 
     def test_a_generation_and_an_end_have_no_references(self):
-        assert decided(started(), {"kind": "GENERATE", "scene_prompt": "x", "references": [0]})[0].value.references == ()
+        assert (
+            decided(started(), {"kind": "GENERATE", "scene_prompt": "x", "references": [0]})[0].value.references == ()
+        )
         assert decided(started(), {"kind": "END", "references": [0]})[0].value == Action("END")
 
     @pytest.mark.parametrize(
@@ -295,7 +346,9 @@ class TestWhatIsBelieved:
         assert answer.value is None and "needs at least one reference" in answer.failure
 
     def test_an_instruction_that_was_cut_is_not_carried_out(self):
-        cut = Reply('{"kind": "EDIT", "references": [0], "goals": ["g2"], "edit_prompt": "remove everything', finished=False)
+        cut = Reply(
+            '{"kind": "EDIT", "references": [0], "goals": ["g2"], "edit_prompt": "remove everything', finished=False
+        )
         answer, vlm = decided(started(), cut, EDIT)
         assert answer.value.edit_prompt == EDIT["edit_prompt"]
         assert "Write less" in vlm.chats[1].messages[-1].text
@@ -319,7 +372,9 @@ class TestInspection:
         assert answer.value is verdict and answer.calls == 1
 
     def test_the_words_beside_the_probability_do_not(self):
-        assert contradicts(FakeVlm(decisions=[[Decision(0.1, "Yes, it contradicts!")]]), BRIEF, self.ACTION).value is False
+        assert (
+            contradicts(FakeVlm(decisions=[[Decision(0.1, "Yes, it contradicts!")]]), BRIEF, self.ACTION).value is False
+        )
 
     def test_it_is_asked_without_a_picture_and_what_comes_later_is_no_error(self):
         vlm = FakeVlm(decisions=[[0.1]])
@@ -342,12 +397,21 @@ class TestInspection:
 class TestFallback:
     def test_without_a_canvas_the_brief_is_drawn_in_its_own_words(self):
         action = fallback(trajectory(goals=GOALS, brief=BRIEF), ("g1",))
-        assert (action.kind, action.scene_prompt, action.goals, action.references) == ("GENERATE", BRIEF.prompt, ("g1",), ())
+        assert (action.kind, action.scene_prompt, action.goals, action.references) == (
+            "GENERATE",
+            BRIEF.prompt,
+            ("g1",),
+            (),
+        )
 
     def test_on_a_canvas_the_focus_is_asked_for_and_the_rest_kept(self):
         action = fallback(started().trajectory, ("g2", "g3"))
         assert action.kind == "EDIT" and action.references == (0,) and action.goals == ("g2", "g3")
-        assert GOALS[1].text in action.edit_prompt and GOALS[2].text in action.edit_prompt and GOALS[0].text not in action.edit_prompt
+        assert (
+            GOALS[1].text in action.edit_prompt
+            and GOALS[2].text in action.edit_prompt
+            and GOALS[0].text not in action.edit_prompt
+        )
         assert "Keep everything else" in action.edit_prompt
 
     def test_without_a_focus_the_brief_is_asked_for(self):
@@ -356,7 +420,12 @@ class TestFallback:
 
 class TestSchemas:
     @pytest.mark.parametrize(
-        "schema", [prompts.GOALS_SCHEMA, prompts.action_schema(("EDIT",), ("g1",), (0, 1)), prompts.action_schema(("END",), (), ())]
+        "schema",
+        [
+            prompts.GOALS_SCHEMA,
+            prompts.action_schema(("EDIT",), ("g1",), (0, 1)),
+            prompts.action_schema(("END",), (), ()),
+        ],
     )
     def test_everything_is_bounded_and_strict(self, schema):
         def walk(node):
@@ -376,7 +445,9 @@ class TestSchemas:
         walk(schema)
 
     def test_every_property_is_a_field_of_the_type_that_reads_it(self):
-        assert set(prompts.action_schema(("EDIT",), ("g1",), (0,))["properties"]) <= {field.name for field in fields(prompts.ActionReply)}
+        assert set(prompts.action_schema(("EDIT",), ("g1",), (0,))["properties"]) <= {
+            field.name for field in fields(prompts.ActionReply)
+        }
         item = prompts.GOALS_SCHEMA["properties"]["goals"]["items"]
         assert set(item["properties"]) == {field.name for field in fields(prompts.GoalDraft)}
         assert item["properties"]["kind"]["enum"] == list(GOAL_KINDS)
@@ -391,4 +462,6 @@ class TestSchemas:
 def test_importing_the_controller_and_the_verifier_loads_no_model_library():
     heavy = ("torch", "transformers", "diffusers", "comfy")
     code = f"import sys, clvr_core.controller, clvr_core.verifier; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

@@ -32,13 +32,21 @@ def test_the_whole_conversation_is_the_one_that_was_read(strategy):
 @pytest.mark.parametrize(("part", "templates"), [("controller", CONTROLLER), ("verifier", VERIFIER)])
 def test_another_wording_has_another_version(part, templates):
     texts = sorted(path for path in templates.folder.glob("*.txt") if path.name != "version.txt")
-    digest = hashlib.sha256(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in texts)).hexdigest()[:16]
-    assert WORDINGS[part].get(templates.version) == digest, "give version.txt a new number and write this digest beside it"
+    digest = hashlib.sha256(b"\0".join(path.name.encode() + b"\0" + path.read_bytes() for path in texts)).hexdigest()[
+        :16
+    ]
+    assert WORDINGS[part].get(templates.version) == digest, (
+        "give version.txt a new number and write this digest beside it"
+    )
 
 
 def test_the_versions_are_part_of_the_record(tmp_path):
     session = start(a_brief(), scripted(), FakeExecutor(), tmp_path)
-    assert session.folder.lines[0]["prompts"] == PROMPTS == {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
+    assert (
+        session.folder.lines[0]["prompts"]
+        == PROMPTS
+        == {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
+    )
     assert trajectory_from(session.folder.lines).prompts == PROMPTS == session.trajectory.prompts
 
 

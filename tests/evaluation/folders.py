@@ -77,10 +77,19 @@ def geneval2(folder: Path) -> Path:
         {
             "prompt": "two red hats",
             "atom_count": 3,
-            "vqa_list": [["How many hats are there?", "two"], ["Are the hats red?", "Yes"], ["Are there any hats?", "Yes"]],
+            "vqa_list": [
+                ["How many hats are there?", "two"],
+                ["Are the hats red?", "Yes"],
+                ["Are there any hats?", "Yes"],
+            ],
             "skills": ["count", "attribute", "object"],
         },
-        {"prompt": "a hat on a box", "atom_count": 4, "vqa_list": [["Is the hat on the box?", "Yes"]], "skills": ["position"]},
+        {
+            "prompt": "a hat on a box",
+            "atom_count": 4,
+            "vqa_list": [["Is the hat on the box?", "Yes"]],
+            "skills": ["position"],
+        },
     ]
     write_lines(folder / "geneval2_data.jsonl", records)
     return folder
@@ -119,7 +128,8 @@ def prism(folder: Path) -> Path:
 def imagine(folder: Path) -> Path:
     kinds = ("COLOR", "COMBINATION", "TIME", "Multi-Object")
     records = [
-        {"id": place, "instruction": f"a thing of {kind}", "note": "as it is not", "type": kind} for place, kind in enumerate(kinds, 1)
+        {"id": place, "instruction": f"a thing of {kind}", "note": "as it is not", "type": kind}
+        for place, kind in enumerate(kinds, 1)
     ]
     write_lines(folder / "Imagine.jsonl", records)
     return folder
@@ -128,7 +138,11 @@ def imagine(folder: Path) -> Path:
 def lgbench(folder: Path) -> Path:
     goals = ["a red circle", "two blue squares", "a green cross", "a yellow circle", "a black cross"]
     records = [
-        {"category": "made up", "Prompt": "many shapes", **{f"Goal_{number}": goal for number, goal in enumerate(goals, 1)}},
+        {
+            "category": "made up",
+            "Prompt": "many shapes",
+            **{f"Goal_{number}": goal for number, goal in enumerate(goals, 1)},
+        },
         {"category": "made up", "Prompt": "few shapes", "Goal_1": "a red circle", "Goal_2": "a green cross"},
     ]
     write_list(folder / "lgbench_t2i.json", records)

@@ -29,7 +29,9 @@ def test_each_is_known_by_its_files_and_asks_something_of_every_item(name, tmp_p
     assert len({item.id for item in items}) == len(items) > 1
     assert name == "prompts" or all(questions(item) for item in items)
     paths = [bench.path(item, k) for item in items for k in range(item.pictures)]
-    assert len(set(paths)) == len(paths) and not any(Path(path).is_absolute() or ".." in Path(path).parts for path in paths)
+    assert len(set(paths)) == len(paths) and not any(
+        Path(path).is_absolute() or ".." in Path(path).parts for path in paths
+    )
 
 
 def test_all_benchmarks_have_a_maker():
@@ -65,12 +67,16 @@ class TestGenEval:
 
     def test_a_clause_is_at_least_its_count_unless_one_more_is_excluded(self):
         loose = checklist({"include": [{"class": "dog", "count": 2}]}, "here")
-        exact = checklist({"include": [{"class": "dog", "count": 2}], "exclude": [{"class": "dog", "count": 3}]}, "here")
+        exact = checklist(
+            {"include": [{"class": "dog", "count": 2}], "exclude": [{"class": "dog", "count": 3}]}, "here"
+        )
         assert "at least two dogs" in loose[0].question and "exactly two dogs" in exact[0].question
         assert [atom.extra for atom in loose] == [False, True] and len(exact) == 1
 
     def test_an_exclude_of_another_class_is_a_question_of_its_own(self):
-        atoms = checklist({"include": [{"class": "dog", "count": 1}], "exclude": [{"class": "cat", "count": 1}]}, "here")
+        atoms = checklist(
+            {"include": [{"class": "dog", "count": 1}], "exclude": [{"class": "cat", "count": 1}]}, "here"
+        )
         assert atoms[-1].question == "Is it so that the picture shows no cat?"
 
     def test_more_than_asked_for_passes_by_the_official_rule_only(self, tmp_path):
@@ -101,13 +107,22 @@ class TestGenEval:
         ],
     )
     def test_a_clause_that_says_nothing_is_refused_with_its_line(self, tmp_path, clause, said):
-        write_lines(tmp_path / "evaluation_metadata.jsonl", [GENEVAL[0], {"tag": "position", "include": [clause], "prompt": "x"}])
+        write_lines(
+            tmp_path / "evaluation_metadata.jsonl",
+            [GENEVAL[0], {"tag": "position", "include": [clause], "prompt": "x"}],
+        )
         with pytest.raises(BadInput, match="line 2") as error:
             BENCHMARKS["geneval"].read(tmp_path)
         assert said in str(error.value)
 
     def test_counts_in_words(self):
-        assert [counted(1, "apple"), counted(3, "bus", "red"), counted(2, "knife"), counted(4, "sheep"), counted(12, "dog")] == [
+        assert [
+            counted(1, "apple"),
+            counted(3, "bus", "red"),
+            counted(2, "knife"),
+            counted(4, "sheep"),
+            counted(12, "dog"),
+        ] == [
             "an apple",
             "three red buses",
             "two knives",
@@ -126,10 +141,16 @@ def test_geneval_plus_wants_exact_counts_regions_sizes_and_a_photograph(tmp_path
 
 def test_geneval2_turns_each_answer_into_a_yes_and_has_its_own_complexity(tmp_path):
     bench, items = items_of("geneval2", tmp_path)
-    assert question_for("Is it red?", "Yes") == "Is it red?" and 'Is the answer "two", exactly?' in items[0].atoms[0].question
+    assert (
+        question_for("Is it red?", "Yes") == "Is it red?"
+        and 'Is the answer "two", exactly?' in items[0].atoms[0].question
+    )
     assert [item.complexity for item in items] == [3.0, 4.0]
     answers = {"0": 0.5, "1": 1.0, "2": 0.5}
-    assert [measure.value(items[0], answers) for measure in bench.measures] == [pytest.approx(2 / 3), pytest.approx(0.25 ** (1 / 3))]
+    assert [measure.value(items[0], answers) for measure in bench.measures] == [
+        pytest.approx(2 / 3),
+        pytest.approx(0.25 ** (1 / 3)),
+    ]
     assert bench.measures[1].value(items[0], {"0": 0.0, "1": 1.0, "2": 1.0}) == 0.0
     assert json.loads(bench.sidecars(items, "arm")["image_paths.json"])["two red hats"] == "arm/00001.png"
 
@@ -148,7 +169,9 @@ def test_prism_numbers_each_track_and_reads_the_table_of_another_distributor_too
     _, items = items_of("prism", tmp_path / "jsonl")
     assert [item.id for item in items][:3] == ["text_rendering/0", "text_rendering/1", "style/0"]
     (tmp_path / "tsv").mkdir()
-    (tmp_path / "tsv" / "all.tsv").write_text("Prompt\tCategory\tChallenge\tNote\none\tText rendering\t\t\ntwo\tStyle\t\t\n")
+    (tmp_path / "tsv" / "all.tsv").write_text(
+        "Prompt\tCategory\tChallenge\tNote\none\tText rendering\t\t\ntwo\tStyle\t\t\n"
+    )
     assert [item.id for item in BENCHMARKS["prism"].read(tmp_path / "tsv")] == ["text_rendering/0", "style/0"]
     (tmp_path / "tsv" / "all.tsv").write_text("Prompt\tCategory\none\tmusic\n")
     with pytest.raises(BadInput, match=r"line 2: Category is 'music'"):
@@ -196,7 +219,9 @@ class TestWhatIsRefused:
         with pytest.raises(BadInput, match="two items have the"):
             BENCHMARKS[name].read(tmp_path)
 
-    @pytest.mark.parametrize("text", ["{", "[1]\n", '{"prompt": 3}\n', "", '{"prompt": "x"', '{"prompt": "x", "id": "../up"}\n'])
+    @pytest.mark.parametrize(
+        "text", ["{", "[1]\n", '{"prompt": 3}\n', "", '{"prompt": "x"', '{"prompt": "x", "id": "../up"}\n']
+    )
     def test_a_file_that_is_broken(self, tmp_path, text):
         (tmp_path / "prompts.jsonl").write_text(text)
         with pytest.raises(BadInput, match=r"prompts\.jsonl"):

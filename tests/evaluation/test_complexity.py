@@ -40,20 +40,39 @@ class TestTheScore:
         assert complexity(3, 2, 7, texts=1, negations=2) == pytest.approx(33 + 4 + 6)
 
     def test_of_a_record_counts_things_attributes_and_places(self):
-        record = {"include": [{"class": "dog", "count": 2, "color": "red"}, {"class": "cat", "count": 1, "position": ["left of", 0]}]}
+        record = {
+            "include": [
+                {"class": "dog", "count": 2, "color": "red"},
+                {"class": "cat", "count": 1, "position": ["left of", 0]},
+            ]
+        }
         found = of_record({**record, "exclude": [{"class": "dog", "count": 3}]}, "two red dogs and a cat")
-        assert (found.groups, found.entities, found.attributes, found.relations, found.negations, found.words) == (2, 3, 1, 1, 0, 6)
+        assert (found.groups, found.entities, found.attributes, found.relations, found.negations, found.words) == (
+            2,
+            3,
+            1,
+            1,
+            0,
+            6,
+        )
         assert of_record({**record, "exclude": [{"class": "bird", "count": 1}]}, "x").negations == 1
 
     def test_of_the_shapes_world_has_the_grammars_exact_bits(self):
         prompt = "a red circle and a large blue square at the top left. the blue square is above the red circle"
         found = of_shapes(prompt)
-        assert found.bits == parse_shapes(prompt).bits and (found.entities, found.attributes, found.relations) == (2, 3, 2)
+        assert found.bits == parse_shapes(prompt).bits and (found.entities, found.attributes, found.relations) == (
+            2,
+            3,
+            2,
+        )
         assert of_shapes("a photo of a dog") is None
 
     def test_of_words_is_asked_of_a_model_and_checked(self):
         reply = {
-            "things": [{"name": "dog", "count": 2, "attributes": ["brown"]}, {"name": "sofa", "count": 1, "attributes": []}],
+            "things": [
+                {"name": "dog", "count": 2, "attributes": ["brown"]},
+                {"name": "sofa", "count": 1, "attributes": []},
+            ],
             "relations": [{"of": "Dog", "to": "sofa", "kind": "on"}],
             "absent": ["cat"],
             "texts": ["HELLO"],
@@ -76,7 +95,12 @@ class TestTheScore:
 
     def test_grows_with_each_thing_that_is_asked_for(self):
         base = Parse(2, 3, 1, 1, words=10)
-        for more in (Parse(3, 4, 1, 1, words=10), Parse(2, 3, 2, 1, words=10), Parse(2, 3, 1, 2, words=10), Parse(2, 3, 1, 1, 1, words=10)):
+        for more in (
+            Parse(3, 4, 1, 1, words=10),
+            Parse(2, 3, 2, 1, words=10),
+            Parse(2, 3, 1, 2, words=10),
+            Parse(2, 3, 1, 1, 1, words=10),
+        ):
             assert more.score > base.score and more.bits > base.bits
 
     def test_words_alone_tell_texts_and_denials(self):
@@ -85,15 +109,23 @@ class TestTheScore:
 
     def test_of_goals_costs_no_call_and_grows_with_them(self):
         brief = Brief("a red circle left of a blue square")
-        goals = (Goal("g1", "a red circle"), Goal("g2", "a blue square"), Goal("g3", "the circle is left of the square", "layout"))
+        goals = (
+            Goal("g1", "a red circle"),
+            Goal("g2", "a blue square"),
+            Goal("g3", "the circle is left of the square", "layout"),
+        )
         assert of_goals(brief, goals) == pytest.approx(complexity(2, 1, 8))
-        assert of_goals(brief, (*goals, Goal("g4", "the word HI", "text"))) == pytest.approx(complexity(2, 1, 8, texts=1))
+        assert of_goals(brief, (*goals, Goal("g4", "the word HI", "text"))) == pytest.approx(
+            complexity(2, 1, 8, texts=1)
+        )
 
 
 class TestTiers:
     def test_are_equal_parts_in_rising_order(self):
         cut = tiers(list(range(100)), [10] * 100)
-        assert [len(tier) for tier in cut.members] == [10] * 10 and cut.members[0] == tuple(range(10)) and not cut.dropped
+        assert (
+            [len(tier) for tier in cut.members] == [10] * 10 and cut.members[0] == tuple(range(10)) and not cut.dropped
+        )
 
     def test_are_trimmed_until_their_length_is_that_of_all(self):
         rng = np.random.default_rng(0)

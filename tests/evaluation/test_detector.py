@@ -83,7 +83,10 @@ class TestColors:
         assert 0 not in crop(grey(), Detection("car", edges, 1.0)).shape
 
 
-RIGHT_CAT = {"tag": "position", "include": [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": ["right of", 0]}]}
+RIGHT_CAT = {
+    "tag": "position",
+    "include": [{"class": "dog", "count": 1}, {"class": "cat", "count": 1, "position": ["right of", 0]}],
+}
 
 
 class TestPositions:
@@ -101,7 +104,8 @@ class TestPositions:
         assert relations((3, 0, 13, 10), (0, 0, 10, 10)) == set()
 
     @pytest.mark.parametrize(
-        "x, y, seen", [(40, 40, {"right of", "below"}), (-40, 0, {"left of"}), (0, -40, {"above"}), (40, 12, {"right of"})]
+        "x, y, seen",
+        [(40, 40, {"right of", "below"}), (-40, 0, {"left of"}), (0, -40, {"above"}), (40, 12, {"right of"})],
     )
     def test_a_slant_is_both_if_neither_is_small(self, x, y, seen):
         assert relations((x, y, x + 10, y + 10), (0, 0, 10, 10)) == seen
@@ -117,9 +121,15 @@ class TestPositions:
 def test_a_clause_without_its_colour_is_no_target():
     record = {
         "tag": "color_attr",
-        "include": [{"class": "dog", "count": 1, "color": "red"}, {"class": "cat", "count": 1, "position": ["right of", 0]}],
+        "include": [
+            {"class": "dog", "count": 1, "color": "red"},
+            {"class": "cat", "count": 1, "position": ["right of", 0]},
+        ],
     }
-    assert holds(record, [box("dog"), box("cat", 50)], colors("blue"))[1] == ["dog blue, red wanted", "nothing for the cat to be right of"]
+    assert holds(record, [box("dog"), box("cat", 50)], colors("blue"))[1] == [
+        "dog blue, red wanted",
+        "nothing for the cat to be right of",
+    ]
 
 
 class TestThePipelines:
@@ -127,10 +137,17 @@ class TestThePipelines:
         mask = np.zeros((8, 8), np.uint8)
         mask[2:5, 3:7] = 255
         boxes = Detector(
-            "d", lambda image, threshold: [{"label": "dog", "score": 0.9, "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}]
+            "d",
+            lambda image, threshold: [
+                {"label": "dog", "score": 0.9, "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}
+            ],
         )
         masks = Detector(
-            "m", lambda image, threshold: [{"label": "cat", "score": 0.8, "mask": mask}, {"label": "x", "score": 1, "mask": 0 * mask}]
+            "m",
+            lambda image, threshold: [
+                {"label": "cat", "score": 0.8, "mask": mask},
+                {"label": "x", "score": 1, "mask": 0 * mask},
+            ],
         )
         assert boxes.found(grey())[0].box == (1, 2, 3, 4)
         (found,) = masks.found(grey())
@@ -148,7 +165,9 @@ class TestThePipelines:
 
     def test_a_judge_of_boxes_answers_both_readings(self, tmp_path):
         items = BENCHMARKS["geneval"].read(geneval(tmp_path))
-        two = [{"label": "circle", "score": 0.99, "box": {"xmin": x, "ymin": 0, "xmax": x + 3, "ymax": 3}} for x in (0, 5)]
+        two = [
+            {"label": "circle", "score": 0.99, "box": {"xmin": x, "ymin": 0, "xmax": x + 3, "ymax": 3}} for x in (0, 5)
+        ]
         judged = BoxJudge(Detector("d", lambda image, threshold: two)).look(items[0], [grey()])
         assert judged.answers == {"0": 1.0, "0-exactly": 0.0} and "2 circle" in judged.reasons["0"]
 
@@ -164,15 +183,29 @@ class TestRealClasses:
     def test_a_detector_of_boxes(self, tmp_path):
         from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
-        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "num_detection_tokens": 5}
+        sizes = {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+            "num_detection_tokens": 5,
+        }
         config = YolosConfig(
-            image_size=[32, 32], patch_size=16, id2label={0: "circle", 1: "square"}, label2id={"circle": 0, "square": 1}, **sizes
+            image_size=[32, 32],
+            patch_size=16,
+            id2label={0: "circle", 1: "square"},
+            label2id={"circle": 0, "square": 1},
+            **sizes,
         )
         YolosForObjectDetection(config).save_pretrained(tmp_path / "yolos")
         YolosImageProcessor(size={"shortest_edge": 32, "longest_edge": 32}).save_pretrained(tmp_path / "yolos")
         judge, item = self.judged(tmp_path / "yolos", tmp_path)
         found = judge.detector.found(grey(128, 32, 32))
-        assert len(found) == 5 and {one.name for one in found} <= {"circle", "square"} and all(0 <= one.score <= 1 for one in found)
+        assert (
+            len(found) == 5
+            and {one.name for one in found} <= {"circle", "square"}
+            and all(0 <= one.score <= 1 for one in found)
+        )
         assert set(judge.look(item, [grey(128, 32, 32)]).answers.values()) <= {0.0, 1.0}
         assert judge.name == "detector YolosForObjectDetection in yolos"
 

@@ -19,17 +19,25 @@ from tests.shapes.oracle import RenderExecutor
 
 VLM = shapes.load_vlm()
 BRIEFS = [
-    f"a {color} {shape}, two blue squares" for color in ("red", "green", "yellow", "purple", "orange") for shape in ("circle", "cross")
+    f"a {color} {shape}, two blue squares"
+    for color in ("red", "green", "yellow", "purple", "orange")
+    for shape in ("circle", "cross")
 ]
-BRIEFS += [f"{brief} and three black triangles. the {brief.split(',')[0][2:]} is above the black triangle" for brief in BRIEFS]
+BRIEFS += [
+    f"{brief} and three black triangles. the {brief.split(',')[0][2:]} is above the black triangle" for brief in BRIEFS
+]
 BRIEFS = [brief.split(". ")[0] for brief in BRIEFS]
 
 
 @pytest.fixture
 def world(monkeypatch, tmp_path):
-    monkeypatch.setitem(models.MODELS, "shapes", lambda: Models(VLM, RenderExecutor(0.35), shapes.CANVAS, shapes.CANVAS, VLM.check))
+    monkeypatch.setitem(
+        models.MODELS, "shapes", lambda: Models(VLM, RenderExecutor(0.35), shapes.CANVAS, shapes.CANVAS, VLM.check)
+    )
     monkeypatch.setattr(shapes, "load_vlm", lambda *_: VLM)
-    write_lines(tmp_path / "data" / "prompts.jsonl", [{"id": f"b{n:02d}", "prompt": brief} for n, brief in enumerate(BRIEFS)])
+    write_lines(
+        tmp_path / "data" / "prompts.jsonl", [{"id": f"b{n:02d}", "prompt": brief} for n, brief in enumerate(BRIEFS)]
+    )
     return tmp_path
 
 
@@ -57,7 +65,10 @@ def test_from_prompts_to_a_page(world, capsys):
     found = {result["name"]: result for result in said["results"]}
     rates = {name: result["measures"]["pass"]["value"] for name, result in found.items()}
     assert rates["clvr"] > rates["oneshot"] + 0.2
-    assert any("also steered these pictures" in warning for warning in found["clvr"]["warnings"]) and not found["oneshot"]["warnings"]
+    assert (
+        any("also steered these pictures" in warning for warning in found["clvr"]["warnings"])
+        and not found["oneshot"]["warnings"]
+    )
     code, said, _ = run(capsys, world, "report", *data)
     assert code == 0 and said["results"] == 2
     page = (world / "images" / "report.html").read_text()
@@ -69,7 +80,9 @@ def test_from_prompts_to_a_page(world, capsys):
 
 
 def test_a_dry_run_draws_nothing(world, capsys):
-    code, said, _ = run(capsys, world, "generate", "--data", world / "data", "--arm", "best-of-n", "--evaluations", 100, "--dry-run")
+    code, said, _ = run(
+        capsys, world, "generate", "--data", world / "data", "--arm", "best-of-n", "--evaluations", 100, "--dry-run"
+    )
     assert code == 0 and said["evaluations_at_most"] == 20 * 96 and not (world / "images").exists()
 
 
@@ -129,7 +142,12 @@ class TestTheReport:
     def test_holds_base_against_merged_in_pairs(self, bench):
         written = write_report(bench.images, bench.images / "out", bench.data, baseline="oneshot")
         line = next(line for line in csv.DictReader(written.csv.open()) if line["name"] == "merged")
-        assert float(line["gap_to_baseline"]) == pytest.approx(0.5) == float(line["gap_low95"]) == float(line["gap_high95"])
+        assert (
+            float(line["gap_to_baseline"])
+            == pytest.approx(0.5)
+            == float(line["gap_low95"])
+            == float(line["gap_high95"])
+        )
         assert "merged weights" in written.html.read_text()
 
     def test_without_the_data_has_no_examples_and_says_what_to_give(self, bench):
@@ -137,12 +155,17 @@ class TestTheReport:
 
     def test_keeps_results_of_other_judges_apart(self, bench):
         arm = Arm(bench.images, "oneshot")
-        Scoring(bench.bench, bench.data, arm, VlmJudge(always(1.0, name="another judge"), bench.items), bench.items).run()
+        Scoring(
+            bench.bench, bench.data, arm, VlmJudge(always(1.0, name="another judge"), bench.items), bench.items
+        ).run()
         page = write_report(bench.images, bench.images / "out").html.read_text()
         assert page.count("<h2>WISE-legacy-compatible</h2>") == 2 and "another judge" in page
 
     def test_shows_words_of_strangers_as_text(self, tmp_path):
-        write_lines(tmp_path / "data" / "prompts.jsonl", [{"prompt": "<script>alert(1)</script>", "statements": ["</style><b>"]}] * 1)
+        write_lines(
+            tmp_path / "data" / "prompts.jsonl",
+            [{"prompt": "<script>alert(1)</script>", "statements": ["</style><b>"]}] * 1,
+        )
         bench = Bench.__new__(Bench)
         from clvr_core.evaluation.benchmarks import BENCHMARKS
 
@@ -151,15 +174,25 @@ class TestTheReport:
         for name, yes in (("a", 1.0), ("b", 0.0)):
             arm = Arm(bench.images, name)
             bench.fill(arm=arm)
-            Scoring(bench.bench, bench.data, arm, VlmJudge(always(yes, name="<i>judge</i>"), bench.items), bench.items).run()
+            Scoring(
+                bench.bench, bench.data, arm, VlmJudge(always(yes, name="<i>judge</i>"), bench.items), bench.items
+            ).run()
         page = write_report(bench.images, tmp_path, bench.data).html.read_text()
-        assert "<script>" not in page and "<i>" not in page and "&lt;script&gt;" in page and "lost: all, item 00001" in page
+        assert (
+            "<script>" not in page
+            and "<i>" not in page
+            and "&lt;script&gt;" in page
+            and "lost: all, item 00001" in page
+        )
 
     def test_nothing_scored_and_no_such_baseline_are_said(self, bench, tmp_path):
         from clvr_core.errors import BadInput
 
         (tmp_path / "empty").mkdir()
-        for images, baseline, said in ((tmp_path / "none", None, "is not there"), (tmp_path / "empty", None, "has no result yet")):
+        for images, baseline, said in (
+            (tmp_path / "none", None, "is not there"),
+            (tmp_path / "empty", None, "has no result yet"),
+        ):
             with pytest.raises(BadInput, match=said):
                 write_report(images, tmp_path, baseline=baseline)
         with pytest.raises(BadInput, match="no result of the baseline 'x'; there are those of merged, oneshot"):

@@ -40,7 +40,9 @@ def shapes(fault=0.3, judge=None):
 class World:
     def __init__(self, tmp_path, briefs=BRIEFS):
         self.data, self.images, self.bench = tmp_path / "data", tmp_path / "images", BENCHMARKS["prompts"]
-        write_lines(self.data / "prompts.jsonl", [{"id": f"b{number}", "prompt": brief} for number, brief in enumerate(briefs)])
+        write_lines(
+            self.data / "prompts.jsonl", [{"id": f"b{number}", "prompt": brief} for number, brief in enumerate(briefs)]
+        )
         self.items = self.bench.read(self.data)
 
     def generation(self, arm, models=None, name=None, **order):
@@ -185,7 +187,9 @@ class TestAKill:
             report = broken.generation(arm, **settings).run()
             assert not report.failed and broken.bytes(arm) == whole.bytes(arm), point
             held = [{**line, "seconds": 0} for line in sorted(broken.lines(arm), key=lambda line: line["item"])]
-            assert held == [{**line, "seconds": 0} for line in sorted(whole.lines(arm), key=lambda line: line["item"])], point
+            assert held == [
+                {**line, "seconds": 0} for line in sorted(whole.lines(arm), key=lambda line: line["item"])
+            ], point
             shutil.rmtree(tmp_path / "broken")
         assert fsync is not os.fsync
 
@@ -194,7 +198,9 @@ class TestAKill:
         (whole.images / "clvr" / "b1.png").unlink()
         models = shapes()
         whole.generation("clvr", models, evaluations=120).run()
-        assert whole.bytes("clvr") == before and not models.executor.requests, "the run is on record: nothing is drawn anew"
+        assert whole.bytes("clvr") == before and not models.executor.requests, (
+            "the run is on record: nothing is drawn anew"
+        )
 
 
 class TestWhatCannotBeDrawn:
@@ -207,7 +213,10 @@ class TestWhatCannotBeDrawn:
     @pytest.mark.parametrize("arm", ["rewrite", "clvr", "best-of-n"])
     def test_a_vision_model_that_is_down_ends_it_in_words_and_leaves_no_picture_of_chance(self, tmp_path, arm):
         world = World(tmp_path, [f"{BRIEFS[0]}", BRIEFS[1], BRIEFS[1] + ".", BRIEFS[0] + "."])
-        down = FakeVlm(replies=lambda messages: JudgeFailure("no route"), decisions=lambda images, questions: JudgeFailure("no route"))
+        down = FakeVlm(
+            replies=lambda messages: JudgeFailure("no route"),
+            decisions=lambda images, questions: JudgeFailure("no route"),
+        )
         with pytest.raises(BadInput, match=r"the vision model is down: .*no route.*; 0 of 4 pictures are there"):
             world.generation(arm, Models(down, RenderExecutor(), CANVAS, CANVAS), parallel=2).run()
         assert not world.bytes(arm) and not list((world.images / "clvr-eval" / arm / "runs").glob("*"))
@@ -274,7 +283,9 @@ class TestEdits:
         # Grey 10, 20, ... are drawn; the first of each run is good, and the sources, 110 and 111, are not.
         judge = FakeVlm(
             replies=lambda messages: goals if messages[-1].data.get("task") == "goals" else json.dumps(edit),
-            decisions=lambda images, questions: [Decision(float(bool(images) and images[-1][0, 0, 0] < 100))] * len(questions),
+            decisions=lambda images, questions: (
+                [Decision(float(bool(images) and images[-1][0, 0, 0] < 100))] * len(questions)
+            ),
         )
         executor, made = FakeExecutor(), Arm(tmp_path / "images", arm)
         report = Generation(bench, data, made, Order(arm, parallel=1), Models(judge, executor, 8, 8)).run()
@@ -297,7 +308,8 @@ class TestTheOfficialLayout:
         Generation(bench, data, arm, Order("oneshot"), Models(FakeVlm(), FakeExecutor(), 8, 8)).run()
         found = sorted(path.relative_to(arm.folder).as_posix() for path in arm.folder.rglob("*") if path.is_file())
         assert found == sorted(
-            [f"{n:05d}/metadata.jsonl" for n in range(4)] + [f"{n:05d}/samples/{k:04d}.png" for n in range(4) for k in range(4)]
+            [f"{n:05d}/metadata.jsonl" for n in range(4)]
+            + [f"{n:05d}/samples/{k:04d}.png" for n in range(4) for k in range(4)]
         )
         assert json.loads((arm.folder / "00002" / "metadata.jsonl").read_text())["tag"] == "colors"
 

@@ -16,7 +16,11 @@ from tests.evaluation.folders import GENEVAL, MAKERS, write_lines, write_list
 class Official:
     def __init__(self, name, tmp_path):
         self.bench, self.data = BENCHMARKS[name], MAKERS[name](tmp_path / "data")
-        self.items, self.path, self.arm = self.bench.read(self.data), tmp_path / "out.json", Arm(tmp_path / "images", "theirs")
+        self.items, self.path, self.arm = (
+            self.bench.read(self.data),
+            tmp_path / "out.json",
+            Arm(tmp_path / "images", "theirs"),
+        )
 
     def result(self):
         return keep_official(self.bench, self.data, self.arm, self.items, self.path).result
@@ -46,7 +50,10 @@ def test_geneval_is_its_own_number_and_says_so(tmp_path):
     official = Official("geneval", tmp_path)
     write_lines(official.path, geneval_lines(lambda item, k: k <= item))
     result = official.result()
-    assert values(result)["overall"] == pytest.approx((1 + 2 + 3 + 4) / 16) and values(result)["prompts met by any picture"] == 1.0
+    assert (
+        values(result)["overall"] == pytest.approx((1 + 2 + 3 + 4) / 16)
+        and values(result)["prompts met by any picture"] == 1.0
+    )
     assert result["title"] == "GenEval" and "own script" in result["protocol"] and len(result["file_sha256"]) == 64
 
 
@@ -82,7 +89,9 @@ def test_geneval_plus_has_its_missing_pictures_and_silent_judges_beside_the_wron
     write_list(official.path, {"overall_results": listed})
     result = official.result()
     overall = result["measures"]["overall"]
-    assert (overall["value"], overall["strict"]) == (1.0, pytest.approx(1 / 3)) and result["pictures"]["unanswered"] == 2
+    assert (overall["value"], overall["strict"]) == (1.0, pytest.approx(1 / 3)) and result["pictures"][
+        "unanswered"
+    ] == 2
     assert "overall, any style" not in result["measures"], "one verdict for all does not tell the style apart"
 
 
@@ -113,7 +122,9 @@ def test_wise_grades_of_999_are_a_judge_that_failed(tmp_path):
 
 def test_wise_verified_is_one_score(tmp_path):
     official = Official("wise-verified", tmp_path)
-    write_list(official.path, [{"prompt_id": int(item.id), "score": int(item.tag == "culture")} for item in official.items])
+    write_list(
+        official.path, [{"prompt_id": int(item.id), "score": int(item.tag == "culture")} for item in official.items]
+    )
     assert values(official.result())["overall"] == pytest.approx(0.4)
 
 
@@ -126,7 +137,9 @@ def test_imaginebench_grades_are_read_from_the_judges_words(tmp_path):
 
 def test_imgedit_is_three_lines_or_their_mean(tmp_path):
     official = Official("imgedit", tmp_path)
-    write_list(official.path, {"10": "Brief: fine\nPrompt Compliance: 5\nVisual Naturalness: 4\nPhysical: 3\n", "11": 2.5})
+    write_list(
+        official.path, {"10": "Brief: fine\nPrompt Compliance: 5\nVisual Naturalness: 4\nPhysical: 3\n", "11": 2.5}
+    )
     assert values(official.result())["overall"] == pytest.approx((4 + 2.5) / 2)
 
 

@@ -11,7 +11,18 @@ import pytest
 
 from clvr_core.errors import BadInput
 from clvr_core.evaluation import probe
-from clvr_core.evaluation.probe import ARMS, BITS, LOOPS, TIERS, UnitResult, run_probe, run_unit, summarise, table, tier_briefs
+from clvr_core.evaluation.probe import (
+    ARMS,
+    BITS,
+    LOOPS,
+    TIERS,
+    UnitResult,
+    run_probe,
+    run_unit,
+    summarise,
+    table,
+    tier_briefs,
+)
 from clvr_core.executor.klein import Sampling, SamplingRecipe
 from clvr_core.protocols import DrawRequest
 from clvr_core.shapes.grammar import parse
@@ -62,7 +73,10 @@ class TestBriefs:
         tokenizer = build_tokenizer()
         for brief in (brief for tier in range(TIERS) for brief in tier_briefs(tier, 30, seed=0)):
             text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": brief.prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+                [{"role": "user", "content": brief.prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
             )
             ids = tokenizer(text)["input_ids"]
             assert len(ids) <= TEXT_BUCKETS[-1] and tokenizer.unk_token_id not in ids
@@ -78,11 +92,19 @@ class TestAUnit:
 
     def test_one_shot_spends_it_all_on_one_picture(self, renderer):
         result = run_unit("oneshot", 3, 3, 0, 240)
-        assert result.evaluations == (240,) * 3 and len(renderer.requests) == 3 and renderer.recipe.generate == Sampling(120, 2.5)
+        assert (
+            result.evaluations == (240,) * 3
+            and len(renderer.requests) == 3
+            and renderer.recipe.generate == Sampling(120, 2.5)
+        )
 
     def test_best_of_n_spends_it_on_pictures_of_the_usual_steps(self, renderer):
         result = run_unit("best-of-n", 3, 3, 0, 240)
-        assert result.evaluations == (240,) * 3 and len(renderer.requests) == 30 and renderer.recipe.generate == Sampling(12, 2.5)
+        assert (
+            result.evaluations == (240,) * 3
+            and len(renderer.requests) == 30
+            and renderer.recipe.generate == Sampling(12, 2.5)
+        )
 
     def test_weights_of_few_steps_draw_one_shot_in_these(self, renderer):
         renderer.distilled, renderer.recipe = True, SamplingRecipe(Sampling(4), Sampling(4))
@@ -142,7 +164,11 @@ def results(**rates: float) -> dict:
 class TestTheSummary:
     def test_tells_of_every_arm_the_area_its_interval_the_curve_and_what_was_spent(self):
         summary = summarise(results(), SETTINGS)
-        assert summary["settings"] == SETTINGS and len(summary["tier_medians"]) == TIERS and list(summary["arms"]) == list(ARMS)
+        assert (
+            summary["settings"] == SETTINGS
+            and len(summary["tier_medians"]) == TIERS
+            and list(summary["arms"]) == list(ARMS)
+        )
         span = summary["tier_medians"][-1] - summary["tier_medians"][0]
         for arm, values in summary["arms"].items():
             assert values["auc"] == pytest.approx(RATES[arm] * span) and values["pass"] == [RATES[arm]] * TIERS
@@ -196,7 +222,9 @@ class TestTheProbe:
     def inline(self, monkeypatch):
         self.ran = []
         monkeypatch.setattr(probe, "ProcessPoolExecutor", Inline)
-        monkeypatch.setattr(probe, "as_completed", list)  # in the order of the work, as a stop in the middle of it needs
+        monkeypatch.setattr(
+            probe, "as_completed", list
+        )  # in the order of the work, as a stop in the middle of it needs
         monkeypatch.setattr(probe, "run_unit", self.run)
 
     def run(self, arm, tier, *_):

@@ -32,7 +32,9 @@ class Bench:
         self.arm = Arm(self.images, "arm")
 
     def scoring(self, vlm, protocol="decisions", parallel=1, pictures=None, arm=None):
-        return Scoring(self.bench, self.data, arm or self.arm, VlmJudge(vlm, self.items, protocol, parallel), self.items, pictures)
+        return Scoring(
+            self.bench, self.data, arm or self.arm, VlmJudge(vlm, self.items, protocol, parallel), self.items, pictures
+        )
 
     def run(self, vlm, **settings):
         return self.scoring(vlm, **settings).run()
@@ -62,7 +64,9 @@ class TestJudgesOfOneMind:
 
     def test_one_that_never_answers_says_nothing_of_the_pictures(self, name, tmp_path):
         scored = Bench(name, tmp_path).fill().run(always(None))
-        assert values(scored.result) == [None] * len(TOP[name]) and values(scored.result, "strict") == [0.0] * len(TOP[name])
+        assert values(scored.result) == [None] * len(TOP[name]) and values(scored.result, "strict") == [0.0] * len(
+            TOP[name]
+        )
         assert all(item["passed"] is None for item in scored.result["by_item"])
 
 
@@ -86,7 +90,9 @@ def test_the_weights_of_wise_are_applied(tmp_path):
     bench = Bench("wise", tmp_path).fill()
 
     def culture(images, questions):
-        return [Decision(float("riddle 1" in q.text.split('"')[1] and len(q.text.split('"')[1]) == 8)) for q in questions]
+        return [
+            Decision(float("riddle 1" in q.text.split('"')[1] and len(q.text.split('"')[1]) == 8)) for q in questions
+        ]
 
     result = bench.run(FakeVlm(decisions=culture)).result
     # One of the two of culture, which weighs 0.4.
@@ -98,7 +104,9 @@ def test_lgbench_pools_goals_and_counts_tasks(tmp_path):
     bench = Bench("lgbench", tmp_path).fill()
 
     def red(images, questions):
-        return [Decision(float("black" not in question.text and "green" not in question.text)) for question in questions]
+        return [
+            Decision(float("black" not in question.text and "green" not in question.text)) for question in questions
+        ]
 
     result = bench.run(FakeVlm(decisions=red)).result
     assert values(result) == pytest.approx([4 / 7, 0.0])
@@ -128,7 +136,9 @@ def test_any_picture_of_four_is_no_headline(tmp_path):
         return [Decision(float(images[0][0, 0, 0] % 4 == 1))] * len(questions)
 
     measures = bench.run(FakeVlm(decisions=first)).result["measures"]
-    assert measures["overall"]["value"] == pytest.approx(0.25) and measures["prompts met by any picture"]["value"] == 1.0
+    assert (
+        measures["overall"]["value"] == pytest.approx(0.25) and measures["prompts met by any picture"]["value"] == 1.0
+    )
 
 
 def test_pictures_of_no_item_and_unreadable_ones_are_told(tmp_path):
@@ -137,7 +147,11 @@ def test_pictures_of_no_item_and_unreadable_ones_are_told(tmp_path):
     (bench.arm.folder / "00002.png").write_bytes(b"x")
     result = bench.run(always(1.0)).result
     told = " ".join(result["warnings"])
-    assert "1 pictures in arm belong to no item" in told and "1 pictures cannot be read" in told and result["pictures"]["judged"] == 1
+    assert (
+        "1 pictures in arm belong to no item" in told
+        and "1 pictures cannot be read" in told
+        and result["pictures"]["judged"] == 1
+    )
 
 
 def test_a_folder_without_pictures_names_the_first_that_was_looked_for(tmp_path):
@@ -193,7 +207,9 @@ class TestGoingOn:
         reply = json.dumps({"answers": [{"question": n, "answer": "yes", "reason": ""} for n in (1, 2, 3)]})
         one = json.dumps({"answers": [{"question": 1, "answer": "yes", "reason": ""}]})
         bench.run(FakeVlm(replies=lambda messages: reply if "3." in messages[-1].text else one), protocol="reply")
-        assert sorted((result["judge"], result["measures"]["Soft-TIFA AM"]["value"]) for result in bench.arm.results()) == [
+        assert sorted(
+            (result["judge"], result["measures"]["Soft-TIFA AM"]["value"]) for result in bench.arm.results()
+        ) == [
             ("another", 0.0),
             ("fake-vlm", 1.0),
             ("fake-vlm", 1.0),
@@ -214,7 +230,9 @@ class TestGoingOn:
 
         meet = threading.Barrier(4)
         together = bench.run(FakeVlm(decisions=slow, name="many"), parallel=4).result
-        alone = bench.run(FakeVlm(decisions=lambda i, q: [Decision(float(i[0][0, 0, 0] % 2))] * len(q), name="one")).result
+        alone = bench.run(
+            FakeVlm(decisions=lambda i, q: [Decision(float(i[0][0, 0, 0] % 2))] * len(q), name="one")
+        ).result
         assert most[0] == 4 and together["measures"] == alone["measures"]
 
 
@@ -225,7 +243,9 @@ class TestAReply:
 
     @staticmethod
     def said(*answers):
-        return json.dumps({"answers": [{"question": n, "answer": answer, "reason": "seen"} for n, answer in enumerate(answers, 1)]})
+        return json.dumps(
+            {"answers": [{"question": n, "answer": answer, "reason": "seen"} for n, answer in enumerate(answers, 1)]}
+        )
 
     def test_is_read_in_the_order_of_its_questions(self, item):
         judged = judge_picture(FakeVlm(replies=[Reply(self.said(2, 1, 0), tokens=9)]), item, [grey()], "reply")

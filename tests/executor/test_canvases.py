@@ -156,10 +156,14 @@ class TestInpainting:
         assert not np.array_equal(pictures(executor, request)[0][:, :32], pasted[:, :32])
 
     def test_a_batch_equals_one_by_one_and_other_references_matter(self, executor):
-        requests = [DrawRequest("a", seed, (noisy(1), noisy(2)), mask=LEFT) for seed in (1, 2)] + [DrawRequest("a", 2, (noisy(1),))]
+        requests = [DrawRequest("a", seed, (noisy(1), noisy(2)), mask=LEFT) for seed in (1, 2)] + [
+            DrawRequest("a", 2, (noisy(1),))
+        ]
         together = pictures(executor, *requests)
         assert all(apart(picture, pictures(executor, request)[0]) <= 1 for request, picture in zip(requests, together))
-        assert not np.array_equal(together[1], pictures(executor, replace(requests[1], references=(noisy(1), noisy(3))))[0])
+        assert not np.array_equal(
+            together[1], pictures(executor, replace(requests[1], references=(noisy(1), noisy(3))))[0]
+        )
 
     @pytest.mark.parametrize("strength", [0.3, 0.5, 1.0, None])
     def test_strength_says_how_much_is_denoised_and_what_that_costs(self, pipe, strength):
@@ -226,7 +230,13 @@ class TestRoom:
         left = []
         monkeypatch.setattr(executor.pipe, "maybe_free_model_hooks", lambda: left.append(1))
         monkeypatch.setattr(executor, "check", lambda: (_ for _ in ()).throw(error))
-        with pytest.raises(BadInput if isinstance(error, torch.OutOfMemoryError) else error if isinstance(error, type) else RuntimeError):
+        with pytest.raises(
+            BadInput
+            if isinstance(error, torch.OutOfMemoryError)
+            else error
+            if isinstance(error, type)
+            else RuntimeError
+        ):
             executor.draw([DrawRequest("a", 1, (noisy(1),), mask=LEFT)])
         assert left == [1], "diffusers has it do so only after a call that succeeds, and of its own pipeline"
 
@@ -266,7 +276,9 @@ class TestKV:
         masked = DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT, strength=0.5)
         (drawing,) = executor.draw([masked])
         free = pictures(executor, replace(masked, mask=None, strength=None))[0]
-        assert np.array_equal(drawing.picture[:, :32], free[:, :32]) and np.array_equal(drawing.picture[:, 32:], noisy(1)[:, 32:])
+        assert np.array_equal(drawing.picture[:, :32], free[:, :32]) and np.array_equal(
+            drawing.picture[:, 32:], noisy(1)[:, 32:]
+        )
         assert "_inpaint" not in vars(executor) and drawing.nfe == 3
 
     def test_a_folder_says_itself_that_it_is_one(self, kv, tmp_path):
@@ -275,19 +287,29 @@ class TestKV:
         assert load_executor(painter, "cpu").remembers
         index = tmp_path / "kv" / "model_index.json"
         index.write_text(index.read_text().replace("Flux2KleinKVPipeline", "ZImagePipeline"))
-        with pytest.raises(BadInput, match=r"holds a ZImagePipeline, not a FLUX.2 Klein; name it with kind = 'generic'"):
+        with pytest.raises(
+            BadInput, match=r"holds a ZImagePipeline, not a FLUX.2 Klein; name it with kind = 'generic'"
+        ):
             load_executor(painter, "cpu")
 
 
 class TestPublished:
     def test_four_steps_without_guidance_or_28_with_4(self):
         assert published(True).edit == published(True).generate == Sampling(4) and published(True).generate.nfe == 4
-        assert published(False).edit == published(False).generate == Sampling(28, 4.0) and published(False).edit.nfe == 56
+        assert (
+            published(False).edit == published(False).generate == Sampling(28, 4.0) and published(False).edit.nfe == 56
+        )
         assert published(True).given_latents and published(True).inpaint
 
     def test_layers_that_are_not_read_are_left_out_to_the_same_bits(self):
         torch.manual_seed(0)
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+        sizes = {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+        }
         encoder = Qwen3ForCausalLM(Qwen3Config(vocab_size=100, num_hidden_layers=6, **sizes)).eval()
         words = torch.arange(20)[None]
         with torch.inference_mode():
@@ -308,12 +330,22 @@ def reply(messages) -> str:
         return json.dumps(GOALS)
     if data["current"] is None:
         return json.dumps({"kind": "GENERATE", "summary": "new", "scene_prompt": "a red circle", "goals": ["g1"]})
-    return json.dumps({"kind": "EDIT", "summary": "more", "edit_prompt": "a blue square", "references": data["canvases"], "goals": ["g1"]})
+    return json.dumps(
+        {
+            "kind": "EDIT",
+            "summary": "more",
+            "edit_prompt": "a blue square",
+            "references": data["canvases"],
+            "goals": ["g1"],
+        }
+    )
 
 
 def models(pipe) -> tuple[FakeVlm, KleinExecutor]:
     """With nothing remembered. The judge likes every edit."""
-    return FakeVlm(reply, lambda images, questions: [0.4 + 0.2 * (len(images) > 1)] * len(questions)), KleinExecutor(pipe, GIVEN)
+    return FakeVlm(reply, lambda images, questions: [0.4 + 0.2 * (len(images) > 1)] * len(questions)), KleinExecutor(
+        pipe, GIVEN
+    )
 
 
 def canvases(folder) -> dict[str, bytes]:
@@ -336,7 +368,9 @@ class TestResuming:
         shutil.copytree(whole, folder)
         journal = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
         (folder / JOURNAL).write_bytes(b"".join(journal[:lines]))
-        drawn = sum(len(json.loads(line)["result"]["candidates"]) for line in journal[:lines] if b'"event":"drawn"' in line)
+        drawn = sum(
+            len(json.loads(line)["result"]["candidates"]) for line in journal[:lines] if b'"event":"drawn"' in line
+        )
         for canvas in range(drawn, 6):
             for path in folder.glob(f"canvas-{canvas:03}.*"):
                 path.unlink()
@@ -344,7 +378,9 @@ class TestResuming:
             drive(resume(RunFolder.open(folder), *models(pipe)))
         assert canvases(folder) == canvases(whole) and len(canvases(whole)) == 12 and encoded == []
 
-    @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")])
+    @pytest.mark.parametrize(
+        "damage", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-4] + b"\0\0\0\1")]
+    )
     def test_latents_that_are_gone_or_changed_are_named(self, whole, pipe, tmp_path, damage):
         folder = tmp_path / "run"
         shutil.copytree(whole, folder)
@@ -356,4 +392,7 @@ class TestResuming:
 
     def test_a_fork_takes_them_along(self, whole, tmp_path):
         RunFolder.open(whole).fork(tmp_path / "fork", 6, BRIEF.budget)
-        assert {path.name for path in (tmp_path / "fork").glob("*.latent")} == {"canvas-000.latent", "canvas-001.latent"}
+        assert {path.name for path in (tmp_path / "fork").glob("*.latent")} == {
+            "canvas-000.latent",
+            "canvas-001.latent",
+        }

@@ -40,14 +40,22 @@ def counted(module: torch.nn.Module) -> list[int]:
 class TestSignatures:
     @pytest.mark.parametrize(
         ("kind", "lacks"),
-        [("ZImagePipeline", "no image"), ("AudioLDM2Pipeline", "no image"), ("StableVideoDiffusionPipeline", "no prompt")],
+        [
+            ("ZImagePipeline", "no image"),
+            ("AudioLDM2Pipeline", "no image"),
+            ("StableVideoDiffusionPipeline", "no prompt"),
+        ],
     )
     def test_a_pipeline_that_does_not_draw_and_edit_is_refused_with_what_it_lacks(self, kind, lacks):
         one = type(kind, (), {"__call__": getattr(diffusers, kind).__call__})()
-        with pytest.raises(BadInput, match=f"{kind} takes {lacks}; an executor draws from a prompt and edits from an image"):
+        with pytest.raises(
+            BadInput, match=f"{kind} takes {lacks}; an executor draws from a prompt and edits from an image"
+        ):
             GenericExecutor(one)
 
-    @pytest.mark.parametrize("kind", ["Flux2KleinPipeline", "FluxKontextPipeline", "QwenImageEditPlusPipeline", "ZImageOmniPipeline"])
+    @pytest.mark.parametrize(
+        "kind", ["Flux2KleinPipeline", "FluxKontextPipeline", "QwenImageEditPlusPipeline", "ZImageOmniPipeline"]
+    )
     def test_those_that_do_are_known_by_it(self, kind):
         one = type(kind, (), {"__call__": getattr(diffusers, kind).__call__})()
         assert {"prompt", "image", "generator", "num_inference_steps"} <= inputs_of(one).keys()
@@ -72,16 +80,38 @@ class TestSignatures:
 
                 return type("Out", (), {"images": [PIL.Image.new("RGB", (32, 64))]})
 
-        with pytest.raises(BadInput, match=r"stub drew 32 x 64 where 64 x 64 was asked for; set width = 32 and height = 64"):
+        with pytest.raises(
+            BadInput, match=r"stub drew 32 x 64 where 64 x 64 was asked for; set width = 32 and height = 64"
+        ):
             GenericExecutor(Stubborn(), name="stub").draw([DrawRequest("a", 1, **SMALL)])
 
     @pytest.mark.parametrize(
         ("error", "new", "edit", "two"),
         [
-            (RuntimeError("CUDA error: launch failed"), "failed while drawing: CUDA", "drawing: CUDA", "2 pictures: CUDA.+; if"),
-            (ValueError("height is odd"), "failed while drawing: height", "failed while drawing: height", "2 pictures: height.+; if"),
-            (ValueError("`image` must be given"), "cannot draw without a picture", "failed while drawing", "from 2 pictures: `image`"),
-            (AttributeError("no size"), "cannot draw without a picture", "failed while drawing: no size", "cannot edit from 2 pictures"),
+            (
+                RuntimeError("CUDA error: launch failed"),
+                "failed while drawing: CUDA",
+                "drawing: CUDA",
+                "2 pictures: CUDA.+; if",
+            ),
+            (
+                ValueError("height is odd"),
+                "failed while drawing: height",
+                "failed while drawing: height",
+                "2 pictures: height.+; if",
+            ),
+            (
+                ValueError("`image` must be given"),
+                "cannot draw without a picture",
+                "failed while drawing",
+                "from 2 pictures: `image`",
+            ),
+            (
+                AttributeError("no size"),
+                "cannot draw without a picture",
+                "failed while drawing: no size",
+                "cannot edit from 2 pictures",
+            ),
         ],
         ids=str,
     )
@@ -132,7 +162,9 @@ class TestFromDisk:
             folder = place / make.__name__
             if not folder.exists():
                 make().save_pretrained(folder)
-            return load_executor(ExecutorSettings(kind="generic", folder=str(folder), dtype="float32", steps=2, **settings), "cpu")
+            return load_executor(
+                ExecutorSettings(kind="generic", folder=str(folder), dtype="float32", steps=2, **settings), "cpu"
+            )
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(pipeline_flux_kontext, "PREFERRED_KONTEXT_RESOLUTIONS", [(64, 64)])
@@ -142,33 +174,50 @@ class TestFromDisk:
         executor = load(tiny.kontext)
         assert type(executor.pipe) is diffusers.FluxKontextPipeline and executor.window == 512 - 16
         calls = counted(executor.pipe.transformer)
-        drawing, edit = executor.draw([DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1),), **SMALL)])
+        drawing, edit = executor.draw(
+            [DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1),), **SMALL)]
+        )
         assert drawing.picture.shape == edit.picture.shape == (64, 64, 3)
-        assert len(calls) == 4 and drawing.nfe == edit.nfe == executor.nfe(DrawRequest("a", 1)) == 2, "it is told its guidance"
-        others = [DrawRequest("more", 1, (picture(2),), **SMALL), DrawRequest("a red circle", 1, (picture(1),), **SMALL)]
+        assert len(calls) == 4 and drawing.nfe == edit.nfe == executor.nfe(DrawRequest("a", 1)) == 2, (
+            "it is told its guidance"
+        )
+        others = [
+            DrawRequest("more", 1, (picture(2),), **SMALL),
+            DrawRequest("a red circle", 1, (picture(1),), **SMALL),
+        ]
         assert all(not np.array_equal(edit.picture, other) for other in pictures(executor, *others))
 
     def test_a_guidance_that_the_transformer_is_told_costs_nothing(self, load):
         strong = load(tiny.kontext, guidance=9.0)
         calls = counted(strong.pipe.transformer)
         drawn = pictures(strong, DrawRequest("a red circle", 1, **SMALL))[0]
-        assert calls == [1, 1] and not np.array_equal(drawn, pictures(load(tiny.kontext), DrawRequest("a red circle", 1, **SMALL))[0])
+        assert calls == [1, 1] and not np.array_equal(
+            drawn, pictures(load(tiny.kontext), DrawRequest("a red circle", 1, **SMALL))[0]
+        )
 
     def test_one_that_edits_from_one_picture_says_so_and_is_shown_the_canvas_alone(self, load):
         request = DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)
-        with pytest.raises(BadInput, match=r"FluxKontextPipeline failed while drawing from 2 pictures: .+; if it edits from one alone"):
+        with pytest.raises(
+            BadInput, match=r"FluxKontextPipeline failed while drawing from 2 pictures: .+; if it edits from one alone"
+        ):
             load(tiny.kontext).draw([request])
         one = load(tiny.kontext, references=1)
-        assert np.array_equal(pictures(one, request)[0], pictures(one, replace(request, references=request.references[:1]))[0])
+        assert np.array_equal(
+            pictures(one, request)[0], pictures(one, replace(request, references=request.references[:1]))[0]
+        )
 
     def test_one_that_edits_only_edits_and_is_refused_a_first_canvas_in_a_sentence(self, load):
         executor = load(tiny.pix2pix)
         assert type(executor.pipe) is diffusers.StableDiffusionInstructPix2PixPipeline
         request = DrawRequest("make it red", 1, (picture(1),), **SMALL)
         (edit,) = executor.draw([request])
-        assert edit.picture.shape == (64, 64, 3) and edit.nfe == 6, "two steps, in each with words, with the picture alone, with neither"
+        assert edit.picture.shape == (64, 64, 3) and edit.nfe == 6, (
+            "two steps, in each with words, with the picture alone, with neither"
+        )
         assert not np.array_equal(edit.picture, pictures(executor, replace(request, references=(picture(2),)))[0])
-        with pytest.raises(BadInput, match="StableDiffusionInstructPix2PixPipeline cannot draw without a picture to start from"):
+        with pytest.raises(
+            BadInput, match="StableDiffusionInstructPix2PixPipeline cannot draw without a picture to start from"
+        ):
             executor.draw([replace(request, references=())])
 
     @pytest.mark.skipif(not hasattr(diffusers, "QwenImage21Pipeline"), reason="this diffusers has no Qwen-Image-2.1")
@@ -179,13 +228,17 @@ class TestFromDisk:
         two = DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)
         drawing, edit = executor.draw([DrawRequest("a red circle", 1, **SMALL), two])
         assert drawing.picture.shape == edit.picture.shape == (64, 64, 3) and len(calls) == drawing.nfe + edit.nfe == 4
-        assert not np.array_equal(edit.picture, pictures(executor, replace(two, references=(picture(1), picture(3))))[0])
+        assert not np.array_equal(
+            edit.picture, pictures(executor, replace(two, references=(picture(1), picture(3))))[0]
+        )
 
 
 def test_canvases_that_an_executor_is_not_shown_are_a_warning_of_the_run():
     executor = FakeExecutor()
     executor.references = 1
-    run = play(scripted([generate(), edit("add a cat", 0), edit("add a moon", 1, 0)], {0: "muu", 1: "mmu", 2: "mmm"}), executor)
+    run = play(
+        scripted([generate(), edit("add a cat", 0), edit("add a moon", 1, 0)], {0: "muu", 1: "mmu", 2: "mmm"}), executor
+    )
     assert [step.action.references for step in run.steps] == [(), (0,), (1, 0)]
     assert run.warnings == ("step 2: the executor edits from 1 of 2 pictures; left out: canvas 0",)
 
@@ -217,9 +270,13 @@ class TestModular:
 
     def test_flux3_draws_and_edits(self, executor):
         calls = counted(executor.pipe.transformer)
-        drawing, edit = executor.draw([DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)])
+        drawing, edit = executor.draw(
+            [DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)]
+        )
         assert drawing.picture.shape == edit.picture.shape == (64, 64, 3) and drawing.nfe + edit.nfe == sum(calls)
-        assert not np.array_equal(edit.picture, pictures(executor, DrawRequest("more", 1, (picture(1), picture(3)), **SMALL))[0])
+        assert not np.array_equal(
+            edit.picture, pictures(executor, DrawRequest("more", 1, (picture(1), picture(3)), **SMALL))[0]
+        )
         assert np.array_equal(drawing.picture, pictures(executor, DrawRequest("a red circle", 1, **SMALL))[0])
 
 
@@ -233,7 +290,10 @@ class TestQwenEdit:
 
     def test_a_canvas_is_drawn_and_edited_and_evaluations_are_counted(self, executor):
         calls = counted(executor.pipe.transformer)
-        for request in (DrawRequest("a red circle", 1, **SMALL), DrawRequest("more", 1, (picture(1), picture(2)), **SMALL)):
+        for request in (
+            DrawRequest("a red circle", 1, **SMALL),
+            DrawRequest("more", 1, (picture(1), picture(2)), **SMALL),
+        ):
             calls.clear()
             (drawing,) = executor.draw([request])
             assert drawing.picture.shape == (64, 64, 3)
@@ -251,7 +311,9 @@ class TestQwenEdit:
         assert executor.window == 1024 and executor.tokens("red") < executor.tokens("red circle") <= len("red circle")
         long = "a " * 350 + "red circle"
         assert 600 < executor.tokens(long) < executor.window
-        one, other = (pictures(executor, DrawRequest(words, 1, **SMALL))[0] for words in (long, long + " and a blue square"))
+        one, other = (
+            pictures(executor, DrawRequest(words, 1, **SMALL))[0] for words in (long, long + " and a blue square")
+        )
         assert not np.array_equal(one, other)
 
     def test_each_reference_and_the_words_matter(self, executor):
@@ -279,7 +341,9 @@ class TestQwenEdit:
         assert not torch.allclose(before, after)
 
     def test_another_pipeline_is_not_taken_for_it(self, executor):
-        with pytest.raises(BadInput, match="holds a QwenImagePipeline, not a QwenImageEditPlusPipeline; name it with kind = 'generic'"):
+        with pytest.raises(
+            BadInput, match="holds a QwenImagePipeline, not a QwenImageEditPlusPipeline; name it with kind = 'generic'"
+        ):
             QwenEditExecutor(executor._blank)
 
     def test_without_a_picture_the_plain_pipeline_says_that_it_needs_one(self, executor):

@@ -86,7 +86,11 @@ class TestWhatItIs:
 
     def test_only_the_reading_of_references_and_the_search_for_its_place_are_its_own(self, executor):
         kinds = type(executor.pipe).__mro__
-        ours = [kind for kind in kinds[: kinds.index(diffusers.Flux2KleinPipeline)] if kind.__module__.startswith("clvr_core")]
+        ours = [
+            kind
+            for kind in kinds[: kinds.index(diffusers.Flux2KleinPipeline)]
+            if kind.__module__.startswith("clvr_core")
+        ]
         own = {name for kind in ours for name in vars(kind) if not name.startswith("__")}
         assert own - {"_abc_impl"} == {"given", "prepare_image_latents", "_modules", "_execution_device"}
 
@@ -141,7 +145,9 @@ class TestDrawing:
     def test_more_requests_than_a_batch_holds_are_drawn_in_parts(self, executor):
         requests = [DrawRequest("a red circle", seed) for seed in range(3)]
         parted = KleinExecutor(executor.pipe, replace(RECIPE, batch=2))
-        assert all(apart(one, other) <= 1 for one, other in zip(pictures(executor, *requests), pictures(parted, *requests)))
+        assert all(
+            apart(one, other) <= 1 for one, other in zip(pictures(executor, *requests), pictures(parted, *requests))
+        )
 
     def test_a_check_that_raises_ends_it_after_that_denoising_step(self, executor, monkeypatch):
         calls = []
@@ -170,7 +176,9 @@ class TestReferences:
         assert not np.array_equal(base, first) and not np.array_equal(base, second)
 
     def test_their_order_matters(self, executor):
-        one, other = pictures(executor, DrawRequest("a", 1, (noisy(1), noisy(2))), DrawRequest("a", 1, (noisy(2), noisy(1))))
+        one, other = pictures(
+            executor, DrawRequest("a", 1, (noisy(1), noisy(2))), DrawRequest("a", 1, (noisy(2), noisy(1)))
+        )
         assert not np.array_equal(one, other)
 
     def test_they_are_read_as_the_plain_pipeline_reads_them(self, executor):
@@ -197,7 +205,9 @@ class TestMask:
 
     def test_outside_it_the_first_reference_is_kept_bit_for_bit(self, executor):
         reference = noisy(1)
-        masked, free = pictures(executor, DrawRequest("a", 1, (reference,), mask=self.MASK), DrawRequest("a", 1, (reference,)))
+        masked, free = pictures(
+            executor, DrawRequest("a", 1, (reference,), mask=self.MASK), DrawRequest("a", 1, (reference,))
+        )
         assert np.array_equal(masked[:, 40:], reference[:, 40:]) and np.array_equal(masked[:, :40], free[:, :40])
 
     def test_without_a_reference_there_is_nothing_to_keep(self, executor):
@@ -237,7 +247,9 @@ class TestText:
         assert executor.text_length("red " * words) == length
 
     def test_case_and_white_space_do_not_matter(self, executor):
-        one, other = pictures(executor, DrawRequest("a red circle, a blue square", 1), DrawRequest(" A Red  circle,A BLUE square", 1))
+        one, other = pictures(
+            executor, DrawRequest("a red circle, a blue square", 1), DrawRequest(" A Red  circle,A BLUE square", 1)
+        )
         assert apart(one, other) <= 1
 
     def test_every_word_of_the_world_is_one_token_and_no_other_is_known(self, executor):
@@ -272,7 +284,11 @@ class TestSaving:
         assert apart(ours, np.asarray(theirs)) <= 1
 
     def test_the_recipe_lies_beside_the_weights(self, saved):
-        assert from_json(SamplingRecipe, json.loads((saved / RECIPE_FILE).read_text())) == RECIPE == KleinExecutor.load(saved).recipe
+        assert (
+            from_json(SamplingRecipe, json.loads((saved / RECIPE_FILE).read_text()))
+            == RECIPE
+            == KleinExecutor.load(saved).recipe
+        )
 
     def test_weights_are_bfloat16_safetensors_and_nothing_is_pickled(self, saved):
         for part in PARTS:
@@ -288,12 +304,19 @@ class TestSaving:
         tokenizer = json.loads((saved / "tokenizer" / "tokenizer_config.json").read_text())
         assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast"
         assert tokenizer["additional_special_tokens"] == list(SPECIAL[1:5])
-        assert (tokenizer["unk_token"], tokenizer["pad_token"], tokenizer["eos_token"]) == ("<unk>", "<|endoftext|>", "<|im_end|>")
+        assert (tokenizer["unk_token"], tokenizer["pad_token"], tokenizer["eos_token"]) == (
+            "<unk>",
+            "<|endoftext|>",
+            "<|im_end|>",
+        )
         assert not {"extra_special_tokens", "backend", "is_local"} & set(tokenizer)
         assert "enable_thinking" in (saved / "tokenizer" / "chat_template.jinja").read_text()
         encoder = json.loads((saved / "text_encoder" / "config.json").read_text())
         # 4.x knows no rope_parameters and takes its default, 10,000.
-        assert encoder["model_type"] == "qwen3" and encoder.get("rope_parameters", {"rope_theta": 10_000.0})["rope_theta"] == 10_000.0
+        assert (
+            encoder["model_type"] == "qwen3"
+            and encoder.get("rope_parameters", {"rope_theta": 10_000.0})["rope_theta"] == 10_000.0
+        )
         assert encoder["tie_word_embeddings"] is True and encoder["num_hidden_layers"] == len(TEXT_LAYERS)
 
 
@@ -393,7 +416,10 @@ def refusal(folder: Path) -> str:
         KleinExecutor.load(folder)
     message = str(error.value)
     assert (
-        str(folder) in message and message.endswith("; restore the folder or reinstall clvr") and "\n" not in message and len(message) < 600
+        str(folder) in message
+        and message.endswith("; restore the folder or reinstall clvr")
+        and "\n" not in message
+        and len(message) < 600
     )
     return message
 

@@ -52,10 +52,14 @@ def test_a_generation_is_asked_for_as_the_api_has_it():
 
 def test_an_edit_sends_its_references_in_order_bit_for_bit():
     with serving_images(drawing(FakeExecutor())) as server:
-        remote(server.url, guidance=4.0).draw([DrawRequest('add a "cat"\nnow \xe9', 3, (noisy(1), noisy(2, 32, 32)), **SMALL)])
+        remote(server.url, guidance=4.0).draw(
+            [DrawRequest('add a "cat"\nnow \xe9', 3, (noisy(1), noisy(2, 32, 32)), **SMALL)]
+        )
     (asked,) = server.asked
     assert asked.path == "/v1/images/edits" and asked.fields["prompt"] == 'add a "cat"\nnow \xe9'
-    assert [np.array_equal(one, other) for one, other in zip(asked.pictures, (noisy(1), noisy(2, 32, 32)), strict=True)] == [True, True]
+    assert [
+        np.array_equal(one, other) for one, other in zip(asked.pictures, (noisy(1), noisy(2, 32, 32)), strict=True)
+    ] == [True, True]
     assert (asked.fields["size"], asked.fields["seed"], asked.fields["guidance_scale"]) == ("64x96", "3", "4.0")
 
 
@@ -139,7 +143,10 @@ def bomb(side: int) -> str:
         (Said(b"no json"), "answered with something that is not JSON"),
         (body("!!!"), "its answer is not a picture"),
         (body(base64.b64encode(b"GIF89a" + b"\0" * 64).decode()), "its answer is not a picture"),
-        (body(base64.b64encode(picture_answer(noisy(1)).body["data"][0]["b64_json"][:400].encode()).decode()), "not a picture"),
+        (
+            body(base64.b64encode(picture_answer(noisy(1)).body["data"][0]["b64_json"][:400].encode()).decode()),
+            "not a picture",
+        ),
         (Said(b'{"data": [{"b64_json": "' + b"A" * 200_000 + b'"}]}'), "answered with more than"),
         (Said(b"", 500), "answered 500"),
         (Said(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),
@@ -148,10 +155,14 @@ def bomb(side: int) -> str:
 def test_what_is_no_picture_of_the_size_is_not_taken_for_one(answer, says):
     with serving_images(lambda asked: answer) as server, pytest.raises(BadInput, match=says) as refused:
         remote(server.url, model="klein").draw([DrawRequest("a", 1, **SMALL)])
-    assert str(refused.value).startswith("klein at 127.0.0.1:") and str(refused.value).endswith("mend that, then go on with the run")
+    assert str(refused.value).startswith("klein at 127.0.0.1:") and str(refused.value).endswith(
+        "mend that, then go on with the run"
+    )
 
 
-@pytest.mark.parametrize(("side", "says"), [(9000, "it drew 9000 x 9000 where"), (30000, "its answer is not a picture")])
+@pytest.mark.parametrize(
+    ("side", "says"), [(9000, "it drew 9000 x 9000 where"), (30000, "its answer is not a picture")]
+)
 def test_a_picture_that_would_unpack_to_gigabytes_is_not_unpacked(side, says, monkeypatch):
     said = body(bomb(side))
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was unpacked"))

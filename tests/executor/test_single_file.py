@@ -36,13 +36,23 @@ REQUEST = DrawRequest("a red circle", 1, width=64, height=64)
 def encoder() -> Qwen3ForCausalLM:
     """With one layer more than is read; Qwen3's own frequencies and epsilon."""
     words = len(tiny.tokenizer()) + 7
-    sizes = {"intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "rms_norm_eps": 1e-6}
-    config = Qwen3Config(vocab_size=words, hidden_size=WIDTH, num_hidden_layers=LAYERS, rope_theta=1e6, tie_word_embeddings=True, **sizes)
+    sizes = {
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "rms_norm_eps": 1e-6,
+    }
+    config = Qwen3Config(
+        vocab_size=words, hidden_size=WIDTH, num_hidden_layers=LAYERS, rope_theta=1e6, tie_word_embeddings=True, **sizes
+    )
     return Qwen3ForCausalLM(config).eval()
 
 
 def vae(**more) -> diffusers.AutoencoderKLFlux2:
-    made = diffusers.AutoencoderKLFlux2(**{"block_out_channels": (32, 32, 64, 32), "layers_per_block": 1, "latent_channels": 4} | more)
+    made = diffusers.AutoencoderKLFlux2(
+        **{"block_out_channels": (32, 32, 64, 32), "layers_per_block": 1, "latent_channels": 4} | more
+    )
     made.bn.running_mean.normal_()
     made.bn.running_var.uniform_(0.5, 2)
     return made.eval()
@@ -82,9 +92,15 @@ def comfy_vae(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             name = f"encoder.down.{part[1]}.{name[part.end() :]}"
         elif part := re.match(r"decoder\.up_blocks\.(\d)\.", name):
             name = f"decoder.up.{3 - int(part[1])}.{name[part.end() :]}"
-        name = name.replace("resnets.", "block.").replace("downsamplers.0", "downsample").replace("upsamplers.0", "upsample")
+        name = (
+            name.replace("resnets.", "block.")
+            .replace("downsamplers.0", "downsample")
+            .replace("upsamplers.0", "upsample")
+        )
         name = name.replace("conv_shortcut", "nin_shortcut").replace("conv_norm_out", "norm_out")
-        name = re.sub(r"^quant_conv", "encoder.quant_conv", re.sub(r"^post_quant_conv", "decoder.post_quant_conv", name))
+        name = re.sub(
+            r"^quant_conv", "encoder.quant_conv", re.sub(r"^post_quant_conv", "decoder.post_quant_conv", name)
+        )
         found[name] = tensor.contiguous()
     return found
 
@@ -115,7 +131,9 @@ def files(pipe, tmp_path_factory) -> Path:
 
 def painter(files: Path, **more) -> ExecutorSettings:
     names = {"transformer": "flux-2-klein-4b", "text_encoder": "qwen_3_4b", "vae": "flux2-vae"}
-    given = {part: str(files / f"{name}.safetensors") for part, name in names.items()} | {"tokenizer": str(files / "tokenizer")}
+    given = {part: str(files / f"{name}.safetensors") for part, name in names.items()} | {
+        "tokenizer": str(files / "tokenizer")
+    }
     return ExecutorSettings(**given | {"dtype": "float32"} | more)
 
 
@@ -138,7 +156,9 @@ class TestThereAndBack:
         path.write_text(f'[controller]\nkind = "shapes"\n[executor]\n{lines}\nwidth = 64\nheight = 64\n')
         models = load_models(str(path))
         assert {"DiT", "text encoder", "VAE"} == set(re.findall(r"(\w[\w ]*?) \d+ MB", models.memory.partition(";")[0]))
-        assert np.array_equal(pictures(models.executor, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0])
+        assert np.array_equal(
+            pictures(models.executor, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0]
+        )
 
     def test_one_of_them_takes_the_place_of_the_folders_own(self, pipe, files, tmp_path):
         pipe.save_pretrained(tmp_path / "klein")
@@ -154,12 +174,16 @@ class TestThereAndBack:
         found, pixels = load_vae(files / "flux2-vae.safetensors", torch.float32), torch.rand(1, 3, 32, 32)
         with torch.inference_mode():
             latents = [each.encode(pixels).latent_dist.mode() for each in (found, pipe.vae)]
-            assert torch.equal(*latents) and torch.equal(found.decode(latents[0]).sample, pipe.vae.decode(latents[0]).sample)
+            assert torch.equal(*latents) and torch.equal(
+                found.decode(latents[0]).sample, pipe.vae.decode(latents[0]).sample
+            )
         assert torch.equal(found.bn.running_mean, pipe.vae.bn.running_mean) and found.config.batch_norm_eps == 1e-4
 
     def test_its_names_are_those_that_diffusers_gives_them(self, files):
         state = load_file(files / "flux2-vae.safetensors")
-        theirs = {re.sub(r"^(en|de)coder\.(quant|post_quant)_conv", r"\2_conv", name): value for name, value in state.items()}
+        theirs = {
+            re.sub(r"^(en|de)coder\.(quant|post_quant)_conv", r"\2_conv", name): value for name, value in state.items()
+        }
         converted = convert_ldm_vae_checkpoint(theirs, {"down_block_types": [""] * 4, "up_block_types": [""] * 4})
         mine = load_vae(files / "flux2-vae.safetensors", torch.float32).state_dict()
         assert {name for name in mine if not name.startswith("bn.")} == converted.keys()
@@ -169,12 +193,20 @@ class TestThereAndBack:
     def test_the_text_encoder_gives_the_layers_that_are_read(self, pipe, files, tmp_path, of):
         path = files / "qwen_3_4b.safetensors"
         if of == "Qwen3-VL":
-            state = {name.replace("model.", "model.language_model.", 1): value for name, value in load_file(path).items()}
+            state = {
+                name.replace("model.", "model.language_model.", 1): value for name, value in load_file(path).items()
+            }
             path = tmp_path / "qwen3vl_4b.safetensors"
-            save_file(state | {"model.visual.patch_embed.proj.weight": torch.zeros(4, 4), "lm_head.weight": torch.zeros(4, 4)}, path)
+            save_file(
+                state
+                | {"model.visual.patch_embed.proj.weight": torch.zeros(4, 4), "lm_head.weight": torch.zeros(4, 4)},
+                path,
+            )
         found, words = load_encoder(path, torch.float32, 27), torch.arange(40)[None]
         with torch.inference_mode():
-            ours, whole = (each(input_ids=words, output_hidden_states=True).hidden_states for each in (found, pipe.text_encoder))
+            ours, whole = (
+                each(input_ids=words, output_hidden_states=True).hidden_states for each in (found, pipe.text_encoder)
+            )
         assert len(found.model.layers) == 27 and all(torch.equal(ours[layer], whole[layer]) for layer in (9, 18, 27))
 
     def test_scaled_fp8_is_read_with_its_scales(self, files, tmp_path):
@@ -182,13 +214,20 @@ class TestThereAndBack:
         save_file(fp8(state), tmp_path / "qwen_3_4b_fp8.safetensors")
         found = load_encoder(tmp_path / "qwen_3_4b_fp8.safetensors", torch.bfloat16, 27).state_dict()
         assert {value.dtype for value in found.values()} == {torch.bfloat16}
-        apart = {name: float((value.float() - state[name]).norm() / state[name].norm()) for name, value in found.items()}
+        apart = {
+            name: float((value.float() - state[name]).norm() / state[name].norm()) for name, value in found.items()
+        }
         assert 0.01 < max(apart.values()) < 0.04 and apart["model.embed_tokens.weight"] < 0.004
 
     def test_a_decoder_of_its_own_width_is_seen(self):
         small = vae(decoder_block_out_channels=(32, 32, 32, 64)).state_dict()
         found = vae_settings({name: tuple(value.shape) for name, value in small.items()})
-        assert found["block_out_channels"] == (32, 32, 64, 32) and found["decoder_block_out_channels"] == (32, 32, 32, 64)
+        assert found["block_out_channels"] == (32, 32, 64, 32) and found["decoder_block_out_channels"] == (
+            32,
+            32,
+            32,
+            64,
+        )
 
     def test_the_words_are_framed_as_klein_was_trained_whatever_the_folder_says(self, files):
         words = load_tokenizer(files / "tokenizer")
@@ -219,7 +258,9 @@ class TestRefusals:
         return read_config(folder / "clvr.toml").executor
 
     def test_the_files_of_a_clvr_toml_lie_beside_it(self, tmp_path):
-        found = self.config(tmp_path, 'transformer = "a.safetensors"\ntext_encoder = "b.safetensors"\nvae = "c"\ntokenizer = "../words"')
+        found = self.config(
+            tmp_path, 'transformer = "a.safetensors"\ntext_encoder = "b.safetensors"\nvae = "c"\ntokenizer = "../words"'
+        )
         assert (found.vae, found.tokenizer) == (str(tmp_path / "c"), str(tmp_path / "../words"))
 
     @pytest.mark.parametrize(
@@ -241,7 +282,9 @@ class TestRefusals:
     def test_a_folder_without_words_or_without_klein_s_marks_says_what_to_give(self, files, tmp_path):
         with pytest.raises(BadInput, match=r"none is not a folder; .*qwen25_tokenizer of ComfyUI"):
             load_executor(painter(files, tokenizer=str(tmp_path / "none")), "cpu")
-        with pytest.raises(BadInput, match=r"holds no tokenizer that can be read .*; give the tokenizer folder of FLUX.2-klein-4B"):
+        with pytest.raises(
+            BadInput, match=r"holds no tokenizer that can be read .*; give the tokenizer folder of FLUX.2-klein-4B"
+        ):
             load_tokenizer(tmp_path)
         words = tiny.tokenizer().save_pretrained(tmp_path)
         path = next(Path(name) for name in words if name.endswith("tokenizer.json"))
@@ -251,14 +294,18 @@ class TestRefusals:
 
     def test_a_file_in_the_place_of_another_is_refused_by_name(self, files):
         encoder, vae = files / "qwen_3_4b.safetensors", files / "flux2-vae.safetensors"
-        with pytest.raises(BadInput, match=r"flux2-vae.safetensors is no whole text encoder of FLUX.2 Klein .*; give qwen_3_4b"):
+        with pytest.raises(
+            BadInput, match=r"flux2-vae.safetensors is no whole text encoder of FLUX.2 Klein .*; give qwen_3_4b"
+        ):
             load_encoder(vae, torch.float32, 27)
         with pytest.raises(BadInput, match=r"qwen_3_4b.safetensors is no whole VAE of FLUX.2 .*; give flux2-vae"):
             load_vae(encoder, torch.float32)
         with pytest.raises(BadInput, match=r"it has 28 layers, and 29 are read"):
             load_encoder(encoder, torch.float32, 29)
 
-    @pytest.mark.parametrize("loss", ["decoder.up.3.block.0.conv1.weight", "encoder.mid.attn_1.q.bias", "bn.running_var"])
+    @pytest.mark.parametrize(
+        "loss", ["decoder.up.3.block.0.conv1.weight", "encoder.mid.attn_1.q.bias", "bn.running_var"]
+    )
     def test_a_vae_that_lacks_a_tensor_is_refused(self, files, tmp_path, loss):
         state = load_file(files / "flux2-vae.safetensors")
         del state[loss]
@@ -273,5 +320,7 @@ class TestRefusals:
         with pytest.raises(BadInput, match="is no whole text encoder"):
             load_executor(painter(files, text_encoder=str(tmp_path / "wide.safetensors")), "cpu")
         save_file(comfy_vae(vae(latent_channels=8).state_dict()), tmp_path / "deep.safetensors")
-        with pytest.raises(BadInput, match=r"paints 16 channels and the VAE holds 32; give the VAE of FLUX.2, flux2-vae"):
+        with pytest.raises(
+            BadInput, match=r"paints 16 channels and the VAE holds 32; give the VAE of FLUX.2, flux2-vae"
+        ):
             load_executor(painter(files, vae=str(tmp_path / "deep.safetensors")), "cpu")

@@ -57,7 +57,9 @@ def test_a_single_file_of_comfyui_becomes_the_same_model_to_the_bit(folder, sing
         name: value for name, value in own.config.items() if not name.startswith("_")
     }
     state = own.state_dict()
-    assert model.state_dict().keys() == state.keys() and all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert model.state_dict().keys() == state.keys() and all(
+        torch.equal(value, state[name]) for name, value in model.state_dict().items()
+    )
     half = flux2(single, torch.bfloat16).state_dict()
     assert all(torch.equal(value, state[name].bfloat16()) for name, value in half.items())
 
@@ -66,7 +68,11 @@ def test_the_executor_draws_with_the_file_in_place_of_the_folders_own(folder, si
     bare = tmp_path / "bare"
     import shutil
 
-    shutil.copytree(folder, bare, ignore=lambda at, names: [name for name in names if "transformer" in at and name.endswith("safetensors")])
+    shutil.copytree(
+        folder,
+        bare,
+        ignore=lambda at, names: [name for name in names if "transformer" in at and name.endswith("safetensors")],
+    )
     request = DrawRequest("a red circle", 1)
     own = load_executor(ExecutorSettings(folder=str(folder), dtype="float32"), "cpu")
     other = load_executor(ExecutorSettings(folder=str(bare), transformer=str(single), dtype="float32"), "cpu")
@@ -88,15 +94,18 @@ def test_a_lora_is_in_the_weights_at_its_strength(folder, single, tmp_path):
     assert torch.allclose(changed[name], state[name] + 0.5 * up @ down, atol=1e-6)
     assert all(torch.equal(changed[other], state[other]) for other in state if other != name)
     painted = [
-        pictures(load_executor(ExecutorSettings(folder=str(folder), loras=loras, dtype="float32"), "cpu"), DrawRequest("a red circle", 1))[
-            0
-        ]
+        pictures(
+            load_executor(ExecutorSettings(folder=str(folder), loras=loras, dtype="float32"), "cpu"),
+            DrawRequest("a red circle", 1),
+        )[0]
         for loras in ((), (f"{path}:0.0",), (f"{path}:30",))
     ]
     assert np.array_equal(painted[0], painted[1]) and not np.array_equal(painted[0], painted[2])
 
 
-@pytest.mark.parametrize("loss", ["x_embedder.weight", "transformer_blocks.0.attn.to_k.weight", "norm_out.linear.weight"])
+@pytest.mark.parametrize(
+    "loss", ["x_embedder.weight", "transformer_blocks.0.attn.to_k.weight", "norm_out.linear.weight"]
+)
 def test_a_file_that_is_no_whole_flux2_is_refused(folder, tmp_path, loss):
     state = load_file(next((folder / "transformer").glob("*.safetensors")))
     save_file({name: value for name, value in state.items() if name != loss}, tmp_path / "cut.safetensors")
@@ -107,7 +116,13 @@ def test_a_file_that_is_no_whole_flux2_is_refused(folder, tmp_path, loss):
 def test_published_sizes_are_told_from_shapes_alone():
     from diffusers import Flux2Transformer2DModel
 
-    sizes = {"num_layers": 5, "num_single_layers": 20, "attention_head_dim": 128, "num_attention_heads": 24, "joint_attention_dim": 7680}
+    sizes = {
+        "num_layers": 5,
+        "num_single_layers": 20,
+        "attention_head_dim": 128,
+        "num_attention_heads": 24,
+        "joint_attention_dim": 7680,
+    }
     with torch.device("meta"):
         model = Flux2Transformer2DModel(**sizes, guidance_embeds=False)
     found = settings_of({name: tuple(value.shape) for name, value in model.state_dict().items()})
@@ -135,7 +150,9 @@ class TestHub:
 
     def test_one_that_is_not_there_is_said_with_what_to_do(self, cache, monkeypatch):
         monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it asks the network"))
-        with pytest.raises(BadInput, match=r"acme/other is not in the hub's cache .* hf download acme/other, or set download = true"):
+        with pytest.raises(
+            BadInput, match=r"acme/other is not in the hub's cache .* hf download acme/other, or set download = true"
+        ):
             located("", "acme/other")
 
     def test_a_folder_that_is_not_there_is_named(self, tmp_path):

@@ -12,7 +12,12 @@ from diffusers import (
     QwenImageEditPlusPipeline,
     QwenImageTransformer2DModel,
 )
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2VLProcessor, Qwen3VLForConditionalGeneration
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLProcessor,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_vl import Qwen3VLProcessor
 
@@ -32,11 +37,24 @@ def edit_plus() -> QwenImageEditPlusPipeline:
     """Scales references as the module's constants say, which are to be made small."""
     read = processor(Qwen2VLProcessor, 14)
     words = read.tokenizer
-    vision = {"depth": 2, "hidden_size": 32, "intermediate_size": 64, "num_heads": 4, "patch_size": 14, "spatial_merge_size": 2}
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 4,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+    }
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     config = Qwen2_5_VLConfig(
         text_config={**tiny._text(words, num_hidden_layers=2), "rope_parameters": rope},
-        vision_config={**vision, "temporal_patch_size": 2, "out_hidden_size": tiny.HIDDEN, "window_size": 56, "fullatt_block_indexes": [1]},
+        vision_config={
+            **vision,
+            "temporal_patch_size": 2,
+            "out_hidden_size": tiny.HIDDEN,
+            "window_size": 56,
+            "fullatt_block_indexes": [1],
+        },
         **tiny._marks(words),
     )
     torch.manual_seed(0)
@@ -83,7 +101,12 @@ def kl(channels: int, **more: Any) -> Any:
     levels = 4
     kinds = {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
     return AutoencoderKL(
-        block_out_channels=(8,) * levels, layers_per_block=1, latent_channels=channels, norm_num_groups=4, **kinds, **more
+        block_out_channels=(8,) * levels,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        **kinds,
+        **more,
     ).eval()
 
 
@@ -93,7 +116,9 @@ def kontext() -> Any:
     from transformers import T5Config, T5EncoderModel
 
     torch.manual_seed(0)
-    t5 = T5Config(vocab_size=len(words()), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, is_encoder_decoder=False)
+    t5 = T5Config(
+        vocab_size=len(words()), d_model=32, d_kv=8, d_ff=37, num_layers=2, num_heads=4, is_encoder_decoder=False
+    )
     transformer = FluxTransformer2DModel(
         in_channels=16,
         num_layers=1,
@@ -131,8 +156,16 @@ def pix2pix() -> Any:
         attention_head_dim=4,
         norm_num_groups=4,
     )
-    parts = {"vae": kl(4), "unet": unet.eval(), "text_encoder": clip(), "tokenizer": words(), "scheduler": DDIMScheduler()}
-    return StableDiffusionInstructPix2PixPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    parts = {
+        "vae": kl(4),
+        "unet": unet.eval(),
+        "text_encoder": clip(),
+        "tokenizer": words(),
+        "scheduler": DDIMScheduler(),
+    }
+    return StableDiffusionInstructPix2PixPipeline(
+        **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+    )
 
 
 def qwen21() -> Any:
@@ -171,7 +204,12 @@ def flux3() -> Any:
         joint_attention_dim=8 * tiny.HIDDEN,
         axes_dims_rope=(4, 4, 4, 4),
     ).eval()
-    channels = {"block_out_channels": (8, 16, 16, 16), "layers_per_block": 1, "norm_num_groups": 4, "mid_block_add_attention": False}
+    channels = {
+        "block_out_channels": (8, 16, 16, 16),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+        "mid_block_add_attention": False,
+    }
     blocks = Flux3AutoBlocks()
     blocks.sub_blocks.pop("prompt_upsampler")
     pipe = blocks.init_pipeline()

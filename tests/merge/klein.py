@@ -72,7 +72,8 @@ def moved(base: dict[str, torch.Tensor], seed: int, relative: float) -> dict[str
     random = np.random.default_rng(seed)
     return {
         name: (
-            value.float() + value.float().std() * relative * torch.from_numpy(random.standard_normal(value.shape).astype(np.float32))
+            value.float()
+            + value.float().std() * relative * torch.from_numpy(random.standard_normal(value.shape).astype(np.float32))
         ).to(value.dtype)
         for name, value in base.items()
     }
@@ -93,7 +94,10 @@ def to_diffusers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """By diffusers' own converter of single files."""
     from diffusers.loaders.single_file_utils import convert_flux2_transformer_checkpoint_to_diffusers
 
-    return {name: value.contiguous() for name, value in convert_flux2_transformer_checkpoint_to_diffusers(dict(tensors)).items()}
+    return {
+        name: value.contiguous()
+        for name, value in convert_flux2_transformer_checkpoint_to_diffusers(dict(tensors)).items()
+    }
 
 
 def contract(base, aligned=None, distilled=None, alpha=1.0, beta=1.0, low=None, dtype=torch.bfloat16) -> torch.Tensor:

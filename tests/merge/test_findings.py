@@ -35,7 +35,9 @@ def whole(tensors, names):
 @pytest.mark.parametrize("measured", [True, False])
 def test_figures_are_those_of_the_whole_tensors(tmp_path, measured):
     base, aligned, distilled = klein.three()
-    values = found_in(tmp_path, MergeRecipe(*written(tmp_path, ("bfl", "diffusers", "bfl")), alpha=0.7), measured=measured)
+    values = found_in(
+        tmp_path, MergeRecipe(*written(tmp_path, ("bfl", "diffusers", "bfl")), alpha=0.7), measured=measured
+    )
     assert values["sampled"] is not measured
     for block, figures in (("single_blocks.1", values["blocks"]["single_blocks.1"]), ("", values["model"])):
         names = [name for name in base if name.startswith(block)]
@@ -60,7 +62,9 @@ def test_signs_that_conflict_and_the_cosine_of_opposite_deltas(tmp_path):
     aligned = klein.moved(base, 1, 0.02)
     opposite = {name: base[name] - 2 * (aligned[name] - base[name]) for name in base}
     values = found_in(tmp_path, MergeRecipe(*written(tmp_path, tensors=(base, aligned, opposite))))
-    assert values["model"]["cosine"] == pytest.approx(-1, abs=1e-3) and values["model"]["sign_conflicts"] == pytest.approx(1, abs=1e-3)
+    assert values["model"]["cosine"] == pytest.approx(-1, abs=1e-3) and values["model"][
+        "sign_conflicts"
+    ] == pytest.approx(1, abs=1e-3)
 
 
 def test_the_largest_outlier_is_found_where_it_is(tmp_path):
@@ -79,7 +83,9 @@ def small_lora(folder, relative=3e-4):
     module = "single_blocks.0.linear1"
     up *= relative * base[f"{module}.weight"].float().norm() / (up @ down).norm()
     paths = [klein.save(folder / f"{name}.safetensors", each) for name, each in (("b", base), ("d", distilled))]
-    return MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(klein.save(folder / "l.safetensors", named({module: (down, up)}))),))
+    return MergeRecipe(
+        paths[0], distilled=paths[1], loras=(Lora(klein.save(folder / "l.safetensors", named({module: (down, up)}))),)
+    )
 
 
 def survival(values):
@@ -91,7 +97,10 @@ def test_a_delta_that_rounding_swallows_is_measured_and_warned_of(tmp_path):
     values = found_in(tmp_path, recipe, measured=True)
     assert survival(values) < 0.4
     (warning,) = values["warnings"]
-    assert "of the lora delta survives rounding to bf16; below 90% in 1 of 1 tensors, least in single_blocks.0.linear1.weight" in warning
+    assert (
+        "of the lora delta survives rounding to bf16; below 90% in 1 of 1 tensors, least in single_blocks.0.linear1.weight"
+        in warning
+    )
     assert "try --rounding stochastic, --dtype fp32, --keep-lora" in warning
 
 
@@ -101,7 +110,10 @@ def test_stochastic_rounding_and_fp32_keep_it(tmp_path):
     recipe = small_lora(tmp_path)
     values = found_in(tmp_path, replace(recipe, dtype="fp32"), measured=True)
     assert survival(values) == pytest.approx(1, abs=1e-3) and values["warnings"] == []
-    kept = [survival(found_in(tmp_path, replace(recipe, rounding="stochastic", seed=seed), measured=True)) for seed in range(6)]
+    kept = [
+        survival(found_in(tmp_path, replace(recipe, rounding="stochastic", seed=seed), measured=True))
+        for seed in range(6)
+    ]
     assert np.mean(kept) == pytest.approx(1, abs=0.1)
     assert len(set(kept)) == 6, "each seed rounds in its own way"
 
@@ -120,7 +132,8 @@ def test_weights_of_another_base_are_refused_unless_the_limit_says_otherwise(tmp
 def test_the_base_given_as_distilled_is_told(tmp_path):
     base = klein.weights()
     paths = [
-        klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("a", klein.moved(base, 1, 0.02)), ("c", base))
+        klein.save(tmp_path / f"{name}.safetensors", each)
+        for name, each in (("b", base), ("a", klein.moved(base, 1, 0.02)), ("c", base))
     ]
     values = found_in(tmp_path, MergeRecipe(*paths))
     assert values["warnings"] == ["the distilled weights are those of the base; is it the right file?"]
@@ -135,12 +148,16 @@ def test_nothing_to_merge_and_strengths_that_are_none_are_refused(tmp_path):
 
 def test_the_sample_of_a_large_tensor_estimates_it(tmp_path):
     base = {"a.0.weight": torch.randn(700, 300, generator=torch.Generator().manual_seed(0))}
-    other = {"a.0.weight": base["a.0.weight"] + 0.03 * torch.randn(700, 300, generator=torch.Generator().manual_seed(1))}
+    other = {
+        "a.0.weight": base["a.0.weight"] + 0.03 * torch.randn(700, 300, generator=torch.Generator().manual_seed(1))
+    }
     paths = [klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("d", other))]
     with make_plan(MergeRecipe(paths[0], distilled=paths[1])) as plan:
         found = survey(plan).findings()
     measures = found.blocks["a.0"]
-    assert measures.count == pytest.approx(210_000) and measures.relative_norm("distilled") == pytest.approx(0.03, rel=0.05)
+    assert measures.count == pytest.approx(210_000) and measures.relative_norm("distilled") == pytest.approx(
+        0.03, rel=0.05
+    )
 
 
 def test_a_difference_that_the_sample_misses_is_merged_all_the_same(tmp_path):
@@ -153,7 +170,9 @@ def test_a_difference_that_the_sample_misses_is_merged_all_the_same(tmp_path):
 
 
 def test_report_and_plot_are_written_and_the_papers_expectation_stands_beside(tmp_path):
-    recipe = MergeRecipe(*written(tmp_path), loras=(Lora(klein.save(tmp_path / "l.safetensors", named(factors())), 0.1),))
+    recipe = MergeRecipe(
+        *written(tmp_path), loras=(Lora(klein.save(tmp_path / "l.safetensors", named(factors())), 0.1),)
+    )
     values = found_in(tmp_path, recipe, measured=True)
     picture = save_report(values, tmp_path / "r.json")
     saved = json.loads((tmp_path / "r.json").read_text())
@@ -186,7 +205,9 @@ def test_the_picture_shows_each_delta_where_it_is(tmp_path):
 
 def test_blocks_come_by_number(tmp_path):
     values = found_in(tmp_path, MergeRecipe(*written(tmp_path, tensors=klein.three(hidden=8, single=11))))
-    assert [name for name in values["blocks"] if name.startswith("single_b")] == [f"single_blocks.{number}" for number in range(11)]
+    assert [name for name in values["blocks"] if name.startswith("single_b")] == [
+        f"single_blocks.{number}" for number in range(11)
+    ]
 
 
 def test_what_fp8_leaves_of_the_deltas_is_measured_with_its_scales(tmp_path):

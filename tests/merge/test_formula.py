@@ -20,7 +20,14 @@ def hard_values(count: int = 200_000) -> np.ndarray:
     ties = (np.arange(1 << 16, dtype=np.uint32) << 16 | np.uint32(0x8000)).view(np.float32)
     exact = (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32)
     values = np.concatenate(
-        [wide, ties, exact, wide * 0, -wide * 0, np.float32([1e-45, -1e-45, 448, 464, 465, -500, 2.0**-10, 3 * 2.0**-10])]
+        [
+            wide,
+            ties,
+            exact,
+            wide * 0,
+            -wide * 0,
+            np.float32([1e-45, -1e-45, 448, 464, 465, -500, 2.0**-10, 3 * 2.0**-10]),
+        ]
     )
     return values[np.isfinite(values)]
 
@@ -51,7 +58,9 @@ def test_the_contract_is_one_operation_at_a_time():
     low = (aligned - base) * 0.1
     for alpha, beta in ((1.0, 1.0), (0.7, 0.85), (-0.3, 1.2)):
         found = formula.combine(base.numpy(), aligned.numpy(), distilled.numpy(), alpha, beta, low.numpy())
-        assert klein.same_bits(torch.from_numpy(found), klein.contract(base, aligned, distilled, alpha, beta, low, torch.float32))
+        assert klein.same_bits(
+            torch.from_numpy(found), klein.contract(base, aligned, distilled, alpha, beta, low, torch.float32)
+        )
 
 
 def test_against_the_sum_in_fp64_rounded_once():
@@ -66,7 +75,8 @@ def test_against_the_sum_in_fp64_rounded_once():
     b, a, d = (value.float().numpy() for value in (base, aligned, distilled))
     found = dtypes.encode(formula.combine(b, a, d, alpha, beta), "BF16").view(np.uint16)
     exact = b.astype(np.float64) + (
-        np.float64(np.float32(alpha)) * (a.astype(np.float64) - b) + np.float64(np.float32(beta)) * (d.astype(np.float64) - b)
+        np.float64(np.float32(alpha)) * (a.astype(np.float64) - b)
+        + np.float64(np.float32(beta)) * (d.astype(np.float64) - b)
     )
     expected = torch.from_numpy(exact).to(torch.bfloat16).view(torch.uint16).numpy()
     wrong = found != expected
@@ -114,7 +124,9 @@ def test_low_rank_sums_are_exact_in_any_order(rank):
 
 def test_factors_of_bf16_lose_nothing_on_the_grid():
     random = np.random.default_rng(1)
-    down, up = (torch.from_numpy(random.standard_normal(shape)).bfloat16().double().numpy() for shape in ((16, 50), (20, 16)))
+    down, up = (
+        torch.from_numpy(random.standard_normal(shape)).bfloat16().double().numpy() for shape in ((16, 50), (20, 16))
+    )
     a, b = formula.on_grid(down.copy(), up.copy())
     exact = np.array([[sum(x * y for x, y in zip(row, column)) for column in down.T] for row in up])
     assert np.abs(b @ a - exact).max() <= 2.0**-24

@@ -112,7 +112,11 @@ def test_a_merge_with_the_kernel_gives_the_file_of_a_merge_with_torch(tmp_path, 
     used = []
     monkeypatch.setattr(installed, "merge", lambda *args, real=installed.merge: used.append(1) or real(*args))
     for number, recipe in enumerate(
-        (MergeRecipe(*paths), MergeRecipe(*paths, alpha=0.7, beta=0.8, loras=(Lora(lora, 0.6),)), MergeRecipe(paths[0], lora))
+        (
+            MergeRecipe(*paths),
+            MergeRecipe(*paths, alpha=0.7, beta=0.8, loras=(Lora(lora, 0.6),)),
+            MergeRecipe(paths[0], lora),
+        )
     ):
         files = []
         for name in ("torch", "kernel"):

@@ -40,7 +40,8 @@ def factors(modules=MODULES, rank=RANK, seed=4, size=0.01):
     for module in modules:
         rows, columns = sizes[f"{module}.weight"]
         down, up = (
-            torch.from_numpy(random.standard_normal(shape).astype(np.float32)) * size**0.5 for shape in ((rank, columns), (rows, rank))
+            torch.from_numpy(random.standard_normal(shape).astype(np.float32)) * size**0.5
+            for shape in ((rank, columns), (rows, rank))
         )
         found[module] = (down.bfloat16(), up.bfloat16())
     return found
@@ -63,7 +64,12 @@ def delta(pair, scale):
 
 def setup(folder, form=lambda each: each):
     base, _, distilled = klein.three()
-    return base, distilled, klein.save(folder / "b.safetensors", form(base)), klein.save(folder / "d.safetensors", form(distilled))
+    return (
+        base,
+        distilled,
+        klein.save(folder / "b.safetensors", form(base)),
+        klein.save(folder / "d.safetensors", form(distilled)),
+    )
 
 
 def expected(base, distilled, pairs, scale):
@@ -85,10 +91,25 @@ def check(found, right):
     ("how", "metadata", "scale"),
     [
         ({}, {}, 1.0),
-        ({"prefix": "base_model.model.diffusion_model.", "parts": ("lora_A.default.weight", "lora_B.default.weight")}, {}, 1.0),
+        (
+            {
+                "prefix": "base_model.model.diffusion_model.",
+                "parts": ("lora_A.default.weight", "lora_B.default.weight"),
+            },
+            {},
+            1.0,
+        ),
         ({"prefix": "transformer.", "parts": ("lora.down.weight", "lora.up.weight"), "alpha": 6}, {}, 2.0),
-        ({"prefix": "lora_unet_", "parts": ("lora_down.weight", "lora_up.weight"), "alpha": 1.5, "encoded": True}, {}, 0.5),
-        ({"prefix": "", "parts": ("lora_A.weight", "lora_B.weight")}, {"transformer.lora_alpha": 12, "transformer.r": RANK}, 4.0),
+        (
+            {"prefix": "lora_unet_", "parts": ("lora_down.weight", "lora_up.weight"), "alpha": 1.5, "encoded": True},
+            {},
+            0.5,
+        ),
+        (
+            {"prefix": "", "parts": ("lora_A.weight", "lora_B.weight")},
+            {"transformer.lora_alpha": 12, "transformer.r": RANK},
+            4.0,
+        ),
         ({}, {"lora_alpha": 3, "use_rslora": True}, 3 / 3**0.5),
     ],
 )
@@ -96,10 +117,13 @@ def test_namings_and_scales(tmp_path, how, metadata, scale):
     base, distilled, *paths = setup(tmp_path)
     pairs = factors()
     file = klein.save(
-        tmp_path / "lora.safetensors", named(pairs, **how), {"lora_adapter_metadata": json.dumps(metadata)} if metadata else None
+        tmp_path / "lora.safetensors",
+        named(pairs, **how),
+        {"lora_adapter_metadata": json.dumps(metadata)} if metadata else None,
     )
     check(
-        merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.7),))), expected(base, distilled, pairs, 0.7 * scale)
+        merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.7),))),
+        expected(base, distilled, pairs, 0.7 * scale),
     )
 
 
@@ -138,7 +162,11 @@ def test_diffusers_own_conversion_of_a_lora_merges_to_the_same_bits(tmp_path, na
     )
     for number, layout in enumerate(("bfl", "diffusers")):
         one, two = (
-            merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),), layout=layout), f"{number}{file.name}")
+            merged(
+                tmp_path,
+                MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),), layout=layout),
+                f"{number}{file.name}",
+            )
             for file in (left, right)
         )
         check(one, two)
@@ -149,7 +177,9 @@ def test_the_last_modulation_swaps_halves_in_a_lora_too(tmp_path):
     (down, up) = factors(("final_layer.adaLN_modulation.1",))["final_layer.adaLN_modulation.1"]
     right = expected(base, distilled, {"final_layer.adaLN_modulation.1": (down, up)}, 1.0)
     shift, scale = up.chunk(2)
-    file = klein.save(tmp_path / "lora.safetensors", named({"norm_out.linear": (down, torch.cat([scale, shift]))}, "transformer."))
+    file = klein.save(
+        tmp_path / "lora.safetensors", named({"norm_out.linear": (down, torch.cat([scale, shift]))}, "transformer.")
+    )
     check(merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),))), right)
 
 
@@ -159,7 +189,12 @@ def test_a_merged_lora_is_the_lora_applied_to_distilled_within_one_rounding(tmp_
     pairs = factors()
     found = merged(
         tmp_path,
-        MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(klein.save(tmp_path / "l.safetensors", named(pairs))),), layout="bfl"),
+        MergeRecipe(
+            paths[0],
+            distilled=paths[1],
+            loras=(Lora(klein.save(tmp_path / "l.safetensors", named(pairs))),),
+            layout="bfl",
+        ),
     )
     for module, pair in pairs.items():
         exact = distilled[f"{module}.weight"].double() + delta(pair, 1.0).double()
@@ -182,8 +217,16 @@ def test_several_loras_and_factors_by_block(tmp_path):
     for name in base:
         module = name.removesuffix(".weight")
         factor = 0.5 if module.startswith("double") else 0.0 if module.startswith("single") else 1.0
-        deltas = [delta(pairs[module], scale * factor) for pairs, scale in ((one, 0.5), (two, -0.25)) if module in pairs and factor]
-        right = klein.contract(base[name], distilled=distilled[name], low=sum(deltas[1:], deltas[0])) if deltas else distilled[name]
+        deltas = [
+            delta(pairs[module], scale * factor)
+            for pairs, scale in ((one, 0.5), (two, -0.25))
+            if module in pairs and factor
+        ]
+        right = (
+            klein.contract(base[name], distilled=distilled[name], low=sum(deltas[1:], deltas[0]))
+            if deltas
+            else distilled[name]
+        )
         assert klein.same_bits(found[name], right), name
 
 
@@ -195,7 +238,11 @@ def test_lokr(tmp_path, decomposed):
     def matrix(*shape):
         return torch.from_numpy(random.standard_normal(shape).astype(np.float32) * 0.1).bfloat16()
 
-    shapes = {"double_blocks.0.img_attn.qkv": ((6, 4), (8, 4)), "txt_in": ((4, 6), (4, 4)), "single_blocks.1.linear2": ((2, 8), (8, 8))}
+    shapes = {
+        "double_blocks.0.img_attn.qkv": ((6, 4), (8, 4)),
+        "txt_in": ((4, 6), (4, 4)),
+        "single_blocks.1.linear2": ((2, 8), (8, 8)),
+    }
     tensors, right = {}, {name: distilled[name] for name in base}
     for module, (first, second) in shapes.items():
         w1, w2 = matrix(*first), matrix(*second)
@@ -218,7 +265,11 @@ def test_lokr(tmp_path, decomposed):
     file = klein.save(tmp_path / "lokr.safetensors", tensors)
     check(merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),))), right)
     # Split into q, k, v, a Kronecker product is cut by rows, which has no factors of its own.
-    split = merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),), layout="diffusers"), "split.safetensors")
+    split = merged(
+        tmp_path,
+        MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, 0.5),), layout="diffusers"),
+        "split.safetensors",
+    )
     check(split, klein.to_diffusers(right))
 
 
@@ -241,14 +292,26 @@ def test_lokr_in_lycoris_naming_of_diffusers_modules(tmp_path):
     [
         ({}, 1.0),
         ({"peft_type": "LOKR", "r": 4, "alpha": 8}, 2.0),
-        ({"peft_type": "LOKR", "r": 4, "alpha": 8, "alpha_pattern": {"txt_in": 2}, "rank_pattern": {r"^txt_in$": 16}}, 0.125),
+        (
+            {
+                "peft_type": "LOKR",
+                "r": 4,
+                "alpha": 8,
+                "alpha_pattern": {"txt_in": 2},
+                "rank_pattern": {r"^txt_in$": 16},
+            },
+            0.125,
+        ),
         ({"peft_type": "LOKR", "r": 4, "alpha": 8, "alpha_pattern": {"t_in": 2, "^in": 3}}, 2.0),
     ],
 )
 def test_lokr_of_peft_is_scaled_by_its_settings_also_where_no_factor_is_a_product(tmp_path, settings, scale):
     """peft's LoKrLayer: scaling = alpha / r, of whole factors too, which LyCORIS does not do."""
     base, distilled, *paths = setup(tmp_path)
-    w1, w2 = (torch.from_numpy(np.random.default_rng(4).standard_normal(shape).astype(np.float32)) * 0.1 for shape in ((4, 6), (4, 4)))
+    w1, w2 = (
+        torch.from_numpy(np.random.default_rng(4).standard_normal(shape).astype(np.float32)) * 0.1
+        for shape in ((4, 6), (4, 4))
+    )
     names = {"base_model.model.txt_in.lokr_w1": w1, "base_model.model.txt_in.lokr_w2": w2}
     file = klein.save(tmp_path / "adapter_model.safetensors", names)
     (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
@@ -273,13 +336,18 @@ def test_kohya_names_of_lokr(tmp_path):
     [
         ({"lora_alpha": "8"}, "an alpha or a rank is no number"),
         ({"alpha": 8, "r": 0}, "a rank is 0"),
-        ({"lora_alpha": 8, "alpha_pattern": {"(txt|img)_in": 4}}, r"by the pattern '\(txt\|img\)_in', and only names are read"),
+        (
+            {"lora_alpha": 8, "alpha_pattern": {"(txt|img)_in": 4}},
+            r"by the pattern '\(txt\|img\)_in', and only names are read",
+        ),
         ({"use_dora": True}, "is a DoRA"),
     ],
 )
 def test_settings_that_cannot_be_followed_are_refused(tmp_path, settings, words):
     _, _, *paths = setup(tmp_path)
-    file = klein.save(tmp_path / "l.safetensors", named(factors(("txt_in",))), {"lora_adapter_metadata": json.dumps(settings)})
+    file = klein.save(
+        tmp_path / "l.safetensors", named(factors(("txt_in",))), {"lora_adapter_metadata": json.dumps(settings)}
+    )
     with pytest.raises(BadInput, match=words) as caught:
         make_plan(MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),)))
     assert str(file) in str(caught.value)
@@ -289,12 +357,14 @@ def test_convolutions(tmp_path):
     base = {"down_blocks.0.conv.weight": torch.randn(6, 4, 3, 3), "mid.weight": torch.randn(5, 5)}
     down, up = (torch.randn(2, 4, 3, 3) * 0.1).bfloat16(), (torch.randn(6, 2, 1, 1) * 0.1).bfloat16()
     file = klein.save(
-        tmp_path / "l.safetensors", named({"down_blocks.0.conv": (down, up)}, "lora_unet_", ("lora_down.weight", "lora_up.weight"), 1, True)
+        tmp_path / "l.safetensors",
+        named({"down_blocks.0.conv": (down, up)}, "lora_unet_", ("lora_down.weight", "lora_up.weight"), 1, True),
     )
     found = merged(tmp_path, MergeRecipe(klein.save(tmp_path / "b.safetensors", base), loras=(Lora(file),)))
     low = delta((down.flatten(1), up.flatten(1)), 0.5).view(6, 4, 3, 3)
     assert klein.same_bits(
-        found["down_blocks.0.conv.weight"], klein.contract(base["down_blocks.0.conv.weight"], low=low, dtype=torch.float32)
+        found["down_blocks.0.conv.weight"],
+        klein.contract(base["down_blocks.0.conv.weight"], low=low, dtype=torch.float32),
     )
     assert klein.same_bits(found["mid.weight"], base["mid.weight"])
 
@@ -316,7 +386,11 @@ def test_convolutions(tmp_path):
             "a delta of 16 x 20, the base has 16 x 24",
         ),
         (
-            {"txt_in.lora_A.weight": torch.ones(2, 24), "txt_in.lora_B.weight": torch.ones(16, 2), "txt_in.dora_scale": torch.ones(16, 1)},
+            {
+                "txt_in.lora_A.weight": torch.ones(2, 24),
+                "txt_in.lora_B.weight": torch.ones(16, 2),
+                "txt_in.dora_scale": torch.ones(16, 1),
+            },
             "DoRA",
         ),
         ({"txt_in.hada_w1_a": torch.ones(2, 2), "txt_in.lora_A.weight": torch.ones(2, 24)}, "LoHa"),
@@ -329,7 +403,10 @@ def test_convolutions(tmp_path):
             },
             "given a second time",
         ),
-        ({"txt_in.lora_A.weight": torch.full((2, 24), float("nan")), "txt_in.lora_B.weight": torch.ones(16, 2)}, "48 values that are NaN"),
+        (
+            {"txt_in.lora_A.weight": torch.full((2, 24), float("nan")), "txt_in.lora_B.weight": torch.ones(16, 2)},
+            "48 values that are NaN",
+        ),
         (
             {
                 "txt_in.lora_A.weight": torch.ones(2, 24),
@@ -362,9 +439,15 @@ def test_a_checkpoint_as_lora_and_a_lora_as_base_are_refused(tmp_path):
 def test_keep_lora_writes_one_lora_of_strength_1_beside_the_merged_file(tmp_path, layout):
     _, distilled, *paths = setup(tmp_path)
     one, two = factors(seed=5), factors(MODULES[:2], rank=2, seed=6)
-    theirs = named({"transformer_blocks.0.attn.to_k": factors(("single_blocks.0.linear2",))["single_blocks.0.linear2"]}, "transformer.")
+    theirs = named(
+        {"transformer_blocks.0.attn.to_k": factors(("single_blocks.0.linear2",))["single_blocks.0.linear2"]},
+        "transformer.",
+    )
     theirs["transformer.transformer_blocks.0.attn.to_k.lora_A.weight"] = torch.ones(RANK, 16)
-    files = [klein.save(tmp_path / f"{number}.safetensors", each) for number, each in enumerate((named(one, alpha=6), named(two), theirs))]
+    files = [
+        klein.save(tmp_path / f"{number}.safetensors", each)
+        for number, each in enumerate((named(one, alpha=6), named(two), theirs))
+    ]
     loras = (Lora(files[0], 0.5), Lora(files[1], 2.0), Lora(files[2], 0.1))
     kept = MergeRecipe(paths[0], distilled=paths[1], loras=loras, keep_lora=True, layout=layout)
     with make_plan(kept) as plan:
@@ -386,7 +469,10 @@ def again_with_another_lora(folder):
     _, _, *paths = setup(folder)
     file = klein.save(folder / "l.safetensors", named(factors()))
     (folder / "out").mkdir()
-    recipes = [MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, strength),), keep_lora=True) for strength in (1.0, 2.0)]
+    recipes = [
+        MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file, strength),), keep_lora=True)
+        for strength in (1.0, 2.0)
+    ]
     out = folder / "out" / "kept.safetensors"
     with make_plan(recipes[0]) as plan:
         merge(plan, out)
@@ -433,13 +519,19 @@ def test_keep_lora_without_a_lora_or_with_lokr_is_refused(tmp_path):
     _, _, *paths = setup(tmp_path)
     with pytest.raises(BadInput, match="--keep-lora has nothing to keep"):
         make_plan(MergeRecipe(paths[0], distilled=paths[1], keep_lora=True))
-    file = klein.save(tmp_path / "l.safetensors", {"txt_in.lokr_w1": torch.ones(4, 6), "txt_in.lokr_w2": torch.ones(4, 4)})
+    file = klein.save(
+        tmp_path / "l.safetensors", {"txt_in.lokr_w1": torch.ones(4, 6), "txt_in.lokr_w2": torch.ones(4, 4)}
+    )
     with pytest.raises(BadInput, match="is a LoKr"):
         make_plan(MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),), keep_lora=True))
 
 
 @pytest.mark.parametrize(
-    "other", [{"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Nehalem"}, {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}]
+    "other",
+    [
+        {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Nehalem"},
+        {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"},
+    ],
 )
 def test_the_bits_are_the_same_on_another_processor(tmp_path, other):
     """Instruction sets are chosen by torch and by numpy's BLAS at the start, and can be forbidden there."""
@@ -465,5 +557,11 @@ def test_the_bits_are_the_same_on_another_processor(tmp_path, other):
         "--out",
         out,
     ]
-    subprocess.run([sys.executable, "-m", "clvr_core.cli", *words], cwd=ROOT, env=os.environ | other, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "clvr_core.cli", *words],
+        cwd=ROOT,
+        env=os.environ | other,
+        check=True,
+        capture_output=True,
+    )
     assert out.read_bytes() == (tmp_path / "out.safetensors").read_bytes()

@@ -66,7 +66,9 @@ def test_every_pair_of_layouts_gives_the_bits_of_the_contract(tmp_path):
     assert len(tried) == 3 * len(FORMS) ** 2
 
 
-@pytest.mark.parametrize("sizes", [{"double": 5, "single": 20}, {"double": 8, "single": 24}], ids=["klein-4b", "klein-9b"])
+@pytest.mark.parametrize(
+    "sizes", [{"double": 5, "single": 20}, {"double": 8, "single": 24}], ids=["klein-4b", "klein-9b"]
+)
 def test_all_blocks_of_both_sizes_of_klein_are_merged_across_layouts(tmp_path, sizes):
     tensors = klein.three(hidden=8, text=16, **sizes)
     found = merged(tmp_path, MergeRecipe(*written(tmp_path, ("bfl", "diffusers", "comfyui"), tensors), alpha=0.5))
@@ -101,10 +103,15 @@ def test_diffusers_loads_the_merged_file_itself(tmp_path):
         "guidance_embeds": False,
     }
     base, aligned, distilled = klein.three(dtype=torch.float32)
-    found = merged(tmp_path, MergeRecipe(*written(tmp_path, ("bfl", "bfl", "diffusers"), (base, aligned, distilled)), layout="diffusers"))
+    found = merged(
+        tmp_path,
+        MergeRecipe(*written(tmp_path, ("bfl", "bfl", "diffusers"), (base, aligned, distilled)), layout="diffusers"),
+    )
     model = Flux2Transformer2DModel(**config)
     model.load_state_dict(found, strict=True)
-    by_hand = klein.to_diffusers({name: klein.contract(base[name], aligned[name], distilled[name], dtype=torch.float32) for name in base})
+    by_hand = klein.to_diffusers(
+        {name: klein.contract(base[name], aligned[name], distilled[name], dtype=torch.float32) for name in base}
+    )
     torch.manual_seed(0)
     inputs = {
         "hidden_states": torch.randn(1, 4, klein.CHANNELS),
@@ -133,7 +140,9 @@ def nasty(base):
 def test_identities_hold_bit_for_bit(tmp_path, dtype):
     base = klein.weights(0, dtype)
     other = nasty(base)
-    same, path, again = (klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("x", other), ("b2", base)))
+    same, path, again = (
+        klein.save(tmp_path / f"{name}.safetensors", each) for name, each in (("b", base), ("x", other), ("b2", base))
+    )
     alone = merged(tmp_path, MergeRecipe(same, again, path, limit=2), "1.safetensors")
     assert all(klein.same_bits(alone[name], other[name]) for name in base), "aligned = base gives distilled"
     alone = merged(tmp_path, MergeRecipe(same, path, again, limit=2), "2.safetensors")
@@ -146,7 +155,9 @@ def test_the_bytes_do_not_depend_on_threads_blocks_or_windows(tmp_path, monkeypa
     paths = written(tmp_path)
     for rounding in ("nearest", "stochastic"):
         sums = set()
-        for number, (threads, block, window) in enumerate(((1, 1 << 18, 4 << 20), (2, 1024, 4096), (8, 999, 8192), (3, 1 << 18, 4096))):
+        for number, (threads, block, window) in enumerate(
+            ((1, 1 << 18, 4 << 20), (2, 1024, 4096), (8, 999, 8192), (3, 1 << 18, 4096))
+        ):
             for module in (engine, __import__("clvr_core.merge.stream", fromlist=["x"])):
                 monkeypatch.setattr(module, "BLOCK", block)
                 monkeypatch.setattr(module, "WINDOW", window)
@@ -166,7 +177,9 @@ def test_dtypes_in_and_out(tmp_path, stored, wish):
     out = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[wish]
     found = merged(tmp_path, MergeRecipe(*written(tmp_path, tensors=(base, aligned, distilled)), alpha=0.5, dtype=wish))
     for name in base:
-        assert klein.same_bits(found[name], klein.contract(base[name], aligned[name], distilled[name], 0.5, 1.0, dtype=out)), name
+        assert klein.same_bits(
+            found[name], klein.contract(base[name], aligned[name], distilled[name], 0.5, 1.0, dtype=out)
+        ), name
 
 
 def scaled(tensors, old=False):
@@ -191,7 +204,9 @@ def dequantised(tensors):
         if not name.endswith(kinds):
             layer = name.removesuffix(".weight")
             scale = tensors.get(f"{layer}.weight_scale", tensors.get(f"{layer}.scale_weight"))
-            found[name] = value.float() if scale is None or value.dtype != torch.float8_e4m3fn else value.float() * scale
+            found[name] = (
+                value.float() if scale is None or value.dtype != torch.float8_e4m3fn else value.float() * scale
+            )
     return found
 
 
@@ -226,11 +241,19 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
     base, aligned, distilled = klein.three()
     merged(tmp_path, MergeRecipe(*written(tmp_path), dtype="fp8"))
     found = load_file(tmp_path / "out.safetensors")
-    marks = {name.removesuffix(".comfy_quant"): bytes(value.tolist()) for name, value in found.items() if name.endswith(".comfy_quant")}
+    marks = {
+        name.removesuffix(".comfy_quant"): bytes(value.tolist())
+        for name, value in found.items()
+        if name.endswith(".comfy_quant")
+    }
     layers = marks.keys()
-    assert {f"{layer}.weight" for layer in layers} == {name for name in base if "blocks" in name and base[name].dim() == 2}
+    assert {f"{layer}.weight" for layer in layers} == {
+        name for name in base if "blocks" in name and base[name].dim() == 2
+    }
     assert {json.loads(mark)["format"] for mark in marks.values()} == {"float8_e4m3fn"}
-    assert found.keys() == base.keys() | {f"{layer}.{more}" for layer in layers for more in ("weight_scale", "comfy_quant")}
+    assert found.keys() == base.keys() | {
+        f"{layer}.{more}" for layer in layers for more in ("weight_scale", "comfy_quant")
+    }
     for name in base:
         exact = klein.contract(base[name], aligned[name], distilled[name], dtype=torch.float32)
         layer = name.removesuffix(".weight")
@@ -241,7 +264,9 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
         else:
             assert klein.same_bits(found[name], exact.bfloat16()), name
     # And read again.
-    again = merged(tmp_path, MergeRecipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors"), "again.safetensors")
+    again = merged(
+        tmp_path, MergeRecipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors"), "again.safetensors"
+    )
     values = dequantised({name: value for name, value in found.items() if not name.endswith("comfy_quant")})
     assert all(klein.same_bits(again[name], klein.contract(values[name], aligned[name])) for name in base)
 
@@ -267,7 +292,9 @@ def other_models():
     )
     yield (
         "Qwen-Image",
-        diffusers.QwenImageTransformer2DModel(in_channels=4, out_channels=4, num_layers=1, joint_attention_dim=16, **rope, **heads),
+        diffusers.QwenImageTransformer2DModel(
+            in_channels=4, out_channels=4, num_layers=1, joint_attention_dim=16, **rope, **heads
+        ),
     )
     yield (
         "Z-Image",
@@ -310,7 +337,10 @@ def test_models_of_other_families_are_merged_key_by_key(tmp_path):
         found = merged(folder, MergeRecipe(*written(folder, tensors=(base, aligned, distilled)), alpha=0.7))
         assert found.keys() == base.keys(), name
         for key in base:
-            assert klein.same_bits(found[key], klein.contract(base[key], aligned[key], distilled[key], 0.7)), (name, key)
+            assert klein.same_bits(found[key], klein.contract(base[key], aligned[key], distilled[key], 0.7)), (
+                name,
+                key,
+            )
 
 
 def test_another_model_is_merged_key_by_key_and_its_integers_are_copied(tmp_path):
@@ -326,39 +356,65 @@ def test_another_model_is_merged_key_by_key_and_its_integers_are_copied(tmp_path
     prefixed = {f"unet.{name}": value for name, value in other.items()}
     found = merged(
         tmp_path,
-        MergeRecipe(klein.save(tmp_path / "b.safetensors", base), distilled=klein.save(tmp_path / "d.safetensors", prefixed), beta=0.5),
+        MergeRecipe(
+            klein.save(tmp_path / "b.safetensors", base),
+            distilled=klein.save(tmp_path / "d.safetensors", prefixed),
+            beta=0.5,
+        ),
     )
     assert found.keys() == base.keys()
     for name, value in base.items():
-        right = klein.contract(value, distilled=other[name], beta=0.5, dtype=torch.float32) if value.is_floating_point() else value
+        right = (
+            klein.contract(value, distilled=other[name], beta=0.5, dtype=torch.float32)
+            if value.is_floating_point()
+            else value
+        )
         assert klein.same_bits(found[name], right), name
     changed = other | {"positions": torch.arange(5) + 1}
     with pytest.raises(BadInput, match=r"positions \(I64\) differs from .*b\.safetensors, and integers are not merged"):
         merged(
-            tmp_path, MergeRecipe(tmp_path / "b.safetensors", distilled=klein.save(tmp_path / "e.safetensors", changed)), "no.safetensors"
+            tmp_path,
+            MergeRecipe(tmp_path / "b.safetensors", distilled=klein.save(tmp_path / "e.safetensors", changed)),
+            "no.safetensors",
         )
 
 
 def test_strengths_by_block_by_pattern_and_by_tensor(tmp_path):
     base, aligned, distilled = klein.three()
-    blocks = (Block("single_blocks.*", 0.5, 0.25), Block("single_blocks.1", 0.1), Block("txt_in", 0.0), Block("*.linear2.weight", 2.0, 3.0))
-    recipe = MergeRecipe(*written(tmp_path, ("bfl", "bfl", "diffusers")), alpha=0.8, beta=0.9, blocks=blocks, exclude=("time_in",))
+    blocks = (
+        Block("single_blocks.*", 0.5, 0.25),
+        Block("single_blocks.1", 0.1),
+        Block("txt_in", 0.0),
+        Block("*.linear2.weight", 2.0, 3.0),
+    )
+    recipe = MergeRecipe(
+        *written(tmp_path, ("bfl", "bfl", "diffusers")), alpha=0.8, beta=0.9, blocks=blocks, exclude=("time_in",)
+    )
     found = merged(tmp_path, recipe)
 
     def strengths(name):
-        factors = {"single_blocks.0": (0.5, 0.25), "single_blocks.1": (0.1, 1.0), "txt_in.weight": (0.0, 1.0), "time_in": (0.0, 0.0)}
+        factors = {
+            "single_blocks.0": (0.5, 0.25),
+            "single_blocks.1": (0.1, 1.0),
+            "txt_in.weight": (0.0, 1.0),
+            "time_in": (0.0, 0.0),
+        }
         align, distil = next((pair for start, pair in factors.items() if name.startswith(start)), (1.0, 1.0))
         if name.endswith("linear2.weight"):
             align, distil = 2.0, 3.0
         return 0.8 * align, 0.9 * distil
 
     for name in base:
-        assert klein.same_bits(found[name], klein.contract(base[name], aligned[name], distilled[name], *strengths(name))), name
+        assert klein.same_bits(
+            found[name], klein.contract(base[name], aligned[name], distilled[name], *strengths(name))
+        ), name
 
 
 def test_include_leaves_the_rest_as_in_the_base(tmp_path):
     base, _, distilled = klein.three()
-    found = merged(tmp_path, MergeRecipe(*written(tmp_path)[::2], include=("double_blocks",)))  # the second path is aligned's place
+    found = merged(
+        tmp_path, MergeRecipe(*written(tmp_path)[::2], include=("double_blocks",))
+    )  # the second path is aligned's place
     for name in base:
         assert klein.same_bits(found[name], (distilled if name.startswith("double_blocks") else base)[name]), name
 
@@ -374,7 +430,10 @@ def test_different_keys_are_listed_with_the_nearest_name(tmp_path):
     paths = written(tmp_path, tensors=(base, aligned))
     with pytest.raises(BadInput) as caught:
         make_plan(MergeRecipe(*paths))
-    assert "1 missing (-), 1 too many (+): -img_in.weight (near img_inn.weight), +img_inn.weight (near img_in.weight);" in str(caught.value)
+    assert (
+        "1 missing (-), 1 too many (+): -img_in.weight (near img_inn.weight), +img_inn.weight (near img_in.weight);"
+        in str(caught.value)
+    )
     many = klein.weights(double=4, single=6)
     with pytest.raises(BadInput) as caught:
         make_plan(MergeRecipe(paths[0], klein.save(tmp_path / "many.safetensors", many)))
@@ -383,7 +442,9 @@ def test_different_keys_are_listed_with_the_nearest_name(tmp_path):
 
 def test_another_size_of_the_model_is_refused(tmp_path):
     paths = [klein.save(tmp_path / f"{hidden}.safetensors", klein.weights(hidden=hidden)) for hidden in (16, 24)]
-    with pytest.raises(BadInput, match=r"other shapes .* in 21 tensors: double_blocks.*use one size of one model, 4B or 9B"):
+    with pytest.raises(
+        BadInput, match=r"other shapes .* in 21 tensors: double_blocks.*use one size of one model, 4B or 9B"
+    ):
         make_plan(MergeRecipe(*paths))
 
 
@@ -396,7 +457,11 @@ def test_metadata_tells_how_the_file_was_made_and_nothing_of_this_machine(tmp_pa
     assert (recipe["alpha"], recipe["beta"]) == (1.0, 0.8)
     for entry, path in zip(recipe["inputs"], paths):
         (part,) = entry["files"]
-        assert part == {"name": path.name, "size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        assert part == {
+            "name": path.name,
+            "size": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
     assert found["modelspec.sai_model_spec"] == "1.0.0" and found["modelspec.title"] == "out"
     assert found["modelspec.merged_from"] == "base-comfyui, aligned-bfl, distilled-diffusers"
     assert found["dswm.formula"].startswith("merged = base + alpha * (aligned - base)")

@@ -67,7 +67,12 @@ def test_text_output_names_what_was_found_and_written(tmp_path, capsys):
 def test_dry_run_writes_nothing_but_the_report(tmp_path, capsys):
     paths = written(tmp_path)
     before = set(tmp_path.iterdir())
-    assert main(words(paths, "--dry-run", "--out", tmp_path / "out.safetensors", "--report", tmp_path / "r.json", "--json")) == 0
+    assert (
+        main(
+            words(paths, "--dry-run", "--out", tmp_path / "out.safetensors", "--report", tmp_path / "r.json", "--json")
+        )
+        == 0
+    )
     said = json.loads(capsys.readouterr().out)
     assert said["dry_run"] and said["sampled"] and said["tensors"] == len(klein.shapes())
     assert set(tmp_path.iterdir()) - before == {tmp_path / "r.json", tmp_path / "r.png"}
@@ -141,10 +146,15 @@ def with_nan(path, like):
 
 
 BAD = {
-    "a pickle with another name": (lambda path, like: torch.save(like, path), "a PyTorch pickle, not a safetensors file"),
+    "a pickle with another name": (
+        lambda path, like: torch.save(like, path),
+        "a PyTorch pickle, not a safetensors file",
+    ),
     "GGUF": (lambda path, like: path.write_bytes(b"GGUF" + b"\0" * 64), "is a GGUF file"),
     "nvfp4": (
-        lambda path, like: klein.save(path, like, {"_quantization_metadata": '{"layers": {"txt_in": {"format": "nvfp4"}}}'}),
+        lambda path, like: klein.save(
+            path, like, {"_quantization_metadata": '{"layers": {"txt_in": {"format": "nvfp4"}}}'}
+        ),
         "txt_in is quantised as 'nvfp4'",
     ),
     "a header of 100 MB": (sparse(100_000_000), "has a header of 100000000 bytes"),
@@ -185,7 +195,11 @@ def test_a_folder_with_links_in_circles_is_refused(tmp_path, capsys):
     circle(tmp_path / "pipe" / "model.safetensors", None)
     assert main(words([tmp_path / "pipe", *paths[1:]], "--out", tmp_path / "out.safetensors")) == 2
     printed = capsys.readouterr()
-    assert printed.err.count("\n") == 1 and str(tmp_path / "pipe") in printed.err and not (tmp_path / "out.safetensors").exists()
+    assert (
+        printed.err.count("\n") == 1
+        and str(tmp_path / "pipe") in printed.err
+        and not (tmp_path / "out.safetensors").exists()
+    )
 
 
 @pytest.mark.parametrize("case", ["an input", "a read-only file", "a folder without leave to write"])
@@ -256,7 +270,11 @@ def test_help_and_dry_run_do_not_load_torch(tmp_path):
     paths = written(tmp_path)
     code = "import sys; from clvr_core.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code, *words(paths, "--dry-run", "--json")], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *words(paths, "--dry-run", "--json")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.splitlines()[-1] == "False"
     assert torch is not None
@@ -264,4 +282,9 @@ def test_help_and_dry_run_do_not_load_torch(tmp_path):
 
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, clvr_core.merge; print(*sorted({'torch', 'numpy', 'safetensors'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == ""
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == ""
+    )

@@ -110,7 +110,19 @@ def test_a_limit_of_the_system_on_file_sizes_is_met_for_real(paths, out):
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); from clvr_core.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    words = [sys.executable, "-c", code, "merge", "--base", paths[0], "--aligned", paths[1], "--out", out, "--overwrite"]
+    words = [
+        sys.executable,
+        "-c",
+        code,
+        "merge",
+        "--base",
+        paths[0],
+        "--aligned",
+        paths[1],
+        "--out",
+        out,
+        "--overwrite",
+    ]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "File too large" in done.stderr and done.stderr.count("\n") == 1
     assert untouched(out)
@@ -145,7 +157,9 @@ def test_a_file_system_without_direct_writes_or_preallocation_is_written_all_the
 
 def test_progress_comes_in_the_callers_thread_and_ends_at_all_bytes(paths, tmp_path):
     calls = []
-    merged(tmp_path, MergeRecipe(*paths), progress=lambda done, total: calls.append((threading.get_ident(), done, total)))
+    merged(
+        tmp_path, MergeRecipe(*paths), progress=lambda done, total: calls.append((threading.get_ident(), done, total))
+    )
     assert {ident for ident, *_ in calls} == {threading.get_ident()}
     assert calls[-1][1] == calls[-1][2] > 0
     assert [done for _, done, _ in calls] == sorted(done for _, done, _ in calls)
@@ -230,7 +244,9 @@ def test_what_another_merge_is_writing_is_not_removed(paths, out):
 
 @pytest.mark.skipif(target.fcntl is None, reason="without locks nothing is known to be left over")
 def test_room_that_a_killed_merge_takes_up_counts_as_free(paths, out, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, target.RESERVE + 20_000))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, target.RESERVE + 20_000)
+    )
     refused(paths, out, "make room", overwrite=True)
     left, other = (out.with_name(f".{name}.safetensors.0123456789abcdef.part") for name in ("out", "other"))
     for path in (left, other):
@@ -267,8 +283,12 @@ def test_values_that_are_not_finite_are_refused_with_file_tensor_and_number(tmp_
     paths = written(tmp_path, tensors=tensors)
     with make_plan(MergeRecipe(*paths)) as plan, pytest.raises(BadInput) as caught:
         merge(plan, tmp_path / "out.safetensors")
-    assert str(caught.value).startswith(f"{paths[role]}: single_blocks.1.linear1.weight holds 2 values that are NaN or infinite;")
-    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"} and not (tmp_path / "out.safetensors").exists()
+    assert str(caught.value).startswith(
+        f"{paths[role]}: single_blocks.1.linear1.weight holds 2 values that are NaN or infinite;"
+    )
+    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"} and not (
+        tmp_path / "out.safetensors"
+    ).exists()
 
 
 def test_overflow_of_the_output_is_refused(tmp_path):
@@ -294,7 +314,9 @@ def test_memory_does_not_grow_with_the_model(tmp_path):
         "merge(make_plan(MergeRecipe(*paths)), out, threads=2, sha256=False);"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    base = {f"blocks.{index}.weight": torch.full((2048, 2048), 0.5, dtype=torch.bfloat16) for index in range(12)}  # 100 MB
+    base = {
+        f"blocks.{index}.weight": torch.full((2048, 2048), 0.5, dtype=torch.bfloat16) for index in range(12)
+    }  # 100 MB
     path = klein.save(tmp_path / "b.safetensors", base)
     words = [sys.executable, "-c", code, path, path, path, tmp_path / "out.safetensors"]
     grown = int(subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
@@ -341,14 +363,21 @@ def test_verify_finds_the_file_as_it_was_made_and_says_what_was_changed(paths, t
     with pytest.raises(BadInput, match=r"bad\.safetensors: [\w.]+ is not what its recipe gives, first in its byte \d+"):
         verify(tmp_path / "bad.safetensors", given)
     klein.save(paths[1], klein.moved(klein.weights(), 9, 0.02))
-    with pytest.raises(BadInput, match=r"aligned-bfl\.safetensors is not the aligned that .* was merged from, its sha256 differs"):
+    with pytest.raises(
+        BadInput, match=r"aligned-bfl\.safetensors is not the aligned that .* was merged from, its sha256 differs"
+    ):
         verify(out, given)
     with pytest.raises(BadInput, match=r"was not merged by clvr"):
         verify(paths[0], given)
 
 
 @pytest.mark.parametrize(
-    "more", [{"dtype": "fp8"}, {"rounding": "stochastic", "seed": 5}, {"blocks": (Block("txt_in", 0.5, 0.2),), "layout": "diffusers"}]
+    "more",
+    [
+        {"dtype": "fp8"},
+        {"rounding": "stochastic", "seed": 5},
+        {"blocks": (Block("txt_in", 0.5, 0.2),), "layout": "diffusers"},
+    ],
 )
 def test_verify_makes_it_again_whatever_the_recipe(paths, tmp_path, more):
     merged(tmp_path, MergeRecipe(*paths, alpha=0.6, **more))

@@ -80,20 +80,35 @@ def test_a_folder_in_place_of_an_address_is_a_model_that_runs_here(tmp_path):
         ("[controller", "is not TOML"),
         ("controller = 3", "expected an object, found 3"),
         (WHOLE.replace("timeout", "time_out"), "controller.time_out is not a setting; choose from url, model"),
-        (WHOLE.replace("[executor]", "[painter]"), "painter is not a setting; choose from controller, executor, verifier"),
+        (
+            WHOLE.replace("[executor]", "[painter]"),
+            "painter is not a setting; choose from controller, executor, verifier",
+        ),
         (WHOLE.replace("timeout = 30", 'timeout = "long"'), "timeout: expected float, found 'long'"),
         (WHOLE.replace("width = 512", "width = 500"), "width is 500; it must be a multiple of 16"),
         (WHOLE.replace('folder = "klein"', ""), "needs a folder"),
-        (WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'), "'dall-e' is none of klein, qwen-edit, generic, shapes"),
+        (
+            WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'),
+            "'dall-e' is none of klein, qwen-edit, generic, shapes",
+        ),
         (WHOLE[: WHOLE.index("[executor]")], "executor is missing"),
         (WHOLE.replace("[verifier]", '[verifier]\nfolder = "eye"'), "verifier has both of url and folder"),
         (WHOLE.replace('url = "https://example.com/v1"', ""), "verifier has neither of url and folder"),
-        (EYES.replace("thinking = 64", "timeout = 30"), "controller.timeout is not a setting; choose from folder, device"),
+        (
+            EYES.replace("thinking = 64", "timeout = 30"),
+            "controller.timeout is not a setting; choose from folder, device",
+        ),
         (EYES.replace("thinking = 64", "thinking = -1"), "thinking of the model in eye is -1; it must be at least 0"),
         (EYES.replace('dtype = "float32"', 'dtype = "int4"', 1), "'int4' is none of bfloat16, float16, float32"),
         (EYES.replace('folder = "eye"', "folder = 3"), "expected str, found 3"),
-        (EYES.replace("thinking = 64", 'quantise = "int3"'), "'int3' is none of none, int8, int4, torchao-int8, torchao-int4"),
-        (WHOLE.replace('dtype = "float32"', "references = 1"), "references is 1; it is for kind generic, and at least 1"),
+        (
+            EYES.replace("thinking = 64", 'quantise = "int3"'),
+            "'int3' is none of none, int8, int4, torchao-int8, torchao-int4",
+        ),
+        (
+            WHOLE.replace('dtype = "float32"', "references = 1"),
+            "references is 1; it is for kind generic, and at least 1",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, text, says):
@@ -110,7 +125,8 @@ class TestServers:
 
     def test_each_has_a_table_by_its_name(self, tmp_path):
         servers = self.read(
-            tmp_path, '[ollama]\nurl = "http://127.0.0.1:1/v1"\n["my vllm"]\nurl = "https://example.com/v1"\nmodel = "eye"\n'
+            tmp_path,
+            '[ollama]\nurl = "http://127.0.0.1:1/v1"\n["my vllm"]\nurl = "https://example.com/v1"\nmodel = "eye"\n',
         )
         assert list(servers) == ["ollama", "my vllm"] and servers["my vllm"].endpoint.model == "eye"
 
@@ -152,7 +168,9 @@ def test_a_folder_without_a_recipe_is_sampled_as_its_makers_do(klein):
     painter = ExecutorSettings(folder=str(klein), dtype="float32")
     assert load_executor(painter, "cpu").recipe == published(distilled=False)
     four = replace(painter, steps=4, guidance=1.0)
-    assert load_executor(four, "cpu").recipe == replace(published(distilled=False), generate=Sampling(4), edit=Sampling(4))
+    assert load_executor(four, "cpu").recipe == replace(
+        published(distilled=False), generate=Sampling(4), edit=Sampling(4)
+    )
     assert load_executor(four, "cpu").name == f'{klein.name} {{"steps": 4, "guidance": 1.0}}'
     assert published(distilled=False).generate == Sampling(28, 4.0) and published(distilled=True).edit == Sampling(4)
 
@@ -166,9 +184,19 @@ def answers(asked: Asked) -> Said:
         return completion("", logprobs=[("Yes", 0.95), ("No", 0.05)] if red else [("No", 0.95), ("Yes", 0.05)])
     if "GENERATE" in json.dumps(asked.body["response_format"]):
         return completion(
-            json.dumps({"kind": "GENERATE", "summary": "new", "scene_prompt": "a red circle", "edit_prompt": "", "goals": ["g1"]})
+            json.dumps(
+                {
+                    "kind": "GENERATE",
+                    "summary": "new",
+                    "scene_prompt": "a red circle",
+                    "edit_prompt": "",
+                    "goals": ["g1"],
+                }
+            )
         )
-    return completion(json.dumps({"goals": [{"text": "a red circle", "kind": "local", "check": "Is there a red circle?"}]}))
+    return completion(
+        json.dumps({"goals": [{"text": "a red circle", "kind": "local", "check": "Is there a red circle?"}]})
+    )
 
 
 def test_a_run_with_a_server_for_eyes_and_a_folder_for_a_hand(klein, tmp_path, capsys, monkeypatch):
@@ -178,7 +206,10 @@ def test_a_run_with_a_server_for_eyes_and_a_folder_for_a_hand(klein, tmp_path, c
     executor = f'[executor]\nfolder = "{klein}"\ndevice = "cpu"\ndtype = "float32"\nwidth = 96\nheight = 64\n'
     with serving(answers) as server:
         path = written(tmp_path, f'[controller]\nurl = "{server.url}"\nmodel = "eye"\n{executor}')
-        assert cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run"), "--json"]) == cli.DONE
+        assert (
+            cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run"), "--json"])
+            == cli.DONE
+        )
         summary = json.loads(capsys.readouterr().out)
         assert summary["met"] and summary["steps"] == 1 and summary["evaluations"] == 2
         first = json.loads((tmp_path / "run" / JOURNAL).read_text().splitlines()[0])
@@ -187,15 +218,22 @@ def test_a_run_with_a_server_for_eyes_and_a_folder_for_a_hand(klein, tmp_path, c
 
 
 def test_a_server_that_is_not_running_is_said_before_anything_is_made(klein, tmp_path, capsys):
-    path = written(tmp_path, f'[controller]\nurl = "http://127.0.0.1:9/v1"\nmodel = "eye"\nretries = 0\n[executor]\nfolder = "{klein}"\n')
-    assert cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run")]) == cli.BAD_INPUT
+    path = written(
+        tmp_path,
+        f'[controller]\nurl = "http://127.0.0.1:9/v1"\nmodel = "eye"\nretries = 0\n[executor]\nfolder = "{klein}"\n',
+    )
+    assert (
+        cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run")]) == cli.BAD_INPUT
+    )
     told = capsys.readouterr().err
     assert "127.0.0.1:9" in told and "clvr.toml" in told and not (tmp_path / "run").exists()
 
 
 def test_a_blind_model_is_refused_before_anything_is_made(klein, tmp_path):
     with serving(lambda _: completion("", logprobs=[("Yes", 0.6), ("No", 0.4)])) as server:
-        path = written(tmp_path, f'[controller]\nurl = "{server.url}"\nmodel = "gpt-blind"\n[executor]\nfolder = "{klein}"\n')
+        path = written(
+            tmp_path, f'[controller]\nurl = "{server.url}"\nmodel = "gpt-blind"\n[executor]\nfolder = "{klein}"\n'
+        )
         with pytest.raises(BadInput, match=r"^gpt-blind does not see"):
             load_models(str(path))
 
@@ -213,7 +251,9 @@ def local(folder: Path, eye: Path, more: str = "") -> Path:
 
 def test_a_local_model_that_does_not_see_is_refused_by_name_before_anything_is_made(eye, tmp_path, capsys):
     path = local(tmp_path, eye)
-    assert cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run")]) == cli.BAD_INPUT
+    assert (
+        cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run")]) == cli.BAD_INPUT
+    )
     assert "eye does not see" in capsys.readouterr().err and not (tmp_path / "run").exists()
 
 
@@ -225,8 +265,22 @@ def test_a_run_with_local_eyes_loads_them_once_for_both_parts(eye, tmp_path, mon
     assert isinstance(models.vlm, LocalVlm) and models.judge is None
     other = load_models(str(local(tmp_path, eye, same.replace("image_side = 512", "image_side = 256"))))
     assert isinstance(other.judge, LocalVlm) and other.judge is not other.vlm
-    text = local(tmp_path, eye).read_text().replace("max_tokens = 800", "max_tokens = 60").replace("thinking = 64", "thinking = 4")
-    arguments = ["generate", "a red circle", "--models", str(written(tmp_path, text)), "--out", str(tmp_path / "run"), "--rounds", "1"]
+    text = (
+        local(tmp_path, eye)
+        .read_text()
+        .replace("max_tokens = 800", "max_tokens = 60")
+        .replace("thinking = 64", "thinking = 4")
+    )
+    arguments = [
+        "generate",
+        "a red circle",
+        "--models",
+        str(written(tmp_path, text)),
+        "--out",
+        str(tmp_path / "run"),
+        "--rounds",
+        "1",
+    ]
     assert cli.main([*arguments, "--json"]) in (cli.DONE, cli.NOT_MET)
     first = json.loads((tmp_path / "run" / JOURNAL).read_text().splitlines()[0])
     assert first["models"]["controller"] == "eye" and (tmp_path / "run" / BEST).exists()

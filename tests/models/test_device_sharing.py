@@ -22,7 +22,10 @@ def moved() -> tuple[list[tuple[str, str]], dict]:
 def test_before_one_works_the_other_has_left():
     moves, movers = moved()
     turns = Turns("cpu:0", movers)
-    vlm, executor = with_device_lock(FakeVlm(["{}"] * 3, [[0.5]]), turns, "controller"), with_device_lock(FakeExecutor(), turns, "executor")
+    vlm, executor = (
+        with_device_lock(FakeVlm(["{}"] * 3, [[0.5]]), turns, "controller"),
+        with_device_lock(FakeExecutor(), turns, "executor"),
+    )
     vlm.chat([Message("user", "x")], {})
     vlm.decide([grey()], [Question("?")])
     executor.draw([DrawRequest("a", 1)])
@@ -64,8 +67,13 @@ def test_one_that_the_device_is_too_small_for_goes_back_and_it_is_said_in_words(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     turns = Turns("cpu:0", movers | {name: small})
-    vlm, executor = with_device_lock(FakeVlm(["{}"] * 2, [[0.5]]), turns, "controller"), with_device_lock(FakeExecutor(), turns, "executor")
-    full = rf"the {name} does not fit into the memory of cpu:0 although the others have left; close .* go on with the run"
+    vlm, executor = (
+        with_device_lock(FakeVlm(["{}"] * 2, [[0.5]]), turns, "controller"),
+        with_device_lock(FakeExecutor(), turns, "executor"),
+    )
+    full = (
+        rf"the {name} does not fit into the memory of cpu:0 although the others have left; close .* go on with the run"
+    )
     if name == "executor":
         vlm.chat([], {})
         with pytest.raises(BadInput, match=full):

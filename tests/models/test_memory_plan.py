@@ -11,7 +11,17 @@ from safetensors.torch import save_file
 
 from clvr_core.doctor import examine
 from clvr_core.errors import BadInput
-from clvr_core.models.memory_plan import HEADROOM, NONE, MemoryPlan, Weights, available, model_weights, peak, pipeline_weights, plan
+from clvr_core.models.memory_plan import (
+    HEADROOM,
+    NONE,
+    MemoryPlan,
+    Weights,
+    available,
+    model_weights,
+    peak,
+    pipeline_weights,
+    plan,
+)
 from clvr_core.models.presets import VARIABLE, presets
 from clvr_core.models.registry import load_models
 
@@ -26,7 +36,14 @@ BOTH = (
 
 @pytest.mark.parametrize(
     ("free", "mode"),
-    [(80, "resident"), (26.6, "resident"), (26.5, "sequential"), (17.7, "sequential"), (17.6, "offloaded"), (11.3, "offloaded")],
+    [
+        (80, "resident"),
+        (26.6, "resident"),
+        (26.5, "sequential"),
+        (17.7, "sequential"),
+        (17.6, "offloaded"),
+        (11.3, "offloaded"),
+    ],
 )
 def test_the_fastest_mode_that_fits_is_chosen(free, mode):
     assert plan(BOTH, round(free * GB)).mode == mode and plan(BOTH, round(free * GB)).fits
@@ -38,7 +55,9 @@ def test_layers_are_streamed_where_a_part_alone_is_too_large_and_it_is_said_wher
     assert plan(BOTH, round(11.2 * GB)).mode == "streamed" and plan(BOTH, round(11.2 * GB)).fits
     tight = plan(BOTH, 10 * GB)
     assert tight.mode == "streamed" and not tight.fits
-    assert tight.told.endswith("10.0 GB free: too little for VLM; choose a smaller model, fp8, or put it behind a server")
+    assert tight.told.endswith(
+        "10.0 GB free: too little for VLM; choose a smaller model, fp8, or put it behind a server"
+    )
 
 
 def test_a_verifier_of_its_own_takes_its_own_turn():
@@ -60,8 +79,12 @@ def test_what_was_asked_for_is_done_and_told():
 
 
 def test_whoever_works_has_its_own_room_beside_the_weights():
-    assert peak(BOTH, "resident", HEADROOM) == round(26.6 * GB) and peak(BOTH, "sequential", HEADROOM) == round(17.7 * GB)
-    assert peak(BOTH[:1], "resident", HEADROOM) == round(10.9 * GB) and peak(BOTH, "streamed", HEADROOM) == round(10.9 * GB)
+    assert peak(BOTH, "resident", HEADROOM) == round(26.6 * GB) and peak(BOTH, "sequential", HEADROOM) == round(
+        17.7 * GB
+    )
+    assert peak(BOTH[:1], "resident", HEADROOM) == round(10.9 * GB) and peak(BOTH, "streamed", HEADROOM) == round(
+        10.9 * GB
+    )
     assert peak(BOTH[1:], "streamed", HEADROOM) == round(3.5 * GB) and peak((), "streamed", HEADROOM) == 0
     assert plan(BOTH, 25 * GB, headroom=NONE).mode == "resident"
 
@@ -69,7 +92,8 @@ def test_whoever_works_has_its_own_room_beside_the_weights():
 def test_sizes_are_those_of_the_numbers_as_they_will_be_held(tmp_path):
     parts = {
         "transformer": {"a.weight": torch.zeros(10, 10), "b": torch.zeros(4, dtype=torch.int64)},
-        "text_encoder": {f"model.layers.{number}.weight": torch.zeros(3) for number in range(30)} | {"lm_head.weight": torch.zeros(50)},
+        "text_encoder": {f"model.layers.{number}.weight": torch.zeros(3) for number in range(30)}
+        | {"lm_head.weight": torch.zeros(50)},
         "vae": {"w": torch.zeros(5)},
         "tokenizer": {},
     }
@@ -83,7 +107,10 @@ def test_sizes_are_those_of_the_numbers_as_they_will_be_held(tmp_path):
         Weights("DiT", 232),
         Weights("VAE", 10),
     ]
-    assert pipeline_weights(tmp_path, 2, storage=1, layers=27)[:2] == [Weights("text encoder", 162), Weights("DiT", 132)]
+    assert pipeline_weights(tmp_path, 2, storage=1, layers=27)[:2] == [
+        Weights("text encoder", 162),
+        Weights("DiT", 132),
+    ]
     save_file({"x": torch.zeros(100, dtype=torch.bfloat16)}, tmp_path / "merged.safetensors")
     assert Weights("DiT", 400) in pipeline_weights(tmp_path, 4, {"transformer": tmp_path / "merged.safetensors"})
 
@@ -105,7 +132,10 @@ class TestPresets:
         for name, (least, most) in cards.items():
             preset = presets()[name]
             assert f"{least}" in preset.about and f"{most} GB" in preset.about
-            assert plan(preset.weights, least * GB).fits and plan(preset.weights, most * GB).mode in ("sequential", "offloaded")
+            assert plan(preset.weights, least * GB).fits and plan(preset.weights, most * GB).mode in (
+                "sequential",
+                "offloaded",
+            )
             assert not plan(preset.weights, (least - 5) * GB).fits
         assert presets()["server"].weights == ()
 
@@ -131,7 +161,9 @@ class TestPresets:
 
     def test_weights_that_are_not_there_are_said_in_a_sentence(self, tmp_path, monkeypatch):
         monkeypatch.delenv(VARIABLE, raising=False)
-        with pytest.raises(BadInput, match=r"--models klein-4b needs Qwen3-VL-4B-Instruct and FLUX.2-klein-4B in .*; put what is"):
+        with pytest.raises(
+            BadInput, match=r"--models klein-4b needs Qwen3-VL-4B-Instruct and FLUX.2-klein-4B in .*; put what is"
+        ):
             load_models("klein-4b", str(tmp_path))
         monkeypatch.setenv(VARIABLE, str(tmp_path))
         (tmp_path / "Qwen3-VL-4B-Instruct").mkdir()
@@ -143,14 +175,22 @@ class TestPresets:
             (tmp_path / name).mkdir()
         config = presets()["klein-4b-dswm"].config(str(tmp_path))
         painter = config.executor
-        assert (painter.steps, painter.guidance, painter.transformer) == (4, 1.0, str(tmp_path / "klein-4b-dswm.safetensors"))
+        assert (painter.steps, painter.guidance, painter.transformer) == (
+            4,
+            1.0,
+            str(tmp_path / "klein-4b-dswm.safetensors"),
+        )
         assert config.controller.folder == str(tmp_path / "Qwen3-VL-4B-Instruct") and config.memory == "auto"
         assert presets()["server"].config().executor.url == "http://127.0.0.1:8001/v1"
 
     def test_the_doctor_tells_what_each_would_take(self, tmp_path):
         found = {finding.name: finding for finding in examine(str(tmp_path))}
         told = found["models: klein-4b"]
-        assert not told.ok and "VLM 8.9 GB, DiT 7.8 GB, text encoder 6.2 GB, VAE 0.2 GB" in told.detail and "--weights" in told.detail
+        assert (
+            not told.ok
+            and "VLM 8.9 GB, DiT 7.8 GB, text encoder 6.2 GB, VAE 0.2 GB" in told.detail
+            and "--weights" in told.detail
+        )
         assert found["models: server"].ok and {f"models: {name}" for name in presets()} <= found.keys()
 
     def test_a_plan_is_a_value(self):
@@ -159,6 +199,8 @@ class TestPresets:
 
 def test_memory_that_only_caches_files_counts_as_free(tmp_path):
     told = tmp_path / "meminfo"
-    told.write_text("MemTotal:       24731648 kB\nMemFree:         2400000 kB\nMemAvailable:   22000000 kB\nHugePages_Total:       0\n")
+    told.write_text(
+        "MemTotal:       24731648 kB\nMemFree:         2400000 kB\nMemAvailable:   22000000 kB\nHugePages_Total:       0\n"
+    )
     assert available(told) == 22000000 * 1024
     assert available(tmp_path / "another system") is None

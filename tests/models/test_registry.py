@@ -35,7 +35,11 @@ RECIPE = {
 }
 MASK = np.zeros((96, 96), np.uint8)
 MASK[:, :32] = 255
-REQUESTS = (DrawRequest("a red circle", 1), DrawRequest("more", 2, (noisy(1),)), DrawRequest("more", 2, (noisy(1),), mask=MASK))
+REQUESTS = (
+    DrawRequest("a red circle", 1),
+    DrawRequest("more", 2, (noisy(1),)),
+    DrawRequest("more", 2, (noisy(1),), mask=MASK),
+)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,9 @@ class Full:
 
 def test_an_executor_that_does_not_fit_is_on_the_cpu_again_and_it_is_said_what_to_set():
     pipe = Full()
-    with pytest.raises(BadInput, match=r"executor does not fit into the memory of cpu:0; close .* memory to offloaded or streamed in"):
+    with pytest.raises(
+        BadInput, match=r"executor does not fit into the memory of cpu:0; close .* memory to offloaded or streamed in"
+    ):
         place(pipe, "cpu:0", "resident", torch.float32)
     assert pipe.places == ["cpu:0", "cpu"]
 
@@ -177,7 +183,11 @@ def test_a_server_for_pictures_beside_the_controller_of_the_shapes_world(tmp_pat
     with serving_images(drawing(RenderExecutor())) as server:
         path.write_text(f'[controller]\nkind = "shapes"\n[executor]\nurl = "{server.url}"\nwidth = 96\nheight = 96\n')
         models = load_models(str(path))
-        assert isinstance(models.executor, RemoteExecutor) and (models.width, models.height, models.memory) == (96, 96, "")
+        assert isinstance(models.executor, RemoteExecutor) and (models.width, models.height, models.memory) == (
+            96,
+            96,
+            "",
+        )
         with pytest.raises(BadInput, match="no coloured shape"):
             models.check("a photograph of a cat")
 
@@ -187,7 +197,10 @@ def test_a_server_for_pictures_beside_the_controller_of_the_shapes_world(tmp_pat
     [
         ('memory = "half"', "memory is 'half'; choose from auto, resident, sequential, offloaded, streamed"),
         ('[executor]\nurl = "http://127.0.0.1:1/v1"\nwidth = 100', "width is 100; it must be a multiple of 16"),
-        ('[executor]\nurl = "http://127.0.0.1:1/v1"\nparallel = 0', "parallel of the server http://127.0.0.1:1/v1 is 0"),
+        (
+            '[executor]\nurl = "http://127.0.0.1:1/v1"\nparallel = 0',
+            "parallel of the server http://127.0.0.1:1/v1 is 0",
+        ),
         ('[executor]\nurl = "127.0.0.1"', "server address '127.0.0.1' is not one"),
         ('[executor]\nurl = "http://127.0.0.1:1/v1"\nfolder = "x"', "executor.folder is not a setting"),
         ('[executor]\nfolder = "x"\nhub = "a/b"', "needs a folder, .* or a hub name; it has both"),
@@ -199,6 +212,8 @@ def test_a_server_for_pictures_beside_the_controller_of_the_shapes_world(tmp_pat
 )
 def test_what_an_executor_cannot_be_is_named(tmp_path, text, says):
     path = tmp_path / "clvr.toml"
-    path.write_text((text if "[executor]" in text else text + '\n[executor]\nkind = "shapes"') + '\n[controller]\nkind = "shapes"\n')
+    path.write_text(
+        (text if "[executor]" in text else text + '\n[executor]\nkind = "shapes"') + '\n[controller]\nkind = "shapes"\n'
+    )
     with pytest.raises(BadInput, match=says):
         load_models(str(path))

@@ -24,13 +24,23 @@ def test_more_of_anything_is_more_complex_and_less_likely_in_one_shot():
     for place in range(5):
         more = tuple(value + (at == place) for at, value in enumerate(base))
         assert complexity(*more) > complexity(*base)
-    assert one_shot_chance(HALF) == pytest.approx(0.5) and one_shot_chance(20) > 0.85 > 0.15 > one_shot_chance(70) > one_shot_chance(10_000)
+    assert one_shot_chance(HALF) == pytest.approx(0.5) and one_shot_chance(20) > 0.85 > 0.15 > one_shot_chance(
+        70
+    ) > one_shot_chance(10_000)
 
 
 def test_the_gate_takes_goals_without_an_estimate_of_their_own_for_certain_unless_complexity_is_asked():
     asks = replace(BRIEF, estimate=True)
-    gates = {(brief.estimate, len(goals)): policy_for(brief).plan(brief, goals).gate for brief in (BRIEF, asks) for goals in (FEW, MANY)}
-    assert gates[False, 30].startswith("one shot") and gates[True, 30].startswith("staged") and gates[True, 2].startswith("one shot")
+    gates = {
+        (brief.estimate, len(goals)): policy_for(brief).plan(brief, goals).gate
+        for brief in (BRIEF, asks)
+        for goals in (FEW, MANY)
+    }
+    assert (
+        gates[False, 30].startswith("one shot")
+        and gates[True, 30].startswith("staged")
+        and gates[True, 2].startswith("one shot")
+    )
 
 
 def test_it_never_opens_a_gate_that_the_goals_keep_shut():
@@ -40,7 +50,9 @@ def test_it_never_opens_a_gate_that_the_goals_keep_shut():
 
 def test_rounds_grow_with_complexity_and_never_above_the_budget():
     def limit(goals, estimate=True, rounds=50):
-        return rules.round_limit(trajectory(goals=goals, brief=replace(BRIEF, estimate=estimate, budget=Budget(rounds))))
+        return rules.round_limit(
+            trajectory(goals=goals, brief=replace(BRIEF, estimate=estimate, budget=Budget(rounds)))
+        )
 
     assert limit(FEW) == rounds_for(of_goals(BRIEF, FEW)) < limit(MANY) < 50
     assert limit(MANY, estimate=False) == 50 and limit(MANY, rounds=3) == 3 and limit(()) == 50

@@ -140,7 +140,9 @@ class TestChoosingACandidate:
 class TestLost:
     def test_held_before_and_said_not_to_hold_now(self):
         for old, new in product(PAIRS, PAIRS):
-            expected = {f"g{place}" for place, (a, b) in enumerate(zip(old, new), 1) if a == "met" and b in ("unmet", "unsure")}
+            expected = {
+                f"g{place}" for place, (a, b) in enumerate(zip(old, new), 1) if a == "met" and b in ("unmet", "unsure")
+            }
             assert rules.lost(verdicts(*old), verdicts(*new)) == expected, (old, new)
 
     def test_a_goal_without_an_answer_is_not_lost(self):
@@ -160,7 +162,10 @@ class TestAcceptOrRollBack:
 
     def test_the_first_canvas_is_always_kept(self):
         for states in PAIRS:
-            assert Policy().accept(trajectory(), judged(0, states, edit=EditCheck(False, 1.0))) == (True, "the first canvas")
+            assert Policy().accept(trajectory(), judged(0, states, edit=EditCheck(False, 1.0))) == (
+                True,
+                "the first canvas",
+            )
 
     def test_the_reason_names_what_was_won_and_lost(self):
         run = trajectory(judged(0, ("met", "unmet", "unmet")))

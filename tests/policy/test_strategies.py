@@ -69,7 +69,11 @@ class TestTheDirectorsPlan:
     @pytest.mark.parametrize("count", range(6))
     def test_batches_are_full_but_the_last(self, count):
         sizes = [len(batch) for batch in batches(of_kinds(*["local"] * count), BATCH)]
-        assert sum(sizes) == count and all(size == BATCH for size in sizes[:-1]) and all(1 <= size <= BATCH for size in sizes)
+        assert (
+            sum(sizes) == count
+            and all(size == BATCH for size in sizes[:-1])
+            and all(1 <= size <= BATCH for size in sizes)
+        )
 
     def test_a_goal_that_cannot_hold_beside_an_earlier_one_is_in_no_batch(self):
         assert batches((*goals("a"), Goal("g2", "b", conflicts_with=("g1",))), 2) == (("g1",),)
@@ -77,7 +81,9 @@ class TestTheDirectorsPlan:
     def test_the_gate_is_one_shot_where_one_generation_has_the_chance_to_meet_all(self):
         for a, b, c in product((0.0, 0.25, 0.5, 1.0), repeat=3):
             listed = tuple(Goal(f"g{number}", "x", feasibility=value) for number, value in enumerate((a, b, c)))
-            assert Director().plan(BRIEF, listed).gate.startswith("one shot" if a * b * c >= ONE_SHOT_CHANCE else "staged"), (a, b, c)
+            assert (
+                Director().plan(BRIEF, listed).gate.startswith("one shot" if a * b * c >= ONE_SHOT_CHANCE else "staged")
+            ), (a, b, c)
 
     def test_a_goal_that_cannot_hold_does_not_close_the_gate(self):
         listed = (Goal("g1", "day", feasibility=1.0), Goal("g2", "night", feasibility=0.0, conflicts_with=("g1",)))

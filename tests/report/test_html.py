@@ -42,7 +42,9 @@ class Element:
 
     def find(self, tag: str, **attributes: str) -> list[Element]:
         return [
-            one for one in self.walk() if one.tag == tag and all(one.attributes.get(name) == value for name, value in attributes.items())
+            one
+            for one in self.walk()
+            if one.tag == tag and all(one.attributes.get(name) == value for name, value in attributes.items())
         ]
 
     def walk(self) -> Iterator[Element]:
@@ -112,7 +114,13 @@ def run() -> Trajectory:
         Step(4, Action("END", "done"), 6, reason="the gate passed"),
     )  # fmt: skip
     return Trajectory(
-        Brief("a red circle and two blue squares", "director", 42, budget=Budget(rounds=6, images=20, seconds=300.0), goals=GOALS),
+        Brief(
+            "a red circle and two blue squares",
+            "director",
+            42,
+            budget=Budget(rounds=6, images=20, seconds=300.0),
+            goals=GOALS,
+        ),
         GOALS,
         {"executor": "shapes", "judge": "exact"},
         (("g1", "g3"), ("g2",)),
@@ -154,7 +162,10 @@ def test_the_whole_record_is_in_the_page(folder: Path) -> None:
 
 def test_what_matters_is_said_without_a_script(folder: Path) -> None:
     page = report(folder, run())
-    assert page.find("title")[0].text.startswith("Brief met: a red circle") and page.find("html")[0].attributes["lang"] == "en"
+    assert (
+        page.find("title")[0].text.startswith("Brief met: a red circle")
+        and page.find("html")[0].attributes["lang"] == "en"
+    )
     (main,) = page.find("main")
     assert main.find("h1")[0].text == run().brief.prompt
     for words in ("Brief met", "all goals met", *(f"{goal.text}: met" for goal in GOALS)):
@@ -183,9 +194,9 @@ def test_nothing_is_loaded_and_only_the_viewer_runs(folder: Path) -> None:
 def test_each_module_of_the_viewer_is_in_it_once(folder: Path) -> None:
     code = bundle.script()
     assert not re.search(r"^(import|export)\b", code, re.M) and "</script" not in code
-    assert {f"const ${path.stem} = (" for path in bundle.folder().glob("*.js")} <= set(re.findall(r"^const \$\w+ = \(", code, re.M)) | {
-        f"const ${name} = (" for name in ALONE
-    }
+    assert {f"const ${path.stem} = (" for path in bundle.folder().glob("*.js")} <= set(
+        re.findall(r"^const \$\w+ = \(", code, re.M)
+    ) | {f"const ${name} = (" for name in ALONE}
     assert len(set(re.findall(r"^const \$(\w+)", code, re.M))) == code.count("\n})();\n")
 
 
@@ -203,7 +214,9 @@ def test_words_of_a_model_are_only_words(folder: Path) -> None:
         cost=Cost({HOSTILE: 1.0}),
     )
     outcome = Outcome(HOSTILE, 0, False, HOSTILE)
-    trajectory = Trajectory(Brief(HOSTILE), goals, {HOSTILE: HOSTILE}, ((HOSTILE,),), HOSTILE, (step,), 0, 0, outcome, Cost(), (HOSTILE,))
+    trajectory = Trajectory(
+        Brief(HOSTILE), goals, {HOSTILE: HOSTILE}, ((HOSTILE,),), HOSTILE, (step,), 0, 0, outcome, Cost(), (HOSTILE,)
+    )
     page = report(folder, trajectory)
     source = (folder / "report.html").read_text("utf-8")
     assert source.count("<script") == source.count("</script") == 2 and "<b>" not in source
@@ -218,14 +231,19 @@ def test_words_of_a_model_are_only_words(folder: Path) -> None:
 
 def test_the_words_without_a_script_are_not_endless(folder: Path) -> None:
     long = "endless" * 100_000
-    page = report(folder, replace(run(), brief=replace(run().brief, prompt=long[:20_000]), outcome=Outcome(long, 6, True)))
+    page = report(
+        folder, replace(run(), brief=replace(run().brief, prompt=long[:20_000]), outcome=Outcome(long, 6, True))
+    )
     assert len(page.find("h1")[0].text) <= 280 and len(page.find("main")[0].text) < 50_000
 
 
 def test_every_picture_is_in_the_page_once(folder: Path) -> None:
     page = report(folder, run())
     pictures = held(page)["pictures"]
-    assert set(pictures) == {"0", "1", "2", "3", "4", "5"} and page.find("main")[0].find("img")[0].attributes["data-canvas"] == "6"
+    assert (
+        set(pictures) == {"0", "1", "2", "3", "4", "5"}
+        and page.find("main")[0].find("img")[0].attributes["data-canvas"] == "6"
+    )
     assert all(picture["url"].startswith("data:image/png;base64,") for picture in pictures.values())
 
 
@@ -234,7 +252,9 @@ def test_a_missing_or_broken_picture_says_so(folder: Path) -> None:
     (folder / "run" / "6.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
     page = report(folder, run())
     pictures = held(page)["pictures"]
-    assert pictures["5"] == {"missing": "is not in the run folder"} and pictures["6"] == {"missing": "cannot be read as a picture"}
+    assert pictures["5"] == {"missing": "is not in the run folder"} and pictures["6"] == {
+        "missing": "cannot be read as a picture"
+    }
     assert "There is no picture" in page.find("main")[0].text
     for found in ({}, lambda canvas: None):
         write_report(run(), found, folder / "none.html")
@@ -256,7 +276,10 @@ def test_small_pictures_keep_every_pixel_and_large_ones_are_reduced(folder: Path
         Trajectory(Brief("x")),
         Trajectory(Brief("x"), GOALS, outcome=Outcome("stopped by hand", None, False)),
         Trajectory(Brief("x"), steps=(Step(0, Action("END")),), outcome=Outcome("", 99, True)),
-        Trajectory(Brief("x"), steps=(Step(0, Action("EDIT", region=(float("nan"), 0.0, 9.0, -9.0)), 5, cost=Cost({"a": float("inf")})),)),
+        Trajectory(
+            Brief("x"),
+            steps=(Step(0, Action("EDIT", region=(float("nan"), 0.0, 9.0, -9.0)), 5, cost=Cost({"a": float("inf")})),),
+        ),
     ],
     ids=["bare", "no canvas", "unknown canvas", "odd numbers"],
 )
@@ -284,10 +307,14 @@ def test_an_installed_package_holds_the_viewer(tmp_path: Path) -> None:
     pytest.importorskip("setuptools")
     root = Path(__file__).parents[2]
     command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"})
+    done = subprocess.run(
+        command, cwd=root, capture_output=True, text=True, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     held = tmp_path / "clvr_core" / "report" / "web"
-    assert {path.name: path.read_bytes() for path in held.iterdir()} == {path.name: path.read_bytes() for path in bundle.folder().iterdir()}
+    assert {path.name: path.read_bytes() for path in held.iterdir()} == {
+        path.name: path.read_bytes() for path in bundle.folder().iterdir()
+    }
 
 
 def test_dark_and_print_are_provided_for() -> None:
@@ -297,11 +324,17 @@ def test_dark_and_print_are_provided_for() -> None:
 
 COLORS: dict[str, tuple[str, str]] = {
     name: (light, dark)
-    for name, light, dark in re.findall(r"^  (--[a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", bundle.style(), re.M)
+    for name, light, dark in re.findall(
+        r"^  (--[a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", bundle.style(), re.M
+    )
 }
 STATES = ("met", "unmet", "broken", "pending", "unsure", "error")
 TEXT = [(ink, ground) for ink in ("--ink", "--soft", "--accent") for ground in ("--page", "--card", "--sunk")]
-TEXT += [(f"--{state}-ink", f"--{state}") for state in STATES] + [("--card", "--accent"), ("--soft", "--mat"), ("--accent", "--unsure")]
+TEXT += [(f"--{state}-ink", f"--{state}") for state in STATES] + [
+    ("--card", "--accent"),
+    ("--soft", "--mat"),
+    ("--accent", "--unsure"),
+]
 TEXT += [("--unmet-ink", "--page"), ("--unmet-ink", "--card"), ("--unmet-ink", "--sunk")]
 
 
@@ -309,7 +342,13 @@ TEXT += [("--unmet-ink", "--page"), ("--unmet-ink", "--card"), ("--unmet-ink", "
 def test_contrast_is_wcag_aa(theme: int) -> None:
     colors = {name: pair[theme] for name, pair in COLORS.items()}
     assert {pair: _contrast(colors, *pair) for pair in TEXT if _contrast(colors, *pair) < 4.5} == {}
-    signs = [("--accent", "--page"), ("--accent", "--mat"), ("--bar", "--mat"), ("--bar", "--card"), ("--met-ink", "--mat")]
+    signs = [
+        ("--accent", "--page"),
+        ("--accent", "--mat"),
+        ("--bar", "--mat"),
+        ("--bar", "--card"),
+        ("--met-ink", "--mat"),
+    ]
     assert {pair: _contrast(colors, *pair) for pair in signs if _contrast(colors, *pair) < 3.0} == {}
 
 
@@ -327,11 +366,14 @@ def _luminance(color: str) -> float:
 
 def test_elements_escape_what_is_not_markup() -> None:
     assert (
-        el("p", "<b>", el("i", "&"), None, class_='a"b', hidden=True, lang=None) == '<p class="a&quot;b" hidden>&lt;b&gt;<i>&amp;</i></p>'
+        el("p", "<b>", el("i", "&"), None, class_='a"b', hidden=True, lang=None)
+        == '<p class="a&quot;b" hidden>&lt;b&gt;<i>&amp;</i></p>'
     )
     assert el("img", alt="") == '<img alt="">'
 
 
-@pytest.mark.parametrize(("text", "short"), [("a b", "a b"), ("one  two\nthree", "one two\u2026"), ("x" * 50, "x" * 11 + "\u2026")])
+@pytest.mark.parametrize(
+    ("text", "short"), [("a b", "a b"), ("one  two\nthree", "one two\u2026"), ("x" * 50, "x" * 11 + "\u2026")]
+)
 def test_shorten(text: str, short: str) -> None:
     assert shorten(text, 12) == short

@@ -36,7 +36,12 @@ END = {"kind": "END"}
 
 
 def drafts(count: int, **fields: Any) -> dict[str, Any]:
-    return {"goals": [{"text": f"thing {number}", "check": f"Is thing {number} there?", **fields} for number in range(1, count + 1)]}
+    return {
+        "goals": [
+            {"text": f"thing {number}", "check": f"Is thing {number} there?", **fields}
+            for number in range(1, count + 1)
+        ]
+    }
 
 
 def scripted(
@@ -62,8 +67,12 @@ def scripted(
     drafted, inspected = iter([drafts(goals)] if isinstance(goals, int) else goals), iter(inspections)
 
     def replies(messages):
-        task = next(message.data["task"] for message in reversed(messages) if message.data.get("task") in ("goals", "action"))
-        reply = next(drafted if task == "goals" else said, AssertionError(f"nothing is written for another request for {task}"))
+        task = next(
+            message.data["task"] for message in reversed(messages) if message.data.get("task") in ("goals", "action")
+        )
+        reply = next(
+            drafted if task == "goals" else said, AssertionError(f"nothing is written for another request for {task}")
+        )
         return json.dumps(reply) if isinstance(reply, dict) else reply
 
     def decisions(images, questions):
@@ -105,7 +114,9 @@ def a_brief(**fields: Any) -> Brief:
     return Brief(**{"prompt": PROMPT, "width": 8, "height": 8, "final_ab": False, **fields})
 
 
-def play(vlm: FakeVlm, executor: FakeExecutor | None = None, folder: RunFolder | None = None, **brief: Any) -> Trajectory:
+def play(
+    vlm: FakeVlm, executor: FakeExecutor | None = None, folder: RunFolder | None = None, **brief: Any
+) -> Trajectory:
     return drive(Session(a_brief(**brief), vlm, executor or FakeExecutor(), folder))
 
 

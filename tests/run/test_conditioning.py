@@ -37,7 +37,10 @@ def test_instruction_is_the_brief_and_the_instruction():
 
 
 def test_summary_tells_the_kept_steps_by_their_summaries_or_their_words_where_there_is_none():
-    assert prompt_for(run("summary"), EDIT) == "a red barn with a cat\nStep 1: I set the barn.\nStep 2: paint it red\nStep 3: add a cat"
+    assert (
+        prompt_for(run("summary"), EDIT)
+        == "a red barn with a cat\nStep 1: I set the barn.\nStep 2: paint it red\nStep 3: add a cat"
+    )
 
 
 def test_trace_tells_the_kept_steps_with_every_prompt():
@@ -77,7 +80,11 @@ class Short:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_fits_is_told_whole_and_without_a_word(mode):
-    assert shorten_to_window(run(mode), EDIT, Short(100)) == shorten_to_window(run(mode), EDIT, None) == (prompt_for(run(mode), EDIT), "")
+    assert (
+        shorten_to_window(run(mode), EDIT, Short(100))
+        == shorten_to_window(run(mode), EDIT, None)
+        == (prompt_for(run(mode), EDIT), "")
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from tests.fakes import step, trajectory
 
 def run(seconds: float, calls: int, rounds: int = 2, strategy: str = "clvr", models=None, width: int = 96):
     steps = [
-        replace(step(canvas=number), cost=Cost({"draw": seconds / rounds}, vlm_calls=calls // rounds, images=1)) for number in range(rounds)
+        replace(step(canvas=number), cost=Cost({"draw": seconds / rounds}, vlm_calls=calls // rounds, images=1))
+        for number in range(rounds)
     ]
     return trajectory(*steps, brief=Brief("x", strategy, width=width), models=models or {"executor": "e"})
 

@@ -18,7 +18,10 @@ STATES = {"m": "met", "u": "unmet", "?": "unsure"}
 
 
 def fused(letters: str, action: dict) -> str:
-    verdicts = [{"goal": f"g{number}", "state": STATES[letter], "evidence": f"seen {letter}"} for number, letter in enumerate(letters, 1)]
+    verdicts = [
+        {"goal": f"g{number}", "state": STATES[letter], "evidence": f"seen {letter}"}
+        for number, letter in enumerate(letters, 1)
+    ]
     return json.dumps({"verdicts": verdicts, **action})
 
 
@@ -26,7 +29,9 @@ def eyes(replies, *more, **script):
     """A scripted model that also answers requests for both."""
     vlm = scripted(*more, **script)
     alone, said = vlm._replies, iter(replies)
-    vlm._replies = lambda messages: next(said) if any(message.data.get("task") == "fused" for message in messages) else alone(messages)
+    vlm._replies = lambda messages: (
+        next(said) if any(message.data.get("task") == "fused" for message in messages) else alone(messages)
+    )
     return vlm
 
 
@@ -60,7 +65,9 @@ def test_it_is_off_unless_it_is_asked_for():
     assert "fused" not in tasks(vlm) and judged(vlm) == [0]
 
 
-@pytest.mark.parametrize("bad", [[JudgeFailure("gone")] * 2, ["prose"] * 2, [fused("mm", END)] * 2, [fused("mmmm", END)] * 2])
+@pytest.mark.parametrize(
+    "bad", [[JudgeFailure("gone")] * 2, ["prose"] * 2, [fused("mm", END)] * 2, [fused("mmmm", END)] * 2]
+)
 def test_a_reply_of_no_use_leaves_the_judge_as_it_was(bad):
     vlm = eyes([*bad], [generate(), END], {0: "mu?"})
     run = play(vlm, budget=Budget(rounds=1, patience=1))
@@ -69,10 +76,13 @@ def test_a_reply_of_no_use_leaves_the_judge_as_it_was(bad):
 
 def test_an_action_for_a_canvas_that_was_rolled_back_is_not_taken():
     vlm = eyes(
-        [fused("mmu", edit("add a cat", 0)), fused("uuu", edit("add a dog", 1)), fused("mmm", END)], [generate(), edit("add a moon", 0)]
+        [fused("mmu", edit("add a cat", 0)), fused("uuu", edit("add a dog", 1)), fused("mmm", END)],
+        [generate(), edit("add a moon", 0)],
     )
     run = play(vlm)
-    assert [step.action.edit_prompt for step in run.steps] == ["", "add a cat", "add a moon"] and tasks(vlm).count("action") == 2
+    assert [step.action.edit_prompt for step in run.steps] == ["", "add a cat", "add a moon"] and tasks(vlm).count(
+        "action"
+    ) == 2
 
 
 def test_a_refused_end_is_not_said_again_by_itself():
@@ -96,4 +106,6 @@ def test_a_run_killed_at_any_line_goes_on_with_the_action_that_was_foreseen(kept
     executor = FakeExecutor()
     executor.requests = [None] * done("drawn")
     again = drive(resume(RunFolder.open(tmp_path / "run"), vlm, executor))
-    assert [step.action for step in again.steps] == [step.action for step in whole.steps] and again.outcome == whole.outcome
+    assert [step.action for step in again.steps] == [
+        step.action for step in whole.steps
+    ] and again.outcome == whole.outcome

@@ -88,7 +88,12 @@ def test_the_bytes_are_those_of_one_long_run_and_no_round_is_done_twice(long, tm
     folder = begun(tmp_path / "run", brief_of(strategy, replace(LONG, rounds=rounds)), first)
     written = (folder / JOURNAL).read_bytes()
     told = trajectory_from(RunFolder.open(folder).lines)
-    kept = [candidate.seed for step in told.steps if step.reason != "drawn for the final comparison" for candidate in step.candidates]
+    kept = [
+        candidate.seed
+        for step in told.steps
+        if step.reason != "drawn for the final comparison"
+        for candidate in step.candidates
+    ]
     gone_on(folder, executor=second)
     assert left_by(folder) == left_by(long[strategy])
     assert (folder / JOURNAL).read_bytes().startswith(written), "nothing that was written is lost"
@@ -200,5 +205,9 @@ def test_a_session_can_be_walked_through_call_by_call(long):
         result = walked.on_record(call)
         walked.note(call, result)
         call = walked.advance(result, upto=walked.position)
-    calls = [number for number, line in enumerate(lines) if line["event"] in ("goals", "action", "drawn", "judged", "compared")]
+    calls = [
+        number
+        for number, line in enumerate(lines)
+        if line["event"] in ("goals", "action", "drawn", "judged", "compared")
+    ]
     assert positions == calls and walked.done

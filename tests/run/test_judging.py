@@ -23,7 +23,8 @@ BRIEF = Brief("a barn and a cat")
 
 class TestThresholds:
     @pytest.mark.parametrize(
-        ("limits", "state"), [({}, "met"), ({"met": 0.8}, "unsure"), ({"met": 0.8, "unmet": 0.71}, "unmet"), ({"met": 0.7}, "met")]
+        ("limits", "state"),
+        [({}, "met"), ({"met": 0.8}, "unsure"), ({"met": 0.8, "unmet": 0.71}, "unmet"), ({"met": 0.7}, "met")],
     )
     def test_those_of_the_budget_decide(self, limits, state):
         vlm = scripted([generate()], {0: [[Decision(0.7)]]}, goals=1)
@@ -46,7 +47,8 @@ class TestTheSet:
         """A judge whose word on a canvas depends on its place too: `table[canvas][place]`."""
         return FakeVlm(
             decisions=lambda images, questions: [
-                table[canvas_of(images[question.data["place"] - 1])][question.data["place"] - 1] for question in questions
+                table[canvas_of(images[question.data["place"] - 1])][question.data["place"] - 1]
+                for question in questions
             ]
         )
 
@@ -56,12 +58,16 @@ class TestTheSet:
         assert answer.value == 1, "in the first order alone canvas 0 would have won"
         assert [[canvas_of(image) for image in call.images] for call in vlm.decides] == [[0, 1, 2], [2, 1, 0]]
         assert (answer.calls, answer.tokens) == (2, 6)
-        assert "Image 2 fits it best" in vlm.decides[0].questions[1].text and "a cat" in vlm.decides[0].questions[0].text
+        assert (
+            "Image 2 fits it best" in vlm.decides[0].questions[1].text and "a cat" in vlm.decides[0].questions[0].text
+        )
 
     def test_a_tie_goes_to_the_earlier(self):
         assert best_of(self.chances([[0.5, 0.5]] * 2), BRIEF, GOALS, [grey(10), grey(20)]).value == 0
 
-    @pytest.mark.parametrize("broken", [[[0.9, None], [0.9, None]], [[0.9, 0.1], JudgeFailure("gone"), JudgeFailure("gone")]])
+    @pytest.mark.parametrize(
+        "broken", [[[0.9, None], [0.9, None]], [[0.9, 0.1], JudgeFailure("gone"), JudgeFailure("gone")]]
+    )
     def test_half_an_answer_is_none(self, broken):
         assert best_of(FakeVlm(decisions=broken), BRIEF, GOALS, [grey(10), grey(20)]).value is None
 
@@ -99,7 +105,9 @@ class TestPairs:
     def test_only_what_the_verdicts_leave_level_is_compared(self):
         vlm = scripted([generate()], {0: "umm", 1: "muu", 2: "mmu"}, prefers=2)
         run = play(vlm, candidates=3, judging="pairs", budget=Budget(rounds=1))
-        assert run.best == 2 and {frozenset(map(canvas_of, call.images)) for call in asked(vlm, "compare")} == {frozenset({0, 2})}
+        assert run.best == 2 and {frozenset(map(canvas_of, call.images)) for call in asked(vlm, "compare")} == {
+            frozenset({0, 2})
+        }
 
     def test_each_asks_no_comparison(self):
         vlm = scripted([generate()], {0: "umm", 1: "mmu"}, prefers=1)
@@ -110,11 +118,19 @@ class TestEvidence:
     def run(self, reply, **brief):
         vlm = scripted([generate()], {0: "mu?"})
         acts = vlm._replies
-        vlm._replies = lambda messages: reply if messages[-1].data.get("task") in ("evidence", "again") else acts(messages)
+        vlm._replies = lambda messages: (
+            reply if messages[-1].data.get("task") in ("evidence", "again") else acts(messages)
+        )
         return play(vlm, budget=Budget(rounds=1), **brief), vlm
 
     def test_it_is_asked_for_what_does_not_hold_and_changes_no_verdict(self):
-        told = {"seen": [{"goal": "g2", "seen": "a dog\n"}, {"goal": "g3", "seen": "fog"}, {"goal": "g1", "seen": "nothing"}]}
+        told = {
+            "seen": [
+                {"goal": "g2", "seen": "a dog\n"},
+                {"goal": "g3", "seen": "fog"},
+                {"goal": "g1", "seen": "nothing"},
+            ]
+        }
         run, vlm = self.run(json.dumps(told), evidence=True)
         assert [(verdict.state, verdict.evidence) for verdict in run.steps[0].verdicts] == [
             ("met", ""),
@@ -147,6 +163,12 @@ def test_the_embedded_judge_does_all_of_it():
     circle, square = Thing("circle", "red", "large", 0), Thing("square", "blue", "small", 4)
     one, both = (np.asarray(render(Scene(tuple(things)))) for things in ([circle], [circle, square]))
     drafted = draft_goals(vlm, brief).value
-    assert best_of(vlm, brief, drafted, [one, both, one]).value == 1 == knock_out(vlm, brief, drafted, [one, both, one]).value
+    assert (
+        best_of(vlm, brief, drafted, [one, both, one]).value
+        == 1
+        == knock_out(vlm, brief, drafted, [one, both, one]).value
+    )
     told = explain(vlm, one, drafted, judge(vlm, one, drafted))
-    assert next(verdict.evidence for verdict in told.verdicts if verdict.state == "unmet") == "I see 1 x large red circle"
+    assert (
+        next(verdict.evidence for verdict in told.verdicts if verdict.state == "unmet") == "I see 1 x large red circle"
+    )

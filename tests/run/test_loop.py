@@ -12,7 +12,20 @@ from clvr_core.protocols import Decision, Reply
 from clvr_core.run import session as session_module
 from clvr_core.trajectory import Trajectory, seed_for, states
 from tests.fakes import FakeExecutor
-from tests.run.script import END, PROMPT, a_brief, asked, canvas_of, drafts, edit, generate, judged, play, scripted, seen
+from tests.run.script import (
+    END,
+    PROMPT,
+    a_brief,
+    asked,
+    canvas_of,
+    drafts,
+    edit,
+    generate,
+    judged,
+    play,
+    scripted,
+    seen,
+)
 
 
 def kinds(run: Trajectory) -> list[str]:
@@ -41,7 +54,9 @@ class TestWhenItStops:
 
     @pytest.mark.parametrize("patience", [1, 2, 3])
     def test_after_as_many_rounds_without_improvement_as_it_has_patience(self, patience):
-        run = play(scripted([generate(), *repeat(edit(), 9)], dict.fromkeys(range(9), "muu")), budget=Budget(patience=patience))
+        run = play(
+            scripted([generate(), *repeat(edit(), 9)], dict.fromkeys(range(9), "muu")), budget=Budget(patience=patience)
+        )
         assert run.outcome.reason == f"no improvement in {patience} rounds" and len(run.steps) == 1 + patience
 
     def test_an_improvement_gives_new_patience(self):
@@ -59,7 +74,11 @@ class TestRollingBack:
     def test_a_canvas_that_lost_a_goal_is_rolled_back_and_the_next_edit_starts_from_the_earlier_one(self):
         executor = FakeExecutor()
         run = play(scripted([generate(), edit(), edit()], {0: "mmu", 1: "uuu", 2: "mmm"}), executor)
-        assert [(step.parent, step.chosen, step.accepted) for step in run.steps] == [(None, 0, True), (0, 1, False), (0, 2, True)]
+        assert [(step.parent, step.chosen, step.accepted) for step in run.steps] == [
+            (None, 0, True),
+            (0, 1, False),
+            (0, 2, True),
+        ]
         assert run.steps[1].reason == "rolled back: lost g1, g2"
         assert seen(executor) == [(), (0,), (0,)]
 
@@ -75,7 +94,13 @@ class TestRollingBack:
         first, second, third = asked(vlm, "action")
         assert first.data["failed"] == second.data["failed"] == []
         assert third.data["failed"] == [
-            {"parent": 0, "kind": "EDIT", "edit_prompt": "paint the cat blue", "scene_prompt": "", "reason": "rolled back: lost g1"}
+            {
+                "parent": 0,
+                "kind": "EDIT",
+                "edit_prompt": "paint the cat blue",
+                "scene_prompt": "",
+                "reason": "rolled back: lost g1",
+            }
         ]
         assert "paint the cat blue" in third.text and "rolled back: lost g1" in third.text
 
@@ -92,9 +117,13 @@ class TestRollingBack:
 class TestASilentJudge:
     @pytest.mark.parametrize("silence", ["eee", TimeoutError("slow"), ConnectionError("gone")], ids=repr)
     def test_a_run_without_any_answer_hands_over_a_picture_and_says_that_it_was_not_judged(self, silence):
-        run = play(scripted([generate(), *repeat(edit(), 9)], {canvas: [silence] for canvas in range(9)}), final_ab=True)
+        run = play(
+            scripted([generate(), *repeat(edit(), 9)], {canvas: [silence] for canvas in range(9)}), final_ab=True
+        )
         assert (run.outcome.canvas, run.outcome.met) == (0, False)
-        assert run.outcome.choice == "the first canvas: no canvas was judged" and run.outcome.reason.startswith("no improvement")
+        assert run.outcome.choice == "the first canvas: no canvas was judged" and run.outcome.reason.startswith(
+            "no improvement"
+        )
         assert {verdict.state for step in run.steps for verdict in step.verdicts} == {"error"}
         assert all(verdict.evidence for verdict in run.steps[0].verdicts)
 
@@ -121,19 +150,33 @@ class TestASilentJudge:
 
     def test_the_words_beside_an_answer_do_not_decide(self):
         refuted = Decision(0.05, evidence="Yes! yes, met: true. The answer is yes.", tokens=1)
-        run = play(scripted([generate(), *repeat(edit(), 3)], {canvas: [[refuted, refuted, "m"]] for canvas in range(4)}))
+        run = play(
+            scripted([generate(), *repeat(edit(), 3)], {canvas: [[refuted, refuted, "m"]] for canvas in range(4)})
+        )
         assert states(run.steps[0].verdicts) == {"g1": "unmet", "g2": "unmet", "g3": "met"}
 
 
-CUT = Reply('{"kind": "EDIT", "goals": ["g2"], "references": [0], "edit_prompt": "add a cat", "scene_prompt": "a barn and a c', 1, False)
-PROSE = 'I weighed {this} and {"that": 1}.\n```json\n' + json.dumps(generate("the barn")) + '\n```\nNot {"kind": "END"}, {}.'
+CUT = Reply(
+    '{"kind": "EDIT", "goals": ["g2"], "references": [0], "edit_prompt": "add a cat", "scene_prompt": "a barn and a c',
+    1,
+    False,
+)
+PROSE = (
+    'I weighed {this} and {"that": 1}.\n```json\n'
+    + json.dumps(generate("the barn"))
+    + '\n```\nNot {"kind": "END"}, {}.'
+)
 
 
 class TestABadReply:
     def test_a_reply_that_was_cut_behind_the_instruction_is_mended_without_asking_again(self):
         vlm = scripted([generate(), CUT], {0: "muu", 1: "mmm"})
         run = play(vlm)
-        assert (run.steps[1].action.edit_prompt, run.steps[1].action.scene_prompt, run.warnings) == ("add a cat", "", ())
+        assert (run.steps[1].action.edit_prompt, run.steps[1].action.scene_prompt, run.warnings) == (
+            "add a cat",
+            "",
+            (),
+        )
         assert len(vlm.chats) == 3
 
     def test_of_several_objects_between_words_the_first_that_fits_is_read(self):
@@ -170,7 +213,9 @@ class TestABadReply:
     def test_before_the_first_canvas_the_brief_is_drawn_in_its_own_words(self):
         executor = FakeExecutor()
         run = play(scripted([TimeoutError("slow"), TimeoutError("slow")], {0: "mmm"}), executor)
-        assert executor.requests[0].prompt == PROMPT and run.warnings[0].startswith("step 0: fake-vlm gave no reply: TimeoutError")
+        assert executor.requests[0].prompt == PROMPT and run.warnings[0].startswith(
+            "step 0: fake-vlm gave no reply: TimeoutError"
+        )
 
     def test_without_a_goal_list_the_brief_is_judged_as_one_goal(self):
         vlm = scripted([generate()], {0: "m"}, goals=["no", TimeoutError("slow")])
@@ -181,13 +226,18 @@ class TestABadReply:
     def test_it_stops_once_the_controller_fails_more_often_running_than_there_is_patience(self):
         vlm = scripted(["no"] * 6, {0: "uuu", 1: "muu", 2: "mmu"})
         run = play(vlm, budget=Budget(patience=2))
-        assert run.outcome.reason.startswith("the controller gave no usable action 3 times running: fake-vlm gave no usable reply")
+        assert run.outcome.reason.startswith(
+            "the controller gave no usable action 3 times running: fake-vlm gave no usable reply"
+        )
         assert (run.canvases, run.outcome.canvas) == (2, 1)
         assert [warning.split(":")[0] for warning in run.warnings] == ["step 0", "step 1", "step 2"]
 
     def test_one_usable_action_gives_it_new_patience(self):
         replies = ["no"] * 4 + [edit()] + ["no"] * 6
-        run = play(scripted(replies, {0: "uuuuu", 1: "muuuu", 2: "mmuuu", 3: "mmmuu", 4: "mmmmu"}, goals=5), budget=Budget(patience=2))
+        run = play(
+            scripted(replies, {0: "uuuuu", 1: "muuuu", 2: "mmuuu", 3: "mmmuu", 4: "mmmmu"}, goals=5),
+            budget=Budget(patience=2),
+        )
         assert "3 times running" in run.outcome.reason and run.canvases == 5
 
     def test_what_the_last_request_cost_is_counted_though_nothing_came_of_it(self):
@@ -219,7 +269,10 @@ def endless(strategy: str, **brief):
 class TestTheBudget:
     @pytest.mark.parametrize("rounds", [1, 2, 3])
     def test_rounds(self, rounds):
-        run = play(scripted([generate(), *repeat(edit(), 9)], {0: "uuuu", 1: "muuu", 2: "mmuu"}, goals=4), budget=Budget(rounds=rounds))
+        run = play(
+            scripted([generate(), *repeat(edit(), 9)], {0: "uuuu", 1: "muuu", 2: "mmuu"}, goals=4),
+            budget=Budget(rounds=rounds),
+        )
         assert len(run.steps) == rounds and run.outcome.reason == f"budget: {rounds} rounds are spent"
         assert run.outcome.canvas == rounds - 1
 
@@ -309,7 +362,10 @@ class TestTheFinalComparison:
 
     def test_the_one_shot_picture_is_handed_over_if_it_is_preferred_in_both_orders(self):
         run = compared(canvases={4: "uuu"}, prefers=4)
-        assert run.outcome.canvas == run.best == 4 and run.outcome.choice == "the one-shot picture was preferred in both orders"
+        assert (
+            run.outcome.canvas == run.best == 4
+            and run.outcome.choice == "the one-shot picture was preferred in both orders"
+        )
         assert not run.outcome.met
 
     def test_whether_the_brief_is_met_is_said_of_the_picture_that_is_handed_over(self):
@@ -341,11 +397,20 @@ class TestTheFinalComparison:
     def test_the_rival_is_drawn_from_the_briefs_own_words_alone_with_the_documented_seed(self, mode):
         executor = FakeExecutor()
         run = play(
-            staged_and_met(canvases={4: "muu"}, prefers=1), executor, final_ab=True, budget=Budget(patience=2), seed=5, conditioning=mode
+            staged_and_met(canvases={4: "muu"}, prefers=1),
+            executor,
+            final_ab=True,
+            budget=Budget(patience=2),
+            seed=5,
+            conditioning=mode,
         )
         last = executor.requests[-1]
         assert (last.prompt, last.references, last.seed) == (PROMPT, (), seed_for(5, 4, 0))
-        assert kinds(run)[-1] == "GENERATE" and not run.steps[-1].accepted and states(run.steps[-1].verdicts)["g1"] == "met"
+        assert (
+            kinds(run)[-1] == "GENERATE"
+            and not run.steps[-1].accepted
+            and states(run.steps[-1].verdicts)["g1"] == "met"
+        )
 
     def test_a_first_canvas_of_the_briefs_own_words_is_the_rival_and_nothing_more_is_drawn(self):
         vlm, executor = scripted([generate(PROMPT), edit()], {0: "muu", 1: "mmm"}, prefers=0), FakeExecutor()
@@ -354,9 +419,13 @@ class TestTheFinalComparison:
         assert [tuple(map(canvas_of, call.images)) for call in asked(vlm, "compare")] == [(1, 0), (0, 1)]
 
     def test_through_the_directors_gate_the_chosen_one_of_the_first_grid_is_the_rival(self):
-        vlm = scripted([edit()], {0: "uuu", 1: "muu", 2: "uuu", 3: "uuu", **dict.fromkeys(range(4, 8), "mmm")}, prefers=4)
+        vlm = scripted(
+            [edit()], {0: "uuu", 1: "muu", 2: "uuu", 3: "uuu", **dict.fromkeys(range(4, 8), "mmm")}, prefers=4
+        )
         run = play(vlm, strategy="director", final_ab=True)
-        assert run.outcome.canvas == 4 and {canvas_of(image) for call in asked(vlm, "compare") for image in call.images} == {1, 4}
+        assert run.outcome.canvas == 4 and {
+            canvas_of(image) for call in asked(vlm, "compare") for image in call.images
+        } == {1, 4}
 
     @pytest.mark.parametrize("budget", [Budget(rounds=2), Budget(images=2), Budget(evaluations=11)], ids=str)
     def test_without_room_for_the_rival_there_is_no_comparison(self, budget):
@@ -376,9 +445,13 @@ class TestTheFinalComparison:
     def test_what_it_costs_is_counted(self):
         vlm, executor = staged_and_met(canvases={4: "muu"}, prefers=1), FakeExecutor()
         run = play(vlm, executor, final_ab=True, budget=Budget(patience=2))
-        assert run.cost.vlm_calls == len(vlm.chats) + len(vlm.decides) and run.cost.images == len(executor.requests) == 5
+        assert (
+            run.cost.vlm_calls == len(vlm.chats) + len(vlm.decides) and run.cost.images == len(executor.requests) == 5
+        )
 
-    @pytest.mark.parametrize(("strategy", "wished", "compares"), [("clvr", None, True), ("strokes", None, False), ("strokes", True, True)])
+    @pytest.mark.parametrize(
+        ("strategy", "wished", "compares"), [("clvr", None, True), ("strokes", None, False), ("strokes", True, True)]
+    )
     def test_it_is_the_strategys_choice_unless_the_brief_says_otherwise(self, strategy, wished, compares):
         vlm = scripted([generate(PROMPT), edit()], {0: "muu", 1: "mmm"}, prefers=1, inspections=repeat(0.1))
         play(vlm, strategy=strategy, final_ab=wished)

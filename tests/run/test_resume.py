@@ -47,7 +47,11 @@ def journal(folder: Path) -> list[dict]:
 def left_by(folder: Path) -> dict[str, object]:
     """All that must be the same after a resume: every picture to the byte, the journal without times, the names of all files."""
     pictures = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".png"}
-    return {**pictures, JOURNAL: without_times(journal(folder)), "files": sorted(path.name for path in folder.iterdir())}
+    return {
+        **pictures,
+        JOURNAL: without_times(journal(folder)),
+        "files": sorted(path.name for path in folder.iterdir()),
+    }
 
 
 def rewrite(folder: Path, lines: list[dict]) -> None:
@@ -77,7 +81,9 @@ def cut(folder: Path, lines: int) -> None:
     """Leaves the first lines of the journal and the pictures they speak of, as if nothing had come after."""
     first = journal(folder)[:lines]
     rewrite(folder, first)
-    known = {candidate["file"] for line in first if line["event"] == "drawn" for candidate in line["result"]["candidates"]}
+    known = {
+        candidate["file"] for line in first if line["event"] == "drawn" for candidate in line["result"]["candidates"]
+    }
     for path in folder.iterdir():
         if path.name != JOURNAL and path.name not in known:
             path.unlink()
@@ -106,7 +112,12 @@ class TestFromAnyLine:
 
     def test_a_last_line_that_was_cut_is_done_again_from_the_line_before(self, whole, copy):
         expected, raw = left_by(whole), (copy / JOURNAL).read_bytes()
-        for number in (line_of(copy, "action", 1), line_of(copy, "drawn", 2), line_of(copy, "judged", 3), line_of(copy, "end")):
+        for number in (
+            line_of(copy, "action", 1),
+            line_of(copy, "drawn", 2),
+            line_of(copy, "judged", 3),
+            line_of(copy, "end"),
+        ):
             begin = sum(map(len, raw.splitlines(keepends=True)[:number]))
             (copy / JOURNAL).write_bytes(raw[: begin + 40])
             go_on(copy)
@@ -178,7 +189,9 @@ class TestAFinishedRun:
 class TestWhatCannotGoOn:
     def test_other_models_are_refused_and_both_are_named(self, copy):
         before = left_by(copy)
-        with pytest.raises(BadInput, match=r"made by .*verifier 'shapes'.*executor 'renderer'.*these models are .*executor 'klein'"):
+        with pytest.raises(
+            BadInput, match=r"made by .*verifier 'shapes'.*executor 'renderer'.*these models are .*executor 'klein'"
+        ):
             resume(RunFolder.open(copy), VLM, FakeExecutor(name="klein"))
         with pytest.raises(BadInput, match=r"made by controller 'shapes'.*these models are controller 'qwen'"):
             resume(RunFolder.open(copy), FakeVlm(name="qwen"), RenderExecutor())
@@ -245,7 +258,9 @@ class TestWhatCannotGoOn:
         number = line_of(copy, event)
         lines[number] |= change
         rewrite(copy, lines)
-        with pytest.raises(BadInput, match=rf"line {number + 1} of {JOURNAL} {said}; the run was made by another version"):
+        with pytest.raises(
+            BadInput, match=rf"line {number + 1} of {JOURNAL} {said}; the run was made by another version"
+        ):
             go_on(copy)
 
     def test_pictures_of_other_seeds_are_refused(self, copy):
@@ -285,7 +300,9 @@ def kill_points(writes: list[str]) -> list[str]:
     ]
 
 
-@pytest.mark.skipif(not (hasattr(os, "fork") and os.path.isdir("/proc/self/fd")), reason="kills processes that it forks")
+@pytest.mark.skipif(
+    not (hasattr(os, "fork") and os.path.isdir("/proc/self/fd")), reason="kills processes that it forks"
+)
 def test_killed_at_twenty_points_the_run_ends_with_the_same_pictures(whole, tmp_path):
     def jobs(*names: str) -> dict:
         command = [sys.executable, "-m", "tests.run.killable", str(tmp_path), *names]

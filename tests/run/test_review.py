@@ -53,7 +53,11 @@ def test_nobody_is_asked_where_nobody_is_there():
 def test_accepting_ends_with_the_current_canvas_without_a_comparison():
     vlm = scripted([generate(), edit()], {0: "muu", 1: "mmu"}, prefers=0)
     end = play(vlm, Artist(Remark(0), Remark(0, "accept")), final_ab=True)
-    assert (end.outcome.reason, end.outcome.canvas, end.outcome.choice) == ("the artist accepted the picture", 1, "the artist's choice")
+    assert (end.outcome.reason, end.outcome.canvas, end.outcome.choice) == (
+        "the artist accepted the picture",
+        1,
+        "the artist's choice",
+    )
     assert not end.outcome.met and not asked(vlm, "compare")
 
 
@@ -83,7 +87,11 @@ def test_words_become_a_goal_that_is_judged_and_reach_the_controller():
 
 
 def test_a_wish_keeps_the_loop_going_though_every_goal_was_met():
-    end = play(scripted([generate(), edit()], {0: "mmm", 1: "mmm"}), Artist(Remark(0, words="a dog too")), budget=Budget(rounds=2))
+    end = play(
+        scripted([generate(), edit()], {0: "mmm", 1: "mmm"}),
+        Artist(Remark(0, words="a dog too")),
+        budget=Budget(rounds=2),
+    )
     assert len(end.steps) == 2
 
 
@@ -133,7 +141,9 @@ def test_a_mask_of_another_size_is_refused_before_it_is_written(tmp_path):
 
 def test_steering_restarts_the_patience():
     vlm = scripted([generate(), edit(), edit(), edit(), edit()], dict.fromkeys(range(5), "muu"))
-    end = play(vlm, Artist(Remark(0), Remark(0), Remark(0, corrected={"g2": "unmet"})), budget=Budget(rounds=9, patience=2))
+    end = play(
+        vlm, Artist(Remark(0), Remark(0), Remark(0, corrected={"g2": "unmet"})), budget=Budget(rounds=9, patience=2)
+    )
     assert len(end.steps) == 5 and end.outcome.reason == "no improvement in 2 rounds"
 
 
@@ -142,7 +152,9 @@ class TestTheRecord:
         folder = RunFolder.create(tmp_path / "run")
         mask = np.full((8, 8), 255, np.uint8)
         vlm = scripted([generate(), edit(), edit()], {0: "muuu", 1: "mmuu", 2: "mmmm"}, goals=4)
-        return folder, play(vlm, Artist(*(script or (Remark(0, dropped=("g4",)), (Remark(0, corrected={"g2": "met"}), mask)))), folder)
+        return folder, play(
+            vlm, Artist(*(script or (Remark(0, dropped=("g4",)), (Remark(0, corrected={"g2": "met"}), mask)))), folder
+        )
 
     def test_tells_the_same_trajectory(self, tmp_path):
         folder, end = self.run(tmp_path)
@@ -155,7 +167,11 @@ class TestTheRecord:
         for kept in range(1, len(lines)):
             (folder.path / JOURNAL).write_bytes(b"".join(lines[:kept]))
             done = sum(json.loads(line)["event"] == "review" for line in lines[:kept])
-            script = [Remark(0, dropped=("g4",)), (Remark(0, corrected={"g2": "met"}), np.full((8, 8), 255, np.uint8)), Remark(0)][done:]
+            script = [
+                Remark(0, dropped=("g4",)),
+                (Remark(0, corrected={"g2": "met"}), np.full((8, 8), 255, np.uint8)),
+                Remark(0),
+            ][done:]
             drawn = sum(json.loads(line)["event"] == "drawn" for line in lines[:kept])
             chosen = sum(json.loads(line)["event"] == "action" for line in lines[:kept])
             vlm = scripted([generate(), edit(), edit()][chosen:], {0: "muuu", 1: "mmuu", 2: "mmmm"}, goals=4)
@@ -168,7 +184,12 @@ class TestTheRecord:
     def test_stands_under_a_larger_budget(self, tmp_path):
         folder = RunFolder.create(tmp_path / "run")
         script = {"canvases": {0: "muu", 1: "mmu", 2: "mmm"}}
-        play(scripted([generate(), edit()], **script), Artist(Remark(0, corrected={"g2": "unmet"})), folder, budget=Budget(rounds=2))
+        play(
+            scripted([generate(), edit()], **script),
+            Artist(Remark(0, corrected={"g2": "unmet"})),
+            folder,
+            budget=Budget(rounds=2),
+        )
         executor = FakeExecutor()
         executor.requests += [None] * 2
         end = drive(go_on(RunFolder.open(folder.path), scripted([edit()], **script), executor, Budget(rounds=5)))
@@ -180,7 +201,11 @@ class TestTheRecord:
         play(scripted([generate(), edit()], **script), None, folder, budget=Budget(rounds=2))
         artist, executor = Artist(), FakeExecutor()
         executor.requests += [None] * 2
-        end = drive(go_on(RunFolder.open(folder.path), scripted([edit()], **script), executor, Budget(rounds=5), reviewer=artist))
+        end = drive(
+            go_on(
+                RunFolder.open(folder.path), scripted([edit()], **script), executor, Budget(rounds=5), reviewer=artist
+            )
+        )
         assert [len(told.steps) for told in artist.shown] == [2, 3] and end.outcome.met
 
     def test_of_a_mask_that_was_changed_is_refused(self, tmp_path):
@@ -221,7 +246,9 @@ class TestHeed:
         assert apply_remark(self.told, Remark(1, dropped=("g2",))).best == 0
 
     def test_every_goal_may_be_exchanged_for_a_wish(self):
-        assert [goal.id for goal in apply_remark(self.told, Remark(1, dropped=("g1", "g2"), words="a dog")).goals] == ["a1"]
+        assert [goal.id for goal in apply_remark(self.told, Remark(1, dropped=("g1", "g2"), words="a dog")).goals] == [
+            "a1"
+        ]
 
 
 def test_the_shapes_models_serve_a_wish_in_their_own_words():
@@ -232,6 +259,8 @@ def test_the_shapes_models_serve_a_wish_in_their_own_words():
 
 
 def test_the_shapes_judge_says_nothing_of_a_wish_in_other_words():
-    brief = a_brief(prompt="a large red circle at the top left", width=96, height=96, budget=Budget(rounds=3, patience=2))
+    brief = a_brief(
+        prompt="a large red circle at the top left", width=96, height=96, budget=Budget(rounds=3, patience=2)
+    )
     end = drive(Session(brief, load_vlm(), RenderExecutor(0.0), reviewer=Artist(Remark(0, words="more atmosphere"))))
     assert not end.outcome.met and end.outcome.canvas == 0

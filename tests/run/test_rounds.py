@@ -13,7 +13,20 @@ from clvr_core.policy.clvr import Clvr
 from clvr_core.run import session as session_module
 from clvr_core.trajectory import Trajectory, seed_for, states
 from tests.fakes import FakeExecutor
-from tests.run.script import END, PROMPT, VALIDATE, asked, canvas_of, drafts, edit, generate, judged, play, scripted, seen
+from tests.run.script import (
+    END,
+    PROMPT,
+    VALIDATE,
+    asked,
+    canvas_of,
+    drafts,
+    edit,
+    generate,
+    judged,
+    play,
+    scripted,
+    seen,
+)
 
 
 def kinds(run: Trajectory) -> list[str]:
@@ -35,7 +48,9 @@ class TestTheGates:
         vlm, executor = scripted([], dict.fromkeys(range(4), "mmm")), FakeExecutor()
         run = play(vlm, executor, strategy="director")
         assert (
-            run.gate.startswith("one shot") and {request.prompt for request in executor.requests} == {PROMPT} and not asked(vlm, "action")
+            run.gate.startswith("one shot")
+            and {request.prompt for request in executor.requests} == {PROMPT}
+            and not asked(vlm, "action")
         )
 
     def test_director_stages_what_is_not_and_lets_the_controller_write_the_first_scene(self):
@@ -68,9 +83,14 @@ class TestValidating:
     def test_only_goals_without_a_clear_word_are_judged_again_and_take_the_new_word(self):
         vlm = scripted([generate(), VALIDATE], {0: ["m?e", "m?e", "umm"]})
         run = play(vlm)
-        assert [[question.data["goal"]["id"] for question in call.questions] for call in asked(vlm, "goal")][-1] == ["g2", "g3"]
+        assert [[question.data["goal"]["id"] for question in call.questions] for call in asked(vlm, "goal")][-1] == [
+            "g2",
+            "g3",
+        ]
         assert states(run.steps[0].verdicts) == {"g1": "met", "g2": "met", "g3": "met"} and run.steps[0].score == 1.0
-        assert run.outcome.met and run.outcome.canvas == 0 and run.steps[1].reason == "judged again: 2 verdicts cleared up"
+        assert (
+            run.outcome.met and run.outcome.canvas == 0 and run.steps[1].reason == "judged again: 2 verdicts cleared up"
+        )
 
     def test_nothing_is_drawn(self):
         executor = FakeExecutor()
@@ -80,7 +100,9 @@ class TestValidating:
     @pytest.mark.parametrize("silence", ["eee", TimeoutError("slow")], ids=repr)
     def test_silence_leaves_the_earlier_word(self, silence):
         run = play(scripted([generate(), VALIDATE, edit()], {0: ["mu?", silence], 1: "mmm"}))
-        assert states(run.steps[0].verdicts) == {"g1": "met", "g2": "unmet", "g3": "unsure"} and not run.steps[1].accepted
+        assert (
+            states(run.steps[0].verdicts) == {"g1": "met", "g2": "unmet", "g3": "unsure"} and not run.steps[1].accepted
+        )
 
     def test_it_is_offered_only_where_something_is_unclear(self):
         vlm = scripted([generate(), edit(), edit()], {0: "m?u", 1: "mmu", 2: "mmm"})
@@ -106,7 +128,10 @@ class TestValidating:
         vlm = scripted([generate(), *(END if turn % 2 else VALIDATE for turn in range(40))])
         vlm._decisions = doubt
         run = play(vlm)
-        assert kinds(run) == ["GENERATE", "VALIDATE", "END", "VALIDATE"] and run.outcome.reason == "no improvement in 3 rounds"
+        assert (
+            kinds(run) == ["GENERATE", "VALIDATE", "END", "VALIDATE"]
+            and run.outcome.reason == "no improvement in 3 rounds"
+        )
 
 
 class TestTheGridOfCandidates:
@@ -136,7 +161,9 @@ class TestTheGridOfCandidates:
         assert judged(vlm) == [0, 1, 2, 3] and run.steps[0].chosen == run.outcome.canvas == best and run.outcome.met
 
     def test_a_tie_goes_to_the_first(self):
-        run = play(scripted([generate()], {0: "muu", 1: "mmu", 2: "umm", 3: "mum"}), candidates=4, budget=Budget(rounds=1))
+        run = play(
+            scripted([generate()], {0: "muu", 1: "mmu", 2: "umm", 3: "mum"}), candidates=4, budget=Budget(rounds=1)
+        )
         assert run.outcome.canvas == 1
 
     def test_each_candidate_of_an_edit_is_checked_against_the_canvas_it_started_from(self):
@@ -148,14 +175,24 @@ class TestTheGridOfCandidates:
     def test_best_of_n_is_one_round_of_the_briefs_own_words(self):
         vlm, executor = scripted([], {canvas: "mmu" if canvas == 5 else "muu" for canvas in range(6)}), FakeExecutor()
         run = play(vlm, executor, strategy="best-of-n", budget=Budget(images=6))
-        assert executor.batches == [6] and run.outcome.canvas == 5 and run.outcome.reason == "best of 6" and not asked(vlm, "action")
+        assert (
+            executor.batches == [6]
+            and run.outcome.canvas == 5
+            and run.outcome.reason == "best of 6"
+            and not asked(vlm, "action")
+        )
 
 
 class TestReferences:
     def test_several_canvases_reach_the_executor_in_the_order_in_which_they_were_named(self):
         for named in ((0, 1), (1, 0), (1,), (0,)):
             executor = FakeExecutor()
-            run = play(scripted([generate(), edit(), edit("take the roof of image 2", *named)], {0: "muu", 1: "mmu", 2: "mmm"}), executor)
+            run = play(
+                scripted(
+                    [generate(), edit(), edit("take the roof of image 2", *named)], {0: "muu", 1: "mmu", 2: "mmm"}
+                ),
+                executor,
+            )
             assert seen(executor)[2] == named == run.steps[2].action.references
 
     def test_the_edit_is_checked_against_the_first_of_them(self):
@@ -166,7 +203,10 @@ class TestReferences:
     def test_the_controller_sees_the_current_canvas_first_then_the_kept_ones_from_new_to_old_and_no_failed_one(self):
         vlm = scripted([generate(), edit(), edit(), edit()], {0: "uuu", 1: "muu", 2: "uuu", 3: "mmm"})
         play(vlm)
-        shown = [(message.data["canvases"], [canvas_of(image) for image in message.images]) for message in asked(vlm, "action")]
+        shown = [
+            (message.data["canvases"], [canvas_of(image) for image in message.images])
+            for message in asked(vlm, "action")
+        ]
         assert shown == [([], []), ([0], [0]), ([1, 0], [1, 0]), ([1, 0], [1, 0])]
 
     def test_at_most_four_canvases_are_shown(self):
@@ -188,7 +228,11 @@ class TestStrokes:
         run = play(vlm, strategy="strokes")
         assert run.plan == (("g1", "g2"), ("g3", "g4"), ("g5",))
         said = [list(states(step.verdicts).values()) for step in run.steps]
-        assert said == [["met", "unmet", "pending", "pending", "met"], ["met", "met", "unsure", "met", "pending"], ["met"] * 5]
+        assert said == [
+            ["met", "unmet", "pending", "pending", "met"],
+            ["met", "met", "unsure", "met", "pending"],
+            ["met"] * 5,
+        ]
         assert run.outcome.met
 
     def test_pending_is_told_to_the_controller_as_no_error(self):
@@ -198,11 +242,17 @@ class TestStrokes:
         assert message.data["verdicts"]["g3"] == "pending" and "g3: planned for a later step" in message.text
 
     def test_an_error_on_a_pending_goal_stays_an_error(self):
-        run = play(scripted([generate(goals=["g1"]), edit()], {0: "mme", 1: "mmm"}, inspections=repeat(0.1)), strategy="strokes")
+        run = play(
+            scripted([generate(goals=["g1"]), edit()], {0: "mme", 1: "mmm"}, inspections=repeat(0.1)),
+            strategy="strokes",
+        )
         assert states(run.steps[0].verdicts)["g3"] == "error"
 
     def test_an_instruction_that_contradicts_the_brief_is_asked_for_again_before_anything_is_drawn(self):
-        vlm, executor = scripted([generate("a blue dog"), generate("a barn")], {0: "mmm"}, inspections=[0.9]), FakeExecutor()
+        vlm, executor = (
+            scripted([generate("a blue dog"), generate("a barn")], {0: "mmm"}, inspections=[0.9]),
+            FakeExecutor(),
+        )
         run = play(vlm, executor, strategy="strokes")
         assert [request.prompt for request in executor.requests] == ["a barn"] and run.warnings == ()
         first, second = asked(vlm, "action")
@@ -220,8 +270,12 @@ class TestStrokes:
 
     def test_if_no_other_instruction_comes_the_first_is_drawn_with_a_warning(self):
         executor = FakeExecutor()
-        run = play(scripted([generate("a blue dog"), "no", "no"], {0: "mmm"}, inspections=[0.9]), executor, strategy="strokes")
-        assert executor.requests[0].prompt == "a blue dog" and run.warnings[0].startswith("step 0: fake-vlm gave no usable reply")
+        run = play(
+            scripted([generate("a blue dog"), "no", "no"], {0: "mmm"}, inspections=[0.9]), executor, strategy="strokes"
+        )
+        assert executor.requests[0].prompt == "a blue dog" and run.warnings[0].startswith(
+            "step 0: fake-vlm gave no usable reply"
+        )
 
     def test_no_other_strategy_inspects(self):
         vlm = scripted([generate()], {0: "mmm"})

@@ -37,7 +37,8 @@ class TestANewRun:
     def test_a_folder_that_holds_something_is_refused_and_left_alone(self, tmp_path):
         (tmp_path / "thesis.txt").write_text("years of work")
         with pytest.raises(
-            BadInput, match=f"output folder {tmp_path} is not empty; choose a new one, or go on with: clvr resume {tmp_path}"
+            BadInput,
+            match=f"output folder {tmp_path} is not empty; choose a new one, or go on with: clvr resume {tmp_path}",
         ):
             RunFolder.create(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
@@ -50,7 +51,9 @@ class TestANewRun:
     @pytest.mark.parametrize("where", ["taken", "taken/run"])
     def test_a_folder_that_cannot_be_written_is_named_with_the_reason(self, tmp_path, where):
         (tmp_path / "taken").write_text("a file")
-        with pytest.raises(BadInput, match=rf"output folder {tmp_path / where} cannot be written: \w.*; choose another"):
+        with pytest.raises(
+            BadInput, match=rf"output folder {tmp_path / where} cannot be written: \w.*; choose another"
+        ):
             RunFolder.create(tmp_path / where)
 
     def test_a_folder_that_goes_away_during_the_run_is_named_with_the_way_to_go_on(self, tmp_path):
@@ -60,8 +63,12 @@ class TestANewRun:
                     (tmp_path / "run").rename(tmp_path / "elsewhere")
                 return super().draw(requests)
 
-        session = Session(a_brief(), scripted([generate(), edit()], {0: "muu"}), Unplugged(), RunFolder.create(tmp_path / "run"))
-        with pytest.raises(BadInput, match=rf"{tmp_path / 'run'} cannot be written: No such file.*clvr resume {tmp_path / 'run'}"):
+        session = Session(
+            a_brief(), scripted([generate(), edit()], {0: "muu"}), Unplugged(), RunFolder.create(tmp_path / "run")
+        )
+        with pytest.raises(
+            BadInput, match=rf"{tmp_path / 'run'} cannot be written: No such file.*clvr resume {tmp_path / 'run'}"
+        ):
             drive(session)
         assert RunFolder.open(tmp_path / "elsewhere").lines[-1]["event"] == "action"
 
@@ -118,7 +125,9 @@ class TestTheJournal:
     def test_a_newer_schema_is_refused_before_anything_is_changed(self, tmp_path):
         path = holding(tmp_path, START | {"schema": SCHEMA + 1}, '{"event": "st', end="")
         before = (path / JOURNAL).read_bytes()
-        with pytest.raises(BadInput, match=f"has schema version {SCHEMA + 1}; this version reads up to {SCHEMA}; update clvr"):
+        with pytest.raises(
+            BadInput, match=f"has schema version {SCHEMA + 1}; this version reads up to {SCHEMA}; update clvr"
+        ):
             RunFolder.open(path)
         assert (path / JOURNAL).read_bytes() == before
 
@@ -153,12 +162,16 @@ class TestPictures:
         save_png(folder.canvas_path(0), picture, trajectory(), 0)
         assert (folder.picture(0) == picture).all() and (folder.picture(0, digest_of(picture)) == picture).all()
 
-    @pytest.mark.parametrize(("data", "said"), [(None, "No such file"), (b"", "not a PNG"), (b"\x89PNG\r\n\x1a\n123", "cut short")])
+    @pytest.mark.parametrize(
+        ("data", "said"), [(None, "No such file"), (b"", "not a PNG"), (b"\x89PNG\r\n\x1a\n123", "cut short")]
+    )
     def test_one_that_is_missing_or_damaged_is_named(self, tmp_path, data, said):
         folder = RunFolder.create(tmp_path / "run")
         if data is not None:
             folder.canvas_path(3).write_bytes(data)
-        with pytest.raises(BadInput, match=rf"canvas-003\.png is missing or damaged, and the run needs it to go on \(.*{said}"):
+        with pytest.raises(
+            BadInput, match=rf"canvas-003\.png is missing or damaged, and the run needs it to go on \(.*{said}"
+        ):
             folder.picture(3)
 
     def test_one_with_other_pixels_than_were_recorded_is_refused(self, tmp_path):
@@ -168,7 +181,13 @@ class TestPictures:
             folder.picture(0, digest_of(grey(8)))
 
 
-PLANNED = {"event": "planned", "goals": [{"id": "g1", "text": "a cat"}], "plan": [["g1"]], "gate": "staged", "overhead": {"vlm_tokens": 3}}
+PLANNED = {
+    "event": "planned",
+    "goals": [{"id": "g1", "text": "a cat"}],
+    "plan": [["g1"]],
+    "gate": "staged",
+    "overhead": {"vlm_tokens": 3},
+}
 DRAWN = {"index": 0, "action": {"kind": "GENERATE"}, "chosen": 0, "accepted": True}
 STEP = {"event": "step", "steps": [DRAWN], "current": 0, "best": 0, "warnings": ["careful"]}
 
@@ -178,16 +197,41 @@ class TestTheTrajectoryOfTheLines:
         lines = [START, {"event": "goals", "result": {}}, PLANNED, {"event": "drawn"}, STEP]
         planned, stepped = trajectory_from(lines[:3]), trajectory_from(lines)
         assert trajectory_from(lines[:2]).goals == () and trajectory_from(lines[:1]).brief.prompt == "a cat"
-        assert (planned.goals[0].text, planned.plan, planned.gate, planned.cost.vlm_tokens) == ("a cat", (("g1",),), "staged", 3)
-        assert (stepped.best, stepped.current, len(stepped.steps), stepped.warnings, stepped.gate) == (0, 0, 1, ("careful",), "staged")
+        assert (planned.goals[0].text, planned.plan, planned.gate, planned.cost.vlm_tokens) == (
+            "a cat",
+            (("g1",),),
+            "staged",
+            3,
+        )
+        assert (stepped.best, stepped.current, len(stepped.steps), stepped.warnings, stepped.gate) == (
+            0,
+            0,
+            1,
+            ("careful",),
+            "staged",
+        )
 
     def test_a_later_line_mends_an_earlier_step_in_its_place(self):
-        second = {"event": "step", "steps": [DRAWN | {"score": 1.0}, {"index": 1, "action": {"kind": "VALIDATE"}}], "current": 0, "best": 0}
+        second = {
+            "event": "step",
+            "steps": [DRAWN | {"score": 1.0}, {"index": 1, "action": {"kind": "VALIDATE"}}],
+            "current": 0,
+            "best": 0,
+        }
         run = trajectory_from([START, PLANNED, STEP, second])
-        assert [(step.index, step.action.kind, step.score) for step in run.steps] == [(0, "GENERATE", 1.0), (1, "VALIDATE", None)]
+        assert [(step.index, step.action.kind, step.score) for step in run.steps] == [
+            (0, "GENERATE", 1.0),
+            (1, "VALIDATE", None),
+        ]
 
     def test_the_end_brings_the_outcome(self):
-        end = {"event": "end", "steps": [], "current": 0, "best": 0, "outcome": {"reason": "END", "canvas": 0, "met": True}}
+        end = {
+            "event": "end",
+            "steps": [],
+            "current": 0,
+            "best": 0,
+            "outcome": {"reason": "END", "canvas": 0, "met": True},
+        }
         run = trajectory_from([START, PLANNED, STEP, end])
         assert run.outcome.met and len(run.steps) == 1 and trajectory_from([START, PLANNED, STEP]).outcome is None
 

@@ -22,7 +22,14 @@ from tests.run.killable import PROMPT, VLM
 from tests.run.script import VALIDATE, a_brief, asked, drafts, edit, generate, judged, play, scripted
 from tests.shapes.oracle import RenderExecutor
 
-RESULT_OF = {"goals": "goals", "action": "action", "plan-check": "action", "goal": "judged", "edit-done": "judged", "compare": "compared"}
+RESULT_OF = {
+    "goals": "goals",
+    "action": "action",
+    "plan-check": "action",
+    "goal": "judged",
+    "edit-done": "judged",
+    "compare": "compared",
+}
 """The event that a question to a model leads to."""
 
 
@@ -47,7 +54,9 @@ class TestWhatIsOnDisk:
     def test_every_event_is_written_and_synced_before_the_next_call_begins(self, tmp_path, monkeypatch):
         folder, calls, synced = tmp_path / "run", [], {}
         fsync = os.fsync
-        monkeypatch.setattr(os, "fsync", lambda file: (fsync(file), synced.update({os.fstat(file).st_ino: os.fstat(file).st_size}))[0])
+        monkeypatch.setattr(
+            os, "fsync", lambda file: (fsync(file), synced.update({os.fstat(file).st_ino: os.fstat(file).st_size}))[0]
+        )
 
         def look(event: str) -> None:
             journal = os.stat(folder / JOURNAL)
@@ -62,7 +71,9 @@ class TestWhatIsOnDisk:
         vlm = everything()
         chat, decide = vlm.chat, vlm.decide
         vlm.chat = lambda messages, schema: (look(RESULT_OF[messages[1].data["task"]]), chat(messages, schema))[1]
-        vlm.decide = lambda images, questions: (look(RESULT_OF[questions[0].data["task"]]), decide(images, questions))[1]
+        vlm.decide = lambda images, questions: (look(RESULT_OF[questions[0].data["task"]]), decide(images, questions))[
+            1
+        ]
 
         def artist(told):
             look("review")
@@ -75,7 +86,12 @@ class TestWhatIsOnDisk:
         for event, written, pictures in calls:
             assert written == final[: len(written)], "nothing that was written changes"
             assert final[len(written)]["event"] == event, "all that came before this call is there"
-            told = {candidate["file"] for line in written if line["event"] == "drawn" for candidate in line["result"]["candidates"]}
+            told = {
+                candidate["file"]
+                for line in written
+                if line["event"] == "drawn"
+                for candidate in line["result"]["candidates"]
+            }
             assert pictures == told
         assert len({len(written) for _, written, _ in calls}) == sum(line["event"] in EVENTS.values() for line in final)
 
@@ -84,7 +100,12 @@ class TestWhatIsOnDisk:
         events = [line["event"] for line in lines(tmp_path / "run")]
         round_ = ["action", "drawn", "judged", "step"]
         assert events == ["start", "goals", "planned", *round_ * 3, "drawn", "judged", "step", "compared", "end"]
-        assert [step.chosen for step in run.steps] == [1, 2, 5, 6] and [step.accepted for step in run.steps] == [True, False, True, False]
+        assert [step.chosen for step in run.steps] == [1, 2, 5, 6] and [step.accepted for step in run.steps] == [
+            True,
+            False,
+            True,
+            False,
+        ]
 
     @pytest.mark.parametrize("strategy", ["clvr", "director", "strokes", "oneshot", "best-of-n"])
     def test_after_each_decision_the_file_tells_just_what_the_session_holds(self, tmp_path, strategy):
@@ -98,7 +119,9 @@ class TestWhatIsOnDisk:
         brief = Brief(PROMPT, strategy, 2, budget=Budget(rounds=5))
         session = start(brief, VLM, RenderExecutor(fault=0.4), folder, listener=check)
         drive(session)
-        assert decisions[0] == "planned" and decisions[-1] == "end" and len(decisions) == len(session.trajectory.steps) + 2
+        assert (
+            decisions[0] == "planned" and decisions[-1] == "end" and len(decisions) == len(session.trajectory.steps) + 2
+        )
 
     def test_so_it_does_where_a_second_look_mends_an_earlier_step(self, tmp_path):
         canvases = {0: "muu", 1: ["m?u", "muu"], 2: "muu", 3: "muu", 4: "muu"}
@@ -114,7 +137,10 @@ class TestWhatIsOnDisk:
 
 class TestWhatThePicturesCarry:
     def test_each_canvas_carries_its_index_and_the_run_up_to_it(self, tmp_path):
-        run = play(scripted([generate(), edit(), edit()], {0: "muu", 1: "mmu", 2: "mmm"}), folder=RunFolder.create(tmp_path / "run"))
+        run = play(
+            scripted([generate(), edit(), edit()], {0: "muu", 1: "mmu", 2: "mmm"}),
+            folder=RunFolder.create(tmp_path / "run"),
+        )
         for canvas in range(3):
             path = tmp_path / "run" / f"canvas-{canvas:03d}.png"
             picture, texts = read_png(path)
@@ -123,11 +149,15 @@ class TestWhatThePicturesCarry:
 
     def test_the_best_is_handed_over_with_the_whole_run_and_a_page_to_read(self, tmp_path):
         run = play(
-            scripted([generate(), *repeat(edit(), 3)], {0: "mmu", 1: "muu", 2: "muu", 3: "muu"}), folder=RunFolder.create(tmp_path / "run")
+            scripted([generate(), *repeat(edit(), 3)], {0: "mmu", 1: "muu", 2: "muu", 3: "muu"}),
+            folder=RunFolder.create(tmp_path / "run"),
         )
         picture, texts = read_png(tmp_path / "run" / BEST)
         assert int(picture[0, 0, 0]) == 10 and texts["clvr_canvas"] == "0"
-        assert trajectory_of(tmp_path / "run" / BEST).outcome == run.outcome and (tmp_path / "run" / REPORT).stat().st_size > 1000
+        assert (
+            trajectory_of(tmp_path / "run" / BEST).outcome == run.outcome
+            and (tmp_path / "run" / REPORT).stat().st_size > 1000
+        )
 
     def test_the_same_run_gives_the_same_bytes(self, tmp_path):
         pictures = []
@@ -168,9 +198,17 @@ class TestMemory:
 class TestTheModels:
     def test_the_executor_is_told_what_the_brief_and_the_action_say(self):
         executor = FakeExecutor()
-        play(scripted([generate(), edit("add a cat", strength=0.5)], {0: "muu", 1: "mmm"}), executor, width=16, height=24)
+        play(
+            scripted([generate(), edit("add a cat", strength=0.5)], {0: "muu", 1: "mmm"}), executor, width=16, height=24
+        )
         first, second = executor.requests
-        assert (first.prompt, first.width, first.height, first.strength, first.references) == ("a barn", 16, 24, None, ())
+        assert (first.prompt, first.width, first.height, first.strength, first.references) == (
+            "a barn",
+            16,
+            24,
+            None,
+            (),
+        )
         assert (second.prompt, second.strength) == ("add a cat", 0.5)
 
     def test_a_judge_of_its_own_judges_and_the_controller_only_plans(self, tmp_path):
@@ -178,7 +216,11 @@ class TestTheModels:
         judge.name = "second opinion"
         session = Session(a_brief(), controller, FakeExecutor(), RunFolder.create(tmp_path / "run"), judge=judge)
         assert drive(session).outcome.met and not controller.decides and not judge.chats and judged(judge) == [0, 1]
-        assert lines(tmp_path / "run")[0]["models"] == {"controller": "fake-vlm", "verifier": "second opinion", "executor": "fake-executor"}
+        assert lines(tmp_path / "run")[0]["models"] == {
+            "controller": "fake-vlm",
+            "verifier": "second opinion",
+            "executor": "fake-executor",
+        }
 
     def test_the_controller_is_shown_the_canvases_it_may_refer_to(self):
         vlm = scripted([generate(), edit()], {0: "muu", 1: "mmm"})
@@ -216,7 +258,11 @@ def test_the_listener_hears_every_line_once_after_it_was_written(tmp_path):
 
 class TestSideBySide:
     def briefs(self) -> list[Brief]:
-        return [Brief(PROMPT, strategy, seed, budget=Budget(rounds=4)) for strategy in ("clvr", "director", "strokes") for seed in (1, 2)]
+        return [
+            Brief(PROMPT, strategy, seed, budget=Budget(rounds=4))
+            for strategy in ("clvr", "director", "strokes")
+            for seed in (1, 2)
+        ]
 
     def test_many_runs_end_as_each_would_alone(self):
         alone, together = RenderExecutor(fault=0.4), RenderExecutor(fault=0.4)
@@ -233,7 +279,8 @@ class TestSideBySide:
     def test_the_drawing_of_a_round_is_one_batch(self):
         executor = FakeExecutor()
         sessions = [
-            Session(a_brief(seed=seed, candidates=2), scripted([generate()], dict.fromkeys(range(9), "mmm")), executor) for seed in range(3)
+            Session(a_brief(seed=seed, candidates=2), scripted([generate()], dict.fromkeys(range(9), "mmm")), executor)
+            for seed in range(3)
         ]
         runs = drive_all(sessions, executor)
         assert executor.batches == [6] and [run.cost.images for run in runs] == [2, 2, 2]

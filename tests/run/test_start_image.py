@@ -29,7 +29,9 @@ def brief(**fields) -> Brief:
 
 
 def start(brief: Brief, vlm, executor, out, listener=None) -> Session:
-    return Session(beginning_with(brief, PICTURE), vlm, executor, RunFolder.create(out), listener=listener, picture=PICTURE)
+    return Session(
+        beginning_with(brief, PICTURE), vlm, executor, RunFolder.create(out), listener=listener, picture=PICTURE
+    )
 
 
 def test_it_is_judged_and_the_first_round_edits_it(tmp_path):
@@ -52,7 +54,9 @@ def test_a_picture_that_meets_every_goal_is_handed_back_untouched(tmp_path):
 
 def test_if_no_edit_is_better_it_stays_the_best():
     vlm = scripted([edit()], {0: "mmu", 1: "muu", 2: "muu"}, edits={})
-    trajectory = drive(Session(beginning_with(brief(budget=Budget(rounds=1)), PICTURE), vlm, hands(20), picture=PICTURE))
+    trajectory = drive(
+        Session(beginning_with(brief(budget=Budget(rounds=1)), PICTURE), vlm, hands(20), picture=PICTURE)
+    )
     assert trajectory.best == 0 and not trajectory.steps[1].accepted
 
 
@@ -61,7 +65,14 @@ def test_no_strategy_paints_another_picture(strategy):
     """Not even when it is stuck, nor to compare with the end."""
     vlm = scripted([edit()] * 20, dict.fromkeys(range(20), "muu"), inspections=repeat(0.1))
     executor = FakeExecutor([grey(20 + 10 * number, 24, 16) for number in range(12)])
-    drive(Session(beginning_with(brief(strategy=strategy, budget=Budget(rounds=6, patience=6)), PICTURE), vlm, executor, picture=PICTURE))
+    drive(
+        Session(
+            beginning_with(brief(strategy=strategy, budget=Budget(rounds=6, patience=6)), PICTURE),
+            vlm,
+            executor,
+            picture=PICTURE,
+        )
+    )
     assert executor.requests and all(request.references for request in executor.requests)
     for message in asked(vlm, "action"):
         assert "GENERATE" not in message.data["allowed"]
@@ -94,8 +105,12 @@ def test_a_run_killed_after_any_line_goes_on_from_the_disk_alone(tmp_path, line)
     drawn = [each["event"] for each in done[1]].count("drawn")
     rest = scripted([edit(), edit("b", 1)][done[0] :], script)
     trajectory = drive(resume(RunFolder.open(path), rest, hands(*[20, 30][drawn:])))
-    assert trajectory.outcome == whole.outcome and [step.action for step in trajectory.steps] == [step.action for step in whole.steps]
-    pictures = [{file.name: file.read_bytes() for file in folder.glob("*.png")} for folder in (path, tmp_path / "whole")]
+    assert trajectory.outcome == whole.outcome and [step.action for step in trajectory.steps] == [
+        step.action for step in whole.steps
+    ]
+    pictures = [
+        {file.name: file.read_bytes() for file in folder.glob("*.png")} for folder in (path, tmp_path / "whole")
+    ]
     assert pictures[0] == pictures[1] and len(pictures[0]) == 4
 
 
@@ -127,4 +142,8 @@ def test_another_picture_than_the_briefs_is_refused(tmp_path):
 def test_the_trajectory_reads_back(tmp_path):
     drive(start(brief(), scripted([edit()], {0: "muu", 1: "mmm"}), hands(20), tmp_path / "run"))
     told = trajectory_from(RunFolder.open(tmp_path / "run").lines)
-    assert told.steps[0].action.kind == "GIVEN" and told.brief.picture and told.steps[0].candidates[0].file == "canvas-000.png"
+    assert (
+        told.steps[0].action.kind == "GIVEN"
+        and told.brief.picture
+        and told.steps[0].candidates[0].file == "canvas-000.png"
+    )

@@ -47,7 +47,12 @@ class RenderExecutor:
         if change.kind == "put":
             size = change.size or random_thing(rng, 0).size
             return apply(
-                Edit("put", change.cell, thing=Thing(change.shape, change.color, size, change.cell, jitter(rng), jitter(rng))), scene
+                Edit(
+                    "put",
+                    change.cell,
+                    thing=Thing(change.shape, change.color, size, change.cell, jitter(rng), jitter(rng)),
+                ),
+                scene,
             )
         if change.kind == "restore":
             there = perceive(request.references[change.reference - 1]).scene().at(change.cell)

@@ -32,7 +32,9 @@ def briefs(count: int, seed: int = 0) -> list[str]:
     return [random_brief(rng, 1 + number % 8)[2] for number in range(count)]
 
 
-def ran(prompt: str, strategy: str, executor: RenderExecutor, judged_by=None, seed: int = 1, **budget) -> tuple[Trajectory, Session]:
+def ran(
+    prompt: str, strategy: str, executor: RenderExecutor, judged_by=None, seed: int = 1, **budget
+) -> tuple[Trajectory, Session]:
     brief = Brief(prompt, strategy, seed, budget=Budget(**{"rounds": 30, "patience": 6, **budget}))
     session = Session(brief, ShapesVlm(), executor, judge=judged_by)
     return drive(session), session
@@ -44,11 +46,15 @@ def before(prompt: str, *scenes: Scene, failed: tuple[str, ...] = (), **fields) 
     found = draft_goals(vlm, Brief(prompt)).value
     verdicts = {verdict.goal: verdict.state for verdict in judge(vlm, render(scenes[0]), found).verdicts}
     steps = [step("GENERATE", 0, verdicts=verdicts)]
-    steps += [step("EDIT", number, parent=0, accepted=False, edit_prompt=words) for number, words in enumerate(failed, 1)]
+    steps += [
+        step("EDIT", number, parent=0, accepted=False, edit_prompt=words) for number, words in enumerate(failed, 1)
+    ]
     run = trajectory(*steps, goals=found, brief=Brief(prompt))
     focus = tuple(goal for goal, state in verdicts.items() if state != "met")
     pictures = {number: render(scene) for number, scene in enumerate(scenes)}
-    return Situation(**{"trajectory": run, "focus": focus, "allowed": ("GENERATE", "EDIT", "END"), "pictures": pictures, **fields})
+    return Situation(
+        **{"trajectory": run, "focus": focus, "allowed": ("GENERATE", "EDIT", "END"), "pictures": pictures, **fields}
+    )
 
 
 def action(situation: Situation) -> Action:
@@ -74,7 +80,8 @@ class TestTheWholeLoop:
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_a_hand_that_errs_is_corrected(self, strategy):
         runs = [
-            ran(prompt, strategy, RenderExecutor(fault=0.15), seed=seed, patience=12)[0] for seed, prompt in enumerate(briefs(24, seed=1))
+            ran(prompt, strategy, RenderExecutor(fault=0.15), seed=seed, patience=12)[0]
+            for seed, prompt in enumerate(briefs(24, seed=1))
         ]
         assert sum(run.outcome.met for run in runs) >= 23
 
@@ -101,7 +108,9 @@ class TestTheWholeLoop:
     def test_the_same_run_twice_is_the_same(self):
         prompt = briefs(8)[-1]
         one, two = (ran(prompt, "clvr", RenderExecutor(fault=0.3))[0] for _ in range(2))
-        assert [(each.action, each.accepted) for each in one.steps] == [(each.action, each.accepted) for each in two.steps]
+        assert [(each.action, each.accepted) for each in one.steps] == [
+            (each.action, each.accepted) for each in two.steps
+        ]
 
 
 class TestTheSketch:
@@ -118,8 +127,16 @@ class TestTheSketch:
 
     def test_what_is_left_for_later_is_said(self):
         executor = RenderExecutor()
-        end, _ = ran("a red circle, a blue square, a green cross, a cyan diamond and a black triangle", "clvr", executor, rounds=1)
-        assert end.steps[0].action.summary.endswith("I leave for later: a black triangle.") and len(end.steps[0].action.goals) == 4
+        end, _ = ran(
+            "a red circle, a blue square, a green cross, a cyan diamond and a black triangle",
+            "clvr",
+            executor,
+            rounds=1,
+        )
+        assert (
+            end.steps[0].action.summary.endswith("I leave for later: a black triangle.")
+            and len(end.steps[0].action.goals) == 4
+        )
 
 
 class TestEdits:
@@ -137,7 +154,10 @@ class TestEdits:
         assert asked("a large red circle", Scene((RED,))) == "make the red circle at the top left large"
 
     def test_a_wrong_place_is_left(self):
-        assert asked("a red circle at the bottom right", Scene((RED,))) == "move the red circle at the top left to the bottom right"
+        assert (
+            asked("a red circle at the bottom right", Scene((RED,)))
+            == "move the red circle at the top left to the bottom right"
+        )
 
     def test_a_wrong_thing_is_replaced(self):
         assert (
@@ -156,15 +176,20 @@ class TestEdits:
             goals=situation.trajectory.goals,
             brief=situation.trajectory.brief,
         )
-        found = action(before("a red circle at the top left and a blue square", Scene((BLUE,)), trajectory=mistaken, focus=("g2",)))
+        found = action(
+            before("a red circle at the top left and a blue square", Scene((BLUE,)), trajectory=mistaken, focus=("g2",))
+        )
         assert (
-            found.edit_prompt == "add a small red circle at the top left" or found.edit_prompt == "add a large red circle at the top left"
+            found.edit_prompt == "add a small red circle at the top left"
+            or found.edit_prompt == "add a large red circle at the top left"
         )
 
     def test_where_nothing_is_seen_to_be_wrong_the_open_thing_is_painted_once_more(self):
         situation = before("a small red circle at the top left", Scene((RED,)))
         doubted = trajectory(
-            step("GENERATE", 0, verdicts={"g1": "met", "g2": "unmet"}), goals=situation.trajectory.goals, brief=situation.trajectory.brief
+            step("GENERATE", 0, verdicts={"g1": "met", "g2": "unmet"}),
+            goals=situation.trajectory.goals,
+            brief=situation.trajectory.brief,
         )
         found = action(before("a small red circle at the top left", Scene((RED,)), trajectory=doubted, focus=("g2",)))
         assert found.edit_prompt == "replace the red circle at the top left with a small red circle"
@@ -204,7 +229,10 @@ class TestAfterAFailure:
 
     def test_and_after_that_another(self):
         words = (self.BOTH, "add a small red circle at the top left")
-        assert asked(self.PROMPT, Scene(), failed=words, allowed=("EDIT",)) == "add a large blue square at the middle center"
+        assert (
+            asked(self.PROMPT, Scene(), failed=words, allowed=("EDIT",))
+            == "add a large blue square at the middle center"
+        )
 
     def test_a_pair_that_only_gains_together_stays_together(self):
         for tries in range(3):
@@ -213,7 +241,12 @@ class TestAfterAFailure:
 
     def test_a_canvas_that_is_far_off_is_drawn_anew_where_that_is_allowed(self):
         prompt = "a red circle at the top left, a blue square at the top right, a green cross at the bottom left"
-        far = Scene(tuple(Thing("circle", color, "small", cell) for color, cell in (("cyan", 0), ("black", 2), ("green", 6), ("blue", 8))))
+        far = Scene(
+            tuple(
+                Thing("circle", color, "small", cell)
+                for color, cell in (("cyan", 0), ("black", 2), ("green", 6), ("blue", 8))
+            )
+        )
         assert action(before(prompt, far, failed=("x", "y"))).kind == "GENERATE"
         assert action(before(prompt, far, failed=("x", "y"), allowed=("EDIT",))).kind == "EDIT"
         assert action(before(prompt, far, failed=("x",))).kind == "EDIT"
@@ -228,13 +261,24 @@ class TestTheEnd:
 
     def test_is_accepted_when_the_judge_agrees(self):
         situation = before("a red circle", Scene((RED,)))
-        assert policy_for(situation.trajectory.brief).final_gate(situation.trajectory) == (True, "END: every goal holds")
+        assert policy_for(situation.trajectory.brief).final_gate(situation.trajectory) == (
+            True,
+            "END: every goal holds",
+        )
 
     def test_is_refused_while_the_judge_says_no(self):
-        strict = FakeVlm(decisions=lambda images, questions: [0.1 if "nothing but" in question.text else 0.9 for question in questions])
+        strict = FakeVlm(
+            decisions=lambda images, questions: [
+                0.1 if "nothing but" in question.text else 0.9 for question in questions
+            ]
+        )
         end, _ = ran("a red circle", "clvr", RenderExecutor(), judged_by=strict, patience=2)
         ends = [each for each in end.steps if each.action.kind == "END"]
-        assert ends and all(not each.accepted and each.reason == f"{END_REFUSED}: not met g1" for each in ends) and not end.outcome.met
+        assert (
+            ends
+            and all(not each.accepted and each.reason == f"{END_REFUSED}: not met g1" for each in ends)
+            and not end.outcome.met
+        )
 
     def test_where_neither_end_nor_anything_else_may_be_said_an_edit_that_changes_nothing_wanted_is_made(self):
         chosen = action(before("a red circle at the top left", Scene((RED,)), allowed=("EDIT",)))

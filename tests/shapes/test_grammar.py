@@ -68,7 +68,10 @@ class TestWhatAPersonTypes:
             ("a red circle in the center row", [Item("circle", "red", 1, None, Place(row="middle"))]),
             ("a red circle in the top left corner", [Item("circle", "red", 1, None, Place("top", "left"))]),
             ("a red circle at the top", [Item("circle", "red", 1, None, Place(row="top"))]),
-            ("there are three little blue squares in the left column", [Item("square", "blue", 3, "small", Place(column="left"))]),
+            (
+                "there are three little blue squares in the left column",
+                [Item("square", "blue", 3, "small", Place(column="left"))],
+            ),
             ("draw me a red circle and a blue square, please", [RED, BLUE]),
             ("one red circle, one blue square", [RED, BLUE]),
             ("red circle; blue square", [RED, BLUE]),
@@ -91,7 +94,9 @@ class TestWhatAPersonTypes:
     def test_relations(self, text):
         assert same(parse(text), Spec((RED, BLUE), (LEFT,)))
 
-    @pytest.mark.parametrize(("word", "kind"), [("over", "above"), ("above", "above"), ("under", "below"), ("beneath", "below")])
+    @pytest.mark.parametrize(
+        ("word", "kind"), [("over", "above"), ("above", "above"), ("under", "below"), ("beneath", "below")]
+    )
     def test_words_for_relations(self, word, kind):
         assert parse(f"a red circle {word} a blue square").relations == (Relation(RED.key, kind, BLUE.key),)
 
@@ -132,7 +137,10 @@ class TestRefusals:
             ("three red circles at the top left", "3 things do not fit"),
             ("four red circles in the top row", "4 things do not fit"),
             ("a red circle at the top left and a blue square at the top left", "too few cells"),
-            ("two red circles in the top row, a blue square in the top row and a green cross at the top right", "too few cells"),
+            (
+                "two red circles in the top row, a blue square in the top row and a green cross at the top right",
+                "too few cells",
+            ),
             ("a red circle in the left row", "'left' in the brief is not understood where it stands"),
             ("a red circle and above it a blue square", "'above'"),
             ("a red circle. it sits left of a blue square", "'left'"),
@@ -171,13 +179,18 @@ class TestInstructions:
                 (found,) = parse_instruction(words)
                 assert (found.kind, found.cell, found.to) == (edit.kind, edit.cell, edit.to)
                 if kind == "put":
-                    assert (found.shape, found.color) == (edit.thing.shape, edit.thing.color) and found.size in (None, edit.thing.size)
+                    assert (found.shape, found.color) == (edit.thing.shape, edit.thing.color) and found.size in (
+                        None,
+                        edit.thing.size,
+                    )
                 else:
                     assert (found.shape, found.color, found.size) == (None, edit.color, edit.size)
 
     def test_without_chance_the_size_of_a_new_thing_is_always_said(self):
         thing = Thing("cross", "cyan", "large", 2)
-        assert parse_instruction(instruct(Edit("put", 2, thing=thing), Scene())) == (Instruction("put", 2, "cross", "cyan", "large"),)
+        assert parse_instruction(instruct(Edit("put", 2, thing=thing), Scene())) == (
+            Instruction("put", 2, "cross", "cyan", "large"),
+        )
 
     @pytest.mark.parametrize("cell", CELLS)
     def test_restore_names_the_cell_and_the_reference(self, cell):
@@ -189,11 +202,14 @@ class TestInstructions:
         for _ in range(300):
             scene = random_scene(rng, rng.randint(1, 8))
             edits = [random_edit(rng, scene) for _ in range(rng.randint(2, 4))]
-            found = parse_instruction(between.join(instruct(edit, scene, rng) for edit in edits) + ". keep everything else")
+            found = parse_instruction(
+                between.join(instruct(edit, scene, rng) for edit in edits) + ". keep everything else"
+            )
             assert [(each.kind, each.cell) for each in found] == [(edit.kind, edit.cell) for edit in edits]
 
     @pytest.mark.parametrize(
-        "text", ["", "make it nicer", "remove the red circle", "add a cat at the top left", "move the object at the top left"]
+        "text",
+        ["", "make it nicer", "remove the red circle", "add a cat at the top left", "move the object at the top left"],
     )
     def test_what_is_not_understood_changes_nothing(self, text):
         assert parse_instruction(text) == ()

@@ -42,7 +42,9 @@ def edit(words: str) -> Action:
 
 class TestGoals:
     def test_nothing_else_each_item_and_each_relation_are_goals_of_their_kinds(self):
-        found = drafted("a small red circle at the top left and two blue squares. a green cross is above the red circle")
+        found = drafted(
+            "a small red circle at the top left and two blue squares. a green cross is above the red circle"
+        )
         assert [(goal.kind, goal.text) for goal in found] == [
             ("global", "nothing but: small red circle top left, 2 blue squares, green cross"),
             ("local", "a small red circle at the top left"),
@@ -115,7 +117,10 @@ class TestVerdicts:
         assert [verdict.state for verdict in judge(ShapesVlm(), picture, found).verdicts] == ["unmet", "met"]
 
     def test_too_few_things_are_no_fault_of_nothing_but(self):
-        assert judged("two red circles", Scene((RED,))) == {"nothing but: 2 red circles": "met", "two red circles": "unmet"}
+        assert judged("two red circles", Scene((RED,))) == {
+            "nothing but: 2 red circles": "met",
+            "two red circles": "unmet",
+        }
 
     def test_a_waymark_is_reached_by_as_many_or_more_in_the_right_place(self):
         found = Goal("g1", "at least two red circles in the top row")
@@ -178,7 +183,9 @@ class TestErring:
         )
 
     def test_another_seed_errs_elsewhere(self, pictures):
-        assert not np.array_equal(self.wrong(ShapesVlm(0.3, seed=1), pictures[:40]), self.wrong(ShapesVlm(0.3, seed=2), pictures[:40]))
+        assert not np.array_equal(
+            self.wrong(ShapesVlm(0.3, seed=1), pictures[:40]), self.wrong(ShapesVlm(0.3, seed=2), pictures[:40])
+        )
 
     def test_a_judge_that_always_errs_is_turned_round(self, pictures):
         assert self.wrong(ShapesVlm(1.0), pictures[:5]).all()
@@ -202,7 +209,9 @@ class TestEditChecks:
         for _ in range(40):
             before = random_scene(rng, rng.randint(2, 8))
             wanted = random_edit(rng, before, kind)
-            found, _, calls = check_edit(ShapesVlm(), render(before), render(apply(wanted, before)), edit(instruct(wanted, before)))
+            found, _, calls = check_edit(
+                ShapesVlm(), render(before), render(apply(wanted, before)), edit(instruct(wanted, before))
+            )
             assert found.success is True and found.over_edit < 0.5 and calls == 1
 
     @pytest.mark.parametrize("kind", EDIT_KINDS)
@@ -232,12 +241,20 @@ class TestEditChecks:
     def test_dirt_in_the_edited_cell_is_no_success(self):
         before, picture = Scene((RED,)), render(Scene())
         picture[10:16, 10:14] = (10, 200, 90)
-        assert check_edit(ShapesVlm(), render(before), picture, edit(instruct(Edit("remove", 0), before)))[0].success is False
+        assert (
+            check_edit(ShapesVlm(), render(before), picture, edit(instruct(Edit("remove", 0), before)))[0].success
+            is False
+        )
 
     def test_where_the_size_is_left_open_either_is_right(self):
         for size in ("small", "large"):
             after = Scene((Thing("circle", "red", size, 0),))
-            assert check_edit(ShapesVlm(), render(Scene()), render(after), edit("add a red circle at the top left"))[0].success is True
+            assert (
+                check_edit(ShapesVlm(), render(Scene()), render(after), edit("add a red circle at the top left"))[
+                    0
+                ].success
+                is True
+            )
 
     def test_a_restored_cell_is_what_may_change(self):
         kept = check_edit(ShapesVlm(), render(Scene((BLUE,))), render(Scene((RED, BLUE))), edit(restore(0)))[0]
@@ -267,7 +284,10 @@ class TestComparing:
         found, rng = drafted(self.BRIEF.prompt), random.Random(3)
         for seed in range(40):
             vlm, one, two = ShapesVlm(0.2, seed), render(random_scene(rng, 3)), render(random_scene(rng, 4))
-            forth, back = compare(vlm, self.BRIEF, found, one, two).value, compare(vlm, self.BRIEF, found, two, one).value
+            forth, back = (
+                compare(vlm, self.BRIEF, found, one, two).value,
+                compare(vlm, self.BRIEF, found, two, one).value,
+            )
             assert back == {0: 1, 1: 0, -1: -1}[forth]
 
 
@@ -283,7 +303,8 @@ class TestInspection:
             (Action("EDIT", edit_prompt="add a small green square at the top left"), True),
             (
                 Action(
-                    "EDIT", edit_prompt="remove the object at the top left and replace the circle at the top right with a large red cross"
+                    "EDIT",
+                    edit_prompt="remove the object at the top left and replace the circle at the top right with a large red cross",
                 ),
                 True,
             ),
@@ -307,7 +328,10 @@ class TestWhatItCannotDo:
             ShapesVlm().chat([Message("user", "tell me a story")], {})
 
     def test_a_repeated_request_is_answered_from_the_task_that_began_it(self):
-        messages = [Message("user", "", data={"task": "goals", "prompt": "a red circle"}), Message("user", "again", data={"task": "again"})]
+        messages = [
+            Message("user", "", data={"task": "goals", "prompt": "a red circle"}),
+            Message("user", "again", data={"task": "again"}),
+        ]
         assert len(json.loads(ShapesVlm().chat(messages, {}).text)["goals"]) == 2
 
     def test_a_goal_in_other_words_is_refused_with_the_grammar(self):
@@ -322,5 +346,7 @@ def test_every_pair_of_opposite_relations_is_found_among_three():
         "the red circle is below the blue square",
     ]
     for order in itertools.permutations(said):
-        found = [goal for goal in drafted("a red circle and a blue square. " + ". ".join(order)) if goal.kind == "layout"]
+        found = [
+            goal for goal in drafted("a red circle and a blue square. " + ". ".join(order)) if goal.kind == "layout"
+        ]
         assert sorted(len(goal.conflicts_with) for goal in found) == [0, 1, 1]

@@ -140,8 +140,10 @@ HALF_FORMED = {
     "half a triangle": kept(shape_at("triangle", 12), columns=slice(48, None)),
     "half a diamond": kept(shape_at("diamond", 12), rows=slice(48)),
     "half a small cross": kept(shape_at("cross", 7), rows=slice(48)),
-    "circle above, triangle below": kept(shape_at("circle", 12), rows=slice(48)) + kept(shape_at("triangle", 12), rows=slice(48, None)),
-    "square left, diamond right": kept(shape_at("square", 12), columns=slice(48)) + kept(shape_at("diamond", 12), columns=slice(48, None)),
+    "circle above, triangle below": kept(shape_at("circle", 12), rows=slice(48))
+    + kept(shape_at("triangle", 12), rows=slice(48, None)),
+    "square left, diamond right": kept(shape_at("square", 12), columns=slice(48))
+    + kept(shape_at("diamond", 12), columns=slice(48, None)),
     "between circle and square": (shape_at("circle", 12) + shape_at("square", 12)) / 2,
     "between circle and diamond": (shape_at("circle", 12) + shape_at("diamond", 12)) / 2,
     "between triangle and cross": (shape_at("triangle", 12) + shape_at("cross", 12)) / 2,
@@ -253,7 +255,11 @@ def test_an_edit_left_undone_or_done_wrongly_misses_its_target():
         undone = check_edit(render(scene), render(scene), wanted, edit.cells)
         assert (undone.target_ok, undone.untouched_ok, undone.success) == (False, True, False)
         cell = edit.cell if edit.to is None else edit.to
-        stray = wanted.without([cell]) if wanted.at(cell) else Scene((*wanted.things, Thing("circle", "red", "small", cell)))
+        stray = (
+            wanted.without([cell])
+            if wanted.at(cell)
+            else Scene((*wanted.things, Thing("circle", "red", "small", cell)))
+        )
         assert not check_edit(render(scene), render(stray), wanted, edit.cells).target_ok
 
 

@@ -91,7 +91,10 @@ class TestLayout:
             Spec((replace(RED, place=Place("top", "left")), replace(BLUE, place=Place("top", "left")))),
             Spec((RED, BLUE), (Relation(RED.key, "above", BLUE.key), Relation(BLUE.key, "above", RED.key))),
             Spec((replace(RED, place=Place(column="left")), BLUE), (Relation(RED.key, "right of", BLUE.key),)),
-            Spec((RED, BLUE, GREEN), tuple(Relation(a.key, "left of", b.key) for a, b in ((RED, BLUE), (BLUE, GREEN), (GREEN, RED)))),
+            Spec(
+                (RED, BLUE, GREEN),
+                tuple(Relation(a.key, "left of", b.key) for a, b in ((RED, BLUE), (BLUE, GREEN), (GREEN, RED))),
+            ),
         ],
     )
     def test_there_is_none_for_what_cannot_be(self, spec):
@@ -161,7 +164,9 @@ class TestChanges:
         for spec, canvas in cases(11, 300):
             wanted = {item.key for item in spec.items}
             for change in changes(layout(spec, canvas.things, random.Random(0)), seen(canvas)):
-                assert change.keys <= wanted and (bool(change.keys) or {edit.kind for edit in change.edits} == {"remove"})
+                assert change.keys <= wanted and (
+                    bool(change.keys) or {edit.kind for edit in change.edits} == {"remove"}
+                )
 
 
 class TestTheChangeThatIsChosen:
@@ -180,7 +185,9 @@ class TestTheChangeThatIsChosen:
         assert self.only(Scene((thing(RED, 4, "large"),)), Scene((thing(RED, 4),))) == Edit("resize", 4, size="large")
 
     def test_a_wrong_colour_alone_is_recoloured(self):
-        assert self.only(Scene((thing(RED, 4),)), Scene((Thing("circle", "blue", "small", 4),))) == Edit("recolor", 4, color="red")
+        assert self.only(Scene((thing(RED, 4),)), Scene((Thing("circle", "blue", "small", 4),))) == Edit(
+            "recolor", 4, color="red"
+        )
 
     def test_a_wrong_place_is_moved_from(self):
         assert self.only(Scene((thing(RED, 4),)), Scene((thing(RED, 0),))) == Edit("move", 0, to=4)

@@ -45,9 +45,13 @@ def test_a_spec_states_as_many_places_and_sizes_as_it_is_asked_to():
     rng = random.Random(2)
     for _ in range(300):
         scene = random_scene(rng, 4)
-        assert all(item.size is None and item.place.row is item.place.column is None for item in tell(scene, rng, 0, 0).items)
+        assert all(
+            item.size is None and item.place.row is item.place.column is None for item in tell(scene, rng, 0, 0).items
+        )
         full = tell(scene, rng, 1, 1)
-        assert full.holds(scene.things) and all(item.place.row or item.place.column for item in full.items if item.count == 1)
+        assert full.holds(scene.things) and all(
+            item.place.row or item.place.column for item in full.items if item.count == 1
+        )
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)

@@ -64,8 +64,12 @@ class TestWhatEachEditDoes:
         assert apply(Edit("put", RED.cell, thing=new), Scene((RED, BLUE))) == Scene((new, BLUE))
 
     def test_recolor_and_resize_keep_everything_else(self):
-        assert apply(Edit("recolor", 0, color="cyan"), Scene((RED,))) == Scene((Thing("circle", "cyan", "small", 0, 1, -2),))
-        assert apply(Edit("resize", 0, size="large"), Scene((RED,))) == Scene((Thing("circle", "red", "large", 0, 1, -2),))
+        assert apply(Edit("recolor", 0, color="cyan"), Scene((RED,))) == Scene(
+            (Thing("circle", "cyan", "small", 0, 1, -2),)
+        )
+        assert apply(Edit("resize", 0, size="large"), Scene((RED,))) == Scene(
+            (Thing("circle", "red", "large", 0, 1, -2),)
+        )
 
     def test_move_keeps_the_offset_unless_a_new_one_is_given(self):
         assert apply(Edit("move", 0, to=8), Scene((RED,))) == Scene((Thing("circle", "red", "small", 8, 1, -2),))
@@ -78,7 +82,13 @@ class TestWhatEachEditDoes:
 
     @pytest.mark.parametrize(
         "edit",
-        [Edit("remove", 8), Edit("recolor", 8, color="red"), Edit("resize", 8, size="small"), Edit("move", 8, to=7), Edit("move", 8, to=0)],
+        [
+            Edit("remove", 8),
+            Edit("recolor", 8, color="red"),
+            Edit("resize", 8, size="small"),
+            Edit("move", 8, to=7),
+            Edit("move", 8, to=0),
+        ],
     )
     def test_an_edit_of_an_empty_cell_changes_nothing(self, edit):
         assert apply(edit, Scene((RED, BLUE))) == Scene((RED, BLUE))

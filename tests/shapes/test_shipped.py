@@ -32,7 +32,8 @@ def test_the_few_step_weights_draw_and_edit_in_four_evaluations(name):
     edits = [random_edit(rng, scene, "recolor") for scene in scenes]
     pictures = [render(scene) for scene in scenes]
     requests = [
-        DrawRequest(instruct(edit, scene), rng.randrange(2**31), (picture,)) for edit, scene, picture in zip(edits, scenes, pictures)
+        DrawRequest(instruct(edit, scene), rng.randrange(2**31), (picture,))
+        for edit, scene, picture in zip(edits, scenes, pictures)
     ]
     drawings = executor.draw(requests)
     done = [
@@ -44,11 +45,21 @@ def test_the_few_step_weights_draw_and_edit_in_four_evaluations(name):
 
 def test_the_merged_weights_are_what_the_merge_makes_of_the_other_three(tmp_path):
     file, out = "transformer/diffusion_pytorch_model.safetensors", tmp_path / "merged.safetensors"
-    given = ["--base", WEIGHTS / file, "--distilled", DISTILLED / file, "--lora", ALIGNED / "pytorch_lora_weights.safetensors"]
+    given = [
+        "--base",
+        WEIGHTS / file,
+        "--distilled",
+        DISTILLED / file,
+        "--lora",
+        ALIGNED / "pytorch_lora_weights.safetensors",
+    ]
     assert main(["merge", *map(str, given), "--beta", "0.85", "--out", str(out), "--json"]) == 0
     made, shipped = load_file(out), load_file(MERGED / file)
     assert made.keys() == shipped.keys() and all(torch.equal(made[name], shipped[name]) for name in made)
 
 
 def test_all_that_is_shipped_takes_less_than_40_mb():
-    assert sum(path.stat().st_size for folder in (WEIGHTS, DISTILLED, ALIGNED, MERGED) for path in folder.rglob("*")) < 40 * 2**20
+    assert (
+        sum(path.stat().st_size for folder in (WEIGHTS, DISTILLED, ALIGNED, MERGED) for path in folder.rglob("*"))
+        < 40 * 2**20
+    )

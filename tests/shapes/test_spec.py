@@ -61,11 +61,15 @@ class TestARelation:
     def test_offsets_inside_a_cell_never_decide(self):
         for dx in (-JITTER, 0, JITTER):
             moved = replace(BLUE, dx=-dx, dy=dx)
-            assert related(replace(RED, cell=3, dx=dx), "left of", moved) and not related(replace(RED, cell=1, dx=dx), "left of", moved)
+            assert related(replace(RED, cell=3, dx=dx), "left of", moved) and not related(
+                replace(RED, cell=1, dx=dx), "left of", moved
+            )
 
     def test_half_a_cell_apart_is_enough_and_less_is_not(self):
         at = replace(BLUE, cell=3)
-        assert related(at, "left of", replace(at, dx=CELL // 2)) and not related(at, "left of", replace(at, dx=CELL // 2 - 1))
+        assert related(at, "left of", replace(at, dx=CELL // 2)) and not related(
+            at, "left of", replace(at, dx=CELL // 2 - 1)
+        )
 
     def test_it_needs_exactly_one_of_each(self):
         assert BESIDE.holds([RED, BLUE])
@@ -94,7 +98,9 @@ class TestTheChecklist:
 
     def test_a_waymark_is_reached_by_that_many_or_more_of_the_right_size_and_place(self):
         mark = AtLeast(replace(CIRCLE, count=2, size="small", place=Place(row="top")))
-        assert mark.holds([RED, replace(RED, cell=1)]) and mark.holds([RED, replace(RED, cell=1), replace(RED, cell=2), BLUE])
+        assert mark.holds([RED, replace(RED, cell=1)]) and mark.holds(
+            [RED, replace(RED, cell=1), replace(RED, cell=2), BLUE]
+        )
         assert not mark.holds([RED, replace(RED, cell=5)]) and not mark.holds([RED, replace(RED, cell=1, size="large")])
 
     def test_nothing_else_allows_fewer_but_not_more(self):
@@ -117,7 +123,10 @@ class TestBits:
     def test_by_hand(self):
         # Two items 2 x (log2 40 + 3); one size 1; a cell log2 9, a row for two things 2 log2 3; a relation log2 4 and 2 pointers among 2.
         spec = Spec(
-            (Item("circle", "red", 1, "small", Place("top", "left")), Item("square", "blue", 2, None, Place(row="top"))),
+            (
+                Item("circle", "red", 1, "small", Place("top", "left")),
+                Item("square", "blue", 2, None, Place(row="top")),
+            ),
             (Relation(("red", "circle"), "above", ("blue", "square")),),
         )
         assert spec.bits == pytest.approx(2 * (5.321928 + 3) + 1 + 3.169925 + 2 * 1.584963 + 2 + 2)

@@ -105,7 +105,8 @@ def test_a_run_longer_than_pillow_unpacks_still_opens_everywhere(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "picture", [PICTURE[..., 0], PICTURE.astype(np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros((0, 2, 3), np.uint8)]
+    "picture",
+    [PICTURE[..., 0], PICTURE.astype(np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros((0, 2, 3), np.uint8)],
 )
 def test_a_picture_of_another_kind_is_refused(tmp_path: Path, picture: np.ndarray) -> None:
     with pytest.raises(BadInput, match="uint8 height x width x 3"):
@@ -113,7 +114,9 @@ def test_a_picture_of_another_kind_is_refused(tmp_path: Path, picture: np.ndarra
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("key", "value"), [("", "x"), ("k" * 80, "x"), ("a\0b", "x"), ("\u6f22", "x"), ("key", "a\0b"), ("key", "\ud800")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("", "x"), ("k" * 80, "x"), ("a\0b", "x"), ("\u6f22", "x"), ("key", "a\0b"), ("key", "\ud800")]
+)
 def test_a_text_that_no_png_holds_is_refused(tmp_path: Path, key: str, value: str) -> None:
     with pytest.raises(BadInput):
         write_png(tmp_path / "a.png", PICTURE, {key: value})
@@ -229,15 +232,21 @@ def test_a_picture_that_a_small_file_makes_huge_is_neither_read_nor_written(tmp_
         write_png(tmp_path / "a.png", huge, {})
     header = struct.pack(">IIBBBBB", 8192, 8193, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b""))
-    packed = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    packed = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
     (tmp_path / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
-    with pytest.raises(BadInput, match=r"b\.png is not a whole PNG: it is 8192 x 8193, and at most 67,108,864 pixels are read"):
+    with pytest.raises(
+        BadInput, match=r"b\.png is not a whole PNG: it is 8192 x 8193, and at most 67,108,864 pixels are read"
+    ):
         read_png(tmp_path / "b.png")
 
 
 def photograph(height: int, width: int) -> np.ndarray:
     rng = np.random.default_rng(height)
-    patches = Image.fromarray(rng.integers(0, 240, (8, 8, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    patches = Image.fromarray(rng.integers(0, 240, (8, 8, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     return np.asarray(patches) // 2 + rng.integers(0, 9, (height, width, 3), np.uint8)
 
 
@@ -259,7 +268,9 @@ def test_a_large_picture_takes_about_as_much_as_pillow_needs_for_it(tmp_path: Pa
     assert (tmp_path / "a.png").stat().st_size < 1.1 * len(usual.getvalue())
 
 
-def test_a_large_picture_has_the_same_bytes_on_any_number_of_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_picture_has_the_same_bytes_on_any_number_of_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = []
     for cores in (1, 8):
         monkeypatch.setattr("clvr_core.storage.png_encode.os.cpu_count", lambda cores=cores: cores)

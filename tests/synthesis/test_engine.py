@@ -35,7 +35,9 @@ def models(executor=None, vlm=None):
 
 
 def made(out, prompts=PROMPTS, second=None, **changes):
-    return synthesize(out, prompts, models(**changes), second or ShapesVlm(seed=1), Settings(together=4), report=lambda line: None)
+    return synthesize(
+        out, prompts, models(**changes), second or ShapesVlm(seed=1), Settings(together=4), report=lambda line: None
+    )
 
 
 def lines(path):
@@ -74,7 +76,9 @@ class TestWhatIsKept:
     def test_a_one_shot_that_is_as_good_leaves_no_row(self, tmp_path):
         counts = made(tmp_path / "set", PROMPTS[:4], executor=RenderExecutor())
         assert set(counts) == {"comparison"}
-        assert "does not hold to the trajectory in both orders" in lines(tmp_path / "set" / "rejected.jsonl")[0]["reason"]
+        assert (
+            "does not hold to the trajectory in both orders" in lines(tmp_path / "set" / "rejected.jsonl")[0]["reason"]
+        )
 
     def test_both_judges_must_prefer_the_trajectory(self, tmp_path):
         never = FakeVlm(decisions=lambda images, questions: [0.2])
@@ -95,8 +99,15 @@ class TestWhatIsKept:
 
     def test_goals_that_are_not_met_are_named(self, tmp_path):
         counts = made(tmp_path / "set", PROMPTS[:4], executor=RenderExecutor(fault=1.0))
-        assert counts["active verification"] and set(counts) <= {"active verification", "passive verification", "comparison", "kept"}
-        assert any("not met when the run ended" in line["reason"] for line in lines(tmp_path / "set" / "rejected.jsonl"))
+        assert counts["active verification"] and set(counts) <= {
+            "active verification",
+            "passive verification",
+            "comparison",
+            "kept",
+        }
+        assert any(
+            "not met when the run ended" in line["reason"] for line in lines(tmp_path / "set" / "rejected.jsonl")
+        )
 
 
 class TestTheForms:
@@ -112,8 +123,13 @@ class TestTheForms:
         out, _ = data
         for line, row in zip(lines(out / "trl.jsonl"), read_rows(out)):
             roles = [message["role"] for message in line["messages"]]
-            assert roles == ["system", "user", *["assistant", "tool"] * len(row.turns), "assistant"] and line["images"] == []
-            pictures = [part["image"] for message in line["messages"] for part in message["content"] if part["type"] == "image"]
+            assert (
+                roles == ["system", "user", *["assistant", "tool"] * len(row.turns), "assistant"]
+                and line["images"] == []
+            )
+            pictures = [
+                part["image"] for message in line["messages"] for part in message["content"] if part["type"] == "image"
+            ]
             assert pictures == [turn.image for turn in row.turns]
             calls = [message["content"][0]["text"] for message in line["messages"] if message["role"] == "assistant"]
             assert "<think>" in calls[0] and '"name": "generate"' in calls[0] and '"ref_img_list": [1]' in calls[1]

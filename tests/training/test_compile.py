@@ -31,7 +31,9 @@ def outcome(painter):
     transformer.zero_grad()
     velocity = predict(transformer, *told(painter))
     velocity.square().mean().backward()
-    return velocity.detach(), torch.cat([each.grad.flatten() for each in transformer.parameters() if each.grad is not None])
+    return velocity.detach(), torch.cat(
+        [each.grad.flatten() for each in transformer.parameters() if each.grad is not None]
+    )
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
@@ -79,10 +81,14 @@ def test_without_a_compiler_it_says_what_to_do(tiny, monkeypatch):
 
 def test_a_stage_says_that_it_was_quick_and_its_lora_is_read_like_any_other(tiny, rows, tmp_path, monkeypatch):
     compiled = []
-    monkeypatch.setattr("diffusers.ModelMixin.compile_repeated_blocks", lambda self, **options: compiled.append(options))
+    monkeypatch.setattr(
+        "diffusers.ModelMixin.compile_repeated_blocks", lambda self, **options: compiled.append(options)
+    )
     config = tmp_path / "sft.json"
     config.write_text(json.dumps({"batch": 2, "lora": {"rank": 2, "alpha": 2}, "schedule": {"steps": 2, "lr": 0.01}}))
     lora = sft(tmp_path / "run", tiny, rows, config, seed=1, quick=True)
     assert json.loads((lora / RECORD).read_text())["quick"] and compiled == [{"fullgraph": True}]
     state = load_file(lora / "pytorch_lora_weights.safetensors")
-    assert all(value.dtype == torch.float32 for value in state.values()) and any(value.abs().max() > 0 for value in state.values())
+    assert all(value.dtype == torch.float32 for value in state.values()) and any(
+        value.abs().max() > 0 for value in state.values()
+    )

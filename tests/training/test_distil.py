@@ -63,7 +63,10 @@ class TestThePaths:
             output_type="np",
         ).images
         ours = painter.pictures(path[:, -1], (3, 3))
-        assert abs(torch.tensor(theirs) * 255 - torch.stack([torch.from_numpy(picture).float() for picture in ours])).max() <= 1.01
+        assert (
+            abs(torch.tensor(theirs) * 255 - torch.stack([torch.from_numpy(picture).float() for picture in ours])).max()
+            <= 1.01
+        )
         assert torch.equal(path[:, 0], noise) and torch.allclose(
             path[:, -1], painter.sample(executor.pipe.transformer, condition, noise, Sampling(4, 2.0)), atol=1e-5
         )
@@ -129,7 +132,9 @@ class TestTheStudent:
 
     def test_some_are_told_by_traces_and_edit_the_canvases_of_trajectories(self, tiny, rows, tmp_path):
         few = SCHEDULE | {"steps": 2, "save_every": 2}
-        distil(tmp_path / "run", tiny, written(tmp_path, paths=8, traces=48, window=48, schedule=few), data=rows, seed=2)
+        distil(
+            tmp_path / "run", tiny, written(tmp_path, paths=8, traces=48, window=48, schedule=few), data=rows, seed=2
+        )
         plain, *traced = load_paths(tmp_path / "run" / "paths")
         assert not any("Step " in prompt for prompt in plain.prompts) and len(traced) == 6
         executor, steps = KleinExecutor.load(tiny), Samples.read(rows).train

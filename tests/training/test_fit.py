@@ -92,7 +92,9 @@ class TestResuming:
         assert torch.equal(weights, whole) and ran == [3, 4, 5]
 
     @pytest.mark.parametrize("at", ["rmtree", "rename"])
-    def test_killed_while_the_new_save_takes_the_place_of_the_old_it_goes_on_from_the_new(self, tmp_path, monkeypatch, at):
+    def test_killed_while_the_new_save_takes_the_place_of_the_old_it_goes_on_from_the_new(
+        self, tmp_path, monkeypatch, at
+    ):
         def kill(*_, **__):
             raise Stop
 
@@ -117,7 +119,9 @@ class TestResuming:
         assert seconds == sorted(seconds)
 
     def test_another_seed_is_another_run(self, tmp_path):
-        assert not torch.equal(trained(tmp_path / "a", schedule(), seed=0)[0], trained(tmp_path / "b", schedule(), seed=1)[0])
+        assert not torch.equal(
+            trained(tmp_path / "a", schedule(), seed=0)[0], trained(tmp_path / "b", schedule(), seed=1)[0]
+        )
 
 
 class TestTheResult:
@@ -172,7 +176,18 @@ def test_two_processes_of_torchrun_share_one_training(tmp_path):
         # Files, since two processes may print into one line.
         "open(f'{sys.argv[1]}/{all.process_index}', 'w').write(f'{all.num_processes} {sum} {all.is_main_process}')\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script), str(tmp_path)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(script),
+        str(tmp_path),
+    ]
+    told = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     assert not told.returncode, told.stderr[-2000:]
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["2 3.0 True", "2 3.0 False"]

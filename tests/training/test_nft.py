@@ -45,8 +45,14 @@ def test_the_loss_is_that_of_the_formula():
     beta, clip = 0.7, 5.0
     plus = mixed - sigma * (beta * velocity + (1 - beta) * old) - clean
     minus = mixed - sigma * ((1 + beta) * old - beta * velocity) - clean
-    wanted = clip / beta * (good * plus.square().mean() / plus.abs().mean() + (1 - good) * minus.square().mean() / minus.abs().mean())
-    assert nft_loss(velocity, old, mixed, clean, sigma, good, beta=beta, clip=clip).item() == pytest.approx(wanted.item())
+    wanted = (
+        clip
+        / beta
+        * (good * plus.square().mean() / plus.abs().mean() + (1 - good) * minus.square().mean() / minus.abs().mean())
+    )
+    assert nft_loss(velocity, old, mixed, clean, sigma, good, beta=beta, clip=clip).item() == pytest.approx(
+        wanted.item()
+    )
     reference = torch.randn_like(old)
     kl = (velocity - reference).square().mean().item()
     more = nft_loss(velocity, old, mixed, clean, sigma, good, beta=beta, clip=clip, reference=reference, kl=0.3)
@@ -64,7 +70,9 @@ def test_the_order_within_a_group_does_not_matter():
 def test_advantages_know_only_their_own_group_and_not_its_scale():
     rewards = torch.tensor([[0.0, 1.0, 0.0, 1.0], [0.5, 0.6, 0.5, 0.6], [0.3, 0.3, 0.3, 0.3]])
     found = advantages(rewards, 5.0)
-    assert torch.allclose(found[0], found[1], atol=1e-4) and found[0].tolist() == pytest.approx([-1, 1, -1, 1], abs=1e-4)
+    assert torch.allclose(found[0], found[1], atol=1e-4) and found[0].tolist() == pytest.approx(
+        [-1, 1, -1, 1], abs=1e-4
+    )
     assert not found[2].any() and (optimality(found[2], 5.0) == 0.5).all()
 
 

@@ -50,7 +50,12 @@ CONFIG = {
     "text_width": 16,
     "vae_channels": [4, 4, 4, 4, 4],
     "vae": {"batch": 2, "encoder": {**SCHEDULE, "steps": 3}, "decoder": {**SCHEDULE, "steps": 3}},
-    "flow": {"batch": 2, "pool": {"t2i": 8, "edit": 8, "restore": 4}, "long_text": 0.0, "schedule": {**SCHEDULE, "steps": 4}},
+    "flow": {
+        "batch": 2,
+        "pool": {"t2i": 8, "edit": 8, "restore": 4},
+        "long_text": 0.0,
+        "schedule": {**SCHEDULE, "steps": 4},
+    },
     "recipe": {
         "generate": {"steps": 2, "guidance": 2.5},
         "edit": {"steps": 1},
@@ -99,7 +104,9 @@ def curve(out: Path, stage: str) -> list[dict]:
 
 def tensors(weights: Path) -> dict[str, torch.Tensor]:
     return {
-        f"{file.parent.name}.{name}": value for file in sorted(weights.rglob("*.safetensors")) for name, value in load_file(file).items()
+        f"{file.parent.name}.{name}": value
+        for file in sorted(weights.rglob("*.safetensors"))
+        for name, value in load_file(file).items()
     }
 
 
@@ -133,7 +140,11 @@ class TestTrainBase:
         again = train_base(trained.parent, written(tmp_path), seed=3)
         KleinExecutor.load(again)
         after = tensors(again)
-        assert again == trained and before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+        assert (
+            again == trained
+            and before.keys() == after.keys()
+            and all(torch.equal(before[name], after[name]) for name in before)
+        )
 
     @pytest.mark.parametrize("stage", ["Encoding", "Decoding", "FlowMatching"])
     def test_killed_in_any_stage_it_goes_on_to_the_same_weights(self, trained, tmp_path, monkeypatch, stage):
@@ -220,7 +231,9 @@ class TestTheFlow:
     def test_the_transformer_is_shown_what_the_pipeline_shows_it(self, pipe):
         """Text, noise level and places of the tokens; the prompt padded as the pipeline pads it."""
         prompt, shown = "restore the top left from image 2", []
-        hook = pipe.transformer.register_forward_pre_hook(lambda module, inputs, named: shown.append(named), with_kwargs=True)
+        hook = pipe.transformer.register_forward_pre_hook(
+            lambda module, inputs, named: shown.append(named), with_kwargs=True
+        )
         try:
             pictures = [render(scene) for scene in scenes(2)]
             pipe.set_progress_bar_config(disable=True)
@@ -243,7 +256,9 @@ class TestTheFlow:
             tokens = [normalise(encode(pipe.vae, [picture]), pipe.vae) for picture in pictures]
             objective = FlowMatching(pipe.transformer, pipe.text_encoder, FlowConfig())
             with torch.no_grad():
-                objective(batch["input_ids"], batch["attention_mask"], torch.zeros_like(tokens[0]), tokens, torch.ones(1, 9))
+                objective(
+                    batch["input_ids"], batch["attention_mask"], torch.zeros_like(tokens[0]), tokens, torch.ones(1, 9)
+                )
             ours = shown[-1]
         finally:
             hook.remove()
@@ -281,7 +296,9 @@ class TestLatents:
 
     def test_are_normal_over_the_scenes_that_set_the_statistics(self, pipe):
         rng = random.Random("0/statistics")
-        tokens = normalise(encode(pipe.vae, [render(random_scene(rng, rng.randint(0, 8))) for _ in range(16)]), pipe.vae)
+        tokens = normalise(
+            encode(pipe.vae, [render(random_scene(rng, rng.randint(0, 8))) for _ in range(16)]), pipe.vae
+        )
         assert tokens.mean((0, 1)).abs().max() < 1e-3 and (tokens.var((0, 1)) - 1).abs().max() < 0.02
 
     def test_do_not_depend_on_the_batch_they_are_encoded_in(self, pipe):
@@ -309,12 +326,22 @@ class TestWhatTheEncoderIsAskedToTell:
     def test_labels_name_each_cell(self):
         found = labels(Scene((self.THING,)))
         assert found.shape == (9, 5) and not found[[0, 1, 2, 3, 4, 6, 7, 8]].any()
-        assert found[5].tolist() == [1 + SHAPES.index("cross"), 1 + COLORS.index("cyan"), 1 + SIZES.index("large"), -2, 3]
+        assert found[5].tolist() == [
+            1 + SHAPES.index("cross"),
+            1 + COLORS.index("cyan"),
+            1 + SIZES.index("large"),
+            -2,
+            3,
+        ]
 
     def test_attention_is_on_the_things_and_most_on_small_pale_ones(self):
         weights = {
             kind: attention(Scene((Thing("circle", color, size, 4),)))
-            for kind, (color, size) in {"large": ("black", "large"), "small": ("black", "small"), "pale": ("yellow", "large")}.items()
+            for kind, (color, size) in {
+                "large": ("black", "large"),
+                "small": ("black", "small"),
+                "pale": ("yellow", "large"),
+            }.items()
         }
         assert all(each.shape == (96, 96) and each.min() == 1 == each[0, 0] for each in weights.values())
         assert weights["small"].max() > weights["large"].max() > 1 and weights["pale"].max() > weights["large"].max()
@@ -327,7 +354,10 @@ class TestWhatTheEncoderIsAskedToTell:
         objective = Encoding(vae, VaeConfig())
         optimizer = torch.optim.Adam(objective.parameters(), 5e-3)
         made = scenes(8)
-        pictures, wanted = to_tensor([render(scene) for scene in made]), torch.from_numpy(np.stack([labels(scene) for scene in made]))
+        pictures, wanted = (
+            to_tensor([render(scene) for scene in made]),
+            torch.from_numpy(np.stack([labels(scene) for scene in made])),
+        )
         losses = []
         for _ in range(30):
             loss = objective(pictures, wanted)

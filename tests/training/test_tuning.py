@@ -36,7 +36,15 @@ from clvr_core.training.sft import Following, SftConfig, sft
 SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
 LORA = {"rank": 4, "alpha": 4}
 SFT = {"batch": 4, "lora": LORA, "schedule": SCHEDULE}
-PPRL = {"groups": 2, "size": 4, "measured": 4, "measure_every": 2, "sampling": {"steps": 1}, "lora": LORA, "schedule": SCHEDULE}
+PPRL = {
+    "groups": 2,
+    "size": 4,
+    "measured": 4,
+    "measure_every": 2,
+    "sampling": {"steps": 1},
+    "lora": LORA,
+    "schedule": SCHEDULE,
+}
 
 
 def written(folder, settings, **changes):
@@ -90,7 +98,10 @@ class TestSft:
         samples = Samples.read(rows)
         assert len(samples.train) == 8 * 3 and len(samples.held) == 3 and not samples.skipped
         assert [whole.target for whole in samples.wholes] == [sample.target for sample in samples.train[2::3]]
-        assert samples.wholes[0].text("trace", Window(Words())) == samples.train[0].brief and not samples.wholes[0].references
+        assert (
+            samples.wholes[0].text("trace", Window(Words())) == samples.train[0].brief
+            and not samples.wholes[0].references
+        )
         first, second, third = samples.train[:3]
         assert not first.references and second.references == (first.target,) and third.references == (second.target,)
         whole = Window(Words(), None)
@@ -107,7 +118,23 @@ class TestSft:
         assert any(value.abs().max() > 0 for name, value in load_file(lora / FILE).items() if "lora_B" in name)
         base = tiny / "transformer" / "diffusion_pytorch_model.safetensors"
         out = tmp_path / "merged.safetensors"
-        assert main(["merge", "--base", str(base), "--lora", str(lora / FILE), "--out", str(out), "--dtype", "fp32", "--json"]) == 0
+        assert (
+            main(
+                [
+                    "merge",
+                    "--base",
+                    str(base),
+                    "--lora",
+                    str(lora / FILE),
+                    "--out",
+                    str(out),
+                    "--dtype",
+                    "fp32",
+                    "--json",
+                ]
+            )
+            == 0
+        )
         merged.pipe.transformer.load_state_dict(load_file(out))
         request = DrawRequest("a red circle", 1)
         one, other = (executor.draw([request])[0].picture.astype(int) for executor in (beside, merged))
@@ -141,7 +168,15 @@ class TestSft:
 
         monkeypatch.setattr(TrainingSampler, "text", lambda self, texts: told.append(texts) or real[0](self, texts))
         monkeypatch.setattr(TrainingSampler, "tokens", tokens)
-        tuned(tmp_path / "run", tiny, rows, replay=1.0, trace=1.0, drop_text=0.0, schedule=SCHEDULE | {"steps": 8, "save_every": 8})
+        tuned(
+            tmp_path / "run",
+            tiny,
+            rows,
+            replay=1.0,
+            trace=1.0,
+            drop_text=0.0,
+            schedule=SCHEDULE | {"steps": 8, "save_every": 8},
+        )
         known = {text for text, _ in fresh if "Step " not in text}
         assert len(known) >= SFT["batch"] and any("Step " in text for text, _ in fresh)
         for text, picture in fresh:
@@ -154,7 +189,9 @@ class TestSft:
 
     def test_rank_0_trains_all_weights(self, tiny, rows, tmp_path):
         weights = tuned(tmp_path / "run", tiny, rows, lora={"rank": 0})
-        one, other = (load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors") for folder in (tiny, weights))
+        one, other = (
+            load_file(folder / "transformer" / "diffusion_pytorch_model.safetensors") for folder in (tiny, weights)
+        )
         assert sum(not torch.equal(one[name], other[name]) for name in one) > 0.9 * len(one)
 
 
@@ -185,7 +222,9 @@ class TestPprl:
         halves = learned(tmp_path / "halves", tiny, rows)
         one, other = load_file(whole / FILE), load_file(halves / FILE)
         assert all(torch.equal(one[name], other[name]) for name in one)
-        assert (tmp_path / "whole" / "measures.jsonl").read_text() == (tmp_path / "halves" / "measures.jsonl").read_text()
+        assert (tmp_path / "whole" / "measures.jsonl").read_text() == (
+            tmp_path / "halves" / "measures.jsonl"
+        ).read_text()
 
     def test_groups_without_variance_are_passed_over_and_counted(self, tiny, rows, tmp_path):
         class Flat(Noise):
@@ -208,7 +247,9 @@ class TestPprl:
         assert module.diversity([np.zeros((2, 2, 3), np.uint8)] * 4) == 0
         assert module.diversity([np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)]) == 1
 
-    @pytest.mark.parametrize("changes, said", [({"arm": "best"}, "arm"), ({"size": 1}, "size"), ({"reuse": 3}, "reuse")])
+    @pytest.mark.parametrize(
+        "changes, said", [({"arm": "best"}, "arm"), ({"size": 1}, "size"), ({"reuse": 3}, "reuse")]
+    )
     def test_settings_that_make_no_sense_are_refused(self, tiny, rows, tmp_path, changes, said):
         with pytest.raises(BadInput, match=said):
             learned(tmp_path / "run", tiny, rows, **changes)
@@ -217,7 +258,9 @@ class TestPprl:
 def test_a_lora_beside_weights_in_bfloat16_is_trained_in_float32(tiny):
     transformer = KleinExecutor.load(tiny).pipe.transformer.to(torch.bfloat16)
     attach(transformer, Lora(4, 4))
-    assert transformer.dtype == torch.bfloat16 and {parameter.dtype for parameter in trained(transformer)} == {torch.float32}
+    assert transformer.dtype == torch.bfloat16 and {parameter.dtype for parameter in trained(transformer)} == {
+        torch.float32
+    }
 
 
 class TestTheOldPolicy:
@@ -238,7 +281,9 @@ class TestRewards:
     BEFORE = Scene((Thing("circle", "red", "large", 0), Thing("square", "blue", "small", 4)))
 
     def sample(self, **changes):
-        made = one_shot("a large red circle at the top left, a small blue square at the middle center and a green cross")
+        made = one_shot(
+            "a large red circle at the top left, a small blue square at the middle center and a green cross"
+        )
         return made.__class__(**{**made.__dict__, **changes})
 
     def test_the_arms_judge_by_their_own_words(self):
@@ -257,9 +302,15 @@ class TestRewards:
                 asked.append(("said", words))
                 return 0.25
 
-        sample = self.sample(scene_prompt="the scene", edit_prompt="the edit", last=one_shot("the last").last, references=(1,))
+        sample = self.sample(
+            scene_prompt="the scene", edit_prompt="the edit", last=one_shot("the last").last, references=(1,)
+        )
         sample.__dict__["pictures"] = (render(self.BEFORE),)
-        assert proxy(Asked(), sample, None) == 0.75 and last(Asked(), sample, None) == 0.25 and final(Asked(), sample, None) == 1.0
+        assert (
+            proxy(Asked(), sample, None) == 0.75
+            and last(Asked(), sample, None) == 0.25
+            and final(Asked(), sample, None) == 1.0
+        )
         assert asked == [("scene", "the scene"), ("edit", "the edit", 1), ("said", "the last"), ("scene", sample.brief)]
         assert set(ARMS) == {"proxy", "last", "final"}
 
@@ -286,14 +337,18 @@ class TestRewards:
 
     def test_a_vision_language_model_judges_by_decisions(self):
         reward, picture = VlmReward(ShapesVlm()), render(self.BEFORE)
-        right, wrong = (reward.scene(picture, prompt) for prompt in ("large red circle, small blue square", "3 green crosses"))
+        right, wrong = (
+            reward.scene(picture, prompt) for prompt in ("large red circle, small blue square", "3 green crosses")
+        )
         assert right == pytest.approx(0.95) and wrong < 0.4
         after = render(self.BEFORE.without([4]))
         assert reward.edit(after, (picture,), "remove the blue square at the middle center") > 0.9
         assert reward.edit(picture, (picture,), "remove the blue square at the middle center") < 0.6
 
     def test_any_callable_is_named_by_its_module(self):
-        assert isinstance(named("shapes"), ShapesReward) and isinstance(named(f"{ExactReward.__module__}:ExactReward"), ExactReward)
+        assert isinstance(named("shapes"), ShapesReward) and isinstance(
+            named(f"{ExactReward.__module__}:ExactReward"), ExactReward
+        )
         for wrong in ("nothing", "no.such:Thing", "json:nothing"):
             with pytest.raises(BadInput, match="cannot be loaded"):
                 named(wrong)
@@ -344,10 +399,17 @@ class TestKlein:
         executor = KleinExecutor.load(tiny)
         executor.pipe.register_modules(
             scheduler=FlowMatchEulerDiscreteScheduler(
-                shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15, base_image_seq_len=256, max_image_seq_len=4096
+                shift=3.0,
+                use_dynamic_shifting=True,
+                base_shift=0.5,
+                max_shift=1.15,
+                base_image_seq_len=256,
+                max_image_seq_len=4096,
             )
         )
-        executor.recipe = SamplingRecipe(Sampling(2, 4.0), Sampling(2, 4.0), executor.recipe.text_layers, (96,), batch=2)
+        executor.recipe = SamplingRecipe(
+            Sampling(2, 4.0), Sampling(2, 4.0), executor.recipe.text_layers, (96,), batch=2
+        )
         return executor
 
     @pytest.fixture(scope="class")
@@ -364,17 +426,31 @@ class TestKlein:
         made = sft(tmp_path / "sft", tiny, photos, config, executor=klein, accelerator=accelerator())
         klein.pipe.transformer.delete_adapters("default")
         config = written(tmp_path, PPRL, window=None, sampling={"steps": 2, "guidance": 4.0}, kl=1e-5)
-        after = pprl(tmp_path / "rl", tiny, photos, Noise(), config, lora=made, world=False, executor=klein, accelerator=accelerator())
+        after = pprl(
+            tmp_path / "rl",
+            tiny,
+            photos,
+            Noise(),
+            config,
+            lora=made,
+            world=False,
+            executor=klein,
+            accelerator=accelerator(),
+        )
         one, other = load_file(made / FILE), load_file(after / FILE)
         assert any(not torch.equal(one[name], other[name]) for name in one)
         measures = [json.loads(line) for line in (tmp_path / "rl" / "measures.jsonl").read_text().splitlines()]
-        assert any("held_edits" in measure for measure in measures) and any("held_scenes" in measure for measure in measures)
+        assert any("held_edits" in measure for measure in measures) and any(
+            "held_scenes" in measure for measure in measures
+        )
 
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-@pytest.mark.parametrize("name, cls", [("klein-sft-lora", SftConfig), ("klein-sft-full", SftConfig), ("klein-pprl", PprlConfig)])
+@pytest.mark.parametrize(
+    "name, cls", [("klein-sft-lora", SftConfig), ("klein-sft-full", SftConfig), ("klein-pprl", PprlConfig)]
+)
 def test_the_shipped_settings_for_klein_can_be_read_and_name_nothing_unknown(name, cls):
     data = json.loads((CONFIGS / f"{name}.json").read_text())
     settings = to_json(from_json(cls, data))

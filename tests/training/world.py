@@ -43,7 +43,17 @@ def data_set(folder: Path, rows: int = 9, steps: int = 3) -> Path:
             kind = "EDIT" if place else "GENERATE"
             references = (place - 1,) if place else ()
             turns.append(
-                Turn(kind, "I go on.", "I go on.", words, write(whole(scene), "terse"), image, words if place else "", references, 1.0)
+                Turn(
+                    kind,
+                    "I go on.",
+                    "I go on.",
+                    words,
+                    write(whole(scene), "terse"),
+                    image,
+                    words if place else "",
+                    references,
+                    1.0,
+                )
             )
         made.append(Row(f"{index:06d}", write(whole(scene), "terse"), index, tuple(turns), "All holds."))
     write_rows(folder, made, [])

@@ -35,7 +35,15 @@ def states(result: Judged) -> list[str]:
 class TestThresholds:
     @pytest.mark.parametrize(
         ("probability", "state"),
-        [(0, "unmet"), (0.35, "unmet"), (0.3500001, "unsure"), (0.5, "unsure"), (0.6499999, "unsure"), (0.65, "met"), (1, "met")],
+        [
+            (0, "unmet"),
+            (0.35, "unmet"),
+            (0.3500001, "unsure"),
+            (0.5, "unsure"),
+            (0.6499999, "unsure"),
+            (0.65, "met"),
+            (1, "met"),
+        ],
     )
     def test_the_borders_belong_to_met_and_unmet(self, probability, state):
         assert states(judged([probability], of=ONE)[0]) == [state]
@@ -44,7 +52,9 @@ class TestThresholds:
         vlm = FakeVlm(decisions=[[0.7]])
         assert states(judge(vlm, grey(), ONE, Thresholds(met=0.9, unmet=0.1))) == ["unsure"]
 
-    @pytest.mark.parametrize(("met", "unmet"), [(0.5, 0.5), (0.3, 0.6), (1.1, 0.2), (0.6, -0.1), (math.nan, 0.2), (0.6, math.nan)])
+    @pytest.mark.parametrize(
+        ("met", "unmet"), [(0.5, 0.5), (0.3, 0.6), (1.1, 0.2), (0.6, -0.1), (math.nan, 0.2), (0.6, math.nan)]
+    )
     def test_senseless_ones_are_refused_by_name(self, met, unmet):
         with pytest.raises(BadInput, match="thresholds"):
             Thresholds(met, unmet)
@@ -58,7 +68,9 @@ class TestJudging:
         assert states(result) == ["met", "unmet", "unsure"] and len(vlm.decides) == 1 and result.calls == 1
         (image,) = vlm.decides[0].images
         assert np.array_equal(image, picture)
-        assert [question.data for question in vlm.decides[0].questions] == [{"task": "goal", "goal": to_json(goal)} for goal in GOALS]
+        assert [question.data for question in vlm.decides[0].questions] == [
+            {"task": "goal", "goal": to_json(goal)} for goal in GOALS
+        ]
 
     def test_the_verdict_carries_evidence_and_confidence(self):
         result, _ = judged([Decision(0.9, "a red disc at the top", 5), Decision(0.2, tokens=3), 0.5])
@@ -117,7 +129,9 @@ class TestAJudgeThatDidNotAnswer:
     def test_the_whole_call_is_made_once_more(self, first):
         result, vlm = judged(first, [0.9, 0.1, 0.5])
         assert states(result) == ["met", "unmet", "unsure"] and result.calls == 2
-        assert [question.text for question in vlm.decides[0].questions] == [question.text for question in vlm.decides[1].questions]
+        assert [question.text for question in vlm.decides[0].questions] == [
+            question.text for question in vlm.decides[1].questions
+        ]
 
     def test_one_missing_answer_does_not_take_the_others_along(self):
         result, _ = judged([0.9, None, 0.1], [0.1, None, 0.9])
@@ -163,7 +177,10 @@ class TestTheEdit:
 
     def test_a_generation_has_no_instruction_to_check(self):
         vlm = FakeVlm()
-        assert check_edit(vlm, grey(), grey(), Action("GENERATE", scene_prompt="x")) == (EditCheck(), 0, 0) and not vlm.decides
+        assert (
+            check_edit(vlm, grey(), grey(), Action("GENERATE", scene_prompt="x")) == (EditCheck(), 0, 0)
+            and not vlm.decides
+        )
 
 
 class TestComparing:
@@ -185,7 +202,9 @@ class TestComparing:
         assert "The first image fits the brief better than the second" in question.text
 
     @pytest.mark.parametrize(
-        "decisions", [[TimeoutError(), [None]], [[0.9], [math.nan], TimeoutError()]], ids=["first order", "second order"]
+        "decisions",
+        [[TimeoutError(), [None]], [[0.9], [math.nan], TimeoutError()]],
+        ids=["first order", "second order"],
     )
     def test_without_an_answer_in_each_order_there_is_no_choice(self, decisions):
         answer = compare(FakeVlm(decisions=decisions), BRIEF, GOALS, grey(1), grey(2))

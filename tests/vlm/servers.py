@@ -17,7 +17,9 @@ from tests.servers import Asked, Said, serving
 __all__ = ["Asked", "Said", "completion", "pictures_in", "said_in", "serving", "speaking"]
 
 
-def completion(text: str, finish: str = "stop", logprobs: list[tuple[str, float]] | None = None, tokens: Any = 10) -> Said:
+def completion(
+    text: str, finish: str = "stop", logprobs: list[tuple[str, float]] | None = None, tokens: Any = 10
+) -> Said:
     """A chat completion; `logprobs`: words with their probabilities at the first token."""
     choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
     if logprobs is not None:
@@ -53,12 +55,24 @@ def speaking(vlm: Any) -> Callable[[Asked], Said]:
     def answer(asked: Asked) -> Said:
         if asked.body is None:
             return Said({"data": [{"id": vlm.name}]})
-        unknown = set(asked.body) - {"model", "messages", "temperature", "max_tokens", "response_format", "logprobs", "top_logprobs"}
+        unknown = set(asked.body) - {
+            "model",
+            "messages",
+            "temperature",
+            "max_tokens",
+            "response_format",
+            "logprobs",
+            "top_logprobs",
+        }
         if unknown or asked.body["temperature"] != 0 or asked.body["model"] != vlm.name:
             return Said({"error": f"unknown {unknown}"}, status=400)
         pictures = iter(pictures_in(asked.body))
         turns = [(message["role"], list(_parts(message["content"], pictures))) for message in asked.body["messages"]]
-        return _likeliest(vlm, turns, asked.body["top_logprobs"]) if asked.body.get("logprobs") else _reply(vlm, turns, asked.body)
+        return (
+            _likeliest(vlm, turns, asked.body["top_logprobs"])
+            if asked.body.get("logprobs")
+            else _reply(vlm, turns, asked.body)
+        )
 
     return answer
 
@@ -83,7 +97,8 @@ def _likeliest(vlm: Any, turns: list[tuple[str, list]], most: int) -> Said:
     import torch
 
     content = [
-        (role, [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]) for role, parts in turns
+        (role, [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts])
+        for role, parts in turns
     ]
     text = vlm.processor.apply_chat_template(
         [{"role": role, "content": parts} for role, parts in content], add_generation_prompt=True, tokenize=False

@@ -19,7 +19,9 @@ from tests.vlm.test_prefix import picture
 from tests.vlm.tiny import HERE
 
 PICTURES = tuple(np.array(picture(color, 96, 64)) for color in ("red", "blue"))
-QUESTIONS = tuple(map(Question, ("Is it red?", "Is there a house at the left, with two windows and a door?", "Sharp?", "Two discs?")))
+QUESTIONS = tuple(
+    map(Question, ("Is it red?", "Is there a house at the left, with two windows and a door?", "Sharp?", "Two discs?"))
+)
 SCHEMA = {
     "type": "object",
     "properties": {

@@ -109,7 +109,12 @@ def test_a_model_that_repeats_itself_for_ever_still_ends_a_list_of_goals(grammar
 
 
 def test_a_schema_that_cannot_be_held_is_left_to_words(grammars):
-    assert grammars.start({"type": "object", "properties": {"a": {"$ref": "https://example.com/other"}}, "required": ["a"]}) is None
+    assert (
+        grammars.start(
+            {"type": "object", "properties": {"a": {"$ref": "https://example.com/other"}}, "required": ["a"]}
+        )
+        is None
+    )
 
 
 def test_a_tokenizer_that_cannot_be_followed_is_left_to_words(words):
@@ -123,7 +128,9 @@ def test_the_table_of_tokens_is_made_once_for_a_tokenizer_and_anew_for_other_end
     import llguidance.hf
 
     made, real = [], llguidance.hf.from_tokenizer
-    monkeypatch.setattr(llguidance.hf, "from_tokenizer", lambda *given, **named: (made.append(named), real(*given, **named))[1])
+    monkeypatch.setattr(
+        llguidance.hf, "from_tokenizer", lambda *given, **named: (made.append(named), real(*given, **named))[1]
+    )
     ends = [words.eos_token_id, words.eos_token_id + 1]
     documents = [Grammars(words, len(words) + 7, ends).start(SCHEMA) for _ in range(3)]
     assert len(made) == 1 and all(documents)

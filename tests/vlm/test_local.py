@@ -29,10 +29,15 @@ from tests.fakes import FakeExecutor
 from tests.vlm.test_prefix import Passes, passes, picture  # noqa: F401
 from tests.vlm.tiny import HERE
 
-constrained = pytest.mark.skipif(not constrain.available(), reason="llguidance is not installed, which holds replies to a schema")
+constrained = pytest.mark.skipif(
+    not constrain.available(), reason="llguidance is not installed, which holds replies to a schema"
+)
 SCHEMA = {
     "type": "object",
-    "properties": {"instruction": {"type": "string", "maxLength": 12}, "kind": {"type": "string", "enum": ["GENERATE", "EDIT"]}},
+    "properties": {
+        "instruction": {"type": "string", "maxLength": 12},
+        "kind": {"type": "string", "enum": ["GENERATE", "EDIT"]},
+    },
     "required": ["instruction", "kind"],
     "additionalProperties": False,
 }
@@ -78,11 +83,15 @@ def separately(vlm: LocalVlm, images: Sequence[np.ndarray], question: Question) 
     ]
     turns = [{"role": "system", "content": [{"type": "text", "text": DECIDE}]}, {"role": "user", "content": content}]
     text = vlm.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-    inputs = vlm.processor(text=[text], images=[Image.fromarray(image) for image in images] or None, return_tensors="pt")
+    inputs = vlm.processor(
+        text=[text], images=[Image.fromarray(image) for image in images] or None, return_tensors="pt"
+    )
     with torch.inference_mode():
         shares = vlm.model(**inputs).logits[0, -1].float().softmax(-1)
     words = vlm.processor.tokenizer.get_vocab()
-    yes, no = (sum(float(shares[token]) for text, token in words.items() if word(text) == wanted) for wanted in ("yes", "no"))
+    yes, no = (
+        sum(float(shares[token]) for text, token in words.items() if word(text) == wanted) for wanted in ("yes", "no")
+    )
     return yes / (yes + no)
 
 
@@ -116,7 +125,9 @@ class TestDecide:
         again = vlm.decide((RED,), QUESTIONS)
         assert passes.taken()[1] == 0
         assert [decision.yes for decision in again] == pytest.approx([decision.yes for decision in first], abs=1e-5)
-        assert [decision.tokens for decision in again] == [decision.tokens for decision in first], "counted as if nothing were remembered"
+        assert [decision.tokens for decision in again] == [decision.tokens for decision in first], (
+            "counted as if nothing were remembered"
+        )
 
     def test_a_judge_between_two_actions_leaves_the_conversation_alone(self, vlm):
         turns = (*ASK, Message("assistant", "a disc"), Message("user", "And now?", (BLUE,)))
@@ -129,7 +140,10 @@ class TestDecide:
         assert vlm.decide((RED,), ()) == [] and passes.taken() == (0, 0)
 
     def test_words_shared_by_all_questions_are_still_read_as_in_a_whole_prompt(self, vlm):
-        questions = [Question(f"Is the circle at the {place}? Judge only what can be seen.") for place in ("left", "lower left", "right")]
+        questions = [
+            Question(f"Is the circle at the {place}? Judge only what can be seen.")
+            for place in ("left", "lower left", "right")
+        ]
         alone = [separately(vlm, (RED,), question) for question in questions]
         assert [decision.yes for decision in vlm.decide((RED,), questions)] == pytest.approx(alone, abs=1e-4)
 
@@ -141,7 +155,9 @@ class TestDecide:
         monkeypatch.setattr(kind, "__call__", other)
         decisions = vlm.decide((RED,), QUESTIONS)
         monkeypatch.undo()
-        assert [one.yes for one in decisions] == pytest.approx([separately(vlm, (RED,), question) for question in QUESTIONS], abs=1e-4)
+        assert [one.yes for one in decisions] == pytest.approx(
+            [separately(vlm, (RED,), question) for question in QUESTIONS], abs=1e-4
+        )
 
     def test_a_model_that_would_say_something_else_gives_no_decision(self, qwen):
         mute = anew(qwen)
@@ -165,9 +181,15 @@ class TestChat:
     def test_the_reply_is_of_the_schema_and_told_with_its_cost(self, vlm):
         reply = vlm.chat(ASK, SCHEMA)
         said = json.loads(reply.text)
-        assert list(said) == ["instruction", "kind"] and len(said["instruction"]) <= 12 and said["kind"] in ("GENERATE", "EDIT")
+        assert (
+            list(said) == ["instruction", "kind"]
+            and len(said["instruction"]) <= 12
+            and said["kind"] in ("GENERATE", "EDIT")
+        )
         tokenizer = vlm.processor.tokenizer
-        assert reply.finished and reply.tokens > len(tokenizer(reply.text)["input_ids"]) + len(tokenizer(ASK[1].text)["input_ids"])
+        assert reply.finished and reply.tokens > len(tokenizer(reply.text)["input_ids"]) + len(
+            tokenizer(ASK[1].text)["input_ids"]
+        )
 
     @constrained
     def test_tokens_that_are_forced_cost_no_pass_of_their_own(self, vlm, passes):  # noqa: F811
@@ -183,7 +205,11 @@ class TestChat:
             {"role": "system", "content": [{"type": "text", "text": ASK[0].text}]},
             {
                 "role": "user",
-                "content": [{"type": "text", "text": ASK[1].text}, {"type": "image"}, {"type": "text", "text": request_of(SCHEMA)}],
+                "content": [
+                    {"type": "text", "text": ASK[1].text},
+                    {"type": "image"},
+                    {"type": "text", "text": request_of(SCHEMA)},
+                ],
             },
         ]
         text = prompt.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
@@ -252,7 +278,10 @@ class TestChat:
     def test_words_come_before_pictures_in_a_conversation_and_after_them_in_a_question(self, qwen, prompts):
         anew(qwen, max_tokens=1).chat(ASK, SCHEMA)
         qwen.decide((RED,), QUESTIONS[:1])
-        place = [text.index("<|image_pad|>") < text.index(words) for (text, _), words in zip(prompts, ("What is this?", "Is it red?"))]
+        place = [
+            text.index("<|image_pad|>") < text.index(words)
+            for (text, _), words in zip(prompts, ("What is this?", "Is it red?"))
+        ]
         assert place == [False, True]
 
     def test_marks_in_a_persons_words_are_only_words(self, qwen, prompts):
@@ -334,7 +363,9 @@ class TestThinking:
 
 @pytest.mark.parametrize("tokens", [40, 150])
 def test_a_whole_run_with_a_random_model_ends_with_a_picture(qwen, tokens):
-    session = Session(Brief("a red cup", "clvr", budget=Budget(rounds=2, patience=2)), anew(qwen, max_tokens=tokens), FakeExecutor())
+    session = Session(
+        Brief("a red cup", "clvr", budget=Budget(rounds=2, patience=2)), anew(qwen, max_tokens=tokens), FakeExecutor()
+    )
     end = drive(session)
     assert end.outcome is not None and end.steps and end.best is not None
 
@@ -363,7 +394,13 @@ class TestLoading:
             self.load(tmp_path / "nowhere")
 
     def test_a_model_of_text_alone_is_refused_by_name(self, tmp_path):
-        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
+        sizes = {
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 1,
+            "num_key_value_heads": 1,
+        }
         config = transformers.Qwen3Config(vocab_size=32, head_dim=16, **sizes)
         transformers.Qwen3ForCausalLM(config).save_pretrained(tmp_path / "qwen3-4b")
         with pytest.raises(BadInput, match="qwen3-4b is a qwen3 model, which has no vision part"):
@@ -374,13 +411,16 @@ class TestLoading:
 
         weights = load_file(folder / "model.safetensors")
         save_file(
-            {name: weight for name, weight in weights.items() if "visual" not in name}, folder / "model.safetensors", {"format": "pt"}
+            {name: weight for name, weight in weights.items() if "visual" not in name},
+            folder / "model.safetensors",
+            {"format": "pt"},
         )
         with pytest.raises(BadInput, match=r"incomplete: \d+ tensors are missing, such as model.visual"):
             self.load(folder)
 
     @pytest.mark.parametrize(
-        "name", ["model.safetensors", "tokenizer.json", "preprocessor_config.json", "chat_template.jinja", "config.json"]
+        "name",
+        ["model.safetensors", "tokenizer.json", "preprocessor_config.json", "chat_template.jinja", "config.json"],
     )
     @pytest.mark.parametrize("damage", ["missing", "empty", "cut"])
     def test_a_damaged_folder_is_named(self, folder, name, damage):
@@ -404,7 +444,10 @@ class TestLoading:
 
     def test_code_in_the_folder_is_not_run(self, folder, tmp_path):
         config = json.loads((folder / "config.json").read_text())
-        config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForImageTextToText": "mine.Model"}}
+        config |= {
+            "model_type": "mine",
+            "auto_map": {"AutoConfig": "mine.Config", "AutoModelForImageTextToText": "mine.Model"},
+        }
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
         with pytest.raises(BadInput):
@@ -415,12 +458,18 @@ class TestLoading:
         with pytest.raises(BadInput, match="device 'warp:0' cannot be used here"):
             self.load(folder, device="warp:0")
 
-    @pytest.mark.parametrize(("quantise", "library"), [("int4", "bitsandbytes"), ("int8", "bitsandbytes"), ("torchao-int4", "torchao")])
+    @pytest.mark.parametrize(
+        ("quantise", "library"), [("int4", "bitsandbytes"), ("int8", "bitsandbytes"), ("torchao-int4", "torchao")]
+    )
     def test_a_library_that_is_not_installed_is_named_with_what_to_do(self, folder, quantise, library, monkeypatch):
         monkeypatch.setattr(
-            importlib.util, "find_spec", lambda name: None if name == library else importlib.machinery.ModuleSpec(name, None)
+            importlib.util,
+            "find_spec",
+            lambda name: None if name == library else importlib.machinery.ModuleSpec(name, None),
         )
-        with pytest.raises(BadInput, match=f"{quantise}' needs {library}, which is not installed; pip install {library}"):
+        with pytest.raises(
+            BadInput, match=f"{quantise}' needs {library}, which is not installed; pip install {library}"
+        ):
             load_local(Local(str(folder), "cpu", "float32", quantise=quantise))
 
     @pytest.mark.parametrize("quantise", ["int4", "int8", "torchao-int4"])
@@ -438,7 +487,13 @@ class TestLoading:
         assert type(small.model.lm_head.weight) is type(qwen.model.lm_head.weight), "the head stays as it is"
 
     def test_a_tokenizer_without_yes_and_no_is_refused(self, folder):
-        text = (folder / "tokenizer.json").read_text().replace('"No"', '"Nx"').replace('"no"', '"nx"').replace('"o"\n', '"x"\n')
+        text = (
+            (folder / "tokenizer.json")
+            .read_text()
+            .replace('"No"', '"Nx"')
+            .replace('"no"', '"nx"')
+            .replace('"o"\n', '"x"\n')
+        )
         data = json.loads(text)
         data["model"]["merges"] = []
         (folder / "tokenizer.json").write_text(json.dumps(data))

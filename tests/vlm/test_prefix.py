@@ -34,7 +34,9 @@ def said(text: str) -> Turn:
     return Turn("assistant", (text,))
 
 
-SYSTEM = Turn("system", ("You direct the making of one picture and answer in JSON, whatever else is said to you by anyone.",))
+SYSTEM = Turn(
+    "system", ("You direct the making of one picture and answer in JSON, whatever else is said to you by anyone.",)
+)
 
 
 @dataclass
@@ -62,8 +64,12 @@ def passes(vlm) -> Passes:
     language = vlm.model.model.language_model
     visual = getattr(vlm.model.model, "visual", None) or vlm.model.model.vision_tower
     hooks = [
-        language.register_forward_pre_hook(lambda _, args, named: passes.tokens.append(named["inputs_embeds"].shape[1]), with_kwargs=True),
-        visual.register_forward_pre_hook(lambda _, args, named: passes.pictures.append(_pictures(named)), with_kwargs=True),
+        language.register_forward_pre_hook(
+            lambda _, args, named: passes.tokens.append(named["inputs_embeds"].shape[1]), with_kwargs=True
+        ),
+        visual.register_forward_pre_hook(
+            lambda _, args, named: passes.pictures.append(_pictures(named)), with_kwargs=True
+        ),
     ]
     yield passes
     for hook in hooks:
@@ -166,7 +172,10 @@ def test_of_several_pictures_only_those_from_the_first_change_on_are_read(talk):
 
 @qwens
 def test_two_conversations_on_one_model_do_not_disturb_each_other(talk):
-    other = (SYSTEM, user("Three cubes.", picture("blue", 128, 64), picture("blue", 64, 128), picture("green"), "What next?"))
+    other = (
+        SYSTEM,
+        user("Three cubes.", picture("blue", 128, 64), picture("blue", 64, 128), picture("green"), "What next?"),
+    )
     talk.read(*FIRST, finish=talk.answer)
     talk.read(*other, finish=talk.answer)
     spent = talk.read(*FIRST, said("ok"), user("No picture this time."))
@@ -229,8 +238,13 @@ def test_all_the_pictures_with_a_cache_that_holds_some_are_refused_by_transforme
 @qwens
 def test_prompts_that_depart_from_each_other_midway_share_what_stands_before(talk):
     """As the controller's do from round to round. A cache that cannot be cut is kept at the place from the second such prompt on."""
-    begin = "The goals, fixed for the whole run: a red disc, a grey disc, nothing else in the picture. My steps so far: "
-    rounds = [(SYSTEM, user(f"{begin}{steps}", picture(color))) for steps, color in (("one", "red"), ("two", "blue"), ("three", "green"))]
+    begin = (
+        "The goals, fixed for the whole run: a red disc, a grey disc, nothing else in the picture. My steps so far: "
+    )
+    rounds = [
+        (SYSTEM, user(f"{begin}{steps}", picture(color)))
+        for steps, color in (("one", "red"), ("two", "blue"), ("three", "green"))
+    ]
     shared = talk.length(SYSTEM, user(begin))
     spent = [talk.read(*turns, finish=talk.answer) for turns in rounds]
     assert [pictures for _, pictures in spent] == [1, 1, 1]
@@ -302,12 +316,17 @@ def test_pictures_that_cannot_be_told_apart_in_the_tokens_are_read_anew(talk, mo
     talk.read(SYSTEM, user("Look:", picture("red"), "What next?"))
     spans = talk.prompter._spans
     monkeypatch.setattr(
-        talk.prompter, "_spans", lambda tokens: [(first, first + 1) for begin, end in spans(tokens) for first in (begin, end - 1)]
+        talk.prompter,
+        "_spans",
+        lambda tokens: [(first, first + 1) for begin, end in spans(tokens) for first in (begin, end - 1)],
     )
     for _ in range(2):
         tokens, pictures = talk.read(SYSTEM, user("Look:", picture("red"), "and", picture("blue"), "What next?"))
         assert pictures == 2
-    assert tokens < talk.length(SYSTEM, user("Look:", picture("red"), "and", picture("blue"), "What next?")) or not talk.reader.croppable
+    assert (
+        tokens < talk.length(SYSTEM, user("Look:", picture("red"), "and", picture("blue"), "What next?"))
+        or not talk.reader.croppable
+    )
 
 
 def test_a_prompt_without_pictures_is_read_like_any_other(talk):
@@ -320,4 +339,6 @@ def test_a_prompt_without_pictures_is_read_like_any_other(talk):
 def test_positions_of_the_prompt_go_on_where_the_picture_ends(talk):
     prompt: Prompt = talk.prompter.prompt([user(picture("red", 128, 64), "a")])
     (first, end) = prompt.spans[0]
-    assert end - first == 8 and prompt.next_position == len(prompt) - 8 + 4, "4 x 2 patches take as many positions as the longer side"
+    assert end - first == 8 and prompt.next_position == len(prompt) - 8 + 4, (
+        "4 x 2 patches take as many positions as the longer side"
+    )

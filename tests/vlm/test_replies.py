@@ -95,7 +95,14 @@ class TestMending:
         assert read('{"title": "a,]", "places": [1, 2, ], }') == Note("a,]", (1, 2))
 
     @pytest.mark.parametrize(
-        "text", ['{"title": "a"', '{"title": "a", ', '{"title": "a", "bo', '{"title": "a", "body"', '```json\n{"title": "a"\n```']
+        "text",
+        [
+            '{"title": "a"',
+            '{"title": "a", ',
+            '{"title": "a", "bo',
+            '{"title": "a", "body"',
+            '```json\n{"title": "a"\n```',
+        ],
     )
     def test_a_missing_end_is_put_on(self, text):
         assert read(text, finished=False) == Note("a")
@@ -133,7 +140,8 @@ class TestMending:
 
 class TestRefusing:
     @pytest.mark.parametrize(
-        "text", ["", "   ", "yes", "I cannot do that.", "null", "[1, 2]", '"title"', "{}", "{title: a}", "{'title': 'a'}"]
+        "text",
+        ["", "   ", "yes", "I cannot do that.", "null", "[1, 2]", '"title"', "{}", "{title: a}", "{'title': 'a'}"],
     )
     def test_no_object_is_malformed(self, text):
         with pytest.raises(Malformed):
@@ -172,7 +180,21 @@ class TestRefusing:
 
     @pytest.mark.parametrize(
         "unit",
-        ['{"', '{"a":', '{"a":"', '{"a":[{"b":', '{"a":1,', "[", "{ ", '"', "\\", "<think>", "<think></think>", "`", '{"a":"\\'],
+        [
+            '{"',
+            '{"a":',
+            '{"a":"',
+            '{"a":[{"b":',
+            '{"a":1,',
+            "[",
+            "{ ",
+            '"',
+            "\\",
+            "<think>",
+            "<think></think>",
+            "`",
+            '{"a":"\\',
+        ],
         ids=repr,
     )
     def test_a_hostile_reply_is_refused_by_a_few_calls_a_sign(self, unit):
@@ -206,7 +228,9 @@ class TestAsking:
         assert answer.value is None and answer.calls == 2 and len(vlm.chats) == 2
         assert "fake-vlm" in answer.failure and "title is missing" in answer.failure
 
-    @pytest.mark.parametrize("error", [JudgeFailure("the server is loading"), ConnectionError("refused"), TimeoutError()])
+    @pytest.mark.parametrize(
+        "error", [JudgeFailure("the server is loading"), ConnectionError("refused"), TimeoutError()]
+    )
     def test_a_transport_error_is_tried_once_more_with_the_same_words(self, error):
         answer, vlm = asked(error, '{"title": "a"}')
         assert answer.value == Note("a") and answer.calls == 2

@@ -37,7 +37,9 @@ def is_red(asked: Asked) -> bool:
 
 def seeing(asked: Asked) -> Said:
     red = is_red(asked)
-    return completion("Yes" if red else "No", logprobs=[("Yes", 0.9 if red else 0.1), (" no", 0.06 if red else 0.8), ("Maybe", 0.04)])
+    return completion(
+        "Yes" if red else "No", logprobs=[("Yes", 0.9 if red else 0.1), (" no", 0.06 if red else 0.8), ("Maybe", 0.04)]
+    )
 
 
 class TestChat:
@@ -47,7 +49,10 @@ class TestChat:
             body = server.asked[0].body
         assert (reply.text, reply.tokens, reply.finished) == ('{"a": 1}', 12, True)
         assert server.asked[0].path == "/v1/chat/completions" and body["model"] == "eye" and body["temperature"] == 0
-        assert body["response_format"]["type"] == "json_schema" and body["response_format"]["json_schema"]["schema"] == SCHEMA
+        assert (
+            body["response_format"]["type"] == "json_schema"
+            and body["response_format"]["json_schema"]["schema"] == SCHEMA
+        )
         assert body["messages"][0] == {"role": "system", "content": "be brief"}
         assert [part["type"] for part in body["messages"][1]["content"]] == ["text", "image_url"]
         assert np.array_equal(pictures_in(body)[0], RED)
@@ -60,7 +65,11 @@ class TestChat:
 
     def test_a_schema_that_is_refused_goes_into_the_words_from_then_on(self):
         def answer(asked: Asked) -> Said:
-            return Said({"error": "unknown field"}, status=400) if "response_format" in asked.body else completion('{"a": 1}')
+            return (
+                Said({"error": "unknown field"}, status=400)
+                if "response_format" in asked.body
+                else completion('{"a": 1}')
+            )
 
         with serving(answer) as server:
             vlm = model(server)
@@ -83,7 +92,13 @@ class TestChat:
 
     @pytest.mark.parametrize(
         "answer",
-        [{}, {"choices": []}, {"choices": [3]}, {"choices": None}, {"choices": [{"finish_reason": "content_filter", "message": {}}]}],
+        [
+            {},
+            {"choices": []},
+            {"choices": [3]},
+            {"choices": None},
+            {"choices": [{"finish_reason": "content_filter", "message": {}}]},
+        ],
         ids=["nothing", "no choice", "a number", "null", "filtered"],
     )
     def test_an_answer_without_a_reply_is_a_failure(self, answer):
@@ -99,7 +114,10 @@ class TestChat:
 
     def test_a_reply_in_parts_is_put_together(self):
         said = completion("")
-        said.body["choices"][0]["message"]["content"] = [{"type": "text", "text": '{"a":'}, {"type": "text", "text": " 1}"}]
+        said.body["choices"][0]["message"]["content"] = [
+            {"type": "text", "text": '{"a":'},
+            {"type": "text", "text": " 1}"},
+        ]
         with serving(lambda _: said) as server:
             assert model(server).chat(ASK, SCHEMA).text == '{"a": 1}'
 
@@ -117,7 +135,9 @@ class TestChat:
 
         with serving(lambda _: Said(hang=60)) as server, ThreadPoolExecutor(3) as pool:
             vlm = ServerVlm(Endpoint(server.url, "eye", limits=Limits(timeout=30, retries=0)), check)
-            asked = [pool.submit(vlm.chat, ASK, SCHEMA) for _ in range(2)] + [pool.submit(vlm.decide, (RED,), [Question("a")])]
+            asked = [pool.submit(vlm.chat, ASK, SCHEMA) for _ in range(2)] + [
+                pool.submit(vlm.decide, (RED,), [Question("a")])
+            ]
             until(lambda: len(server.asked) == 3, "three questions at the server")
             stop.set()
             assert [type(each.exception(30)) for each in asked] == [Stopped] * 3
@@ -137,7 +157,11 @@ class TestDecide:
             (red,), (blue,) = vlm.decide((RED,), self.QUESTIONS[:1]), vlm.decide((BLUE,), self.QUESTIONS[:1])
             body = server.asked[0].body
         assert red.yes == pytest.approx(0.9 / 0.96) and blue.yes == pytest.approx(0.1 / 0.9) and red.tokens == 10
-        assert (body["max_tokens"], body["logprobs"], body["temperature"]) == (1, True, 0) and "response_format" not in body
+        assert (body["max_tokens"], body["logprobs"], body["temperature"]) == (
+            1,
+            True,
+            0,
+        ) and "response_format" not in body
 
     def test_answers_stay_with_their_questions_when_asked_side_by_side(self):
         def answer(asked: Asked) -> Said:
@@ -165,7 +189,13 @@ class TestDecide:
         ids=["ignored", "refused"],
     )
     def test_without_probabilities_all_questions_are_answered_in_one_reply_from_then_on(self, without):
-        words = {"answers": [{"question": 3, "answer": "unsure"}, {"question": 1, "answer": "Yes"}, {"question": 2, "answer": "no"}]}
+        words = {
+            "answers": [
+                {"question": 3, "answer": "unsure"},
+                {"question": 1, "answer": "Yes"},
+                {"question": 2, "answer": "no"},
+            ]
+        }
 
         def answer(asked: Asked) -> Said:
             return without if "logprobs" in asked.body else completion(json.dumps(words), tokens=30)
@@ -206,7 +236,9 @@ class TestDecide:
         def answer(asked: Asked) -> Said:
             if "logprobs" not in asked.body:
                 return completion('{"answers": [{"question": 1, "answer": "no"}]}')
-            return completion("", logprobs=[("Round", 0.9)] if "round" in said_in(asked.body) else [("Yes", 0.8), ("No", 0.2)])
+            return completion(
+                "", logprobs=[("Round", 0.9)] if "round" in said_in(asked.body) else [("Yes", 0.8), ("No", 0.2)]
+            )
 
         with serving(answer) as server:
             vlm = model(server)
@@ -326,11 +358,15 @@ HOSTILE["cuts"].cut = 5
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_server_ends_the_run_with_the_best_picture_and_never_with_a_goal_met(name, tmp_path):
     with serving(lambda _: HOSTILE[name]) as server:
-        vlm = model(server, limits=Limits(timeout=0.2 if name == "hangs" else 5, retries=0, backoff=0, max_bytes=1 << 20))
+        vlm = model(
+            server, limits=Limits(timeout=0.2 if name == "hangs" else 5, retries=0, backoff=0, max_bytes=1 << 20)
+        )
         brief = Brief("a red cup", "clvr", budget=Budget(rounds=2, patience=2))
         session = Session(brief, vlm, FakeExecutor(), RunFolder.create(tmp_path / "run"))
         end = drive(session)
     states = {verdict.state for step in end.steps for verdict in step.verdicts}
     assert states == {"error"} and not end.outcome.met and end.best is not None
     assert (tmp_path / "run" / BEST).exists() and end.warnings
-    assert not any(b"127.0.0.1" in path.read_bytes() for path in (tmp_path / "run").iterdir()), "a run is shared, an address is not"
+    assert not any(b"127.0.0.1" in path.read_bytes() for path in (tmp_path / "run").iterdir()), (
+        "a run is shared, an address is not"
+    )

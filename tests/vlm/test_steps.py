@@ -55,11 +55,15 @@ def test_each_pass_gives_the_logits_of_the_plain_way_and_the_cache_is_whole_afte
         assert (reader._steps is None) == (record is None)
     for plain, fast in zip(*found, strict=True):
         assert float((plain - fast).abs().max()) < EQUAL
-    assert max(float((one - other).abs().max()) for one, other in zip(found[0], found[0][1:])) > 100 * EQUAL, "each pass changed something"
+    assert max(float((one - other).abs().max()) for one, other in zip(found[0], found[0][1:])) > 100 * EQUAL, (
+        "each pass changed something"
+    )
 
 
 @pytest.mark.parametrize("thinking", [0, 5])
-@pytest.mark.parametrize("held", [pytest.param(True, marks=pytest.mark.skipif(not constrain.available(), reason="no llguidance")), False])
+@pytest.mark.parametrize(
+    "held", [pytest.param(True, marks=pytest.mark.skipif(not constrain.available(), reason="no llguidance")), False]
+)
 def test_a_reply_is_the_same_written_either_way(qwen, thinking, held, monkeypatch):
     most = 120
     if not held:
@@ -93,7 +97,10 @@ def test_where_recording_fails_it_is_said_and_the_reply_is_written_the_plain_way
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
 
     slow = anew(qwen, fails)
-    with pytest.warns(RuntimeWarning, match="replies are written slowly, without a CUDA graph: CUDA error: operation not permitted when"):
+    with pytest.warns(
+        RuntimeWarning,
+        match="replies are written slowly, without a CUDA graph: CUDA error: operation not permitted when",
+    ):
         reply = slow.chat(ASK, SCHEMA)
     assert reply == anew(qwen, None).chat(ASK, SCHEMA) == slow.chat(ASK, SCHEMA), "and only once"
 
@@ -103,7 +110,9 @@ def test_a_recording_that_gives_other_logits_is_not_used(qwen):
         return lambda: step().flip(0)
 
     slow = anew(qwen, wrong)
-    with pytest.warns(RuntimeWarning, match=r"the recorded pass gives other logits than the plain one \(similarity -?0\.\d+\)"):
+    with pytest.warns(
+        RuntimeWarning, match=r"the recorded pass gives other logits than the plain one \(similarity -?0\.\d+\)"
+    ):
         assert slow.chat(ASK, SCHEMA) == anew(qwen, None).chat(ASK, SCHEMA)
 
 

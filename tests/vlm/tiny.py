@@ -10,7 +10,13 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
-from transformers import Gemma3Config, Gemma3ForConditionalGeneration, Qwen2TokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Qwen2TokenizerFast,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
 NEW = int(transformers.__version__.split(".")[0]) >= 5
 """Since 5 a config holds its rotary settings in one place, and processors of pictures that need no torchvision have names of their own."""
@@ -53,7 +59,12 @@ def tokenizer(**named: Any) -> Qwen2TokenizerFast:
     words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words.add_special_tokens([AddedToken(mark, special=True) for mark in MARKS])
     made = Qwen2TokenizerFast(
-        tokenizer_object=words, additional_special_tokens=MARKS, eos_token="<|im_end|>", pad_token="<|endoftext|>", bos_token=None, **named
+        tokenizer_object=words,
+        additional_special_tokens=MARKS,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        bos_token=None,
+        **named,
     )
     made.add_tokens(["<think>", "</think>"])
     made.chat_template = TEMPLATE
@@ -96,7 +107,11 @@ def _marks(words: Qwen2TokenizerFast) -> dict[str, int]:
 
 def _rope(theta: float, **settings: Any) -> dict[str, Any]:
     settings = {"rope_type": "default", **settings}
-    return {"rope_parameters": settings | {"rope_theta": theta}} if NEW else {"rope_scaling": settings, "rope_theta": theta}
+    return (
+        {"rope_parameters": settings | {"rope_theta": theta}}
+        if NEW
+        else {"rope_scaling": settings, "rope_theta": theta}
+    )
 
 
 def qwen3_vl(words: Qwen2TokenizerFast) -> Qwen3VLForConditionalGeneration:
@@ -114,7 +129,12 @@ def qwen3_5(words: Qwen2TokenizerFast) -> Any:
     from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
     rope = _rope(1e6, partial_rotary_factor=0.5, mrope_section=[2, 1, 1], mrope_interleaved=True)
-    linear = {"linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+    linear = {
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+    }
     kinds = ["linear_attention"] * 3 + ["full_attention"]
     config = Qwen3_5Config(
         text_config=_text(words, layer_types=kinds, **rope, **linear),
@@ -137,8 +157,13 @@ def gemma3(words: Qwen2TokenizerFast) -> Gemma3ForConditionalGeneration:
         "image_size": 64,
         "patch_size": 16,
     }
-    marks = {f"{name}_token_index": words.convert_tokens_to_ids(MARKS[index]) for name, index in (("boi", 7), ("eoi", 8), ("image", 9))}
-    config = Gemma3Config(text_config=text, vision_config=vision, mm_tokens_per_image=4, **marks, tie_word_embeddings=False)
+    marks = {
+        f"{name}_token_index": words.convert_tokens_to_ids(MARKS[index])
+        for name, index in (("boi", 7), ("eoi", 8), ("image", 9))
+    }
+    config = Gemma3Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=4, **marks, tie_word_embeddings=False
+    )
     model = Gemma3ForConditionalGeneration(config)
     # It begins with zeros: pictures would not matter.
     torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.2)
@@ -181,7 +206,13 @@ def save(folder: Path, make: Callable[[Qwen2TokenizerFast], Any]) -> Path:
     if make is gemma3:
         return _gemma_processor(folder)
     words.save_pretrained(folder)
-    pixels = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    pixels = {
+        "patch_size": 16,
+        "merge_size": 2,
+        "temporal_patch_size": 2,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
     size = {"shortest_edge": 32 * 32, "longest_edge": 128 * 128}
     pixels |= {"size": size} if NEW else {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
     _still("Qwen2VLImageProcessor")(**pixels).save_pretrained(folder)
@@ -200,5 +231,7 @@ def _gemma_processor(folder: Path) -> Path:
     words = tokenizer(extra_special_tokens={"boi_token": MARKS[7], "eoi_token": MARKS[8], "image_token": MARKS[9]})
     words.save_pretrained(folder)
     pixels = _still("Gemma3ImageProcessor")(size={"height": 64, "width": 64}, image_seq_length=4)
-    transformers.Gemma3Processor(pixels, words, chat_template=GEMMA_TEMPLATE, image_seq_length=4).save_pretrained(folder)
+    transformers.Gemma3Processor(pixels, words, chat_template=GEMMA_TEMPLATE, image_seq_length=4).save_pretrained(
+        folder
+    )
     return folder

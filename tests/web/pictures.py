@@ -24,9 +24,13 @@ def check(shot: Path) -> None:
             image.convert("RGB").quantize(128).save(kept, optimize=True)
         return
     found, wanted = squares(shot), squares(kept)
-    assert found.shape == wanted.shape, f"{shot} has {found.shape[:2]} squares of 16 pixels, {kept.name} has {wanted.shape[:2]}"
+    assert found.shape == wanted.shape, (
+        f"{shot} has {found.shape[:2]} squares of 16 pixels, {kept.name} has {wanted.shape[:2]}"
+    )
     differ = (np.abs(found - wanted).mean(-1) > TOLERANCE).mean()
-    assert differ <= SHARE, f"{differ:.1%} of {shot} differ from {kept.name}; look at both, and if it is right: CLVR_KEEP_SHOTS=1"
+    assert differ <= SHARE, (
+        f"{differ:.1%} of {shot} differ from {kept.name}; look at both, and if it is right: CLVR_KEEP_SHOTS=1"
+    )
 
 
 def squares(path: Path) -> np.ndarray:

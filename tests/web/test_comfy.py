@@ -23,8 +23,12 @@ def front(request, comfy_folder, chromium, node, tmp_path_factory):
     if request.param == "newest":
         folder = os.environ.get("COMFYUI_FRONTEND")
         if not folder:
-            pytest.skip("COMFYUI_FRONTEND names no folder: the `static` folder of a newer comfyui-frontend-package is tested where it does")
-        assert (Path(folder) / "index.html").is_file(), f"COMFYUI_FRONTEND is {folder}, and there is no index.html in it"
+            pytest.skip(
+                "COMFYUI_FRONTEND names no folder: the `static` folder of a newer comfyui-frontend-package is tested where it does"
+            )
+        assert (Path(folder) / "index.html").is_file(), (
+            f"COMFYUI_FRONTEND is {folder}, and there is no index.html in it"
+        )
         flags = ["--front-end-root", folder]
     with Comfy(tmp_path_factory.mktemp(request.param), *flags) as server:
         yield request.param, server
@@ -38,8 +42,13 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         URL=f"http://127.0.0.1:{server.port}",
         OUT=tmp_path,
         FRONT=name,
-        GRAPH=json.dumps(graph(rounds=3) | {"5": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": ["2", 1], "columns": 4}}}),
-        REVIEWED=json.dumps([json.dumps(stubbed(reviewed(prompt=SCRIPTED, seed=seed, rounds=12, candidates=1))) for seed in (91, 92)]),
+        GRAPH=json.dumps(
+            graph(rounds=3)
+            | {"5": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": ["2", 1], "columns": 4}}}
+        ),
+        REVIEWED=json.dumps(
+            [json.dumps(stubbed(reviewed(prompt=SCRIPTED, seed=seed, rounds=12, candidates=1))) for seed in (91, 92)]
+        ),
     )
     assert "# fail 0" in told
     for shot in (f"{name}-litegraph", f"{name}-nodes2", "brief-litegraph", "brief-nodes2", "review-litegraph"):

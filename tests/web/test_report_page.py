@@ -23,9 +23,15 @@ def pages(tmp_path_factory) -> Path:
     files = {canvas: folder / f"{canvas}.png" for canvas in range(7)}
     write_report(told, files, folder / "run.html")
     words = HOSTILE.replace("alert(1)", "globalThis.hacked=1").replace("alert(2)", "globalThis.hacked=1")
-    hostile = replace(told.steps[0], reason=words + "endless" * 15_000, action=replace(told.steps[0].action, summary=words))
+    hostile = replace(
+        told.steps[0], reason=words + "endless" * 15_000, action=replace(told.steps[0].action, summary=words)
+    )
     brief = replace(told.brief, prompt=words)
-    write_report(replace(told, brief=brief, steps=(hostile,), warnings=(words, "x" * 100_000), gate=words), files, folder / "hostile.html")
+    write_report(
+        replace(told, brief=brief, steps=(hostile,), warnings=(words, "x" * 100_000), gate=words),
+        files,
+        folder / "hostile.html",
+    )
     write_report(replace(told, schema=99), files, folder / "newer.html")
     write_report(replace(told, steps=tuple(many(500)), outcome=None, best=502), {}, folder / "long.html")
     return folder
@@ -34,7 +40,9 @@ def pages(tmp_path_factory) -> Path:
 def many(count: int) -> list[Step]:
     first, second = run().steps[:2]
     later = (
-        replace(second, index=index, parent=index + 2 if index > 1 else 2, candidates=drawn(index + 3), chosen=index + 3)
+        replace(
+            second, index=index, parent=index + 2 if index > 1 else 2, candidates=drawn(index + 3), chosen=index + 3
+        )
         for index in range(1, count)
     )
     return [first, *later]

@@ -33,15 +33,30 @@ HOSTILE = {
     "NaN in JSON": ('{"a":NaN}', b"", None, "damaged header"),
     "deep nesting": ('{"a":' + "[" * 100_000 + "]" * 100_000 + "}", b"", None, "damaged header"),
     "a million brackets": ("[" + "[]," * 1_000_001 + "[]]", b"", None, "brackets"),
-    "duplicate key": (json.dumps({"a": entry(), "b": entry()}).replace('"b"', '"a"'), b"\0" * 8, None, "'a' stands in it twice"),
+    "duplicate key": (
+        json.dumps({"a": entry(), "b": entry()}).replace('"b"', '"a"'),
+        b"\0" * 8,
+        None,
+        "'a' stands in it twice",
+    ),
     "overlap": ({"a": entry(), "b": entry(4, 12)}, b"\0" * 12, None, "tensor b overlaps"),
     "the same bytes twice": ({"a": entry(), "b": entry()}, b"\0" * 8, None, "tensor b overlaps"),
     "a gap": ({"a": entry(), "b": entry(16, 24)}, b"\0" * 24, None, "tensor b leaves a gap"),
     "too many bytes": ({"a": entry()}, b"\0" * 72, None, "64 bytes too many"),
-    "truncated data": ({"a": entry()}, b"\0" * 4, None, "'a' has offsets 0 to 8 in 4 bytes of data: the file is truncated"),
+    "truncated data": (
+        {"a": entry()},
+        b"\0" * 4,
+        None,
+        "'a' has offsets 0 to 8 in 4 bytes of data: the file is truncated",
+    ),
     "offsets out of range": ({"a": entry(8, 1 << 50)}, b"\0" * 8, None, "'a' has offsets 8 to"),
     "offsets reversed": ({"a": entry(8, 0)}, b"\0" * 8, None, "'a' has offsets 8 to 0"),
-    "offsets as texts": ({"a": {"dtype": "BF16", "shape": [4], "data_offsets": ["0", "8"]}}, b"\0" * 8, None, "not lists of sizes"),
+    "offsets as texts": (
+        {"a": {"dtype": "BF16", "shape": [4], "data_offsets": ["0", "8"]}},
+        b"\0" * 8,
+        None,
+        "not lists of sizes",
+    ),
     "shape and bytes differ": ({"a": entry(shape=(5,))}, b"\0" * 8, None, "'a' has shape [5] in BF16, 10 bytes, but 8"),
     "shape overflows": ({"a": entry(shape=(1 << 62, 1 << 62))}, b"\0" * 8, None, "but 8 bytes of data"),
     "negative size": ({"a": entry(shape=(-4,))}, b"\0" * 8, None, "not lists of sizes"),
@@ -124,7 +139,10 @@ def test_what_safetensors_writes_is_read(tmp_path):
     assert file.metadata == {"format": "pt"}
     for name, value in tensors.items():
         found = file.tensors[name]
-        assert found.shape == tuple(value.shape) and bytes(found.read()) == value.reshape(-1).view(torch.uint8).numpy().tobytes()
+        assert (
+            found.shape == tuple(value.shape)
+            and bytes(found.read()) == value.reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     file.close()
 
 
@@ -193,13 +211,25 @@ def test_a_folder_with_two_candidates_or_none_is_refused(tmp_path):
     ("tensors", "metadata", "words"),
     [
         ({"a.weight": torch.ones(2, 2, dtype=torch.uint8), "a.weight_scale_2": torch.ones(())}, {}, "nvfp4"),
-        ({"a.weight": torch.ones(2, 2)}, {"_quantization_metadata": '{"layers": {"a": {"format": "nvfp4"}}}'}, "quantised as 'nvfp4'"),
+        (
+            {"a.weight": torch.ones(2, 2)},
+            {"_quantization_metadata": '{"layers": {"a": {"format": "nvfp4"}}}'},
+            "quantised as 'nvfp4'",
+        ),
         ({"a.weight": torch.ones(2, 2, dtype=torch.int8), "a.weight_scale": torch.ones(())}, {}, "no scaled fp8"),
         ({"a.weight": torch.ones(4, dtype=torch.uint8), "a.weight.absmax": torch.ones(1)}, {}, "bitsandbytes"),
         ({"a.weight": torch.ones(2, 2).to(torch.float8_e5m2)}, {}, "F8_E5M2"),
         ({"a.weight": torch.ones(2, 2, dtype=torch.float64)}, {}, "F64"),
-        ({"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale": torch.ones(2, 1)}, {}, "not one fp32 scale"),
-        ({"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale": torch.tensor(float("nan"))}, {}, "positive number"),
+        (
+            {"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale": torch.ones(2, 1)},
+            {},
+            "not one fp32 scale",
+        ),
+        (
+            {"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale": torch.tensor(float("nan"))},
+            {},
+            "positive number",
+        ),
     ],
 )
 def test_quantised_weights_other_than_scaled_fp8_are_refused_by_name(tmp_path, tensors, metadata, words):
@@ -212,7 +242,9 @@ def test_quantised_weights_other_than_scaled_fp8_are_refused_by_name(tmp_path, t
 
 def test_comfyui_quant_marks_beside_the_weights_are_read(tmp_path):
     mark = torch.tensor(list(b'{"format": "mxfp8"}'), dtype=torch.uint8)
-    found = open_checkpoint(klein.save(tmp_path / "x.safetensors", {"a.weight": torch.ones(2, 2), "a.comfy_quant": mark}))
+    found = open_checkpoint(
+        klein.save(tmp_path / "x.safetensors", {"a.weight": torch.ones(2, 2), "a.comfy_quant": mark})
+    )
     with pytest.raises(BadInput, match="a is quantised as 'mxfp8'"):
         dequantised(found)
     found.close()
@@ -221,7 +253,9 @@ def test_comfyui_quant_marks_beside_the_weights_are_read(tmp_path):
 def test_no_damage_to_a_header_gets_past_more_than_safetensors_lets_through(tmp_path):
     """Whatever happens to its bytes, a file is refused in words or read as safetensors reads it."""
     whole = klein.save(
-        tmp_path / "x.safetensors", {"a": torch.arange(4.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)}, {"format": "pt"}
+        tmp_path / "x.safetensors",
+        {"a": torch.arange(4.0), "b": torch.ones(2, 3, dtype=torch.bfloat16)},
+        {"format": "pt"},
     ).read_bytes()
     random, path = np.random.default_rng(0), tmp_path / "y.safetensors"
     header = 8 + int.from_bytes(whole[:8], "little")
@@ -230,7 +264,9 @@ def test_no_damage_to_a_header_gets_past_more_than_safetensors_lets_through(tmp_
         data = bytearray(whole)
         for _ in range(random.integers(1, 4)):
             place = int(random.integers(header))
-            data[place] = random.choice(list(b'0123456789,:"[]{}-.eFU ')) if random.random() < 0.8 else random.integers(256)
+            data[place] = (
+                random.choice(list(b'0123456789,:"[]{}-.eFU ')) if random.random() < 0.8 else random.integers(256)
+            )
         path.write_bytes(data)
         try:
             file = File(path)

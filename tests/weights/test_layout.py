@@ -28,7 +28,9 @@ def model():
 
 def test_the_shapes_of_these_tests_are_those_of_the_real_model(model):
     made = klein.to_diffusers(klein.weights(double=2, single=3, guidance=True))
-    assert {name: value.shape for name, value in made.items()} == {name: value.shape for name, value in model.state_dict().items()}
+    assert {name: value.shape for name, value in made.items()} == {
+        name: value.shape for name, value in model.state_dict().items()
+    }
 
 
 def test_cutting_bfl_tensors_into_atoms_gives_diffusers_tensors():
@@ -56,7 +58,9 @@ def test_every_tensor_is_found_again_from_its_atoms():
 
 
 def test_norms_of_newer_comfyui_files_are_the_same_atoms():
-    assert atoms_of("single_blocks.1.norm.key_norm.weight", "bfl") == atoms_of("single_blocks.1.norm.key_norm.scale", "bfl")
+    assert atoms_of("single_blocks.1.norm.key_norm.weight", "bfl") == atoms_of(
+        "single_blocks.1.norm.key_norm.scale", "bfl"
+    )
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model.", "diffusion_model."])

@@ -155,7 +155,9 @@ def goals_text(brief: Brief) -> str:
     return TEMPLATES.text("goals", most=str(MAX_GOALS), brief=brief.prompt)
 
 
-def action_text(trajectory: Trajectory, focus: Sequence[str], allowed: Sequence[ActionKind], canvases: Sequence[int], note: str) -> str:
+def action_text(
+    trajectory: Trajectory, focus: Sequence[str], allowed: Sequence[ActionKind], canvases: Sequence[int], note: str
+) -> str:
     """What is fixed for the run stands first, what grows next, what changes last: a server can keep the prefix."""
     failed = trajectory.failed
     taken_back = {step.index for step in failed}
@@ -222,9 +224,14 @@ def _failed_line(step: Step) -> str:
 
 def _canvases_text(current: int | None, canvases: Sequence[int]) -> str:
     if not canvases:
-        return "There is no canvas yet." if current is None else f"No canvas is shown; the current one is canvas {current}."
+        return (
+            "There is no canvas yet."
+            if current is None
+            else f"No canvas is shown; the current one is canvas {current}."
+        )
     shown = (
-        f"picture {place} is canvas {canvas}{', the current one' if canvas == current else ''}" for place, canvas in enumerate(canvases, 1)
+        f"picture {place} is canvas {canvas}{', the current one' if canvas == current else ''}"
+        for place, canvas in enumerate(canvases, 1)
     )
     return f"The canvases before you, to be named by their canvas number in references: {'; '.join(shown)}."
 

@@ -20,7 +20,18 @@ from .wise import Wise, WiseVerified
 # Those with a file name of their own come first: a folder is taken for the first that knows it.
 BENCHMARKS: dict[str, Benchmark] = {
     bench.name: bench
-    for bench in (GenEval(), GenEvalPlus(), GenEval2(), Wise(), WiseVerified(), Imagine(), ImgEdit(), LgBench(), Prompts(), Prism())
+    for bench in (
+        GenEval(),
+        GenEvalPlus(),
+        GenEval2(),
+        Wise(),
+        WiseVerified(),
+        Imagine(),
+        ImgEdit(),
+        LgBench(),
+        Prompts(),
+        Prism(),
+    )
 }
 
 __all__ = ["BENCHMARKS", "Benchmark", "Item", "data_hash", "recognise"]
@@ -35,7 +46,9 @@ def recognise(folder: Path, name: str = "auto") -> Benchmark:
     for bench in BENCHMARKS.values() if name == "auto" else (BENCHMARKS[name],):
         if bench.find(folder):
             return bench
-    wanted = f"any of {', '.join(BENCHMARKS[name].files)}" if name != "auto" else "the files of any benchmark that is known"
+    wanted = (
+        f"any of {', '.join(BENCHMARKS[name].files)}" if name != "auto" else "the files of any benchmark that is known"
+    )
     raise BadInput(f"{folder} does not hold {wanted}; get the data from the benchmark's own place and name its folder")
 
 

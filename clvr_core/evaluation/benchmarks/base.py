@@ -216,7 +216,9 @@ def unlike(items: Sequence[Item], path: Callable[[Item, int], str]) -> Sequence[
     for item in items:
         for key in dict.fromkeys((f"id {item.id}", f"picture {path(item, 0)}")):
             if key in seen:
-                raise BadInput(f"two items have the {key}: {seen[key]!r:.60} and {item.prompt!r:.60}; each needs its own")
+                raise BadInput(
+                    f"two items have the {key}: {seen[key]!r:.60} and {item.prompt!r:.60}; each needs its own"
+                )
             seen[key] = item.prompt
     return items
 

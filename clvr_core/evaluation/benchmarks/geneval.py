@@ -46,7 +46,12 @@ def clauses(record: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
             raise BadInput(f"{where}: include {place}: count is {clause['count']}; at least 1 is expected")
         if "position" in clause:
             position = clause["position"]
-            if not isinstance(position, list) or len(position) != 2 or position[0] not in RELATIONS or position[1] not in range(place):
+            if (
+                not isinstance(position, list)
+                or len(position) != 2
+                or position[0] not in RELATIONS
+                or position[1] not in range(place)
+            ):
                 known = ", ".join(RELATIONS)
                 raise BadInput(
                     f"{where}: include {place}: position is {position!r:.60}; one of {known}, and an earlier clause, are expected"
@@ -71,17 +76,27 @@ def checklist(record: Mapping[str, Any], where: str) -> tuple[Atom, ...]:
         if exact:
             atoms.append(Atom(there, things, f"Does the picture show exactly {things}, no more and no fewer?", "count"))
         else:
-            atoms.append(Atom(there, things, f"Does the picture show {'at least ' if count > 1 else ''}{things}?", "object"))
+            atoms.append(
+                Atom(there, things, f"Does the picture show {'at least ' if count > 1 else ''}{things}?", "object")
+            )
             exactly = f"Does the picture show exactly {'one ' + noun if count == 1 else things}, no more and no fewer?"
             atoms.append(Atom(f"{place}-exactly", things, exactly, "count", (there,), extra=True))
         if color := clause.get("color"):
             text = counted(count, noun, str(color))
             atoms.append(
-                Atom(f"{place}-color", text, f"Does the picture show {text}, so that the {noun} itself is {color}?", "color", (there,))
+                Atom(
+                    f"{place}-color",
+                    text,
+                    f"Does the picture show {text}, so that the {noun} itself is {color}?",
+                    "color",
+                    (there,),
+                )
             )
         if position := clause.get("position"):
             text = f"the {_named(clause)} is {position[0]} the {_named(include[position[1]])}"
-            atoms.append(Atom(f"{place}-position", text, f"Is it so that {text}?", "position", (there, f"{position[1]}")))
+            atoms.append(
+                Atom(f"{place}-position", text, f"Is it so that {text}?", "position", (there, f"{position[1]}"))
+            )
     for noun, count in limits.items():
         text = f"fewer than {counted(count, noun)}" if count > 1 else f"no {noun}"
         atoms.append(Atom(f"not-{noun}", text, f"Is it so that the picture shows {text}?", "exclude"))
@@ -120,7 +135,9 @@ class GenEval(Benchmark):
         for number, (where, record) in enumerate(records(self.find(folder)[0])):
             prompt, tag = need(record, "prompt", str, where), need(record, "tag", str, where)
             atoms = checklist(record, where)
-            items.append(Item(f"{number:05d}", prompt, tag, atoms, pictures=4, parse=of_record(record, prompt), record=record))
+            items.append(
+                Item(f"{number:05d}", prompt, tag, atoms, pictures=4, parse=of_record(record, prompt), record=record)
+            )
         return list(unlike(items, self.path))
 
     def path(self, item: Item, k: int) -> str:

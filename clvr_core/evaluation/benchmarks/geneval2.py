@@ -58,8 +58,14 @@ class GenEval2(Benchmark):
                 raise BadInput(f"{where}: {len(skills)} skills for {len(asked)} questions; one for each is expected")
             atoms = []
             for place, pair in enumerate(asked):
-                if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) and part.strip() for part in pair):
-                    raise BadInput(f"{where}: question {place + 1} is {pair!r:.80}; a question and its answer are expected")
+                if (
+                    not isinstance(pair, list)
+                    or len(pair) != 2
+                    or not all(isinstance(part, str) and part.strip() for part in pair)
+                ):
+                    raise BadInput(
+                        f"{where}: question {place + 1} is {pair!r:.80}; a question and its answer are expected"
+                    )
                 skill = skills[place] if skills else ""
                 atoms.append(Atom(f"{place}", f"{pair[0]} {pair[1]}", question_for(*pair), str(skill)))
             kinds = [atom.kind for atom in atoms]
@@ -70,7 +76,17 @@ class GenEval2(Benchmark):
                 kinds.count("position") + kinds.count("verb"),
                 words=words_of(prompt),
             )
-            items.append(Item(f"{number:05d}", prompt, f"{count} atoms", tuple(atoms), complexity=float(count), parse=parse, record=record))
+            items.append(
+                Item(
+                    f"{number:05d}",
+                    prompt,
+                    f"{count} atoms",
+                    tuple(atoms),
+                    complexity=float(count),
+                    parse=parse,
+                    record=record,
+                )
+            )
         # The official file of pictures has the prompt for a key.
         unlike([replace(item, id=item.prompt) for item in items], lambda item, k: item.id)
         return items
@@ -80,4 +96,7 @@ class GenEval2(Benchmark):
 
     def sidecars(self, items: Sequence[Item], folder: str) -> dict[str, str]:
         """The map from prompt to picture, with paths relative to the folder that holds the map's own folder."""
-        return {"image_paths.json": json.dumps({item.prompt: f"{folder}/{self.path(item, 0)}" for item in items}, indent=1) + "\n"}
+        return {
+            "image_paths.json": json.dumps({item.prompt: f"{folder}/{self.path(item, 0)}" for item in items}, indent=1)
+            + "\n"
+        }

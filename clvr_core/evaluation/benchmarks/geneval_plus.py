@@ -11,7 +11,12 @@ from ..complexity import of_record
 from .base import Answers, Atom, Benchmark, Item, Measure, all_hold, need, records, unlike
 from .geneval import clauses, counted, plural
 
-REGIONS = {"left": "in the left part", "right": "in the right part", "above": "in the upper part", "below": "in the lower part"}
+REGIONS = {
+    "left": "in the left part",
+    "right": "in the right part",
+    "above": "in the upper part",
+    "below": "in the lower part",
+}
 PHOTO = Atom(
     "photo",
     "one natural photograph",
@@ -34,7 +39,9 @@ def checklist(record: Mapping[str, Any], where: str) -> tuple[Atom, ...]:
             atoms.append(Atom(f"{place}-color", text, f"Is it so that the picture shows {text}?", "color", (there,)))
         if region := clause.get("region"):
             if region not in REGIONS:
-                raise BadInput(f"{where}: include {place}: region is {region!r:.40}; one of {', '.join(REGIONS)} is expected")
+                raise BadInput(
+                    f"{where}: include {place}: region is {region!r:.40}; one of {', '.join(REGIONS)} is expected"
+                )
             text = f"{things} {REGIONS[region]} of the picture"
             atoms.append(Atom(f"{place}-region", text, f"Does the picture show {text}?", "region", (there,)))
         if size := clause.get("size"):
@@ -76,7 +83,9 @@ class GenEvalPlus(Benchmark):
         items = []
         for number, (where, record) in enumerate(records(self.find(folder)[0]), 1):
             prompt, tag = need(record, "prompt", str, where), need(record, "tag", str, where)
-            items.append(Item(f"{number}", prompt, tag, checklist(record, where), parse=of_record(record, prompt), record=record))
+            items.append(
+                Item(f"{number}", prompt, tag, checklist(record, where), parse=of_record(record, prompt), record=record)
+            )
         return list(unlike(items, self.path))
 
     def path(self, item: Item, k: int) -> str:

@@ -50,7 +50,10 @@ GRADES = {
 
 def scales_for(prompt: str, note: str) -> tuple[Scale, ...]:
     meant = f'The picture was made for the prompt "{prompt}". What is meant: {note}\nGrade {{}}, strictly.'
-    return tuple(Scale(name, meant.format(what), 0.0, fifths(what, tuple(levels), 10.0)) for name, (what, *levels) in GRADES.items())
+    return tuple(
+        Scale(name, meant.format(what), 0.0, fifths(what, tuple(levels), 10.0))
+        for name, (what, *levels) in GRADES.items()
+    )
 
 
 def weighted(grades) -> float:

@@ -56,14 +56,21 @@ class LgBench(Benchmark):
                 source = next((inside(str(record[name]), where) for name in SOURCES if record.get(name)), "")
                 seen = "as an edit of the first image should do: " if source else ""
                 atoms = tuple(
-                    Atom(f"{place}", text, f'Does the {"second image" if source else "picture"} meet this goal, {seen}"{text}"?', "goal")
+                    Atom(
+                        f"{place}",
+                        text,
+                        f'Does the {"second image" if source else "picture"} meet this goal, {seen}"{text}"?',
+                        "goal",
+                    )
                     for place, text in enumerate(texts, 1)
                 )
                 kind = "edit" if source else "draw"
                 name = str(record.get("id", f"{kind}-{number:04d}"))
                 if not re.fullmatch(r"[\w.-]{1,80}", name) or name.startswith("."):
                     raise BadInput(f"{where}: id is {name!r:.40}; letters, digits, dots and dashes are expected")
-                items.append(Item(name, prompt, kind, atoms, source=source, complexity=float(len(atoms)), record=record))
+                items.append(
+                    Item(name, prompt, kind, atoms, source=source, complexity=float(len(atoms)), record=record)
+                )
         return list(unlike(items, self.path))
 
     def path(self, item: Item, k: int) -> str:

@@ -38,7 +38,12 @@ def fifths(asked: str, levels: tuple[str, ...], high: float) -> tuple[tuple[floa
 
 def scales_for(prompt: str) -> tuple[Scale, ...]:
     return tuple(
-        Scale(name, f'The picture was made for the prompt "{prompt}".\nGrade {what}.', 0.0, fifths(what, tuple(levels), 100.0))
+        Scale(
+            name,
+            f'The picture was made for the prompt "{prompt}".\nGrade {what}.',
+            0.0,
+            fifths(what, tuple(levels), 100.0),
+        )
         for name, (what, *levels) in GRADES.items()
     )
 
@@ -95,8 +100,12 @@ class Prism(Benchmark):
         for number, row in enumerate(csv.DictReader(io.StringIO(text_of(path)), delimiter="\t"), 2):
             track = track_of(row.get("Category") or "")
             if track is None:
-                raise BadInput(f"{path} line {number}: Category is {row.get('Category')!r:.40}; one of {', '.join(TRACKS)} is expected")
-            lines.append((f"{path} line {number}", self.track(track), {key: value for key, value in row.items() if key}))
+                raise BadInput(
+                    f"{path} line {number}: Category is {row.get('Category')!r:.40}; one of {', '.join(TRACKS)} is expected"
+                )
+            lines.append(
+                (f"{path} line {number}", self.track(track), {key: value for key, value in row.items() if key})
+            )
         return lines
 
     def path(self, item: Item, k: int) -> str:

@@ -13,7 +13,9 @@ NAME = re.compile(r"[\w-][\w.-]{0,79}")
 
 
 def atoms_for(statements: list[str]) -> tuple[Atom, ...]:
-    return tuple(Atom(f"{place}", text, f"Does the picture show this: {text}?") for place, text in enumerate(statements, 1))
+    return tuple(
+        Atom(f"{place}", text, f"Does the picture show this: {text}?") for place, text in enumerate(statements, 1)
+    )
 
 
 class Prompts(Benchmark):
@@ -26,12 +28,17 @@ class Prompts(Benchmark):
         Measure("pass", all_hold, over="items"),
         Measure("statements that hold", lambda item, answers: mean_of(settled(item, answers).values()), over="items"),
     )
-    notes = ("the complexity is this project's own score, C_v1, and not the CLVR paper's, whose coefficients are unpublished",)
+    notes = (
+        "the complexity is this project's own score, C_v1, and not the CLVR paper's, whose coefficients are unpublished",
+    )
 
     def read(self, folder: Path) -> list[Item]:
         path, items = self.find(folder)[0], []
         if path.suffix == ".txt":
-            lines = [(f"{path} line {number}", {"prompt": line.strip()}) for number, line in enumerate(text_of(path).split("\n"), 1)]
+            lines = [
+                (f"{path} line {number}", {"prompt": line.strip()})
+                for number, line in enumerate(text_of(path).split("\n"), 1)
+            ]
             lines = [(where, record) for where, record in lines if record["prompt"]]
             if not lines:
                 raise BadInput(f"{path} is empty; a prompt a line is expected")
@@ -42,7 +49,9 @@ class Prompts(Benchmark):
             if not NAME.fullmatch(name):
                 raise BadInput(f"{where}: id is {name!r:.40}; letters, digits, dots and dashes are expected")
             statements = record.get("statements", [])
-            if not isinstance(statements, list) or not all(isinstance(text, str) and text.strip() for text in statements):
+            if not isinstance(statements, list) or not all(
+                isinstance(text, str) and text.strip() for text in statements
+            ):
                 raise BadInput(f"{where}: statements is {statements!r:.60}; a list of sentences is expected")
             tag = str(record.get("tag", "all"))
             items.append(Item(name, prompt, tag, atoms_for(statements), parse=of_shapes(prompt), record=record))

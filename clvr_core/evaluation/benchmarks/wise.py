@@ -43,7 +43,9 @@ def tag_of(number: int, starts: Mapping[str, int]) -> str:
 
 def scales_for(prompt: str, explanation: str) -> tuple[Scale, ...]:
     meant = f'The picture was made for the prompt "{prompt}". What is meant: {explanation}\nGrade {{}}, strictly.'
-    return tuple(Scale(name, meant.format(what), 0.0, ((1.0, some), (2.0, full))) for name, (what, some, full) in GRADES.items())
+    return tuple(
+        Scale(name, meant.format(what), 0.0, ((1.0, some), (2.0, full))) for name, (what, some, full) in GRADES.items()
+    )
 
 
 def wiscore(grades) -> float:
@@ -89,7 +91,9 @@ class Wise(Benchmark):
                 if not isinstance(number, int) or not 1 <= number <= 1000:
                     raise BadInput(f"{where}: prompt_id is {number!r:.40}; a number from 1 to 1000 is expected")
                 prompt, meant = need(record, "Prompt", str, where), need(record, "Explanation", str, where)
-                items.append(replace(self.item(prompt, meant), id=f"{number}", tag=tag_of(number, self.starts), record=record))
+                items.append(
+                    replace(self.item(prompt, meant), id=f"{number}", tag=tag_of(number, self.starts), record=record)
+                )
         return sorted(unlike(items, self.path), key=lambda item: int(item.id))
 
     def item(self, prompt: str, meant: str) -> Item:
@@ -106,7 +110,11 @@ class Wise(Benchmark):
 class WiseVerified(Wise):
     name = "wise-verified"
     title = "WISE_Verified-compatible"
-    files = ("cultural_common_sense_verified.json", "spatio-temporal_reasoning_verified.json", "natural_science_verified.json")
+    files = (
+        "cultural_common_sense_verified.json",
+        "spatio-temporal_reasoning_verified.json",
+        "natural_science_verified.json",
+    )
     folders = ("", "data_verified")
     starts = VERIFIED_STARTS
     measures = (

@@ -25,12 +25,16 @@ def write_report(images: Path, out: Path, data: Path | None = None, baseline: st
     """Writes report.html, report.png and report.csv into `out`. data: the benchmark's folder, for pictures side by side. Raises BadInput if
     nothing was scored, or the files cannot be written."""
     groups = gather(images, data, baseline)
-    written = Written(out / "report.html", out / "report.png", out / "report.csv", sum(len(group.entries) for group in groups))
+    written = Written(
+        out / "report.html", out / "report.png", out / "report.csv", sum(len(group.entries) for group in groups)
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
         plot(groups, written.png)
         write_bytes(written.csv, table(groups).encode())
         write_bytes(written.html, page(groups, written.png.read_bytes()).encode())
     except OSError as error:
-        raise BadInput(f"the report cannot be written to {out}: {error.strerror}; choose another folder with --out") from error
+        raise BadInput(
+            f"the report cannot be written to {out}: {error.strerror}; choose another folder with --out"
+        ) from error
     return written

@@ -62,7 +62,11 @@ def counts(group: Group, entry: Entry) -> tuple[int, int]:
 def faults(item: Item, answers: Answers | Mapping[str, float | None]) -> str:
     """What does not hold, and each grade."""
     missing = [atom.text for atom in item.atoms if not atom.extra and (answers.get(atom.id) or 0.0) < HOLDS]
-    grades = [f"{scale.id} {answers[scale.id]:.1f} of {scale.high:g}" for scale in item.scales if answers.get(scale.id) is not None]
+    grades = [
+        f"{scale.id} {answers[scale.id]:.1f} of {scale.high:g}"
+        for scale in item.scales
+        if answers.get(scale.id) is not None
+    ]
     if item.atoms and not missing:
         return "all holds"
     return "; ".join([*(["not: " + ", ".join(missing[:6])] if missing else []), *grades])

@@ -98,7 +98,9 @@ def _group(entries: Sequence[Entry], data: Path | None, baseline: str | None) ->
         gap = None
         if items:
             pictures = max(item.pictures for item in items)
-            headline = next((measure for measure in bench.measures if measure.name in entry.result["measures"]), bench.measures[0])
+            headline = next(
+                (measure for measure in bench.measures if measure.name in entry.result["measures"]), bench.measures[0]
+            )
             gap = difference(headline, items, answers[entry.name], answers[first.name], pictures)
         compared.append(Entry(entry.arm, entry.result, gap, pass_gap(entry.result, first.result)))
     return Group(bench, tuple(compared), data, items, answers)

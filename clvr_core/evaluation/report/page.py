@@ -36,7 +36,12 @@ def page(groups: Sequence[Group], plot: bytes) -> str:
         el("style", Html(CSS)),
     )
     url = f"data:image/png;base64,{base64.b64encode(plot).decode()}"
-    drawn = el("img", src=url, class_="plot", alt="Pass over complexity, and the headline over the evaluations spent, for each name.")
+    drawn = el(
+        "img",
+        src=url,
+        class_="plot",
+        alt="Pass over complexity, and the headline over the evaluations spent, for each name.",
+    )
     body = el(
         "body",
         el("header", el("p", el("strong", "CLVR"), " evaluation", class_="brand"), class_="top"),
@@ -61,7 +66,11 @@ def _group(group: Group) -> Html:
         facts,
         _warnings(warnings),
         _table(group),
-        el("p", f"Gaps are to {group.baseline.name}, over the items that both have, 95 % by paired bootstrap.", class_="note"),
+        el(
+            "p",
+            f"Gaps are to {group.baseline.name}, over the items that both have, 95 % by paired bootstrap.",
+            class_="note",
+        ),
         _parts(group),
         _curves(group),
         _notes(first["notes"]),
@@ -77,7 +86,11 @@ def _warnings(warnings: Sequence[tuple[str, str]]) -> Html | None:
 
 
 def _notes(notes: Sequence[str]) -> Html | None:
-    return el("details", el("summary", "About this benchmark's numbers"), el("ul", *(el("li", note) for note in notes))) if notes else None
+    return (
+        el("details", el("summary", "About this benchmark's numbers"), el("ul", *(el("li", note) for note in notes)))
+        if notes
+        else None
+    )
 
 
 def figure(value: float | None, of: float) -> str:
@@ -101,7 +114,10 @@ def _gap(entry: Entry) -> Html:
     of = entry.headline["of"] if entry.gap else 1.0
     what = None if entry.gap else el("small", "share passed")
     return el(
-        "td", f"{'+' if gap > 0 else ''}{figure(gap, of)}", el("small", f"{figure(bounds.low, of)} to {figure(bounds.high, of)}"), what
+        "td",
+        f"{'+' if gap > 0 else ''}{figure(gap, of)}",
+        el("small", f"{figure(bounds.low, of)} to {figure(bounds.high, of)}"),
+        what,
     )
 
 
@@ -114,7 +130,10 @@ def _table(group: Group) -> Html:
     return el(
         "div",
         el(
-            "table", el("thead", el("tr", *(el("th", head, scope="col") for head in heads))), el("tbody", *rows, *printed), class_="numbers"
+            "table",
+            el("thead", el("tr", *(el("th", head, scope="col") for head in heads))),
+            el("tbody", *rows, *printed),
+            class_="numbers",
         ),
         class_="scroll",
         tabindex="0",
@@ -127,7 +146,11 @@ def _row(entry: Entry, names: Sequence[str]) -> Html:
     result, spent = entry.result, entry.result.get("spent") or {}
     pictures = result["pictures"]
     made = (result.get("made_by") or {}).get("models", {}).get("executor")
-    told = [f"{spent[key]:,.0f}" if key != "seconds" else f"{spent[key]:.1f}" for key in ("evaluations", "vlm_tokens", "seconds") if spent]
+    told = [
+        f"{spent[key]:,.0f}" if key != "seconds" else f"{spent[key]:.1f}"
+        for key in ("evaluations", "vlm_tokens", "seconds")
+        if spent
+    ]
     return el(
         "tr",
         el("th", el("bdi", entry.name), el("small", f"{entry.way}{f', {made}' if made else ''}"), scope="row"),
@@ -141,7 +164,13 @@ def _row(entry: Entry, names: Sequence[str]) -> Html:
 def _printed(row: Row, names: Sequence[str], width: int) -> Html:
     cells = [el("td", f"{row.value:g}" if name == row.measure else "-") for name in names]
     why = el("td", f"published: {row.source}; judge {row.judge}; not comparable", colspan=width - len(names) - 1)
-    return el("tr", el("th", row.name, el("small", "published, not measured here"), scope="row"), *cells, why, class_="printed")
+    return el(
+        "tr",
+        el("th", row.name, el("small", "published, not measured here"), scope="row"),
+        *cells,
+        why,
+        class_="printed",
+    )
 
 
 def _parts(group: Group) -> Html | None:
@@ -159,7 +188,12 @@ def _parts(group: Group) -> Html | None:
     ]
     head = el("thead", el("tr", el("th", "by part", scope="col"), *(el("th", tag, scope="col") for tag in tags)))
     return el(
-        "div", el("table", head, el("tbody", *rows), class_="numbers"), class_="scroll", tabindex="0", role="region", aria_label="Parts"
+        "div",
+        el("table", head, el("tbody", *rows), class_="numbers"),
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label="Parts",
     )
 
 
@@ -169,10 +203,18 @@ def _curves(group: Group) -> Html | None:
         if not (curve := entry.result.get("curve")):
             continue
         low, high = curve["auc_ci95"]
-        half = f"half is passed at {curve['c50']:.1f}" if "c50" in curve else "half is passed at no complexity within these tiers"
+        half = (
+            f"half is passed at {curve['c50']:.1f}"
+            if "c50" in curve
+            else "half is passed at no complexity within these tiers"
+        )
         length = curve["length_given_complexity"]
-        alone = "" if length is None else f"; rank correlation of passing with length, complexity taken out, {length:+.2f}"
-        text = f": area {curve['auc']:.1f} ({low:.1f} to {high:.1f}), {half}, {curve['tail']:.2f} in the last tiers{alone}"
+        alone = (
+            "" if length is None else f"; rank correlation of passing with length, complexity taken out, {length:+.2f}"
+        )
+        text = (
+            f": area {curve['auc']:.1f} ({low:.1f} to {high:.1f}), {half}, {curve['tail']:.2f} in the last tiers{alone}"
+        )
         lines.append(el("li", el("bdi", entry.name), text))
     return el("div", el("h3", "Pass over complexity"), el("ul", *lines)) if lines else None
 

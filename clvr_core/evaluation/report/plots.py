@@ -18,14 +18,18 @@ def plot(groups: Sequence[Group], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, rows = pyplot.subplots(len(groups), 2, figsize=(11, 4.3 * len(groups)), dpi=130, layout="constrained", squeeze=False)
+    figure, rows = pyplot.subplots(
+        len(groups), 2, figsize=(11, 4.3 * len(groups)), dpi=130, layout="constrained", squeeze=False
+    )
     for group, (left, right) in zip(groups, rows):
         _tiers(group, left)
         _spent(group, right)
         for axes in (left, right):
             axes.grid(alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
-        left.set_title(f"{group.baseline.result['title']}\n{_shortened(group.baseline.result['judge'])}", fontsize=9, loc="left")
+        left.set_title(
+            f"{group.baseline.result['title']}\n{_shortened(group.baseline.result['judge'])}", fontsize=9, loc="left"
+        )
     figure.savefig(path)
     pyplot.close(figure)
 
@@ -41,7 +45,11 @@ def _look(entry: Entry, place: int) -> tuple[str, str]:
 
 
 def _tiers(group: Group, axes) -> None:
-    axes.set(xlabel="complexity (median of the tier)", ylabel="share of pictures that are all that was asked for", ylim=(-0.03, 1.03))
+    axes.set(
+        xlabel="complexity (median of the tier)",
+        ylabel="share of pictures that are all that was asked for",
+        ylim=(-0.03, 1.03),
+    )
     drawn = 0
     for place, entry in enumerate(group.entries):
         if curve := entry.result.get("curve"):
@@ -53,7 +61,14 @@ def _tiers(group: Group, axes) -> None:
     if drawn:
         axes.legend(frameon=False, fontsize=8)
     else:
-        axes.text(0.5, 0.5, "no complexity is known for enough of these prompts", ha="center", va="center", transform=axes.transAxes)
+        axes.text(
+            0.5,
+            0.5,
+            "no complexity is known for enough of these prompts",
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+        )
 
 
 def _spent(group: Group, axes) -> None:
@@ -67,7 +82,13 @@ def _spent(group: Group, axes) -> None:
         color, _ = _look(entry, place)
         low, high = entry.headline["ci95"] or (value, value)
         axes.errorbar(
-            [evaluations], [value], [[max(0, value - low)], [max(0, high - value)]], fmt="o", color=color, capsize=3, label=entry.name
+            [evaluations],
+            [value],
+            [[max(0, value - low)], [max(0, high - value)]],
+            fmt="o",
+            color=color,
+            capsize=3,
+            label=entry.name,
         )
         drawn += 1
     if drawn:

@@ -59,10 +59,15 @@ def table(groups: Sequence[Group]) -> str:
                     "missing": result["pictures"]["expected"] - result["pictures"]["there"],
                     "unanswered": result["pictures"]["unanswered"],
                     "published": "no",
-                    "comparable": "within this table" if result["title"].endswith("-compatible") else "with the benchmark's own numbers",
+                    "comparable": "within this table"
+                    if result["title"].endswith("-compatible")
+                    else "with the benchmark's own numbers",
                     **{key: measure[key] for key in ("value", "strict", "of", "items")},
                     **{key: spent.get(key, "") for key in ("evaluations", "vlm_tokens", "seconds")},
-                    **{key: result.get(key) for key in ("bench", "title", "protocol", "judge", "data_sha256", "words_sha256")},
+                    **{
+                        key: result.get(key)
+                        for key in ("bench", "title", "protocol", "judge", "data_sha256", "words_sha256")
+                    },
                 }
                 if place == 0 and entry.gap:
                     gap, bounds = entry.gap
@@ -70,6 +75,11 @@ def table(groups: Sequence[Group]) -> str:
                 writer.writerow({key: "" if value is None else value for key, value in line.items()})
     for bench in dict.fromkeys(group.bench.name for group in groups):
         for row in rows_for(bench):
-            told = {"published": "yes", "comparable": "no: another judge and protocol", "source": row.source, "judge": row.judge}
+            told = {
+                "published": "yes",
+                "comparable": "no: another judge and protocol",
+                "source": row.source,
+                "judge": row.judge,
+            }
             writer.writerow({"bench": bench, "name": row.name, "measure": row.measure, "value": row.value, **told})
     return file.getvalue()

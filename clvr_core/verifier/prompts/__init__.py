@@ -45,7 +45,9 @@ def compare_question(brief: Brief, goals: Sequence[Goal]) -> Question:
 def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int) -> Question:
     """Yes means that the image at this place, the first being 1, fits best of all."""
     text = TEMPLATES.text("choose", brief=brief.prompt, goals=_listed(goals), count=str(count), place=str(place))
-    return Question(text, data={"task": "choose", "place": place, "prompt": brief.prompt, "goals": to_json(tuple(goals))})
+    return Question(
+        text, data={"task": "choose", "place": place, "prompt": brief.prompt, "goals": to_json(tuple(goals))}
+    )
 
 
 def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Message, ...], Mapping[str, Any]]:
@@ -56,10 +58,18 @@ def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Mes
         Message("system", TEMPLATES.text("evidence_system")),
         Message("user", TEMPLATES.text("evidence", goals=listed), (picture,), data),
     )
-    each = {"goal": {"type": "string", "enum": [goal.id for goal in goals]}, "seen": {"type": "string", "maxLength": MAX_SEEN}}
+    each = {
+        "goal": {"type": "string", "enum": [goal.id for goal in goals]},
+        "seen": {"type": "string", "maxLength": MAX_SEEN},
+    }
     item = {"type": "object", "properties": each, "required": list(each), "additionalProperties": False}
     seen = {"type": "array", "items": item, "minItems": len(goals), "maxItems": len(goals)}
-    return messages, {"type": "object", "properties": {"seen": seen}, "required": ["seen"], "additionalProperties": False}
+    return messages, {
+        "type": "object",
+        "properties": {"seen": seen},
+        "required": ["seen"],
+        "additionalProperties": False,
+    }
 
 
 def _about_an_edit(template: str, action: Action) -> Question:

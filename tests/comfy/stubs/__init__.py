@@ -23,7 +23,9 @@ from comfy_api.latest import ComfyExtension, io
 @cache
 def pack() -> SimpleNamespace:
     """Our own modules, under whatever name ComfyUI gave them."""
-    name = next(name for name in sys.modules if name.endswith("clvr.nodes.host.sockets")).removesuffix(".nodes.host.sockets")
+    name = next(name for name in sys.modules if name.endswith("clvr.nodes.host.sockets")).removesuffix(
+        ".nodes.host.sockets"
+    )
     return SimpleNamespace(
         sockets=sys.modules[f"{name}.nodes.host.sockets"],
         protocols=sys.modules[f"{name}.clvr_core.protocols"],
@@ -68,7 +70,10 @@ class Eyes:
     def answer(self, kind: str) -> None:
         script = self.script
         for _ in range(script["tokens"]):
-            print("stub: token, cancelled" if comfy.model_management.processing_interrupted() else "stub: token", flush=True)
+            print(
+                "stub: token, cancelled" if comfy.model_management.processing_interrupted() else "stub: token",
+                flush=True,
+            )
             comfy.model_management.throw_exception_if_processing_interrupted()
             time.sleep(script["token_seconds"])
         self.answers += 1
@@ -87,10 +92,18 @@ class Eyes:
         elif data.get("task") == "evidence":
             value = {"seen": [{"goal": goal, "seen": words} for goal in data["goals"]]}
         elif data.get("task") == "goals":
-            value = {"goals": [{"text": f"{words}, number {number}", "kind": "local"} for number in range(script["goals"])]}
+            value = {
+                "goals": [{"text": f"{words}, number {number}", "kind": "local"} for number in range(script["goals"])]
+            }
         else:
             kind = script["kind"] or ("GENERATE" if data["current"] is None else "EDIT")
-            value = {"kind": kind, "summary": words, "edit_prompt": words, "scene_prompt": words, "goals": data["focus"][:2]}
+            value = {
+                "kind": kind,
+                "summary": words,
+                "edit_prompt": words,
+                "scene_prompt": words,
+                "goals": data["focus"][:2],
+            }
         return pack().protocols.Reply(json.dumps(value), tokens=1)
 
     @busy("decide")
@@ -114,7 +127,13 @@ class Eyes:
         states = {goal: "met" if self.share(newest, goal) > 0.9 else "unmet" for goal in goals}
         wanting, words = [goal for goal in goals if states[goal] == "unmet"], self.script["words"]
         verdicts = [{"goal": goal, "state": state, "evidence": words} for goal, state in states.items()]
-        return {"verdicts": verdicts, "kind": "EDIT" if wanting else "END", "edit_prompt": words, "summary": words, "goals": wanting[:2]}
+        return {
+            "verdicts": verdicts,
+            "kind": "EDIT" if wanting else "END",
+            "edit_prompt": words,
+            "summary": words,
+            "goals": wanting[:2],
+        }
 
 
 class Hands:
@@ -131,7 +150,9 @@ class Hands:
     @busy("draw")
     def draw(self, requests):
         for _ in range(self.script["steps"]):
-            print("stub: step, cancelled" if comfy.model_management.processing_interrupted() else "stub: step", flush=True)
+            print(
+                "stub: step, cancelled" if comfy.model_management.processing_interrupted() else "stub: step", flush=True
+            )
             time.sleep(self.script["step_seconds"])
             self.check()
         return [pack().protocols.Drawing(self.picture(request), 4) for request in requests]
@@ -161,7 +182,8 @@ class Models(io.ComfyNode):
     def execute(cls, script: str) -> io.NodeOutput:
         said = USUAL | json.loads(script)
         return io.NodeOutput(
-            Eyes(said), pack().sockets.ExecutorHandle(Hands(said), said["width"], said["height"], lambda text: None, script)
+            Eyes(said),
+            pack().sockets.ExecutorHandle(Hands(said), said["width"], said["height"], lambda text: None, script),
         )
 
 
@@ -171,12 +193,17 @@ class Anything(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
-            node_id="Stub_Anything", category="stubs", inputs=[io.String.Input("value", default="null")], outputs=[io.AnyType.Output()]
+            node_id="Stub_Anything",
+            category="stubs",
+            inputs=[io.String.Input("value", default="null")],
+            outputs=[io.AnyType.Output()],
         )
 
     @classmethod
     def execute(cls, value: str) -> io.NodeOutput:
-        return io.NodeOutput(10_000_000 * "x" if value == "long" else torch.zeros(1, 8, 8, 3) if value == "image" else json.loads(value))
+        return io.NodeOutput(
+            10_000_000 * "x" if value == "long" else torch.zeros(1, 8, 8, 3) if value == "image" else json.loads(value)
+        )
 
 
 class Stubs(ComfyExtension):

@@ -42,7 +42,9 @@ def scattered(shapes: dict[str, torch.Tensor], seed: int, scale: float = 0.7) ->
     return {
         name: torch.ones_like(tensor)
         if "norm" in name and tensor.ndim == 1 and "bias" not in name
-        else torch.randn(tensor.shape, generator=random) * scale / max(1, tensor[0].numel() if tensor.ndim else 1) ** 0.5
+        else torch.randn(tensor.shape, generator=random)
+        * scale
+        / max(1, tensor[0].numel() if tensor.ndim else 1) ** 0.5
         for name, tensor in shapes.items()
     }
 
@@ -113,12 +115,17 @@ def scattered_clip(target: SimpleNamespace) -> comfy.sd.CLIP:
 
 def text_encoder(kind: str) -> comfy.sd.CLIP:
     """A CLIP as Load CLIP makes it from Qwen3 4B with type flux2 (`klein`), or from Qwen3-VL 4B with another type (`qwen3vl`)."""
-    llama, small = comfy.text_encoders.llama, {"hidden_size": PER_LAYER, "intermediate_size": 256, "num_attention_heads": 2}
+    llama, small = (
+        comfy.text_encoders.llama,
+        {"hidden_size": PER_LAYER, "intermediate_size": 256, "num_attention_heads": 2},
+    )
     if kind == "klein":
         config = dataclasses.replace(llama.Qwen3_4BConfig(), num_key_value_heads=1, **small)
         held, llama.Qwen3_4BConfig = llama.Qwen3_4BConfig, lambda **given: dataclasses.replace(config, **given)
         flux = comfy.text_encoders.flux
-        target = SimpleNamespace(params={}, clip=flux.klein_te(dtype_llama=torch.float32), tokenizer=flux.KleinTokenizer)
+        target = SimpleNamespace(
+            params={}, clip=flux.klein_te(dtype_llama=torch.float32), tokenizer=flux.KleinTokenizer
+        )
     else:
         raise ValueError(kind)
     try:
@@ -145,14 +152,22 @@ class TextEncoder(io.ComfyNode):
 def qwen_text_encoder() -> comfy.sd.CLIP:
     """A CLIP as Load CLIP makes it from Qwen2.5-VL 7B with type qwen_image."""
     llama, qwen, seeing = comfy.text_encoders.llama, comfy.text_encoders.qwen_image, comfy.text_encoders.qwen_vl
-    small = {"hidden_size": PER_LAYER, "intermediate_size": 256, "num_attention_heads": 1, "num_key_value_heads": 1, "num_hidden_layers": 2}
+    small = {
+        "hidden_size": PER_LAYER,
+        "intermediate_size": 256,
+        "num_attention_heads": 1,
+        "num_key_value_heads": 1,
+        "num_hidden_layers": 2,
+    }
     held, eyes = llama.Qwen25_7BVLI_Config, seeing.Qwen2VLVisionTransformer
     llama.Qwen25_7BVLI_Config = lambda **given: held(**given | small)
     seeing.Qwen2VLVisionTransformer = lambda **given: eyes(
         **given | {"hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "num_layers": 2}
     )
     try:
-        return scattered_clip(SimpleNamespace(params={}, clip=qwen.te(dtype_llama=torch.float32), tokenizer=qwen.QwenImageTokenizer))
+        return scattered_clip(
+            SimpleNamespace(params={}, clip=qwen.te(dtype_llama=torch.float32), tokenizer=qwen.QwenImageTokenizer)
+        )
     finally:
         llama.Qwen25_7BVLI_Config, seeing.Qwen2VLVisionTransformer = held, eyes
 
@@ -168,7 +183,12 @@ class QwenEdit(io.ComfyNode):
     @classmethod
     def execute(cls) -> io.NodeOutput:
         cpu = torch.device("cpu")
-        shape = {"image_model": "qwen_image", "num_layers": 2, "num_attention_heads": 2, "joint_attention_dim": PER_LAYER}
+        shape = {
+            "image_model": "qwen_image",
+            "num_layers": 2,
+            "num_attention_heads": 2,
+            "joint_attention_dim": PER_LAYER,
+        }
         config = comfy.supported_models.QwenImage(shape)
         config.set_inference_dtype(torch.float32, None)
         model = config.get_model({}, device=cpu)
@@ -215,7 +235,9 @@ class Counted(io.ComfyNode):
 
 
 def protocols() -> Any:
-    name = next(name for name in sys.modules if name.endswith("clvr.nodes.host.sockets")).removesuffix(".nodes.host.sockets")
+    name = next(name for name in sys.modules if name.endswith("clvr.nodes.host.sockets")).removesuffix(
+        ".nodes.host.sockets"
+    )
     return sys.modules[f"{name}.clvr_core.protocols"]
 
 
@@ -242,7 +264,10 @@ class Script:
         if picture not in self.seen:
             self.seen.append(picture)
         row = self.script["met"][min(self.seen.index(picture), len(self.script["met"]) - 1)]
-        return [protocols().Decision(0.95 if row[int(question.data["goal"]["id"][1:]) - 1] == "1" else 0.05) for question in questions]
+        return [
+            protocols().Decision(0.95 if row[int(question.data["goal"]["id"][1:]) - 1] == "1" else 0.05)
+            for question in questions
+        ]
 
 
 class Eyes(io.ComfyNode):

@@ -138,7 +138,10 @@ class Prompter(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         kind = io.Custom("CLVR_VLM")
         return io.Schema(
-            node_id="Tiny_Prompter", category="tiny", inputs=[kind.Input("vlm"), kind.Input("script")], outputs=[kind.Output()]
+            node_id="Tiny_Prompter",
+            category="tiny",
+            inputs=[kind.Input("vlm"), kind.Input("script")],
+            outputs=[kind.Output()],
         )
 
     @classmethod
