@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,10 +59,8 @@ def main() -> None:
     print("| | " + " | ".join(f"batch {batch}" for batch in options.batch) + " |\n|---|" + "---:|" * len(options.batch))
 
     def row(name: str, model: torch.nn.Module, call: Callable[[int], Any]) -> None:
-        print(
-            f"| {name} | " + " | ".join(f"{most(model, lambda: call(batch)):.1f}" for batch in options.batch) + " |",
-            flush=True,
-        )  # noqa: B023
+        taken = [most(model, partial(call, batch)) for batch in options.batch]
+        print(f"| {name} | " + " | ".join(f"{each:.1f}" for each in taken) + " |", flush=True)
 
     torch.set_default_dtype(torch.bfloat16)
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -130,7 +130,8 @@ def _quoted(text: str) -> Message:
 
 def _again(fault: str, finished: bool) -> Message:
     shorter = "" if finished else " Write less in each field."
-    text = f"That reply cannot be used: {fault}.{shorter} Answer the same request again with one JSON object of the schema and nothing else."
+    again = "Answer the same request again with one JSON object of the schema and nothing else."
+    text = f"That reply cannot be used: {fault}.{shorter} {again}"
     return Message("user", text, data={"task": "again", "error": fault})
 
 

@@ -1,6 +1,7 @@
 """The look of the page. Neutral greys, so that nothing tints the pictures; light or dark as the reader's machine is set."""
 
-LIGHT = "--page:#f3f3f2;--card:#fff;--sunk:#f6f6f5;--mat:#e6e6e4;--ink:#1c1c1e;--soft:#56575c;--line:#dededb;--warn:#fcf1d8;--warn-ink:#6d4700;"
+LIGHT = "--page:#f3f3f2;--card:#fff;--sunk:#f6f6f5;--mat:#e6e6e4;--ink:#1c1c1e;--soft:#56575c;--line:#dededb;"
+LIGHT += "--warn:#fcf1d8;--warn-ink:#6d4700;"
 DARK = (
     "--page:#131314;--card:#1b1c1e;--sunk:#222326;--mat:#2b2c2f;--ink:#ececee;--soft:#aeb0b7;--line:#35373b;"
     "--warn:#33270d;--warn-ink:#f2cf86;"
