@@ -82,6 +82,24 @@ def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict
         return found
 
 
+ALIGNMENT = 64
+"""Bytes: where torch's own allocator places a tensor on a CPU."""
+
+
+def align(part: Any) -> None:
+    """Copy each weight and buffer of a module that does not start at a multiple of `ALIGNMENT` bytes to memory that does.
+
+    A weight that is mapped from a safetensors file starts wherever its header ends, and on some CPUs the address decides which kernel
+    multiplies it: then weights that are copied (offloaded) draw other last bits than weights that are not (resident). Anything but a
+    torch module is left alone.
+    """
+    if not isinstance(part, torch.nn.Module):
+        return
+    for tensor in (*part.parameters(), *part.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+            tensor.data = tensor.data.clone(memory_format=torch.preserve_format)
+
+
 def flux2(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> Any:
     """A Flux2Transformer2DModel from a file of ComfyUI's or Black Forest Labs', or a folder of diffusers'; its sizes are those of the
     tensors. Raises BadInput for another model."""

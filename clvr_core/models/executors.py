@@ -118,7 +118,11 @@ def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> 
     import torch
 
     from ..executor.out_of_memory import fits
+    from ..executor.weights import align
 
+    if torch.device(device).type == "cpu":
+        for part in pipe.components.values():
+            align(part)
     if storage == "fp8":
         pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=dtype)
     if mode == "resident":

@@ -28,8 +28,9 @@ from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import JOURNAL, RunFolder
 from clvr_core.run.session import Session, drive, resume
 from clvr_core.shapes.model import TEXT_LAYERS
-from tests.executor.test_klein import RECIPE, apart, noisy, one_thread, pictures, tiny
+from tests.executor.test_klein import RECIPE, noisy, one_thread, pictures, tiny
 from tests.fakes import FakeVlm
+from tests.pixels import CLOSE, apart
 
 __all__ = ["one_thread"]
 GIVEN = replace(RECIPE, given_latents=True, inpaint=True)
@@ -148,7 +149,7 @@ class TestInpainting:
         ).images[0]
         mine = pictures(executor, DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT))[0]
         assert np.array_equal(mine[:, 32:], noisy(1)[:, 32:])
-        assert apart(mine[:, :32], np.asarray(theirs)[:, :32]) <= 1
+        assert apart(mine[:, :32], np.asarray(theirs)[:, :32]) <= CLOSE
 
     def test_the_mask_holds_while_it_is_denoised_too(self, executor, pipe):
         request = DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT)
@@ -160,7 +161,9 @@ class TestInpainting:
             DrawRequest("a", 2, (noisy(1),))
         ]
         together = pictures(executor, *requests)
-        assert all(apart(picture, pictures(executor, request)[0]) <= 1 for request, picture in zip(requests, together))
+        assert all(
+            apart(picture, pictures(executor, request)[0]) <= CLOSE for request, picture in zip(requests, together)
+        )
         assert not np.array_equal(
             together[1], pictures(executor, replace(requests[1], references=(noisy(1), noisy(3))))[0]
         )
@@ -216,8 +219,8 @@ class TestRoom:
         for most, tried in ((2, [4, 2, 2]), (1, [4, 2, 1, 1, 2, 1, 1])):
             with small(executor.pipe.vae, most) as sizes:
                 found = pictures(executor, *requests)
-            assert sizes == tried and all(apart(one, other) <= 1 for one, other in zip(found, alone))
-        assert all(apart(one, other) > 1 for one, other in pairwise(alone))
+            assert sizes == tried and all(apart(one, other) <= CLOSE for one, other in zip(found, alone))
+        assert all(apart(one, other) > CLOSE for one, other in pairwise(alone))
 
     def test_where_even_one_does_not_fit_it_is_said_with_what_can_be_done(self, executor):
         says = r"ran out of memory drawing one picture of 96 x 96 from 1 picture; close .*, or name the same models in a clvr.toml with"
@@ -268,7 +271,7 @@ class TestKV:
             max_sequence_length=32,
             text_encoder_out_layers=TEXT_LAYERS,
         ).images[0]
-        assert apart(mine, np.asarray(theirs)) <= 1
+        assert apart(mine, np.asarray(theirs)) <= CLOSE
         assert executor.nfe(DrawRequest("a", 1, (noisy(1),))) == 3, "there is no guidance in it"
 
     def test_a_mask_is_held_without_the_pipeline_that_reads_references_in_each_step(self, kv):

@@ -26,6 +26,7 @@ from clvr_core.protocols import DrawRequest
 from clvr_core.shapes.model import CHAT_TEMPLATE
 from tests.executor.test_klein import one_thread, pictures
 from tests.executor.test_weights import bfl
+from tests.pixels import close
 from tests.vlm import tiny
 
 __all__ = ["one_thread"]
@@ -142,11 +143,11 @@ class TestThereAndBack:
         pipe.save_pretrained(tmp_path / "klein")
         own = load_executor(ExecutorSettings(folder=str(tmp_path / "klein"), dtype="float32"), "cpu")
         put_together = load_executor(painter(files), "cpu")
-        assert np.array_equal(pictures(own, REQUEST)[0], pictures(put_together, REQUEST)[0])
+        assert close(pictures(own, REQUEST)[0], pictures(put_together, REQUEST)[0])
         assert put_together.name == "flux-2-klein-4b.safetensors + qwen_3_4b.safetensors + flux2-vae.safetensors"
         assert put_together.recipe == own.recipe == published(True) and put_together.distilled
         edit = replace(REQUEST, references=(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8),))
-        assert np.array_equal(pictures(own, edit)[0], pictures(put_together, edit)[0])
+        assert close(pictures(own, edit)[0], pictures(put_together, edit)[0])
 
     def test_a_clvr_toml_that_names_them_gives_models_and_a_plan_of_their_memory(self, files, tmp_path):
         settings = {part: getattr(painter(files), part) for part in ("transformer", "text_encoder", "vae", "tokenizer")}
@@ -167,7 +168,7 @@ class TestThereAndBack:
                 path.unlink()
         both = {"text_encoder": str(files / "qwen_3_4b.safetensors"), "vae": str(files / "flux2-vae.safetensors")}
         mixed = load_executor(ExecutorSettings(folder=str(tmp_path / "klein"), dtype="float32", **both), "cpu")
-        assert np.array_equal(pictures(mixed, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0])
+        assert close(pictures(mixed, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0])
         assert mixed.name == "klein + qwen_3_4b.safetensors + flux2-vae.safetensors"
 
     def test_the_vae_encodes_and_decodes_as_it_did(self, pipe, files):
