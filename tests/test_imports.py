@@ -113,7 +113,7 @@ FLOORS = (
     {"policy", "controller", "verifier", "vlm", "report"},
     {"executor", "merge"},
     {"run"},
-    {"shapes"},
+    {"shapes", "schema"},
     {"models"},
     {"training", "synthesis", "evaluation"},
     {"batch", "doctor"},

@@ -25,6 +25,7 @@ HOSTS = {
     "example.com",
     "github.com",
     "huggingface.co",
+    "json-schema.org",
     "keepachangelog.com",
     "semver.org",
     "www.apache.org",
