@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 from .brief import Brief, Goal
 from .errors import BadInput, JudgeFailure
-from .models.device_sharing import Turns, unwrap, with_device_lock
+from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
+from .protocols import Concurrent, Interruptible
 from .records import from_json, to_json
 from .run.loop import Call
 from .run.run_folder import BEST, RunFolder
@@ -212,24 +213,17 @@ class _Stopped(Exception):
 def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
     """Servers are asked by many at once; what runs in this process works for one at a time. Where a model can be told to leave its work,
     it does so once `stop` is set."""
-    from .executor.remote import RemoteExecutor
-    from .vlm.server import ServerVlm
-
     turns = Turns()
 
     def mine(model: Any, name: str) -> Any:
-        return (
-            model
-            if model is None or isinstance(model, (RemoteExecutor, ServerVlm))
-            else with_device_lock(model, turns, name)
-        )
+        return model if model is None or isinstance(model, Concurrent) else with_device_lock(model, turns, name)
 
     def check() -> None:
         if stop.is_set():
             raise _Stopped
 
-    bare = [unwrap(model) for model in (models.vlm, models.executor, models.judge)]
-    before = [(model, model.check) for model in bare if "check" in getattr(model, "__dict__", {})]
+    used = (models.vlm, models.executor, models.judge)
+    before = [(model, model.check) for model in used if isinstance(model, Interruptible)]
     for model, _ in before:
         model.check = check
     try:

@@ -1,10 +1,14 @@
-"""What the loop needs of the models, real or embedded. Anything with these methods will do."""
+"""What the loop needs of its models, real or embedded: two protocols that every model has, and optional ones for what only some can do.
+
+Any class with the members of a protocol fulfils it; nothing is registered or inherited. The loop asks `isinstance(model, PromptWindow)`
+for what is optional. tests/conformance holds every executor and every vision-language model to these promises.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -14,7 +18,13 @@ Picture = np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn. `text` is what a language model reads; `data` says the same in structure, for a judge that needs no words."""
+    """One turn of a conversation.
+
+    role: `system`, `user` or `assistant`.
+    text: what a language model reads.
+    images: read after the text.
+    data: the same content as `text`, structured, for a model that does not read language.
+    """
 
     role: str
     text: str
@@ -24,7 +34,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back. `finished` is False if the reply was cut by a limit."""
+    """A model's reply to a conversation.
+
+    text: as the model wrote it.
+    tokens: read and written, at least 0.
+    finished: False if a length limit cut the reply.
+    """
 
     text: str
     tokens: int = 0
@@ -33,7 +48,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A yes/no question about the images; `data` as in Message."""
+    """A yes/no question about images; `data` as in `Message`."""
 
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -41,32 +56,47 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Probability 0..1 that the answer is yes; None if no usable answer came."""
+    """The answer to one `Question`.
+
+    yes: probability 0..1 that the answer is yes; None if the model gave no usable answer.
+    evidence: why there is no usable answer, or what the model saw.
+    tokens: read and written, at least 0.
+    """
 
     yes: float | None
     evidence: str = ""
     tokens: int = 0
 
 
+@runtime_checkable
 class Vlm(Protocol):
-    """A vision-language model. Both methods may raise JudgeFailure, OSError or TimeoutError when no answer came."""
+    """A vision-language model. Both methods raise JudgeFailure, OSError or TimeoutError if no answer came; a failure is never a verdict."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Names the model in the trajectory; holds no address and no path."""
+        ...
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        """One reply that should be JSON of the schema; the caller parses and repairs."""
+        """Return one reply that should be JSON of the schema; the caller parses it and asks again if it is not."""
         ...
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> Sequence[Decision]:
-        """One decision for each question, over all the images in order; there may be none, for a question about texts."""
+        """Return one decision for each question, over all images in order. `images` may be empty if the questions are about text."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DrawRequest:
-    """One picture to draw. `references` are the canvases given, the one to edit first. `mask`: uint8 H x W, 255 where it may change.
+    """One picture to draw.
 
-    latents: for each reference what `Drawing.latent` was when it was drawn, None where that is not known.
+    prompt: text for the text encoder.
+    seed: of the initial noise.
+    references: canvases that the prompt may speak of; the first one is edited. Empty for a picture from noise alone.
+    width, height: of the picture, in pixels.
+    mask: uint8 height x width, 255 where the edit may change the first reference; None for everywhere.
+    strength: 0..1, share of the noise schedule that an edit runs; None leaves it to the executor.
+    latents: for each reference the `Drawing.latent` that it was drawn with, None where there is none.
     """
 
     prompt: str
@@ -81,29 +111,94 @@ class DrawRequest:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """`nfe`: transformer evaluations spent on this sample, both branches of guidance counted. latent: what the picture was decoded from,
-    float32 channels x rows x columns, from an executor that takes it back as a reference."""
+    """A picture that an executor drew.
+
+    picture: of the size that was asked for; outside a mask it equals the first reference bit for bit.
+    nfe: transformer evaluations spent on this picture, both branches of guidance counted.
+    latent: float32 channels x rows x columns that the picture was decoded from, from an executor that reads `DrawRequest.latents`.
+    """
 
     picture: Picture
     nfe: int
     latent: np.ndarray | None = None
 
 
+@runtime_checkable
 class Executor(Protocol):
-    name: str
+    """A diffusion model that draws and edits. `docs/models.md`, "What is the same to the bit", says how far pictures repeat."""
+
+    @property
+    def name(self) -> str:
+        """Names weights and settings in the trajectory; holds no address and no path."""
+        ...
 
     def nfe(self, request: DrawRequest) -> int:
-        """Transformer evaluations the request will cost, known before it is drawn."""
+        """Return the transformer evaluations that the request will cost, before it is drawn."""
         ...
 
     def draw(self, requests: Sequence[DrawRequest]) -> Sequence[Drawing]:
-        """One drawing for each request, in order. The same request and seed give the same picture, whatever is drawn beside it."""
+        """Return one drawing for each request, in order. Request and seed fix the picture, whatever is drawn beside it.
+
+        Raises BadInput if a request cannot be drawn.
+        """
         ...
 
 
-class Windowed(Protocol):
-    """What else an executor has whose text encoder reads `window` tokens of a prompt and no more."""
+@runtime_checkable
+class PromptWindow(Protocol):
+    """Optional, of an executor: its text encoder reads a limited number of tokens. The loop shortens prompts to fit."""
 
-    window: int
+    @property
+    def window(self) -> int | None:
+        """Tokens that a prompt may have, as `tokens` counts them; None if the limit is not known, then prompts are not shortened."""
+        ...
 
-    def tokens(self, prompt: str) -> int: ...
+    def tokens(self, prompt: str) -> int:
+        """Count the tokens of the prompt. Called only where `window` is a number."""
+        ...
+
+
+@runtime_checkable
+class ReferenceLimit(Protocol):
+    """Optional, of an executor: it edits from a limited number of references. The loop says in a warning which ones were left out."""
+
+    @property
+    def references(self) -> int | None:
+        """References that are read, at least 1, the first ones of a request; None for any number."""
+        ...
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """Optional, of either: work can be cancelled before it is done."""
+
+    check: Callable[[], None]
+    """Called between denoising steps, before a forward pass, or while a server is waited for. What it raises ends the call unchanged."""
+
+
+@runtime_checkable
+class Movable(Protocol):
+    """Optional, of either: the weights can leave the device for another model."""
+
+    def move(self, device: str) -> None:
+        """Move all weights to the device, as torch names it, and drop what was computed where they were."""
+        ...
+
+
+@runtime_checkable
+class Offloadable(Protocol):
+    """Optional, of an executor: parts of its weights are brought to the device only while they are used."""
+
+    def offload(self) -> None:
+        """Bring the parts that are on the device back to the CPU."""
+        ...
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """Optional, of either: calls from several threads run at the same time, as those to a server do. Others get one call at a time."""
+
+    @property
+    def parallel(self) -> int:
+        """Calls worth making at the same time, at least 1."""
+        ...

@@ -122,7 +122,7 @@ class TestRuns:
     def test_one_that_fails_says_why_and_the_others_go_on(self, tmp_path):
         vlm = load_vlm()
         bad = [*jobs(BRIEFS[0]), Job("bad", Brief("a photograph of a cat"))]
-        good, failed = run_batch(bad, Models(vlm, RenderExecutor(), 96, 96, check=vlm.check), tmp_path, 2)
+        good, failed = run_batch(bad, Models(vlm, RenderExecutor(), 96, 96, check=vlm.require_readable), tmp_path, 2)
         assert good.state == "met" and failed.state == "failed" and "no coloured shape" in failed.reason
 
     def test_done_runs_are_not_run_again_and_those_of_other_briefs_or_models_not_overwritten(self, tmp_path):

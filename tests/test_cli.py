@@ -52,7 +52,9 @@ class Idle(RenderExecutor):
 
 def use(monkeypatch: pytest.MonkeyPatch, executor: RenderExecutor) -> RenderExecutor:
     vlm = shapes.load_vlm()
-    monkeypatch.setitem(models.MODELS, "shapes", lambda: Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, vlm.check))
+    monkeypatch.setitem(
+        models.MODELS, "shapes", lambda: Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, vlm.require_readable)
+    )
     return executor
 
 

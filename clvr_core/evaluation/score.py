@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from .. import __version__
 from ..errors import BadInput
-from ..protocols import Picture, Vlm
+from ..protocols import Concurrent, Picture, Vlm
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Answers, Item
 from .complexity import words_of
@@ -49,7 +49,7 @@ class VlmJudge:
         self.protocol = f"VLM checklist judge: {PROTOCOLS[protocol]}"
         self.words = words_hash(items, protocol)
         # A server answers several at once; a model in this process has one set of weights.
-        self.parallel = parallel or getattr(getattr(vlm, "endpoint", None), "parallel", 1)
+        self.parallel = parallel or (vlm.parallel if isinstance(vlm, Concurrent) else 1)
 
     def look(self, item: Item, pictures: Sequence[Picture]) -> Judged:
         return judge_picture(self.vlm, item, pictures, self.how)

@@ -17,7 +17,7 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from .encoder_cache import digest
 from .masks import within_mask
-from .out_of_memory import drawn
+from .out_of_memory import drawn, offload
 
 NEEDED = ("prompt", "image")
 FRAME = 16
@@ -56,17 +56,21 @@ class GenericExecutor:
             )
         _quiet(pipe)
 
+    def move(self, device: str) -> None:
+        self.pipe.to(device)
+
+    def offload(self) -> None:
+        offload(self.pipe)
+
     def pipe_for(self, request: DrawRequest) -> Any:
         return self.pipe
 
     @property
-    def window(self) -> int:
-        """Tokens of a prompt that the pipeline reads, less those that its frame may take. There is no such attribute where it is not
-        told."""
+    def window(self) -> int | None:
+        """Prompt tokens that the text encoder reads, minus the chat template; None if the pipeline has no `max_sequence_length` or no
+        tokenizer."""
         limit = inputs_of(self.pipe).get("max_sequence_length")
-        if not isinstance(limit, int) or self._tokenizer is None:
-            raise AttributeError("window")
-        return limit - FRAME
+        return limit - FRAME if isinstance(limit, int) and self._tokenizer is not None else None
 
     def tokens(self, prompt: str) -> int:
         return len(self._tokenizer(prompt)["input_ids"])

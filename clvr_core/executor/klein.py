@@ -22,7 +22,7 @@ from ..records import from_json
 from ..weights.manifest import check
 from .encoder_cache import Memo, digest
 from .masks import within_mask
-from .out_of_memory import drawn
+from .out_of_memory import drawn, offload
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
 
 RECIPE = "clvr_recipe.json"
@@ -94,9 +94,16 @@ class KleinExecutor:
         return pipe
 
     def forget(self) -> None:
-        """Drops what is remembered of words and references."""
+        """Drop the text embeddings and reference latents that are remembered."""
         self._words.forget()
         self._latents.forget()
+
+    def move(self, device: str) -> None:
+        self.pipe.to(device)
+        self.forget()
+
+    def offload(self) -> None:
+        offload(self.pipe)
 
     @classmethod
     def load(

@@ -19,7 +19,7 @@ def drawn(
     try:
         return draw(requests)
     except BaseException as error:
-        leave(pipe)
+        offload(pipe)
         if not isinstance(error, torch.OutOfMemoryError):
             raise
     # Out of the block above, with whose error goes all that was computed.
@@ -30,7 +30,7 @@ def drawn(
     return [*drawn(pipe, requests[:half], draw), *drawn(pipe, requests[half:], draw)]
 
 
-def leave(pipe: Any) -> None:
+def offload(pipe: Any) -> None:
     """Takes back to the CPU the parts that diffusers has brought to the device one by one, as it does only after a call that succeeds."""
     if hasattr(pipe, "maybe_free_model_hooks"):
         pipe.maybe_free_model_hooks()

@@ -65,6 +65,10 @@ class RemoteExecutor:
         self._key = key_of(server.key_variable)
         self.name = server.model or "image model"
 
+    @property
+    def parallel(self) -> int:
+        return self.server.parallel
+
     def nfe(self, request: DrawRequest) -> int:
         return self.server.steps * (2 if self.server.guidance > 1 else 1)
 

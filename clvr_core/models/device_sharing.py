@@ -1,60 +1,82 @@
-"""Models that work one at a time, and that may share a device by turns: before one works, the other has left."""
+"""Models that work one at a time and may share a device: before one works, the one that holds the device leaves it."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, TypeVar
 
 from ..errors import BadInput, JudgeFailure
-from ..protocols import Decision, Drawing, DrawRequest, Executor, Message, Picture, Question, Reply, Vlm
+from ..protocols import (
+    Decision,
+    Drawing,
+    DrawRequest,
+    Executor,
+    Interruptible,
+    Message,
+    Movable,
+    Offloadable,
+    Picture,
+    PromptWindow,
+    Question,
+    ReferenceLimit,
+    Reply,
+    Vlm,
+)
+
+Model = TypeVar("Model", Vlm, Executor)
 
 
 class Turns:
-    """`movers` bring a model to the device of that name; they are on the CPU at first. Who has none stays where it is. One that the
-    device has too little memory for goes back to the CPU, and that is a JudgeFailure of a model that judges and BadInput of one that
-    draws."""
+    """A lock over models, by name, that also moves them.
+
+    device: that they share, as torch names it.
+    movers: for each model a function that moves it to the named device; all are on the CPU at first. A model without one stays where it is.
+    holder: the model on the device, empty if there is none.
+    """
 
     def __init__(self, device: str = "cpu", movers: Mapping[str, Callable[[str], object]] | None = None) -> None:
-        self.device, self.movers, self.holder = device, movers or {}, ""
+        self.device, self.movers, self.holder = device, dict(movers or {}), ""
         self._lock = threading.Lock()
 
     @contextmanager
     def of(self, name: str, failure: type[Exception] = BadInput) -> Iterator[None]:
-        """Nobody else works within. Raises `failure` if the device is too small for it."""
+        """Hold the lock, with the model on the device. Raises `failure`, and leaves the model on the CPU, if the device is too small."""
         with self._lock:
-            if name != self.holder and name in self.movers and not self._take(name):
+            if name != self.holder and name in self.movers and not self._bring(name):
                 raise failure(
                     f"the {name} does not fit into the memory of {self.device} although the others have left; close what else uses it, "
                     "then go on with the run, or choose a smaller model"
                 )
             yield
 
-    def _take(self, name: str) -> bool:
+    def _bring(self, name: str) -> bool:
         from ..executor.out_of_memory import fits, give_back
 
         if self.holder:
             self.movers[self.holder]("cpu")
             give_back(self.device)
-        # Whoever fails to arrive holds nothing.
+        # A mover that raises leaves the device without a holder.
         self.holder = ""
         if fits(self.movers[name], self.device):
             self.holder = name
         return self.holder == name
 
 
-class _Taking:
-    """Everything but the work is the model's own."""
+class _Locked:
+    """A model that takes its turn before it works. Each subclass forwards one protocol."""
 
-    def __init__(self, model: Any, turns: Turns, name: str) -> None:
-        self._model, self._turns, self._turn = model, turns, name
+    def __init__(self, model: Any, turns: Turns, turn: str) -> None:
+        self._model, self._turns, self._turn = model, turns, turn
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+    @property
+    def name(self) -> str:
+        return self._model.name
 
 
-class TakingVlm(_Taking):
+class _LockedVlm(_Locked):
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         with self._turns.of(self._turn, JudgeFailure):
             return self._model.chat(messages, schema)
@@ -64,17 +86,74 @@ class TakingVlm(_Taking):
             return self._model.decide(images, questions)
 
 
-class TakingExecutor(_Taking):
+class _LockedExecutor(_Locked):
+    def nfe(self, request: DrawRequest) -> int:
+        return self._model.nfe(request)
+
     def draw(self, requests: Sequence[DrawRequest]) -> Sequence[Drawing]:
         with self._turns.of(self._turn):
             return self._model.draw(requests)
 
 
-def with_device_lock(model: Vlm | Executor, turns: Turns, name: str) -> Any:
-    """The model, with its turn taken before it works."""
-    return (TakingExecutor if hasattr(model, "draw") else TakingVlm)(model, turns, name)
+class _WithWindow(_Locked):
+    @property
+    def window(self) -> int | None:
+        return self._model.window
+
+    def tokens(self, prompt: str) -> int:
+        return self._model.tokens(prompt)
+
+
+class _WithReferenceLimit(_Locked):
+    @property
+    def references(self) -> int | None:
+        return self._model.references
+
+
+class _WithCheck(_Locked):
+    @property
+    def check(self) -> Callable[[], None]:
+        return self._model.check
+
+    @check.setter
+    def check(self, check: Callable[[], None]) -> None:
+        self._model.check = check
+
+
+class _WithMove(_Locked):
+    def move(self, device: str) -> None:
+        self._model.move(device)
+
+
+class _WithOffload(_Locked):
+    def offload(self) -> None:
+        self._model.offload()
+
+
+FORWARDED: dict[type, type[_Locked]] = {
+    Vlm: _LockedVlm,
+    Executor: _LockedExecutor,
+    PromptWindow: _WithWindow,
+    ReferenceLimit: _WithReferenceLimit,
+    Interruptible: _WithCheck,
+    Movable: _WithMove,
+    Offloadable: _WithOffload,
+}
+"""For each protocol the class that forwards it. `Concurrent` is missing: behind a lock a model works for one caller at a time."""
+
+
+@cache
+def _class_of(forwarders: tuple[type[_Locked], ...]) -> type[_Locked]:
+    return type("Locked", forwarders, {})
+
+
+def with_device_lock(model: Model, turns: Turns, name: str) -> Model:
+    """Wrap the model so that it takes its turn before it works. The wrapper has the protocols of the model, less `Concurrent`."""
+    forwarders = tuple(forwarder for protocol, forwarder in FORWARDED.items() if isinstance(model, protocol))
+    wrapper: Any = _class_of(forwarders)(model, turns, name)
+    return wrapper
 
 
 def unwrap(model: Any) -> Any:
-    """The model without its turns."""
-    return model._model if isinstance(model, _Taking) else model
+    """Return the model inside a wrapper of `with_device_lock`; any other model as it is."""
+    return model._model if isinstance(model, _Locked) else model

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
 from ..merge.recipe import Lora
-from ..protocols import Executor
+from ..protocols import Executor, Movable, Offloadable
 from .config import PARTS, ExecutorSettings, ImageServer
 from .memory_plan import ITEM, Mode, Weights, pipeline_weights
 
@@ -151,11 +151,14 @@ def _stream(pipe: Any, onto: torch.device) -> None:
             apply_group_offloading(part, onload_device=onto, **way)
 
 
-def move(executor: Any, device: str) -> None:
-    """What was encoded on the device it leaves is made anew on the other."""
-    executor.pipe.to(device)
-    if hasattr(executor, "forget"):
-        executor.forget()
+def mover_of(executor: Executor, mode: Mode) -> Callable[[str], object]:
+    """Return the function that makes room for other models, or comes back. mode: that the executor was placed with."""
+    if mode == "sequential" and isinstance(executor, Movable):
+        return executor.move
+    if isinstance(executor, Offloadable):
+        # diffusers brings its parts to the device by itself; other models only need them gone.
+        return lambda device: executor.offload()
+    raise TypeError(f"{type(executor).__name__} cannot share a device: it is neither Movable nor Offloadable")
 
 
 def same(one: str, other: str) -> bool:

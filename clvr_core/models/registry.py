@@ -56,7 +56,7 @@ def _shapes(folder: str) -> Models:
         vlm, executor = shapes.load_vlm(), shapes.load_executor(getattr(shapes, folder))
 
     def check(prompt: str) -> None:
-        vlm.check(prompt)
+        vlm.require_readable(prompt)
         executor.text_length(prompt)
 
     return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check)
@@ -92,7 +92,7 @@ def _check_sight(vlm: Vlm, settings: Any, path: Path) -> None:
 def _configured(config: Config, path: Path) -> Models:
     from .config import Embedded, ImageServer
     from .device_sharing import Turns, with_device_lock
-    from .executors import device_of, load_executor, move
+    from .executors import device_of, load_executor, mover_of
 
     # The same model twice would fill the memory twice.
     verifier = config.verifier if config.verifier not in (None, config.controller) else None
@@ -105,27 +105,26 @@ def _configured(config: Config, path: Path) -> Models:
     loaded: dict[str, Any] = {
         name: _eyes(settings, turns and _shares(settings, device)) for name, settings in eyes.items()
     }
+    order = Turns(device)
     if turns:
-        from ..executor.out_of_memory import leave
-
-        movers = {name: model.move for name, model in loaded.items() if _shares(eyes[name], device)}
-        # One that offloads itself only needs the others gone, and to have gone itself.
-        movers["executor"] = lambda to: move(executor, to) if shared.mode == "sequential" else leave(executor.pipe)
-        order = Turns(device, movers)
+        order.movers |= {name: model.move for name, model in loaded.items() if _shares(eyes[name], device)}
         loaded = {
-            name: with_device_lock(model, order, name) if name in movers else model for name, model in loaded.items()
+            name: with_device_lock(model, order, name) if name in order.movers else model
+            for name, model in loaded.items()
         }
     for name, settings in eyes.items():
         _check_sight(loaded[name], settings, path)
-    check = loaded["controller"].check if isinstance(config.controller, Embedded) else None
+    check = loaded["controller"].require_readable if isinstance(config.controller, Embedded) else None
     vlm, judge = loaded["controller"], loaded.get("verifier")
     if not isinstance(painter, ImageServer) and painter.kind == "shapes":
         shapes = MODELS["shapes"]()
         return Models(vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge)
     with _no_bars() if local else nullcontext():
         executor = load_executor(painter, device, shared.mode if shared else "resident")
-    hand = with_device_lock(executor, order, "executor") if turns else executor
-    return Models(vlm, hand, painter.width, painter.height, check, judge, shared.told if shared else "")
+    if turns:
+        order.movers["executor"] = mover_of(executor, shared.mode)
+        executor = with_device_lock(executor, order, "executor")
+    return Models(vlm, executor, painter.width, painter.height, check, judge, shared.told if shared else "")
 
 
 def _plan(config: Config, eyes: dict[str, Any], device: str) -> MemoryPlan:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from ..protocols import Windowed
+from ..protocols import PromptWindow
 from ..trajectory import Action, Step, Trajectory
 
 
@@ -20,7 +20,7 @@ def prompt_for(trajectory: Trajectory, action: Action) -> str:
     return next(_shorter(trajectory, action))[0]
 
 
-def shorten_to_window(trajectory: Trajectory, action: Action, executor: Windowed | None) -> tuple[str, str]:
+def shorten_to_window(trajectory: Trajectory, action: Action, executor: PromptWindow | None) -> tuple[str, str]:
     """The text of `prompt_for`, shortened to what the executor reads, and a sentence that says what was left out, "" if nothing was.
 
     Left out are first the kept steps, from the oldest on, then the summary of this one, then the brief; the words of the action itself
@@ -28,13 +28,13 @@ def shorten_to_window(trajectory: Trajectory, action: Action, executor: Windowed
     """
     told = _shorter(trajectory, action)
     text, dropped = next(told)
-    if executor is None or (whole := executor.tokens(text)) <= executor.window:
+    if executor is None or (window := executor.window) is None or (whole := executor.tokens(text)) <= window:
         return text, ""
     for text, dropped in told:
-        if executor.tokens(text) <= executor.window:
-            return text, _told(whole, executor.window, dropped)
-    cut, left = _cut(text, executor)
-    return cut, _told(whole, executor.window, [*dropped, f"its last {left} words"])
+        if executor.tokens(text) <= window:
+            return text, _told(whole, window, dropped)
+    cut, left = _cut(text, executor.tokens, window)
+    return cut, _told(whole, window, [*dropped, f"its last {left} words"])
 
 
 def _told(tokens: int, window: int, dropped: list[str]) -> str:
@@ -75,13 +75,11 @@ def _step(step: Step, mode: str) -> str:
     )
 
 
-def _cut(text: str, executor: Windowed) -> tuple[str, int]:
+def _cut(text: str, tokens: Callable[[str], int], window: int) -> tuple[str, int]:
     """As many whole words from the beginning as fit, and how many do not; at least one."""
     ends = [found.end() for found in re.finditer(r"\S+", text)]
     few, many = 1, len(ends)
     while few < many:
         middle = (few + many + 1) // 2
-        few, many = (
-            (middle, many) if executor.tokens(text[: ends[middle - 1]]) <= executor.window else (few, middle - 1)
-        )
+        few, many = (middle, many) if tokens(text[: ends[middle - 1]]) <= window else (few, middle - 1)
     return text[: ends[few - 1]], len(ends) - few

@@ -17,7 +17,7 @@ from ..errors import BadInput
 from ..executor.masks import mask_of
 from ..policy import policy_for
 from ..policy.remarks import apply_remark
-from ..protocols import Drawing, DrawRequest, Executor, Picture, Vlm
+from ..protocols import Drawing, DrawRequest, Executor, Picture, PromptWindow, ReferenceLimit, Vlm
 from ..records import from_json, to_json
 from ..report import write_report
 from ..trajectory import SCHEMA, Action, Cost, Remark, Trajectory
@@ -227,13 +227,12 @@ class Session:
 
     def _words(self, call: Draw) -> tuple[str, str]:
         """What the executor is told, and what of it was left out."""
-        return shorten_to_window(
-            call.trajectory, call.action, self.executor if hasattr(self.executor, "window") else None
-        )
+        window = self.executor if isinstance(self.executor, PromptWindow) else None
+        return shorten_to_window(call.trajectory, call.action, window)
 
     def _unseen(self, call: Draw) -> str:
         """Which canvases the executor was not shown, since it takes fewer."""
-        most = getattr(self.executor, "references", None)
+        most = self.executor.references if isinstance(self.executor, ReferenceLimit) else None
         left = call.action.references[most:] if most is not None and call.action.kind == "EDIT" else ()
         names = ", ".join(f"canvas {canvas}" for canvas in left)
         return (

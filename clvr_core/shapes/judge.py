@@ -100,7 +100,7 @@ class ShapesVlm:
         self.flip, self.seed = flip, seed
         self.name = "shapes" if not flip else f"shapes (flip {flip:g}, seed {seed})"
 
-    def check(self, prompt: str) -> None:
+    def require_readable(self, prompt: str) -> None:
         """Raises NotInGrammar if the brief cannot be read."""
         parse(prompt)
 

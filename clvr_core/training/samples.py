@@ -7,16 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..brief import Brief
 from ..errors import BadInput
-from ..protocols import Windowed
+from ..protocols import PromptWindow
 from ..run.conditioning import shorten_to_window, words_of
 from ..synthesis.data import Row, Turn, read_rows
 from ..trajectory import Action, Step, Trajectory
+
+if TYPE_CHECKING:
+    from ..executor.klein import KleinExecutor
 
 SHARE = 8
 """One row in so many is held out."""
@@ -39,7 +43,7 @@ class Sample:
     def words(self) -> str:
         return words_of(self.last)
 
-    def text(self, mode: str, window: Windowed) -> str:
+    def text(self, mode: str, window: PromptWindow) -> str:
         """What the executor is told: the accumulated trace as the loop tells and shortens it, or in mode `proxy` the step's own words."""
         steps = tuple(Step(index, action, accepted=True) for index, action in enumerate(self.past))
         return shorten_to_window(Trajectory(Brief(self.brief, conditioning=mode), steps=steps), self.last, window)[0]
@@ -54,7 +58,7 @@ class Sample:
 class Window:
     """What an executor reads, or less: a shorter text is cheaper to train on."""
 
-    executor: Windowed
+    executor: KleinExecutor
     limit: int | None = None
 
     @property

@@ -79,6 +79,10 @@ class ServerVlm:
         self.model = self.name = endpoint.model or self._first_listed()
         self._schemas = self._probabilities = True
 
+    @property
+    def parallel(self) -> int:
+        return self.endpoint.parallel
+
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         said = [
             {"role": message.role, "content": _content(message.text, map(self._image, message.images))}

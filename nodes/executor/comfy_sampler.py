@@ -42,14 +42,14 @@ class Kept(OrderedDict):
 
 
 class ComfyExecutor:
-    """`check` is called after each sampler step and may raise to end the run. It has a `window` where its recipe has one."""
+    """`check` is called after each sampler step and may raise to end the run."""
 
     def __init__(self, model, clip, vae, recipe: SamplingPreset) -> None:
         self.model, self.clip, self.vae, self.recipe = recipe.prepared(model), clip, vae, recipe
         self.name = f"{type(model.model).__name__} by {recipe.kind}, {recipe.steps} steps, guidance {recipe.guidance:g}"
         self.check: Callable[[], None] = lambda: None
-        if recipe.window is not None:
-            self.window = recipe.window
+        self.window = recipe.window
+        self.references = QWEN_PICTURES if recipe.kind == "qwen-edit" else None
         self._texts, self._latents = Kept(TEXTS), Kept(LATENTS)
 
     def nfe(self, request: DrawRequest) -> int:

@@ -12,6 +12,7 @@ import torch
 from comfy_api.latest import io
 
 from ...clvr_core.errors import BadInput
+from ...clvr_core.protocols import Vlm
 from ...clvr_core.text import one_line
 
 QUOTED = 40
@@ -43,7 +44,7 @@ KINDS = {
     ),
     "CLVR_VLM": Kind(
         "a vision model",
-        _with("name", "chat", "decide"),
+        lambda value: isinstance(value, Vlm),
         "the vlm output of Vision Model, Server Model or Shapes Models",
     ),
     "CLVR_EXECUTOR": Kind(

@@ -22,7 +22,7 @@ from server import PromptServer
 from ...clvr_core import __version__
 from ...clvr_core.brief import Brief, Budget
 from ...clvr_core.errors import BadInput
-from ...clvr_core.protocols import Executor, Picture, Vlm
+from ...clvr_core.protocols import Executor, Interruptible, Picture, Vlm
 from ...clvr_core.records import to_json
 from ...clvr_core.run.loop import DraftGoals
 from ...clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
@@ -180,7 +180,7 @@ def shown(run: Run, under: str = "clvr") -> dict[str, list[dict[str, str]]]:
 @contextmanager
 def cancellable(executor: Executor) -> Iterator[None]:
     """Cancel takes effect between two denoising steps, where the executor asks for it there."""
-    if not hasattr(executor, "check"):
+    if not isinstance(executor, Interruptible):
         yield
         return
     before, executor.check = executor.check, comfy.model_management.throw_exception_if_processing_interrupted

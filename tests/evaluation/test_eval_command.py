@@ -32,7 +32,9 @@ BRIEFS = [brief.split(". ")[0] for brief in BRIEFS]
 @pytest.fixture
 def world(monkeypatch, tmp_path):
     monkeypatch.setitem(
-        models.MODELS, "shapes", lambda: Models(VLM, RenderExecutor(0.35), shapes.CANVAS, shapes.CANVAS, VLM.check)
+        models.MODELS,
+        "shapes",
+        lambda: Models(VLM, RenderExecutor(0.35), shapes.CANVAS, shapes.CANVAS, VLM.require_readable),
     )
     monkeypatch.setattr(shapes, "load_vlm", lambda *_: VLM)
     write_lines(

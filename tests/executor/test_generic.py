@@ -71,7 +71,7 @@ class TestSignatures:
         executor = GenericExecutor(Reads())
         assert executor.window == 240 and executor.tokens("one two") == 2
         Reads.tokenizer = None
-        assert not hasattr(executor, "window")
+        assert executor.window is None
 
     def test_a_pipeline_may_not_draw_another_size_unsaid(self):
         class Stubborn:

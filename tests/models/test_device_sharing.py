@@ -9,7 +9,7 @@ import torch
 
 from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.models.device_sharing import Turns, with_device_lock
-from clvr_core.protocols import DrawRequest, Message, Question
+from clvr_core.protocols import DrawRequest, Message, PromptWindow, Question
 from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.waiting import let_others_run
 
@@ -41,9 +41,9 @@ def test_before_one_works_the_other_has_left():
 
 def test_all_but_the_work_is_the_models_own_and_moves_nothing():
     moves, movers = moved()
-    executor = with_device_lock(FakeExecutor(name="hand", evaluations=7), Turns("cpu", movers), "executor")
-    assert executor.name == "hand" and executor.nfe(DrawRequest("a", 1)) == 7 and moves == []
-    assert not hasattr(executor, "window")
+    executor = with_device_lock(FakeExecutor(name="brush", evaluations=7), Turns("cpu", movers), "executor")
+    assert executor.name == "brush" and executor.nfe(DrawRequest("a", 1)) == 7 and moves == []
+    assert not isinstance(executor, PromptWindow)
 
 
 def test_one_that_fails_to_arrive_holds_nothing():

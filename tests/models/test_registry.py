@@ -15,6 +15,7 @@ from clvr_core.errors import BadInput
 from clvr_core.executor.generic import GenericExecutor
 from clvr_core.executor.remote import RemoteExecutor
 from clvr_core.models.config import ExecutorSettings
+from clvr_core.models.device_sharing import unwrap
 from clvr_core.models.executors import load_executor, place, weights_of
 from clvr_core.models.memory_plan import Weights
 from clvr_core.models.registry import _here, load_models
@@ -159,7 +160,7 @@ def test_a_run_by_turns_says_so_and_its_models_come_and_go(folder, tmp_path, mon
     path.write_text(CONFIG.format(memory="sequential", eye=eye, klein=folder))
     moves = []
     monkeypatch.setattr("clvr_core.vlm.local.LocalVlm.move", lambda self, to: moves.append(("controller", to)))
-    monkeypatch.setattr("clvr_core.models.executors.move", lambda executor, to: moves.append(("executor", to)))
+    monkeypatch.setattr("clvr_core.executor.klein.KleinExecutor.move", lambda self, to: moves.append(("executor", to)))
     words = ["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run"), "--rounds", "1"]
     assert cli.main(words) in (cli.DONE, cli.NOT_MET) and (tmp_path / "run" / BEST).exists()
     told = capsys.readouterr().err
@@ -177,7 +178,7 @@ def test_an_executor_whose_parts_take_turns_leaves_too_when_another_comes(folder
     models, left = load_models(str(path)), []
     turns = models.executor._turns
     with turns.of("executor"):
-        monkeypatch.setattr(models.executor.pipe, "maybe_free_model_hooks", lambda: left.append(turns.holder))
+        monkeypatch.setattr(unwrap(models.executor).pipe, "maybe_free_model_hooks", lambda: left.append(turns.holder))
     with turns.of("controller"):
         assert left == ["executor"]
 

@@ -91,7 +91,7 @@ class TestGoals:
         assert one.feasibility > many.feasibility and one.feasibility > placed.feasibility
 
     def test_a_brief_outside_the_grammar_is_refused(self):
-        for ask in (lambda: drafted("a cat on a mat"), lambda: ShapesVlm().check("a cat on a mat")):
+        for ask in (lambda: drafted("a cat on a mat"), lambda: ShapesVlm().require_readable("a cat on a mat")):
             with pytest.raises(NotInGrammar, match="--models"):
                 ask()
 
