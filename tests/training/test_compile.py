@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,7 +40,10 @@ def outcome(painter):
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-def test_compiled_in_bfloat16_it_predicts_and_learns_nearly_the_same(tiny):
+def test_compiled_in_bfloat16_it_predicts_and_learns_nearly_the_same(tiny, monkeypatch):
+    # The usual cache is shared by all that a user runs, and what was compiled with the settings of another CPU does not compile here.
+    cache = f"clvr-tests-{getpass.getuser()}-{torch.backends.cpu.get_cpu_capability()}"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / cache))
     painter = TrainingSampler(KleinExecutor.load(tiny))
     names = list(painter.pipe.transformer.state_dict())
     velocity, gradient = outcome(painter)
