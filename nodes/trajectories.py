@@ -1,8 +1,7 @@
-"""Runs as files: keeping one under a name, opening it again, looking at it."""
+"""Nodes that save, load and show a run."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,16 @@ from ..clvr_core.report import contact_sheet, write_report
 from ..clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from ..clvr_core.storage.png import save_png
 from ..clvr_core.trajectory import Step, Trajectory
-from .host.metadata import carry_workflow, remember
-from .host.pictures import as_image, black, of_one_size
+from .host.file_names import name_error
+from .host.metadata import embed_in_best, name_run
+from .host.pictures import as_image, black, resize_to_first
+from .host.progress import announce_run
+from .host.run_folders import SAVED, changed_run, list_runs, require_inside, runs_folder
 from .host.sockets import TRAJECTORY, Run
-from .loop.host_session import inside, runs, shown, summary_of, tell
+from .host.summaries import preview_images, summary_of
 
-SAVED = "saved"
-NAME = re.compile(r"\w[\w .-]{0,63}")
-LISTED = 200
 TILE = 384
-"""Pixels."""
+"""Pixels of the longer side of a picture on the contact sheet."""
 
 
 class SaveTrajectory(io.ComfyNode):
@@ -50,18 +49,18 @@ class SaveTrajectory(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None) -> bool | str:
-        return True if name is None or NAME.fullmatch(name) else refused(name)
+        return True if name is None else name_error(name) or True
 
     @classmethod
     def execute(cls, trajectory: Run, name: str = "run") -> io.NodeOutput:
-        if not NAME.fullmatch(name):
-            raise BadInput(refused(name))
-        number, base = 1, runs() / SAVED
+        if error := name_error(name):
+            raise BadInput(error)
+        number, base = 1, runs_folder() / SAVED
         while (base / f"{name}-{number}").exists():
             number += 1
-        kept = keep(trajectory, inside(base / f"{name}-{number}"))
-        carry_workflow(kept, cls.hidden)
-        return io.NodeOutput(f"{SAVED}/{kept.folder.name}", ui=shown(kept, f"clvr/{SAVED}"))
+        saved = save(trajectory, require_inside(base / f"{name}-{number}"))
+        embed_in_best(saved, cls.hidden)
+        return io.NodeOutput(f"{SAVED}/{saved.folder.name}", ui=preview_images(saved, f"clvr/{SAVED}"))
 
 
 class LoadTrajectory(io.ComfyNode):
@@ -75,7 +74,7 @@ class LoadTrajectory(io.ComfyNode):
             search_aliases=["open run", "import", "history", "resume"],
             inputs=[
                 io.Combo.Input(
-                    "run", options=listed(), tooltip="The runs there are, saved ones first, the newest on top."
+                    "run", options=list_runs(), tooltip="The runs there are, saved ones first, the newest on top."
                 )
             ],
             outputs=[
@@ -90,19 +89,20 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, run: str = "") -> list[int]:
-        state = (inside(runs() / run) / JOURNAL).stat()
+        state = (require_inside(runs_folder() / run) / JOURNAL).stat()
         return [state.st_mtime_ns, state.st_size]
 
     @classmethod
     def execute(cls, run: str = "") -> io.NodeOutput:
-        folder = RunFolder.open(inside(runs() / run))
+        folder = RunFolder.open(require_inside(runs_folder() / run))
         try:
-            told = trajectory_from(folder.lines)
+            trajectory = trajectory_from(folder.lines)
         except ValueError as error:
             raise BadInput(f"run {run} cannot be read: {error}") from error
-        remember(folder.path, cls.hidden)
-        image = black(told.brief.height, told.brief.width) if told.best is None else as_image(folder.picture(told.best))
-        return io.NodeOutput(image, Run(told, folder.path, len(folder.lines)), summary_of(told))
+        name_run(folder.path, cls.hidden)
+        best, brief = trajectory.best, trajectory.brief
+        image = black(brief.height, brief.width) if best is None else as_image(folder.picture(best))
+        return io.NodeOutput(image, Run(trajectory, folder.path, len(folder.lines)), summary_of(trajectory))
 
 
 class ViewTrajectory(io.ComfyNode):
@@ -127,57 +127,44 @@ class ViewTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, columns: int = 4) -> io.NodeOutput:
-        folder, told = RunFolder(trajectory.folder, []), trajectory.trajectory
-        tell(trajectory.folder)
-        remember(trajectory.folder, cls.hidden)
-        lines = [line_of(told, step) for step in told.steps]
-        drawn = [(step, line) for step, line in zip(told.steps, lines) if step.chosen is not None]
+        folder, run = RunFolder(trajectory.folder, []), trajectory.trajectory
+        announce_run(trajectory.folder)
+        name_run(trajectory.folder, cls.hidden)
+        lines = [step_line(run, step) for step in run.steps]
+        drawn = [(step, line) for step, line in zip(run.steps, lines) if step.chosen is not None]
         if not drawn:
             raise BadInput("this run has drawn nothing yet, so there is nothing to look at")
-        pictures = of_one_size([shrunk(folder.picture(step.chosen)) for step, _ in drawn])
+        pictures = resize_to_first([thumbnail(folder.picture(step.chosen)) for step, _ in drawn])
         scale = max(1, 256 // max(pictures[0].shape[:2]))
         sheet = as_image(
             contact_sheet([(picture, line) for picture, (_, line) in zip(pictures, drawn)], columns, scale)
         )
-        return io.NodeOutput(sheet, "\n".join([*lines, summary_of(told)]), ui=ui.PreviewImage(sheet, cls=cls))
+        return io.NodeOutput(sheet, "\n".join([*lines, summary_of(run)]), ui=ui.PreviewImage(sheet, cls=cls))
 
 
-def shrunk(picture: Picture) -> Picture:
-    """At most TILE pixels a side: fifty rounds at full size would fill the memory."""
+def thumbnail(picture: Picture) -> Picture:
+    """Shrink the picture to TILE pixels a side at most: fifty rounds at full size would fill the memory."""
     image = Image.fromarray(picture)
     image.thumbnail((TILE, TILE))
     return np.asarray(image)
 
 
-def line_of(told: Trajectory, step: Step) -> str:
+def step_line(run: Trajectory, step: Step) -> str:
+    """Return one line on a step: its number, its action, whether its picture was kept, the goals met."""
     met = sum(verdict.state == "met" for verdict in step.verdicts)
-    goals = f", {met} of {len(told.goals)} goals met" if step.verdicts else ""
-    best = ", the best" if step.chosen is not None and step.chosen == told.best else ""
+    goals = f", {met} of {len(run.goals)} goals met" if step.verdicts else ""
+    best = ", the best" if step.chosen is not None and step.chosen == run.best else ""
     return f"{step.index + 1} {step.action.kind}: {'kept' if step.accepted else 'rolled back'}{goals}{best}"
 
 
-def keep(run: Run, path: Path) -> Run:
-    """The run as far as it came, in a folder of its own."""
-    source, told = RunFolder.open(run.folder), run.trajectory
-    if trajectory_from(source.lines[: run.position]) != told:
-        raise BadInput(
-            f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew"
-        )
-    folder = source.fork(path, run.position, told.brief.budget)
-    if told.best is not None:
-        save_png(path / BEST, folder.picture(told.best), told, told.best)
-    write_report(told, folder.canvas_path, path / REPORT)
-    return Run(told, path, run.position, run.executor)
-
-
-def listed() -> list[str]:
-    found = [path for folder in (runs() / SAVED, runs()) for path in newest(folder) if (path / JOURNAL).is_file()]
-    return [path.relative_to(runs()).as_posix() for path in found[:LISTED]]
-
-
-def newest(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir(), key=lambda path: -path.stat().st_mtime_ns) if folder.is_dir() else []
-
-
-def refused(name: str) -> str:
-    return f"name is {name!r:.80}; it may have at most 64 letters, digits, spaces, dots and dashes, a letter or digit first"
+def save(run: Run, path: Path) -> Run:
+    """Copy the run up to its position into this new folder, with best picture and report. Raises BadInput if its
+    journal has changed."""
+    source, trajectory = RunFolder.open(run.folder), run.trajectory
+    if trajectory_from(source.lines[: run.position]) != trajectory:
+        raise changed_run(run.folder)
+    folder = source.fork(path, run.position, trajectory.brief.budget)
+    if trajectory.best is not None:
+        save_png(path / BEST, folder.picture(trajectory.best), trajectory, trajectory.best)
+    write_report(trajectory, folder.canvas_path, path / REPORT)
+    return Run(trajectory, path, run.position, run.executor)

@@ -1,4 +1,4 @@
-"""What importing the core may load, and which part may know of which."""
+"""What importing the core may load, and which part of the core and of nodes/ may import which."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CORE = ROOT / "clvr_core"
+CORE, NODES = ROOT / "clvr_core", ROOT / "nodes"
 FRAMEWORKS = {"torch", "transformers", "diffusers"}
 HOST = {"folder_paths", "server", "nodes", "execution"}
-"""Modules of ComfyUI, beside everything that begins with comfy."""
+"""Modules of ComfyUI besides everything that begins with comfy; `nodes` is also the name of this repository's nodes."""
 
 
 def loaded_by(module: str) -> set[str]:
@@ -28,8 +28,9 @@ def loaded_by(module: str) -> set[str]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Absolute names of all the file imports, inside functions too; relative ones from clvr_core on."""
-    package = ("clvr_core", *path.relative_to(CORE).parts[:-1])
+    """Yield the absolute name of everything the file imports, inside functions too; relative imports begin with
+    clvr_core or nodes."""
+    package = path.relative_to(ROOT).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -79,7 +80,7 @@ def test_the_scan_sees_imports_of_every_form():
     assert "clvr_core.shapes" in set(imports(CORE / "models" / "registry.py")), "an import inside a function"
 
 
-def test_nothing_in_the_core_imports_the_host():
+def test_nothing_in_the_core_imports_the_host_or_the_nodes():
     for path in files():
         named = {name.split(".")[0] for name in imports(path)}
         assert not {name for name in named if name.startswith("comfy") or name in HOST}, path.name
@@ -161,3 +162,37 @@ def test_no_rule_is_wider_than_what_is_imported():
     for rules in (SAME_FLOOR, NOT_BELOW):
         for part, allowed in rules.items():
             assert allowed <= set().union(*map(inside, files(part))), part
+
+
+NODE_FLOORS = (
+    {"host"},
+    {"vlm", "executor", "merge"},
+    {"loop"},
+    {"routes"},
+    {"benchmark", "trajectories", "replaced"},
+    {"__init__"},
+)
+"""The rooms and modules of nodes/ from the ground up. One imports from lower floors only; two of one floor do not
+import each other."""
+
+
+def rooms() -> dict[str, list[Path]]:
+    """Room or module of nodes/ -> its files."""
+    return {
+        path.stem: [path] if path.is_file() else sorted(path.rglob("*.py"))
+        for path in NODES.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+
+
+def test_every_room_of_the_nodes_has_one_floor():
+    assert sorted(room for floor in NODE_FLOORS for room in floor) == sorted(rooms())
+
+
+@pytest.mark.parametrize("room", sorted(rooms()))
+def test_the_nodes_import_downwards(room):
+    height = next(index for index, floor in enumerate(NODE_FLOORS) if room in floor)
+    below = set().union(*NODE_FLOORS[:height]) | {room}
+    for path in rooms()[room]:
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("nodes.")}
+        assert used <= below, f"{path.relative_to(ROOT)} imports {used - below}"

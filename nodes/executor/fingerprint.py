@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from comfy_execution.utils import get_executing_context
 
-from ..loop.graph_session import provenance
+from ..host.links import provenance
 
 SAMPLES = 16
 """Of each tensor. A merge, a fine-tune or a LoRA changes nearly every one of those that it touches."""

@@ -1,1 +1,2 @@
-"""What ComfyUI gives and takes: sockets, pictures, metadata, checks of inputs."""
+"""What several rooms of nodes/ need from ComfyUI: link types, pictures, folders of runs, progress, metadata, checks of
+inputs, reviews."""

@@ -1,4 +1,5 @@
-"""What comes in by a link. A node of any type hands on whatever it was given, past the checks of ComfyUI, which know types by name only."""
+"""Checks of values that come in by a link. ComfyUI compares types by name only, so a node with an output of type * can
+pass anything on."""
 
 from __future__ import annotations
 
@@ -16,12 +17,17 @@ from ...clvr_core.protocols import Vlm
 from ...clvr_core.text import one_line
 
 QUOTED = 40
-"""Characters."""
+"""Characters of a text that an error quotes."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Of value, in words. `fits`: whether one is of this kind, by what the nodes do with it. `source`: what to link, in words."""
+    """A kind of value.
+
+    words: what it is called in an error.
+    fits: returns whether a value has what the nodes use of this kind.
+    source: what to link instead, in an error.
+    """
 
     words: str
     fits: Callable[[Any], bool]
@@ -73,10 +79,12 @@ KINDS = {
         "a number", lambda value: isinstance(value, Real), "a FLOAT output, or type the number into the node"
     ),
 }
+"""ComfyUI's name of a type -> what a value of it must have."""
 
 
-def guarded(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """The node, whose inputs are held against KINDS before any of its own code sees them: BadInput names the one that does not fit."""
+def guard_inputs(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """Make the node check its inputs against KINDS before its own code runs; BadInput names the input that does not
+    fit. Returns the node."""
     for name in ("execute", "check_lazy_status"):
         if name in vars(node):
             setattr(node, name, _checked(node, vars(node)[name].__func__))
@@ -86,11 +94,11 @@ def guarded(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 def _checked(node: type[io.ComfyNode], method: Callable) -> classmethod:
     @wraps(method)
     def checked(cls, **given: Any) -> Any:
-        title, listed = _inputs(node)
+        title, inputs = _inputs(node)
         for name, value in given.items():
-            # A lazy one that is not needed, or not yet, is None as well.
-            if name in listed and not (value is None and (listed[name].optional or listed[name].lazy)):
-                check(title, name, listed[name].get_io_type(), value)
+            # A lazy input is None until it is needed.
+            if name in inputs and not (value is None and (inputs[name].optional or inputs[name].lazy)):
+                require_kind(title, name, inputs[name].get_io_type(), value)
         return method(cls, **given)
 
     return classmethod(checked)
@@ -98,21 +106,21 @@ def _checked(node: type[io.ComfyNode], method: Callable) -> classmethod:
 
 @cache
 def _inputs(node: type[io.ComfyNode]) -> tuple[str, Mapping[str, Any]]:
-    """The node's title, and its inputs of these kinds by name."""
+    """Return the node's title, and those of its inputs that KINDS knows, by name."""
     schema = node.define_schema()
     return schema.display_name, {each.id: each for each in schema.inputs if each.get_io_type() in KINDS}
 
 
-def check(title: str, name: str, kind: str, value: Any) -> Any:
-    """The value, which came in by this input of the node. Raises BadInput where it is of another kind."""
+def require_kind(title: str, name: str, kind: str, value: Any) -> Any:
+    """Return the value of this input of the node. Raises BadInput if it is of another kind."""
     wanted = KINDS[kind]
     if not wanted.fits(value):
-        raise BadInput(f"{name} of {title} is {found(value)}, and should be {wanted.words}: link {wanted.source}")
+        raise BadInput(f"{name} of {title} is {describe(value)}, and should be {wanted.words}: link {wanted.source}")
     return value
 
 
-def found(value: Any) -> str:
-    """A value in words."""
+def describe(value: Any) -> str:
+    """Say in words what a value is."""
     if value is None:
         return "nothing"
     if isinstance(value, str):

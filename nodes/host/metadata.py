@@ -1,5 +1,5 @@
-"""The workflow goes into the pictures of a run, beside the trajectory, and the run's name into the workflow that other nodes save: whatever
-is dropped on the graph opens both."""
+"""Metadata of pictures and workflows: a canvas carries the workflow beside its trajectory, and the workflow that other
+nodes save names the run, so that either file, dropped on the graph, opens both."""
 
 from __future__ import annotations
 
@@ -11,48 +11,51 @@ from comfy.cli_args import args
 
 from ...clvr_core.run.run_folder import BEST, RunFolder
 from ...clvr_core.storage.png import read_png, write_png
-from ..loop.host_session import runs, visible_node
+from .progress import display_node_id
+from .run_folders import runs_folder
 from .sockets import Run
 
 PROPERTY = "clvr_run"
-"""Of a node in a workflow: the run that it showed last, as in web/comfy/node.js."""
+"""Property of a node in a workflow: the run that it showed last. web/comfy/node.js reads it."""
 
 
-def texts_of(hidden: Any) -> dict[str, str]:
-    """What a picture is to carry beside the trajectory: nothing where no workflow is known, as in headless use, nor where ComfyUI was told
-    to write none."""
-    told = hidden.extra_pnginfo or {}
-    if args.disable_metadata or "workflow" not in told:
+def png_texts(hidden: Any) -> dict[str, str]:
+    """Return the PNG text chunks `prompt` and `workflow`; none without a workflow, as in headless use, or under
+    --disable-metadata."""
+    extra = hidden.extra_pnginfo or {}
+    if args.disable_metadata or "workflow" not in extra:
         return {}
-    return {"prompt": json.dumps(hidden.prompt), "workflow": json.dumps(told["workflow"])}
+    return {"prompt": json.dumps(hidden.prompt), "workflow": json.dumps(extra["workflow"])}
 
 
-def carry(folder: RunFolder, hidden: Any) -> None:
-    """What is drawn in this folder from now on, and what other nodes save from now on, opens workflow and run."""
-    remember(folder.path, hidden)
-    folder.texts = texts_of(hidden)
+def attach(folder: RunFolder, hidden: Any) -> None:
+    """Embed the workflow in every canvas drawn in this folder from now on, and name the run in the workflow."""
+    name_run(folder.path, hidden)
+    folder.texts = png_texts(hidden)
 
 
-def carry_workflow(run: Run, hidden: Any) -> None:
-    """Into the picture that is handed over, drawn under this workflow or under another."""
-    path, texts = run.folder / BEST, texts_of(hidden)
+def embed_in_best(run: Run, hidden: Any) -> None:
+    """Write the workflow of this prompt into the run's best picture, which may have been drawn under another
+    workflow."""
+    path, texts = run.folder / BEST, png_texts(hidden)
     if not texts or not path.is_file():
         return
-    picture, had = read_png(path)
-    if any(had.get(key) != value for key, value in texts.items()):
-        write_png(path, picture, had | texts)
+    picture, present = read_png(path)
+    if any(present.get(key) != value for key, value in texts.items()):
+        write_png(path, picture, present | texts)
 
 
-def remember(folder: Path, hidden: Any) -> None:
-    """The workflow, as all nodes of this prompt save it from now on, names the run on the node at work. ComfyUI offers extra_pnginfo for
+def name_run(folder: Path, hidden: Any) -> None:
+    """Set PROPERTY on the executing node in the workflow that all nodes of this prompt save. extra_pnginfo is meant for
     such notes."""
-    name = folder.relative_to(runs()).as_posix()
-    for node in _nodes((hidden.extra_pnginfo or {}).get("workflow"), visible_node()):
+    name = folder.relative_to(runs_folder()).as_posix()
+    for node in _find_node((hidden.extra_pnginfo or {}).get("workflow"), display_node_id()):
         node["properties"] = {**(node.get("properties") or {}), PROPERTY: name}
 
 
-def _nodes(workflow: Any, number: str) -> list[dict[str, Any]]:
-    """The node of this number, `12:5` being number 5 in the subgraph 12; none in a workflow of another form."""
+def _find_node(workflow: Any, number: str) -> list[dict[str, Any]]:
+    """Return the node with this id in a list; "12:5" is node 5 of the subgraph of node 12. Empty for a workflow of
+    another format."""
     *outer, last = number.split(":")
     try:
         subgraphs = {each["id"]: each for each in workflow.get("definitions", {}).get("subgraphs", ())}

@@ -1,9 +1,8 @@
-"""Pictures as ComfyUI takes them, IMAGE: float32, N x H x W x 3, 0 to 1.
+"""Pictures as ComfyUI's IMAGE: float32, N x H x W x 3, 0 to 1.
 
-ComfyUI keeps what each node of each round has made. So that a long loop does not fill the memory, the same pictures are the same tensor,
-and a large one lies in a file of ComfyUI's temporary folder that the system maps into memory: it may go from memory and comes back when
-it is looked at.
-"""
+ComfyUI caches the outputs of every node of every round. So that a long loop does not fill the memory, equal pictures
+share one tensor, and a large tensor is backed by a memory-mapped file in ComfyUI's temporary folder: the system may
+drop its pages and reads them back on use."""
 
 from __future__ import annotations
 
@@ -26,27 +25,29 @@ from ...clvr_core.protocols import Picture
 from ...clvr_core.run.run_folder import digest_of
 
 LARGE = 1 << 20
-"""Values of an IMAGE from which it lies in a file."""
+"""Number of values from which an IMAGE is backed by a file."""
 BLOCK = 1 << 18
-"""Values that are scaled at a time."""
+"""Number of values that one thread scales at a time."""
 ROWS = 64
-"""Of a picture, at a time: few enough to stay near the processor."""
-CAN_LET_GO = hasattr(mmap, "MADV_DONTNEED")
+"""Rows of a picture that one thread converts at a time: few enough to fit the processor's cache."""
+CAN_RELEASE = hasattr(mmap, "MADV_DONTNEED")
+"""Whether the system can drop mapped pages on request. Windows cannot."""
 
 _threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="clvr pictures")
-_known: WeakValueDictionary[str, torch.Tensor] = WeakValueDictionary()
-_rooms: WeakSet[mmap.mmap] = WeakSet()
+_images: WeakValueDictionary[str, torch.Tensor] = WeakValueDictionary()
+_maps: WeakSet[mmap.mmap] = WeakSet()
 
 
 def as_image(*pictures: Picture, digests: Sequence[str] = ()) -> torch.Tensor:
-    """uint8 H x W x 3, all of one size. digests: of each, where they are known, as a run records them."""
+    """Convert pictures of one size to an IMAGE. `digests`: the SHA-256 of each picture's pixels, if the run has
+    recorded them."""
     digests = digests or [digest_of(picture) for picture in pictures]
     key = "".join([*digests, str(pictures[0].shape)])
-    image = _known.get(key)
+    image = _images.get(key)
     if image is None:
         stacked = np.ascontiguousarray(pictures[0][None] if len(pictures) == 1 else np.stack(pictures))
-        image = _known[key] = torch.from_numpy(
-            _in_a_file(stacked) if stacked.size >= LARGE and CAN_LET_GO else _scaled(stacked)
+        image = _images[key] = torch.from_numpy(
+            _in_file(stacked) if stacked.size >= LARGE and CAN_RELEASE else _scaled(stacked)
         )
     return image
 
@@ -55,8 +56,8 @@ def _scaled(values: np.ndarray) -> np.ndarray:
     return np.divide(values, 255, dtype=np.float32)
 
 
-def _in_a_file(values: np.ndarray) -> np.ndarray:
-    """What `_scaled` gives, in a file that the system maps into memory, if there is room for one."""
+def _in_file(values: np.ndarray) -> np.ndarray:
+    """Like `_scaled`, backed by a memory-mapped file; in ordinary memory if the disk is full."""
     flat = values.reshape(-1)
     try:
         with tempfile.TemporaryFile(dir=folder_paths.get_temp_directory()) as file:
@@ -64,28 +65,30 @@ def _in_a_file(values: np.ndarray) -> np.ndarray:
             def write(start: int) -> None:
                 part = _scaled(flat[start : start + BLOCK])
                 if os.pwrite(file.fileno(), part, 4 * start) != part.nbytes:
-                    raise OSError("there is no room for the whole")
+                    raise OSError("the disk is full")
 
-            # Written, not filled through the map: that would stop at every page, and end the process where the disk has no place for one.
-            _side_by_side(write, range(0, flat.size, BLOCK))
-            room = mmap.mmap(file.fileno(), 4 * flat.size)
+            # Written with pwrite, not through the map: a page that the full disk cannot take would kill the process.
+            _in_threads(write, range(0, flat.size, BLOCK))
+            mapped = mmap.mmap(file.fileno(), 4 * flat.size)
     except OSError:
         return _scaled(values)
-    _rooms.add(room)
-    return np.frombuffer(room, np.float32).reshape(values.shape)
+    _maps.add(mapped)
+    return np.frombuffer(mapped, np.float32).reshape(values.shape)
 
 
-def let_go() -> None:
-    """Lets all IMAGEs that lie in files go from memory until they are looked at again, and what was freed since go back to the system:
-    glibc keeps the room of large temporary arrays in pieces, some megabytes more in each round."""
-    for room in list(_rooms):
-        room.madvise(mmap.MADV_DONTNEED)
+def release_memory() -> None:
+    """Drop the pages of all file-backed IMAGEs until their next use, and give freed memory back to the system.
+
+    Without malloc_trim glibc keeps some megabytes of fragments of large temporary arrays more with each round.
+    """
+    for mapped in list(_maps):
+        mapped.madvise(mmap.MADV_DONTNEED)
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
 
 def as_pictures(image: torch.Tensor) -> list[Picture]:
-    """The inverse of `as_image`, bit for bit; an alpha channel is dropped."""
+    """Convert an IMAGE to pictures, exactly inverse to `as_image`. An alpha channel is dropped."""
     scaled = image[..., :3].cpu().float().numpy()
     values = np.empty(scaled.shape, np.uint8)
 
@@ -94,12 +97,12 @@ def as_pictures(image: torch.Tensor) -> list[Picture]:
         part = np.multiply(scaled[number, start : start + ROWS], 255, dtype=np.float32)
         values[number, start : start + ROWS] = np.rint(np.clip(part, 0, 255, out=part), out=part)
 
-    _side_by_side(fill, [(number, start) for number in range(len(values)) for start in range(0, values.shape[1], ROWS)])
+    _in_threads(fill, [(number, start) for number in range(len(values)) for start in range(0, values.shape[1], ROWS)])
     return list(values)
 
 
-def _side_by_side(work: Callable[[Any], None], parts: Iterable[Any]) -> None:
-    """Ends when all have ended, the failed ones too."""
+def _in_threads(work: Callable[[Any], None], parts: Iterable[Any]) -> None:
+    """Do the work on all parts in threads; return when every one has ended, then raise the first error."""
     begun = [_threads.submit(work, part) for part in parts]
     wait(begun)
     for each in begun:
@@ -107,12 +110,12 @@ def _side_by_side(work: Callable[[Any], None], parts: Iterable[Any]) -> None:
 
 
 def black(height: int, width: int) -> torch.Tensor:
-    """An IMAGE that takes no memory."""
+    """Make a black IMAGE that takes no memory: one value, expanded."""
     return torch.zeros(1, 1, 1, 3).expand(1, height, width, 3)
 
 
-def of_one_size(pictures: Sequence[Picture]) -> list[Picture]:
-    """A batch holds one size only: that of the first."""
+def resize_to_first(pictures: Sequence[Picture]) -> list[Picture]:
+    """Resize all pictures to the size of the first, since an IMAGE has one size."""
     height, width = pictures[0].shape[:2]
     return [
         picture

@@ -1,4 +1,4 @@
-"""What travels along CLVR's own links."""
+"""Types of CLVR's own links, and the values that travel along them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ BENCH_ITEM = io.Custom("CLVR_BENCH_ITEM")
 
 @dataclass(frozen=True)
 class ExecutorHandle:
-    """An executor with the size of canvas, in pixels, that it draws. `check` raises BadInput for a brief it cannot read. `weights`: what
-    tells them from others of the same name. `step`: the canvas may have any sides that are multiples of it, 0 if it has this size only."""
+    """Value of an EXECUTOR link.
+
+    executor: draws and edits.
+    width, height: size of its canvas, in pixels.
+    check: called with a prompt, raises BadInput if the executor cannot read it.
+    weights: digest of its weights and settings, part of the run's key.
+    step: other sizes it can draw have sides that are multiples of this; 0 if it draws only its own size.
+    """
 
     executor: Executor
     width: int
@@ -32,9 +38,12 @@ class ExecutorHandle:
 
 @dataclass(frozen=True)
 class Run:
-    """A run as far as the first `position` lines of its journal tell it, and the folder with its pictures.
+    """Value of a TRAJECTORY link: a run up to a line of its journal.
 
-    `executor`: what it is drawn by, where the nodes between Loop Start and Loop End say what is done.
+    trajectory: the run after the first `position` lines.
+    folder: the run's folder, with journal and pictures.
+    position: number of journal lines.
+    executor: the executor of the run, so that each node between Loop Start and Loop End knows its cost and limits.
     """
 
     trajectory: Trajectory

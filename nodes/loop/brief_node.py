@@ -8,11 +8,13 @@ from comfy_api.latest import io
 from ...clvr_core.brief import MAX_PROMPT
 from ...clvr_core.checklist import lines_of
 from ...clvr_core.protocols import Vlm
-from ..host.metadata import carry
+from ..host.metadata import attach
+from ..host.run_folders import count_deleted
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
 from . import inputs
-from .graph_session import Graph
-from .host_session import begin, lost, start_from_image
+from .graph_session import GraphExecutor
+from .host_session import begin
+from .start_image import start_from_image
 
 
 class BriefNode(io.ComfyNode):
@@ -83,11 +85,11 @@ class BriefNode(io.ComfyNode):
     def validate_inputs(cls, prompt: str | None = None, goals: str | None = None) -> bool | str:
         if goals is not None and len(goals) > MAX_PROMPT:
             return f"goals has {len(goals):,} characters; at most {MAX_PROMPT:,} are read"
-        return inputs.refused(prompt)
+        return inputs.prompt_error(prompt)
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:
-        return lost()
+        return count_deleted()
 
     @classmethod
     def execute(
@@ -100,9 +102,9 @@ class BriefNode(io.ComfyNode):
         image: torch.Tensor | None = None,
         **asked: Any,
     ) -> io.NodeOutput:
-        hand = executor or ExecutorHandle(Graph(), width, height, lambda text: None, step=16)
-        brief = inputs.brief_of(prompt, hand, **asked)
-        brief, picture = start_from_image(image, brief, hand)
-        run = begin(brief, vlm, hand, picture, lambda folder: carry(folder, cls.hidden))
+        drawn_by = executor or ExecutorHandle(GraphExecutor(), width, height, lambda text: None, step=16)
+        brief = inputs.brief_of(prompt, drawn_by, **asked)
+        brief, picture = start_from_image(image, brief, drawn_by)
+        run = begin(brief, vlm, drawn_by, picture, lambda folder: attach(folder, cls.hidden))
         listed = "\n".join(goal.text for goal in run.trajectory.goals)
         return io.NodeOutput(run, listed, ui={"clvr_goals": lines_of(run.trajectory.goals).splitlines()})

@@ -6,12 +6,15 @@ import torch
 from comfy_api.latest import io
 
 from ...clvr_core.protocols import Vlm
-from ..host.metadata import carry, carry_workflow
+from ..host.metadata import attach, embed_in_best
 from ..host.pictures import as_image
+from ..host.review_queue import REVIEWS
+from ..host.run_folders import count_deleted
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
-from ..routes.review import DESK
+from ..host.summaries import preview_images
 from . import inputs
-from .host_session import generate, lost, shown, start_from_image
+from .host_session import generate
+from .start_image import start_from_image
 
 
 class Generate(io.ComfyNode):
@@ -63,11 +66,11 @@ class Generate(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, prompt: str | None = None) -> bool | str:
-        return inputs.refused(prompt)
+        return inputs.prompt_error(prompt)
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:
-        return lost()
+        return count_deleted()
 
     @classmethod
     def execute(
@@ -80,8 +83,8 @@ class Generate(io.ComfyNode):
         **asked: Any,
     ) -> io.NodeOutput:
         brief = inputs.brief_of(prompt, executor, **asked)
-        brief, begun = start_from_image(image, brief, executor)
-        ask = (lambda told, folder: DESK.ask(told, folder, review, "go on")) if review else None
-        run, picture, summary = generate(brief, vlm, executor, begun, ask, lambda folder: carry(folder, cls.hidden))
-        carry_workflow(run, cls.hidden)
-        return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))
+        brief, start = start_from_image(image, brief, executor)
+        ask = (lambda trajectory, folder: REVIEWS.ask(trajectory, folder, review, "go on")) if review else None
+        run, best, summary = generate(brief, vlm, executor, start, ask, lambda folder: attach(folder, cls.hidden))
+        embed_in_best(run, cls.hidden)
+        return io.NodeOutput(as_image(best), run, summary, ui=preview_images(run))

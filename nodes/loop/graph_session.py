@@ -1,13 +1,11 @@
-"""A run led by nodes, one call of the loop at a time.
+"""Sessions whose rounds are nodes: each node makes one or more calls of the loop.
 
-A node takes the run as far as it came and hands on one that came further. What a node has done once is on record: executed again, by the
-same model on the same run, it reads it there. So the cache of ComfyUI may forget what it likes.
-"""
+A node gets the run up to a line of its journal and passes it on with more lines. Every result is recorded with the
+model that made it; executed again on the same run with the same model, a node reads its result from the journal. So it
+does not matter what ComfyUI's cache keeps."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -25,24 +23,23 @@ from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from ...clvr_core.run.session import Reviewer, Session, go_on
 from ...clvr_core.run.start_image import crop_to_size
 from ...clvr_core.trajectory import Trajectory
+from ..host.progress import announce_run
+from ..host.run_folders import changed_run, folder_for, key_of
 from ..host.sockets import Run
-from .host_session import folder_for, key_of, tell
 
 REVIEW = "CLVR_Review"
-BOUNDARIES = ("CLVR_LoopStart", "CLVR_Reason")
-"""Where the run enters a body: what comes from there is told by the run's own record."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """Stands in the run's papers for a model that the node at hand does not need."""
+    """Stands for a model that the executing node does not call: a session needs its name only."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Graph:
-    """Draws with whatever nodes stand in the body."""
+class GraphExecutor:
+    """Stands for the nodes of the body that draw. It costs nothing and cannot be called."""
 
     name: str = "the graph"
 
@@ -54,9 +51,11 @@ class Graph:
 
 
 class SessionCache:
-    """The session that the last node left, for the next one to go on with: to replay the record for every node takes longer the longer
-    the run. Good only for the very place at which it stands, while the journal is as that node left it, and where the artist is not
-    asked. Holds no model."""
+    """The session that the last node ended with, for the next node to continue: replaying the journal takes longer the
+    longer the run is.
+
+    Valid only at the position where the session stands, while the journal has the size that the node left, and without
+    a reviewer. Models are replaced by their names, so that none is kept in memory."""
 
     def __init__(self) -> None:
         self.drop()
@@ -66,20 +65,25 @@ class SessionCache:
         self._call: Call | None = None
         self._size = 0
 
-    def take(self, session: Session, call: Call | None) -> None:
+    def keep(self, session: Session, call: Call | None) -> None:
+        """Keep a session that stands before this call; drop what is kept if the run has ended or a reviewer is
+        asked."""
         if call is None or session.reviewer is not None:
             self.drop()
             return
-        models = Named(session.vlm.name), Named(session.judge.name), Graph(session.executor.name)
-        self._session, self._call, self._size = with_models(session, *models), call, _size(session.folder.path)
+        models = Named(session.vlm.name), Named(session.judge.name), GraphExecutor(session.executor.name)
+        self._session, self._call = with_models(session, *models), call
+        self._size = _journal_size(session.folder.path)
 
     def at(self, folder: Path, position: int, brief: Brief) -> Session | None:
+        """Return the kept session if it stands at this position of this run."""
         held = self._session
-        there = held is not None and (held.folder.path, held.position, held.brief) == (folder, position, brief)
-        return held if there and self._size == _size(folder) else None
+        same = held is not None and (held.folder.path, held.position, held.brief) == (folder, position, brief)
+        return held if same and self._size == _journal_size(folder) else None
 
     def next_call(self, run: Run, vlm: Vlm, judge: Vlm, executor: Executor) -> tuple[Session, Call] | None:
-        """The session with these models at the place where the run stands, and its next call."""
+        """Return the kept session with these models and its next call, if it stands where the run stands and had models
+        of these names."""
         held, names = self.at(run.folder, run.position, run.trajectory.brief), (vlm.name, judge.name, executor.name)
         if held is None or tuple(held.trajectory.models.values()) != names:
             return None
@@ -92,11 +96,11 @@ def with_models(session: Session, vlm: Vlm, judge: Vlm, executor: Executor) -> S
     return other
 
 
-LEFT = SessionCache()
+CACHE = SessionCache()
 
 
-def _size(folder: Path) -> int:
-    """Of the journal, in bytes; -1 if there is none."""
+def _journal_size(folder: Path) -> int:
+    """Return the size of the journal in bytes, -1 if there is none."""
     try:
         return (folder / JOURNAL).stat().st_size
     except OSError:
@@ -104,10 +108,10 @@ def _size(folder: Path) -> int:
 
 
 class GraphSession:
-    """A session as it was at the run's position, and the call that comes next there; None if the run has ended.
+    """A session at the run's position.
 
-    `vlm` and `judge` are needed only by the node that asks them. With a `reviewer` the walk stops where the artist is to be asked.
-    What it draws carries the `texts`.
+    session: the core's session.
+    call: its next call; None if the run has ended.
     """
 
     def __init__(
@@ -118,33 +122,38 @@ class GraphSession:
         reviewer: Reviewer | None = None,
         texts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        """Open the run. Raises BadInput if its journal has changed.
+
+        vlm, judge: needed only by a node that calls them.
+        reviewer: with one, the session stops where the artist is to be asked.
+        texts: PNG text chunks for the canvases that it draws.
+        """
         comfy.model_management.throw_exception_if_processing_interrupted()
         self.reviewer, self.texts = reviewer, texts
         self.run, self.brief, names = run, run.trajectory.brief, run.trajectory.models
         self.named = Named(names["controller"]), Named(names["verifier"])
-        # The judge may choose the next action in the same breath, where it is the one that chooses.
-        chooses = judge if judge and judge.name == names["controller"] else self.named[0]
-        self.vlm, self.judge, self.executor = vlm or chooses, judge or self.named[1], run.executor or Graph()
-        left = None if reviewer else LEFT.next_call(run, self.vlm, self.judge, self.executor)
-        if left:
-            self.session, self.call = left
+        # A judge that is also the controller may choose the next action in the same reply.
+        controller = judge if judge and judge.name == names["controller"] else self.named[0]
+        self.vlm, self.judge = vlm or controller, judge or self.named[1]
+        self.executor = run.executor or GraphExecutor()
+        cached = None if reviewer else CACHE.next_call(run, self.vlm, self.judge, self.executor)
+        if cached:
+            self.session, self.call = cached
             return
         folder = RunFolder.open(run.folder)
         if len(folder.lines) < run.position:
-            raise BadInput(
-                f"{run.folder.name} in the output folder under clvr is not the run that it was; run the graph anew"
-            )
+            raise changed_run(run.folder)
         if trajectory_from(folder.lines[:1]).brief.budget != self.brief.budget:
-            folder = self._elsewhere(folder, run.position, run.folder.name.rpartition("-")[0])
+            folder = self._fork(folder, run.position, run.folder.name.rpartition("-")[0])
         self._open(folder, run.position)
 
     def _open(self, folder: RunFolder, position: int) -> None:
         self.session = Session(self.brief, self.vlm, self.executor, folder, judge=self.judge, reviewer=self.reviewer)
         self.call = self.session.advance(upto=position)
-        LEFT.take(self.session, self.call)
+        CACHE.keep(self.session, self.call)
 
-    def _elsewhere(self, folder: RunFolder, position: int, key: str) -> RunFolder:
-        """The folder of this key under the budget of this run, begun with what stands so far."""
+    def _fork(self, folder: RunFolder, position: int, key: str) -> RunFolder:
+        """Return the folder of this key under the run's budget; a new one gets a copy of the run up to `position`."""
         path = folder_for(key, self.brief.budget)
         other = RunFolder.reopen(path)
         if not other.lines:
@@ -153,27 +162,36 @@ class GraphSession:
         return other
 
     def recorded(self, by: str) -> object | None:
-        """The next call's result, if the same has made it before. What another made stays: from here on this is a run of its own."""
+        """Return the next call's result if the journal has it as made by `by`, else None.
+
+        If the journal has it as made by something else, that run is left as it is, and the session continues in a fork.
+        """
         session = self.session
         result = session.on_record(self.call, by)
         if result is None and session.position < len(session.folder.lines):
             key = key_of([session.folder.path.name.rpartition("-")[0], session.position, by])
-            self._open(self._elsewhere(session.folder, session.position, key), session.position)
+            self._open(self._fork(session.folder, session.position, key), session.position)
             result = self.session.on_record(self.call, by)
         return result
 
     def settle(self, by: str, perform: Callable[[Session, Any], object]) -> None:
+        """Make the next call, or read its result from the journal, and go on to the call after it.
+
+        by: identifies what makes the result: a model's name, or the provenance of nodes.
+        perform: makes the call.
+        """
         result = self.recorded(by)
         self.session.folder.texts = self.texts
         if result is None:
             result = perform(self.session, self.call)
-        LEFT.drop()
+        CACHE.drop()
         self.session.note(self.call, result, by)
         self.call = self.session.advance(result, upto=self.session.position)
-        LEFT.take(self.session, self.call)
-        tell(self.session.folder.path)
+        CACHE.keep(self.session, self.call)
+        announce_run(self.session.folder.path)
 
     def reached(self) -> Run:
+        """Return the run at the session's position."""
         return replace(
             self.run,
             trajectory=self.session.trajectory,
@@ -183,28 +201,29 @@ class GraphSession:
 
 
 def run_at(planned: Run, folder: Path, position: int) -> Run:
-    """The run as it stood in that folder after so many lines of its journal."""
-    if left := LEFT.at(folder, position, planned.trajectory.brief):
-        return Run(left.trajectory, folder, position, planned.executor)
+    """Return the run after the first `position` lines of this folder's journal. Raises BadInput if the journal has
+    changed."""
+    if cached := CACHE.at(folder, position, planned.trajectory.brief):
+        return Run(cached.trajectory, folder, position, planned.executor)
     opened = RunFolder.open(folder)
     if position not in range(1, len(opened.lines) + 1):
-        raise BadInput(f"{folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
+        raise changed_run(folder)
     return Run(trajectory_from(opened.lines[:position]), folder, position, planned.executor)
 
 
 def best_of(run: Run) -> Picture | None:
-    best, left = run.trajectory.best, LEFT.at(run.folder, run.position, run.trajectory.brief)
-    return None if best is None else (left or RunFolder(run.folder, [])).picture(best)
+    """Return the best picture so far."""
+    best, cached = run.trajectory.best, CACHE.at(run.folder, run.position, run.trajectory.brief)
+    return None if best is None else (cached or RunFolder(run.folder, [])).picture(best)
 
 
-def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw):
-    """At the size of the brief, whatever the body made of it: the canvas of one round is what the next begins from."""
-    if len(call.seeds) == 1 and len(pictures) == max(
-        (len(step.candidates) for step in call.trajectory.steps), default=0
-    ):
-        pictures = pictures[
-            :1
-        ]  # the one shot to compare with, from a sampler that goes on to draw as many as in every round
+def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw):
+    """Record the pictures that the body's nodes drew for this call, cropped to the brief's size. Raises BadInput unless
+    there is one a seed."""
+    rounds = call.trajectory.steps
+    if len(call.seeds) == 1 and len(pictures) == max((len(step.candidates) for step in rounds), default=0):
+        # The one-shot picture for comparison: the sampler still draws as many as in every round.
+        pictures = pictures[:1]
     if len(pictures) != len(call.seeds):
         raise BadInput(
             f"candidates has {len(pictures)} pictures, and this round judges {len(call.seeds)}: give the sampler a batch of that many, or "
@@ -212,48 +231,18 @@ def drawn_by_the_body(session: Session, pictures: Sequence[Picture], call: Draw)
         )
     requests, brief = session.requests(call), call.trajectory.brief
     sizes = [crop_to_size(picture, brief.width, brief.height) for picture in pictures]
-    return session.drawn(
-        call, [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(sizes, requests)], 0.0
-    )
+    drawings = [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(sizes, requests)]
+    return session.drawn(call, drawings, 0.0)
 
 
-def awaits_review(dynprompt, node: str) -> bool:
-    """Whether a Review stands behind this node, linked to its first output."""
+def awaits_review(dynprompt: Any, node: str) -> bool:
+    """Return whether a Review node is linked to the first output of this node."""
     return any(
         at["class_type"] == REVIEW and at["inputs"].get("trajectory") == [node, 0]
         for at in map(dynprompt.get_node, dynprompt.all_node_ids())
     )
 
 
-def unasked(told: Trajectory):
+def unlinked_review(trajectory: Trajectory):
+    """Raise BadInput. A node with this reviewer stops before the review and leaves it to the Review node."""
     raise BadInput("the artist is asked by the Review node; link it between Verify and Loop End")
-
-
-def provenance(dynprompt, node: str, name: str) -> str:
-    """A digest of all nodes and widgets that this input of the node hangs on, within the body and beside it, and of what a node says of
-    a file that it reads."""
-    known: dict[str, str] = {}
-    source = dynprompt.get_node(node)["inputs"].get(name)
-    if not is_link(source):
-        return ""
-    todo = [source[0]]
-    while todo:
-        at = dynprompt.get_node(todo[-1])
-        bounds = at["class_type"] in BOUNDARIES
-        inputs = {} if bounds else at["inputs"]
-        missing = [value[0] for value in inputs.values() if is_link(value) and value[0] not in known]
-        if missing:
-            todo += missing
-            continue
-        told = {key: [known[value[0]], value[1]] if is_link(value) else value for key, value in sorted(inputs.items())}
-        changed = [at["is_changed"]] if "is_changed" in at and not bounds else []
-        known[todo.pop()] = hashlib.sha256(
-            json.dumps([at["class_type"], told, *changed], default=str).encode()
-        ).hexdigest()
-    return f"{known[source[0]][:32]}:{source[1]}"
-
-
-def is_link(value: object) -> bool:
-    return (
-        isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], (int, float))
-    )

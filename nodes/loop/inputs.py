@@ -1,4 +1,4 @@
-"""The inputs that more than one node asks of the artist."""
+"""Inputs that more than one node has, and the brief made of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from comfy_api.latest import io
 from ...clvr_core.brief import JUDGINGS, MAX_PROMPT, STRATEGIES, Brief, Budget, Judging, Strategy
 from ...clvr_core.checklist import goals_from
 from ..host.sockets import ExecutorHandle
-from .host_session import MAX_ROUNDS
 
+MAX_ROUNDS = 50
 EXAMPLE = "a large yellow circle at the top right, two large green triangles in the bottom row and a small red square"
-USUAL = Budget()
+DEFAULT = Budget()
 
 
 def prompt() -> io.String.Input:
@@ -123,7 +123,7 @@ def fused() -> io.Boolean.Input:
 def met() -> io.Float.Input:
     return io.Float.Input(
         "met",
-        default=USUAL.met,
+        default=DEFAULT.met,
         min=0.01,
         max=1.0,
         step=0.01,
@@ -136,7 +136,7 @@ def met() -> io.Float.Input:
 def unmet() -> io.Float.Input:
     return io.Float.Input(
         "unmet",
-        default=USUAL.unmet,
+        default=DEFAULT.unmet,
         min=0.0,
         max=0.99,
         step=0.01,
@@ -179,7 +179,7 @@ def picture() -> io.Image.Input:
 
 def brief_of(
     prompt: str,
-    hand: ExecutorHandle,
+    executor: ExecutorHandle,
     *,
     goals: str = "",
     strategy: Strategy = "clvr",
@@ -191,17 +191,18 @@ def brief_of(
     judging: Judging = "each",
     evidence: bool = False,
     fused: bool = False,
-    met: float = USUAL.met,
-    unmet: float = USUAL.unmet,
+    met: float = DEFAULT.met,
+    unmet: float = DEFAULT.unmet,
 ) -> Brief:
-    """From what these inputs say; a number of 0 stands for none. Raises BadInput for what is out of its bounds."""
-    hand.check(prompt)
+    """Make the brief from the values of these inputs; `candidates` and `evaluations` 0 mean no value. Raises BadInput
+    for a value out of range."""
+    executor.check(prompt)
     return Brief(
         prompt,
         strategy,
         seed,
-        hand.width,
-        hand.height,
+        executor.width,
+        executor.height,
         Budget(
             rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None, met=met, unmet=unmet
         ),
@@ -213,8 +214,9 @@ def brief_of(
     )
 
 
-def refused(prompt: str | None) -> bool | str:
-    """What validate_inputs says of a prompt: True, or what is wrong with it; None is one that a link will bring."""
+def prompt_error(prompt: str | None) -> bool | str:
+    """Return what validate_inputs returns for a prompt: True or an error sentence. `prompt` None: it comes by a link,
+    later."""
     if prompt is not None and not prompt.strip():
         return "prompt is empty; say in words what the picture should show"
     if prompt is not None and len(prompt) > MAX_PROMPT:

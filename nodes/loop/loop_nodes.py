@@ -1,4 +1,5 @@
-"""The graph between Loop Start and Loop End is the body: Loop End clones it, round after round, until the run has ended."""
+"""Loop Start and Loop End. The graph between them is the body of the loop: Loop End clones it for each round until the
+run has ended."""
 
 from __future__ import annotations
 
@@ -7,17 +8,21 @@ from comfy_execution.graph_utils import GraphBuilder, is_link
 from comfy_execution.utils import get_executing_context
 
 from ...clvr_core.errors import BadInput
-from ..host.metadata import carry_workflow, remember
-from ..host.pictures import as_image, let_go
+from ..host.metadata import embed_in_best, name_run
+from ..host.pictures import as_image, release_memory
+from ..host.progress import announce_run, show_round, show_text
+from ..host.run_folders import require_inside, runs_folder
 from ..host.sockets import TRAJECTORY, Run
+from ..host.summaries import preview_images, summary_of
 from .graph_session import best_of, run_at
-from .host_session import MAX_ROUNDS, inside, runs, say, show, shown, summary_of, tell
+from .inputs import MAX_ROUNDS
 
 START, END = "CLVR_LoopStart", "CLVR_LoopEnd"
-LET_GO = 4
-"""Passes, after which the memory is put in order; each time takes milliseconds."""
+RELEASE_EVERY = 4
+"""Passes after which memory is released; it takes milliseconds."""
 MAX_PASSES = 3 * MAX_ROUNDS
-"""A round that draws may be followed by a look at it and by an end that is refused."""
+"""Passes of the body at most: a pass that draws may be followed by one that looks again and one whose ending is
+rejected."""
 
 
 class LoopStart(io.ComfyNode):
@@ -41,10 +46,11 @@ class LoopStart(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run) -> io.NodeOutput:
-        told = cls.hidden.dynprompt.get_node(get_executing_context().node_id)["inputs"]
-        if "at" not in told:
+        inputs = cls.hidden.dynprompt.get_node(get_executing_context().node_id)["inputs"]
+        if "at" not in inputs:
             return io.NodeOutput(None, trajectory)
-        return io.NodeOutput(None, run_at(trajectory, inside(runs() / str(told["run"])), told["at"]))
+        folder = require_inside(runs_folder() / str(inputs["run"]))
+        return io.NodeOutput(None, run_at(trajectory, folder, inputs["at"]))
 
 
 class LoopEnd(io.ComfyNode):
@@ -86,29 +92,30 @@ class LoopEnd(io.ComfyNode):
             )
         passes = start.get("passes", 0) + 1
         picture = best_of(run)
-        show(run.trajectory, picture)
-        if passes % LET_GO == 0:
-            let_go()
-        tell(run.folder)
+        show_round(run.trajectory, picture)
+        if passes % RELEASE_EVERY == 0:
+            release_memory()
+        announce_run(run.folder)
         if run.trajectory.outcome is None and passes < MAX_PASSES:
-            at = {"passes": passes, "at": run.position, "run": run.folder.relative_to(runs()).as_posix()}
+            at = {"passes": passes, "at": run.position, "run": run.folder.relative_to(runs_folder()).as_posix()}
             clones, end = another_round(graph, flow[0], me, at)
             return io.NodeOutput(*(end.out(socket) for socket in range(3)), expand=clones.finalize())
         if picture is None:
             raise BadInput(f"no picture was drawn: {summary_of(run.trajectory)}")
-        remember(run.folder, cls.hidden)
-        carry_workflow(run, cls.hidden)
+        name_run(run.folder, cls.hidden)
+        embed_in_best(run, cls.hidden)
         summary = summary_of(run.trajectory)
-        say(summary)
-        return io.NodeOutput(as_image(picture), run, summary, ui=shown(run))
+        show_text(summary)
+        return io.NodeOutput(as_image(picture), run, summary, ui=preview_images(run))
 
 
-def another_round(graph, start: str, end: str, told: dict[str, int | str]):
-    """The body cloned, Loop Start and Loop End with it. The clones hang together by links, not values, so that ComfyUI can know each again.
+def another_round(graph, start: str, end: str, place: dict[str, int | str]):
+    """Clone the body with Loop Start and Loop End; return the builder and the clone of Loop End.
 
-    `told` tells the Loop Start where on record its round begins. No link leads back to the round before: ComfyUI follows links to know a
-    node again, by recursion, and a long loop would be too deep for it.
-    """
+    place: inputs for the cloned Loop Start that say where in the journal its round begins. The clones are linked to
+    each other, not given values, so that ComfyUI's cache recognises them in the next prompt. None is linked to the
+    previous round: ComfyUI follows links recursively to build a cache key, and a long loop would exceed Python's
+    recursion limit."""
     body = between(graph, start, end)
     builder = GraphBuilder()
     names = names_of(body, {start: "start", end: "again"})
@@ -118,13 +125,14 @@ def another_round(graph, start: str, end: str, told: dict[str, int | str]):
         for key, value in graph.get_node(node)["inputs"].items():
             inside = is_link(value) and value[0] in clones
             clone.set_input(key, clones[value[0]].out(value[1]) if inside else value)
-    for key, value in told.items():
+    for key, value in place.items():
         clones[start].set_input(key, value)
     return builder, clones[end]
 
 
 def names_of(body: list[str], known: dict[str, str]) -> dict[str, str]:
-    """A name for each node's clone: its own without the prefix of the round before, told apart from the others where need be."""
+    """Return a name for each node's clone: its own id without the prefix of the previous round, made unique by
+    underscores."""
     names = dict(known)
     for node in body:
         if node not in names:
@@ -136,7 +144,7 @@ def names_of(body: list[str], known: dict[str, str]) -> dict[str, str]:
 
 
 def between(graph, start: str, end: str) -> list[str]:
-    """The nodes on the ways from Loop Start to Loop End, both with them, in a lasting order."""
+    """Return the ids of all nodes on a path from Loop Start to Loop End, including both, sorted."""
     users: dict[str, set[str]] = {}
     todo, seen = [end], {end}
     while todo:

@@ -34,7 +34,7 @@ class ApplyReferences(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning: list, vae, trajectory: Run) -> io.NodeOutput:
-        walk = GraphSession(trajectory)
-        pictures = walk.session.requests(walk.call)[0].references if isinstance(walk.call, Draw) else ()
+        graph = GraphSession(trajectory)
+        pictures = graph.session.requests(graph.call)[0].references if isinstance(graph.call, Draw) else ()
         latents = [vae.encode(as_image(picture)) for picture in pictures]
         return io.NodeOutput(with_references(conditioning, latents))

@@ -6,11 +6,11 @@ from comfy_api.latest import io
 from ...clvr_core.run import loop
 from ...clvr_core.run.session import Session
 from ..host.pictures import as_image
+from ..host.review_queue import REVIEWS
 from ..host.sockets import TRAJECTORY, Run
-from ..routes.review import reviewer_for
+from ..host.summaries import preview_images
 from . import inputs
 from .graph_session import REVIEW, GraphSession
-from .host_session import shown
 
 
 class Review(io.ComfyNode):
@@ -38,11 +38,12 @@ class Review(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, seconds: int = 120, otherwise: str = "go on") -> io.NodeOutput:
-        walk = GraphSession(trajectory, reviewer=reviewer_for(trajectory.folder.name, seconds, otherwise))
-        if isinstance(walk.call, loop.Review):
-            walk.settle("the artist", Session.perform)
-        told = walk.reached().trajectory
-        canvas = told.best if told.outcome else told.current
-        blank = np.zeros((told.brief.height, told.brief.width, 3), np.uint8)
-        picture = blank if canvas is None else walk.session.picture(canvas)
-        return io.NodeOutput(walk.reached(), as_image(picture), ui=shown(walk.reached()))
+        graph = GraphSession(trajectory, reviewer=REVIEWS.reviewer(trajectory.folder.name, seconds, otherwise))
+        if isinstance(graph.call, loop.Review):
+            graph.settle("the artist", Session.perform)
+        run = graph.reached()
+        reviewed = run.trajectory
+        canvas = reviewed.best if reviewed.outcome else reviewed.current
+        blank = np.zeros((reviewed.brief.height, reviewed.brief.width, 3), np.uint8)
+        picture = blank if canvas is None else graph.session.picture(canvas)
+        return io.NodeOutput(run, as_image(picture), ui=preview_images(run))

@@ -1,4 +1,4 @@
-"""One round in three nodes: what to do, doing it, what came of it."""
+"""One round in three nodes: Reason chooses the action, Execute Step draws, Verify judges."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ...clvr_core.protocols import DrawRequest, Vlm
 from ...clvr_core.run.loop import ChooseAction, Compare, Draw, Judge
 from ...clvr_core.run.session import Session
 from ...clvr_core.trajectory import Action
-from ..host.input_checks import check
-from ..host.metadata import texts_of
-from ..host.pictures import as_image, as_pictures, black, of_one_size
+from ..host.input_checks import require_kind
+from ..host.links import provenance
+from ..host.metadata import png_texts
+from ..host.pictures import as_image, as_pictures, black, resize_to_first
+from ..host.progress import interruptible, show_text
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle, Run
-from .graph_session import GraphSession, awaits_review, drawn_by_the_body, provenance, unasked
-from .host_session import cancellable, say, shown, summary_of
+from ..host.summaries import preview_images, summary_of
+from .graph_session import GraphSession, awaits_review, record_drawings, unlinked_review
 
 
 class Reason(io.ComfyNode):
@@ -53,24 +55,26 @@ class Reason(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, vlm: Vlm) -> io.NodeOutput:
-        walk = GraphSession(trajectory, vlm=vlm)
-        while isinstance(walk.call, ChooseAction):
-            walk.settle(vlm.name, Session.perform)
-        session, call, brief = walk.session, walk.call, walk.brief
-        action, words, seed, masked = Action("VALIDATE"), brief.prompt, brief.seed, None
+        graph = GraphSession(trajectory, vlm=vlm)
+        while isinstance(graph.call, ChooseAction):
+            graph.settle(vlm.name, Session.perform)
+        session, call, brief = graph.session, graph.call, graph.brief
+        action, prompt, seed, mask = Action("VALIDATE"), brief.prompt, brief.seed, None
         if isinstance(call, Draw):
             request = session.requests(call)[0]
-            action, words, seed, masked = call.action, request.prompt, request.seed, request.mask
-        pictures = of_one_size([session.picture(canvas) for canvas in action.references]) if action.references else []
+            action, prompt, seed, mask = call.action, request.prompt, request.seed, request.mask
+        pictures = (
+            resize_to_first([session.picture(canvas) for canvas in action.references]) if action.references else []
+        )
         references = (
             as_image(*pictures, digests=session.digests(*action.references))
             if pictures
             else black(brief.height, brief.width)
         )
-        whole = torch.ones(1, 1, 1).expand(1, *references.shape[1:3])
-        may = whole if masked is None else torch.from_numpy(masked)[None] / 255
+        everywhere = torch.ones(1, 1, 1).expand(1, *references.shape[1:3])
+        editable = everywhere if mask is None else torch.from_numpy(mask)[None] / 255
         return io.NodeOutput(
-            walk.reached(), words, action.scene_prompt, action.edit_prompt, references[:1], references, may, seed
+            graph.reached(), prompt, action.scene_prompt, action.edit_prompt, references[:1], references, editable, seed
         )
 
 
@@ -98,17 +102,17 @@ class ExecuteStep(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, executor: ExecutorHandle, mask: torch.Tensor | None = None) -> io.NodeOutput:
-        walk = GraphSession(trajectory)
-        if not isinstance(walk.call, Draw):
-            return io.NodeOutput(black(walk.brief.height, walk.brief.width))
-        requests = [confined(request, mask) for request in walk.session.requests(walk.call)]
-        with cancellable(executor.executor):
+        graph = GraphSession(trajectory)
+        if not isinstance(graph.call, Draw):
+            return io.NodeOutput(black(graph.brief.height, graph.brief.width))
+        requests = [with_mask(request, mask) for request in graph.session.requests(graph.call)]
+        with interruptible(executor.executor):
             drawings = executor.executor.draw(requests)
         return io.NodeOutput(as_image(*(drawing.picture for drawing in drawings)))
 
 
-def confined(request: DrawRequest, mask: torch.Tensor | None) -> DrawRequest:
-    """An edit with this MASK, scaled to the canvas: 1 where it may change, drawn at 0.5 and above. It goes before the run's own."""
+def with_mask(request: DrawRequest, mask: torch.Tensor | None) -> DrawRequest:
+    """Replace an edit's mask by this MASK, scaled to the canvas; the picture may change where it is at least 0.5."""
     if mask is None or not request.references:
         return request
     size = (request.height, request.width)
@@ -144,35 +148,35 @@ class Verify(io.ComfyNode):
 
     @classmethod
     def check_lazy_status(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> list[str]:
-        walk = GraphSession(trajectory, judge=vlm)
-        wanted = isinstance(walk.call, Draw) and walk.recorded(cls.source()) is None
+        graph = GraphSession(trajectory, judge=vlm)
+        wanted = isinstance(graph.call, Draw) and graph.recorded(cls.source()) is None
         return ["candidates"] if wanted and candidates is None else []
 
     @classmethod
     def execute(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> io.NodeOutput:
         node = get_executing_context().node_id
-        reviewer = unasked if awaits_review(cls.hidden.dynprompt, node) else None
-        walk = GraphSession(trajectory, judge=vlm, reviewer=reviewer, texts=texts_of(cls.hidden))
-        if isinstance(walk.call, Draw):
-            # Lazy, so that nothing at all may have come.
-            walk.settle(
+        reviewer = unlinked_review if awaits_review(cls.hidden.dynprompt, node) else None
+        graph = GraphSession(trajectory, judge=vlm, reviewer=reviewer, texts=png_texts(cls.hidden))
+        if isinstance(graph.call, Draw):
+            # The input is lazy, so its own check lets None pass.
+            graph.settle(
                 cls.source(),
-                lambda session, call: drawn_by_the_body(
-                    session, as_pictures(check("Verify", "candidates", "IMAGE", candidates)), call
+                lambda session, call: record_drawings(
+                    session, as_pictures(require_kind("Verify", "candidates", "IMAGE", candidates)), call
                 ),
             )
-        while isinstance(walk.call, (Judge, Compare)):
+        while isinstance(graph.call, (Judge, Compare)):
             comfy.model_management.throw_exception_if_processing_interrupted()
-            walk.settle(vlm.name, Session.perform)
-        run, session = walk.reached(), walk.session
-        told = run.trajectory
-        say(summary_of(told))
-        image = black(told.brief.height, told.brief.width)
-        if told.best is not None:
-            image = as_image(session.picture(told.best), digests=session.digests(told.best))
-        return io.NodeOutput(run, image, ui=shown(run))
+            graph.settle(vlm.name, Session.perform)
+        run, session = graph.reached(), graph.session
+        verified = run.trajectory
+        show_text(summary_of(verified))
+        image = black(verified.brief.height, verified.brief.width)
+        if verified.best is not None:
+            image = as_image(session.picture(verified.best), digests=session.digests(verified.best))
+        return io.NodeOutput(run, image, ui=preview_images(run))
 
     @classmethod
     def source(cls) -> str:
-        """What the candidates hang on, so that other nodes in the body make another run."""
+        """Return the digest of the nodes that draw the candidates: with other nodes in the body it is another run."""
         return provenance(cls.hidden.dynprompt, get_executing_context().node_id, "candidates")

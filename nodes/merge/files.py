@@ -16,9 +16,9 @@ import torch
 from ...clvr_core.errors import BadInput
 from ...clvr_core.merge.plan import MergePlan, make_plan
 from ...clvr_core.merge.recipe import Block, Lora, MergeRecipe
+from ..host.file_names import name_error
 from ..host.pictures import as_image
-from ..loop.host_session import say
-from ..trajectories import NAME
+from ..host.progress import show_text
 
 NONE, FP8 = "none", ("refuse", "dequantise")
 SUFFIX = ".safetensors"
@@ -96,8 +96,8 @@ def stamps(names: dict[str, str]) -> list[str]:
 
 def refused(name: str | None, blocks: str | None) -> bool | str:
     """What validate_inputs says: True, or what is wrong; None is what a link will bring."""
-    if name is not None and not NAME.fullmatch(name):
-        return f"name is {name!r:.80}; it may have at most 64 letters, digits, spaces, dots and dashes, a letter or digit first"
+    if name is not None and (error := name_error(name)):
+        return error
     if blocks is not None and len(blocks) > MAX_BLOCKS:
         return f"blocks has {len(blocks):,} characters; at most {MAX_BLOCKS:,} are read"
     try:
@@ -143,7 +143,7 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
     except BadInput as error:
         raise BadInput(in_widgets(str(error))) from error
     said = "\n".join([done, summary(values), *(in_widgets(f"warning: {warning}") for warning in values["warnings"])])
-    say(said)
+    show_text(said)
     return out.name, as_image(picture(values)), said
 
 
@@ -187,7 +187,7 @@ def progress_of(name: str):
     def show(done: int, total: int) -> None:
         if not bar:
             bar.append(comfy.utils.ProgressBar(total))
-            say(f"merging {total / 1e9:.3g} GB, inputs' checksums included, into {name}")
+            show_text(f"merging {total / 1e9:.3g} GB, inputs' checksums included, into {name}")
         bar[0].update_absolute(done, total)
 
     return show

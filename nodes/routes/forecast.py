@@ -1,4 +1,4 @@
-"""What a run would cost, for the line on the node before it is pressed."""
+"""Route of the forecast: what a run will cost, for the line on the node before the prompt is queued."""
 
 from __future__ import annotations
 
@@ -15,49 +15,53 @@ from ...clvr_core.records import to_json
 from ...clvr_core.run.forecast import forecast
 from ...clvr_core.run.run_folder import JOURNAL, read_trajectory
 from ...clvr_core.trajectory import Trajectory
-from ..loop.host_session import MAX_ROUNDS, runs
-from .model_sizes import told_of
-from .review import body
+from ..host.run_folders import runs_folder
+from ..loop.inputs import MAX_ROUNDS
+from .json_body import read_json_object
+from .model_sizes import memory_of
 
-TOLD_BY = 12
-"""Newest runs that are read: reading takes a few milliseconds each."""
+RECENT = 12
+"""Newest runs that a forecast reads; each takes a few milliseconds."""
 
 
-def earlier() -> list[Trajectory]:
-    """The newest runs of the output folder that can be read, newest first."""
-    journals = sorted(runs().glob(f"*/{JOURNAL}"), key=_changed, reverse=True)
+def recent_runs() -> list[Trajectory]:
+    """Read the newest runs of the output folder, newest first; a damaged one is skipped."""
+    journals = sorted(runs_folder().glob(f"*/{JOURNAL}"), key=_modified, reverse=True)
     found = []
-    for journal in journals[:TOLD_BY]:
-        with contextlib.suppress(BadInput):  # a run that cannot be read tells nothing of the time
+    for journal in journals[:RECENT]:
+        with contextlib.suppress(BadInput):
             found.append(read_trajectory(journal.parent))
     return found
 
 
-def _changed(path: Path) -> float:
+def _modified(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:  # deleted meanwhile
         return 0.0
 
 
-def told_for(asked: dict[str, Any]) -> dict[str, Any]:
-    """`asked`: the widgets of the node by name, and under `linked` what stands before it. Raises BadInput."""
+def forecast_for(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the forecast and the memory plan as JSON. Raises BadInput.
+
+    asked: the widgets of the node by name; `linked`: the nodes upstream, as `memory_of` takes them.
+    """
     try:
         budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))
-        side = int(asked.get("width", 96)), int(asked.get("height", 96))
+        size = int(asked.get("width", 96)), int(asked.get("height", 96))
         brief = Brief(
-            "x", str(asked.get("strategy", "clvr")), 0, *side, budget, int(asked.get("candidates", 0)) or None
+            "x", str(asked.get("strategy", "clvr")), 0, *size, budget, int(asked.get("candidates", 0)) or None
         )
     except (TypeError, ValueError, OverflowError) as error:
         raise BadInput(str(error)) from error
-    return to_json(forecast(brief, earlier())) | {"memory": told_of(asked.get("linked"))}
+    return to_json(forecast(brief, recent_runs())) | {"memory": memory_of(asked.get("linked"))}
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
     @routes.post("/clvr/forecast")
-    async def told(request: web.Request) -> web.Response:
-        asked = await body(request)
+    async def answer(request: web.Request) -> web.Response:
+        asked = await read_json_object(request)
         try:
-            return web.json_response(await asyncio.to_thread(told_for, asked))
+            return web.json_response(await asyncio.to_thread(forecast_for, asked))
         except BadInput as error:
             return web.json_response({"error": str(error)}, status=400)

@@ -1,4 +1,5 @@
-"""What the models take that hang on a node of an open graph, told from the files that their loaders name."""
+"""How much memory the models take that a node of an open graph is linked to, read from the files that their loaders
+name."""
 
 from __future__ import annotations
 
@@ -19,20 +20,25 @@ FILES = {
     "clip_name": ("text_encoders", "text encoder"),
     "vae_name": ("vae", "VAE"),
 }
-"""By the name of the widget, which core and most packs share: the folder of models, and what its files are."""
+"""Name of a loader's widget -> ComfyUI's kind of model folder, and what its files hold. Most packs use these names
+too."""
 EMBEDDED = "embedded models"
 SIDES = {"vlm": "VLM", "executor": "executor"}
+"""Input of the node -> the words for what is linked to it."""
 
 
-def told_of(linked: Any) -> dict[str, Any]:
-    """The plan for these models on ComfyUI's device as a line for a person, and whether they fit. `linked`: by side, `vlm` or `executor`,
-    lists of [number, kind, widgets by name] of the nodes that its input hangs on, as a tab sends it; a node counts once."""
+def memory_of(linked: Any) -> dict[str, Any]:
+    """Plan the memory of the linked models on ComfyUI's device.
+
+    linked: for each side, `vlm` or `executor`, a list of [node id, node type, widgets by name] of all nodes upstream,
+        as a tab sends it. A node that is upstream of both sides counts once. Return `told`, a line for the artist, and
+        `fits`, whether the models fit."""
     device = comfy.model_management.get_torch_device()
     seen: set[str] = set()
     found: list[Weights] = []
     notes: list[str] = []
     for side, name in SIDES.items():
-        nodes = list(_nodes(linked, side))
+        nodes = list(_valid_nodes(linked, side))
         fresh = [node for node in nodes if node[0] not in seen]
         seen.update(number for number, *_ in nodes)
         weights = [each for _, kind, widgets in fresh for each in _weights(side, kind, widgets)]
@@ -41,14 +47,14 @@ def told_of(linked: Any) -> dict[str, Any]:
             notes.append(f"the {name} is behind a server")
         elif fresh and not weights and not any(kind == "CLVR_ShapesModels" for _, kind, _ in nodes):
             notes.append(f"how large the {name} is, is not known")
-    free = room(device)
+    free = available_bytes(device)
     made = plan(found, free, headroom=NONE if all(each.name == EMBEDDED for each in found) else HEADROOM)
     line = made.told if found else f"{free / 1e9:.1f} GB free"
     return {"told": "; ".join([f"{device}: {line}", *notes]), "fits": made.fits}
 
 
-def room(device: Any) -> int:
-    """Bytes that ComfyUI can have there: those that are free, and those of the models that it would let go."""
+def available_bytes(device: Any) -> int:
+    """Return the bytes that are free on the device plus those of the models that ComfyUI would unload."""
     held = [
         each
         for each in comfy.model_management.current_loaded_models
@@ -57,8 +63,8 @@ def room(device: Any) -> int:
     return int(comfy.model_management.get_free_memory(device)) + sum(each.model_loaded_memory() for each in held)
 
 
-def _nodes(linked: Any, side: str) -> Iterator[tuple[str, str, dict[str, str]]]:
-    """What of it has the form that it should have: it comes from a workflow, which is a stranger's."""
+def _valid_nodes(linked: Any, side: str) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield the well-formed nodes of this side and skip the rest: the workflow may be somebody else's."""
     listed = linked.get(side) if isinstance(linked, dict) else None
     for node in listed if isinstance(listed, list) else ():
         if isinstance(node, list) and len(node) == 3 and isinstance(node[2], dict):
@@ -71,10 +77,10 @@ def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[Weights]
         yield Weights(EMBEDDED, sum(path.stat().st_size for path in MERGED.rglob("*.safetensors")))
     for widget, value in widgets.items():
         folder, part = FILES.get(widget.rstrip("0123456789"), ("", ""))
-        # Only what ComfyUI itself lists in that folder.
+        # Only files that ComfyUI itself lists in that folder.
         if folder and value in folder_paths.get_filename_list(folder):
             path = Path(folder_paths.get_full_path_or_raise(folder, value))
-            # Load Diffusion Model may hold the numbers of a file in 8 bits.
+            # Load Diffusion Model can store the weights of a file in 8 bits.
             small = str(widgets.get("weight_dtype", "")).startswith("fp8") and path.suffix == ".safetensors"
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
                 yield file_weights(path, "VLM" if side == "vlm" else part, owner, 1 if small else None)

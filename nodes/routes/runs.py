@@ -1,5 +1,5 @@
-"""What the viewer asks the server for: the list of runs, the lines of one, its pictures. Reads only, and only in the output folder under
-clvr."""
+"""Routes of the viewer: the list of runs, the journal lines of a run, its pictures. They only read, and only in the
+folder of runs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from aiohttp import web
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.run.run_folder import JOURNAL, read_trajectory
-from ..loop.host_session import runs
-from ..trajectories import inside, listed
+from ..host.run_folders import list_runs, require_inside, runs_folder
 
-LARGEST = 64 << 20
+MAX_JOURNAL_BYTES = 64 << 20
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
     for path, answer in (("runs", all_runs), ("lines", lines)):
-        routes.get(f"/clvr/{path}")(_in_words(answer))
+        routes.get(f"/clvr/{path}")(_json_route(answer))
     routes.get("/clvr/canvas")(canvas)
 
 
-def _in_words(answer: Callable[[Any], dict[str, Any]]):
+def _json_route(answer: Callable[[Any], dict[str, Any]]):
+    """Make a handler that answers in a worker thread; a BadInput becomes status 404 with its sentence."""
+
     async def handle(request: web.Request) -> web.Response:
         try:
             return web.json_response(await asyncio.to_thread(answer, request.query))
@@ -36,10 +37,12 @@ def _in_words(answer: Callable[[Any], dict[str, Any]]):
 
 
 def all_runs(query: Any) -> dict[str, Any]:
-    return {"runs": [{"run": name, **summary(runs() / name)} for name in listed()]}
+    return {"runs": [{"run": name, **summary(runs_folder() / name)} for name in list_runs()]}
 
 
 def summary(path: Path) -> dict[str, Any]:
+    """Return prompt, number of steps, whether the goals were met and the digest of the first canvas; the error for a
+    damaged run."""
     try:
         state = journal_of(path).stat()
         return dict(_summary(path, state.st_mtime_ns, state.st_size))
@@ -48,18 +51,20 @@ def summary(path: Path) -> dict[str, Any]:
 
 
 @lru_cache(1024)
-def _summary(path: Path, changed: int, size: int) -> tuple[tuple[str, Any], ...]:
-    told = read_trajectory(path)
-    first = next((candidate.sha256 for step in told.steps for candidate in step.candidates), "")
-    met = told.outcome.met if told.outcome else None
-    return ("prompt", told.brief.prompt[:400]), ("steps", len(told.steps)), ("met", met), ("first", first)
+def _summary(path: Path, modified: int, size: int) -> tuple[tuple[str, Any], ...]:
+    """Read the run; `modified` and `size` of its journal are part of the cache's key."""
+    run = read_trajectory(path)
+    first = next((candidate.sha256 for step in run.steps for candidate in step.candidates), "")
+    met = run.outcome.met if run.outcome else None
+    return ("prompt", run.brief.prompt[:400]), ("steps", len(run.steps)), ("met", met), ("first", first)
 
 
 def lines(query: Any) -> dict[str, Any]:
-    """The lines of a run as they stand in its file, from number `from` on, and how many there are; a line that is not whole is none yet."""
+    """Return the journal lines of `run` from number `from` on, and how many there are. A line still being written is
+    left out."""
     name, start = query.get("run", ""), query.get("from", "0")
     try:
-        whole = journal_of(inside(runs() / name)).read_bytes().split(b"\n")[:-1]
+        whole = journal_of(require_inside(runs_folder() / name)).read_bytes().split(b"\n")[:-1]
     except (OSError, ValueError) as error:
         raise BadInput(f"the run {name!r:.80} is not in the output folder under clvr any more") from error
     begin = int(start) if start.isdecimal() and len(start) < 10 else 0
@@ -67,18 +72,20 @@ def lines(query: Any) -> dict[str, Any]:
 
 
 def journal_of(path: Path) -> Path:
-    journal = inside(path / JOURNAL)
-    if journal.stat().st_size > LARGEST:
+    """Return the run's journal. Raises BadInput if it has more than MAX_JOURNAL_BYTES or lies elsewhere."""
+    journal = require_inside(path / JOURNAL)
+    if journal.stat().st_size > MAX_JOURNAL_BYTES:
         raise BadInput(
-            f"the record of {path.name} has more than {LARGEST >> 20} MB, and the viewer opens none that large"
+            f"the record of {path.name} has more than {MAX_JOURNAL_BYTES >> 20} MB, and the viewer opens none that large"
         )
     return journal
 
 
 async def canvas(request: web.Request) -> web.StreamResponse:
+    """Answer with canvas number `canvas` of `run` as PNG, or status 404."""
     name, number = request.query.get("run", ""), request.query.get("canvas", "")
     try:
-        file = inside(inside(runs() / name) / f"canvas-{int(number):03d}.png")
+        file = require_inside(require_inside(runs_folder() / name) / f"canvas-{int(number):03d}.png")
         if not (number.isdecimal() and len(number) < 7 and file.is_file()):
             raise ValueError("no such file")
     except (BadInput, ValueError, OSError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import nodes as comfy_nodes
 
-from ..loop.graph_session import is_link, provenance
+from ..host.links import is_link, provenance
 
 SEES = "stable_diffusion"
 """The type of Load CLIP that keeps the eyes of a vision-language model."""
