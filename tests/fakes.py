@@ -71,19 +71,24 @@ class FakeVlm:
 
 
 class FakeExecutor:
-    """Draws scripted pictures in order, or flat grey ones whose value tells how many requests came before: 10, 20, 30, ...
+    """Draws flat grey pictures whose value says how many requests came before: 10, 20, 30, ...; or what a script says.
 
-    The requests are recorded in `requests`, the sizes of the calls in `batches`. Every sample costs `evaluations`.
+    images: pictures, or exceptions to raise, in order; or one function of the request that returns a picture.
+    evaluations: nfe of every picture.
+    requests, batches: records every request, and the number of requests of every call.
     """
 
     def __init__(
-        self, images: Iterable[Picture | BaseException] | None = None, evaluations: int = 4, name: str = "fake-executor"
+        self,
+        images: Iterable[Picture | BaseException] | Callable[[DrawRequest], Picture] | None = None,
+        evaluations: int = 4,
+        name: str = "fake-executor",
     ) -> None:
         self.name = name
         self.evaluations = evaluations
         self.requests: list[DrawRequest] = []
         self.batches: list[int] = []
-        self._images = None if images is None else list(images)
+        self._images = images if images is None or callable(images) else list(images)
 
     def nfe(self, request: DrawRequest) -> int:
         return self.evaluations
@@ -97,6 +102,8 @@ class FakeExecutor:
         count = len(self.requests)
         if self._images is None:
             return grey(10 * count % 256, request.width, request.height)
+        if callable(self._images):
+            return self._images(request)
         picture = _next(self._images, f"picture {count}")
         if isinstance(picture, BaseException):
             raise picture

@@ -1,10 +1,11 @@
-"""An executor that draws with the renderer: what the planning alone is worth, and with `fault` how it copes with a bad hand."""
+"""An executor that draws with the renderer: measures the planning alone, and with `fault` how planning copes with a bad executor."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import replace
 
+from clvr_core.executor.masks import within_mask
 from clvr_core.protocols import Drawing, DrawRequest
 from clvr_core.shapes.grammar import Instruction, parse, parse_instruction
 from clvr_core.shapes.perceive import perceive
@@ -26,7 +27,7 @@ class RenderExecutor:
 
     def draw(self, requests):
         self.requests += requests
-        return [Drawing(render(self._scene(request)), self.nfe(request)) for request in requests]
+        return [Drawing(within_mask(request, render(self._scene(request))), self.nfe(request)) for request in requests]
 
     def _scene(self, request: DrawRequest) -> Scene:
         rng = random.Random(request.seed)
