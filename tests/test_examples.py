@@ -1,0 +1,82 @@
+"""The programs in examples/ run as they are, each in a folder of its own."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, read_trajectory
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def example(name: str, *arguments: object) -> list[str]:
+    """Lines that the program prints."""
+    command = [sys.executable, ROOT / "examples" / name, *map(str, arguments)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_is_short_and_says_how_to_run_it(path):
+    text = path.read_text("utf-8")
+    assert f"    python examples/{path.name}" in ast.get_docstring(ast.parse(text), clean=False)
+    assert text.count("\n") <= 60
+
+
+def test_the_page_of_the_examples_lists_them_all():
+    page = (ROOT / "examples" / "README.md").read_text("utf-8")
+    assert [path.name for path in EXAMPLES if f"`{path.name}`" not in page] == []
+
+
+@pytest.fixture(scope="module")
+def flat_run(tmp_path_factory) -> tuple[Path, list[str]]:
+    """A run of the example's own executor, without weights."""
+    out = tmp_path_factory.mktemp("flat") / "run"
+    return out, example("own_executor.py", out)
+
+
+def test_an_executor_of_ones_own_draws_for_the_loop(flat_run):
+    out, lines = flat_run
+    assert lines[-1].endswith("met: False")
+    trajectory = read_trajectory(out)
+    assert trajectory.models["executor"] == "flat-colours"
+    assert len(trajectory.steps) == len(lines) - 1 == 3
+    with Image.open(out / "canvas-000.png") as image:
+        assert len(image.getcolors()) == 1
+
+
+def test_a_trajectory_is_read(flat_run):
+    lines = example("read_a_trajectory.py", flat_run[0])
+    assert lines[0] == "clvr: a red circle"
+    assert lines[-2].startswith("3 pictures, 3 evaluations, ")
+    assert lines[-1].startswith("canvas 0: no improvement in 2 rounds")
+
+
+def test_one_picture_is_judged(flat_run):
+    lines = example("judge_one_picture.py", flat_run[0] / "canvas-000.png", "a red circle")
+    assert [line.split()[0] for line in lines] == ["unmet"]
+
+
+def test_weights_are_merged(tmp_path):
+    example("merge_weights.py", tmp_path / "new")
+    merged = load_file(tmp_path / "new" / "merged.safetensors")["block.weight"]
+    assert np.array_equal(merged, np.ones((2, 3), np.float32))
+
+
+@pytest.mark.weights
+def test_a_brief_is_painted(tmp_path):
+    lines = example("generate.py", "a red circle", tmp_path / "run")
+    assert lines[0].startswith("met ") and lines[-1].startswith("every goal is met")
+    assert {BEST, JOURNAL, REPORT} <= {path.name for path in (tmp_path / "run").iterdir()}
