@@ -31,7 +31,7 @@ def example(name: str, *arguments: object) -> list[str]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_short_and_says_how_to_run_it(path):
     text = path.read_text("utf-8")
-    assert f"    python examples/{path.name}" in ast.get_docstring(ast.parse(text), clean=False)
+    assert f"python examples/{path.name}" in ast.get_docstring(ast.parse(text))
     assert text.count("\n") <= 60
 
 
