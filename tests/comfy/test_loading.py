@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfy.papers import GONE, SCHEMAS
 from tests.comfy.server import PYTHON, ROOT
+from tests.nodes.papers import GONE, SCHEMAS
 from tests.test_packing import packed
 
 MODULES_BAR, PACKAGES_BAR = 160, 12

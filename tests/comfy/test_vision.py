@@ -9,8 +9,8 @@ import pytest
 
 from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from tests.comfy.graphs import runs
-from tests.comfy.papers import SCHEMAS
 from tests.comfy.server import ROOT, error_of
+from tests.nodes.papers import SCHEMAS
 from tests.waiting import until
 
 FILE = "tiny_qwen3vl.safetensors"

@@ -1,44 +1,50 @@
-"""What is written about the nodes, made from their schemas: help pages, the English locale, the list that guards against changes.
+"""Files made from the schemas of the nodes: help pages, the English locale, and the list that guards saved workflows.
 
-    python -m tests.comfy.papers FILE
+    python -m tests.nodes.papers
 
-FILE is what a running ComfyUI with this pack answers to /object_info. Writes web/docs, locales/en/nodeDefs.json and
-tests/comfy/schemas.json.
-"""
+Writes web/docs, locales/en/nodeDefs.json and tests/comfy/schemas.json. Needs no ComfyUI: the schemas are read through
+tests/nodes/stub_comfy, and tests/comfy/test_papers.py checks that a real ComfyUI reads the same."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.comfy.server import ROOT
-
+ROOT = Path(__file__).parents[2]
 GONE = "gone"
+"""Key in schemas.json of a node that existed once: its id stays listed, since a saved workflow may have it."""
 OPEN = {
     ("CLVR_LoadTrajectory", "run"),
     ("CLVR_ServerModel", "server"),
     ("CLVR_BenchmarkPrompts", "folder"),
     *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora")),
 }
-"""Lists that depend on what lies in the input and output folders, in the model folders, or on the machine."""
+"""(node, input) whose choices depend on the files of the machine; they are left out."""
 PAGES, LOCALE, SCHEMAS = "web/docs", "locales/en/nodeDefs.json", "tests/comfy/schemas.json"
 
 
+def object_info() -> dict[str, Any]:
+    """Return what ComfyUI answers to /object_info for the nodes of this pack, made by the stub."""
+    from tests.nodes.pack import NODES
+
+    return json.loads(json.dumps({name: node.define_schema().info() for name, node in NODES.items()}))
+
+
 def papers(info: dict[str, Any]) -> dict[str, str]:
-    """Path from the root of the repository -> text."""
+    """Make all files from an answer to /object_info. Return path from the root of the repository -> text."""
     nodes = {name: node for name, node in sorted(info.items()) if name.startswith("CLVR_")}
     pages = {f"{PAGES}/{name}.md": page(node) for name, node in nodes.items()}
-    told = {
+    tables = {
         LOCALE: {name: locale(node) for name, node in nodes.items()},
         SCHEMAS: {name: schema(node) for name, node in nodes.items()},
     }
-    return pages | {path: json.dumps(data, indent=1, ensure_ascii=False) + "\n" for path, data in told.items()}
+    return pages | {path: json.dumps(data, indent=1, ensure_ascii=False) + "\n" for path, data in tables.items()}
 
 
-def inputs(node: dict[str, Any]):
-    """Name, type or list of choices, options, whether it must be there."""
+def inputs(node: dict[str, Any]) -> Iterator[tuple[str, Any, dict[str, Any], bool]]:
+    """Yield name, type or list of choices, options and whether it is required, for each input."""
     for group in ("required", "optional"):
         for name, (kind, *rest) in node["input"].get(group, {}).items():
             options = dict(*rest[:1])
@@ -51,7 +57,8 @@ def inputs(node: dict[str, Any]):
             )
 
 
-def outputs(node: dict[str, Any]):
+def outputs(node: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Yield name, type and tooltip of each output."""
     return zip(node["output_name"], node["output"], node["output_tooltips"])
 
 
@@ -94,14 +101,14 @@ def cell(text: str) -> str:
 
 
 def locale(node: dict[str, Any]) -> dict[str, Any]:
-    said = {"display_name": node["display_name"], "description": node["description"]}
+    texts = {"display_name": node["display_name"], "description": node["description"]}
     named = {name: {"name": name, "tooltip": options["tooltip"]} for name, _, options, _ in inputs(node)}
     made = {str(place): {"name": name, "tooltip": tooltip} for place, (name, _, tooltip) in enumerate(outputs(node))}
-    return said | ({"inputs": named} if named else {}) | {"outputs": made}
+    return texts | ({"inputs": named} if named else {}) | {"outputs": made}
 
 
 def schema(node: dict[str, Any]) -> dict[str, Any]:
-    """What a saved workflow depends on: names, types, order, defaults and limits; no words."""
+    """Return what a saved workflow depends on: names, types, order, defaults and limits. No texts."""
     kept = ("default", "min", "max", "step", "advanced", "lazy", "rawLink", "multiline", "control_after_generate")
     listed = {
         name: {"type": "COMBO" if (node["name"], name) in OPEN else kind, "required": required}
@@ -112,29 +119,39 @@ def schema(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_the_gone(schemas: str, known: str) -> str:
-    """The schemas with those before them whose nodes are there no more: their ids are to be replaced for ever."""
+    """Add to these schemas the nodes of `known`, an earlier schemas.json, that no longer exist, marked GONE."""
     new, old = json.loads(schemas), json.loads(known)
-    gone = {name: told | {GONE: True} for name, told in old.items() if name not in new}
+    gone = {name: node | {GONE: True} for name, node in old.items() if name not in new}
     return json.dumps(dict(sorted((gone | new).items())), indent=1, ensure_ascii=False) + "\n"
 
 
 def unreplaced(schemas: dict[str, Any], replacements: dict[str, list[dict[str, Any]]]) -> set[str]:
-    """Ids that once were, are no more, and of which ComfyUI is not told by what node that is there they are replaced."""
-    there = {name for name, told in schemas.items() if not told.get(GONE)}
+    """Return the ids of nodes that no longer exist and that ComfyUI cannot replace by one that does.
+
+    replacements: what ComfyUI answers to /node_replacements.
+    """
+    present = {name for name, node in schemas.items() if not node.get(GONE)}
     return {
         name
-        for name in schemas.keys() - there
-        if not any(each["new_node_id"] in there for each in replacements.get(name, ()))
+        for name in schemas.keys() - present
+        if not any(each["new_node_id"] in present for each in replacements.get(name, ()))
     }
 
 
-def main(file: str) -> None:
-    made = papers(json.loads(Path(file).read_text()))
-    made[SCHEMAS] = with_the_gone(made[SCHEMAS], (ROOT / SCHEMAS).read_text())
-    for path, text in made.items():
+def made() -> dict[str, str]:
+    """Return path -> text of every file as the command writes it."""
+    files = papers(object_info())
+    return files | {SCHEMAS: with_the_gone(files[SCHEMAS], (ROOT / SCHEMAS).read_text(encoding="utf-8"))}
+
+
+def main() -> None:
+    files = made()
+    for stale in set((ROOT / PAGES).glob("CLVR_*.md")) - {ROOT / path for path in files}:
+        stale.unlink()
+    for path, text in files.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-        (ROOT / path).write_text(text, encoding="utf-8")
+        (ROOT / path).write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

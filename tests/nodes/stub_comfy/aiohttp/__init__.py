@@ -1,0 +1,1 @@
+"""Not ComfyUI's but its server's: requests and responses."""

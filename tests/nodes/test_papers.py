@@ -1,0 +1,51 @@
+"""Help pages, English locale and schemas.json are what the schemas of the nodes make of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.nodes.papers import GONE, PAGES, ROOT, SCHEMAS, made, object_info, page, unreplaced, with_the_gone
+
+RENEW = "run python -m tests.nodes.papers"
+
+
+@pytest.fixture(scope="module")
+def files():
+    return made()
+
+
+def test_no_saved_workflow_is_broken_by_a_change_of_a_schema(files):
+    """A widget that moves, goes or changes its type shifts the values of every workflow that was saved with the
+    node."""
+    committed = json.loads((ROOT / SCHEMAS).read_text(encoding="utf-8"))
+    assert json.loads(files[SCHEMAS]) == committed, f"if it is meant: {RENEW}"
+
+
+def test_the_committed_files_are_what_the_command_makes(files):
+    for path, text in files.items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path} is stale: {RENEW}"
+    pages = {path for path in files if path.startswith(PAGES)}
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / PAGES).glob("CLVR_*.md")} == pages
+
+
+def test_an_id_that_is_gone_stays_listed_until_a_node_replaces_it():
+    renamed = json.loads(with_the_gone(json.dumps({"CLVR_New": {}}), json.dumps({"CLVR_Old": {}})))
+    assert renamed["CLVR_Old"] == {GONE: True} and renamed["CLVR_New"] == {}
+    assert unreplaced(renamed, {}) == {"CLVR_Old"}
+    assert unreplaced(renamed, {"CLVR_Old": [{"new_node_id": "CLVR_New"}]}) == set()
+    assert unreplaced(renamed, {"CLVR_Old": [{"new_node_id": "CLVR_Never"}]}) == {"CLVR_Old"}
+
+
+def test_a_page_says_what_an_input_takes_and_where_it_is_shown():
+    lines = page(object_info()["CLVR_Executor"]).splitlines()
+    width = next(line for line in lines if line.startswith("| width |"))
+    steps = next(line for line in lines if line.startswith("| steps |"))
+    assert width.startswith("| width | 64 to 4096 | 1024 |") and steps.endswith("Shown under the advanced inputs. |")
+
+
+def test_every_node_is_found_by_three_other_names():
+    assert {
+        name: node["search_aliases"] for name, node in object_info().items() if len(node["search_aliases"]) < 3
+    } == {}
