@@ -1,9 +1,9 @@
-"""Makes the pictures of the viewer from real runs of workflows/1-shapes-quick-try.json in ComfyUI, with the brief of the README's first.
+"""Makes the pictures of docs/viewer.md and docs/steering.md from real runs of workflows/1-shapes-quick-try.json in ComfyUI.
 
     COMFYUI_DIR=... python docs/pictures.py
 
-Needs node, `npm ci --ignore-scripts` in tests/web, and Chromium. Writes docs/viewer-*.png: the node, the sidebar, report.html, two
-canvases with the slider between them, and a review.
+The prompt is that of the first command of the README. Needs node, `npm ci --ignore-scripts` in tests/web, and Chromium. Writes
+docs/viewer-*.png: the node, the sidebar, report.html, two canvases with the slider between them, and a review.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit("this needs Chromium (or CHROMIUM, its path) and COMFYUI_DIR, a checkout of ComfyUI")
     flags = ["--front-end-root", os.environ["COMFYUI_FRONTEND"]] if "COMFYUI_FRONTEND" in os.environ else []
     with tempfile.TemporaryDirectory() as folder, Comfy(Path(folder), *flags) as server:
-        told = os.environ | {
+        environment = os.environ | {
             "CHROMIUM": browser,
             "URL": f"http://127.0.0.1:{server.port}",
             "WORKFLOW": (ROOT / "workflows" / "1-shapes-quick-try.json").read_text("utf-8"),
@@ -42,7 +42,7 @@ def main() -> None:
             "RUNS": str(Path(folder) / "output" / "clvr"),
             "OUT": folder,
         }
-        subprocess.run(["node", "e2e/pictures.js"], cwd=ROOT / "tests" / "web", env=told, check=True)
+        subprocess.run(["node", "e2e/pictures.js"], cwd=ROOT / "tests" / "web", env=environment, check=True)
         for shot in sorted(Path(folder).glob("viewer-*.png")):
             with Image.open(shot) as image:
                 image.convert("RGB").quantize(COLORS).save(DOCS / shot.name, optimize=True)
