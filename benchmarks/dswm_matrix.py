@@ -30,7 +30,7 @@ from clvr_core.evaluation.probe import TIERS, tier_briefs
 from clvr_core.evaluation.statistics import auc, interval, ratio, resample
 from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.protocols import DrawRequest
-from clvr_core.run.session import Session, drive_all
+from clvr_core.run.session import RunModels, Session, drive_all
 from clvr_core.shapes import CANVAS, WEIGHTS, load_vlm
 from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.perceive import perceive
@@ -129,7 +129,9 @@ class Bench:
         )
         kept = {"budget": Budget(2), "final_ab": False, "conditioning": self.conditioning}
         sessions = [
-            Session(Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, **kept), load_vlm(), self.executor)
+            Session(
+                Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, **kept), RunModels(load_vlm(), self.executor)
+            )
             for brief in briefs
         ]
         try:

@@ -30,7 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from clvr_core.brief import Brief, Budget
 from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.vlm.prefix import Reader
 
 MERGED, BASE = Sampling(4), Sampling(28, 4.0)
@@ -53,7 +53,7 @@ def trajectory(vlm: FixedVlm, executor: KleinExecutor, sampling: Sampling, round
     clock = vlm.clock
     clock.seconds()
     started = time.perf_counter()
-    run = drive(Session(brief, vlm, executor))
+    run = drive(Session(brief, RunModels(vlm, executor)))
     clock.device.wait()
     total = time.perf_counter() - started
     assert sum(step.action.draws for step in run.steps) == rounds, run.outcome

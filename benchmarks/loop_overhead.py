@@ -26,7 +26,7 @@ import numpy as np
 from clvr_core.brief import Brief, Budget
 from clvr_core.protocols import Decision, Drawing, Reply
 from clvr_core.run.run_folder import RunFolder
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 
 ROUNDS = (10, 20, 50)
 GOALS = 10
@@ -140,7 +140,9 @@ def run(strategy: str, rounds: int, size: int, folder: Path | None) -> Run:
     budget = Budget(rounds=rounds, patience=rounds + 1)
     brief = Brief("ten things", strategy, width=size, height=size, budget=budget, candidates=1, final_ab=False)
     vlm = FakeVlm(clock)
-    session = Session(brief, vlm, FakeExecutor(clock, size), folder and RunFolder.create(folder), listener=listen)
+    session = Session(
+        brief, RunModels(vlm, FakeExecutor(clock, size)), folder and RunFolder.create(folder), listener=listen
+    )
     os.fsync = fsync
     try:
         end = drive(session)

@@ -260,10 +260,8 @@ def _begin(job: Job, models: Models, out: Path, told: Callable[[dict[str, Any]],
         raise BadInput(
             f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"
         )
-    session = Session(
-        job.brief, models.vlm, models.executor, folder, judge=models.judge, listener=lambda event, line: told(line)
-    )
-    if folder.lines[0].get("models") != session.models:
+    session = Session(job.brief, models, folder, listener=lambda event, line: told(line))
+    if folder.lines[0].get("models") != models.names:
         raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
     return session, session.advance()
 

@@ -304,7 +304,7 @@ def _generate(options: argparse.Namespace) -> int:
     bar = _Bar(brief.budget.rounds)
     folder = RunFolder.create(options.out)
     options.again = f"clvr resume {options.out}"
-    session = Session(brief, models.vlm, models.executor, folder, judge=models.judge, listener=bar.event)
+    session = Session(brief, models, folder, listener=bar.event)
     return _finish(options, session, bar)
 
 
@@ -316,7 +316,7 @@ def _resume(options: argparse.Namespace) -> int:
     options.again = f"clvr resume {options.out}"
     models = _load(options)
     bar = _Bar(None)
-    return _finish(options, resume(folder, models.vlm, models.executor, bar.event, models.judge), bar)
+    return _finish(options, resume(folder, models, bar.event), bar)
 
 
 def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:

@@ -21,9 +21,9 @@ from typing import Any
 
 from .brief import LIMITS, MAX_PROMPT, MAX_SIDE, Brief, Budget
 from .records import to_json
+from .run.journal import EVENTS
+from .run.lines import DECISIONS, REWIND
 from .run.loop import RESULTS
-from .run.run_folder import REWIND
-from .run.session import EVENTS
 from .trajectory import SCHEMA, Trajectory
 
 FILE = Path(__file__).with_name("trajectory.schema.json")
@@ -41,14 +41,6 @@ RANGES: dict[str, dict[str, Any]] = {
     **{f"Budget.{limit}": {"exclusiveMinimum": 0} for limit in LIMITS},
 }
 """What the constructors check beyond the type of a field."""
-
-DECISIONS: dict[str, tuple[str, ...]] = {
-    "planned": ("goals", "plan", "gate"),
-    "step": ("steps", "current", "best"),
-    "remarked": ("steps", "current", "best", "goals", "remarks"),
-    "end": ("steps", "current", "best", "outcome"),
-}
-"""By event of a decision: the fields of the trajectory that its line carries, beside warnings and overhead."""
 
 
 def trajectory_schema() -> dict[str, Any]:

@@ -17,7 +17,7 @@ def main(prompt: str, out: Path) -> None:
     # The canvas must have the size that the executor was trained for.
     brief = Brief(prompt, strategy="clvr", seed=1, width=models.width, height=models.height, budget=Budget(rounds=4))
     # A new run needs an empty folder: everything is written there before the next step begins, so a kill loses nothing.
-    session = start(brief, models.vlm, models.executor, out, judge=models.judge)
+    session = start(brief, models, out)
     trajectory = drive(session)
 
     best = trajectory.best_step

@@ -10,7 +10,7 @@ import pytest
 
 from clvr_core import cli
 from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
-from clvr_core.run.session import drive, resume
+from clvr_core.run.session import RunModels, drive, resume
 from clvr_core.storage.png import trajectory_of
 from tests.run.killable import VLM
 from tests.shapes.oracle import RenderExecutor
@@ -52,7 +52,7 @@ def test_its_picture_tells_the_same_run(name, tmp_path):
 def test_a_finished_run_is_replayed_without_a_call(name, tmp_path):
     folder = copy(name, tmp_path)
     executor = RenderExecutor(fault=0.3)
-    run = drive(resume(RunFolder.open(folder), VLM, executor))
+    run = drive(resume(RunFolder.open(folder), RunModels(VLM, executor)))
     assert run.outcome.canvas == RUNS[name][2] and executor.requests == []
     assert (folder / JOURNAL).read_bytes() == (DATA / "runs" / name / JOURNAL).read_bytes()
 
@@ -61,7 +61,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_pictures(tmp_path):
     whole = DATA / "runs" / "clvr"
     folder = copy("half", tmp_path)
     executor = RenderExecutor(fault=0.3)
-    drive(resume(RunFolder.open(folder), VLM, executor))
+    drive(resume(RunFolder.open(folder), RunModels(VLM, executor)))
     assert len(executor.requests) == 2, "three of its five pictures are on the disk"
     pictures = {path.name for path in whole.glob("canvas-*.png")}
     assert {path.name for path in folder.glob("canvas-*.png")} == pictures

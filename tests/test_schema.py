@@ -15,10 +15,10 @@ import pytest
 from clvr_core import schema
 from clvr_core.brief import STRATEGIES, Brief, Budget
 from clvr_core.records import from_json, to_json
-from clvr_core.run import run_folder
+from clvr_core.run.lines import REWIND, DecisionLine, standing
 from clvr_core.run.loop import RESULTS
 from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
-from clvr_core.run.session import EVENTS, Session, drive
+from clvr_core.run.session import EVENTS, RunModels, Session, drive
 from clvr_core.shapes import load_vlm
 from clvr_core.storage.png import TRAJECTORY_KEY, read_png
 from clvr_core.trajectory import Remark, Trajectory
@@ -65,14 +65,14 @@ def test_every_record_of_a_run_is_in_it():
 
 def test_the_lines_of_decisions_carry_what_the_reader_takes_from_them():
     carried = {name for names in schema.DECISIONS.values() for name in names} | {"warnings", "overhead"}
-    assert carried == {field.name for field in fields(run_folder._Line)}
+    assert carried == {field.name for field in fields(DecisionLine)}
 
 
 @pytest.mark.parametrize("path", JOURNALS, ids=name_of)
 def test_every_line_of_every_stored_run_fits(path):
     lines = lines_of(path)
     assert [problem for line in lines for problem in problems(LINE, line)] == []
-    run = trajectory_from(run_folder._standing(lines)[0])
+    run = trajectory_from(standing(lines)[0])
     assert problems(RECORD, json.loads(json.dumps(to_json(run) | {"schema": run.schema}))) == []
 
 
@@ -91,7 +91,9 @@ def one_wish(told: Trajectory) -> tuple[Remark, None]:
 def test_a_fresh_run_fits(strategy, tmp_path):
     brief = Brief(PROMPT, strategy, seed=5, budget=Budget(rounds=4), final_ab=True)
     reviewer = one_wish if strategy == "clvr" else None
-    drive(Session(brief, VLM, RenderExecutor(fault=0.3), RunFolder.create(tmp_path / "run"), reviewer=reviewer))
+    drive(
+        Session(brief, RunModels(VLM, RenderExecutor(fault=0.3)), RunFolder.create(tmp_path / "run"), reviewer=reviewer)
+    )
     lines = lines_of(tmp_path / "run" / JOURNAL)
     assert [problem for line in lines for problem in problems(LINE, line)] == []
     assert lines[-1]["event"] == "end"
@@ -218,10 +220,10 @@ def mutate(line: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 
 def read(lines: list[dict[str, Any]]) -> None:
     """Reads the journal as a viewer and as a run that goes on do. Raises an error where one of them refuses it."""
-    standing, _ = run_folder._standing(lines)
+    kept, _ = standing(lines)
     results = {event: RESULTS[call] for call, event in EVENTS.items()}
-    trajectory = trajectory_from(standing)
-    for line in standing:
+    trajectory = trajectory_from(kept)
+    for line in kept:
         if line["event"] in results:
             from_json(results[line["event"]], line.get("result"))
     assert isinstance(trajectory, Trajectory)
@@ -238,9 +240,9 @@ def accepted(lines: list[dict[str, Any]]) -> bool:
 @pytest.mark.parametrize("path", JOURNALS, ids=name_of)
 def test_reader_and_schema_agree_on_damaged_journals(path):
     chance, lines, verdicts = random.Random(path.parent.name), lines_of(path), []
-    if any(line["event"] == run_folder.REWIND for line in lines):
+    if any(line["event"] == REWIND for line in lines):
         # What was taken back is never read, so the schema alone looks at it.
-        lines = run_folder._standing(lines)[0]
+        lines = standing(lines)[0]
     for _ in range(150):
         number = chance.randrange(len(lines))
         damaged = mutate(lines[number], chance)

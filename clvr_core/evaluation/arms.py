@@ -188,8 +188,8 @@ class Way:
         folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"))
         models = self.models
         if folder.lines:
-            return resume(folder, models.vlm, models.executor, judge=models.judge)
-        return Session(brief, models.vlm, models.executor, folder, judge=models.judge, picture=job.source)
+            return resume(folder, models)
+        return Session(brief, models, folder, picture=job.source)
 
     def _handed(self, job: Job, session: Session) -> Made | NotMade:
         trajectory = session.trajectory

@@ -23,7 +23,7 @@ import numpy as np
 from ..brief import Brief, Budget
 from ..errors import BadInput
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
-from ..run.session import Session, drive_all
+from ..run.session import RunModels, Session, drive_all
 from ..shapes import CANVAS, MERGED, load_executor, load_vlm
 from ..shapes.controller import laid_out
 from ..shapes.grammar import parse
@@ -120,8 +120,7 @@ def run_unit(
                 CANVAS,
                 budget=budget,
             ),
-            load_vlm(flip, seed=brief.seed),
-            executor,
+            RunModels(load_vlm(flip, seed=brief.seed), executor),
         )
         for brief in briefs
     ]

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput, JudgeFailure
-from ..protocols import Executor, Vlm
+from ..protocols import Vlm
+from ..run.run_models import RunModels
 
 if TYPE_CHECKING:
     from .config import Config
@@ -19,17 +20,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
+class Models(RunModels):
     """`width`, `height`: the size of canvas, in pixels, that the executor was made for. `check` raises BadInput for a brief that these
     models cannot read; None if they read anything. `judge`: None if the controller's model judges too. `memory`: how they share the
     device, in a line; empty if they need not."""
 
-    vlm: Vlm
-    executor: Executor
     width: int
     height: int
     check: Callable[[str], None] | None = None
-    judge: Vlm | None = None
     memory: str = ""
 
 
@@ -118,13 +116,15 @@ def _configured(config: Config, path: Path) -> Models:
     vlm, judge = loaded["controller"], loaded.get("verifier")
     if not isinstance(painter, ImageServer) and painter.kind == "shapes":
         shapes = MODELS["shapes"]()
-        return Models(vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge)
+        return Models(
+            vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge=judge
+        )
     with _no_bars() if local else nullcontext():
         executor = load_executor(painter, device, shared.mode if shared else "resident")
     if turns:
         order.movers["executor"] = mover_of(executor, shared.mode)
         executor = with_device_lock(executor, order, "executor")
-    return Models(vlm, executor, painter.width, painter.height, check, judge, shared.told if shared else "")
+    return Models(vlm, executor, painter.width, painter.height, check, shared.told if shared else "", judge=judge)
 
 
 def _plan(config: Config, eyes: dict[str, Any], device: str) -> MemoryPlan:

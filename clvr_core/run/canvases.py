@@ -1,4 +1,4 @@
-"""The canvases and masks of one run: the newest in memory, all on disk, each known by the digest of what it must hold."""
+"""The pictures, latents and masks of one run: the newest in memory, all in its store, each known by the digest it must have."""
 
 from __future__ import annotations
 
@@ -8,95 +8,80 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..protocols import Drawing, Picture
-from ..storage.png import save_png
-from ..trajectory import Candidate, Remark, Step, Trajectory
-from .run_folder import BEST, RunFolder, digest_of
+from ..trajectory import Candidate, Remark, Trajectory
+from .store import RunStore, digest_of
 
 KEPT_IN_MEMORY = 8
 
 
 class Canvases:
-    """`folder` None keeps everything in memory. `picture`: what the run begins from; a run that is gone on with has it on disk, with
-    that digest."""
+    """
+    store: where the pictures are saved and read again.
+    picture: canvas 0, if the run begins from a picture that is at hand; else canvas 0 is read from the store.
+    digest: SHA-256 of the pixels of canvas 0; "" for a run that begins from nothing.
+    """
 
-    def __init__(self, folder: RunFolder | None, picture: Picture | None = None, digest: str = "") -> None:
-        self.folder = folder
+    def __init__(self, store: RunStore, picture: Picture | None = None, digest: str = "") -> None:
+        self.store = store
         self._pictures: dict[int, Picture] = {} if picture is None else {0: picture}
         self._digests: dict[int, str] = {0: digest} if digest else {}
         self._latents: dict[int, np.ndarray] = {}
         self._latent_digests: dict[int, str] = {}
         self._masks: dict[str, Picture] = {}
-        self._told: dict[int, tuple[Step, str]] = {}
 
     def __len__(self) -> int:
-        """Pictures in memory."""
+        """How many pictures are held in memory here."""
         return len(self._pictures)
 
     def picture(self, canvas: int) -> Picture:
-        """Raises BadInput if it is on disk no more, or another."""
+        """Raises BadInput if the picture is missing in the store, or is another one."""
         if canvas not in self._pictures:
-            self._pictures[canvas] = self.folder.picture(canvas, self._digests.get(canvas))
+            self._pictures[canvas] = self.store.picture(canvas, self._digests.get(canvas))
         return self._pictures[canvas]
 
     def digests(self, *canvases: int) -> list[str]:
-        """SHA-256 of the pixels of each."""
+        """SHA-256 of the pixels of each canvas."""
         return [self._digests[canvas] for canvas in canvases]
 
     def latent(self, canvas: int) -> np.ndarray | None:
-        """What the canvas was decoded from, if that was kept."""
-        if canvas not in self._latents and self._latent_digests.get(canvas):
-            self._latents[canvas] = self.folder.latent(canvas, self._latent_digests[canvas])
+        """The latent that the canvas was decoded from; None if it was not kept. Raises BadInput as `picture` does."""
+        if canvas not in self._latents and (digest := self._latent_digests.get(canvas)):
+            self._latents[canvas] = self.store.latent(canvas, digest)
         return self._latents.get(canvas)
 
     def expect(self, candidates: Iterable[Candidate]) -> None:
-        """These are on disk."""
+        """Note the digests of candidates that are in the store."""
         for candidate in candidates:
             self._digests[candidate.canvas], self._latent_digests[candidate.canvas] = candidate.sha256, candidate.latent
 
     def add(self, canvas: int, seed: int, drawing: Drawing, trajectory: Trajectory) -> Candidate:
-        """Keeps and writes what was drawn, with the run so far in its metadata."""
+        """Save a drawing as this canvas, with the run so far in its metadata."""
         self._pictures[canvas] = drawing.picture
-        file = latent = ""
+        latent = ""
         if drawing.latent is not None:
             self._latents[canvas], latent = drawing.latent, digest_of(drawing.latent)
         with ThreadPoolExecutor(1) as beside:
-            # Ten milliseconds for 1 MP, in which the disk is waited for.
+            # The digest takes ten milliseconds for 1 MP; meanwhile the disk is waited for.
             digest = beside.submit(digest_of, drawing.picture)
-            if self.folder:
-                path = self.folder.canvas_path(canvas)
-                with self.folder.writing():
-                    save_png(path, drawing.picture, trajectory, canvas, self._told, self.folder.texts)
-                    if drawing.latent is not None:
-                        self.folder.save_latent(canvas, drawing.latent)
-                file = path.name
+            file = self.store.save_canvas(canvas, drawing, trajectory)
         candidate = Candidate(canvas, file, seed, digest.result(), drawing.nfe, latent)
         self.expect([candidate])
         return candidate
 
-    def save_best(self, trajectory: Trajectory) -> None:
-        """Writes the best canvas once more, with the whole run in its metadata, if there is one."""
-        if trajectory.best is None:
-            return
-        picture = self.picture(trajectory.best)
-        with self.folder.writing():
-            save_png(self.folder.path / BEST, picture, trajectory, trajectory.best, self._told, self.folder.texts)
-
     def mask(self, remark: Remark) -> Picture:
+        """The mask that the artist painted with this remark, uint8 H x W. Raises BadInput as `picture` does."""
         if remark.mask not in self._masks:
-            self._masks[remark.mask] = self.folder.mask(remark.mask, remark.sha256)
+            self._masks[remark.mask] = self.store.mask(remark.mask, remark.sha256)
         return self._masks[remark.mask]
 
     def add_mask(self, name: str, mask: Picture) -> str:
-        """Its digest."""
+        """Save a mask and return its digest."""
         self._masks[name] = mask
-        if self.folder:
-            self.folder.keep_mask(name, mask)
+        self.store.save_mask(name, mask)
         return digest_of(mask)
 
     def forget(self, wanted: Collection[int | None]) -> None:
-        """Keeps those and the newest in memory; the rest can be read back."""
-        if self.folder is None:
-            return
+        """Hold only the `wanted` canvases and the newest ones in memory; the others are read from the store when needed."""
         keep = {*wanted, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
         self._latents = {canvas: latent for canvas, latent in self._latents.items() if canvas in keep}

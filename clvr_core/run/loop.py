@@ -117,6 +117,8 @@ class Compared:
     cost: Cost = field(default_factory=Cost)
 
 
+Result = Goals | Chosen | Drawn | Judgement | Compared | Remark
+
 RESULTS: dict[type, type] = {
     DraftGoals: Goals,
     ChooseAction: Chosen,

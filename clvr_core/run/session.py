@@ -1,4 +1,4 @@
-"""Performs the calls of one run with real models, writes every result down before the next call begins, and replays what was written."""
+"""One run: its loop, the models that perform its calls, the journal that records every result before the next call begins."""
 
 from __future__ import annotations
 
@@ -12,391 +12,194 @@ import numpy as np
 
 from ..brief import Brief, Budget
 from ..controller import TEMPLATES as CONTROLLER
-from ..controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
 from ..errors import BadInput
-from ..executor.masks import mask_of
 from ..policy import policy_for
-from ..policy.remarks import apply_remark
-from ..protocols import Drawing, DrawRequest, Executor, Picture, PromptWindow, ReferenceLimit, Vlm
+from ..protocols import Drawing, DrawRequest, Executor, Picture
 from ..records import from_json, to_json
-from ..report import write_report
-from ..trajectory import SCHEMA, Action, Cost, Remark, Trajectory
+from ..trajectory import SCHEMA, Trajectory
 from ..verifier import TEMPLATES as VERIFIER
-from ..verifier import compare
 from . import loop
 from .canvases import Canvases
-from .conditioning import shorten_to_window
-from .judging import judge_and_choose, judge_candidates, wants_fused
-from .loop import (
-    Call,
-    ChooseAction,
-    Chosen,
-    Compare,
-    Compared,
-    Decided,
-    DraftGoals,
-    Draw,
-    Drawn,
-    Goals,
-    Judge,
-    Judgement,
-    Review,
-)
-from .run_folder import JOURNAL, REPORT, RunFolder
+from .compose import Composition, compose
+from .journal import EVENTS, Journal, result_line
+from .lines import decision_line
+from .loop import Call, ChooseAction, Decided, Draw, Drawn, Judge, Judgement, Result, Review
+from .memory_folder import MemoryFolder
+from .perform import ChosenAhead, Reviewer, perform, save_drawings
+from .run_folder import RunFolder
+from .run_models import RunModels
 from .start_image import receive
+from .store import RunStore
 
-EVENTS = {
-    DraftGoals: "goals",
-    ChooseAction: "action",
-    Draw: "drawn",
-    Judge: "judged",
-    Compare: "compared",
-    Review: "review",
-}
-DECISIONS = ("plan", "current", "best")
-NOTHING = None, None
+__all__ = [
+    "EVENTS",
+    "PROMPTS",
+    "Listener",
+    "Reviewer",
+    "RunModels",
+    "Session",
+    "drive",
+    "drive_all",
+    "go_on",
+    "resume",
+    "start",
+]
+
 PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
+"""Versions of the prompts to the models."""
 
 Listener = Callable[[str, dict[str, Any]], None]
-Reviewer = Callable[[Trajectory], tuple[Remark, Picture | None]]
-"""Asks the artist of the last step. The second part is a painted mask, uint8 H x W, 255 where the next edit may change."""
+"""Called with the event and the content of each line that is new in the journal."""
 
 
 class Session:
-    """One run. `folder` None keeps everything in memory."""
+    """One run. To lead it: `advance`, then for each call that returns `perform`, `note` and `advance` with the result; `drive` does so.
+
+    models: may be replaced between two calls by models of the same names.
+    trajectory: the run as far as it has come.
+    """
 
     def __init__(
         self,
         brief: Brief,
-        vlm: Vlm,
-        executor: Executor,
-        folder: RunFolder | None = None,
+        models: RunModels,
+        folder: RunStore | None = None,
         *,
-        judge: Vlm | None = None,
         listener: Listener | None = None,
         reviewer: Reviewer | None = None,
         settled: int | None = None,
         picture: Picture | None = None,
     ) -> None:
-        """`picture`: what the run begins from, as `beginning_with` told the brief; a run that is gone on with has it on disk.
-
-        `reviewer` None: nobody is asked; what was said on record stands. `settled`: so many lines of the folder stand under the brief's
-        budget; what follows them was recorded under a smaller one.
         """
-        # As it will be read back: a 1 where a float belongs would make other bytes of the same run after a resume.
+        folder: where the run is kept; None keeps it in memory. Lines on record there are replayed without a call.
+        reviewer: asks the artist after each step; None asks nobody, and remarks on record stay valid.
+        settled: number of lines that stay valid under the brief's budget, as `Journal` takes it.
+        picture: the picture that a new run begins from (see `beginning_with`); None if there is none, or the folder has it.
+
+        Raises BadInput if the folder records another run, or the picture is not the brief's.
+        """
+        # The brief as it will be read from the journal: a 1 in place of a 1.0 would give other bytes after a resume.
         brief = _brief(to_json(brief))
-        self.brief, self.vlm, self.judge, self.executor, self.folder = brief, vlm, judge or vlm, executor, folder
+        self.brief, self.models, self.reviewer = brief, models, reviewer
+        self.folder: RunStore = MemoryFolder() if folder is None else folder
         self.listener = listener or (lambda event, line: None)
-        self.reviewer = reviewer
-        self.trajectory = Trajectory(brief, models=self.models, prompts=PROMPTS)
-        self.canvases = Canvases(folder, picture, brief.picture)
-        self._settled = settled
-        given = receive(self.trajectory, picture, folder)
-        self._next: tuple[int | None, Action | None] = NOTHING
-        self.position = 0
-        self.ending: int | None = None
-        self._record(
-            {"event": "start", "schema": SCHEMA, "brief": to_json(brief), "models": self.models, "prompts": PROMPTS}
-        )
+        self.trajectory = Trajectory(brief, models=models.names, prompts=PROMPTS)
+        self.canvases = Canvases(self.folder, picture, brief.picture)
+        self._journal = Journal(self.folder, brief.budget, settled)
+        self._ahead: ChosenAhead | None = None
+        given = receive(self.trajectory, picture, self.folder)
+        first = {
+            "event": "start",
+            "schema": SCHEMA,
+            "brief": to_json(brief),
+            "models": models.names,
+            "prompts": PROMPTS,
+        }
+        self._record(first)
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
         nfe = {
-            kind: executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
+            kind: models.executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
             for kind, references in (("GENERATE", ()), ("EDIT", (blank,)))
         }
         self._run = loop.run(self.trajectory, policy_for(brief), nfe, given)
 
     @property
-    def models(self) -> dict[str, str]:
-        return {"controller": self.vlm.name, "verifier": self.judge.name, "executor": self.executor.name}
-
-    @property
     def done(self) -> bool:
         return self.trajectory.outcome is not None
+
+    @property
+    def position(self) -> int:
+        """Number of the journal's lines that were replayed or appended so far."""
+        return self._journal.position
+
+    @property
+    def ending(self) -> int | None:
+        """Position at which the loop decided to begin no further round; None before that."""
+        return self._journal.ending
 
     def picture(self, canvas: int) -> Picture:
         return self.canvases.picture(canvas)
 
     def digests(self, *canvases: int) -> list[str]:
-        """SHA-256 of the pixels of each."""
+        """SHA-256 of the pixels of each canvas."""
         return self.canvases.digests(*canvases)
 
-    def advance(self, result: object = None, upto: int | None = None) -> Call | None:
-        """Hands the last call's result to the loop and returns the next call that is not on record, or not among its first `upto` lines;
-        None at the end.
+    def advance(self, result: Result | None = None, upto: int | None = None) -> Call | None:
+        """Send the last call's result to the loop, replay what is on record, and return the next call that has to be performed.
 
-        All that was recorded is on disk by then.
+        upto: number of lines that are replayed at most; the call after them is returned although it may be on record.
+        Returns None at the end of the run. All that was recorded is on disk by then.
         """
         while True:
             try:
                 asked = self._run.send(result)
             except StopIteration:
-                self._sync()
+                self.folder.sync()
                 return None
+            result = None
             if isinstance(asked, Decided):
-                self._decided(asked)
-                result = None
+                self._decide(asked)
                 continue
-            if isinstance(asked, Review) and self._unasked(upto):
-                result = None
+            if isinstance(asked, Review) and self._journal.passes_review(self.reviewer is not None, upto):
                 continue
-            line = self._recorded(EVENTS[type(asked)]) if upto is None or self.position < upto else None
-            if line is None:
-                self._sync()
+            result = self._journal.next_result(asked, upto)
+            if result is None:
+                self.folder.sync()
                 return asked
-            result = self._replayed(asked, line)
-            self.position += 1
+            self._take(asked, result)
+            self._journal.position += 1
 
-    def _unasked(self, upto: int | None) -> bool:
-        """Whether the run goes on past a review: none is on record here, and there is nobody to ask or it is a thing of the past."""
-        lines = self.folder.lines if self.folder else []
-        end = len(lines) if upto is None else min(upto, len(lines))
-        if self._settled is not None:
-            end = min(end, self._settled)
-        if self.position < end:
-            return lines[self.position]["event"] != EVENTS[Review]
-        return self.reviewer is None
-
-    def _sync(self) -> None:
-        if self.folder:
-            self.folder.sync()
-
-    def _replayed(self, call: Call, line: dict[str, Any]) -> object:
-        try:
-            result = from_json(loop.RESULTS[type(call)], line.get("result"))
-        except ValueError as error:
-            raise BadInput(f"{self._place()} is damaged ({error}); restore the file or start a new run") from error
-        if isinstance(call, ChooseAction):
-            self._next = NOTHING
-        if isinstance(call, Judge) and result.next is not None:
-            self._next = call.canvases[0], result.next
-        if isinstance(call, Draw):
-            if tuple(candidate.seed for candidate in result.candidates) != call.seeds:
-                raise self._differs("other seeds than this version would draw")
-            self.canvases.expect(result.candidates)
+    def on_record(self, call: Call, by: str = "") -> Result | None:
+        """The result of the next call if it is on record and was made by `by`."""
+        result = self._journal.result_by(call, by)
+        if result is not None:
+            self._take(call, result)
         return result
 
-    def on_record(self, call: Call, by: str = "") -> object | None:
-        """The result of this call, the one that is next, if it is on record as made by the same."""
-        line = self.folder.lines[self.position] if self.folder and self.position < len(self.folder.lines) else {}
-        return (
-            self._replayed(call, line) if (line.get("event"), line.get("by", "")) == (EVENTS[type(call)], by) else None
-        )
+    def note(self, call: Call, result: Result, by: str = "") -> None:
+        """Record a call's result. `by`: name of what made it, where the parts of a graph may be others the next time."""
+        self._take(call, result)
+        self._record(result_line(call, result, by))
 
-    def note(self, call: Call, result: object, by: str = "") -> None:
-        """`by`: what made the result, where a run is led by hand and one part of it may be another the next time."""
-        self._record({"event": EVENTS[type(call)], "result": to_json(result)} | ({"by": by} if by else {}))
+    def perform(self, call: Call) -> Result:
+        """Perform the call with the session's models. Nothing is recorded yet but the pictures."""
+        return perform(call, self.models, self.canvases, self.reviewer, self._ahead)
 
-    def perform(self, call: Call) -> object:
-        """The result of a call, with its cost; nothing is written yet but the pictures."""
-        started = time.perf_counter()
-        if isinstance(call, DraftGoals):
-            answer = draft_goals(self.vlm, call.brief)
-            return Goals(answer.value or (), answer.failure, _cost("think", started, answer.tokens, answer.calls))
+    def compose(self, call: Draw) -> Composition:
+        """The requests for the executor, for a caller that draws by other means than `perform`."""
+        return compose(call, self.models.executor, self.canvases)
+
+    def drawn(self, composition: Composition, drawings: Sequence[Drawing], seconds: float) -> Drawn:
+        """Save the drawings of these requests and return the result to `note`."""
+        return save_drawings(composition, drawings, seconds, self.canvases)
+
+    def _take(self, call: Call, result: Result) -> None:
+        """Note of a result, performed or read, what later calls need."""
         if isinstance(call, ChooseAction):
-            return self._choose(call, started)
-        if isinstance(call, Draw):
-            return self.drawn(call, self.executor.draw(self.requests(call)), time.perf_counter() - started)
-        if isinstance(call, Judge):
-            return self._judge(call, started)
-        if isinstance(call, Review):
-            return self._review(call)
-        trajectory = call.trajectory
-        answer = compare(
-            self.judge, trajectory.brief, trajectory.goals, self.picture(call.first), self.picture(call.second)
-        )
-        return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
+            self._ahead = None
+        if isinstance(call, Judge) and isinstance(result, Judgement) and result.next is not None:
+            self._ahead = ChosenAhead(call.canvases[0], result.next)
+        if isinstance(result, Drawn):
+            self.canvases.expect(result.candidates)
 
-    def requests(self, call: Draw) -> list[DrawRequest]:
-        """One for each seed."""
-        brief, action = call.trajectory.brief, call.action
-        canvases = action.references if action.kind == "EDIT" else ()
-        mask = self._mask(call)
-        if mask is None and action.region and canvases:
-            mask = mask_of(action.region, brief.width, brief.height)
-        request = DrawRequest(
-            self._words(call)[0],
-            0,
-            tuple(map(self.picture, canvases)),
-            brief.width,
-            brief.height,
-            mask,
-            action.strength,
-            tuple(map(self.canvases.latent, canvases)),
-        )
-        return [replace(request, seed=seed) for seed in call.seeds]
-
-    def _words(self, call: Draw) -> tuple[str, str]:
-        """What the executor is told, and what of it was left out."""
-        window = self.executor if isinstance(self.executor, PromptWindow) else None
-        return shorten_to_window(call.trajectory, call.action, window)
-
-    def _unseen(self, call: Draw) -> str:
-        """Which canvases the executor was not shown, since it takes fewer."""
-        most = self.executor.references if isinstance(self.executor, ReferenceLimit) else None
-        left = call.action.references[most:] if most is not None and call.action.kind == "EDIT" else ()
-        names = ", ".join(f"canvas {canvas}" for canvas in left)
-        return (
-            f"the executor edits from {most} of {len(call.action.references)} pictures; left out: {names}"
-            if names
-            else ""
-        )
-
-    def _mask(self, call: Draw) -> Picture | None:
-        """The one that the artist painted for this edit."""
-        remark = call.trajectory.remark
-        if remark is None or not remark.mask or call.action.kind != "EDIT":
-            return None
-        return self.canvases.mask(remark)
-
-    def _review(self, call: Review) -> Remark:
-        """Raises BadInput for a remark that the run cannot heed, before it is written down."""
-        remark, mask = self.reviewer(call.trajectory)
-        remark = replace(remark, after=len(call.trajectory.steps) - 1)
-        if mask is not None:
-            if mask.shape != (self.brief.height, self.brief.width) or mask.dtype != np.uint8:
-                raise BadInput(
-                    f"the mask is {mask.shape} of {mask.dtype}; it must be uint8 {self.brief.height} x {self.brief.width}"
-                )
-            name = f"mask-{remark.after:03d}.png"
-            remark = replace(remark, mask=name, sha256=self.canvases.add_mask(name, mask))
-        apply_remark(call.trajectory, remark)
-        return remark
-
-    def drawn(self, call: Draw, drawings: Sequence[Drawing], seconds: float) -> Drawn:
-        """Writes the pictures and says what was drawn."""
-        first = call.trajectory.canvases
-        drawn = enumerate(zip(call.seeds, drawings, strict=True), first)
-        candidates = [self.canvases.add(canvas, seed, drawing, call.trajectory) for canvas, (seed, drawing) in drawn]
-        evaluations = sum(candidate.nfe for candidate in candidates)
-        cost = Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates))
-        return Drawn(tuple(candidates), cost, tuple(filter(None, (self._words(call)[1], self._unseen(call)))))
-
-    def _choose(self, call: ChooseAction, started: float) -> Chosen:
-        if (action := self._foreseen(call)) is not None:
-            return Chosen(action)
-        trajectory, directive = call.trajectory, call.directive
-        pictures = {canvas: self.picture(canvas) for canvas in trajectory.offered}
-        remark = trajectory.remark
-        situation = Situation(
-            trajectory, directive.focus, directive.allowed, pictures, note_of(remark) if remark else ""
-        )
-        answer = next_action(self.vlm, situation)
-        tokens, calls = answer.tokens, answer.calls
-        if answer.value is not None and call.inspect:
-            inspected = contradicts(self.vlm, trajectory.brief, answer.value)
-            tokens, calls = tokens + inspected.tokens, calls + inspected.calls
-            if inspected.value:
-                note = "\n".join(filter(None, (situation.note, contradiction_text(answer.value))))
-                again = next_action(self.vlm, replace(situation, note=note))
-                tokens, calls = tokens + again.tokens, calls + again.calls
-                answer = again if again.value is not None else replace(answer, failure=again.failure)
-        action = answer.value or fallback(trajectory, directive.focus)
-        return Chosen(action, answer.failure, _cost("think", started, tokens, calls))
-
-    def _judge(self, call: Judge, started: float) -> Judgement:
-        judgement = None
-        if self.judge is self.vlm and wants_fused(call):
-            judgement = judge_and_choose(self.vlm, call, self.picture)
-        if judgement is None:
-            judgement = judge_candidates(self.judge, call, self.picture)
-        elif judgement.next is not None:
-            self._next = call.canvases[0], judgement.next
-        return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))
-
-    def _foreseen(self, call: ChooseAction) -> Action | None:
-        """The action that was chosen in the same breath as the current canvas was judged, if it was and still may be. Taken once."""
-        (canvas, action), self._next = self._next, NOTHING
-        fits = action is not None and canvas == call.trajectory.current and action.kind in call.directive.allowed
-        return action if fits and call.trajectory.remark is None else None
-
-    def _decided(self, decided: Decided) -> None:
+    def _decide(self, decided: Decided) -> None:
         if decided.event == "stop":
-            self.ending = self.position
+            self._journal.ending = self.position
             return
-        before, after = self.trajectory, decided.trajectory
-        self.trajectory = after
-        line: dict[str, Any] = {
-            "event": decided.event,
-            "warnings": list(after.warnings),
-            "overhead": to_json(after.overhead),
-        }
-        if decided.event in ("planned", "remarked"):
-            line |= {"goals": to_json(after.goals)}
-        if decided.event == "remarked":
-            line |= {"remarks": to_json(after.remarks)}
-        if decided.event == "planned":
-            line |= {"plan": to_json(after.plan), "gate": after.gate}
-        else:
-            known = {step.index: step for step in before.steps}
-            changed = [to_json(step) for step in after.steps if known.get(step.index) is not step]
-            line |= {"steps": changed, "current": after.current, "best": after.best}
-        if decided.event == "end":
-            line |= {"outcome": to_json(after.outcome)}
-        if decided.event == "end" and self.folder and self._recorded("end") is None:
-            self._hand_over()
-        self._record(line)
+        before, self.trajectory = self.trajectory, decided.trajectory
+        if decided.event == "end" and self._journal.recorded("end") is None:
+            self._finish()
+        self._record(decision_line(decided.event, before, decided.trajectory))
         self.canvases.forget({self.trajectory.best, *self.trajectory.offered})
 
-    def _hand_over(self) -> None:
-        trajectory, folder = self.trajectory, self.folder
-        folder.sync()
-        self.canvases.save_best(trajectory)
-        with folder.writing():
-            write_report(trajectory, folder.canvas_path, folder.path / REPORT)
-
-    def _recorded(self, event: str) -> dict[str, Any] | None:
-        """The line at the replay's position, or None once the record is used up."""
-        if self.folder is None:
-            return None
-        if self._settled is not None and self.position >= self._settled:
-            self._settle(event)
-        if self.position >= len(self.folder.lines):
-            return None
-        line = self.folder.lines[self.position]
-        if line["event"] != event:
-            raise self._differs(f"{line['event']!r} where this version would do {event!r}")
-        return line
-
-    def _settle(self, event: str) -> None:
-        """An ending stands under a new budget as far as the loop ends in the same way again; the end itself is told anew."""
-        line = self.folder.lines[self.position] if self.position < len(self.folder.lines) else None
-        if line is not None and self.ending is not None and line["event"] == event != "end":
-            return
-        self.folder.rewind(self.position, self.brief.budget)
-        self._settled = None
-
-    def _place(self) -> str:
-        return f"{self.folder.path}: line {self.position + 1} of {JOURNAL}"
-
-    def _differs(self, how: str) -> BadInput:
-        return BadInput(
-            f"{self._place()} records {how}; the run was made by another version of clvr, so start a new one"
-        )
+    def _finish(self) -> None:
+        self.folder.sync()
+        best = self.trajectory.best
+        self.folder.finish(self.trajectory, None if best is None else self.picture(best))
 
     def _record(self, line: dict[str, Any]) -> None:
-        """Appends the line, or holds it against the one on record."""
-        recorded = self._recorded(line["event"])
-        for key in DECISIONS if recorded else ():
-            if recorded.get(key) != line.get(key):
-                raise self._differs(f"{key} {recorded.get(key)} where this version decides {line.get(key)}")
-        if self.folder and not recorded:
-            self.folder.append(line)
-        self.position += 1
-        if not recorded:
+        if self._journal.record(line):
             self.listener(line["event"], line)
-
-
-def note_of(remark: Remark) -> str:
-    """The artist's words to the controller, for the step that follows."""
-    parts = [remark.words]
-    if remark.back_to is not None:
-        parts.append(f"I went back to canvas {remark.back_to}; go on from there.")
-    for goal, state in remark.corrected.items():
-        parts.append(f"Goal {goal} {'holds' if state == 'met' else 'does not hold'}, whatever the judge said.")
-    if remark.mask:
-        parts.append("I painted a mask: an edit changes only what lies under it.")
-    said = "\n".join(part for part in parts if part)
-    return f"The artist says: {said}" if said else ""
 
 
 def _brief(data: Any) -> Brief:
@@ -416,12 +219,8 @@ def _named(models: Any) -> str:
     )
 
 
-def _cost(part: str, started: float, tokens: int, calls: int) -> Cost:
-    return Cost({part: time.perf_counter() - started}, vlm_tokens=tokens, vlm_calls=calls)
-
-
 def drive(session: Session) -> Trajectory:
-    """Runs the session to its end."""
+    """Run the session to its end."""
     call = session.advance()
     while call is not None:
         result = session.perform(call)
@@ -433,82 +232,87 @@ def drive(session: Session) -> Trajectory:
 def drive_all(
     sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None] = lambda done: None
 ) -> list[Trajectory]:
-    """Runs many sessions side by side, all drawing of a round in one batch. `progress` is told how many are done."""
+    """Run many sessions side by side, with all drawing of a round in one batch of the executor.
+
+    progress: called after each round with the number of sessions that are done.
+    """
     calls: dict[int, Call | None] = {index: session.advance() for index, session in enumerate(sessions)}
     while any(calls.values()):
+        waiting: list[tuple[int, Composition]] = []
         for index, call in calls.items():
+            session = sessions[index]
             while call is not None and not isinstance(call, Draw):
-                result = sessions[index].perform(call)
-                sessions[index].note(call, result)
-                call = sessions[index].advance(result)
+                result = session.perform(call)
+                session.note(call, result)
+                call = session.advance(result)
             calls[index] = call
-        waiting = [(index, call, sessions[index].requests(call)) for index, call in calls.items() if call is not None]
+            if call is not None:
+                waiting.append((index, session.compose(call)))
         if waiting:
             started = time.perf_counter()
-            drawings = list(executor.draw([request for _, _, requests in waiting for request in requests]))
+            drawings = list(executor.draw([request for _, composed in waiting for request in composed.requests]))
             seconds = (time.perf_counter() - started) / len(drawings)
-            for index, call, requests in waiting:
-                mine, drawings = drawings[: len(requests)], drawings[len(requests) :]
-                result = sessions[index].drawn(call, mine, seconds * len(mine))
-                sessions[index].note(call, result)
+            for index, composed in waiting:
+                count = len(composed.requests)
+                mine, drawings = drawings[:count], drawings[count:]
+                result = sessions[index].drawn(composed, mine, seconds * count)
+                sessions[index].note(composed.call, result)
                 calls[index] = sessions[index].advance(result)
         progress(sum(call is None for call in calls.values()))
     return [session.trajectory for session in sessions]
 
 
-def start(
-    brief: Brief, vlm: Vlm, executor: Executor, out: Path, listener: Listener | None = None, judge: Vlm | None = None
-) -> Session:
-    """A new run in an empty folder."""
-    return Session(brief, vlm, executor, RunFolder.create(out), judge=judge, listener=listener)
+def start(brief: Brief, models: RunModels, out: Path, listener: Listener | None = None) -> Session:
+    """A new run in an empty folder. Raises BadInput if `out` is not empty or cannot be written."""
+    return Session(brief, models, RunFolder.create(out), listener=listener)
 
 
 def resume(
-    folder: RunFolder,
-    vlm: Vlm,
-    executor: Executor,
-    listener: Listener | None = None,
-    judge: Vlm | None = None,
-    reviewer: Reviewer | None = None,
+    folder: RunStore, models: RunModels, listener: Listener | None = None, reviewer: Reviewer | None = None
 ) -> Session:
-    """Goes on with the run in the folder from its last complete line. Raises BadInput if the run was made by other models."""
+    """Continue the run in the folder after its last complete line.
+
+    Raises BadInput if it was made by other models or with other versions of the prompts.
+    """
     first = folder.lines[0]
-    session = Session(
-        _brief(first.get("brief")), vlm, executor, folder, judge=judge, listener=listener, reviewer=reviewer
-    )
-    if first.get("models") != session.models:
+    session = Session(_brief(first.get("brief")), models, folder, listener=listener, reviewer=reviewer)
+    if first.get("models") != models.names:
         raise BadInput(
-            f"{folder.path} was made by {_named(first.get('models'))}, and these models are {_named(session.models)}; "
+            f"{folder.where} was made by {_named(first.get('models'))}, and these models are {_named(models.names)}; "
             "go on with the same ones or start a new run"
         )
-    # A run from before prompts had versions is taken at its word.
+    # Runs from before prompts had versions name none, and are continued.
     if (asked := first.get("prompts", PROMPTS)) != PROMPTS:
         raise BadInput(
-            f"{folder.path} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; start a new run"
+            f"{folder.where} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; start a new run"
         )
     return session
 
 
 def go_on(
-    folder: RunFolder,
-    vlm: Vlm,
-    executor: Executor,
+    folder: RunStore,
+    models: RunModels,
     budget: Budget,
     listener: Listener | None = None,
-    judge: Vlm | None = None,
     reviewer: Reviewer | None = None,
 ) -> Session:
-    """Resumes the run under this budget, in which no limit is tighter than in the one it had. What it did to end for its budget is taken
-    back; the rest stands. Raises BadInput for a tighter budget, and for one under which the rounds on record would be others."""
-    held = resume(folder, vlm, executor, judge=judge)
+    """Continue the run under a budget in which no limit is tighter than before. Lines that only end the run for its old budget are
+    rewound; the others stay.
+
+    Raises BadInput as `resume` does, for a tighter budget, and for one under which the rounds on record would be others.
+    """
+    held = resume(folder, models)
     brief = replace(held.brief, budget=budget)
     if not budget.covers(held.brief.budget):
         raise BadInput(
-            f"{folder.path} has a larger budget than it is to go on with; give at least as much or start a new run"
+            f"{folder.where} has a larger budget than it is to go on with; give at least as much or start a new run"
         )
     if policy_for(brief).candidates(Trajectory(brief)) != policy_for(brief).candidates(Trajectory(held.brief)):
-        raise BadInput(f"{folder.path}: this budget of images makes other rounds than those on record; start a new run")
-    if budget != held.brief.budget:
-        held.advance()
-    settled = None if budget == held.brief.budget else len(folder.lines) if held.ending is None else held.ending
-    return Session(brief, vlm, executor, folder, judge=judge, listener=listener, reviewer=reviewer, settled=settled)
+        raise BadInput(
+            f"{folder.where}: this budget of images makes other rounds than those on record; start a new run"
+        )
+    if budget == held.brief.budget:
+        return Session(brief, models, folder, listener=listener, reviewer=reviewer)
+    held.advance()
+    settled = len(folder.lines) if held.ending is None else held.ending
+    return Session(brief, models, folder, listener=listener, reviewer=reviewer, settled=settled)

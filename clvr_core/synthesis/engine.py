@@ -176,7 +176,7 @@ def _some(
 def _session(path: Path, prompt: str, models: Models, settings: Settings, index: int) -> Session:
     folder = RunFolder.reopen(path)
     if folder.lines:
-        return resume(folder, models.vlm, models.executor, judge=models.judge)
+        return resume(folder, models)
     brief = Brief(
         prompt,
         "clvr",
@@ -186,7 +186,7 @@ def _session(path: Path, prompt: str, models: Models, settings: Settings, index:
         Budget(settings.rounds, patience=settings.patience),
         final_ab=False,
     )
-    return Session(brief, models.vlm, models.executor, folder, judge=models.judge)
+    return Session(brief, models, folder)
 
 
 def _one_shot(brief: Brief) -> DrawRequest:

@@ -20,7 +20,7 @@ from ...clvr_core.errors import BadInput
 from ...clvr_core.protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from ...clvr_core.run.loop import Call, Draw
 from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
-from ...clvr_core.run.session import Reviewer, Session, go_on
+from ...clvr_core.run.session import Reviewer, RunModels, Session, go_on
 from ...clvr_core.run.start_image import crop_to_size
 from ...clvr_core.trajectory import Trajectory
 from ..host.progress import announce_run
@@ -71,7 +71,8 @@ class SessionCache:
         if call is None or session.reviewer is not None:
             self.drop()
             return
-        models = Named(session.vlm.name), Named(session.judge.name), GraphExecutor(session.executor.name)
+        names = session.models.names
+        models = Named(names["controller"]), Named(names["verifier"]), GraphExecutor(names["executor"])
         self._session, self._call = with_models(session, *models), call
         self._size = _journal_size(session.folder.path)
 
@@ -92,7 +93,7 @@ class SessionCache:
 
 def with_models(session: Session, vlm: Vlm, judge: Vlm, executor: Executor) -> Session:
     other = copy(session)
-    other.vlm, other.judge, other.executor = vlm, judge, executor
+    other.models = RunModels(vlm, executor, judge=judge)
     return other
 
 
@@ -148,7 +149,9 @@ class GraphSession:
         self._open(folder, run.position)
 
     def _open(self, folder: RunFolder, position: int) -> None:
-        self.session = Session(self.brief, self.vlm, self.executor, folder, judge=self.judge, reviewer=self.reviewer)
+        self.session = Session(
+            self.brief, RunModels(self.vlm, self.executor, judge=self.judge), folder, reviewer=self.reviewer
+        )
         self.call = self.session.advance(upto=position)
         CACHE.keep(self.session, self.call)
 
@@ -158,7 +161,7 @@ class GraphSession:
         other = RunFolder.reopen(path)
         if not other.lines:
             return folder.fork(path, position, self.brief.budget)
-        go_on(other, self.named[0], self.executor, self.brief.budget, judge=self.named[1]).advance()
+        go_on(other, RunModels(self.named[0], self.executor, judge=self.named[1]), self.brief.budget).advance()
         return other
 
     def recorded(self, by: str) -> object | None:
@@ -229,10 +232,11 @@ def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw):
             f"candidates has {len(pictures)} pictures, and this round judges {len(call.seeds)}: give the sampler a batch of that many, or "
             "set candidates of Brief to what it draws"
         )
-    requests, brief = session.requests(call), call.trajectory.brief
+    composed, brief = session.compose(call), call.trajectory.brief
     sizes = [crop_to_size(picture, brief.width, brief.height) for picture in pictures]
-    drawings = [Drawing(picture, session.executor.nfe(request)) for picture, request in zip(sizes, requests)]
-    return session.drawn(call, drawings, 0.0)
+    nfe = session.models.executor.nfe
+    drawings = [Drawing(picture, nfe(request)) for picture, request in zip(sizes, composed.requests)]
+    return session.drawn(composed, drawings, 0.0)
 
 
 def awaits_review(dynprompt: Any, node: str) -> bool:

@@ -14,7 +14,7 @@ from ...clvr_core.protocols import Picture, Vlm
 from ...clvr_core.records import to_json
 from ...clvr_core.run.loop import DraftGoals
 from ...clvr_core.run.run_folder import RunFolder, trajectory_from
-from ...clvr_core.run.session import Listener, Reviewer, Session, drive, go_on
+from ...clvr_core.run.session import Listener, Reviewer, RunModels, Session, drive, go_on
 from ...clvr_core.trajectory import Trajectory
 from ..host.progress import announce_run, interruptible, show_round, show_text
 from ..host.run_folders import folder_for, key_of, note_used
@@ -52,9 +52,11 @@ def session_for(
     opened(folder)
     note_used(folder.path)
     if not folder.lines:
-        return Session(brief, vlm, executor.executor, folder, listener=listener, reviewer=reviewer, picture=picture)
+        return Session(
+            brief, RunModels(vlm, executor.executor), folder, listener=listener, reviewer=reviewer, picture=picture
+        )
     try:
-        return go_on(folder, vlm, executor.executor, brief.budget, listener, reviewer=reviewer)
+        return go_on(folder, RunModels(vlm, executor.executor), brief.budget, listener, reviewer=reviewer)
     except BadInput as error:
         raise BadInput(
             f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr"

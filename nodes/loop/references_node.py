@@ -35,6 +35,6 @@ class ApplyReferences(io.ComfyNode):
     @classmethod
     def execute(cls, conditioning: list, vae, trajectory: Run) -> io.NodeOutput:
         graph = GraphSession(trajectory)
-        pictures = graph.session.requests(graph.call)[0].references if isinstance(graph.call, Draw) else ()
+        pictures = graph.session.compose(graph.call).requests[0].references if isinstance(graph.call, Draw) else ()
         latents = [vae.encode(as_image(picture)) for picture in pictures]
         return io.NodeOutput(with_references(conditioning, latents))

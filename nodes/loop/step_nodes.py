@@ -61,7 +61,7 @@ class Reason(io.ComfyNode):
         session, call, brief = graph.session, graph.call, graph.brief
         action, prompt, seed, mask = Action("VALIDATE"), brief.prompt, brief.seed, None
         if isinstance(call, Draw):
-            request = session.requests(call)[0]
+            request = session.compose(call).requests[0]
             action, prompt, seed, mask = call.action, request.prompt, request.seed, request.mask
         pictures = (
             resize_to_first([session.picture(canvas) for canvas in action.references]) if action.references else []
@@ -105,7 +105,7 @@ class ExecuteStep(io.ComfyNode):
         graph = GraphSession(trajectory)
         if not isinstance(graph.call, Draw):
             return io.NodeOutput(black(graph.brief.height, graph.brief.width))
-        requests = [with_mask(request, mask) for request in graph.session.requests(graph.call)]
+        requests = [with_mask(request, mask) for request in graph.session.compose(graph.call).requests]
         with interruptible(executor.executor):
             drawings = executor.executor.draw(requests)
         return io.NodeOutput(as_image(*(drawing.picture for drawing in drawings)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from clvr_core.brief import Brief
 from clvr_core.protocols import Decision, Message, Picture, Question, Reply
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from tests.fakes import FakeExecutor
 from tests.run.script import canvas_of, edit, generate
 
@@ -110,7 +110,7 @@ def _pictures(images: Sequence[Picture]) -> str:
 def conversation(strategy: str) -> str:
     vlm = Recorder()
     brief = Brief(PROMPT, strategy.partition("-")[0], width=8, height=8, **STRATEGIES[strategy])
-    drive(Session(brief, vlm, FakeExecutor()))
+    drive(Session(brief, RunModels(vlm, FakeExecutor())))
     return "\n\n\n".join(vlm.told) + "\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 from clvr_core.controller import TEMPLATES as CONTROLLER
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import RunFolder, trajectory_from
-from clvr_core.run.session import PROMPTS, resume, start
+from clvr_core.run.session import PROMPTS, RunModels, resume, start
 from clvr_core.templates import Templates
 from clvr_core.verifier import TEMPLATES as VERIFIER
 from tests.controller.conversations import FOLDER, STRATEGIES, conversation
@@ -41,7 +41,7 @@ def test_another_wording_has_another_version(part, templates):
 
 
 def test_the_versions_are_part_of_the_record(tmp_path):
-    session = start(a_brief(), scripted(), FakeExecutor(), tmp_path)
+    session = start(a_brief(), RunModels(scripted(), FakeExecutor()), tmp_path)
     assert (
         session.folder.lines[0]["prompts"]
         == PROMPTS
@@ -51,11 +51,11 @@ def test_the_versions_are_part_of_the_record(tmp_path):
 
 
 def test_a_run_in_other_words_is_not_gone_on_with(tmp_path):
-    start(a_brief(), scripted([generate()]), FakeExecutor(), tmp_path).folder.sync()
+    start(a_brief(), RunModels(scripted([generate()]), FakeExecutor()), tmp_path).folder.sync()
     journal = tmp_path / "trajectory.jsonl"
     journal.write_text(journal.read_text().replace('"controller":"1"', '"controller":"0"'))
     with pytest.raises(BadInput, match=r"prompts .*0.* and this version has"):
-        resume(RunFolder.open(tmp_path), scripted(), FakeExecutor())
+        resume(RunFolder.open(tmp_path), RunModels(scripted(), FakeExecutor()))
 
 
 class TestTemplates:

@@ -34,7 +34,7 @@ VLM = load_vlm()
 
 def shapes(fault=0.3, judge=None):
     vlm = VLM
-    return Models(vlm, RenderExecutor(fault), CANVAS, CANVAS, vlm.require_readable, judge)
+    return Models(vlm, RenderExecutor(fault), CANVAS, CANVAS, vlm.require_readable, judge=judge)
 
 
 class World:

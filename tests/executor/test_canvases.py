@@ -26,7 +26,7 @@ from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor
 from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import JOURNAL, RunFolder
-from clvr_core.run.session import Session, drive, resume
+from clvr_core.run.session import RunModels, Session, drive, resume
 from clvr_core.shapes.model import TEXT_LAYERS
 from tests.executor.test_klein import RECIPE, noisy, one_thread, pictures, tiny
 from tests.fakes import FakeVlm
@@ -360,7 +360,7 @@ class TestResuming:
     def whole(self, pipe, tmp_path_factory):
         folder = tmp_path_factory.mktemp("runs") / "whole"
         with counted(pipe.vae, "encode") as encoded:
-            trajectory = drive(Session(BRIEF, *models(pipe), RunFolder.create(folder)))
+            trajectory = drive(Session(BRIEF, RunModels(*models(pipe)), RunFolder.create(folder)))
         assert encoded == [], "what the run has drawn it need not look at"
         assert [len(step.action.references) for step in trajectory.steps] == [0, 1, 1]
         return folder
@@ -378,7 +378,7 @@ class TestResuming:
             for path in folder.glob(f"canvas-{canvas:03}.*"):
                 path.unlink()
         with counted(pipe.vae, "encode") as encoded:
-            drive(resume(RunFolder.open(folder), *models(pipe)))
+            drive(resume(RunFolder.open(folder), RunModels(*models(pipe))))
         assert canvases(folder) == canvases(whole) and len(canvases(whole)) == 12 and encoded == []
 
     @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ class TestResuming:
         (folder / JOURNAL).write_bytes(b"".join(journal[:6]))
         damage(folder / "canvas-000.latent")
         with pytest.raises(BadInput, match=r"canvas-000.latent is missing or damaged, and the run needs it to go on"):
-            drive(resume(RunFolder.open(folder), *models(pipe)))
+            drive(resume(RunFolder.open(folder), RunModels(*models(pipe))))
 
     def test_a_fork_takes_them_along(self, whole, tmp_path):
         RunFolder.open(whole).fork(tmp_path / "fork", 6, BRIEF.budget)

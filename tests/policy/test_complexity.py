@@ -10,7 +10,7 @@ from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.policy import policy_for, rules
 from clvr_core.policy.complexity import HALF, complexity, of_goals, one_shot_chance, rounds_for
 from clvr_core.records import to_json
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.shapes import load_vlm
 from tests.fakes import trajectory
 from tests.shapes.oracle import RenderExecutor
@@ -65,7 +65,7 @@ def test_a_run_that_does_not_ask_for_it_is_told_as_before():
 def test_a_loop_ends_at_the_rounds_that_its_goals_are_granted():
     brief = Brief("a red circle", "strokes", seed=1, budget=Budget(40, patience=40), estimate=True)
     # A hand that always errs: only the limit can end it.
-    run = drive(Session(brief, load_vlm(), RenderExecutor(fault=1.0, per_thing=False)))
+    run = drive(Session(brief, RunModels(load_vlm(), RenderExecutor(fault=1.0, per_thing=False))))
     granted = rounds_for(of_goals(brief, run.goals))
     assert run.outcome.reason == f"budget: {granted} rounds are spent" or run.outcome.met
     assert sum(step.action.draws for step in run.steps) <= granted < 40

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from clvr_core.brief import Brief, Budget
 from clvr_core.run.run_folder import JOURNAL, RunFolder
-from clvr_core.run.session import Session, drive, resume
+from clvr_core.run.session import RunModels, Session, drive, resume
 from clvr_core.shapes import load_vlm
 from tests.shapes.oracle import RenderExecutor
 
@@ -73,9 +73,9 @@ def _halve_the_last_line(file: int) -> None:
 
 def run(folder: Path) -> None:
     if (folder / JOURNAL).exists():
-        drive(resume(RunFolder.open(folder), *models()))
+        drive(resume(RunFolder.open(folder), RunModels(*models())))
     else:
-        drive(Session(BRIEF, *models(), RunFolder.create(folder)))
+        drive(Session(BRIEF, RunModels(*models()), RunFolder.create(folder)))
 
 
 def in_a_process(folder: Path, die_at: int | None, torn: bool) -> list[str] | None:
@@ -114,5 +114,7 @@ def perform(out: Path, job: str) -> tuple[list[str] | None, int]:
 
 
 if __name__ == "__main__":
-    drive(Session(BRIEF, *models()))  # in memory, so that the processes forked from here begin with all looks taken
+    drive(
+        Session(BRIEF, RunModels(*models()))
+    )  # in memory, so that the processes forked from here begin with all looks taken
     print(json.dumps({job: perform(Path(sys.argv[1]), job) for job in sys.argv[2:]}))

@@ -9,7 +9,7 @@ from typing import Any
 from clvr_core.brief import Brief
 from clvr_core.protocols import Decision, Picture
 from clvr_core.run.run_folder import RunFolder
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.trajectory import Trajectory
 from tests.fakes import FakeExecutor, FakeVlm
 
@@ -117,7 +117,7 @@ def a_brief(**fields: Any) -> Brief:
 def play(
     vlm: FakeVlm, executor: FakeExecutor | None = None, folder: RunFolder | None = None, **brief: Any
 ) -> Trajectory:
-    return drive(Session(a_brief(**brief), vlm, executor or FakeExecutor(), folder))
+    return drive(Session(a_brief(**brief), RunModels(vlm, executor or FakeExecutor()), folder))
 
 
 def seen(picture_requests: FakeExecutor) -> list[tuple[int, ...]]:

@@ -6,7 +6,7 @@ import pytest
 
 from clvr_core.brief import Brief
 from clvr_core.run.conditioning import prompt_for, shorten_to_window
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.trajectory import Action
 from tests.fakes import FakeExecutor, FakeVlm, step, trajectory
 
@@ -118,7 +118,7 @@ def test_a_run_says_it_in_its_warnings():
 
     executor = Narrow()
     vlm = FakeVlm(['{"goals": []}'] * 2, lambda images, questions: [0.9])
-    trajectory = drive(Session(Brief("a red barn with a cat", strategy="oneshot"), vlm, executor))
+    trajectory = drive(Session(Brief("a red barn with a cat", strategy="oneshot"), RunModels(vlm, executor)))
     assert executor.requests[0].prompt == "a red barn with"
     assert trajectory.warnings[-1] == (
         "step 0: the prompt for the executor has 6 tokens and its text encoder reads 4; left out: its last 2 words"

@@ -10,7 +10,7 @@ import pytest
 from clvr_core.brief import Budget
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
-from clvr_core.run.session import Session, drive, start
+from clvr_core.run.session import RunModels, Session, drive, start
 from tests.fakes import FakeExecutor
 from tests.run.script import a_brief, edit, generate, scripted
 
@@ -19,7 +19,7 @@ SCRIPT = {"actions": [generate(), edit(), edit()], "canvases": {0: "muu", 1: "mm
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    drive(start(a_brief(), scripted(**SCRIPT), FakeExecutor(), tmp_path / "run"))
+    drive(start(a_brief(), RunModels(scripted(**SCRIPT), FakeExecutor()), tmp_path / "run"))
     return tmp_path / "run"
 
 
@@ -43,17 +43,17 @@ def test_a_fork_goes_on_in_its_own_way(run, tmp_path):
     source = RunFolder.open(run)
     keep = [line["event"] for line in source.lines].index("step") + 1
     fork = source.fork(tmp_path / "fork", keep, Budget())
-    other = drive(Session(a_brief(), scripted([edit("a moon")], {0: "mmm"}), FakeExecutor(), fork))
+    other = drive(Session(a_brief(), RunModels(scripted([edit("a moon")], {0: "mmm"}), FakeExecutor()), fork))
     assert [step.action.edit_prompt for step in other.steps] == ["", "a moon"] and other.outcome.met
 
 
 def test_a_result_is_taken_from_the_record_only_if_the_same_made_it(tmp_path):
-    session = start(a_brief(), scripted(**SCRIPT), FakeExecutor(), tmp_path / "run")
+    session = start(a_brief(), RunModels(scripted(**SCRIPT), FakeExecutor()), tmp_path / "run")
     call = session.advance()
     result = session.perform(call)
     session.note(call, result, "one")
     session.advance(result)
-    again = Session(a_brief(), scripted(), FakeExecutor(), RunFolder.open(tmp_path / "run"))
+    again = Session(a_brief(), RunModels(scripted(), FakeExecutor()), RunFolder.open(tmp_path / "run"))
     call = again.advance(upto=0)
     assert again.on_record(call, "one") == result
     assert again.on_record(call, "another") is None and again.on_record(call) is None
@@ -67,7 +67,7 @@ def test_a_folder_whose_first_line_was_never_whole_is_begun_anew(tmp_path, found
         (tmp_path / "run" / JOURNAL).write_bytes(found)
     folder = RunFolder.reopen(tmp_path / "run")
     assert folder.lines == [] and (tmp_path / "run" / JOURNAL).read_bytes() == b""
-    assert drive(Session(a_brief(), scripted(**SCRIPT), FakeExecutor(), folder)).outcome.met
+    assert drive(Session(a_brief(), RunModels(scripted(**SCRIPT), FakeExecutor()), folder)).outcome.met
 
 
 def test_a_folder_with_a_run_is_opened_and_one_that_cannot_be_is_named(run, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from clvr_core.brief import Budget
 from clvr_core.errors import JudgeFailure
 from clvr_core.run.run_folder import RunFolder
-from clvr_core.run.session import Session, drive, resume
+from clvr_core.run.session import RunModels, Session, drive, resume
 from clvr_core.trajectory import states
 from tests.fakes import FakeExecutor
 from tests.run.script import END, a_brief, canvas_of, edit, generate, judged, scripted
@@ -36,7 +36,7 @@ def eyes(replies, *more, **script):
 
 
 def play(vlm, folder=None, **brief):
-    return drive(Session(a_brief(fused=True, **brief), vlm, FakeExecutor(), folder))
+    return drive(Session(a_brief(fused=True, **brief), RunModels(vlm, FakeExecutor()), folder))
 
 
 def tasks(vlm) -> list[str]:
@@ -61,7 +61,7 @@ def test_a_round_costs_one_reply_and_no_decision_but_that_on_the_edit():
 
 def test_it_is_off_unless_it_is_asked_for():
     vlm = eyes([], [generate()], {0: "mmm"})
-    drive(Session(a_brief(), vlm, FakeExecutor()))
+    drive(Session(a_brief(), RunModels(vlm, FakeExecutor())))
     assert "fused" not in tasks(vlm) and judged(vlm) == [0]
 
 
@@ -105,7 +105,7 @@ def test_a_run_killed_at_any_line_goes_on_with_the_action_that_was_foreseen(kept
     vlm = eyes(replies, [] if done("action") else [generate()])
     executor = FakeExecutor()
     executor.requests = [None] * done("drawn")
-    again = drive(resume(RunFolder.open(tmp_path / "run"), vlm, executor))
+    again = drive(resume(RunFolder.open(tmp_path / "run"), RunModels(vlm, executor)))
     assert [step.action for step in again.steps] == [
         step.action for step in whole.steps
     ] and again.outcome == whole.outcome

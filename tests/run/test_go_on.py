@@ -13,7 +13,7 @@ import pytest
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
-from clvr_core.run.session import Session, drive, go_on, start
+from clvr_core.run.session import RunModels, Session, drive, go_on, start
 from clvr_core.storage.png import trajectory_of
 from tests.fakes import FakeExecutor
 from tests.run.killable import PROMPT, VLM
@@ -46,12 +46,12 @@ def brief_of(strategy: str, budget: Budget = LONG) -> Brief:
 
 
 def begun(folder: Path, brief: Brief, executor=None) -> Path:
-    drive(start(brief, VLM, executor or Counting(), folder))
+    drive(start(brief, RunModels(VLM, executor or Counting()), folder))
     return folder
 
 
 def gone_on(folder: Path, budget: Budget = LONG, executor=None):
-    return drive(go_on(RunFolder.open(folder), VLM, executor or Counting(), budget))
+    return drive(go_on(RunFolder.open(folder), RunModels(VLM, executor or Counting()), budget))
 
 
 def without_times(value):
@@ -131,12 +131,12 @@ def test_a_run_that_met_every_goal_keeps_its_end_but_for_the_budget_it_names(tmp
 
     def played(folder, budget):
         brief = a_brief(budget=budget, final_ab=True)
-        drive(start(brief, scripted(actions, canvases, prefers=1), FakeExecutor(), folder))
+        drive(start(brief, RunModels(scripted(actions, canvases, prefers=1), FakeExecutor()), folder))
         return folder
 
     small, large = played(tmp_path / "small", Budget(rounds=5)), played(tmp_path / "large", Budget(rounds=9))
     vlm, executor = scripted(), FakeExecutor()
-    drive(go_on(RunFolder.open(small), vlm, executor, Budget(rounds=9)))
+    drive(go_on(RunFolder.open(small), RunModels(vlm, executor), Budget(rounds=9)))
     assert not vlm.chats and not vlm.decides and not executor.requests, "no model is asked anything"
     assert left_by(small) == left_by(large) and trajectory_of(small / BEST).brief.budget.rounds == 9
 
@@ -144,11 +144,11 @@ def test_a_run_that_met_every_goal_keeps_its_end_but_for_the_budget_it_names(tmp
 def test_an_end_that_had_no_room_for_the_comparison_gets_it(tmp_path):
     script = {"actions": [generate("a barn"), edit()], "canvases": {0: "muu", 1: "mmm", 2: "muu"}, "prefers": 1}
     brief = a_brief(budget=Budget(evaluations=8), final_ab=True)
-    drive(start(brief, scripted(**script), FakeExecutor(), tmp_path / "small"))
+    drive(start(brief, RunModels(scripted(**script), FakeExecutor()), tmp_path / "small"))
     assert trajectory_from(journal(tmp_path / "small")).canvases == 2
     vlm = scripted([], {2: "muu"}, prefers=lambda first, second: 0.9 if first == 1 else 0.1)
     executor = FakeExecutor(images=[FakeExecutor().draw([request])[0].picture * 3 for request in [_request()]])
-    ended = drive(go_on(RunFolder.open(tmp_path / "small"), vlm, executor, Budget()))
+    ended = drive(go_on(RunFolder.open(tmp_path / "small"), RunModels(vlm, executor), Budget()))
     assert ended.canvases == 3 and ended.outcome.choice == "preferred to the one-shot picture in both orders"
 
 
@@ -177,11 +177,11 @@ def test_a_budget_that_would_make_the_rounds_on_record_others_is_refused(tmp_pat
 
 def test_pictures_that_were_taken_back_are_cleared_away_even_after_a_kill(tmp_path):
     vlm = scripted([generate(), edit(), edit()], {0: "muu", 1: "mmu", 2: "muu", 3: "muu"}, prefers=1)
-    drive(start(a_brief(budget=Budget(patience=1), final_ab=True), vlm, FakeExecutor(), tmp_path / "run"))
+    drive(start(a_brief(budget=Budget(patience=1), final_ab=True), RunModels(vlm, FakeExecutor()), tmp_path / "run"))
     rival = tmp_path / "run" / "canvas-003.png"
     assert rival.exists()
     folder = RunFolder.open(tmp_path / "run")
-    assert go_on(folder, scripted(), FakeExecutor(), Budget(patience=2)).advance() is not None
+    assert go_on(folder, RunModels(scripted(), FakeExecutor()), Budget(patience=2)).advance() is not None
     assert not rival.exists() and (tmp_path / "run" / "canvas-002.png").exists()
     rival.write_bytes(b"left by a process that was killed before it could clear up")
     assert RunFolder.open(tmp_path / "run").lines == folder.lines and not rival.exists()
@@ -198,7 +198,7 @@ def test_a_rewind_that_cannot_be_is_damage(long, tmp_path, keep):
 
 def test_a_session_can_be_walked_through_call_by_call(long):
     lines = RunFolder.open(long["clvr"]).lines
-    walked = Session(brief_of("clvr"), VLM, Counting(), RunFolder(long["clvr"], lines))
+    walked = Session(brief_of("clvr"), RunModels(VLM, Counting()), RunFolder(long["clvr"], lines))
     call, positions = walked.advance(upto=0), []
     while call is not None:
         positions.append(walked.position)

@@ -11,7 +11,7 @@ from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.protocols import Decision
 from clvr_core.run.run_folder import RunFolder
-from clvr_core.run.session import go_on
+from clvr_core.run.session import RunModels, go_on
 from clvr_core.trajectory import states
 from clvr_core.verifier import best_of, judge, knock_out
 from tests.fakes import FakeExecutor, FakeVlm, goals, grey
@@ -39,7 +39,7 @@ class TestThresholds:
     def test_a_run_is_not_gone_on_with_under_others(self, tmp_path):
         play(scripted([generate()], {0: "m"}, goals=1), folder=RunFolder.create(tmp_path), budget=Budget(rounds=1))
         with pytest.raises(BadInput, match="larger budget"):
-            go_on(RunFolder.open(tmp_path), scripted(goals=1), FakeExecutor(), Budget(rounds=2, met=0.9))
+            go_on(RunFolder.open(tmp_path), RunModels(scripted(goals=1), FakeExecutor()), Budget(rounds=2, met=0.9))
 
 
 class TestTheSet:

@@ -337,7 +337,7 @@ class TestTheBudget:
             for budget in (Budget(limit), Budget(99, images=limit), Budget(99, evaluations=12 * limit)):
                 vlm, brief = endless(strategy, budget=budget, final_ab=True)
                 executor = Dear()
-                run = session_module.drive(session_module.Session(brief, vlm, executor))
+                run = session_module.drive(session_module.Session(brief, session_module.RunModels(vlm, executor)))
                 drawn = sum(step.action.draws for step in run.steps)
                 assert drawn <= budget.rounds and len(executor.requests) == run.cost.images == run.canvases
                 assert budget.images is None or run.cost.images <= budget.images

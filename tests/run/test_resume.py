@@ -15,7 +15,7 @@ import pytest
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from clvr_core.run.session import Session, drive, resume
+from clvr_core.run.session import RunModels, Session, drive, resume
 from clvr_core.storage.png import trajectory_of
 from tests.fakes import FakeExecutor, FakeVlm
 from tests.run import killable
@@ -59,7 +59,7 @@ def rewrite(folder: Path, lines: list[dict]) -> None:
 
 
 def go_on(folder: Path, listener=None):
-    return drive(resume(RunFolder.open(folder), VLM, RenderExecutor(fault=0.3), listener))
+    return drive(resume(RunFolder.open(folder), RunModels(VLM, RenderExecutor(fault=0.3)), listener))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ class TestFromAnyLine:
         lines = journal(copy)
         cut(copy, line_of(copy, "drawn", 2) + 1)
         heard, executor = [], RenderExecutor(fault=0.3)
-        drive(resume(RunFolder.open(copy), VLM, executor, lambda event, line: heard.append(event)))
+        drive(resume(RunFolder.open(copy), RunModels(VLM, executor), lambda event, line: heard.append(event)))
         assert heard == [line["event"] for line in lines[line_of(copy, "drawn", 2) + 1 :]]
         assert len(executor.requests) == heard.count("drawn") == [line["event"] for line in lines].count("drawn") - 3
 
@@ -134,10 +134,10 @@ class TestFromAnyLine:
         brief = Brief("a cat and a dog", "oneshot", width=8, height=8, budget=Budget(seconds=1000), goals=listed)
         one, two = tmp_path / "one", tmp_path / "two"
         vlm = FakeVlm(decisions=lambda images, questions: [0.9] * len(questions))
-        drive(Session(brief, vlm, FakeExecutor(), RunFolder.create(one)))
-        session = Session(brief, vlm, FakeExecutor(), RunFolder.create(two))
+        drive(Session(brief, RunModels(vlm, FakeExecutor()), RunFolder.create(one)))
+        session = Session(brief, RunModels(vlm, FakeExecutor()), RunFolder.create(two))
         session.note(call := session.advance(), session.perform(call))
-        drive(resume(RunFolder.open(two), vlm, FakeExecutor()))
+        drive(resume(RunFolder.open(two), RunModels(vlm, FakeExecutor())))
         assert left_by(one) == left_by(two)
 
     def test_what_was_spent_before_counts(self, copy):
@@ -158,7 +158,7 @@ class TestFromAnyLine:
 
         folder = tmp_path / "run"
         with pytest.raises(RuntimeError, match="out of memory"):
-            drive(Session(killable.BRIEF, VLM, Breaks(fault=0.3), RunFolder.create(folder)))
+            drive(Session(killable.BRIEF, RunModels(VLM, Breaks(fault=0.3)), RunFolder.create(folder)))
         assert go_on(folder).outcome is not None and left_by(folder) == left_by(whole)
 
 
@@ -168,7 +168,7 @@ class TestAFinishedRun:
             os.utime(path, (1, 1))
         before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in copy.iterdir()}
         vlm, executor, heard = FakeVlm(name="shapes"), FakeExecutor([], name="renderer"), []
-        session = resume(RunFolder.open(copy), vlm, executor, lambda event, line: heard.append(event))
+        session = resume(RunFolder.open(copy), RunModels(vlm, executor), lambda event, line: heard.append(event))
         run = drive(session)
         assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in copy.iterdir()} == before
         assert (vlm.chats, vlm.decides, executor.requests, heard) == ([], [], [], []) and session.done
@@ -192,9 +192,9 @@ class TestWhatCannotGoOn:
         with pytest.raises(
             BadInput, match=r"made by .*verifier 'shapes'.*executor 'renderer'.*these models are .*executor 'klein'"
         ):
-            resume(RunFolder.open(copy), VLM, FakeExecutor(name="klein"))
+            resume(RunFolder.open(copy), RunModels(VLM, FakeExecutor(name="klein")))
         with pytest.raises(BadInput, match=r"made by controller 'shapes'.*these models are controller 'qwen'"):
-            resume(RunFolder.open(copy), FakeVlm(name="qwen"), RenderExecutor())
+            resume(RunFolder.open(copy), RunModels(FakeVlm(name="qwen"), RenderExecutor()))
         assert left_by(copy) == before
 
     @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ class TestWhatCannotGoOn:
                 lines[0] = {key: value for key, value in lines[0].items() if change.get(key, key) is not None}
             rewrite(copy, lines)
             with pytest.raises(BadInput, match=said):
-                resume(RunFolder.open(copy), VLM, RenderExecutor(fault=0.3))
+                resume(RunFolder.open(copy), RunModels(VLM, RenderExecutor(fault=0.3)))
 
     @pytest.mark.parametrize("damage", ["missing", "cut", "other pixels", "no picture", "flipped byte"])
     def test_a_canvas_that_is_needed_is_named_if_it_is_missing_or_damaged(self, copy, damage):

@@ -13,7 +13,7 @@ from clvr_core.errors import BadInput
 from clvr_core.policy import rules
 from clvr_core.policy.remarks import BY_THE_ARTIST, apply_remark
 from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
-from clvr_core.run.session import Session, drive, go_on, resume
+from clvr_core.run.session import RunModels, Session, drive, go_on, resume
 from clvr_core.shapes import load_vlm
 from clvr_core.trajectory import Remark, timeless
 from tests.fakes import FakeExecutor, goals, step, trajectory
@@ -34,7 +34,7 @@ class Artist:
 
 
 def play(vlm, artist=None, folder=None, executor=None, **brief):
-    return drive(Session(a_brief(**brief), vlm, executor or FakeExecutor(), folder, reviewer=artist))
+    return drive(Session(a_brief(**brief), RunModels(vlm, executor or FakeExecutor()), folder, reviewer=artist))
 
 
 def test_is_asked_after_each_step_and_going_on_changes_nothing():
@@ -177,7 +177,7 @@ class TestTheRecord:
             vlm = scripted([generate(), edit(), edit()][chosen:], {0: "muuu", 1: "mmuu", 2: "mmmm"}, goals=4)
             executor, artist = FakeExecutor(), Artist(*script)
             executor.requests += [None] * drawn
-            again = drive(resume(RunFolder.open(folder.path), vlm, executor, None, None, artist))
+            again = drive(resume(RunFolder.open(folder.path), RunModels(vlm, executor), None, reviewer=artist))
             assert again.outcome == end.outcome and again.remarks == end.remarks and len(artist.shown) == 3 - done
             assert (folder.path / "best.png").read_bytes() == best
 
@@ -192,7 +192,9 @@ class TestTheRecord:
         )
         executor = FakeExecutor()
         executor.requests += [None] * 2
-        end = drive(go_on(RunFolder.open(folder.path), scripted([edit()], **script), executor, Budget(rounds=5)))
+        end = drive(
+            go_on(RunFolder.open(folder.path), RunModels(scripted([edit()], **script), executor), Budget(rounds=5))
+        )
         assert end.outcome.met and [remark.after for remark in end.remarks] == [0, 1] and len(end.steps) == 3
 
     def test_of_a_run_that_nobody_reviewed_is_not_reviewed_later(self, tmp_path):
@@ -203,7 +205,10 @@ class TestTheRecord:
         executor.requests += [None] * 2
         end = drive(
             go_on(
-                RunFolder.open(folder.path), scripted([edit()], **script), executor, Budget(rounds=5), reviewer=artist
+                RunFolder.open(folder.path),
+                RunModels(scripted([edit()], **script), executor),
+                Budget(rounds=5),
+                reviewer=artist,
             )
         )
         assert [len(told.steps) for told in artist.shown] == [2, 3] and end.outcome.met
@@ -214,7 +219,7 @@ class TestTheRecord:
         last = max(number for number, line in enumerate(lines) if json.loads(line)["event"] == "drawn")
         (folder.path / JOURNAL).write_bytes(b"".join(lines[:last]))
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder.path / "mask-001.png")
-        session = resume(RunFolder.open(folder.path), scripted([], {2: "mmmm"}), FakeExecutor())
+        session = resume(RunFolder.open(folder.path), RunModels(scripted([], {2: "mmmm"}), FakeExecutor()))
         with pytest.raises(BadInput, match=r"mask-001.png is missing or damaged"):
             drive(session)
 
@@ -254,7 +259,7 @@ class TestHeed:
 def test_the_shapes_models_serve_a_wish_in_their_own_words():
     brief = a_brief(prompt="a large red circle at the top left", width=96, height=96)
     artist = Artist(Remark(0, words="a small blue square at the bottom right", dropped=("g1",)))
-    end = drive(Session(brief, load_vlm(), RenderExecutor(0.0), reviewer=artist))
+    end = drive(Session(brief, RunModels(load_vlm(), RenderExecutor(0.0)), reviewer=artist))
     assert end.outcome.met and [goal.text for goal in end.goals][-1] == "a small blue square at the bottom right"
 
 
@@ -262,5 +267,7 @@ def test_the_shapes_judge_says_nothing_of_a_wish_in_other_words():
     brief = a_brief(
         prompt="a large red circle at the top left", width=96, height=96, budget=Budget(rounds=3, patience=2)
     )
-    end = drive(Session(brief, load_vlm(), RenderExecutor(0.0), reviewer=Artist(Remark(0, words="more atmosphere"))))
+    end = drive(
+        Session(brief, RunModels(load_vlm(), RenderExecutor(0.0)), reviewer=Artist(Remark(0, words="more atmosphere")))
+    )
     assert not end.outcome.met and end.outcome.canvas == 0

@@ -9,7 +9,7 @@ import pytest
 
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import JOURNAL, RunFolder, digest_of, trajectory_from
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.storage.png import save_png
 from clvr_core.trajectory import SCHEMA
 from tests.fakes import FakeExecutor, grey, trajectory
@@ -64,7 +64,9 @@ class TestANewRun:
                 return super().draw(requests)
 
         session = Session(
-            a_brief(), scripted([generate(), edit()], {0: "muu"}), Unplugged(), RunFolder.create(tmp_path / "run")
+            a_brief(),
+            RunModels(scripted([generate(), edit()], {0: "muu"}), Unplugged()),
+            RunFolder.create(tmp_path / "run"),
         )
         with pytest.raises(
             BadInput, match=rf"{tmp_path / 'run'} cannot be written: No such file.*clvr resume {tmp_path / 'run'}"

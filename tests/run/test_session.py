@@ -14,7 +14,7 @@ from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.protocols import Drawing
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from clvr_core.run.session import EVENTS, Session, drive, drive_all, start
+from clvr_core.run.session import EVENTS, RunModels, Session, drive, drive_all, start
 from clvr_core.storage.png import read_png, trajectory_of
 from clvr_core.trajectory import Remark
 from tests.fakes import FakeExecutor, FakeVlm, grey
@@ -79,7 +79,7 @@ class TestWhatIsOnDisk:
             look("review")
             return Remark(0), None
 
-        drive(Session(a_brief(**EVERYTHING), vlm, Watching(), RunFolder.create(folder), reviewer=artist))
+        drive(Session(a_brief(**EVERYTHING), RunModels(vlm, Watching()), RunFolder.create(folder), reviewer=artist))
 
         final = lines(folder)
         assert {event for event, _, _ in calls} == set(EVENTS.values())
@@ -117,7 +117,7 @@ class TestWhatIsOnDisk:
                 assert trajectory_from(lines(folder)) == session.trajectory
 
         brief = Brief(PROMPT, strategy, 2, budget=Budget(rounds=5))
-        session = start(brief, VLM, RenderExecutor(fault=0.4), folder, listener=check)
+        session = start(brief, RunModels(VLM, RenderExecutor(fault=0.4)), folder, listener=check)
         drive(session)
         assert (
             decisions[0] == "planned" and decisions[-1] == "end" and len(decisions) == len(session.trajectory.steps) + 2
@@ -184,13 +184,13 @@ class TestMemory:
         vlm = scripted([generate(), *repeat(edit(), 9)])
         vlm._decisions = lambda images, questions: [0.1] * len(questions)
         brief = a_brief(candidates=4, budget=Budget(rounds=8, patience=99))
-        session = Session(brief, vlm, Counting(), RunFolder.create(tmp_path / "run"))
+        session = Session(brief, RunModels(vlm, Counting()), RunFolder.create(tmp_path / "run"))
         run = drive(session)
         assert run.canvases == 32 and len(held) == 8 and max(held) <= 10 and len(session.canvases) <= 10
         assert int(session.picture(17)[0, 0, 0]) == 17 % 4
 
     def test_without_a_folder_all_can_be_looked_at(self):
-        session = Session(a_brief(), scripted([generate(), edit()], {0: "muu", 1: "mmm"}), FakeExecutor())
+        session = Session(a_brief(), RunModels(scripted([generate(), edit()], {0: "muu", 1: "mmm"}), FakeExecutor()))
         drive(session)
         assert [int(session.picture(canvas)[0, 0, 0]) for canvas in range(2)] == [10, 20]
 
@@ -214,7 +214,9 @@ class TestTheModels:
     def test_a_judge_of_its_own_judges_and_the_controller_only_plans(self, tmp_path):
         controller, judge = scripted([generate(), edit()], {}), scripted([], {0: "muu", 1: "mmm"})
         judge.name = "second opinion"
-        session = Session(a_brief(), controller, FakeExecutor(), RunFolder.create(tmp_path / "run"), judge=judge)
+        session = Session(
+            a_brief(), RunModels(controller, FakeExecutor(), judge=judge), RunFolder.create(tmp_path / "run")
+        )
         assert drive(session).outcome.met and not controller.decides and not judge.chats and judged(judge) == [0, 1]
         assert lines(tmp_path / "run")[0]["models"] == {
             "controller": "fake-vlm",
@@ -242,7 +244,7 @@ class TestTheModels:
 
     def test_a_brief_of_wrong_types_is_refused_before_anything_is_drawn(self, tmp_path):
         with pytest.raises(BadInput, match=r"Brief\.seed: expected int, found 1\.5"):
-            Session(a_brief(seed=1.5), scripted(), FakeExecutor(), RunFolder.create(tmp_path / "run"))
+            Session(a_brief(seed=1.5), RunModels(scripted(), FakeExecutor()), RunFolder.create(tmp_path / "run"))
 
 
 def test_the_listener_hears_every_line_once_after_it_was_written(tmp_path):
@@ -252,7 +254,11 @@ def test_the_listener_hears_every_line_once_after_it_was_written(tmp_path):
         assert lines(tmp_path / "run")[-1] == json.loads(json.dumps(line)) and line["event"] == event
         heard.append(line)
 
-    drive(start(a_brief(), scripted([generate()], {0: "mmm"}), FakeExecutor(), tmp_path / "run", listener=listen))
+    drive(
+        start(
+            a_brief(), RunModels(scripted([generate()], {0: "mmm"}), FakeExecutor()), tmp_path / "run", listener=listen
+        )
+    )
     assert len(heard) == len(lines(tmp_path / "run"))
 
 
@@ -266,8 +272,8 @@ class TestSideBySide:
 
     def test_many_runs_end_as_each_would_alone(self):
         alone, together = RenderExecutor(fault=0.4), RenderExecutor(fault=0.4)
-        one_by_one = [drive(Session(brief, VLM, alone)) for brief in self.briefs()]
-        sessions = [Session(brief, VLM, together) for brief in self.briefs()]
+        one_by_one = [drive(Session(brief, RunModels(VLM, alone))) for brief in self.briefs()]
+        sessions = [Session(brief, RunModels(VLM, together)) for brief in self.briefs()]
         told = []
         ends = drive_all(sessions, together, told.append)
         assert [[candidate.sha256 for step in run.steps for candidate in step.candidates] for run in ends] == [
@@ -279,7 +285,10 @@ class TestSideBySide:
     def test_the_drawing_of_a_round_is_one_batch(self):
         executor = FakeExecutor()
         sessions = [
-            Session(a_brief(seed=seed, candidates=2), scripted([generate()], dict.fromkeys(range(9), "mmm")), executor)
+            Session(
+                a_brief(seed=seed, candidates=2),
+                RunModels(scripted([generate()], dict.fromkeys(range(9), "mmm")), executor),
+            )
             for seed in range(3)
         ]
         runs = drive_all(sessions, executor)

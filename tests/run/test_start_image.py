@@ -10,7 +10,7 @@ import pytest
 from clvr_core.brief import STRATEGIES, Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from clvr_core.run.session import Session, drive, go_on, resume
+from clvr_core.run.session import RunModels, Session, drive, go_on, resume
 from clvr_core.run.start_image import beginning_with
 from clvr_core.storage.png import read_png
 from tests.fakes import FakeExecutor, grey
@@ -30,7 +30,11 @@ def brief(**fields) -> Brief:
 
 def start(brief: Brief, vlm, executor, out, listener=None) -> Session:
     return Session(
-        beginning_with(brief, PICTURE), vlm, executor, RunFolder.create(out), listener=listener, picture=PICTURE
+        beginning_with(brief, PICTURE),
+        RunModels(vlm, executor),
+        RunFolder.create(out),
+        listener=listener,
+        picture=PICTURE,
     )
 
 
@@ -55,7 +59,7 @@ def test_a_picture_that_meets_every_goal_is_handed_back_untouched(tmp_path):
 def test_if_no_edit_is_better_it_stays_the_best():
     vlm = scripted([edit()], {0: "mmu", 1: "muu", 2: "muu"}, edits={})
     trajectory = drive(
-        Session(beginning_with(brief(budget=Budget(rounds=1)), PICTURE), vlm, hands(20), picture=PICTURE)
+        Session(beginning_with(brief(budget=Budget(rounds=1)), PICTURE), RunModels(vlm, hands(20)), picture=PICTURE)
     )
     assert trajectory.best == 0 and not trajectory.steps[1].accepted
 
@@ -68,8 +72,7 @@ def test_no_strategy_paints_another_picture(strategy):
     drive(
         Session(
             beginning_with(brief(strategy=strategy, budget=Budget(rounds=6, patience=6)), PICTURE),
-            vlm,
-            executor,
+            RunModels(vlm, executor),
             picture=PICTURE,
         )
     )
@@ -80,7 +83,9 @@ def test_no_strategy_paints_another_picture(strategy):
 
 def test_a_controller_that_would_paint_anew_is_not_let():
     vlm, executor = scripted([generate()] * 2, {0: "muu", 1: "mmm"}), hands(20)
-    trajectory = drive(Session(beginning_with(brief(strategy="clvr"), PICTURE), vlm, executor, picture=PICTURE))
+    trajectory = drive(
+        Session(beginning_with(brief(strategy="clvr"), PICTURE), RunModels(vlm, executor), picture=PICTURE)
+    )
     assert trajectory.steps[1].action.kind == "EDIT" and seen(executor) == [(0,)]
 
 
@@ -104,7 +109,7 @@ def test_a_run_killed_after_any_line_goes_on_from_the_disk_alone(tmp_path, line)
     done = [each["event"] for each in RunFolder.open(path).lines].count("action"), RunFolder.open(path).lines
     drawn = [each["event"] for each in done[1]].count("drawn")
     rest = scripted([edit(), edit("b", 1)][done[0] :], script)
-    trajectory = drive(resume(RunFolder.open(path), rest, hands(*[20, 30][drawn:])))
+    trajectory = drive(resume(RunFolder.open(path), RunModels(rest, hands(*[20, 30][drawn:]))))
     assert trajectory.outcome == whole.outcome and [step.action for step in trajectory.steps] == [
         step.action for step in whole.steps
     ]
@@ -120,23 +125,25 @@ def test_under_a_larger_budget_and_in_a_fork_the_picture_is_there(tmp_path):
     drive(start(brief(budget=small), scripted([edit()], script), hands(20), path))
     fork = RunFolder.open(path).fork(tmp_path / "fork", 4, Budget(rounds=3))
     assert np.array_equal(fork.picture(0), PICTURE)
-    trajectory = drive(go_on(RunFolder.open(path), scripted([edit("b", 1)], script), hands(30), Budget(rounds=3)))
+    trajectory = drive(
+        go_on(RunFolder.open(path), RunModels(scripted([edit("b", 1)], script), hands(30)), Budget(rounds=3))
+    )
     assert trajectory.outcome.met and np.array_equal(RunFolder.open(path).picture(0), PICTURE)
 
 
 def test_another_picture_than_the_briefs_is_refused(tmp_path):
     named = beginning_with(brief(), PICTURE)
     with pytest.raises(BadInput, match="not the one that the brief names"):
-        Session(named, scripted(), hands(), RunFolder.create(tmp_path / "a"), picture=grey(99, 24, 16))
+        Session(named, RunModels(scripted(), hands()), RunFolder.create(tmp_path / "a"), picture=grey(99, 24, 16))
     with pytest.raises(BadInput, match="none was given"):
-        Session(named, scripted(), hands())
+        Session(named, RunModels(scripted(), hands()))
     folder = tmp_path / "b"
     drive(start(brief(), scripted([], {0: "mmm"}), hands(), folder))
     lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
     (folder / JOURNAL).write_bytes(b"".join(lines[:2]))
     (folder / "canvas-000.png").write_bytes((folder / "canvas-000.png").read_bytes()[:-40])
     with pytest.raises(BadInput, match="missing or damaged"):
-        drive(resume(RunFolder.open(folder), scripted([], {0: "mmm"}), hands()))
+        drive(resume(RunFolder.open(folder), RunModels(scripted([], {0: "mmm"}), hands())))
 
 
 def test_the_trajectory_reads_back(tmp_path):

@@ -11,7 +11,7 @@ from clvr_core.brief import Brief, Budget
 from clvr_core.controller import Situation, draft_goals, next_action
 from clvr_core.policy import policy_for
 from clvr_core.policy.base import END_REFUSED
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.shapes.grammar import parse, parse_instruction
 from clvr_core.shapes.judge import ShapesVlm
 from clvr_core.shapes.perceive import perceive
@@ -36,7 +36,7 @@ def ran(
     prompt: str, strategy: str, executor: RenderExecutor, judged_by=None, seed: int = 1, **budget
 ) -> tuple[Trajectory, Session]:
     brief = Brief(prompt, strategy, seed, budget=Budget(**{"rounds": 30, "patience": 6, **budget}))
-    session = Session(brief, ShapesVlm(), executor, judge=judged_by)
+    session = Session(brief, RunModels(ShapesVlm(), executor, judge=judged_by))
     return drive(session), session
 
 

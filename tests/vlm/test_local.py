@@ -19,7 +19,7 @@ from PIL import Image
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.protocols import Message, Question
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.vlm import constrain
 from clvr_core.vlm.decisions import DECIDE, ONE_WORD, word
 from clvr_core.vlm.local import Local, LocalVlm, load_local
@@ -364,7 +364,8 @@ class TestThinking:
 @pytest.mark.parametrize("tokens", [40, 150])
 def test_a_whole_run_with_a_random_model_ends_with_a_picture(qwen, tokens):
     session = Session(
-        Brief("a red cup", "clvr", budget=Budget(rounds=2, patience=2)), anew(qwen, max_tokens=tokens), FakeExecutor()
+        Brief("a red cup", "clvr", budget=Budget(rounds=2, patience=2)),
+        RunModels(anew(qwen, max_tokens=tokens), FakeExecutor()),
     )
     end = drive(session)
     assert end.outcome is not None and end.steps and end.best is not None

@@ -12,7 +12,7 @@ from clvr_core.errors import BadInput
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.http_json import Limits
 from clvr_core.run.run_folder import RunFolder
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.storage.png import read_png
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.fakes import FakeExecutor
@@ -63,7 +63,7 @@ def test_the_key_is_in_nothing_that_a_run_leaves(answer, tmp_path, monkeypatch, 
     with serving(answer) as server:
         vlm = ServerVlm(Endpoint(server.url, "eye", "SOME_KEY", limits=QUICK))
         brief = Brief("a red circle", width=8, height=8, budget=Budget(rounds=2, patience=1), evidence=True)
-        run = drive(Session(brief, vlm, FakeExecutor(), RunFolder.create(tmp_path / "run")))
+        run = drive(Session(brief, RunModels(vlm, FakeExecutor()), RunFolder.create(tmp_path / "run")))
     assert server.asked and all(asked.headers["Authorization"] == f"Bearer {KEY}" for asked in server.asked)
     assert run.best is not None and (run.goals[0].text == "a red circle ***" if answer is echoing else run.warnings)
     left = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}

@@ -14,7 +14,7 @@ from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.http_json import Limits
 from clvr_core.protocols import Message, Question
 from clvr_core.run.run_folder import BEST, RunFolder
-from clvr_core.run.session import Session, drive
+from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from clvr_core.vlm.sight import check_sight
 from tests.fakes import FakeExecutor, FakeVlm
@@ -362,7 +362,7 @@ def test_a_hostile_server_ends_the_run_with_the_best_picture_and_never_with_a_go
             server, limits=Limits(timeout=0.2 if name == "hangs" else 5, retries=0, backoff=0, max_bytes=1 << 20)
         )
         brief = Brief("a red cup", "clvr", budget=Budget(rounds=2, patience=2))
-        session = Session(brief, vlm, FakeExecutor(), RunFolder.create(tmp_path / "run"))
+        session = Session(brief, RunModels(vlm, FakeExecutor()), RunFolder.create(tmp_path / "run"))
         end = drive(session)
     states = {verdict.state for step in end.steps for verdict in step.verdicts}
     assert states == {"error"} and not end.outcome.met and end.best is not None

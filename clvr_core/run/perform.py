@@ -1,0 +1,165 @@
+"""Performs the calls of a run with its models: what each call gives, and what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
+from ..errors import BadInput
+from ..policy.remarks import apply_remark
+from ..protocols import Drawing, Picture
+from ..trajectory import Action, Cost, Remark, Trajectory
+from ..verifier import compare
+from .canvases import Canvases
+from .compose import Composition, compose
+from .judging import judge_and_choose, judge_candidates, wants_fused
+from .loop import (
+    Call,
+    ChooseAction,
+    Chosen,
+    Compare,
+    Compared,
+    DraftGoals,
+    Draw,
+    Drawn,
+    Goals,
+    Judge,
+    Judgement,
+    Result,
+    Review,
+)
+from .run_models import RunModels
+
+Reviewer = Callable[[Trajectory], tuple[Remark, Picture | None]]
+"""Asks the artist about the last step. The second part is a painted mask, uint8 H x W, 255 where the next edit may change the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenAhead:
+    """An action that was chosen in the same reply as the verdicts on a canvas, for the case that the canvas is kept."""
+
+    canvas: int
+    action: Action
+
+    def fits(self, call: ChooseAction) -> bool:
+        """Whether the canvas was kept, the kind of action is allowed, and the artist has said nothing meanwhile."""
+        trajectory = call.trajectory
+        return (
+            self.canvas == trajectory.current
+            and self.action.kind in call.directive.allowed
+            and trajectory.remark is None
+        )
+
+
+def perform(
+    call: Call,
+    models: RunModels,
+    canvases: Canvases,
+    reviewer: Reviewer | None = None,
+    ahead: ChosenAhead | None = None,
+) -> Result:
+    """Return the call's result with its cost. Pictures and masks are saved; nothing is written to the journal.
+
+    Raises BadInput for a remark that cannot apply to the run, and whatever the executor raises.
+    """
+    started = time.perf_counter()
+    if isinstance(call, DraftGoals):
+        answer = draft_goals(models.vlm, call.brief)
+        return Goals(answer.value or (), answer.failure, _cost("think", started, answer.tokens, answer.calls))
+    if isinstance(call, ChooseAction):
+        if ahead is not None and ahead.fits(call):
+            return Chosen(ahead.action)
+        return _choose(call, models, canvases, started)
+    if isinstance(call, Draw):
+        composition = compose(call, models.executor, canvases)
+        drawings = models.executor.draw(composition.requests)
+        return save_drawings(composition, drawings, time.perf_counter() - started, canvases)
+    if isinstance(call, Judge):
+        return _judge(call, models, canvases, started)
+    if isinstance(call, Review):
+        return _review(call, reviewer, canvases)
+    return _compare(call, models, canvases, started)
+
+
+def save_drawings(composition: Composition, drawings: Sequence[Drawing], seconds: float, canvases: Canvases) -> Drawn:
+    """Save the pictures that were drawn for these requests, in their order. `seconds`: how long the drawing took."""
+    call = composition.call
+    first = call.trajectory.canvases
+    numbered = enumerate(zip(call.seeds, drawings, strict=True), first)
+    candidates = [canvases.add(canvas, seed, drawing, call.trajectory) for canvas, (seed, drawing) in numbered]
+    evaluations = sum(candidate.nfe for candidate in candidates)
+    cost = Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates))
+    return Drawn(tuple(candidates), cost, composition.warnings)
+
+
+def note_of(remark: Remark) -> str:
+    """The artist's words to the controller, for the step that follows the remark; "" if there are none."""
+    parts = [remark.words]
+    if remark.back_to is not None:
+        parts.append(f"I went back to canvas {remark.back_to}; go on from there.")
+    for goal, state in remark.corrected.items():
+        parts.append(f"Goal {goal} {'holds' if state == 'met' else 'does not hold'}, whatever the judge said.")
+    if remark.mask:
+        parts.append("I painted a mask: an edit changes only what lies under it.")
+    words = "\n".join(part for part in parts if part)
+    return f"The artist says: {words}" if words else ""
+
+
+def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: float) -> Chosen:
+    trajectory, directive = call.trajectory, call.directive
+    pictures = {canvas: canvases.picture(canvas) for canvas in trajectory.offered}
+    remark = trajectory.remark
+    note = note_of(remark) if remark else ""
+    situation = Situation(trajectory, directive.focus, directive.allowed, pictures, note)
+    answer = next_action(models.vlm, situation)
+    tokens, calls = answer.tokens, answer.calls
+    if answer.value is not None and call.inspect:
+        inspected = contradicts(models.vlm, trajectory.brief, answer.value)
+        tokens, calls = tokens + inspected.tokens, calls + inspected.calls
+        if inspected.value:
+            note = "\n".join(filter(None, (situation.note, contradiction_text(answer.value))))
+            again = next_action(models.vlm, replace(situation, note=note))
+            tokens, calls = tokens + again.tokens, calls + again.calls
+            answer = again if again.value is not None else replace(answer, failure=again.failure)
+    action = answer.value or fallback(trajectory, directive.focus)
+    return Chosen(action, answer.failure, _cost("think", started, tokens, calls))
+
+
+def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -> Judgement:
+    judgement = None
+    if models.verifier is models.vlm and wants_fused(call):
+        judgement = judge_and_choose(models.vlm, call, canvases.picture)
+    if judgement is None:
+        judgement = judge_candidates(models.verifier, call, canvases.picture)
+    return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))
+
+
+def _compare(call: Compare, models: RunModels, canvases: Canvases, started: float) -> Compared:
+    trajectory = call.trajectory
+    first, second = canvases.picture(call.first), canvases.picture(call.second)
+    answer = compare(models.verifier, trajectory.brief, trajectory.goals, first, second)
+    return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
+
+
+def _review(call: Review, reviewer: Reviewer | None, canvases: Canvases) -> Remark:
+    if reviewer is None:
+        raise ValueError("a review needs a reviewer")
+    trajectory = call.trajectory
+    height, width = trajectory.brief.height, trajectory.brief.width
+    remark, mask = reviewer(trajectory)
+    remark = replace(remark, after=len(trajectory.steps) - 1)
+    if mask is not None:
+        if mask.shape != (height, width) or mask.dtype != np.uint8:
+            raise BadInput(f"the mask is {mask.shape} of {mask.dtype}; it must be uint8 {height} x {width}")
+        name = f"mask-{remark.after:03d}.png"
+        remark = replace(remark, mask=name, sha256=canvases.add_mask(name, mask))
+    apply_remark(trajectory, remark)  # raises BadInput before the remark is recorded
+    return remark
+
+
+def _cost(part: str, started: float, tokens: int, calls: int) -> Cost:
+    return Cost({part: time.perf_counter() - started}, vlm_tokens=tokens, vlm_calls=calls)
