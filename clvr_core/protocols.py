@@ -1,7 +1,9 @@
-"""What the loop needs of its models, real or embedded: two protocols that every model has, and optional ones for what only some can do.
+"""What the loop needs of its models, real or embedded: two protocols that every model has, and optional ones for what
+only some can do.
 
-Any class with the members of a protocol fulfils it; nothing is registered or inherited. The loop asks `isinstance(model, PromptWindow)`
-for what is optional. tests/conformance holds every executor and every vision-language model to these promises.
+Any class with the members of a protocol fulfils it; nothing is registered or inherited. The loop asks
+`isinstance(model, PromptWindow)` for what is optional. tests/conformance holds every executor and every vision-language
+model to these promises.
 """
 
 from __future__ import annotations
@@ -70,7 +72,10 @@ class Decision:
 
 @runtime_checkable
 class Vlm(Protocol):
-    """A vision-language model. Both methods raise JudgeFailure, OSError or TimeoutError if no answer came; a failure is never a verdict."""
+    """A vision-language model.
+
+    Both methods raise JudgeFailure, OSError or TimeoutError if no answer came; a failure is never a verdict.
+    """
 
     @property
     def name(self) -> str:
@@ -82,7 +87,10 @@ class Vlm(Protocol):
         ...
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> Sequence[Decision]:
-        """Return one decision for each question, over all images in order. `images` may be empty if the questions are about text."""
+        """Return one decision for each question, over all images in order.
+
+        `images` may be empty if the questions are about text.
+        """
         ...
 
 
@@ -115,7 +123,8 @@ class Drawing:
 
     picture: of the size that was asked for; outside a mask it equals the first reference bit for bit.
     nfe: transformer evaluations spent on this picture, both branches of guidance counted.
-    latent: float32 channels x rows x columns that the picture was decoded from, from an executor that reads `DrawRequest.latents`.
+    latent: float32 channels x rows x columns that the picture was decoded from, from an executor that reads
+        `DrawRequest.latents`.
     """
 
     picture: Picture
@@ -125,7 +134,10 @@ class Drawing:
 
 @runtime_checkable
 class Executor(Protocol):
-    """A diffusion model that draws and edits. `docs/models.md`, "What is the same to the bit", says how far pictures repeat."""
+    """A diffusion model that draws and edits.
+
+    `docs/models.md`, "What is the same to the bit", says how far pictures repeat.
+    """
 
     @property
     def name(self) -> str:
@@ -150,7 +162,9 @@ class PromptWindow(Protocol):
 
     @property
     def window(self) -> int | None:
-        """Tokens that a prompt may have, as `tokens` counts them; None if the limit is not known, then prompts are not shortened."""
+        """Tokens that a prompt may have, as `tokens` counts them; None if the limit is not known, then prompts are not
+        shortened.
+        """
         ...
 
     def tokens(self, prompt: str) -> int:
@@ -160,7 +174,10 @@ class PromptWindow(Protocol):
 
 @runtime_checkable
 class ReferenceLimit(Protocol):
-    """Optional, of an executor: it edits from a limited number of references. The loop says in a warning which ones were left out."""
+    """Optional, of an executor: it edits from a limited number of references.
+
+    The loop says in a warning which ones were left out.
+    """
 
     @property
     def references(self) -> int | None:
@@ -173,7 +190,10 @@ class Interruptible(Protocol):
     """Optional, of either: work can be cancelled before it is done."""
 
     check: Callable[[], None]
-    """Called between denoising steps, before a forward pass, or while a server is waited for. What it raises ends the call unchanged."""
+    """Called between denoising steps, before a forward pass, or while a server is waited for.
+
+    What it raises ends the call unchanged.
+    """
 
 
 @runtime_checkable
@@ -196,7 +216,10 @@ class Offloadable(Protocol):
 
 @runtime_checkable
 class Concurrent(Protocol):
-    """Optional, of either: calls from several threads run at the same time, as those to a server do. Others get one call at a time."""
+    """Optional, of either: calls from several threads run at the same time, as those to a server do.
+
+    Others get one call at a time.
+    """
 
     @property
     def parallel(self) -> int:

@@ -1,4 +1,4 @@
-"""What an encoder made, remembered within bounds."""
+"""A bounded cache of what an encoder computed: text embeddings, reference latents."""
 
 from __future__ import annotations
 
@@ -14,31 +14,36 @@ from ..protocols import Picture
 
 
 def digest(picture: Picture) -> str:
-    """A key for the pixels of a picture."""
-    return f"{picture.shape} {hashlib.sha256(np.ascontiguousarray(picture)).hexdigest()}"
+    """Return a key for the size and the pixels of a picture."""
+    return f"{picture.shape} {hashlib.sha256(np.ascontiguousarray(picture).data).hexdigest()}"
 
 
-class Memo:
-    """Rows of tensors by key, the most recently used ones up to so many bytes."""
+class EncoderCache:
+    """Rows of tensors by key. limit: bytes; beyond it the least recently used rows are dropped, but the
+    last one stays.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._held: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+        self._rows: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
 
     def rows(self, items: Sequence[tuple[Hashable, Any]], encode: Callable[[list[Any]], torch.Tensor]) -> torch.Tensor:
-        """A row for each (key, value), in order. `encode` is called once, with the values of the keys that are not remembered."""
-        found = {key: self._held[key] for key, _ in items if key in self._held}
+        """Return one row for each (key, value), in order, stacked along the first axis.
+
+        `encode` is called at most once, with the values whose keys are not cached; it returns one row for each of them.
+        """
+        found = {key: self._rows[key] for key, _ in items if key in self._rows}
         fresh = {key: value for key, value in items if key not in found}
         if fresh:
-            made = encode(list(fresh.values()))
+            encoded = encode(list(fresh.values()))
             # Copies, since a slice would keep the whole batch alive.
-            found |= {key: made[index : index + 1].clone() for index, key in enumerate(fresh)}
+            found |= {key: encoded[index : index + 1].clone() for index, key in enumerate(fresh)}
         for key in dict.fromkeys(key for key, _ in items):
-            self._held[key] = found[key]
-            self._held.move_to_end(key)
-        while len(self._held) > 1 and sum(row.nbytes for row in self._held.values()) > self.limit:
-            self._held.popitem(last=False)
+            self._rows[key] = found[key]
+            self._rows.move_to_end(key)
+        while len(self._rows) > 1 and sum(row.nbytes for row in self._rows.values()) > self.limit:
+            self._rows.popitem(last=False)
         return torch.cat([found[key] for key, _ in items])
 
     def forget(self) -> None:
-        self._held.clear()
+        self._rows.clear()

@@ -1,4 +1,7 @@
-"""Any pipeline of diffusers that draws from `prompt` and edits from `image`, known by its signature alone."""
+"""Any diffusers pipeline whose call takes `prompt` and `image`.
+
+Everything else is read from the signature of the call.
+"""
 
 from __future__ import annotations
 
@@ -17,25 +20,29 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from .encoder_cache import digest
 from .masks import within_mask
-from .out_of_memory import drawn, offload
+from .out_of_memory import draw_in_halves, offload
 
 NEEDED = ("prompt", "image")
 FRAME = 16
-"""Tokens of a chat template around a prompt."""
+"""Tokens reserved for the chat template around a prompt."""
 STEPS = 50
-"""Where a pipeline has no default of its own."""
+"""Denoising steps of a pipeline whose call has no default."""
 
 
 class GenericExecutor:
-    """`steps` and `guidance` are the pipeline's own where they are None; `references`: pictures that it edits from at most. A picture is
-    drawn by itself, or with others of the same words and references where the pipeline draws several at once; a mask is kept to by putting
-    the pictures together.
+    """Draws with a diffusers pipeline.
 
-    `check` is called after each denoising step, where the pipeline can be told to, and may raise to end the run. Raises BadInput for a
-    pipeline without `prompt` and `image`.
+    steps, guidance: of every picture; None takes the defaults of the pipeline's call.
+    references: pictures that the pipeline edits from at most; None for any number.
+    check: called after each denoising step if the pipeline has `callback_on_step_end`.
+
+    Requests with the same prompt, size, strength and references share a batch if the pipeline has
+    `num_images_per_prompt`; others are drawn one by one. A mask is applied to the finished picture. Raises BadInput for
+    a pipeline without `prompt` and `image`.
     """
 
     batch = 4
+    """Pictures drawn at once, at most."""
 
     def __init__(
         self,
@@ -46,7 +53,8 @@ class GenericExecutor:
         references: int | None = None,
     ) -> None:
         self.pipe, self.name = pipe, name
-        self.steps, self.guidance, self.references = steps, guidance, references
+        self.steps, self.guidance = steps, guidance
+        self.references: int | None = references
         self.check: Callable[[], None] = lambda: None
         missing = [need for need in NEEDED if need not in inputs_of(pipe)]
         if missing:
@@ -63,12 +71,14 @@ class GenericExecutor:
         offload(self.pipe)
 
     def pipe_for(self, request: DrawRequest) -> Any:
+        """Return the pipeline that draws this request."""
         return self.pipe
 
     @property
     def window(self) -> int | None:
-        """Prompt tokens that the text encoder reads, minus the chat template; None if the pipeline has no `max_sequence_length` or no
-        tokenizer."""
+        """Prompt tokens that the text encoder reads, minus the chat template; None if the pipeline has no
+        `max_sequence_length` or no tokenizer.
+        """
         limit = inputs_of(self.pipe).get("max_sequence_length")
         return limit - FRAME if isinstance(limit, int) and self._tokenizer is not None else None
 
@@ -77,7 +87,7 @@ class GenericExecutor:
 
     @property
     def _tokenizer(self) -> Any:
-        """The one of the longest text, where there are several."""
+        """The tokenizer that reads the most text if the pipeline has several; None if it has none."""
         found = next(
             (
                 getattr(self.pipe, name)
@@ -89,7 +99,7 @@ class GenericExecutor:
         return getattr(found, "tokenizer", found)
 
     def settings(self, request: DrawRequest) -> dict[str, Any]:
-        """What the pipeline is called with for this request, of what it takes."""
+        """Return the arguments of the call for this request, only those that the pipeline takes."""
         pipe = self.pipe_for(request)
         takes = inputs_of(pipe)
         wanted = {
@@ -98,7 +108,7 @@ class GenericExecutor:
             "width": request.width,
             "num_inference_steps": self.steps,
             "strength": request.strength,
-            # FLUX.1 Kontext draws, and Qwen-Image-2.1 reads, so many pixels, whatever height and width are.
+            # FLUX.1 Kontext sizes the picture by this, Qwen-Image-2.1 the references, whatever height and width are.
             "max_area": request.width * request.height,
             "output_resolution": round((request.width * request.height) ** 0.5),
             self._guidance(takes): self.guidance,
@@ -107,23 +117,23 @@ class GenericExecutor:
             pictures = [Image.fromarray(reference) for reference in request.references[: self.references]]
             wanted["image"] = pictures if len(pictures) > 1 else pictures[0]
         if (self.guidance or 0) > 1 and self._guidance(takes) == "true_cfg_scale":
-            wanted["negative_prompt"] = " "  # without it there is no guidance
+            wanted["negative_prompt"] = " "  # without one the pipeline skips guidance
         return {name: value for name, value in wanted.items() if name in takes and value is not None}
 
     def nfe(self, request: DrawRequest) -> int:
-        """By the settings; a drawing tells how often the transformer was called."""
+        """Return the evaluations by the settings; `Drawing.nfe` counts the calls of the transformer."""
         takes = inputs_of(self.pipe_for(request))
         steps = self.steps or takes.get("num_inference_steps") or STEPS
         guidance = takes.get(self._guidance(takes)) if self.guidance is None else self.guidance
-        return steps * (2 if guidance and guidance > 1 and not self._embedded else 1)
+        return steps * (2 if guidance and guidance > 1 and not self._guidance_is_input else 1)
 
     @property
-    def _embedded(self) -> bool:
-        """Whether the transformer is told the guidance, and is asked once."""
+    def _guidance_is_input(self) -> bool:
+        """Whether guidance is an input of the transformer, so that a step costs one evaluation and not two."""
         return bool(getattr(getattr(_network(self.pipe), "config", None), "guidance_embeds", False))
 
     def _guidance(self, takes: dict[str, Any]) -> str:
-        return "true_cfg_scale" if "true_cfg_scale" in takes and not self._embedded else "guidance_scale"
+        return "true_cfg_scale" if "true_cfg_scale" in takes and not self._guidance_is_input else "guidance_scale"
 
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
         groups: dict[Any, list[int]] = defaultdict(list)
@@ -136,7 +146,7 @@ class GenericExecutor:
             for start in range(0, len(indices), self.batch):
                 part = indices[start : start + self.batch]
                 batch = [requests[index] for index in part]
-                found |= zip(part, drawn(self.pipe, batch, self._batch))
+                found |= zip(part, draw_in_halves(self.pipe, batch, self._batch))
         return [found[index] for index in range(len(requests))]
 
     @torch.inference_mode()
@@ -152,14 +162,14 @@ class GenericExecutor:
             settings["callback_on_step_end"] = self._step_end
         with _counted(_network(pipe)) as calls:
             try:
-                made = pipe(**settings, output="images") if _modular(pipe) else pipe(**settings).images
+                images = pipe(**settings, output="images") if _is_modular(pipe) else pipe(**settings).images
             except (TypeError, AttributeError, UnboundLocalError, ValueError, RuntimeError) as error:
                 if isinstance(error, (torch.OutOfMemoryError, BadInput)):
                     raise
-                raise BadInput(_refused(pipe, settings.get("image"), error)) from error
+                raise BadInput(_explain(pipe, settings.get("image"), error)) from error
         evaluations = sum(calls) // len(requests) if calls else self.nfe(first)
         return [
-            Drawing(self._picture(request, image), evaluations) for request, image in zip(requests, made, strict=True)
+            Drawing(self._picture(request, image), evaluations) for request, image in zip(requests, images, strict=True)
         ]
 
     def _step_end(self, pipe: Any, step: int, timestep: Any, kept: dict) -> dict:
@@ -178,12 +188,15 @@ class GenericExecutor:
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
-    """Whatever pipeline the folder holds, a modular one too. No code in it is run. Raises BadInput if it cannot be loaded."""
+    """Load the pipeline in the folder, modular or not.
+
+    Code in the folder is not run. Raises BadInput if it cannot be loaded.
+    """
     import warnings
 
     import diffusers
 
-    own = {"local_files_only": True, "trust_remote_code": False}
+    own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with warnings.catch_warnings():
             # diffusers 0.42 renames the argument to `dtype`, which 0.38 does not know.
@@ -201,32 +214,35 @@ def load_pipeline(folder: Path, dtype: torch.dtype) -> Any:
 
 
 def inputs_of(pipe: Any) -> dict[str, Any]:
-    """What a call of the pipeline takes, with the defaults."""
-    if _modular(pipe):
+    """Return the arguments of the pipeline's call with their defaults; None for an argument without one."""
+    if _is_modular(pipe):
         return {each.name: each.default for each in pipe.blocks.inputs}
     parameters = inspect.signature(type(pipe).__call__).parameters.values()
     return {each.name: None if each.default is each.empty else each.default for each in parameters}
 
 
-def _modular(pipe: Any) -> bool:
+def _is_modular(pipe: Any) -> bool:
     return hasattr(pipe, "blocks")
 
 
 def _needs_picture(pipe: Any) -> bool:
-    if _modular(pipe):
+    if _is_modular(pipe):
         return any(each.name == "image" and each.required for each in pipe.blocks.inputs)
     return inspect.signature(type(pipe).__call__).parameters["image"].default is inspect.Parameter.empty
 
 
-def _refused(pipe: Any, shown: Image.Image | list[Image.Image] | None, error: Exception) -> str:
+def _explain(pipe: Any, shown: Image.Image | list[Image.Image] | None, error: Exception) -> str:
+    """Say what went wrong in a call with these references; lay it to their number only where the error may come of
+    that.
+    """
     kind, said = type(pipe).__name__, next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-    # What comes of None, or of a list, where one picture is awaited. Any other error may have any other cause.
-    unlike = isinstance(error, (TypeError, AttributeError, UnboundLocalError))
-    if shown is None and (unlike or _needs_picture(pipe) or "`image`" in said):
+    # The errors of code that gets None, or a list, and expects one picture. Any other kind may have any other cause.
+    wrong_kind = isinstance(error, (TypeError, AttributeError, UnboundLocalError))
+    if shown is None and (wrong_kind or _needs_picture(pipe) or "`image`" in said):
         return f"{kind} cannot draw without a picture to start from ({said}); choose another"
     if not isinstance(shown, list):
         return f"{kind} failed while drawing: {said}"
-    if unlike:
+    if wrong_kind:
         return f"{kind} cannot edit from {len(shown)} pictures ({said}); set references = 1 in [executor], then go on with the run"
     return (
         f"{kind} failed while drawing from {len(shown)} pictures: {said}; if it edits from one alone, set references = 1 in [executor], "
@@ -235,12 +251,13 @@ def _refused(pipe: Any, shown: Image.Image | list[Image.Image] | None, error: Ex
 
 
 def _network(pipe: Any) -> Any:
+    """The denoiser: a transformer or a UNet; None if the pipeline has neither."""
     return getattr(pipe, "transformer", None) or getattr(pipe, "unet", None)
 
 
 @contextmanager
 def _counted(network: Any) -> Iterator[list[int]]:
-    """The samples in each call of the network."""
+    """Yield a list that grows by the batch size with each call of the network."""
     calls: list[int] = []
     hook = (
         network.register_forward_hook(lambda module, inputs, output: calls.append(len(output[0])))

@@ -1,4 +1,4 @@
-"""FLUX.2 Klein through diffusers' own pipelines, with different references for each sample of a batch."""
+"""FLUX.2 Klein through diffusers' pipelines, with its own references for each sample of a batch."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from ..records import from_json
 from ..weights.manifest import check
-from .encoder_cache import Memo, digest
+from .encoder_cache import EncoderCache, digest
 from .masks import within_mask
-from .out_of_memory import drawn, offload
+from .out_of_memory import draw_in_halves, offload
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
 
 RECIPE = "clvr_recipe.json"
-WORDS_LIMIT, LATENTS_LIMIT = 256 << 20, 256 << 20
-"""Bytes of text embeddings and of reference latents that are remembered: some 32 prompts and 128 canvases of 1024 x 1024."""
+TEXT_LIMIT, LATENTS_LIMIT = 256 << 20, 256 << 20
+"""Bytes of cached text embeddings and reference latents: some 32 prompts and 128 canvases of 1024 x 1024."""
 PLACEHOLDER = Image.new("RGB", (64, 64))
+"""Given to the pipeline in place of references: it only looks whether there are any, see `pipelines`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """`guidance` above 1 doubles the transformer evaluations, unless the weights are distilled."""
+    """steps: denoising steps, at least 1. guidance: above 1 it costs two evaluations a step, unless the weights are
+    distilled.
+    """
 
     steps: int
     guidance: float = 1.0
@@ -45,10 +48,15 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class SamplingRecipe:
-    """How a set of weights is to be sampled. `text_lengths`: the padded lengths it was trained with, ascending; FLUX.2 Klein: 512.
+    """How a set of weights is sampled.
 
-    given_latents: a canvas goes back in as the latents it was drawn from, without a round trip through the VAE. inpaint: a mask holds
-    during denoising too, not only when the picture is put together.
+    generate, edit: sampling without and with references.
+    text_layers: hidden states of the text encoder that are stacked into the embedding.
+    text_lengths: padded prompt lengths, in tokens, that the weights were trained with, ascending; FLUX.2 Klein: 512
+        alone.
+    batch: pictures drawn at once, at most.
+    given_latents: a canvas goes back in as the latents it was decoded from, without a round trip through the VAE.
+    inpaint: a mask holds during denoising too, not only when it is applied to the finished picture.
     """
 
     generate: Sampling
@@ -61,7 +69,9 @@ class SamplingRecipe:
 
 
 def published(distilled: bool) -> SamplingRecipe:
-    """How Black Forest Labs samples FLUX.2 Klein: 4 steps where it is distilled; the base 28 of its 50 steps, with guidance 4."""
+    """Return the recipe of FLUX.2 Klein as published: 4 steps if distilled; else guidance 4 and 28 steps, of the 50
+    published.
+    """
     sampling = Sampling(4) if distilled else Sampling(28, 4.0)
     return SamplingRecipe(sampling, sampling, batch=4, given_latents=True, inpaint=True)
 
@@ -69,33 +79,38 @@ def published(distilled: bool) -> SamplingRecipe:
 class KleinExecutor:
     """Draws with a Flux2KleinPipeline or a Flux2KleinKVPipeline.
 
-    Words and references are encoded once and remembered. `check` is called after each denoising step and may raise to end the run.
+    Text embeddings and reference latents are cached. `check` is called after each denoising step.
+
+    pipe: the pipeline that draws, of diffusers' class or a subclass of it.
+    distilled: whether guidance costs no second evaluation.
+    is_kv: whether references are read in the first step only, as keys and values.
     """
 
     def __init__(
         self, pipe: Flux2KleinPipeline | Flux2KleinKVPipeline, recipe: SamplingRecipe, name: str = "klein"
     ) -> None:
-        self.remembers = isinstance(pipe, Flux2KleinKVPipeline)
-        self.distilled = _distilled(pipe)
-        self.pipe = (
-            KleinKV(**pipe.components) if self.remembers else Klein(**pipe.components, is_distilled=self.distilled)
+        self.is_kv = isinstance(pipe, Flux2KleinKVPipeline)
+        self.distilled = _is_distilled(pipe)
+        # Any: diffusers' hints of its calls are narrower than what they take.
+        self.pipe: Any = (
+            KleinKV(**pipe.components) if self.is_kv else Klein(**pipe.components, is_distilled=self.distilled)
         )
         self.pipe.set_progress_bar_config(disable=True)
-        # On a CPU it decodes a picture in half the time.
+        # On a CPU this layout halves the time of decoding.
         self.pipe.vae.to(memory_format=torch.channels_last)
         self.recipe, self.name = recipe, name
         self.check: Callable[[], None] = lambda: None
-        self._words, self._latents = Memo(WORDS_LIMIT), Memo(LATENTS_LIMIT)
+        self._texts, self._latents = EncoderCache(TEXT_LIMIT), EncoderCache(LATENTS_LIMIT)
 
     @cached_property
-    def _inpaint(self) -> KleinInpaint:
+    def _inpaint(self) -> Any:
         pipe = KleinInpaint(**self.pipe.components, is_distilled=self.distilled)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
     def forget(self) -> None:
-        """Drop the text embeddings and reference latents that are remembered."""
-        self._words.forget()
+        """Drop the cached text embeddings and reference latents."""
+        self._texts.forget()
         self._latents.forget()
 
     def move(self, device: str) -> None:
@@ -111,11 +126,17 @@ class KleinExecutor:
         folder: Path,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
-        usual: Callable[[bool], SamplingRecipe] | None = None,
+        default_recipe: Callable[[bool], SamplingRecipe] | None = None,
         **parts: Any,
     ) -> KleinExecutor:
-        """`usual` gives the recipe of a folder without one, by whether its weights are distilled. `parts` take the place of the folder's.
-        Raises BadInput if the folder is missing, incomplete or damaged, or holds another kind of pipeline."""
+        """Load a folder in diffusers' format.
+
+        default_recipe: returns the recipe of a folder without one, given whether its weights are distilled; None
+            refuses such a folder.
+        parts: components that take the place of the folder's own, by their names in the pipeline.
+
+        Raises BadInput if the folder is missing, incomplete or damaged, or holds another kind of pipeline.
+        """
         try:
             check(folder, parts)
             kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
@@ -124,11 +145,11 @@ class KleinExecutor:
             with warnings.catch_warnings():
                 # diffusers 0.42 renames the argument to `dtype`, which 0.38 does not know.
                 warnings.simplefilter("ignore", FutureWarning)
-                maker = Flux2KleinKVPipeline if kind == "Flux2KleinKVPipeline" else Flux2KleinPipeline
-                pipe = maker.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, **parts).to(device)
+                cls_of_pipe: Any = Flux2KleinKVPipeline if kind == "Flux2KleinKVPipeline" else Flux2KleinPipeline
+                pipe = cls_of_pipe.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, **parts).to(device)
             pipe.tokenizer.get_chat_template()
-            if usual and not (folder / RECIPE).exists():
-                recipe = usual(_distilled(pipe))
+            if default_recipe and not (folder / RECIPE).exists():
+                recipe = default_recipe(_is_distilled(pipe))
                 _trim(pipe.text_encoder, max(recipe.text_layers))
             else:
                 recipe = from_json(SamplingRecipe, json.loads((folder / RECIPE).read_text()))
@@ -148,20 +169,23 @@ class KleinExecutor:
         sampling = self.sampling(request)
         steps = sampling.steps
         if self._starts_from_canvas(request) and request.strength is not None:
-            # As Flux2KleinInpaintPipeline.get_timesteps: what the noise does not reach is not denoised.
+            # As Flux2KleinInpaintPipeline.get_timesteps: steps above the noise level of the strength are left out.
             steps -= int(max(steps - min(steps * request.strength, steps), 0))
         return steps if self.distilled else Sampling(steps, sampling.guidance).nfe
 
     @property
     def window(self) -> int:
-        """Tokens of a prompt, with its frame, that the weights can read."""
+        """Prompt tokens, chat template included, that the weights were trained to read."""
         return self.recipe.text_lengths[-1]
 
     def tokens(self, prompt: str) -> int:
         return _tokens(self.pipe.tokenizer, prompt)
 
     def text_length(self, prompt: str) -> int:
-        """The padded length the prompt is drawn with. Raises BadInput if it is longer than the weights can read."""
+        """Return the length, in tokens, that the prompt is padded to.
+
+        Raises BadInput if it is longer than the window.
+        """
         tokens = self.tokens(prompt)
         for length in self.recipe.text_lengths:
             if tokens <= length:
@@ -171,7 +195,7 @@ class KleinExecutor:
         )
 
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
-        """Requests of one kind share a batch. A sample is the same in any batch up to floating-point rounding."""
+        """Draw requests that agree in size, padded prompt length and sizes of references in one batch."""
         groups: dict[tuple, list[int]] = defaultdict(list)
         for index, request in enumerate(requests):
             shapes = tuple(reference.shape for reference in request.references)
@@ -182,19 +206,20 @@ class KleinExecutor:
             for start in range(0, len(indices), self.recipe.batch):
                 part = indices[start : start + self.recipe.batch]
                 batch = [requests[index] for index in part]
-                found |= zip(part, drawn(self.pipe, batch, partial(self._batch, length=length)))
+                found |= zip(part, draw_in_halves(self.pipe, batch, partial(self._batch, length=length)))
         return [found[index] for index in range(len(requests))]
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
-        # The pipeline that does so reads references in every step, which weights for keys and values were not made for.
+        """Whether denoising begins from the noised first reference, by the inpaint pipeline."""
+        # That pipeline reads references in every step, which KV weights were not trained for.
         if (
-            self.remembers
+            self.is_kv
             or not (self.recipe.inpaint and request.references)
             or (request.mask is None and request.strength is None)
         ):
             return False
         height, width = request.references[0].shape[:2]
-        # The pipeline draws at the size of what it starts from, and scales that down like a reference.
+        # The inpaint pipeline draws at the size of the first reference, and scales that down like any reference.
         return (
             (width, height) == (request.width, request.height)
             and width * height <= REFERENCE_PIXELS
@@ -206,7 +231,7 @@ class KleinExecutor:
         first, sampling = requests[0], self.sampling(requests[0])
         inpaint = self._starts_from_canvas(first)
         pipe = self._inpaint if inpaint else self.pipe
-        pipe.given = tuple(self._references(requests, place) for place in range(len(first.references)))
+        pipe.given = tuple(self._reference_latents(requests, place) for place in range(len(first.references)))
         settings: dict[str, Any] = {
             "image": PLACEHOLDER if pipe.given else None,
             "height": first.height,
@@ -219,10 +244,10 @@ class KleinExecutor:
                 "mask_image": Image.fromarray(_mask(first)),
                 "strength": strength,
             }
-        if inpaint or not self.remembers:
+        if inpaint or not self.is_kv:
             settings |= {"guidance_scale": sampling.guidance}
             if sampling.guidance > 1 and not self.distilled:
-                settings |= {"negative_prompt_embeds": self._read([""], length).expand(len(requests), -1, -1)}
+                settings |= {"negative_prompt_embeds": self._embeddings([""], length).expand(len(requests), -1, -1)}
         ends: dict[str, torch.Tensor] = {}
 
         def step_end(_pipe: object, step: int, timestep: object, kept: dict) -> dict:
@@ -231,7 +256,7 @@ class KleinExecutor:
             return {}
 
         pictures = pipe(
-            prompt_embeds=self._read([request.prompt for request in requests], length),
+            prompt_embeds=self._embeddings([request.prompt for request in requests], length),
             num_inference_steps=sampling.steps,
             generator=[torch.Generator().manual_seed(request.seed) for request in requests],
             output_type="np",
@@ -239,27 +264,29 @@ class KleinExecutor:
             **settings,
         ).images
         arrays = (np.clip(pictures, 0, 1) * 255).round().astype(np.uint8)
-        latents = self._kept(ends["latents"], first) if self.recipe.given_latents else [None] * len(requests)
+        latents = self._unpacked(ends["latents"], first) if self.recipe.given_latents else [None] * len(requests)
         return [self._drawing(*each) for each in zip(requests, arrays, latents)]
 
-    def _read(self, prompts: list[str], length: int) -> torch.Tensor:
-        """Text embeddings, B x length x width."""
+    def _embeddings(self, prompts: list[str], length: int) -> torch.Tensor:
+        """Return text embeddings, B x length x width."""
 
         def encode(fresh: list[str]) -> torch.Tensor:
             layers = self.recipe.text_layers
             return self.pipe.encode_prompt(fresh, max_sequence_length=length, text_encoder_out_layers=layers)[0]
 
-        return self._words.rows([((length, prompt), prompt) for prompt in prompts], encode)
+        return self._texts.rows([((length, prompt), prompt) for prompt in prompts], encode)
 
-    def _references(self, requests: Sequence[DrawRequest], place: int) -> torch.Tensor:
-        """Latents of the reference at that place of each request, B x channels x rows x columns of tokens.
+    def _reference_latents(self, requests: Sequence[DrawRequest], place: int) -> torch.Tensor:
+        """Return latents of the reference at that place of each request, B x channels x rows x columns of tokens.
 
-        In one run all requests of a batch have the same references, so each is encoded alone, and to the same bits after a resume.
+        In one run all requests of a batch have the same references, so each is encoded alone, and to the same bits
+        after a resume.
         """
         pipe, dtype = self.pipe, self.pipe.vae.dtype
         device = pipe._execution_device
-        if self.recipe.given_latents and all(_given(request, place) is not None for request in requests):
-            return torch.from_numpy(np.stack([_given(request, place) for request in requests])).to(device, dtype)
+        given = [latent for request in requests if (latent := _given_latent(request, place)) is not None]
+        if self.recipe.given_latents and len(given) == len(requests):
+            return torch.from_numpy(np.stack(given)).to(device, dtype)
 
         def encode(pictures: list[Picture]) -> torch.Tensor:
             pixels = torch.cat([read_picture(pipe, Image.fromarray(picture)) for picture in pictures])
@@ -268,19 +295,21 @@ class KleinExecutor:
         pictures = [request.references[place] for request in requests]
         return self._latents.rows([(digest(picture), picture) for picture in pictures], encode)
 
-    def _kept(self, packed: torch.Tensor, request: DrawRequest) -> list[np.ndarray]:
-        """The latents of the samples as `DrawRequest.latents` has them."""
+    def _unpacked(self, packed: torch.Tensor, request: DrawRequest) -> list[np.ndarray]:
+        """Return the latents, B x tokens x channels, as `DrawRequest.latents` has them: channels x rows
+        x columns each.
+        """
         token = 2 * self.pipe.vae_scale_factor
         rows, columns = request.height // token, request.width // token
         return [each.T.reshape(-1, rows, columns).float().cpu().numpy() for each in packed]
 
     def _drawing(self, request: DrawRequest, picture: Picture, latent: np.ndarray | None) -> Drawing:
-        """A picture that is put together is not what its latents decode to."""
-        whole = within_mask(request, picture)
-        return Drawing(whole, self.nfe(request), latent if whole is picture else None)
+        masked = within_mask(request, picture)
+        # Latents do not decode to a picture whose mask was applied afterwards.
+        return Drawing(masked, self.nfe(request), latent if masked is picture else None)
 
 
-@lru_cache(64)  # a prompt is counted when it is fitted, when that is told, and when it is drawn
+@lru_cache(64)  # a prompt is counted when it is shortened, when the warning is written, and when it is drawn
 def _tokens(tokenizer: Any, prompt: str) -> int:
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
@@ -289,22 +318,25 @@ def _tokens(tokenizer: Any, prompt: str) -> int:
 
 
 def _trim(encoder: Any, layers: int) -> None:
-    """Leaves out what comes after the last layer that is read: 1.7 GiB of Qwen3 4B, 4.4 of 8B, and the head over the vocabulary."""
+    """Drop the layers after the last one that is read: 1.7 GiB of Qwen3 4B, 4.4 of 8B, and the head over the
+    vocabulary.
+    """
     if layers < len(encoder.model.layers):
         encoder.model.layers = encoder.model.layers[:layers]
-        # The norm is for the last layer's output, which is no longer the last one's.
+        # The final norm belongs to the output of the last layer, which is gone.
         encoder.model.norm = torch.nn.Identity()
     encoder.lm_head = torch.nn.Identity()
 
 
-def _distilled(pipe: Any) -> bool:
-    """Weights for keys and values always are; their pipeline has no guidance."""
+def _is_distilled(pipe: Any) -> bool:
+    """Whether the weights are distilled; KV weights always are, and their pipeline has no guidance."""
     return isinstance(pipe, Flux2KleinKVPipeline) or pipe.config.is_distilled
 
 
-def _given(request: DrawRequest, place: int) -> np.ndarray | None:
+def _given_latent(request: DrawRequest, place: int) -> np.ndarray | None:
     return request.latents[place] if place < len(request.latents) else None
 
 
 def _mask(request: DrawRequest) -> Picture:
+    """The mask of the request, or one that is open everywhere."""
     return np.full((request.height, request.width), 255, np.uint8) if request.mask is None else request.mask

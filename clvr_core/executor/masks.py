@@ -1,4 +1,4 @@
-"""Where an edit may change the canvas."""
+"""Masks: where an edit may change the canvas."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from ..errors import BadInput
 from ..protocols import DrawRequest, Picture
 
 MARGIN = 0.04
-"""Share of the canvas by which a mask is larger than the region it is made from."""
+"""Share of the canvas by which a mask is larger than its region, on each side."""
 
 
 def mask_of(region: Box, width: int, height: int) -> Picture:
-    """uint8 H x W, 255 in the region and MARGIN around it: a box that was told by eye is a rough one."""
+    """Return a mask, uint8 height x width, 255 in the region and MARGIN around it, since a model that names a box is
+    not exact.
+
+    region: left, top, right, bottom in fractions 0..1.
+    """
     left, top, right, bottom = region
     mask = np.zeros((height, width), np.uint8)
     rows = slice(max(int((top - MARGIN) * height), 0), ceil((bottom + MARGIN) * height))
@@ -24,7 +28,10 @@ def mask_of(region: Box, width: int, height: int) -> Picture:
 
 
 def within_mask(request: DrawRequest, picture: Picture) -> Picture:
-    """Outside the mask the first reference's pixels, bit for bit. Raises BadInput for sizes that do not go together."""
+    """Replace the pixels outside the mask by those of the first reference.
+
+    Raises BadInput if mask, reference and picture differ in size.
+    """
     if request.mask is None or not request.references:
         return picture
     if request.mask.shape != picture.shape[:2] or request.references[0].shape != picture.shape:

@@ -1,4 +1,4 @@
-"""What to do where a device is too small for a batch."""
+"""Drawing on a device that is too small for the batch."""
 
 from __future__ import annotations
 
@@ -11,33 +11,40 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest
 
 
-def drawn(
+def draw_in_halves(
     pipe: Any, requests: Sequence[DrawRequest], draw: Callable[[Sequence[DrawRequest]], list[Drawing]]
 ) -> list[Drawing]:
-    """As `draw` draws them in one batch, or where the device runs out of memory in halves of it, down to one by one. pipe: the one whose
-    parts diffusers brings to the device. Raises BadInput if the device is too small for one."""
+    """Call `draw` with all requests; if the device runs out of memory, with halves of them, down to single requests.
+
+    pipe: the pipeline that draws; parts that diffusers moved to the device are offloaded after any error.
+    Raises BadInput if the device is too small for one picture.
+    """
     try:
         return draw(requests)
     except BaseException as error:
         offload(pipe)
         if not isinstance(error, torch.OutOfMemoryError):
             raise
-    # Out of the block above, with whose error goes all that was computed.
+    # Outside the block above: its error holds a reference to everything that was computed.
     give_back(getattr(pipe, "_execution_device", "cpu"))
     if len(requests) == 1:
         raise BadInput(_full(requests[0]))
     half = -(-len(requests) // 2)
-    return [*drawn(pipe, requests[:half], draw), *drawn(pipe, requests[half:], draw)]
+    return [*draw_in_halves(pipe, requests[:half], draw), *draw_in_halves(pipe, requests[half:], draw)]
 
 
 def offload(pipe: Any) -> None:
-    """Takes back to the CPU the parts that diffusers has brought to the device one by one, as it does only after a call that succeeds."""
+    """Move the parts that diffusers brought to the device back to the CPU. diffusers does so itself only after a call
+    that succeeds.
+    """
     if hasattr(pipe, "maybe_free_model_hooks"):
         pipe.maybe_free_model_hooks()
 
 
 def fits(move: Callable[[str], object], device: str) -> bool:
-    """Whether the model could be moved to the device; else all of it is on the CPU again."""
+    """Move a model to the device and return True; if the device is too small, move it back to the CPU
+    and return False.
+    """
     try:
         move(device)
         return True
@@ -49,7 +56,7 @@ def fits(move: Callable[[str], object], device: str) -> bool:
 
 
 def give_back(device: str | torch.device) -> None:
-    """Frees what torch holds there for later, which something else may need now."""
+    """Free the memory that torch keeps cached on the device."""
     kind = torch.device(device).type
     if kind in ("cuda", "xpu", "mps"):
         getattr(torch, kind).empty_cache()

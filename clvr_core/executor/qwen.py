@@ -1,4 +1,6 @@
-"""Qwen-Image-Edit-2509 and later through QwenImageEditPlusPipeline; a first canvas is drawn by QwenImagePipeline with the same weights."""
+"""Qwen-Image-Edit-2509 and later: QwenImageEditPlusPipeline edits, QwenImagePipeline draws the first canvas with the
+same weights.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,13 @@ from ..protocols import DrawRequest
 from .generic import GenericExecutor, _quiet
 
 WINDOW = 1024
-"""Tokens; the pipelines take no more, and half of it if they are not told."""
+"""Prompt tokens: the most that the pipelines read, and twice their default."""
 STEPS, GUIDANCE = 40, 4.0
 """As published for Qwen-Image-Edit-2511."""
 
 
 class QwenEditExecutor(GenericExecutor):
-    """Raises BadInput for another pipeline."""
+    """Draws with a QwenImageEditPlusPipeline. Raises BadInput for another pipeline."""
 
     def __init__(
         self, pipe: Any, steps: int | None = None, guidance: float | None = None, name: str = "qwen-edit"
@@ -41,23 +43,23 @@ class QwenEditExecutor(GenericExecutor):
 
     @property
     def window(self) -> int:
-        """An edit has room for more; the first canvas has not."""
+        """Prompt tokens that are read for a first canvas; an edit reads more."""
         return WINDOW
 
 
 def tell_image_tokens(encoder: Any) -> None:
-    """Tells Qwen2.5-VL which tokens are an image's, where the pipeline does not.
+    """Patch Qwen2.5-VL's forward so that it gets `mm_token_type_ids`, which the pipeline leaves out.
 
-    Without that, transformers 5 gives them the positions of text, and the picture is misread without a word
+    Without them transformers 5 gives image tokens the positions of text and misreads the picture without an error
     (https://github.com/huggingface/diffusers/issues/14194).
     """
     forward = encoder.forward
     if "mm_token_type_ids" not in inspect.signature(forward).parameters:
         return
 
-    def told(*arguments: Any, **more: Any) -> Any:
+    def with_token_types(*arguments: Any, **more: Any) -> Any:
         if more.get("image_grid_thw") is not None and more.get("mm_token_type_ids") is None:
             more["mm_token_type_ids"] = (more["input_ids"] == encoder.config.image_token_id).int()
         return forward(*arguments, **more)
 
-    encoder.forward = told
+    encoder.forward = with_token_types

@@ -1,4 +1,4 @@
-"""An image model behind a server that speaks OpenAI's images API, as vLLM-Omni serves FLUX.2 Klein."""
+"""An image model behind a server with OpenAI's images API, as vLLM-Omni serves FLUX.2 Klein."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ from .masks import within_mask
 
 @dataclass(frozen=True, slots=True)
 class ImageServer:
-    """Where an image model is served. Read from the config of the machine that runs, never from a workflow.
+    """Where an image model is served. Read from the configuration of this machine, never from a workflow.
 
-    url: up to and with /v1. model: as the server names it, not sent if empty. key_variable: the environment variable that holds the key.
-    steps, guidance: asked for with each picture; guidance above 1 is counted as two evaluations a step. parallel: pictures asked for at
-    once. width, height: of the canvas in pixels.
+    url: up to and including /v1.
+    model: the server's name of it; not sent if empty.
+    key_variable: the environment variable that holds the key; empty if there is no key.
+    steps, guidance: sent with each request; guidance above 1 counts as two evaluations a step.
+    parallel: requests at the same time, at least 1.
+    timeout: seconds for one try.
+    retries: tries after the first one.
+    width, height: of the canvas, in pixels.
     """
 
     url: str
@@ -49,15 +54,15 @@ class ImageServer:
 
 
 BYTES_A_PIXEL = 6
-"""No PNG or JPEG of a picture takes more; base64 adds a third."""
+"""An upper bound of the size of a PNG or JPEG; base64 adds a third."""
 
 
 class RemoteExecutor:
-    """Each picture is one request, `parallel` of them at once: `/images/generations`, or `/images/edits` with the references.
+    """Draws on a server, one request for each picture: `/images/generations`, or `/images/edits` with the references.
 
-    A mask is kept to by putting the pictures together. `check` is called while waiting and may raise to end the run. What a server
-    answers is taken for a picture only if it is one, of the size that was asked for. Raises BadInput if it does not come to that: the
-    run can be gone on with once the server is back.
+    A mask is applied to the picture that comes back. `check` is called while waiting. An answer is accepted only if it
+    is a picture of the size that was asked for. `draw` raises BadInput if no picture came; the run can be resumed once
+    the server is back.
     """
 
     def __init__(self, server: ImageServer, check: Callable[[], None] = lambda: None) -> None:
@@ -93,15 +98,15 @@ class RemoteExecutor:
             del settings["model"]
         most = 8192 + BYTES_A_PIXEL * request.width * request.height * 4 // 3
         limits = Limits(timeout=self.server.timeout, retries=self.server.retries, max_bytes=most)
-        asked = {"key": self._key, "limits": limits, "check": self.check}
+        options: dict[str, Any] = {"key": self._key, "limits": limits, "check": self.check}
         try:
             if request.references:
                 kind, data = form(
                     settings | {"output_format": "png"}, [_png(reference) for reference in request.references]
                 )
-                answer = ask_json(f"{self._url}/images/edits", data=data, kind=kind, **asked)
+                answer = ask_json(f"{self._url}/images/edits", data=data, kind=kind, **options)
             else:
-                answer = ask_json(f"{self._url}/images/generations", settings, **asked)
+                answer = ask_json(f"{self._url}/images/generations", settings, **options)
             picture = _picture(answer, request)
         except ServerFailure as error:
             host = urlsplit(self._url).netloc
@@ -112,7 +117,9 @@ class RemoteExecutor:
 
 
 def form(fields: dict[str, Any], pictures: Sequence[bytes]) -> tuple[str, bytes]:
-    """The content type and the content of multipart/form-data (RFC 7578); pictures are PNG, each a field `image`."""
+    """Return content type and content of multipart/form-data (RFC 7578). pictures: PNG files, each sent as a field
+    `image`.
+    """
     mark = f"clvr-{secrets.token_hex(16)}"
     parts = [
         (f'name="{name}"', "text/plain; charset=utf-8", str(value).encode(errors="replace"))
@@ -138,7 +145,10 @@ def _png(picture: Picture) -> bytes:
 
 
 def _picture(answer: dict[str, Any], request: DrawRequest) -> Picture:
-    """Raises ServerFailure for anything but one picture of the right size."""
+    """Decode the first picture of an answer.
+
+    Raises ServerFailure for anything but a picture of the size of the request.
+    """
     listed = answer.get("data")
     first = listed[0] if isinstance(listed, list) and listed else None
     text = first.get("b64_json") if isinstance(first, dict) else None
@@ -147,7 +157,7 @@ def _picture(answer: dict[str, Any], request: DrawRequest) -> Picture:
     try:
         data = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
-            # The size is known before anything is unpacked.
+            # Checked before the pixels are decompressed.
             if image.size != (request.width, request.height):
                 raise ServerFailure(
                     f"it drew {image.width} x {image.height} where {request.width} x {request.height} was asked for"

@@ -1,4 +1,4 @@
-"""FLUX.2 Klein from the files that ComfyUI has: beside the diffusion model the text encoder and the VAE, each in one file."""
+"""FLUX.2 Klein from the files that ComfyUI uses: diffusion model, text encoder and VAE, each in one file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n\n</think>\n\n{% endif %}"
 )
-"""What Qwen3's template writes with thinking switched off. That of ComfyUI's tokenizer is of another model."""
+"""Qwen3's chat template with thinking switched off.
+
+The tokenizer that ComfyUI ships has the template of another model.
+"""
 SCHEDULE = {
     "shift": 3.0,
     "use_dynamic_shifting": True,
@@ -34,11 +37,11 @@ SCHEDULE = {
     "base_image_seq_len": 256,
     "max_image_seq_len": 4096,
 }
-"""As published with FLUX.2 Klein."""
+"""Settings of the scheduler as published with FLUX.2 Klein."""
 
 
 def pipeline(transformer: Any, text_encoder: Any, vae: Any, tokenizer: Any, distilled: bool) -> Any:
-    """A Flux2KleinPipeline of these parts. Raises BadInput for parts that do not go together."""
+    """Build a Flux2KleinPipeline. Raises BadInput for parts whose sizes do not match."""
     from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 
     reads, gives = transformer.config.joint_attention_dim, 3 * text_encoder.config.hidden_size
@@ -63,7 +66,10 @@ def pipeline(transformer: Any, text_encoder: Any, vae: Any, tokenizer: Any, dist
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Qwen3's words, framed as Klein was trained with. Raises BadInput saying where a tokenizer is to be had."""
+    """Load Qwen3's tokenizer with the chat template that Klein was trained with.
+
+    Raises BadInput saying where to get one.
+    """
     from transformers import AutoTokenizer
 
     if not folder.is_dir():
@@ -83,10 +89,10 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_encoder(path: Path, dtype: torch.dtype, layers: int) -> Any:
-    """The first `layers` of a Qwen3ForCausalLM, without its last norm and its head, which nothing reads: hidden states up to the last
-    layer's are those of the whole model.
+    """Load the first `layers` layers of a Qwen3ForCausalLM, without final norm and head, which Klein does not read.
 
-    The file is that of a Qwen3 or of a Qwen3-VL, whose eyes are left out. Raises BadInput for another.
+    Hidden states up to the last layer equal those of the whole model. path: a Qwen3 or a Qwen3-VL, whose vision part is
+    left out. Raises BadInput for another model.
     """
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -104,35 +110,38 @@ def load_encoder(path: Path, dtype: torch.dtype, layers: int) -> Any:
         first = "model.layers.0."
         words, width = state["model.embed_tokens.weight"].shape
         (head,) = state[f"{first}self_attn.q_norm.weight"].shape
-        config = Qwen3Config(
-            vocab_size=words,
-            hidden_size=width,
-            intermediate_size=len(state[f"{first}mlp.gate_proj.weight"]),
-            num_hidden_layers=layers,
-            num_attention_heads=len(state[f"{first}self_attn.q_proj.weight"]) // head,
-            num_key_value_heads=len(state[f"{first}self_attn.k_proj.weight"]) // head,
-            head_dim=head,
-            max_position_embeddings=40_960,
-            rms_norm_eps=1e-6,
-            rope_theta=1e6,
-            tie_word_embeddings=True,
-        )
+        settings: dict[str, Any] = {
+            "vocab_size": words,
+            "hidden_size": width,
+            "intermediate_size": len(state[f"{first}mlp.gate_proj.weight"]),
+            "num_hidden_layers": layers,
+            "num_attention_heads": len(state[f"{first}self_attn.q_proj.weight"]) // head,
+            "num_key_value_heads": len(state[f"{first}self_attn.k_proj.weight"]) // head,
+            "head_dim": head,
+            "max_position_embeddings": 40_960,
+            "rms_norm_eps": 1e-6,
+            "rope_theta": 1e6,
+            "tie_word_embeddings": True,
+        }
+        config = Qwen3Config(**settings)
         with torch.device("meta"):
-            model = Qwen3ForCausalLM(config)
+            model: Any = Qwen3ForCausalLM(config)
         model.model.norm = model.lm_head = torch.nn.Identity()
-        # Its frequencies are in no file.
+        # The rotary frequencies are not stored in the file; on the meta device they have no values.
         model.model.rotary_emb = type(model.model.rotary_emb)(config=config)
         model.load_state_dict(state, strict=True, assign=True)
     except (KeyError, ValueError, RuntimeError) as error:
         raise BadInput(
-            f"{path} is no whole text encoder of FLUX.2 Klein ({_said(error)}); give qwen_3_4b, qwen_3_8b or a Qwen3-VL of these sizes"
+            f"{path} is no whole text encoder of FLUX.2 Klein ({_cause(error)}); give qwen_3_4b, qwen_3_8b or a Qwen3-VL of these sizes"
         ) from error
     return model.eval().requires_grad_(False)
 
 
 def load_vae(path: Path, dtype: torch.dtype) -> Any:
-    """An AutoencoderKLFlux2 from a file by ComfyUI's, Black Forest Labs' or diffusers' names; its sizes are those of the tensors.
-    Raises BadInput for another."""
+    """Load an AutoencoderKLFlux2 from a file by ComfyUI's, Black Forest Labs' or diffusers' names.
+
+    Its configuration is read from the shapes of the tensors. Raises BadInput for another model.
+    """
     from diffusers import AutoencoderKLFlux2
 
     state = _read(path, dtype, lambda name: name)
@@ -145,7 +154,7 @@ def load_vae(path: Path, dtype: torch.dtype) -> Any:
             model = AutoencoderKLFlux2(**model_settings)
         model.load_state_dict(state, strict=True, assign=True)
     except (KeyError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{path} is no whole VAE of FLUX.2 ({_said(error)}); give flux2-vae") from error
+        raise BadInput(f"{path} is no whole VAE of FLUX.2 ({_cause(error)}); give flux2-vae") from error
     return model.eval().requires_grad_(False)
 
 
@@ -166,7 +175,9 @@ _VAE = (
 
 
 def vae_name(name: str, levels: int) -> str:
-    """diffusers' name of a tensor of the VAE; its own names stay. levels: of resolution; the decoder's are counted from the other end."""
+    """Return diffusers' name of a VAE tensor. levels: of resolution; the decoder counts them from the other end than
+    ComfyUI.
+    """
     if found := re.match(r"decoder\.up\.(\d+)\.", name):
         name = f"decoder.up.{levels - 1 - int(found[1])}.{name[found.end() :]}"
     for pattern, new in _VAE:
@@ -175,7 +186,10 @@ def vae_name(name: str, levels: int) -> str:
 
 
 def vae_settings(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The config of the VAE, from the shapes of its tensors by diffusers' names. Raises KeyError or ValueError for another model."""
+    """Return the configuration of a VAE. shapes: of its tensors, by diffusers' names.
+
+    Raises KeyError or ValueError for another model.
+    """
 
     def widths(side: str) -> tuple[int, ...]:
         count = 1 + max(int(found[1]) for name in shapes if (found := re.match(rf"{side}\.(\d+)\.", name)))
@@ -198,7 +212,7 @@ def vae_settings(shapes: dict[str, tuple[int, ...]]) -> dict[str, Any]:
 
 
 def _as_linear(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """ComfyUI's attention is made of 1 x 1 convolutions."""
+    """Drop the last two axes of attention weights, which ComfyUI stores as 1 x 1 convolutions."""
     return (
         tensor.flatten(1)
         if re.search(r"\.mid\.attn_1\.(q|k|v|proj_out)\.weight$", name) and tensor.ndim == 4
@@ -207,8 +221,11 @@ def _as_linear(name: str, tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _read(path: Path, dtype: torch.dtype, named: Callable[[str], str]) -> dict[str, torch.Tensor]:
-    """The tensors that `named` gives a name, in that type, scaled fp8 with its scales. Raises BadInput as `open_checkpoint` and
-    `dequantised` do."""
+    """Read the tensors that `named` maps to a name that is not empty, as `dtype`; scaled fp8 is multiplied by its
+    scale.
+
+    Raises BadInput as `open_checkpoint` and `dequantised` do.
+    """
     checkpoint = open_checkpoint(path)
     try:
         found = {}
@@ -228,7 +245,7 @@ def _read(path: Path, dtype: torch.dtype, named: Callable[[str], str]) -> dict[s
         checkpoint.close()
 
 
-def _said(error: Exception) -> str:
-    """The last line of what torch says is what is wrong; the lines before name the class."""
+def _cause(error: Exception) -> str:
+    """Return the last line of a torch error, which names the cause; the lines before name the class."""
     text = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
     return text.strip().splitlines()[-1].strip()[:200]

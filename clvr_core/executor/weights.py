@@ -1,4 +1,4 @@
-"""Where weights come from: a folder, the hub's cache on this machine, a single file of a transformer, LoRAs on top of it."""
+"""Weights from a folder, the hub's cache on this machine, a single file of a transformer, with LoRAs merged in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,14 +18,22 @@ from ..merge.survey import survey
 from ..weights.checkpoint import open_checkpoint
 from ..weights.layout import layout_of, prefix_of
 
-NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+NAMES: dict[torch.dtype, Literal["bf16", "fp16", "fp32"]] = {
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float32: "fp32",
+}
 TYPES = {DTYPES[name]: dtype for dtype, name in NAMES.items()}
 WANTED = ("*.json", "*.txt", "*.jinja", "*.model", "*/*.safetensors")
-"""Files of a repository that a pipeline is loaded from; single files for other programs stand beside its folders."""
+"""Files of a hub repository that diffusers loads; repositories also hold single files for other programs."""
 
 
 def located(folder: str, hub: str = "", download: bool = False) -> Path:
-    """The folder, or that of `hub` (owner/name) in the hub's cache; fetched only with `download`. Raises BadInput if it is not there."""
+    """Return the folder of a pipeline: `folder`, or that of `hub` (owner/name) in the hub's cache, which is fetched
+    only with `download`.
+
+    Raises BadInput if it is not there.
+    """
     if not hub:
         if not Path(folder).is_dir():
             raise BadInput(f"{folder} is not a folder; give the one that holds model_index.json")
@@ -33,7 +41,7 @@ def located(folder: str, hub: str = "", download: bool = False) -> Path:
     import huggingface_hub
 
     if download:
-        # Whoever asks for it has taken back what keeps everything else off the network.
+        # clvr sets this to keep everything off the network; `download` is the permission.
         os.environ["HF_HUB_OFFLINE"] = "0"
         huggingface_hub.constants.HF_HUB_OFFLINE = False
     try:
@@ -49,9 +57,9 @@ def located(folder: str, hub: str = "", download: bool = False) -> Path:
 
 
 def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict[str, torch.Tensor]:
-    """The weights by diffusers' names with the LoRAs in them, each weight rounded once. FLUX.2 is read in any layout and prefix, also from
-    scaled fp8; models of other families under their own names.
+    """Read weights by diffusers' names, with the LoRAs merged in and each weight rounded once, to `dtype`.
 
+    FLUX.2 is read in any layout and prefix, also from scaled fp8; other families keep the names of the file.
     Raises BadInput as `make_plan` and `survey` do.
     """
     checkpoint = open_checkpoint(path)
@@ -65,7 +73,7 @@ def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict
         if loras:
             survey(plan)
         data = torch.empty(plan.nbytes, dtype=torch.uint8)
-        view = memoryview(data.numpy())
+        view = data.numpy().data
 
         def take(start: int, window: memoryview, size: int) -> None:
             view[start : start + size] = window[:size]
@@ -87,11 +95,12 @@ ALIGNMENT = 64
 
 
 def align(part: Any) -> None:
-    """Copy each weight and buffer of a module that does not start at a multiple of `ALIGNMENT` bytes to memory that does.
+    """Copy each weight and buffer of a module that does not start at a multiple of `ALIGNMENT` bytes to memory that
+    does.
 
-    A weight that is mapped from a safetensors file starts wherever its header ends, and on some CPUs the address decides which kernel
-    multiplies it: then weights that are copied (offloaded) draw other last bits than weights that are not (resident). Anything but a
-    torch module is left alone.
+    A weight that is mapped from a safetensors file starts wherever its header ends, and on some CPUs the address
+    decides which kernel multiplies it: then weights that are copied (offloaded) draw other last bits than weights that
+    are not (resident). Anything but a torch module is left alone.
     """
     if not isinstance(part, torch.nn.Module):
         return
@@ -101,8 +110,10 @@ def align(part: Any) -> None:
 
 
 def flux2(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> Any:
-    """A Flux2Transformer2DModel from a file of ComfyUI's or Black Forest Labs', or a folder of diffusers'; its sizes are those of the
-    tensors. Raises BadInput for another model."""
+    """Load a Flux2Transformer2DModel from a file by ComfyUI's or Black Forest Labs' names, or a folder of diffusers'.
+
+    Its configuration is read from the shapes of the tensors. Raises BadInput for another model.
+    """
     from diffusers import Flux2Transformer2DModel
 
     state = state_of(path, dtype, loras)
@@ -120,8 +131,10 @@ def flux2(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> Any:
 
 
 def settings_of(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The config of a FLUX.2 transformer, from the shapes of its tensors by diffusers' names. Raises KeyError or ValueError for another
-    model."""
+    """Return the configuration of a FLUX.2 transformer. shapes: of its tensors, by diffusers' names.
+
+    Raises KeyError or ValueError for another model.
+    """
 
     def blocks(kind: str) -> int:
         return 1 + max(int(found[1]) for name in shapes if (found := re.match(rf"{kind}\.(\d+)\.", name)))

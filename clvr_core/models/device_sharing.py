@@ -33,7 +33,8 @@ class Turns:
     """A lock over models, by name, that also moves them.
 
     device: that they share, as torch names it.
-    movers: for each model a function that moves it to the named device; all are on the CPU at first. A model without one stays where it is.
+    movers: for each model a function that moves it to the named device; all are on the CPU at first. A model without
+        one stays where it is.
     holder: the model on the device, empty if there is none.
     """
 
@@ -43,7 +44,10 @@ class Turns:
 
     @contextmanager
     def of(self, name: str, failure: type[Exception] = BadInput) -> Iterator[None]:
-        """Hold the lock, with the model on the device. Raises `failure`, and leaves the model on the CPU, if the device is too small."""
+        """Hold the lock, with the model on the device.
+
+        Raises `failure`, and leaves the model on the CPU, if the device is too small.
+        """
         with self._lock:
             if name != self.holder and name in self.movers and not self._bring(name):
                 raise failure(
@@ -139,7 +143,10 @@ FORWARDED: dict[type, type[_Locked]] = {
     Movable: _WithMove,
     Offloadable: _WithOffload,
 }
-"""For each protocol the class that forwards it. `Concurrent` is missing: behind a lock a model works for one caller at a time."""
+"""For each protocol the class that forwards it.
+
+`Concurrent` is missing: behind a lock a model works for one caller at a time.
+"""
 
 
 @cache
@@ -148,7 +155,10 @@ def _class_of(forwarders: tuple[type[_Locked], ...]) -> type[_Locked]:
 
 
 def with_device_lock(model: Model, turns: Turns, name: str) -> Model:
-    """Wrap the model so that it takes its turn before it works. The wrapper has the protocols of the model, less `Concurrent`."""
+    """Wrap the model so that it takes its turn before it works.
+
+    The wrapper has the protocols of the model, less `Concurrent`.
+    """
     forwarders = tuple(forwarder for protocol, forwarder in FORWARDED.items() if isinstance(model, protocol))
     wrapper: Any = _class_of(forwarders)(model, turns, name)
     return wrapper

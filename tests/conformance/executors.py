@@ -1,4 +1,7 @@
-"""Every executor of the core, one entry each. A new executor adds its entry to EXECUTORS and passes test_executors.py."""
+"""Every executor of the core, one entry each.
+
+A new executor adds its entry to EXECUTORS and passes test_executors.py.
+"""
 
 from __future__ import annotations
 

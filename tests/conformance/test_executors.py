@@ -26,7 +26,9 @@ from tests.conformance import OPTIONAL
 from tests.conformance.executors import EXECUTORS, Case
 
 CLOSE = 1
-"""Of 255: how far a value may be off if a picture is drawn beside others. docs/models.md, "What is the same to the bit"."""
+"""Of 255: how far a value may be off if a picture is drawn beside others. docs/models.md, "What is the same to the
+bit".
+"""
 
 
 class Cancelled(Exception):
@@ -146,7 +148,7 @@ def test_a_latent_that_it_gives_it_takes_back(case):
 def test_it_reads_a_prompt_to_the_end_of_its_window(case):
     executor = case.executor
     if not isinstance(executor, PromptWindow) or executor.window is None:
-        pytest.skip("it tells no window")
+        pytest.skip("its window is not known")
     # An executor may count the chat template too, so how many words fit is found by trying.
     window = executor.window - case.spare
     few, many = 1, window

@@ -20,7 +20,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
-from clvr_core.executor.encoder_cache import Memo
+from clvr_core.executor.encoder_cache import EncoderCache
 from clvr_core.executor.klein import KleinExecutor, Sampling, _trim, published
 from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor
@@ -120,7 +120,7 @@ class TestOnce:
         assert len(calls) == 2, "the prompt and, for guidance, the empty one"
 
     def test_what_is_remembered_is_bounded_and_its_order_kept(self):
-        memo, made = Memo(3 * 8), []
+        memo, made = EncoderCache(3 * 8), []
 
         def encode(values):
             made.append(values)
@@ -287,7 +287,7 @@ class TestKV:
     def test_a_folder_says_itself_that_it_is_one(self, kv, tmp_path):
         kv.save_pretrained(tmp_path / "kv")
         painter = ExecutorSettings(folder=str(tmp_path / "kv"), dtype="float32")
-        assert load_executor(painter, "cpu").remembers
+        assert load_executor(painter, "cpu").is_kv
         index = tmp_path / "kv" / "model_index.json"
         index.write_text(index.read_text().replace("Flux2KleinKVPipeline", "ZImagePipeline"))
         with pytest.raises(
