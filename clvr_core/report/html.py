@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ..brief import Goal
 from ..records import to_json
 from ..storage.atomic import write_bytes
 from ..trajectory import Trajectory
@@ -23,6 +24,7 @@ from .markup import Html, el, shorten
 from .pictures import embedded
 
 WORDS = {"met": "met", "unmet": "unmet", "pending": "pending", "unsure": "unsure", "error": "judge error"}
+MISSED = "nice to have, not met"
 POLICY = "default-src 'none'; img-src data:; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'"
 """Even if markup of a model slipped through, the page would run nothing but the viewer and ask no one."""
 LONGEST = 20_000
@@ -75,10 +77,11 @@ def essentials(trajectory: Trajectory, canvas: int | None, picture: Mapping[str,
     """Brief, outcome, picture and goals; the viewer takes their place."""
     prompt, outcome = trajectory.brief.prompt, trajectory.outcome
     step = trajectory.step_of(canvas)
-    said = {verdict.goal: WORDS[verdict.state] for verdict in step.verdicts} if step else {}
+    states = {verdict.goal: verdict.state for verdict in step.verdicts} if step else {}
+    goals = trajectory.goals or trajectory.brief.goals
+    some_must = any(goal.need == "must" for goal in goals)
     items = (
-        el("li", el("bdi", goal.text[:LONGEST]), f": {said.get(goal.id, 'not judged')}")
-        for goal in trajectory.goals or trajectory.brief.goals
+        el("li", el("bdi", goal.text[:LONGEST]), f": {_state(goal, states.get(goal.id), some_must)}") for goal in goals
     )
     alt = f"The picture {'handed over' if outcome else 'best so far'}: canvas {canvas}"
     return el(
@@ -93,6 +96,13 @@ def essentials(trajectory: Trajectory, canvas: int | None, picture: Mapping[str,
         el("p", "The steps are shown where scripts may run; trajectory.jsonl beside this page holds them too."),
         id="clvr-essentials",
     )
+
+
+def _state(goal: Goal, state: str | None, some_must: bool) -> str:
+    """The judge's verdict in words. `some_must`: whether the run has goals that it must meet, so that it may miss a nice one."""
+    if state is None:
+        return "not judged"
+    return MISSED if state == "unmet" and goal.need == "nice" and some_must else WORDS[state]
 
 
 def _outcome(trajectory: Trajectory) -> str:

@@ -129,7 +129,8 @@ def question_data(trajectory: Trajectory, folder: str, number: str, seconds: flo
             if each.chosen is not None
         ],
         "goals": [
-            {"id": goal.id, "text": goal.text, "state": states.get(goal.id, "unsure")} for goal in trajectory.goals
+            {"id": goal.id, "text": goal.text, "state": states.get(goal.id, "unsure"), "need": goal.need}
+            for goal in trajectory.goals
         ],
         "step": {"index": last.index, "kind": last.action.kind, "summary": last.action.summary, "reason": last.reason},
         "seconds": seconds,

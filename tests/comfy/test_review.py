@@ -55,6 +55,7 @@ def test_what_was_said_is_heeded_and_on_record_and_not_asked_again(comfy, tab):
     before, prompt = runs(comfy), reviewed(seed=82, strategy="clvr")
     queued = comfy.queue(prompt)
     first = tab.asked()
+    assert {goal["need"] for goal in first["goals"]} == {"must"}
     assert {goal["id"] for goal in first["goals"]} >= {"g1"} and first["current"] == 0 and first["step"]["index"] == 0
     assert (
         comfy.get(f"/view?filename={first['canvases'][0]['file']}&subfolder={first['subfolder']}&type=output")[:4]

@@ -174,6 +174,14 @@ def test_what_matters_is_said_without_a_script(folder: Path) -> None:
     assert image.attributes["src"].startswith("data:image/png;base64,") and image.attributes["alt"].endswith("canvas 6")
 
 
+@pytest.mark.parametrize(("needs", "words"), [("mn", "nice to have, not met"), ("nn", "unmet"), ("mm", "unmet")])
+def test_a_missed_nice_goal_is_no_failure_without_a_script_either(folder: Path, needs: str, words: str) -> None:
+    goals = [replace(goal, need={"m": "must", "n": "nice"}[need]) for goal, need in zip(GOALS, needs)]
+    last = replace(run().steps[3], verdicts=judged("met", "unmet"))
+    trajectory = replace(run(), goals=tuple(goals), steps=(*run().steps[:3], last))
+    assert f"two blue squares: {words}" in report(folder, trajectory).find("main")[0].text
+
+
 def test_nothing_is_loaded_and_only_the_viewer_runs(folder: Path) -> None:
     page = report(folder, run())
     data, code = page.find("script")

@@ -1,6 +1,8 @@
 /** One question: the picture, what the judge says of it, and what the artist may say. */
 
 import { chip, el, name } from "../viewer/dom.js";
+import { stateOf } from "../viewer/card.js";
+import { optional } from "../viewer/tree.js";
 import { WORDS } from "../viewer/words.js";
 import { Mask } from "./mask.js";
 
@@ -13,7 +15,7 @@ import { Mask } from "./mask.js";
  * @property {string} subfolder
  * @property {number | null} current
  * @property {{ canvas: number, file: string, step: number, accepted: boolean }[]} canvases
- * @property {{ id: string, text: string, state: string }[]} goals
+ * @property {{ id: string, text: string, state: import("../viewer/record.js").Verdict["state"], need: string }[]} goals
  * @property {{ index: number, kind: string, summary: string, reason: string }} step
  * @property {number} seconds
  * @property {string} otherwise
@@ -78,13 +80,15 @@ export class Panel {
   }
 
   goals() {
+    const nice = optional(this.review.goals);
     return el(
       "ul",
       { class: "marks" },
       ...this.review.goals.map((goal) => {
         const select = el("select", { "aria-label": `Goal: ${goal.text}` }, ...CHOICES.map(([value, words]) => el("option", { value }, words)));
         this.marks.set(goal.id, select);
-        return el("li", {}, chip(goal.state, WORDS[/** @type {keyof typeof WORDS} */ (goal.state)] ?? "unsure"), name(goal.text, 300), select);
+        const state = stateOf({ goal: goal.id, state: goal.state }, new Set(), nice);
+        return el("li", {}, chip(state, WORDS[state]), name(goal.text, 300), select);
       }),
     );
   }

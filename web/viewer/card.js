@@ -1,9 +1,9 @@
 /** One step as a card: what was decided, drawn, judged and spent, and what became of it. */
 
-import { bar, chip, el, fact, icon, name, said, svg } from "./dom.js";
+import { bar, chip, el, fact, icon, name, prose, svg } from "./dom.js";
 import { image, thumb } from "./pictures.js";
-import { draws, handedOver, wall } from "./tree.js";
-import { ACTIONS, WORDS, WORST_FIRST, capital, count, figure, percent, seconds, shorten, whole } from "./words.js";
+import { draws, handedOver, tally, wall } from "./tree.js";
+import { ACTIONS, WORDS, WORST_FIRST, capital, count, figure, metWords, percent, seconds, shorten, whole } from "./words.js";
 
 /**
  * @typedef {import("./record.js").Run} Run
@@ -11,8 +11,10 @@ import { ACTIONS, WORDS, WORST_FIRST, capital, count, figure, percent, seconds, 
  * @typedef {import("./record.js").Action} Action
  * @typedef {import("./record.js").Verdict} Verdict
  * @typedef {import("./record.js").Cost} Cost
- * @typedef {{ run: Run, goals: Map<string, import("./record.js").Goal>, owners: Map<number, number>,
- *   changes: { gained: Set<string>, broken: Set<string> }[], pictures: import("./pictures.js").Pictures }} Told what a card needs of its run
+ * @typedef {{ run: Run, goals: Map<string, import("./record.js").Goal>, optional: Set<string>, owners: Map<number, number>,
+ *   changes: { gained: Set<string>, broken: Set<string> }[], pictures: import("./pictures.js").Pictures }} RunView a run and what is derived
+ *   from it. `goals`: by id. `optional`: ids of the goals that the brief counts as met without. `owners`: canvas -> position of the step that
+ *   drew it. `changes`: by position of the step, the goals that it met anew and that it broke.
  */
 
 /** CSS pixels for a picture alone and for one of several. */
@@ -29,37 +31,42 @@ export function fate(run, step) {
   return ["back", step.parent === null ? "not kept" : "rolled back"];
 }
 
-/** @param {Verdict} verdict @param {Set<string>} broken @returns {keyof typeof WORDS} */
-export function stateOf(verdict, broken) {
-  return broken.has(verdict.goal) ? "broken" : verdict.state;
+/**
+ * The state to show: a goal that the step broke stands out, and a nice-to-have goal that is not met does not look like a failure.
+ * @param {Pick<Verdict, "goal" | "state">} verdict @param {Set<string>} broken ids of the goals that the step broke @param {Set<string>} optional
+ * @returns {keyof typeof WORDS}
+ */
+export function stateOf(verdict, broken, optional) {
+  if (broken.has(verdict.goal)) return "broken";
+  return verdict.state === "unmet" && optional.has(verdict.goal) ? "missed" : verdict.state;
 }
 
-/** @param {Told} told @param {number} position @param {boolean} folded whether what is inside is built only when it is opened */
-export function card(told, position, folded) {
-  const step = told.run.steps[position];
-  const [kind, words] = fate(told.run, step);
+/** @param {RunView} view @param {number} position @param {boolean} folded whether what is inside is built only when it is opened */
+export function card(view, position, folded) {
+  const step = view.run.steps[position];
+  const [kind, words] = fate(view.run, step);
   const head = el(
     "header",
     { class: "head" },
     el("h3", { id: `step-${position}`, tabindex: "-1" }, `Step ${step.index}`),
     el("span", { class: "chip plain" }, icon(step.action.kind), ACTIONS[step.action.kind]),
     (draws(step) || kind === "star") && chip(kind, capital(words)),
-    origin(told, step),
+    origin(view, step),
   );
-  const article = el("article", { class: `card ${kind}`, "aria-labelledby": `step-${position}` }, head, tally(told, position));
-  if (step.reason) article.append(el("div", { class: "reason" }, said(step.reason)));
+  const article = el("article", { class: `card ${kind}`, "aria-labelledby": `step-${position}` }, head, goalChips(view, position));
+  if (step.reason) article.append(el("div", { class: "reason" }, prose(step.reason)));
   if (folded) {
     const inside = el("details", { class: "inside" }, el("summary", {}, "Show the pictures and what was said"));
-    inside.addEventListener("toggle", () => unfold(told, position, inside), { once: true });
+    inside.addEventListener("toggle", () => unfold(view, position, inside), { once: true });
     article.append(inside);
   } else {
-    article.append(...inner(told, position));
+    article.append(...inner(view, position));
   }
-  article.append(numbers(step), ...remarks(told, step.index));
+  article.append(numbers(step), ...remarks(view, step.index));
   return article;
 }
 
-/** What the artist said after this step. @param {Told} told @param {number} index */
+/** What the artist said after this step. @param {RunView} view @param {number} index */
 function remarks({ run, goals }, index) {
   const goal = (/** @type {string} */ id) => name(goals.get(id)?.text || id, 120);
   return run.remarks
@@ -70,7 +77,7 @@ function remarks({ run, goals }, index) {
         { class: "remark", "aria-label": "What the artist said" },
         el("h4", {}, "The artist"),
         remark.say !== "go on" && el("p", {}, remark.say === "accept" ? "accepted this canvas" : "stopped the run"),
-        remark.words ? said(remark.words) : null,
+        remark.words ? prose(remark.words) : null,
         ...Object.entries(remark.corrected).map(([id, state]) => el("p", {}, `said ${state}: `, goal(id))),
         ...remark.dropped.map((id) => el("p", {}, "no longer wants: ", goal(id))),
         remark.back_to !== null && el("p", {}, "went back to ", el("a", { href: `#canvas-${remark.back_to}` }, `canvas ${remark.back_to}`)),
@@ -79,51 +86,51 @@ function remarks({ run, goals }, index) {
     );
 }
 
-/** Builds what a folded card holds. @param {Told} told @param {number} position @param {HTMLDetailsElement} inside */
-export function unfold(told, position, inside) {
-  if (inside.childElementCount === 1) inside.append(...inner(told, position));
+/** Builds what a folded card holds. @param {RunView} view @param {number} position @param {HTMLDetailsElement} inside */
+export function unfold(view, position, inside) {
+  if (inside.childElementCount === 1) inside.append(...inner(view, position));
   inside.open = true;
 }
 
-/** @param {Told} told @param {number} position @returns {HTMLElement[]} */
-function inner(told, position) {
-  const step = told.run.steps[position];
-  const body = el("div", { class: "body" }, plates(told, step), el("div", { class: "told" }, ...wordsOf(told, step.action), check(step)));
-  const judged = verdicts(told, position);
+/** @param {RunView} view @param {number} position @returns {HTMLElement[]} */
+function inner(view, position) {
+  const step = view.run.steps[position];
+  const body = el("div", { class: "body" }, plates(view, step), el("div", { class: "words" }, ...wordsOf(view, step.action), check(step)));
+  const judged = verdicts(view, position);
   return judged ? [body, judged] : [body];
 }
 
-/** @param {Told} told @param {Step} step */
-function origin(told, step) {
+/** @param {RunView} view @param {Step} step */
+function origin(view, step) {
   if (step.parent === null) return draws(step) && el("span", { class: "from" }, "from the empty canvas");
   const how = step.action.kind === "GENERATE" ? "drawn anew after " : step.action.kind === "EDIT" ? "from " : "looked at ";
-  return el("span", { class: "from" }, how, link(told, step.parent));
+  return el("span", { class: "from" }, how, link(view, step.parent));
 }
 
-/** @param {Told} told @param {number} canvas */
-export function link(told, canvas) {
-  const drawn = told.owners.has(canvas);
+/** @param {RunView} view @param {number} canvas */
+export function link(view, canvas) {
+  const drawn = view.owners.has(canvas);
   return drawn ? el("a", { href: `#canvas-${canvas}` }, `canvas ${canvas}`) : el("span", {}, `canvas ${canvas} (never drawn)`);
 }
 
-/** The goals as chips, and the sum of them. @param {Told} told @param {number} position */
-function tally(told, position) {
-  const step = told.run.steps[position];
+/** The goals as chips, and how many of them are met. @param {RunView} view @param {number} position */
+function goalChips(view, position) {
+  const step = view.run.steps[position];
   if (!step.verdicts.length && step.score === null) return null;
-  const { gained, broken } = told.changes[position];
-  const met = step.verdicts.filter(({ state }) => state === "met").length;
+  const { gained, broken } = view.changes[position];
+  const met = tally(step.verdicts.map(({ goal }) => goal), step.verdicts, view.optional);
   const line = el(
     "p",
     { class: "tally" },
-    step.verdicts.length > 0 && el("strong", {}, `${met} of ${count(step.verdicts.length, "goal")} met`),
+    step.verdicts.length > 0 && el("strong", {}, metWords(met)),
     gained.size > 0 && chip("met", `${gained.size} newly met`),
     broken.size > 0 && chip("broken", `${broken.size} newly broken`),
     step.score !== null && el("span", {}, `score ${figure(step.score)}`),
   );
   if (!step.verdicts.length) return line;
   const chips = step.verdicts.slice(0, CHIPS_AT_ONCE).map((verdict) => {
-    const state = stateOf(verdict, broken);
-    const goal = told.goals.get(verdict.goal);
+    const state = stateOf(verdict, broken, view.optional);
+    const goal = view.goals.get(verdict.goal);
     const words = el("bdi", {}, shorten(goal?.text || verdict.goal, 48));
     return el("li", { class: `chip ${state}` }, icon(state), words, el("span", { class: "unseen" }, `: ${WORDS[state]}`));
   });
@@ -131,34 +138,34 @@ function tally(told, position) {
   return el("div", { class: "goals" }, line, el("ul", { class: "chips", "aria-label": "Goals after this step" }, ...chips), more > 0 && el("p", { class: "note" }, `and ${count(more, "more goal")} in the list of verdicts`));
 }
 
-/** @param {Told} told @param {Step} step */
-function plates(told, step) {
+/** @param {RunView} view @param {Step} step */
+function plates(view, step) {
   if (!step.candidates.length) return null;
   const alone = step.candidates.length === 1;
-  const figures = step.candidates.map((candidate) => plate(told, step, candidate, alone ? SINGLE : GRID));
-  const before = step.parent !== null && step.chosen !== null && step.parent !== step.chosen && told.owners.has(step.parent);
+  const figures = step.candidates.map((candidate) => plate(view, step, candidate, alone ? SINGLE : GRID));
+  const before = step.parent !== null && step.chosen !== null && step.parent !== step.chosen && view.owners.has(step.parent);
   const button = before && el("button", { type: "button", "data-before": step.parent, "data-after": step.chosen }, "Compare with before");
   return el("div", { class: alone ? "plates alone" : "plates" }, el("div", { class: alone ? "one" : "grid" }, ...figures), button);
 }
 
-/** @param {Told} told @param {Step} step @param {import("./record.js").Candidate} candidate @param {number} room */
-function plate(told, step, candidate, room) {
+/** @param {RunView} view @param {Step} step @param {import("./record.js").Candidate} candidate @param {number} room */
+function plate(view, step, candidate, room) {
   const several = step.candidates.length > 1;
   const chosen = several && candidate.canvas === step.chosen;
   const among = several ? `, ${chosen ? "chosen" : "not chosen"} among ${step.candidates.length} candidates` : "";
   const wish = shorten(step.action.scene_prompt || step.action.edit_prompt || step.action.summary, 120);
   const alt = `Canvas ${candidate.canvas}, ${step.action.kind === "GIVEN" ? "given" : "drawn"} in step ${step.index}${among}.${wish ? ` Asked for: ${wish}` : ""}`;
-  const picture = image(told.pictures(candidate.canvas, candidate.file), told.run.brief, room, alt, shorten(candidate.file, 120));
+  const picture = image(view.pictures(candidate.canvas, candidate.file), view.run.brief, room, alt, shorten(candidate.file, 120));
   const caption = el("figcaption", {}, `canvas ${candidate.canvas}`, chosen && chip("chosen", "chosen", "met"));
   return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption);
 }
 
-/** What the controller said. @param {Told} told @param {Action} action */
-function wordsOf(told, action) {
-  const prompts = [fact("Scene prompt", action.scene_prompt && said(action.scene_prompt)), fact("Edit prompt", action.edit_prompt && said(action.edit_prompt))];
+/** What the controller said. @param {RunView} view @param {Action} action */
+function wordsOf(view, action) {
+  const prompts = [fact("Scene prompt", action.scene_prompt && prose(action.scene_prompt)), fact("Edit prompt", action.edit_prompt && prose(action.edit_prompt))];
   if (action.kind === "EDIT") prompts.reverse();
-  const served = action.goals.map((id) => el("li", {}, ...goalWords(told, id)));
-  const references = action.references.map((canvas) => reference(told, canvas));
+  const served = action.goals.map((id) => el("li", {}, ...goalWords(view, id)));
+  const references = action.references.map((canvas) => reference(view, canvas));
   const facts = [
     ...prompts,
     fact("Goals served", served.length > 0 && el("ul", { class: "plainlist" }, ...served)),
@@ -167,34 +174,35 @@ function wordsOf(told, action) {
     fact("Strength", action.strength !== null && el("span", {}, figure(action.strength)), "short"),
   ].filter((each) => each !== null);
   return [
-    action.summary ? el("div", { class: "summary" }, el("span", { class: "unseen" }, "The controller said: "), said(action.summary)) : null,
+    action.summary ? el("div", { class: "summary" }, el("span", { class: "unseen" }, "The controller said: "), prose(action.summary)) : null,
     facts.length ? el("dl", { class: "facts" }, ...facts) : null,
   ];
 }
 
-/** @param {Told} told @param {number} canvas */
-function reference(told, canvas) {
-  const position = told.owners.get(canvas);
-  if (position === undefined) return link(told, canvas);
-  const file = told.run.steps[position].candidates.find((candidate) => candidate.canvas === canvas)?.file ?? "";
-  return el("a", { href: `#canvas-${canvas}`, class: "reference" }, thumb(told.pictures(canvas, file), told.run.brief, ""), `canvas ${canvas}`);
+/** @param {RunView} view @param {number} canvas */
+function reference(view, canvas) {
+  const position = view.owners.get(canvas);
+  if (position === undefined) return link(view, canvas);
+  const file = view.run.steps[position].candidates.find((candidate) => candidate.canvas === canvas)?.file ?? "";
+  return el("a", { href: `#canvas-${canvas}`, class: "reference" }, thumb(view.pictures(canvas, file), view.run.brief, ""), `canvas ${canvas}`);
 }
 
-/** The goal in a line: its id, then its words. @param {Told} told @param {string} id */
-function goalWords(told, id) {
-  return [name(id, 40, "id"), " ", name(told.goals.get(id)?.text ?? "", 160)];
+/** The goal in a line: its id, then its words. @param {RunView} view @param {string} id */
+function goalWords(view, id) {
+  return [name(id, 40, "id"), " ", name(view.goals.get(id)?.text ?? "", 160)];
 }
 
-/** @param {Told} told @param {number} position */
-function verdicts(told, position) {
-  const step = told.run.steps[position];
+/** @param {RunView} view @param {number} position */
+function verdicts(view, position) {
+  const step = view.run.steps[position];
   if (!step.verdicts.length) return null;
-  const { broken } = told.changes[position];
-  const ranked = [...step.verdicts].sort((one, other) => WORST_FIRST.indexOf(stateOf(one, broken)) - WORST_FIRST.indexOf(stateOf(other, broken)));
+  const { broken } = view.changes[position];
+  const rank = (/** @type {Verdict} */ verdict) => WORST_FIRST.indexOf(stateOf(verdict, broken, view.optional));
+  const ranked = [...step.verdicts].sort((one, other) => rank(one) - rank(other));
   const rows = ranked.map((verdict) => {
-    const state = stateOf(verdict, broken);
+    const state = stateOf(verdict, broken, view.optional);
     const sure = verdict.confidence !== null && el("span", { class: "note" }, `${percent(verdict.confidence)} sure`);
-    const words = el("div", {}, el("p", {}, ...goalWords(told, verdict.goal)), verdict.evidence ? said(verdict.evidence, 300) : null);
+    const words = el("div", {}, el("p", {}, ...goalWords(view, verdict.goal)), verdict.evidence ? prose(verdict.evidence, 300) : null);
     return el("li", {}, chip(state, WORDS[state]), words, sure);
   });
   const urgent = step.verdicts.filter(({ state }) => state !== "met").length;
@@ -214,7 +222,7 @@ function check({ edit }) {
   if (edit.success === null && edit.over_edit === null && !edit.evidence) return null;
   const [kind, words] = edit.success === null ? ["unsure", "edit not judged"] : edit.success ? ["met", "edit carried out"] : ["unmet", "edit not carried out"];
   const over = edit.over_edit !== null && el("span", {}, `over-edit ${percent(edit.over_edit)}`);
-  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), edit.evidence ? said(edit.evidence, 300) : null);
+  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), edit.evidence ? prose(edit.evidence, 300) : null);
 }
 
 /** @param {Step} step */

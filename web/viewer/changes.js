@@ -37,18 +37,18 @@ export function changeMap(before, after, width, height, boxes) {
 /**
  * Where the steps that lead from one canvas to the other meant to change something: their regions and the areas of the goals they served.
  * Null if they do not lead there, or if one of them does not say.
- * @param {import("./card.js").Told} told @param {number} before @param {number} after @returns {Box[] | null}
+ * @param {import("./card.js").RunView} view @param {number} before @param {number} after @returns {Box[] | null}
  */
-export function meant(told, before, after) {
+export function meant(view, before, after) {
   /** @type {Box[]} */
   const boxes = [];
   const seen = new Set();
   for (let canvas = after; canvas !== before; ) {
-    const position = told.owners.get(canvas);
+    const position = view.owners.get(canvas);
     if (position === undefined || seen.has(position)) return null;
     seen.add(position);
-    const { action, parent, ...step } = told.run.steps[position];
-    const areas = action.goals.map((id) => told.goals.get(id)?.area ?? null);
+    const { action, parent, ...step } = view.run.steps[position];
+    const areas = action.goals.map((id) => view.goals.get(id)?.area ?? null);
     const named = action.region ? [action.region] : areas.length && areas.every((area) => area !== null) ? areas : [];
     if (parent === null || !named.length || !draws({ action, parent, ...step })) return null;
     boxes.push(...named.filter((area) => area !== null));

@@ -7,7 +7,7 @@ import { fate } from "./card.js";
 import { handedOver } from "./tree.js";
 import { figure, shorten } from "./words.js";
 
-/** @typedef {import("./card.js").Told} Told */
+/** @typedef {import("./card.js").RunView} RunView */
 
 const ROOM = 480;
 
@@ -32,8 +32,8 @@ export class Compare {
       this.stage,
       this.words,
     );
-    /** @type {Told | null} */
-    this.told = null;
+    /** @type {RunView | null} */
+    this.view = null;
     this.offered = "";
     /** Whether a person is at it: then a run that grows leaves it alone. */
     this.held = false;
@@ -42,25 +42,25 @@ export class Compare {
     this.slider.addEventListener("input", () => this.hold(() => this.slide()));
   }
 
-  /** @param {Told} told */
-  show(told) {
-    this.told = told;
-    const drawn = told.run.steps.flatMap((step) => step.candidates.map((candidate) => ({ step, canvas: candidate.canvas })));
-    const offered = JSON.stringify(drawn.map(({ step, canvas }) => [canvas, fate(told.run, step)[1], step.chosen]));
+  /** @param {RunView} view */
+  show(view) {
+    this.view = view;
+    const drawn = view.run.steps.flatMap((step) => step.candidates.map((candidate) => ({ step, canvas: candidate.canvas })));
+    const offered = JSON.stringify(drawn.map(({ step, canvas }) => [canvas, fate(view.run, step)[1], step.chosen]));
     if (offered === this.offered) return;
     const held = this.held && [this.before.value, this.after.value];
     this.offered = offered;
     for (const choice of [this.before, this.after]) {
       choice.replaceChildren(
         ...drawn.map(({ step, canvas }) => {
-          const words = canvas === step.chosen ? fate(told.run, step)[1] : "not chosen";
+          const words = canvas === step.chosen ? fate(view.run, step)[1] : "not chosen";
           return el("option", { value: canvas }, `canvas ${canvas} (step ${step.index}, ${words})`);
         }),
       );
     }
     if (held) [this.before.value, this.after.value] = held;
     if (!held || !this.before.value || !this.after.value) {
-      const [before = "", after = ""] = usual(told);
+      const [before = "", after = ""] = usual(view);
       [this.before.value, this.after.value] = [String(before), String(after)];
       this.held = false;
     }
@@ -81,19 +81,19 @@ export class Compare {
   }
 
   draw() {
-    const { told, before, after } = this;
+    const { view, before, after } = this;
     this.asked++;
     this.words.textContent = "";
-    if (!told || before.value === "" || after.value === "") {
+    if (!view || before.value === "" || after.value === "") {
       this.stage.replaceChildren(el("p", { class: "note" }, "There are no two canvases to compare yet."));
       return;
     }
-    const pictures = [before, after].map((choice) => this.picture(told, Number(choice.value)));
-    const size = shown(told.run.brief, ROOM);
+    const pictures = [before, after].map((choice) => this.picture(view, Number(choice.value)));
+    const size = shown(view.run.brief, ROOM);
     this.stage.style.maxWidth = `${size.width}px`;
     this.stage.style.aspectRatio = `${size.width} / ${size.height}`;
     if (this.mapped.checked) {
-      this.map(told, Number(before.value), Number(after.value));
+      this.map(view, Number(before.value), Number(after.value));
       return;
     }
     pictures[1].classList.add("over");
@@ -102,9 +102,9 @@ export class Compare {
     this.slide();
   }
 
-  /** @param {Told} told @param {number} canvas */
-  picture(told, canvas) {
-    return image(told.pictures(canvas, fileOf(told, canvas)), told.run.brief, ROOM, `Canvas ${canvas}`, shorten(fileOf(told, canvas), 120));
+  /** @param {RunView} view @param {number} canvas */
+  picture(view, canvas) {
+    return image(view.pictures(canvas, fileOf(view, canvas)), view.run.brief, ROOM, `Canvas ${canvas}`, shorten(fileOf(view, canvas), 120));
   }
 
   slide() {
@@ -113,16 +113,16 @@ export class Compare {
     this.slider.setAttribute("aria-valuetext", `canvas ${this.after.value} on ${100 - at} of 100 parts`);
   }
 
-  /** @param {Told} told @param {number} before @param {number} after */
-  async map(told, before, after) {
+  /** @param {RunView} view @param {number} before @param {number} after */
+  async map(view, before, after) {
     const turn = this.asked;
     this.stage.replaceChildren(el("p", { class: "note" }, "Comparing the pixels\u2026"));
-    const boxes = meant(told, before, after);
+    const boxes = meant(view, before, after);
     /** @type {HTMLElement} */
     let drawing;
     let words;
     try {
-      const [one, other] = await Promise.all([before, after].map((canvas) => pixelsOf(told.pictures(canvas, fileOf(told, canvas)))));
+      const [one, other] = await Promise.all([before, after].map((canvas) => pixelsOf(view.pictures(canvas, fileOf(view, canvas)))));
       if (one.width !== other.width || one.height !== other.height) throw new Error("the two are not of one size");
       const { pixels, inside, outside } = changeMap(one.data, other.data, one.width, one.height, boxes);
       const map = el("canvas", { width: one.width, height: one.height, class: "pixels", role: "img", "aria-label": `Map of changes from canvas ${before} to canvas ${after}` });
@@ -146,19 +146,19 @@ function share(part) {
   return `${figure(100 * part)}\u00a0%`;
 }
 
-/** @param {Told} told @param {number} canvas */
-function fileOf(told, canvas) {
-  const position = told.owners.get(canvas);
-  return position === undefined ? "" : (told.run.steps[position].candidates.find((candidate) => candidate.canvas === canvas)?.file ?? "");
+/** @param {RunView} view @param {number} canvas */
+function fileOf(view, canvas) {
+  const position = view.owners.get(canvas);
+  return position === undefined ? "" : (view.run.steps[position].candidates.find((candidate) => candidate.canvas === canvas)?.file ?? "");
 }
 
-/** The last edit that leads to the canvas handed over; else the first and the last canvas. @param {Told} told @returns {(number | undefined)[]} */
-function usual(told) {
-  const final = handedOver(told.run);
-  const position = final === null ? undefined : told.owners.get(final);
-  const parent = position === undefined ? null : told.run.steps[position].parent;
-  if (final !== null && parent !== null && told.owners.has(parent)) return [parent, final];
-  const drawn = [...told.owners.keys()];
+/** The last edit that leads to the canvas handed over; else the first and the last canvas. @param {RunView} view @returns {(number | undefined)[]} */
+function usual(view) {
+  const final = handedOver(view.run);
+  const position = final === null ? undefined : view.owners.get(final);
+  const parent = position === undefined ? null : view.run.steps[position].parent;
+  if (final !== null && parent !== null && view.owners.has(parent)) return [parent, final];
+  const drawn = [...view.owners.keys()];
   return drawn.length > 1 ? [drawn[0], final ?? drawn[drawn.length - 1]] : [];
 }
 

@@ -38,8 +38,8 @@ function nodes(children) {
 }
 
 /** Words of a person or a model, in their own direction of writing; folded when they are long. @param {string} text @param {number} [limit] */
-export function said(text, limit = FOLD_AT) {
-  if (text.length <= limit && text.split("\n", FOLD_LINES + 2).length <= FOLD_LINES + 1) return el("p", { class: "said", dir: "auto" }, text);
+export function prose(text, limit = FOLD_AT) {
+  if (text.length <= limit && text.split("\n", FOLD_LINES + 2).length <= FOLD_LINES + 1) return el("p", { class: "prose", dir: "auto" }, text);
   const left = text.length - LONGEST;
   return el(
     "details",
@@ -52,7 +52,7 @@ export function said(text, limit = FOLD_AT) {
       el("span", { class: "more shut" }, `Show all ${whole(text.length)} characters`),
       el("span", { class: "more open" }, "Show less"),
     ),
-    el("div", { class: "said", dir: "auto" }, text.slice(0, LONGEST)),
+    el("div", { class: "prose", dir: "auto" }, text.slice(0, LONGEST)),
     left > 0 && el("p", { class: "note" }, `${count(left, "more character")} stand in the trajectory file.`),
   );
 }
@@ -75,6 +75,7 @@ const STROKES = {
   pending: "M8 2a6 6 0 1 0 0 12A6 6 0 0 0 8 2zM8 5v3.4l2.3 1.4",
   unsure: "M5.2 6a2.8 2.8 0 1 1 4.3 2.4C8.5 9 8 9.5 8 10.4M8 13.1v.1",
   error: "M8 2.2L14.5 13.5h-13zM8 6.4v3.4M8 11.7v.1",
+  missed: "M3.5 8h9",
   back: "M6 3L2.8 6.2 6 9.4M3 6.2h6.5a3.6 3.6 0 0 1 0 7.2H6.5",
   star: "M8 2l1.8 3.9 4.2.5-3.1 2.9.8 4.2L8 11.4l-3.7 2.1.8-4.2L2 6.4l4.2-.5z",
   GENERATE: "M8 2l1.5 4.5L14 8l-4.5 1.5L8 14l-1.5-4.5L2 8l4.5-1.5z",

@@ -1,13 +1,13 @@
 /** The goals over the rounds: a row a goal, a column a step. */
 
 import { fate, region, stateOf } from "./card.js";
-import { chip, el, fact, name, said } from "./dom.js";
+import { chip, el, fact, name, prose } from "./dom.js";
 import { thumb } from "./pictures.js";
-import { handedOver, known } from "./tree.js";
+import { handedOver, known, tally } from "./tree.js";
 import { WORDS, percent } from "./words.js";
 
 /**
- * @typedef {import("./card.js").Told} Told
+ * @typedef {import("./card.js").RunView} RunView
  * @typedef {import("./record.js").Verdict} Verdict
  * @typedef {import("./record.js").Goal} Goal
  */
@@ -18,35 +18,36 @@ const COLUMNS = 60;
 const MEANINGS = {
   met: "the judge saw it",
   unmet: "the judge did not see it",
+  missed: "the judge did not see it, and the brief counts as met without it",
   broken: "held on the canvas this step started from, no longer after it",
   pending: "left for a later step",
   unsure: "the judge could not decide",
   error: "the judge gave no usable answer; says nothing of the picture",
 };
 
-/** @param {Told} told @returns {HTMLElement[]} */
-export function goalsOverRounds(told) {
-  const { run, goals, changes } = told;
+/** @param {RunView} view @returns {HTMLElement[]} */
+export function goalsOverRounds(view) {
+  const { run, goals, changes, optional } = view;
   if (!goals.size) return [el("p", { class: "note" }, "No goals were made.")];
   const final = known(run.steps, handedOver(run));
   const first = Math.max(0, run.steps.length - COLUMNS);
   const columns = run.steps.map((step, position) => ({ step, position })).slice(first);
   const whose = run.outcome ? "Handed over" : "Best so far";
   const heads = [el("th", { scope: "col" }, "Goal"), el("th", { scope: "col", class: "final" }, whose)];
-  heads.push(...columns.map(({ position }) => stepHead(told, position)));
+  heads.push(...columns.map(({ position }) => stepHead(view, position)));
   const words = columns.map(({ step }) => new Map(step.verdicts.map((verdict) => [verdict.goal, verdict])));
   const rows = [...goals.values()].map((goal) =>
-    el("tr", {}, goalHead(goal), cell(final.get(goal.id), new Set(), "final"), ...columns.map(({ position }, place) => cell(words[place].get(goal.id), changes[position].broken))),
+    el("tr", {}, goalHead(goal), cell(final.get(goal.id), new Set(), optional, "final"), ...columns.map(({ position }, place) => cell(words[place].get(goal.id), changes[position].broken, optional))),
   );
-  const foot = [el("th", { scope: "row" }, "Goals met"), el("td", { class: "final" }, share([...final.values()]))];
-  foot.push(...columns.map(({ step }) => el("td", {}, share(step.verdicts))));
+  const tallies = [[...final.values()], ...columns.map(({ step }) => step.verdicts)].map((verdicts) => tally(verdicts.map((each) => each.goal), verdicts, optional));
+  const feet = optional.size ? [foot("Must-have goals met", tallies.map(({ must }) => must)), foot("Nice-to-have goals met", tallies.map(({ nice }) => nice))] : [foot("Goals met", tallies.map(({ must }) => must))];
   const table = el(
     "table",
     {},
     el("caption", { class: "unseen" }, "What the judge said of each goal, one column a step"),
     el("thead", {}, el("tr", {}, ...heads)),
     el("tbody", {}, ...rows),
-    el("tfoot", {}, el("tr", {}, ...foot)),
+    el("tfoot", {}, ...feet),
   );
   return [
     el("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Goals by step; scrolls sideways" }, table),
@@ -56,7 +57,7 @@ export function goalsOverRounds(told) {
   ].filter((part) => part !== null);
 }
 
-/** @param {Told} told @param {number} position */
+/** @param {RunView} view @param {number} position */
 function stepHead({ run, pictures }, position) {
   const step = run.steps[position];
   const [kind, words] = fate(run, step);
@@ -69,7 +70,7 @@ function stepHead({ run, pictures }, position) {
 function goalHead(goal) {
   const conflicts = goal.conflicts_with.flatMap((id, place) => [place ? ", " : null, name(id, 60, "id")]);
   const facts = [
-    fact("Question to the judge", goal.check && said(goal.check)),
+    fact("Question to the judge", goal.check && prose(goal.check)),
     fact("Chance in one shot", goal.feasibility < 1 && percent(goal.feasibility)),
     fact("Conflicts with", conflicts.length > 0 && el("span", {}, ...conflicts)),
     fact("Area", goal.area && region(goal.area)),
@@ -78,22 +79,23 @@ function goalHead(goal) {
   return el(
     "th",
     { scope: "row" },
-    goal.text ? said(goal.text, 200) : null,
-    el("p", { class: "note" }, name(goal.id, 60, "id"), " \u00b7 ", name(kind, 40)),
+    goal.text ? prose(goal.text, 200) : null,
+    el("p", { class: "note" }, name(goal.id, 60, "id"), " \u00b7 ", name(kind, 40), goal.need === "nice" && " \u00b7 nice to have"),
     facts.length > 0 && el("details", {}, el("summary", {}, "Details"), el("dl", { class: "facts" }, ...facts)),
   );
 }
 
-/** @param {Verdict | undefined} verdict @param {Set<string>} broken @param {string} [style] */
-function cell(verdict, broken, style) {
+/** @param {Verdict | undefined} verdict @param {Set<string>} broken @param {Set<string>} optional @param {string} [style] */
+function cell(verdict, broken, optional, style) {
   if (!verdict) return el("td", { class: style }, el("span", { "aria-hidden": "true" }, "\u2013"), el("span", { class: "unseen" }, "not judged"));
-  const state = stateOf(verdict, broken);
+  const state = stateOf(verdict, broken, optional);
   return el("td", { class: style }, chip(state, WORDS[state]));
 }
 
-/** @param {Verdict[]} verdicts */
-function share(verdicts) {
-  return verdicts.length ? `${verdicts.filter(({ state }) => state === "met").length} of ${verdicts.length}` : "\u2013";
+/** A row of the foot: the first share is that of the canvas handed over. @param {string} words @param {{ met: number, all: number }[]} shares */
+function foot(words, shares) {
+  const cells = shares.map(({ met, all }, place) => el("td", { class: place ? null : "final" }, all ? `${met} of ${all}` : "\u2013"));
+  return el("tr", {}, el("th", { scope: "row" }, words), ...cells);
 }
 
 function legend() {

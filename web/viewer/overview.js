@@ -1,13 +1,13 @@
 /** The run at a glance: brief, outcome, the picture handed over, what was spent and what is left. */
 
 import { link, parts } from "./card.js";
-import { bar, chip, el, fact, name, said } from "./dom.js";
+import { bar, chip, el, fact, name, prose } from "./dom.js";
 import { image } from "./pictures.js";
-import { allGoals, draws, handedOver, known, total, wall } from "./tree.js";
-import { count, seconds, shorten, whole } from "./words.js";
+import { draws, handedOver, known, tally, total, wall } from "./tree.js";
+import { count, metWords, seconds, shorten, whole } from "./words.js";
 
 /**
- * @typedef {import("./card.js").Told} Told
+ * @typedef {import("./card.js").RunView} RunView
  * @typedef {import("./record.js").Run} Run
  */
 
@@ -21,16 +21,16 @@ export function ending(run) {
   return run.outcome.met ? ["met", "Brief met"] : ["unmet", "Brief not met"];
 }
 
-/** @param {Told} told */
-export function hero(told) {
-  const { run } = told;
+/** @param {RunView} view */
+export function hero(view) {
+  const { run } = view;
   const { brief, outcome } = run;
   const [kind, words] = ending(run);
   const short = brief.prompt.length <= TITLE && !brief.prompt.trim().includes("\n");
   const facts = [
-    fact("Why it stopped", outcome?.reason && said(outcome.reason)),
-    fact(outcome ? "Handed over" : "Best so far", which(told)),
-    fact("Goals", scoreLine(run), "short"),
+    fact("Why it stopped", outcome?.reason && prose(outcome.reason)),
+    fact(outcome ? "Handed over" : "Best so far", which(view)),
+    fact("Goals", scoreLine(view), "short"),
     fact("Strategy", name(brief.strategy, 40), "short"),
     fact("Size", `${brief.width} \u00d7 ${brief.height}`, "short"),
     fact("Seed", el("code", {}, brief.seed), "short"),
@@ -38,22 +38,22 @@ export function hero(told) {
   return el(
     "section",
     { class: "hero", "aria-label": "Outcome" },
-    plate(told),
+    plate(view),
     el(
       "div",
-      { class: "told" },
+      { class: "words" },
       el("p", { class: "eyebrow" }, "The brief"),
       el("h1", { dir: "auto", class: brief.prompt.length > 90 ? "long" : null }, short ? brief.prompt.trim() : shorten(brief.prompt, TITLE / 2)),
-      short ? null : said(brief.prompt),
+      short ? null : prose(brief.prompt),
       el("p", { class: "verdict" }, chip(`big ${kind}`, words, kind)),
       el("dl", { class: "facts" }, ...facts),
     ),
   );
 }
 
-/** @param {Told} told */
-function plate(told) {
-  const { run, owners } = told;
+/** @param {RunView} view */
+function plate(view) {
+  const { run, owners } = view;
   const canvas = handedOver(run);
   if (canvas === null) {
     const words = run.outcome ? "This run hands over no canvas." : "Nothing has been drawn and judged yet.";
@@ -64,33 +64,32 @@ function plate(told) {
   const file = position === undefined ? "" : (run.steps[position].candidates.find((one) => one.canvas === canvas)?.file ?? "");
   const alt = `The picture ${run.outcome ? "handed over" : "best so far"}: canvas ${canvas}. The brief: ${shorten(run.brief.prompt, 200)}`;
   const caption = el("figcaption", {}, `canvas ${canvas}`, file ? name(file, 120) : null);
-  return el("figure", {}, el("div", { class: "mat" }, image(told.pictures(canvas, file), run.brief, HERO, alt, shorten(file, 120))), caption);
+  return el("figure", {}, el("div", { class: "mat" }, image(view.pictures(canvas, file), run.brief, HERO, alt, shorten(file, 120))), caption);
 }
 
-/** @param {Told} told */
-function which(told) {
-  const { run, owners } = told;
+/** @param {RunView} view */
+function which(view) {
+  const { run, owners } = view;
   const canvas = handedOver(run);
-  const choice = run.outcome?.choice ? said(run.outcome.choice) : null;
+  const choice = run.outcome?.choice ? prose(run.outcome.choice) : null;
   if (canvas === null) return el("div", {}, "No canvas", choice);
   const position = owners.get(canvas);
   const origin = position === undefined ? "" : `, drawn in step ${run.steps[position].index}`;
-  return el("div", {}, el("p", {}, link(told, canvas), origin), choice);
+  return el("div", {}, el("p", {}, link(view, canvas), origin), choice);
+}
+
+/** @param {RunView} view */
+function scoreLine({ run, goals, optional }) {
+  if (!goals.size || handedOver(run) === null) return null;
+  const met = tally(goals.keys(), known(run.steps, handedOver(run)).values(), optional);
+  return met.nice.all ? `${metWords(met)}, by the judge's word` : `${met.must.met} of ${met.must.all} met by the judge's word`;
 }
 
 /** @param {Run} run */
-function scoreLine(run) {
-  const goals = allGoals(run);
-  if (!goals.length || handedOver(run) === null) return null;
-  const met = [...known(run.steps, handedOver(run)).values()].filter(({ state }) => state === "met").length;
-  return `${met} of ${goals.length} met by the judge's word`;
-}
-
-/** @param {Run} run */
-export function warnings({ warnings: said_ }) {
-  if (!said_.length) return [];
-  const items = said_.map((warning) => el("li", {}, said(warning)));
-  return [el("section", { class: "warnings", "aria-label": "Warnings" }, el("h2", {}, count(said_.length, "warning")), el("ul", {}, ...items))];
+export function warnings({ warnings: found }) {
+  if (!found.length) return [];
+  const items = found.map((warning) => el("li", {}, prose(warning)));
+  return [el("section", { class: "warnings", "aria-label": "Warnings" }, el("h2", {}, count(found.length, "warning")), el("ul", {}, ...items))];
 }
 
 /** What was spent so far, and what is left. @param {Run} run */
@@ -124,6 +123,6 @@ function tile(term, used, limit, words) {
 
 /** @param {Run} run */
 function models({ models: named }) {
-  const rows = Object.entries(named).map(([role, model]) => el("div", {}, el("dt", {}, name(role, 60)), el("dd", {}, said(model))));
+  const rows = Object.entries(named).map(([role, model]) => el("div", {}, el("dt", {}, name(role, 60)), el("dd", {}, prose(model))));
   return rows.length ? el("div", { class: "block" }, el("h3", {}, "Models"), el("dl", { class: "facts models" }, ...rows)) : null;
 }

@@ -3,7 +3,8 @@
  * its place, or refuses it in a sentence; `fold` makes one of the lines of trajectory.jsonl.
  *
  * @typedef {[number, number, number, number]} Box left, top, right, bottom as fractions of the canvas
- * @typedef {{ id: string, text: string, kind: string, check: string, feasibility: number, area: Box | null, conflicts_with: string[] }} Goal
+ * @typedef {{ id: string, text: string, kind: string, check: string, feasibility: number, area: Box | null, conflicts_with: string[],
+ *   need: "must" | "nice" }} Goal the brief counts as met without a goal that is nice
  * @typedef {{ kind: "GENERATE" | "EDIT" | "VALIDATE" | "END" | "GIVEN", summary: string, scene_prompt: string, edit_prompt: string,
  *   references: number[], goals: string[], region: Box | null, strength: number | null }} Action
  * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null }} Verdict
@@ -99,6 +100,7 @@ const goal = shape({
   feasibility: [number, 1],
   area: [maybe(box), null],
   conflicts_with: [list(text), []],
+  need: [one("must", "nice"), "must"],
 });
 const NO_COST = { seconds: {}, vlm_tokens: 0, vlm_calls: 0, evaluations: 0, images: 0 };
 const cost = shape({

@@ -1,13 +1,13 @@
 /** The steps of a run as a tree of cards that grows: what stands is left alone when more comes. */
 
 import { card, fate, unfold } from "./card.js";
-import { chip, el, icon, place, said } from "./dom.js";
+import { chip, el, icon, place, prose } from "./dom.js";
 import { image } from "./pictures.js";
 import { draws, grow } from "./tree.js";
 import { ACTIONS, count } from "./words.js";
 
 /**
- * @typedef {import("./card.js").Told} Told
+ * @typedef {import("./card.js").RunView} RunView
  * @typedef {import("./tree.js").Twig} Twig
  * @typedef {{ item: HTMLLIElement, branches: HTMLElement, key: string }} Kept
  */
@@ -25,32 +25,32 @@ export class Steps {
     this.kept = new Map();
     /** @type {Map<string, { box: HTMLElement, list: HTMLOListElement }>} */
     this.boxes = new Map();
-    /** @type {Told | null} */
-    this.told = null;
+    /** @type {RunView | null} */
+    this.view = null;
   }
 
-  /** @param {Told} told */
-  show(told) {
-    this.told = told;
-    const tree = grow(told.run);
-    for (const position of this.kept.keys()) if (position >= told.run.steps.length) this.kept.delete(position);
-    const begin = beginning(told);
+  /** @param {RunView} view */
+  show(view) {
+    this.view = view;
+    const tree = grow(view.run);
+    for (const position of this.kept.keys()) if (position >= view.run.steps.length) this.kept.delete(position);
+    const begin = beginning(view);
     const branches = el("div", {});
-    place(branches, tree.branches.map((branch) => this.branch(told, branch, "the empty canvas", "start")));
+    place(branches, tree.branches.map((branch) => this.branch(view, branch, "the empty canvas", "start")));
     this.start.replaceChildren(el("span", { class: "dot start" }, icon("start")), begin, branches);
-    const items = tree.line.map((twig) => this.item(told, twig));
-    const { doing, outcome } = told.run;
-    if (doing && !outcome) this.doing.replaceChildren(...underway(told));
+    const items = tree.line.map((twig) => this.item(view, twig));
+    const { doing, outcome } = view.run;
+    if (doing && !outcome) this.doing.replaceChildren(...underway(view));
     place(this.list, [this.start, ...items, ...(doing && !outcome ? [this.doing] : [])]);
   }
 
-  /** @param {Told} told @param {Twig} twig @returns {HTMLLIElement} */
-  item(told, { position, step, branches }) {
-    const { run } = told;
+  /** @param {RunView} view @param {Twig} twig @returns {HTMLLIElement} */
+  item(view, { position, step, branches }) {
+    const { run } = view;
     const folded = run.steps.length > MANY && position < run.steps.length - OPEN;
     const [kind] = fate(run, step);
-    const served = step.verdicts.map(({ goal }) => told.goals.get(goal)?.text);
-    const key = JSON.stringify([step, kind, folded, run.outcome !== null, served, [...told.changes[position].broken], run.remarks.filter(({ after }) => after === step.index)]);
+    const served = step.verdicts.map(({ goal }) => [view.goals.get(goal)?.text, view.optional.has(goal)]);
+    const key = JSON.stringify([step, kind, folded, run.outcome !== null, served, [...view.changes[position].broken], run.remarks.filter(({ after }) => after === step.index)]);
     let kept = this.kept.get(position);
     if (!kept) {
       kept = { item: el("li", {}), branches: el("div", {}), key: "" };
@@ -58,16 +58,16 @@ export class Steps {
     }
     if (kept.key !== key) {
       const sign = icon(draws(step) ? kind : step.action.kind);
-      kept.item.replaceChildren(el("span", { class: `dot ${kind}` }, sign), card(told, position, folded), kept.branches);
+      kept.item.replaceChildren(el("span", { class: `dot ${kind}` }, sign), card(view, position, folded), kept.branches);
       kept.item.className = kind === "back" ? "rolled" : "";
       kept.key = key;
     }
-    place(kept.branches, branches.map((branch) => this.branch(told, branch, `step ${step.index}`, String(position))));
+    place(kept.branches, branches.map((branch) => this.branch(view, branch, `step ${step.index}`, String(position))));
     return kept.item;
   }
 
-  /** @param {Told} told @param {Twig[]} twigs @param {string} origin @param {string} from */
-  branch(told, twigs, origin, from) {
+  /** @param {RunView} view @param {Twig[]} twigs @param {string} origin @param {string} from */
+  branch(view, twigs, origin, from) {
     const key = `${from}/${twigs[0].position}`;
     const words = `${twigs.some(({ step }) => step.accepted) ? "Also" : "Tried"} from ${origin}`;
     let held = this.boxes.get(key);
@@ -78,27 +78,27 @@ export class Steps {
     }
     held.list.setAttribute("aria-label", words);
     /** @type {Element} */ (held.box.firstElementChild).textContent = words;
-    place(held.list, twigs.map((twig) => this.item(told, twig)));
+    place(held.list, twigs.map((twig) => this.item(view, twig)));
     return held.box;
   }
 
   /** Opens the card that holds this canvas or heads this step, if it is folded. @param {string} id */
   open(id) {
     const [, kind, number] = /^(canvas|step)-(\d+)$/.exec(id) ?? [];
-    const position = kind === "canvas" ? this.told?.owners.get(Number(number)) : Number(number);
+    const position = kind === "canvas" ? this.view?.owners.get(Number(number)) : Number(number);
     const inside = position === undefined ? null : this.kept.get(position)?.item.querySelector(":scope > article > details.inside");
-    if (inside && this.told) unfold(this.told, Number(position), /** @type {HTMLDetailsElement} */ (inside));
+    if (inside && this.view) unfold(this.view, Number(position), /** @type {HTMLDetailsElement} */ (inside));
   }
 }
 
-/** @param {Told} told */
+/** @param {RunView} view */
 function beginning({ run }) {
   const { width, height, seed } = run.brief;
   const words = el("p", { class: "from" }, `Empty canvas, ${width} \u00d7 ${height}, seed ${seed}`);
-  return el("div", { class: "begin" }, el("h3", {}, "Start"), words, run.gate ? el("div", { class: "reason" }, said(run.gate)) : null);
+  return el("div", { class: "begin" }, el("h3", {}, "Start"), words, run.gate ? el("div", { class: "reason" }, prose(run.gate)) : null);
 }
 
-/** What has been begun and not yet judged. @param {Told} told @returns {HTMLElement[]} */
+/** What has been begun and not yet judged. @param {RunView} view @returns {HTMLElement[]} */
 function underway({ run, pictures }) {
   const { action, candidates } = /** @type {import("./record.js").Doing} */ (run.doing);
   const state = candidates.length ? `judging ${count(candidates.length, "picture")}` : "drawing";
@@ -112,7 +112,7 @@ function underway({ run, pictures }) {
       "article",
       { class: "card", "aria-label": "The step at work" },
       el("header", { class: "head" }, el("h3", {}, `Step ${run.steps.length}`), action && el("span", { class: "chip plain" }, icon(action.kind), ACTIONS[action.kind]), chip("pending", state)),
-      asked ? said(asked) : null,
+      asked ? prose(asked) : null,
       plates.length > 0 && el("div", { class: "grid" }, ...plates),
     ),
   ];

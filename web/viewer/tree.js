@@ -143,10 +143,31 @@ export function allGoals(run) {
     for (const id of [...step.verdicts.map(({ goal }) => goal), ...step.action.goals]) {
       if (seen.has(id)) continue;
       seen.add(id);
-      goals.push({ id, text: "", kind: "", check: "", feasibility: 1, area: null, conflicts_with: [] });
+      goals.push({ id, text: "", kind: "", check: "", feasibility: 1, area: null, conflicts_with: [], need: "must" });
     }
   }
   return goals;
+}
+
+/**
+ * The goals that may be missed while the brief counts as met: the nice ones, unless the run has no others.
+ * @param {{ id: string, need: string }[]} goals @returns {Set<string>} ids
+ */
+export function optional(goals) {
+  const nice = goals.filter(({ need }) => need === "nice");
+  return new Set(nice.length < goals.length ? nice.map(({ id }) => id) : []);
+}
+
+/**
+ * How many of these goals are met, must-have and nice-to-have ones apart.
+ * @param {Iterable<string>} goals ids @param {Iterable<Verdict>} verdicts @param {Set<string>} spare ids of the nice ones
+ * @returns {{ must: { met: number, all: number }, nice: { met: number, all: number } }}
+ */
+export function tally(goals, verdicts, spare) {
+  const met = new Set([...verdicts].filter(({ state }) => state === "met").map(({ goal }) => goal));
+  const share = (/** @type {string[]} */ ids) => ({ met: ids.filter((id) => met.has(id)).length, all: ids.length });
+  const ids = [...goals];
+  return { must: share(ids.filter((id) => !spare.has(id))), nice: share(ids.filter((id) => spare.has(id))) };
 }
 
 /** @param {import("./record.js").Cost[]} costs @returns {import("./record.js").Cost} */

@@ -12,10 +12,10 @@ import { ending, hero, totals, warnings } from "./overview.js";
 import { replaceBroken } from "./pictures.js";
 import { RunError, read } from "./record.js";
 import { Steps } from "./steps.js";
-import { allGoals, changes, known, owners } from "./tree.js";
+import { allGoals, changes, known, optional, owners } from "./tree.js";
 import { count } from "./words.js";
 
-/** @typedef {import("./card.js").Told} Told */
+/** @typedef {import("./card.js").RunView} RunView */
 
 const HOW_TO_READ =
   "Down the line, each step starts from the canvas of the step above it. Indented branches start from the canvas of the step they hang " +
@@ -59,15 +59,15 @@ export class Viewer {
     try {
       const run = read(record);
       const goals = new Map(allGoals(run).map((goal) => [goal.id, goal]));
-      /** @type {Told} */
-      const told = { run, goals, owners: owners(run.steps), changes: changes(run), pictures: this.pictures };
+      /** @type {RunView} */
+      const view = { run, goals, optional: optional(run.goals.length ? run.goals : run.brief.goals), owners: owners(run.steps), changes: changes(run), pictures: this.pictures };
       const { steps, ...around } = run;
-      this.fill(this.parts.hero, [around, steps.length, [...known(steps, around.outcome?.canvas ?? around.best)]], () => [hero(told)]);
+      this.fill(this.parts.hero, [around, steps.length, [...known(steps, around.outcome?.canvas ?? around.best)]], () => [hero(view)]);
       this.fill(this.parts.warnings, run.warnings, () => warnings(run));
-      this.fill(this.parts.goals, [steps, run.goals, run.plan, run.outcome, run.best], () => goalsOverRounds(told));
+      this.fill(this.parts.goals, [steps, run.goals, run.plan, run.outcome, run.best], () => goalsOverRounds(view));
       this.fill(this.parts.totals, [steps, run.overhead, run.brief.budget, run.models], () => totals(run));
-      this.compare.show(told);
-      this.steps.show(told);
+      this.compare.show(view);
+      this.steps.show(view);
       this.announce(`${ending(run)[1]}: ${count(steps.length, "step")}`);
       if (this.body.parentNode !== this.element) this.element.replaceChildren(this.body);
       return true;

@@ -1,8 +1,8 @@
 /** Numbers, states and long texts in words. */
 
-export const WORDS = { met: "met", unmet: "unmet", pending: "pending", unsure: "unsure", error: "judge error", broken: "newly broken" };
+export const WORDS = { met: "met", unmet: "unmet", pending: "pending", unsure: "unsure", error: "judge error", broken: "newly broken", missed: "nice to have, not met" };
 export const ACTIONS = { GENERATE: "Generate", EDIT: "Edit", VALIDATE: "Validate", END: "End", GIVEN: "Given" };
-export const WORST_FIRST = ["broken", "unmet", "error", "unsure", "pending", "met"];
+export const WORST_FIRST = ["broken", "unmet", "error", "unsure", "pending", "missed", "met"];
 
 // Control characters and halves of surrogate pairs: no page may hold them.
 const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\ufffe\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
@@ -49,6 +49,16 @@ export function shorten(text, limit) {
   const cut = line.slice(0, limit - 1);
   const space = cut.lastIndexOf(" ");
   return `${space >= limit / 2 ? cut.slice(0, space) : cut}\u2026`;
+}
+
+/**
+ * "2 of 3 goals met", or with nice-to-have goals "2 of 2 must-have goals met, 0 of 1 nice to have".
+ * @param {{ must: Share, nice: Share }} tally @typedef {{ met: number, all: number }} Share
+ */
+export function metWords({ must, nice }) {
+  if (!nice.all) return `${must.met} of ${count(must.all, "goal")} met`;
+  const rest = `${nice.met} of ${nice.all} nice to have`;
+  return must.all ? `${must.met} of ${count(must.all, "must-have goal")} met, ${rest}` : `${rest} met`;
 }
 
 /** @param {string} words */

@@ -17,8 +17,8 @@ const review = (changes = {}) => ({
     { canvas: 1, file: "canvas-001.png", step: 1, accepted: true },
   ],
   goals: [
-    { id: "g1", text: `a red circle ${HOSTILE}`, state: "met" },
-    { id: "g2", text: "nothing else", state: "unmet" },
+    { id: "g1", text: `a red circle ${HOSTILE}`, state: "met", need: "must" },
+    { id: "g2", text: "nothing else", state: "unmet", need: "must" },
   ],
   step: { index: 1, kind: "EDIT", summary: "I add.", reason: HOSTILE },
   seconds: 60,
@@ -45,6 +45,12 @@ afterEach(() => {
 });
 const find = (selector) => reviews.list.querySelector(selector);
 const settle = () => new Promise((done) => setTimeout(done, 0));
+
+test("a nice-to-have goal that is missed does not look like a failure", () => {
+  const [first, second] = review().goals;
+  reviews.add(review({ goals: [first, { ...second, need: "nice" }] }));
+  assert.deepEqual([...reviews.list.querySelectorAll(".marks .chip")].map(({ textContent }) => textContent), ["met", "nice to have, not met"]);
+});
 
 test("what was chosen is what is answered", async () => {
   reviews.add(review());

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { read } from "../../../web/viewer/record.js";
-import { allGoals, changes, grow, known } from "../../../web/viewer/tree.js";
+import { allGoals, changes, grow, known, optional, tally } from "../../../web/viewer/tree.js";
 import { drawn, step } from "./runs.js";
 
 const run = (steps, more = {}) => read({ brief: { prompt: "x" }, steps, ...more });
@@ -88,4 +88,15 @@ test("a step that only looked breaks nothing", () => {
 test("goals that only a verdict names come last", () => {
   const goals = allGoals(run([step(0, null, { b: "met", a: "met" })], { goals: [{ id: "a", text: "first" }] }));
   assert.deepEqual(goals.map(({ id }) => id), ["a", "b"]);
+});
+
+test("nice goals are optional unless there are no others", () => {
+  const goals = (...needs) => needs.map((need, place) => ({ id: `g${place}`, need }));
+  assert.deepEqual([...optional(goals("must", "nice", "nice"))], ["g1", "g2"]);
+  for (const needs of [[], ["must"], ["nice"], ["nice", "nice"]]) assert.equal(optional(goals(...needs)).size, 0);
+});
+
+test("must-have and nice-to-have goals are counted apart, and only those that are asked for", () => {
+  const verdicts = [{ goal: "a", state: "met" }, { goal: "b", state: "unsure" }, { goal: "c", state: "met" }, { goal: "gone", state: "met" }];
+  assert.deepEqual(tally(["a", "b", "c", "d"], verdicts, new Set(["c", "d"])), { must: { met: 1, all: 2 }, nice: { met: 1, all: 2 } });
 });

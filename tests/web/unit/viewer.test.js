@@ -64,9 +64,51 @@ test("the goals over the rounds: a row a goal, a column a step", () => {
 test("each state has a sign and a word of its own, on the cards too", () => {
   show(run());
   const signs = Object.keys(WORDS).map((state) => one(`.legend .chip.${state}`).querySelector("svg").getAttribute("data-icon"));
-  assert.equal(new Set(signs).size, 6);
+  assert.equal(new Set(signs).size, 7);
   const [card] = all(element, "article").slice(2);
   assert.deepEqual(texts(card, ".chips li"), ["a red circle: newly broken", "two blue squares: judge error", "nothing else: unsure"]);
+});
+
+/** The run of runs.js whose third goal is nice to have and missed at the end. */
+function niceMissed() {
+  const record = run();
+  record.goals = record.goals.map((goal, place) => (place === 2 ? { ...goal, need: "nice" } : goal));
+  record.steps[3].verdicts = judged("met", "met", "unmet");
+  return record;
+}
+
+test("a nice-to-have goal that was missed does not look like a failure, and is counted apart", () => {
+  show(niceMissed());
+  assert.equal(one(".hero .verdict").textContent, "Brief met");
+  assert.match(one(".hero").textContent, /2 of 2 must-have goals met, 0 of 1 nice to have, by the judge's word/);
+  assert.deepEqual(texts(element, "tbody tr:last-child td"), ["nice to have, not met", "met", "unsure", "unsure", "nice to have, not met", "\u2013not judged"]);
+  assert.match(texts(element, "tbody th")[2], /g3 \u00b7 global \u00b7 nice to have/);
+  assert.deepEqual(all(element, "tfoot tr").map((row) => texts(row, "th, td")), [
+    ["Must-have goals met", "2 of 2", "1 of 2", "1 of 2", "0 of 2", "2 of 2", "\u2013"],
+    ["Nice-to-have goals met", "0 of 1", "1 of 1", "0 of 1", "0 of 1", "0 of 1", "\u2013"],
+  ]);
+  const card = all(element, "article")[2 + 1];
+  assert.match(card.querySelector(".tally").textContent, /^2 of 2 must-have goals met, 0 of 1 nice to have/);
+  assert.equal(texts(card, ".chips li")[2], "nothing else: nice to have, not met");
+  const chip = card.querySelector(".verdicts .missed");
+  assert.deepEqual([chip.textContent, chip.querySelector("svg").getAttribute("data-icon")], ["nice to have, not met", "missed"]);
+  assert.equal(all(element, "article")[3].querySelectorAll(".unmet").length, 0);
+});
+
+test("where every goal is nice to have, a missed one is not met", () => {
+  const record = niceMissed();
+  record.goals = record.goals.map((goal) => ({ ...goal, need: "nice" }));
+  show({ ...record, outcome: { ...record.outcome, met: false } });
+  assert.equal(all(element, "tbody .missed, article .missed").length, 0);
+  assert.match(one(".hero").textContent, /2 of 3 met by the judge's word/);
+  assert.deepEqual(texts(element, "tfoot th"), ["Goals met"]);
+});
+
+test("a step that breaks a nice-to-have goal says so", () => {
+  const record = niceMissed();
+  record.steps[1].verdicts = judged("met", "unmet", "unmet");
+  show(record);
+  assert.equal(texts(element, "tbody tr:last-child td")[2], "newly broken");
 });
 
 test("one can get about without a mouse or eyes", () => {
