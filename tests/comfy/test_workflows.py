@@ -55,6 +55,8 @@ def prompt_of(workflow: dict, nodes: dict) -> dict:
         inputs = {}
         for name, kind, options in inputs_of(schema):
             if kind in WIDGETS and not options.get("forceInput"):
+                if not values and name in schema["input"].get("optional", {}):
+                    continue  # added after the graph was saved; the node has its default
                 inputs[name] = values.pop(0)
                 assert isinstance(inputs[name], WIDGETS[kind]), (node["type"], name, inputs[name])
                 assert kind != "COMBO" or name in FILES or inputs[name] in options["options"], (
