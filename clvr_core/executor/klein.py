@@ -19,7 +19,7 @@ from PIL import Image
 from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from ..records import from_json
-from ..weights.manifest import check
+from ..weights.manifest import check_manifest
 from .encoder_cache import EncoderCache, digest
 from .masks import within_mask
 from .out_of_memory import draw_in_halves, offload
@@ -138,7 +138,7 @@ class KleinExecutor:
         Raises BadInput if the folder is missing, incomplete or damaged, or holds another kind of pipeline.
         """
         try:
-            check(folder, parts)
+            check_manifest(folder, parts)
             kind = json.loads((folder / "model_index.json").read_text()).get("_class_name")
             if kind not in ("Flux2KleinPipeline", "Flux2KleinKVPipeline"):
                 raise BadInput(f"{folder} holds a {kind}, not a FLUX.2 Klein; name it with kind = 'generic'")

@@ -1,5 +1,22 @@
 """Delta-space weight merge: base, distilled and aligned weights into one checkpoint, streamed from disk to disk.
 
-`plan.make_plan` reads the headers, maps the layouts onto each other and refuses what cannot be merged; `run.merge` writes the file;
-`verify.verify` computes it again and compares.
+The walk of a tensor through a merge, in the order of the files:
+
+1. `recipe`: the inputs, the strengths, and the layout and dtype of the output, as the user asked for them.
+2. `plan`: `make_plan` opens every input, reads the headers only, matches the tensors of all layouts and refuses inputs
+   that
+   cannot be merged. The tensor becomes one or more `Segment`s: which rows of which files go to which bytes of the
+       output.
+   `lowrank` (with `scales`) matches the factors of LoRA and LoKr files to the same segments.
+3. `survey`: reads a sample of each tensor, refuses values that are not finite and inputs that were not made from this
+   base, and simplifies segments whose delta is zero to plain copies.
+4. `stream`: worker threads walk over the output in windows of 4 MB and read the inputs of each window.
+5. `engine`: computes the merged values of a block and rounds them to the dtype of the output. `formula` says which
+   arithmetic this is, in every implementation.
+6. `target`: writes the windows into a temporary file, which takes the place of the old file only when it is complete.
+7. `header`: the safetensors header with the recipe and the SHA-256 of the inputs, written last.
+
+`run.merge` goes through steps 3 to 7; `run.verify` goes through them again without writing and compares every byte.
+`measures` collects figures about the deltas on the way, `report` and `picture` present them, `keep` writes LoRAs beside
+the merged file instead of into it, and `command` is `clvr merge`.
 """

@@ -1,5 +1,6 @@
-/* The arithmetic of formula.py in one pass, for bf16 in and bf16 out. Optional: engine.py uses it where it was built and gives the right bits.
-   To be compiled without fused multiply-add (-ffp-contract=off): each operation is rounded by itself. */
+/* The contract clvr-f32-1 in one pass, for bf16 in and bf16 out. formula.py lists the four implementations.
+   Optional: engine.py uses it where it was built and gives the right bits.
+   Compile it without fused multiply-add (-ffp-contract=off), because each operation is rounded by itself. */
 #include <Python.h>
 #include <stdint.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #define FOR_EACH_CPU
 #endif
 
-#define CHUNK 4096 /* elements: the finite check and the loop's counter stay in 32 bits */
+#define CHUNK 4096 /* elements at a time, so that `bad` and the counter of the loop stay in 32 bits */
 
 static inline float load(uint16_t half)
 {
@@ -20,7 +21,7 @@ static inline float load(uint16_t half)
     return value;
 }
 
-/* To nearest even. The values are finite, or the whole merge is refused. */
+/* Round to nearest even. A value that is not finite sets *bad, and the caller refuses the merge. */
 static inline uint16_t rounded(float value, uint32_t *bad)
 {
     uint32_t bits;

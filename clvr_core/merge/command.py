@@ -1,4 +1,4 @@
-"""`clvr merge`, on top of the library calls."""
+"""The command `clvr merge`: its arguments, and its output for people or as one JSON line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..progress import ProgressBar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Merge, or with --verify compare a merged file. Returns the exit code; raises BadInput."""
     options.again = "the same command"
     if options.threads is not None and options.threads < 1:
         raise BadInput(f"--threads is {options.threads}; it must be at least 1")
@@ -98,12 +100,13 @@ def run(options: argparse.Namespace) -> int:
 def _merge(options: argparse.Namespace) -> int:
     from .plan import make_plan
     from .recipe import Block, Lora, MergeRecipe
-    from .report import report, save_report, summary
+    from .report import merge_report, merge_summary, save_report
     from .run import merge
     from .survey import survey
     from .target import check_target
 
-    if options.base is None or (options.out is None and not options.dry_run):
+    out: Path | None = options.out
+    if options.base is None or (out is None and not options.dry_run):
         raise BadInput("--base and --out are needed; see clvr merge --help")
     _check_report(options.report)
     recipe = MergeRecipe(
@@ -124,50 +127,50 @@ def _merge(options: argparse.Namespace) -> int:
         options.limit,
     )
     with make_plan(recipe) as plan:
-        said: dict[str, Any] = {"exit": 0}
-        if options.dry_run:
-            if options.out:
-                check_target(plan, options.out, plan.nbytes, options.overwrite)
+        result: dict[str, Any] = {"exit": 0}
+        if options.dry_run or out is None:
+            if out:
+                check_target(plan, out, plan.nbytes, options.overwrite)
             found = survey(plan).findings()
-            values = report(plan, found)
-            said |= {"dry_run": True, "bytes": plan.nbytes, "tensors": len(plan.outputs), "layout": plan.layout}
+            values = merge_report(plan, found)
+            result |= {"dry_run": True, "bytes": plan.nbytes, "tensors": len(plan.outputs), "layout": plan.layout}
         else:
-            with _Bar() as bar:
+            with ProgressBar("B", scaled=True) as bar:
                 done = merge(
                     plan,
-                    options.out,
-                    progress=bar.update,
+                    out,
+                    progress=bar.show,
                     threads=options.threads,
                     overwrite=options.overwrite,
                     sha256=not options.no_sha256,
                     measured=options.report is not None,
                 )
-            values = report(plan, done.found, done.seconds, done.read, done.nbytes)
-            said |= {"out": str(done.out), "bytes": done.nbytes, "seconds": round(done.seconds, 3)}
+            values = merge_report(plan, done.found, done.seconds, done.read, done.nbytes)
+            result |= {"out": str(done.out), "bytes": done.nbytes, "seconds": round(done.seconds, 3)}
             if done.kept:
-                said["kept_lora"] = str(done.kept)
-    said |= {"sampled": values["sampled"], "model": values["model"], "warnings": values["warnings"]}
+                result["kept_lora"] = str(done.kept)
+    result |= {"sampled": values["sampled"], "model": values["model"], "warnings": values["warnings"]}
     if options.report:
         try:
-            said |= {"report": str(options.report), "plot": str(save_report(values, options.report))}
+            result |= {"report": str(options.report), "plot": str(save_report(values, options.report))}
         except OSError as error:
             done = "" if options.dry_run else f"; {options.out} is written"
             raise BadInput(f"--report {options.report} cannot be written: {error.strerror}{done}") from error
     if options.json:
-        print(json.dumps(said))
+        print(json.dumps(result))
         return 0
     for warning in values["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    print(summary(values))
+    print(merge_summary(values))
     if options.dry_run:
         print(
             f"nothing written; the merge would be {plan.nbytes / 1e9:.3g} GB in {len(plan.outputs)} tensors, layout {plan.layout}"
         )
     else:
-        print(f"{said['bytes'] / 1e9:.3g} GB in {said['seconds']:.1f} s")
+        print(f"{result['bytes'] / 1e9:.3g} GB in {result['seconds']:.1f} s")
     for name in ("out", "kept_lora", "report", "plot"):
-        if name in said:
-            print(f"{name:<10} {said[name]}")
+        if name in result:
+            print(f"{name:<10} {result[name]}")
     return 0
 
 
@@ -176,12 +179,12 @@ def _verify(options: argparse.Namespace) -> int:
     from .run import verify
 
     paths = {role: path for role in ("base", "aligned", "distilled") if (path := getattr(options, role))}
-    with _Bar() as bar:
+    with ProgressBar("B", scaled=True) as bar:
         found = verify(
             options.verify,
             paths,
             tuple(Lora.parse(each).path for each in options.lora),
-            progress=bar.update,
+            progress=bar.show,
             threads=options.threads,
         )
     if options.json:
@@ -196,24 +199,3 @@ def _check_report(path: Path | None) -> None:
         return
     if path.suffix != ".json" or not path.parent.is_dir():
         raise BadInput(f"--report {path} must be a .json file in a folder that exists")
-
-
-class _Bar:
-    """Bytes on stderr, if somebody looks."""
-
-    def __enter__(self) -> _Bar:
-        from tqdm import tqdm
-
-        shown = sys.stderr.isatty()
-        # Every report is drawn: `merge` sends twenty a second at most.
-        self.bar = tqdm(
-            unit="B", unit_scale=True, mininterval=0, miniters=1, file=sys.stderr, leave=False, disable=not shown
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, done: int, total: int) -> None:
-        self.bar.total = total
-        self.bar.update(done - self.bar.n)

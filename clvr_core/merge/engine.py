@@ -1,6 +1,7 @@
-"""The arithmetic of `formula` on blocks in fixed buffers: in torch, or, for bf16 and where it was built, in the compiled kernel.
+"""The arithmetic of a merge on blocks in fixed buffers: in torch, or, for bf16, in the C kernel if it was built.
 
-Both give the bits of `formula`. A worker thread owns one engine; nothing is allocated between blocks.
+Both give the bits of the contract in formula.py, which lists the four implementations. Each worker thread owns one
+engine. An engine allocates its buffers once and reuses them for every block.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -18,16 +20,21 @@ from ..weights.dtypes import FLOATS
 from . import formula
 
 BLOCK = 1 << 18
-"""Elements merged at a time: their inputs and fp32 values stay in a core's second-level cache."""
+"""Elements merged at a time: their inputs and fp32 values fit into the second-level cache of a core."""
 ROW = BLOCK * max(FLOATS.values())
+"""Bytes of the buffer for one input."""
 WINDOW = 4 << 20
 """Bytes of the output written at a time."""
 Form = tuple[str, float | None]
-"""A dtype and the scale of fp8."""
+"""How an input is stored: its dtype by safetensors' name, and the scale of scaled fp8 (None for other dtypes)."""
 
 
 class Engine:
-    """`rows` for the bytes of base and one or two others, `window` for those of the output, on pages of their own for direct writes."""
+    """Buffers for a block of inputs and a window of the output, and the arithmetic between them.
+
+    rows: three buffers of ROW bytes for the raw bytes of the base and of one or two other inputs.
+    window: a buffer of WINDOW bytes for the output. It starts on a memory page, as direct writes need.
+    """
 
     def __init__(self) -> None:
         self._rows, self._window = mmap.mmap(-1, 3 * ROW), mmap.mmap(-1, WINDOW)
@@ -43,19 +50,29 @@ class Engine:
         offset: int,
         dtype: str,
     ) -> bool:
-        """Merges `count` elements of the rows, rounds them to nearest even and puts them into the window from byte `offset` on.
+        """Merge `count` elements of `rows`, round them to nearest even and write them into `window`.
 
-        `low` is the sum of the low-rank deltas, fp32 [count]. False if a value is not finite. With dtype "" nothing is put anywhere.
+        forms: how each used row is stored, the base first; 1 to 3 of them.
+        strengths: the strength of each row after the first.
+        low: the sum of the low-rank deltas, fp32 [count], or None.
+        count: elements, at most BLOCK.
+        offset: first byte in `window`.
+        dtype: dtype of the output by safetensors' name; "" only computes the values that `merged` returns.
+
+        Returns False if a value of the result is not finite.
         """
         raise NotImplementedError
 
     def merged(self, count: int) -> np.ndarray:
-        """The fp32 values of the last `merge`, before rounding. Only of an engine that is not `fused`."""
+        """Return the fp32 values [count] of the last `merge`, before rounding. Only TorchEngine has them."""
         raise NotImplementedError
 
 
 class TorchEngine(Engine):
-    """One stacked operation for all sources where they have one dtype, a handful of calls a block."""
+    """For all dtypes.
+
+    Inputs of one dtype are converted by one stacked operation, so that a block takes few calls of torch.
+    """
 
     def __init__(self) -> None:
         import torch
@@ -107,8 +124,8 @@ class TorchEngine(Engine):
             first = offset // FLOATS[dtype]
             result = self._out[dtype][first : first + count]
             result.copy_(base)
-        # A sum finds what is not finite at a tenth of the price of looking at each; if it is no usual one, or fp16 may overflow, each
-        # is looked at.
+        # A finite sum proves that all values are finite, at a tenth of the cost of testing each. Where the sum is huge
+        # or not finite, or where fp16 may have overflowed, each value is tested.
         if dtype != "F16" and abs(base.sum().item()) < 1e37:
             return True
         return bool(result.isfinite().all())
@@ -118,7 +135,11 @@ class TorchEngine(Engine):
 
 
 class KernelEngine(Engine):
-    """bf16 in and out, in one pass over each element."""
+    """The compiled kernel of _kernel.c: bf16 in and out, in one pass over each element."""
+
+    def __init__(self, kernel: ModuleType) -> None:
+        super().__init__()
+        self._kernel = kernel
 
     def merge(
         self,
@@ -131,14 +152,15 @@ class KernelEngine(Engine):
     ) -> bool:
         rows = [row[: 2 * count] for row in self.rows[: len(forms)]] + [None] * (3 - len(forms))
         alpha, beta = (*strengths, 1.0, 1.0)[:2]
-        return kernel().merge(self.window[offset : offset + 2 * count], *rows, alpha, beta, low, count)
+        return self._kernel.merge(self.window[offset : offset + 2 * count], *rows, alpha, beta, low, count)
 
 
 @cache
 def kernel() -> ModuleType | None:
-    """The compiled kernel, if it was built and gives the right bits here."""
+    """Return the compiled kernel, or None if it was not built or does not give the bits of the contract on this
+    machine."""
     try:
-        from . import _kernel
+        _kernel = import_module("._kernel", __package__)
     except ImportError:
         return None
     random = np.random.default_rng(0)
@@ -153,15 +175,18 @@ def kernel() -> ModuleType | None:
 
 
 def engine_for(fused: bool) -> tuple[Callable[[], Engine], AbstractContextManager[None]]:
-    """The maker of engines and a context to use them in. `fused`: all is bf16, and the values before rounding are not asked for."""
-    if fused and kernel():
-        return KernelEngine, nullcontext()
+    """Return a function that makes an engine, and a context manager to use the engines in.
+
+    fused: all inputs and outputs are bf16 and nobody needs the values before rounding, so the kernel can be used.
+    """
+    if fused and (built := kernel()):
+        return partial(KernelEngine, built), nullcontext()
     return TorchEngine, single_threaded()
 
 
 @contextmanager
 def single_threaded() -> Iterator[None]:
-    """Keeps torch's own threads out of the workers' blocks, and gives them back."""
+    """Set torch to one thread, since the worker threads share the cores already, and set it back afterwards."""
     import torch
 
     threads = torch.get_num_threads()

@@ -1,10 +1,23 @@
-"""The arithmetic of a merge, spelled out in numpy. Every faster path gives the same bits and is tested against this one.
+"""The arithmetic of a merge: the contract `clvr-f32-1`, and its reference implementation in numpy.
 
     t = base;  u = (aligned - t) * alpha;  v = (distilled - t) * beta;  e = l1 + l2 + ...;  out = t + ((u + v) + e)
 
-each operation one fp32 rounding, none fused, in this order (`clvr-f32-1`), then one rounding to nearest even into the dtype of the
-output. Terms that are absent are left out. A low-rank delta l = s * (B A) is summed without any rounding, so that no BLAS can
-change its bits, and then rounded once to fp32.
+All values are fp32. Each operation is rounded to fp32 by itself, in this order, and no two are fused (no FMA). A term
+whose input is absent is left out of the sum. `out` is then rounded once, to nearest even, to the dtype of the output. A
+low-rank delta l = s * (B A) is summed without rounding (see `on_grid`), so that no BLAS can change its bits, and then
+rounded once to fp32.
+
+The same arithmetic is written in four places. Whoever changes one changes all four, and the name of the contract:
+
+- `clvr_core/merge/formula.py`, `combine`: numpy, the reference. tests/merge/test_formula.py compares it with torch
+  operations done one at a time, bit for bit, and with fp64.
+- `clvr_core/merge/engine.py`, `TorchEngine`: torch, for every dtype. tests/merge/test_kernel.py compares its bits with
+  the reference.
+- `clvr_core/merge/_kernel.c`, called by `KernelEngine` of engine.py: C, bf16 in and out. tests/merge/test_kernel.py
+  compares its bits with the reference, and `engine.kernel` does so again before a build is used.
+- `nodes/merge/live_patch.py`: patches that ComfyUI evaluates when it loads a model. tests/comfy/test_merge.py compares
+  them with the contract in a running ComfyUI: the same fp32 bits for checkpoints, within 1e-7 for a LoRA, whose
+  factors ComfyUI multiplies itself.
 """
 
 from __future__ import annotations
@@ -12,6 +25,7 @@ from __future__ import annotations
 import numpy as np
 
 CONTRACT = "clvr-f32-1"
+"""Written into each merged file. A change of one bit of the arithmetic needs a new name."""
 
 
 def combine(
@@ -22,9 +36,17 @@ def combine(
     beta: float = 1.0,
     low_rank: np.ndarray | None = None,
 ) -> np.ndarray:
-    """fp32 arrays of one shape to their merge in fp32. `low_rank` is the sum of the low-rank deltas, strengths included."""
+    """Merge fp32 arrays of one shape into an fp32 array of that shape.
+
+    base: the common origin.
+    aligned, distilled: the checkpoints whose difference from the base is added; None leaves the term out.
+    alpha, beta: the strengths of these two differences, any finite number.
+    low_rank: the sum of the low-rank deltas, with their strengths already applied.
+
+    Overflow is not an error here: the caller finds values that are not finite in the result.
+    """
     terms = []
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found in the result and refused there
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller checks the result
         if aligned is not None:
             terms.append((aligned - base) * np.float32(alpha))
         if distilled is not None:
@@ -40,10 +62,12 @@ def combine(
 
 
 def on_grid(down: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """fp64 factors A [r, columns] and B [rows, r], rounded so that B A is exact in fp64 whatever the order of the sum.
+    """Round fp64 factors A [r, columns] and B [rows, r] so that their product B A is exact in fp64 in any order of
+    summation.
 
-    The size of each of the r components moves from A into B, by powers of two; then A and B keep k bits after the point of their
-    largest value, 2 k + log2 r <= 53: for r = 32 that is 24 bits, as many as fp32 has.
+    First each of the r components is scaled by a power of two, so that its row of A has its largest value in [0.5, 1);
+    the inverse goes into its column of B. Then A and B are rounded to a grid of k bits below their largest value, with
+    2 k + log2 r <= 53, the significand of fp64. For r = 32, k is 24, as many bits as fp32 has.
     """
     bits = (53 - max(down.shape[0] - 1, 1).bit_length()) // 2
     exponent = np.frexp(np.abs(down).max(axis=1, initial=0.0))[1]

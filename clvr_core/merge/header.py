@@ -1,6 +1,7 @@
-"""The header of a merged file: its tensors, and in its metadata everything needed to make it again, without paths, names or dates.
+"""The header of a merged file: its tensors, and metadata with everything needed to make it again.
 
-So equal merges are equal files. The `modelspec` keys are those of https://github.com/Stability-AI/ModelSpec.
+The metadata holds no folder and no date, so that equal merges are equal files. The `modelspec` keys are those of
+https://github.com/Stability-AI/ModelSpec.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from .plan import MergePlan
 from .recipe import FORMULA, Block, Lora, MergeRecipe
 
 PAGE = 4096
-"""The data starts on a page, as writes past the page cache need it."""
+"""Bytes. The data starts at a multiple of this, as writes past the page cache need."""
 RECIPE = "dswm.recipe"
+"""Key of the metadata that holds the recorded recipe."""
 VERSION = 1
+"""Of the recorded recipe."""
 _OWN = ("dswm.", "modelspec.hash", "modelspec.date", "modelspec.title", "modelspec.thumbnail", "modelspec.merged_from")
 _DROPPED = ("prompt", "workflow", "_quantization_metadata")
 _IMPLEMENTATION = {
@@ -31,7 +34,11 @@ _IMPLEMENTATION = {
 
 
 def metadata(plan: MergePlan, sha256: Mapping[File, str], title: str) -> dict[str, str]:
-    """Texts by name, in a fixed order."""
+    """Return the metadata of the merged file, sorted by key.
+
+    sha256: the sums of the input files; files that are not in it are recorded without a sum.
+    title: for `modelspec.title`.
+    """
     base = plan.base.checkpoint
     kept = {
         key: value
@@ -65,7 +72,7 @@ def metadata(plan: MergePlan, sha256: Mapping[File, str], title: str) -> dict[st
 
 
 def header(plan: MergePlan, texts: Mapping[str, str]) -> bytes:
-    """The bytes before the data, with the length in front, padded with spaces to whole pages."""
+    """Return the bytes in front of the data: the length, the JSON header, and spaces up to a multiple of PAGE."""
     entries: dict[str, Any] = {"__metadata__": dict(texts)}
     for output in plan.outputs:
         entries[output.name] = {
@@ -79,12 +86,13 @@ def header(plan: MergePlan, texts: Mapping[str, str]) -> bytes:
 
 
 def no_sums(plan: MergePlan) -> dict[File, str]:
-    """Stand-ins as long as the real sums, which are known only once all has been read."""
+    """Return placeholders as long as the real sums, to compute the size of the header before the inputs are hashed."""
     return {file: "0" * 64 for _, checkpoint in plan.checkpoints for file in checkpoint.files}
 
 
 def record(plan: MergePlan, sha256: Mapping[File, str]) -> dict[str, Any]:
-    """What was asked for and of which files, with the sums of those that are in `sha256`."""
+    """Return the recipe and the input files as the JSON object to record, with the sums of the files that are in
+    `sha256`."""
     recipe, inputs = plan.recipe, []
     strengths = iter([strength for _, strength in plan.loras])
     for role, checkpoint in plan.checkpoints:
@@ -113,14 +121,17 @@ def record(plan: MergePlan, sha256: Mapping[File, str]) -> dict[str, Any]:
     }
 
 
-def unsigned(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record as it is without sums."""
+def without_sums(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record without the SHA-256 of its input files."""
     files = [[{key: part[key] for key in ("name", "size")} for part in entry["files"]] for entry in record["inputs"]]
     return {**record, "inputs": [{**entry, "files": parts} for entry, parts in zip(record["inputs"], files)]}
 
 
-def recorded(file: File) -> dict[str, Any]:
-    """What `record` wrote. Raises BadInput if this is no merged file, or one of a later version."""
+def read_record(file: File) -> dict[str, Any]:
+    """Read the record of a merged file.
+
+    Raises BadInput if the file is not a merged one, or one of a later version of clvr.
+    """
     try:
         record = json.loads(file.metadata.get(RECIPE, "null"))
         inputs = (
@@ -143,7 +154,13 @@ def recorded(file: File) -> dict[str, Any]:
 
 
 def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], loras: tuple[Path, ...]) -> MergeRecipe:
-    """The recipe that was recorded, of the inputs at these paths. Raises BadInput for a record that no recipe gave."""
+    """Return the recorded recipe, with the inputs at these paths.
+
+    paths: of the checkpoints by role.
+    loras: of the LoRAs, in the order of the record.
+
+    Raises BadInput for a record that no recipe could have given.
+    """
     try:
         strengths = [float(entry["strength"]) for entry in record["inputs"] if entry["role"] == "lora"]
         return MergeRecipe(

@@ -1,4 +1,4 @@
-"""The low-rank deltas beside the merged file instead of in it, as one LoRA of strength 1."""
+"""Writing the low-rank deltas beside the merged file instead of into it, as one LoRA of strength 1."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from .target import Target
 
 @contextmanager
 def kept_lora(plan: MergePlan, path: Path) -> Iterator[Target]:
-    """A sealed file of A and B of each merged weight in fp32, by the names that ComfyUI (or, in diffusers' layout, diffusers) reads.
+    """Write the LoRA of a plan with `keep_lora`, and yield it sealed, to be placed at `path`.
 
-    The factors of all LoRAs on a weight stand side by side, strengths in B. Raises BadInput if the file cannot be written.
+    It holds fp32 A and B of each weight, by the names that ComfyUI reads (in diffusers' layout: those that diffusers
+    reads). The factors of several LoRAs on one weight are joined along the rank, with the strengths in B. Raises
+    BadInput if the file cannot be written.
     """
     outputs = {output.name: output for output in plan.outputs}
     prefix = "transformer." if plan.layout == "diffusers" else "diffusion_model."
@@ -44,7 +46,7 @@ def kept_lora(plan: MergePlan, path: Path) -> Iterator[Target]:
         place = 0
         for name, kept in plan.kept.items():
             for factor in _factors(outputs[name], kept):
-                data = memoryview(np.ascontiguousarray(factor).reshape(-1).view(np.uint8))
+                data = np.ascontiguousarray(factor).reshape(-1).view(np.uint8).data
                 target.write(place, data, len(data))
                 place += len(data)
         target.seal(struct.pack("<Q", len(text)) + text)
@@ -56,7 +58,7 @@ def _products(kept: tuple[Kept, ...]) -> list[LoraProduct]:
 
 
 def _factors(output: Output, kept: tuple[Kept, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """A [r, columns] and B [rows, r] in fp32. A LoRA that is for some of the rows has zeros in the others."""
+    """Return A [r, columns] and B [rows, r] of a weight in fp32. B is zero in the rows that a LoRA does not change."""
     downs, ups = [], []
     for product in _products(kept):
         down, up = product.raw()

@@ -1,7 +1,8 @@
 """LoRA and LoKr files as low-rank deltas of the base's atoms, in PEFT's, kohya's and diffusers' naming.
 
-LoRA: delta = s * B A with s = strength * alpha / r, arXiv:2106.09685. LoKr: delta = s * kron(w1, w2), arXiv:2309.14859. Deltas are computed
-by rows, when they are needed.
+LoRA: delta = s * B A with s = strength * alpha / r, arXiv:2106.09685. LoKr: delta = s * kron(w1, w2), arXiv:2309.14859.
+    The rows of a
+delta are computed when they are merged; no whole delta is ever held in memory.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..errors import BadInput
 from ..weights import dtypes
 from ..weights.checkpoint import Checkpoint, Tensor
 from ..weights.dtypes import FLOATS
-from ..weights.layout import PREFIXES, TABLES, Layout, atoms_of, tensor_of
+from ..weights.layout import PREFIXES, Layout, atoms_of, tensor_of
 from . import formula
 from .scales import Scales
 
@@ -30,40 +31,47 @@ _LOKR = re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)")
 _DOTTED = ("base_model.model.", *PREFIXES, "base_model.model.")
 _ENCODED = ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_transformer_", "lycoris_", "lora_")
 CACHE = 64 << 20
-"""Bytes of factors held in fp64 at a time; those of one tensor are held even if they are larger."""
+"""Bytes of fp64 factors kept in memory; the factors of the tensor in use are kept even if they are larger."""
 
 
 class Product(Protocol):
-    """A delta [rows, columns] that is known by its factors."""
+    """A delta [rows, columns] given by its factors.
+
+    scale: factor on the product, strength included.
+    """
 
     rows: int
     columns: int
-
     scale: float
-    """The strength is in it."""
 
     def delta(self, first: int, last: int, factor: float) -> np.ndarray:
-        """fp32 [last - first, columns], times scale and factor."""
+        """Return the rows `first` to `last` of the delta times scale and `factor`, fp32 [last - first, columns]."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A product whose rows from `row` on, times `factor`, are the delta of an atom."""
+    """The delta of one atom: some rows of a product.
+
+    product: the whole delta, which may belong to several atoms (a fused qkv).
+    row: the row of the product that is the first of the atom.
+    factor: factor on the delta, from the recipe's blocks.
+    """
 
     product: Product
     row: int
     factor: float = 1.0
 
     def delta(self, start: int, stop: int, columns: int) -> np.ndarray:
-        """fp32 [stop - start] for the elements `start` to `stop` of the atom."""
+        """Return the delta of the elements `start` to `stop` of the atom, which has `columns` a row: fp32 [stop -
+        start]."""
         first, last = start // columns, -(-stop // columns)
         rows = self.product.delta(self.row + first, self.row + last, self.factor)
         return rows.reshape(-1)[start - first * columns : stop - first * columns]
 
 
-class _Held:
-    """Factors made ready for use, the most recent ones kept."""
+class _FactorCache:
+    """The fp64 factors of the products used most recently, up to CACHE bytes. Threads share it."""
 
     def __init__(self) -> None:
         self._held: OrderedDict[int, tuple[np.ndarray, ...]] = OrderedDict()
@@ -79,12 +87,17 @@ class _Held:
 
 
 class LoraProduct:
-    def __init__(self, held: _Held, down: Tensor, up: Tensor, scale: float) -> None:
-        self._held, self._down, self._up, self.scale = held, down, up, scale
+    """The delta B A of one LoRA module."""
+
+    def __init__(self, cache: _FactorCache, down: Tensor, up: Tensor, scale: float) -> None:
+        self._cache, self._down, self._up, self.scale = cache, down, up, scale
         self.rank, self.rows, self.columns = down.shape[0], up.shape[0], prod(down.shape[1:])
 
     def raw(self) -> tuple[np.ndarray, np.ndarray]:
-        """A [r, columns] and B [rows, r] in fp32 as the file has them."""
+        """Return A [r, columns] and B [rows, r] in fp32 as the file has them.
+
+        Raises BadInput for values that are not finite.
+        """
         return _matrix(self._down, self.rank), _matrix(self._up, self.rows)
 
     def load(self) -> tuple[np.ndarray, np.ndarray]:
@@ -92,17 +105,24 @@ class LoraProduct:
         return formula.on_grid(down.astype(np.float64), up.astype(np.float64))
 
     def delta(self, first: int, last: int, factor: float) -> np.ndarray:
-        down, up = self._held.get(self)
+        down, up = self._cache.get(self)
         product = up[first:last] @ down
         product *= self.scale * factor
         return product.astype(np.float32)
 
 
 class LokrProduct:
+    """The delta kron(w1, w2) of one LoKr module, where w1 or w2 may itself be stored as a product of two factors."""
+
     def __init__(
-        self, held: _Held, factors: dict[str, Tensor], where: str, scale: Callable[[int | None], float], strength: float
+        self,
+        cache: _FactorCache,
+        factors: dict[str, Tensor],
+        where: str,
+        scale: Callable[[int | None], float],
+        strength: float,
     ) -> None:
-        self._held, self._parts = held, {}
+        self._cache, self._parts = cache, {}
         ranks = []
         for name in ("w1", "w2"):
             if name in factors:
@@ -135,7 +155,7 @@ class LokrProduct:
         return tuple(made)
 
     def delta(self, first: int, last: int, factor: float) -> np.ndarray:
-        w1, w2 = self._held.get(self)
+        w1, w2 = self._cache.get(self)
         rows = np.arange(first, last)
         product = w1[rows // len(w2)][:, :, None] * w2[rows % len(w2)][:, None, :]
         product *= self.scale * factor
@@ -153,20 +173,26 @@ def _matrix(tensor: Tensor, rows: int) -> np.ndarray:
 
 
 def is_low_rank(names: Iterable[str]) -> bool:
+    """Say whether one of the tensor names is that of a factor of a LoRA or LoKr."""
     return any(_LORA.fullmatch(name) or _LOKR.fullmatch(name) for name in names)
 
 
 def terms_of(
     file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Term]:
-    """The deltas of a LoRA or LoKr file by atom. `atoms` gives the shapes of the model's atoms, which is in `layout`.
+    """Return the delta of each atom that a LoRA or LoKr file changes.
 
-    Raises BadInput for keys that are no LoRA or LoKr or fit nothing in the model, and for shapes that do not fit.
+    strength: factor on all deltas of the file.
+    layout: of the base.
+    atoms: the shapes of the base's atoms by name.
+
+    Raises BadInput for tensors that belong to no LoRA or LoKr, for modules that the base does not have, and for shapes
+    that do not fit.
     """
     modules, alphas = _modules(file)
     names = _Names(layout, atoms)
     scales = Scales(file)
-    held = _Held()
+    cache = _FactorCache()
     unknown = sorted(module for module in modules if not names.find(module))
     if unknown:
         raise BadInput(
@@ -181,9 +207,9 @@ def terms_of(
         shapes = [atoms[atom] for atom in target]
         rows, columns = sum(shape[0] for shape in shapes), prod(shapes[0][1:])
         if "A" in factors or "B" in factors:
-            product = _lora(held, where, factors, partial(scales.lora, module, alpha), strength)
+            product = _lora(cache, where, factors, partial(scales.lora, module, alpha), strength)
         else:
-            product = LokrProduct(held, factors, where, partial(scales.lokr, module, alpha), strength)
+            product = LokrProduct(cache, factors, where, partial(scales.lokr, module, alpha), strength)
         if (product.rows, product.columns) != (rows, columns):
             raise BadInput(
                 f"{where} is a delta of {product.rows} x {product.columns}, the base has {rows} x {columns} there ({target[0]}); "
@@ -199,7 +225,7 @@ def terms_of(
 
 
 def _modules(file: Checkpoint) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """The factors by module (A and B, or w1, w2, w1_a, ...), and the alphas."""
+    """Return the factors of each module (A and B, or w1, w2, w1_a, ...), and the alpha tensors by module."""
     modules: dict[str, dict[str, Tensor]] = {}
     alphas: dict[str, Tensor] = {}
     for name, tensor in file.tensors.items():
@@ -228,7 +254,7 @@ def _modules(file: Checkpoint) -> tuple[dict[str, dict[str, Tensor]], dict[str, 
 
 
 def _lora(
-    held: _Held, where: str, factors: dict[str, Tensor], scale: Callable[[int], float], strength: float
+    cache: _FactorCache, where: str, factors: dict[str, Tensor], scale: Callable[[int], float], strength: float
 ) -> LoraProduct:
     if factors.keys() != {"A", "B"}:
         raise BadInput(f"{where} has only {', '.join(factors)} of lora_A and lora_B; get the file anew")
@@ -237,7 +263,7 @@ def _lora(
         raise BadInput(
             f"{where}: lora_A {list(down.shape)} and lora_B {list(up.shape)} do not multiply; get the file anew"
         )
-    return LoraProduct(held, down, up, strength * scale(down.shape[0]))
+    return LoraProduct(cache, down, up, strength * scale(down.shape[0]))
 
 
 def _alpha(tensor: Tensor) -> float:
@@ -251,19 +277,21 @@ def _alpha(tensor: Tensor) -> float:
 
 
 class _Names:
-    """What a LoRA may call the base's weights: the module's dotted path in either layout, or that path with _ for each dot.
+    """Finds the base's weights by the names that a LoRA may use: the dotted path of the module in either layout, or
+    kohya's form of it with _ for each dot.
 
-    Underscores are undone by looking up, never by guessing where a dot was.
+    A path with underscores is looked up among those of the base; where its dots were is never guessed.
     """
 
     def __init__(self, layout: Layout, atoms: Mapping[str, tuple[int, ...]]) -> None:
-        self._atoms, self._layouts = atoms, ("plain",) if layout == "plain" else tuple(TABLES)
+        self._atoms = atoms
+        self._layouts: tuple[Layout, ...] = ("plain",) if layout == "plain" else ("bfl", "diffusers")
         names = {tensor_of(atom, each) for atom in atoms for each in self._layouts}
         modules = [name.removesuffix(".weight") for name in sorted(names) if name.endswith(".weight")]
         self._encoded = {module.replace(".", "_"): module for module in modules}
 
     def find(self, module: str) -> tuple[str, ...]:
-        """The atoms of the module's weight, top to bottom; none if the base has no such module."""
+        """Return the atoms of the module's weight, top to bottom; () if the base has no such module."""
         if "." not in module:
             module = next(
                 (found for prefix in ("", *_ENCODED) if (found := self._encoded.get(module.removeprefix(prefix)))),

@@ -1,4 +1,4 @@
-"""What is known about the deltas of a tensor, a block or a model: sums over its elements, and the figures made from them."""
+"""Measures of the deltas of a tensor, a block or a model: sums over elements, and the figures computed from them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,19 @@ EXPECTED = {
     "cosine": "near 0 between the distilled delta and the aligned one",
     "source": "CLVR's note on delta-space weight merge, hypothesis 1 and proposition 4, FLUX.2 Klein 4B",
 }
-"""What the paper reports of its own weights, to stand beside what is found."""
+"""The figures that the paper reports for its own weights, shown beside the measured ones."""
 
 
 @dataclass(slots=True)
 class Delta:
-    """Sums over one delta: of its squares as stored, of its squares with its strength, of its products with the rounding error."""
+    """Sums over the elements of one delta.
+
+    squares: sum of delta^2, without the strength of a checkpoint, with that of a LoRA.
+    scaled: sum of (strength * delta)^2.
+    error: sum of rounding error times strength * delta.
+    peak: the largest |delta|.
+    place: atom and element of the peak.
+    """
 
     squares: float = 0.0
     scaled: float = 0.0
@@ -38,7 +45,17 @@ class Delta:
 
 @dataclass(slots=True)
 class Measures:
-    """Sums over the elements seen, weighted to stand for all `count` of them."""
+    """Sums over the elements of a tensor, a block or a model. Sums over a sample are weighted to estimate those over
+    all elements.
+
+    count: elements.
+    base: sum of base^2.
+    deltas: sums by role: aligned, lora or distilled.
+    aligned: sum of the squared aligned side, LoRAs included, with strengths.
+    cross: sum of aligned side times distilled side, with strengths.
+    conflicts: elements that the two sides change in opposite directions.
+    signed: elements that both sides change.
+    """
 
     count: float = 0.0
     base: float = 0.0
@@ -55,18 +72,21 @@ class Measures:
             self.deltas.setdefault(role, Delta()).add(delta)
 
     def relative_norm(self, role: str) -> float | None:
-        """|delta| / |base|, the delta of a checkpoint without its strength, of LoRAs with theirs."""
+        """Return |delta| / |base|; the delta of a checkpoint is taken without its strength, that of LoRAs with
+        theirs."""
         delta = self.deltas.get(role)
         return sqrt(delta.squares / self.base) if delta and self.base else None
 
     def survival(self, role: str) -> float | None:
-        """The share of the delta that is left after rounding: the projection of the change made on the change wanted."""
+        """Return the share of the delta left after rounding: the projection of the stored change on the exact
+        change."""
         delta = self.deltas.get(role)
         return 1 + delta.error / delta.scaled if delta and delta.scaled else None
 
     @property
     def cosine(self) -> float | None:
-        """Between the aligned delta (LoRAs included) and the distilled one, with their strengths."""
+        """Cosine between the aligned delta (LoRAs included) and the distilled one, with their strengths; None without
+        both."""
         distilled = self.deltas.get("distilled")
         return (
             self.cross / sqrt(self.aligned * distilled.scaled)
@@ -76,11 +96,16 @@ class Measures:
 
     @property
     def sign_conflicts(self) -> float | None:
-        """The share of the weights that both move, in which they pull apart. Independent deltas have 0.5."""
+        """Of the weights that both sides change, the share that they change in opposite directions; 0.5 for independent
+        deltas."""
         return self.conflicts / self.signed if self.signed else None
 
     def figures(self) -> dict[str, Any]:
-        """For the report, to four significant digits: the sums come in the order in which the threads were done."""
+        """Return the figures for the report.
+
+        They have four significant digits, because the order of the sums, and so their last bits, depends on the
+        threads.
+        """
         found: dict[str, Any] = {"parameters": round(self.count)}
         for role in DELTAS:
             if role in self.deltas:
@@ -104,7 +129,15 @@ def measure(
     merged: np.ndarray,
     stored: np.ndarray,
 ) -> Measures:
-    """fp32 arrays [n] of one atom's elements from `start` on. `deltas` gives each delta and its strength; `stored` is `merged` rounded."""
+    """Measure consecutive elements of one atom. All arrays are fp32 [n].
+
+    atom, start: name of the atom, and the place of the first element in it.
+    weight: how many elements of the atom each of these stands for, 1 unless sampled.
+    base: values of the base.
+    deltas: each delta and its strength, by role.
+    merged: merged values before rounding.
+    stored: merged values after rounding.
+    """
     found = Measures(weight * len(base), weight * _dot(base, base))
     error = stored - merged
     sides: dict[str, np.ndarray] = {}
@@ -139,7 +172,11 @@ def _dot(left: np.ndarray, right: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Findings:
-    """Measures by tensor and by block, `sampled` or from every weight."""
+    """The measures of a merge, and sentences of warning for the user.
+
+    tensors, blocks: by name.
+    sampled: estimated from a sample, not computed from every weight.
+    """
 
     tensors: dict[str, Measures]
     blocks: dict[str, Measures]
@@ -148,6 +185,7 @@ class Findings:
 
 
 def summed(parts: Iterable[Measures]) -> Measures:
+    """Return the measures of all parts together."""
     found = Measures()
     for part in parts:
         found.add(part)
@@ -155,7 +193,10 @@ def summed(parts: Iterable[Measures]) -> Measures:
 
 
 def outliers(tensors: Mapping[str, Measures], count: int = 10) -> list[dict[str, Any]]:
-    """The largest single elements of the deltas, by how many times the root mean square of its tensor's delta each is."""
+    """Return the `count` most extreme elements of the deltas for the report.
+
+    An element is as extreme as its ratio to the root mean square of the delta of its tensor.
+    """
     found = []
     for name, measures in tensors.items():
         for role, delta in measures.deltas.items():

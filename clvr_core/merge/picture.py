@@ -1,4 +1,4 @@
-"""The report as a picture: norms, cosine and survival block by block, with what the paper expects beside them."""
+"""The plot of a merge report: norms, cosine and survival by block, with the values that the paper expects."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .measures import DELTAS
 COLORS = {"aligned": "#1f6fd6", "lora": "#b1417c", "distilled": "#1d8f5a"}
 AMBER, GRAY, GRID, INK, BAND = "#c98a1b", "#8a8f98", "#e6e6e4", "#28282a", "#e3e5e8"
 FINE = 2
-"""Drawn so many times larger and then reduced, as Pillow's lines have no soft edges."""
+"""The plot is drawn this many times larger and then reduced, because Pillow's lines are not antialiased."""
 LEFT, RIGHT, TOP, HEIGHT, GAP, STEP = 96, 20, 30, 210, 24, 26
 
 
 @dataclass(frozen=True)
 class Line:
-    """A value a block; none where there is nothing to tell."""
+    """A curve: a value for each block, None where there is none."""
 
     name: str
     color: str
@@ -31,7 +31,16 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """One diagram. `band` and `mark` are what the values are to be held against."""
+    """One diagram.
+
+    label: its title.
+    lines: its curves.
+    low, high: range of the vertical axis.
+    ticks: values with a grid line.
+    logarithmic: scale of the vertical axis.
+    band: expected range as (low, high, words), drawn as a grey band.
+    mark: expected value, drawn as a grey line.
+    """
 
     label: str
     lines: Sequence[Line]
@@ -43,7 +52,8 @@ class Panel:
     mark: float | None = None
 
     def height_of(self, value: float) -> float:
-        """0 at the lowest, 1 at the highest value shown."""
+        """Return the place of a value on the vertical axis: 0 at `low`, 1 at `high`, values outside moved to the nearer
+        end."""
         low, high, value = (
             (log10(each) for each in (self.low, self.high, value)) if self.logarithmic else (self.low, self.high, value)
         )
@@ -51,7 +61,7 @@ class Panel:
 
 
 def picture(values: dict[str, Any]) -> Picture:
-    """`values` are those of `report.report`. uint8 H x W x 3, as wide as there are blocks."""
+    """Draw the plot of a report that `merge_report` returned: uint8 H x W x 3, wider for more blocks."""
     blocks = values["blocks"]
     panels = _panels(blocks)
     step = max(STEP, 640 // max(len(blocks), 1))
@@ -110,7 +120,7 @@ def _range(lines: Sequence[Line], *more: float) -> tuple[float, float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """About four, at whole multiples of 1, 2.5 or 5 times a power of ten."""
+    """Return about four ticks at multiples of 1, 2.5 or 5 times a power of ten."""
     rough = (high - low) / 4
     power = 10.0 ** floor(log10(rough))
     step = next(each * power for each in (1, 2.5, 5, 10) if each * power >= rough)
@@ -156,7 +166,7 @@ def _curve(pen: ImageDraw.ImageDraw, line: Line, y: Callable[[float], float], st
 
 
 def _turned(name: str) -> Image.Image:
-    """The name of a block, to be read from below."""
+    """Draw the name of a block, turned to be read from bottom to top."""
     left, _, right, bottom = _font(11).getbbox(name)
     label = Image.new("RGB", (int(right - left) + 8, int(bottom) + 6), "white")
     ImageDraw.Draw(label).text((4, 1), name, fill=INK, font=_font(11))

@@ -1,4 +1,7 @@
-"""The merge, decided: for every run of rows of the output which bytes of which files go into it, and how. No weight is read here."""
+"""The plan of a merge: for all rows of the output, which bytes of which files they are made of.
+
+Only headers are read here.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,18 @@ from . import lowrank
 from .lowrank import Term
 from .recipe import DTYPES, MergeRecipe, matches
 
-LISTED = 20
-"""Keys named in a refusal."""
+MAX_NAMES = 20
+"""Tensors named in one error message, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An atom in a file: rows of a tensor, from byte `start` on."""
+    """An atom in a file: consecutive rows of a tensor.
+
+    tensor: the tensor in the file.
+    start: byte in the file where the rows begin.
+    shape: of the atom.
+    """
 
     tensor: Tensor
     start: int
@@ -40,7 +48,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One input, cut into atoms."""
+    """One input checkpoint, divided into atoms (see weights/layout.py).
+
+    role: base, aligned or distilled.
+    layout: naming of its tensors.
+    prefix: what stands before every tensor name, such as `model.diffusion_model.`; "" for none.
+    atoms: where each atom is, by its name.
+    """
 
     role: str
     checkpoint: Checkpoint
@@ -51,9 +65,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A tensor of the merged file, from byte `start` of its data on.
+    """A tensor of the merged file.
 
-    Beside an fp8 weight stand its scale, `scale_of` it, and a text for ComfyUI, whose `content` is known.
+    An fp8 weight is followed by two more tensors: its scale, and a text that tells ComfyUI the format.
+
+    dtype: by safetensors' name, such as BF16.
+    start: byte of the file's data where it begins.
+    scale_of: for a scale, the name of the fp8 weight; otherwise "".
+    content: for the text, its bytes; otherwise empty.
     """
 
     name: str
@@ -67,7 +86,19 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """An atom of the output: `count` elements from byte `start` of the data on, and what they are made of."""
+    """An atom of the output and the inputs that it is computed from.
+
+    atom: its name.
+    output: the tensor that it is a part of.
+    block: the name of its block, for figures by block.
+    start: byte of the output's data where it begins.
+    count: elements.
+    columns: elements of a row.
+    base, aligned, distilled: where its values are in the inputs; None for an input without a part in it.
+    alpha, beta: strengths of aligned - base and distilled - base for this atom.
+    terms: the low-rank deltas to add.
+    copy: role of the one input whose values are copied unchanged, "" if the values are computed.
+    """
 
     atom: str
     output: Output
@@ -82,11 +113,13 @@ class Segment:
     beta: float
     terms: tuple[Term, ...]
     copy: str = ""
-    """The one source whose values are taken over as they are."""
 
     @property
     def merged(self) -> bool:
-        """Whether the elements are numbers to be merged; what is not is the same in all inputs and copied."""
+        """Whether the elements are floating-point numbers, which are merged.
+
+        Others must be equal in all inputs and are copied.
+        """
         return self.output.dtype in FLOATS
 
     @property
@@ -94,28 +127,32 @@ class Segment:
         return self.count * (FLOATS[self.output.dtype] if self.merged else self.base.itemsize)
 
     def sources(self) -> Iterator[tuple[str, Part]]:
-        for role in ("base", "aligned", "distilled"):
-            part = getattr(self, role)
+        """Yield the role and the part of each input, the base first."""
+        for role, part in (("base", self.base), ("aligned", self.aligned), ("distilled", self.distilled)):
             if part is not None:
                 yield role, part
 
     def reads(self) -> tuple[Part, ...]:
-        """The parts that have to be read to make the elements."""
+        """Return the parts to read for the elements: all sources, or only the one that is copied."""
         return tuple(part for role, part in self.sources() if self.copy in ("", role))
 
     @property
     def strengths(self) -> tuple[float, ...]:
-        """Of the parts after the first of `reads`."""
+        """The strengths of the parts after the first in `reads`."""
         given = () if self.copy else ((self.aligned, self.alpha), (self.distilled, self.beta))
         return tuple(strength for part, strength in given if part is not None)
 
-    def settled(self, equal: Collection[str]) -> Segment:
-        """Without the sources whose values equal the base's throughout; a single delta of strength 1 becomes a copy of its source.
+    def simplified(self, equal: Collection[str]) -> Segment:
+        """Return the segment without the sources whose values all equal the base's (roles `equal`).
 
-        So aligned = base gives distilled bit for bit, even where base + (distilled - base) would round.
+        A single delta of strength 1 becomes a copy of its source. So a merge with aligned = base gives distilled bit
+        for bit, even where base + (distilled - base) would round.
         """
-        rest = {role: None for role, _ in self.sources() if role in equal}
-        left = replace(self, **rest)
+        left = replace(
+            self,
+            aligned=None if "aligned" in equal else self.aligned,
+            distilled=None if "distilled" in equal else self.distilled,
+        )
         roles = [role for role, _ in left.sources() if role != "base"]
         strength = {"aligned": self.alpha, "distilled": self.beta}
         if not self.terms and len(roles) < 2 and all(strength[role] == 1.0 for role in roles):
@@ -125,7 +162,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`rows` rows of a LoRA's delta, from `source` on, for rows of a tensor of the output, from `row` on."""
+    """Rows of a LoRA's delta that are written beside the merged file (`keep_lora`) for rows of a tensor of the output.
+
+    product: the LoRA module.
+    source: first row of the product.
+    row: first row of the output's tensor.
+    rows: how many rows.
+    factor: factor on the delta, from the recipe's blocks.
+    """
 
     product: lowrank.LoraProduct
     source: int
@@ -136,7 +180,16 @@ class Kept:
 
 @dataclass
 class MergePlan:
-    """Open files and what is to be done with them. Close it, or use it in `with`."""
+    """The open inputs and how the output is made from them. Close it, or use it in `with`.
+
+    models: the checkpoints, the base first.
+    loras: the LoRA and LoKr files with their strengths.
+    layout: of the output.
+    outputs: the tensors of the merged file, in the order of its bytes.
+    segments: the atoms of the output; `survey` replaces them by simplified ones.
+    kept: with `keep_lora`, the LoRA rows that are kept out of each tensor of the output, by its name.
+    warnings: sentences for the user.
+    """
 
     recipe: MergeRecipe
     models: tuple[Model, ...]
@@ -145,7 +198,6 @@ class MergePlan:
     outputs: tuple[Output, ...]
     segments: tuple[Segment, ...]
     kept: dict[str, tuple[Kept, ...]] = field(default_factory=dict)
-    """With `keep_lora`: what stays out of each tensor of the output."""
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -159,6 +211,7 @@ class MergePlan:
 
     @property
     def checkpoints(self) -> tuple[tuple[str, Checkpoint], ...]:
+        """Role and checkpoint of every input, the LoRAs last."""
         return (*((model.role, model.checkpoint) for model in self.models), *(("lora", file) for file, _ in self.loras))
 
     def __enter__(self) -> MergePlan:
@@ -173,7 +226,10 @@ class MergePlan:
 
 
 def make_plan(recipe: MergeRecipe) -> MergePlan:
-    """Reads the headers of all inputs and decides. Raises BadInput, naming file, tensor and remedy, for what cannot be merged."""
+    """Open the inputs of a recipe, read their headers and plan the merge.
+
+    Raises BadInput for inputs that cannot be merged; the sentence names the file, the tensor and the remedy.
+    """
     opened: list[Checkpoint] = []
     try:
         return _Planner(recipe, opened).plan()
@@ -200,7 +256,7 @@ class _Planner:
                 loras.append((checkpoint, recipe.alpha))
             else:
                 models.append(self._cut(role, checkpoint))
-                _same_weights(base, models[-1])
+                _require_same_weights(base, models[-1])
         loras += [(self._open(lora.path), lora.strength) for lora in recipe.loras]
         if recipe.keep_lora and not loras:
             raise BadInput("--keep-lora has nothing to keep: no input is a LoRA; give --lora FILE:STRENGTH")
@@ -217,7 +273,7 @@ class _Planner:
         for atom, (output, start) in homes.items():
             align, distil = recipe.factors(_names(atom, base.layout))
             part = base.atoms[atom]
-            mine = [each[atom] for each in terms if atom in each]
+            deltas = [each[atom] for each in terms if atom in each]
             alpha, beta = recipe.alpha * align, recipe.beta * distil
             segment = Segment(
                 atom,
@@ -231,13 +287,13 @@ class _Planner:
                 by_role["distilled"][atom] if "distilled" in by_role and beta else None,
                 alpha,
                 beta,
-                tuple(replace(term, factor=align) for term in mine if align * term.product.scale),
+                tuple(replace(term, factor=align) for term in deltas if align * term.product.scale),
             )
             segments.append(segment)
         self._check_patterns(base)
         kept = {}
         if recipe.keep_lora:
-            kept = _kept(segments)
+            kept = _kept_rows(segments)
             segments = [replace(segment, terms=()) for segment in segments]
         return MergePlan(recipe, tuple(models), tuple(loras), layout, outputs, tuple(segments), kept, self.warnings)
 
@@ -282,14 +338,15 @@ class _Planner:
         return Model(role, plain, layout, prefix, atoms)
 
     def _outputs(self, models: list[Model], layout: Layout) -> tuple[tuple[Output, ...], dict[str, tuple[Output, int]]]:
-        """The tensors of the merged file in the order of its bytes, and where in which of them each atom goes."""
+        """Return the tensors of the merged file in the order of its bytes, and for each atom its tensor and its first
+        byte."""
         base = models[0]
         names: dict[str, tuple[str, ...]] = {}
         for atom, part in base.atoms.items():
             name = part.tensor.name if layout == base.layout else tensor_of(atom, layout)
             if name not in names:
                 names[name] = atoms_of(name.removeprefix(base.prefix), layout)
-        eights = _eights(models) if self.recipe.dtype == "fp8" else set()
+        fp8_atoms = _fp8_atoms(models) if self.recipe.dtype == "fp8" else set()
         drafts = []
         for name, atoms in names.items():
             if missing := [atom for atom in atoms if atom not in base.atoms]:
@@ -305,12 +362,12 @@ class _Planner:
                         f"{base.checkpoint.path}: the parts of {name} have different shapes; use an unpruned checkpoint"
                     )
                 shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
-            dtype = self._dtype(parts, eights.issuperset(atoms))
+            dtype = self._dtype(parts, fp8_atoms.issuperset(atoms))
             drafts.append((name, dtype, shape, atoms))
             if dtype == "F8_E4M3":
                 drafts.append((f"{name}_scale", "F32", (), ()))
                 drafts.append((f"{name.removesuffix('.weight')}.comfy_quant", "U8", (len(FP8_MARK),), ()))
-        # Large elements first, as safetensors' own writer has it, so that each tensor is aligned to its elements.
+        # Large elements first, as safetensors' own writer orders them, so that each tensor is aligned to its elements.
         drafts.sort(key=lambda draft: -_itemsize(draft[1]))
         outputs, homes, end = [], {}, 0
         for name, dtype, shape, atoms in drafts:
@@ -323,12 +380,12 @@ class _Planner:
             end += output.nbytes
         return tuple(outputs), homes
 
-    def _dtype(self, parts: list[Part], eight: bool) -> str:
+    def _dtype(self, parts: list[Part], fp8: bool) -> str:
         dtype = parts[0].tensor.dtype
         if dtype not in FLOATS:
             return dtype
         if self.recipe.dtype in ("base", "fp8"):
-            if eight:
+            if fp8:
                 return "F8_E4M3"
             return "BF16" if dtype == "F8_E4M3" else dtype
         return DTYPES[self.recipe.dtype]
@@ -346,14 +403,15 @@ class _Planner:
 
 
 def _names(atom: str, layout: Layout) -> tuple[str, ...]:
-    """All that a pattern may call an atom."""
+    """Return all names that a pattern may use for an atom."""
     if layout == "plain":
         return (atom,)
     return tensor_of(atom, "bfl"), tensor_of(atom, "diffusers")
 
 
-def _eights(models: list[Model]) -> set[str]:
-    """The atoms to be stored in fp8: those that an input stores so, else the matrices of the numbered blocks."""
+def _fp8_atoms(models: list[Model]) -> set[str]:
+    """Return the atoms to store in fp8: those that an input stores in fp8, or else the matrices of the numbered
+    blocks."""
     for model in models:
         if found := {
             atom for atom, part in model.atoms.items() if part.tensor.dtype == "F8_E4M3" and atom.endswith(".weight")
@@ -373,17 +431,20 @@ def _itemsize(dtype: str) -> int:
     return FLOATS.get(dtype) or {"BOOL": 1}.get(dtype) or int(dtype[1:]) // 8
 
 
-def _same_weights(base: Model, other: Model) -> None:
-    """Raises BadInput listing what is missing, too many, of another shape or of another kind, with the nearest name."""
+def _require_same_weights(base: Model, other: Model) -> None:
+    """Raise BadInput unless both models have the same atoms, of equal shapes and mergeable dtypes.
+
+    The sentence lists the tensors that differ, each missing or extra one with the nearest name of the other side.
+    """
     where, against = other.checkpoint.path, base.checkpoint.path
     missing, extra = (
         list(dict.fromkeys(part.tensor.name for atom, part in x.atoms.items() if atom not in y.atoms))
         for x, y in ((base, other), (other, base))
     )
     if missing or extra:
-        listed = [("-", name, extra) for name in missing] + [("+", name, missing) for name in extra]
-        lines = [_beside(sign + name, name, others) for sign, name, others in listed[:LISTED]]
-        more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+        differences = [("-", name, extra) for name in missing] + [("+", name, missing) for name in extra]
+        lines = [_with_near_name(sign + name, name, others) for sign, name, others in differences[:MAX_NAMES]]
+        more = f" and {len(differences) - MAX_NAMES} more" if len(differences) > MAX_NAMES else ""
         raise BadInput(
             f"{where} has not the weights of {against}: {len(missing)} missing (-), {len(extra)} too many (+): {', '.join(lines)}{more}; "
             f"use a base of the same model as the {other.role} checkpoint"
@@ -394,7 +455,7 @@ def _same_weights(base: Model, other: Model) -> None:
         if part.shape != base.atoms[atom].shape
     }
     if wrong:
-        shapes = ", ".join(list(wrong.values())[:LISTED])
+        shapes = ", ".join(list(wrong.values())[:MAX_NAMES])
         raise BadInput(
             f"{where} has other shapes than {against} in {len(wrong)} tensors: {shapes}; use one size of one model, 4B or 9B"
         )
@@ -406,12 +467,12 @@ def _same_weights(base: Model, other: Model) -> None:
             )
 
 
-def _beside(line: str, name: str, others: list[str]) -> str:
+def _with_near_name(line: str, name: str, others: list[str]) -> str:
     near = get_close_matches(name, others[:200], 1, 0.6)
     return f"{line} (near {near[0]})" if near else line
 
 
-def _kept(segments: list[Segment]) -> dict[str, tuple[Kept, ...]]:
+def _kept_rows(segments: list[Segment]) -> dict[str, tuple[Kept, ...]]:
     found: dict[str, list[Kept]] = {}
     for segment in segments:
         row = (segment.start - segment.output.start) // (_itemsize(segment.output.dtype) * segment.columns)

@@ -1,4 +1,4 @@
-"""What is asked for: which weights, how much of each, and how the result is to be stored."""
+"""The recipe of a merge: which weights, how much of each, and how the result is stored."""
 
 from __future__ import annotations
 
@@ -19,19 +19,30 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 @dataclass(frozen=True, slots=True)
 class Lora:
+    """A LoRA or LoKr file and the strength of its delta.
+
+    path: a .safetensors file.
+    strength: factor on the delta, -1000 to 1000.
+    """
+
     path: Path
     strength: float = 1.0
 
     @classmethod
     def parse(cls, text: str) -> Lora:
-        """FILE or FILE:STRENGTH."""
+        """Parse FILE or FILE:STRENGTH; the strength is 1 if none is given."""
         found = re.fullmatch(rf"(.+):({_NUMBER})", text)
         return cls(Path(found[1]), float(found[2])) if found else cls(Path(text))
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Factors on the strengths where the pattern matches: `align` on alpha and the LoRAs, `distil` on beta."""
+    """Factors on the strengths of the tensors that match a pattern.
+
+    pattern: a block or tensor name, as in `MergeRecipe`.
+    align: factor on alpha and on the strengths of the LoRAs.
+    distil: factor on beta.
+    """
 
     pattern: str
     align: float
@@ -39,7 +50,7 @@ class Block:
 
     @classmethod
     def parse(cls, text: str) -> Block:
-        """PATTERN=ALIGN or PATTERN=ALIGN,DISTIL. Raises BadInput."""
+        """Parse PATTERN=ALIGN or PATTERN=ALIGN,DISTIL. Raises BadInput for other text."""
         found = re.fullmatch(rf"(.+)=({_NUMBER})(?:,({_NUMBER}))?", text)
         if not found:
             raise BadInput(
@@ -49,16 +60,35 @@ class Block:
 
     @classmethod
     def parse_lines(cls, text: str) -> tuple[Block, ...]:
-        """One a line, blanks as one likes. Raises BadInput."""
+        """Parse one block a line; blanks and empty lines are ignored. Raises BadInput for a line that is no block."""
         return tuple(cls.parse(line) for line in re.sub(r"[^\S\n]+", "", text).splitlines() if line)
 
 
 @dataclass(frozen=True, slots=True)
 class MergeRecipe:
-    """Paths are safetensors files, indices of shards, or diffusers folders; `aligned` may be a LoRA, whose strength is then alpha.
+    """The inputs, strengths and output format of one merge.
 
-    Patterns are block or tensor names in either layout, with * and ?; a block's name matches all that is in it. What is excluded, or
-    not included, stays as it is in the base. Of several `blocks` that match, the last counts.
+    A path is a .safetensors file, the .index.json of shards, or a diffusers folder. A pattern is the name of a block or
+    of a tensor, in either layout of FLUX.2, with the wildcards * and ?; the name of a block matches every tensor in it.
+
+    base: the checkpoint that the others were made from.
+    aligned: a fine-tuned checkpoint, or a LoRA, whose strength is then alpha.
+    distilled: a checkpoint for few steps.
+    loras: more LoRA or LoKr files with their strengths.
+    alpha: strength of aligned - base, -1000 to 1000.
+    beta: strength of distilled - base, -1000 to 1000.
+    blocks: factors on the strengths by pattern; of several that match a tensor, the last counts.
+    include: patterns of the tensors to merge; empty merges all. The other tensors keep the values of the base.
+    exclude: patterns of tensors that keep the values of the base.
+    layout: naming of the tensors in the output; `base` keeps the base's.
+    dtype: dtype of the output; `base` keeps that of each tensor (bf16 where that is fp8).
+    rounding: `nearest` (even), or `stochastic`, which keeps small deltas on average.
+    seed: of stochastic rounding.
+    keep_lora: write the LoRAs into a file beside the merged file instead of into it.
+    limit: the largest median of |delta| / |base| over the matrices of a checkpoint that is accepted, above 0. A larger
+        one means that the checkpoint was not made from this base.
+
+    Raises BadInput for a recipe without anything to merge or convert, and for a strength or limit out of range.
     """
 
     base: Path
@@ -76,7 +106,6 @@ class MergeRecipe:
     seed: int = 0
     keep_lora: bool = False
     limit: float = 0.5
-    """The largest norm of a delta, relative to the base's, that is still taken for a delta of this base."""
 
     def __post_init__(self) -> None:
         converts = self.layout != "base" or self.dtype != "base"
@@ -94,7 +123,8 @@ class MergeRecipe:
             raise BadInput(f"--limit is {self.limit}; it must be above 0")
 
     def factors(self, names: tuple[str, ...]) -> tuple[float, float]:
-        """The factors (align, distil) for a weight that goes by all of these names."""
+        """Return the factors (align, distil) on the strengths of a tensor that has all of these names; 0 and 0 leaves
+        it as it is."""
         if (self.include and not any(matches(pattern, names) for pattern in self.include)) or any(
             matches(pattern, names) for pattern in self.exclude
         ):
@@ -103,10 +133,11 @@ class MergeRecipe:
 
 
 def factors(blocks: Sequence[Block], names: tuple[str, ...]) -> tuple[float, float]:
-    """(align, distil) of the last block that matches one of the names, 1 and 1 if none does."""
+    """Return (align, distil) of the last block that matches one of the names, or (1, 1) if no block matches."""
     found = [block for block in blocks if matches(block.pattern, names)]
     return (found[-1].align, found[-1].distil) if found else (1.0, 1.0)
 
 
 def matches(pattern: str, names: tuple[str, ...]) -> bool:
+    """Say whether the pattern matches one of the names, or the block that one of them is in. Case counts."""
     return any(fnmatchcase(name, pattern) or fnmatchcase(name, pattern + ".*") for name in names)

@@ -1,4 +1,4 @@
-"""What the merge found out about its deltas, as JSON, as a plot and in a few lines of text."""
+"""The report of a merge: figures about its deltas as JSON, as a plot, and as a few lines of text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from .plan import MergePlan
 from .recipe import FORMULA
 
 
-def report(
+def merge_report(
     plan: MergePlan, found: Findings, seconds: float | None = None, read: int | None = None, written: int | None = None
 ) -> dict[str, Any]:
-    """`seconds`, and the bytes read for the arithmetic and written, are None where nothing was merged."""
+    """Return the report as a JSON object.
+
+    seconds: time of the merge; None if nothing was merged.
+    read: bytes of weights read for the arithmetic; None if nothing was merged.
+    written: bytes of the merged file; None if nothing was merged.
+    """
     recipe = plan.recipe
     return {
         "version": __version__,
@@ -44,7 +49,10 @@ def report(
 
 
 def _in_order(blocks: Iterable[str]) -> list[str]:
-    """By number, each kind where its first block stands: a file has single_blocks.10 before single_blocks.2."""
+    """Return the blocks of each kind in the order of their numbers, the kinds in the order of their first blocks.
+
+    A file has single_blocks.10 before single_blocks.2.
+    """
     names = list(blocks)
     kinds = [name.rstrip("0123456789") for name in names]
     return sorted(names, key=lambda name: (kinds.index(kind := name.rstrip("0123456789")), int(name[len(kind) :] or 0)))
@@ -55,7 +63,10 @@ def _survivals(measures: Measures) -> dict[str, float]:
 
 
 def save_report(values: dict[str, Any], path: Path) -> Path:
-    """Writes the JSON to `path` and the plot beside it, as .png, whose path it gives. Raises OSError."""
+    """Write the report as JSON to `path` and its plot beside it.
+
+    Returns the path of the plot, a .png. Raises OSError.
+    """
     from PIL import Image
 
     from ..storage.atomic import write_bytes
@@ -68,8 +79,8 @@ def save_report(values: dict[str, Any], path: Path) -> Path:
     return plot
 
 
-def summary(values: dict[str, Any]) -> str:
-    """Lines for the terminal, the paper's expectation beside what was found."""
+def merge_summary(values: dict[str, Any]) -> str:
+    """Return the report in a few lines for the terminal, with the figures that the paper expects."""
     model = values["model"]
     lines = []
     for role in DELTAS:

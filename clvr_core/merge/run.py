@@ -1,4 +1,4 @@
-"""The merge, done: one pass from the inputs into a file that is whole or not there."""
+"""Running a planned merge into a file that is whole or not there, and verifying a merged file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from .target import Target, check_target
 
 @dataclass(frozen=True)
 class Merged:
-    """What was written, and what is known about it."""
+    """The result of a merge.
+
+    out: the merged file.
+    nbytes: its size.
+    read: bytes of weights read for the arithmetic.
+    seconds: wall time, survey included.
+    found: the measures.
+    kept: the LoRA written beside it, if the recipe keeps LoRAs.
+    """
 
     out: Path
     nbytes: int
@@ -44,13 +52,22 @@ def merge(
     surveyed: Survey | None = None,
     lora_out: Path | None = None,
 ) -> Merged:
-    """Writes the merged checkpoint to `out`, a .safetensors file.
+    """Write the merged checkpoint.
 
-    `progress` is called in this thread with bytes done and in all, `cancel` is asked there whether to stop. `sha256` puts the sums of
-    the inputs into the metadata, `measured` makes the figures from all weights instead of a sample; each takes longer than the merge.
-    `surveyed` spares the survey if it was made before. `lora_out` is where the LoRAs go that the recipe keeps, in place of a file beside
-    `out`. Raises BadInput for what cannot be merged or written, Cancelled; then `out` is as it was and nothing is left beside it.
-    What a merge that was killed left beside it is removed by the next.
+    plan: an open plan.
+    out: a path that ends in .safetensors.
+    progress: called in this thread with the bytes done and in all, at most 20 times a second.
+    cancel: called in this thread as often; returns True to stop.
+    threads: worker threads, one more than there are cores (at most 8) if None.
+    overwrite: replace `out` if it exists.
+    sha256: record the SHA-256 of the inputs. Hashing takes longer than the merge.
+    measured: measure the deltas of every weight instead of a sample. This takes longer than the merge.
+    surveyed: the result of `survey` on this plan, if the caller made it before.
+    lora_out: path for the LoRAs that the recipe keeps, OUT.lora.safetensors if None.
+
+    Raises BadInput for inputs that cannot be merged and for a file that cannot be written, Cancelled if it was stopped.
+    In both cases `out` is unchanged and no temporary file stays. The temporary file of a merge that was killed is
+    removed by the next one to `out`.
     """
     out, started = Path(out), time.perf_counter()
     title = out.stem
@@ -79,7 +96,8 @@ def merge(
 def _findings(plan: MergePlan, found: Survey, streamed: Streamed, measured: bool) -> Findings:
     if not measured:
         return found.findings()
-    # Warnings on survival are made anew, exactly; in the order of the file, not of the threads.
+    # Every weight was measured, so the estimated warnings about survival are replaced. In the order of the file, not of
+    # the threads.
     estimated = survival_warnings(plan, found.tensors, summed(found.blocks.values()))
     tensors = {name: streamed.tensors[name] for name in found.tensors if name in streamed.tensors}
     blocks = {name: streamed.blocks[name] for name in found.blocks if name in streamed.blocks}
@@ -97,7 +115,11 @@ def _check_unchanged(plan: MergePlan) -> None:
 
 
 def made_before(plan: MergePlan, out: Path) -> bool:
-    """Whether `out` is already the file that `merge` would write, by its recipe, by names and sizes of the inputs, and by the clock."""
+    """Say whether `out` is already the file that `merge` would write.
+
+    It is if its recorded recipe, the names and sizes of the inputs and the contract are the same, and no input is
+    newer.
+    """
     if not out.is_file():
         return False
     try:
@@ -105,9 +127,11 @@ def made_before(plan: MergePlan, out: Path) -> bool:
     except BadInput:
         return False
     try:
-        record = headers.recorded(file)
-        same = headers.unsigned(record) == headers.record(plan, {}) and file.metadata.get("dswm.contract") == CONTRACT
-    except (BadInput, KeyError, TypeError):  # a file of another make, or damaged
+        record = headers.read_record(file)
+        same = (
+            headers.without_sums(record) == headers.record(plan, {}) and file.metadata.get("dswm.contract") == CONTRACT
+        )
+    except (BadInput, KeyError, TypeError):  # not a merged file, or damaged
         return False
     finally:
         file.close()
@@ -124,14 +148,18 @@ def verify(
     cancel: Cancel | None = None,
     threads: int | None = None,
 ) -> list[tuple[str, str]]:
-    """Makes the merged file `out` again from its recipe, in memory, and compares every byte of it. Gives roles and paths of the inputs.
+    """Merge again in memory by the recorded recipe of `out`, and compare every byte.
 
-    Inputs are looked for where `paths` and `loras` say (by role; LoRAs in their order), else under their recorded names beside `out`.
-    Raises BadInput naming what differs: an input by its sum, a tensor by its name.
+    paths: inputs by role.
+    loras: LoRAs, in the order of the recipe.
+    progress, cancel, threads: as in `merge`.
+
+    An input without a path is looked for beside `out` under its recorded name. Returns role and path of each input.
+    Raises BadInput if something differs, naming the input whose SHA-256 or the tensor whose bytes differ.
     """
     file = File(Path(out))
     try:
-        record = headers.recorded(file)
+        record = headers.read_record(file)
         found, given = _inputs(file, record, paths, loras)
         recipe = headers.recipe_of(file, record, found, given)
         with make_plan(recipe) as plan:
@@ -148,7 +176,7 @@ def verify(
 
 
 class _Compare:
-    """A sink that compares instead of writing."""
+    """A sink that compares the windows of a stream with a file, instead of writing them."""
 
     def __init__(self, file: File, plan: MergePlan) -> None:
         self._file, self._plan = file, plan

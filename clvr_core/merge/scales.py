@@ -1,4 +1,4 @@
-"""What multiplies the product of an adapter's factors: alpha and rank, as the file or PEFT's settings beside it have them."""
+"""Scales of LoRA and LoKr deltas: alpha and rank from the file itself, or from PEFT's settings in it or beside it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ _PATTERN = re.compile(r"(\^?)((?:[\w-]|\\?\.)+)\$?")
 
 
 class Scales:
-    """The scales of one LoRA or LoKr file. `alpha` is the one that the file holds for a module, None if it holds none."""
+    """The scales of the modules of one LoRA or LoKr file.
+
+    In both methods `alpha` is the value of the tensor `MODULE.alpha` in the file, None if there is no such tensor;
+    `rank` is that of the module's factors.
+    """
 
     def __init__(self, file: Checkpoint) -> None:
-        """Raises BadInput for settings that are damaged, of a DoRA, or that name modules by more than a name."""
+        """Read the settings.
+
+        Raises BadInput if they are damaged, belong to a DoRA, or name modules by a regular expression.
+        """
         settings, self._file = _settings(file), file
         if settings.get("use_dora"):
             raise BadInput(f"{file.path} is a DoRA, whose delta depends on the weights; merge it where it was made")
@@ -30,12 +37,16 @@ class Scales:
         self._alphas, self._ranks = (self._named(settings.get(key) or {}) for key in ("alpha_pattern", "rank_pattern"))
 
     def lora(self, module: str, alpha: float | None, rank: int) -> float:
-        """alpha / r, with rsLoRA alpha / sqrt r; 1 where nobody names an alpha."""
+        """Return alpha / r, for rsLoRA alpha / sqrt(r); 1 if neither the file nor the settings give an alpha."""
         alpha = self._find(module, self._alphas, self._alpha) if alpha is None else alpha
         return 1.0 if alpha is None else alpha / (sqrt(rank) if self._rs else rank)
 
     def lokr(self, module: str, alpha: float | None, rank: int | None) -> float:
-        """LyCORIS: alpha / r where a factor is itself a product, of rank `rank`, else 1. PEFT: alpha / r of its settings everywhere."""
+        """Return the scale of a LoKr module.
+
+        LyCORIS: alpha / rank if one of the two factors is itself stored as a product (`rank` is not None), else 1.
+        PEFT: alpha / r of its settings for every module.
+        """
         if alpha is None and self._of_lokr:
             return self._find(module, self._alphas, self._alpha) / self._find(module, self._ranks, self._rank)
         return 1.0 if alpha is None or rank is None else alpha / rank

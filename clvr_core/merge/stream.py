@@ -1,6 +1,7 @@
-"""The pass over the weights: windows of the output, each a function of its place alone, made by a few threads in any order.
+"""The pass over the weights: a few threads make the windows of the output in any order.
 
-So the bytes do not depend on the number of threads, and memory does not grow with the model.
+A window depends only on its place in the output. So the bytes do not depend on the number of threads, and memory does
+not grow with the model.
 """
 
 from __future__ import annotations
@@ -22,30 +23,44 @@ from ..weights.checkpoint import File
 from .engine import BLOCK, WINDOW, Engine, engine_for
 from .measures import Measures, measure
 from .plan import MergePlan, Output, Part, Segment
-from .survey import Cancel, Cancelled, low_rank, refuse, stored, values_of
+from .survey import Cancel, Cancelled, low_rank, refuse_not_finite, rounded_bytes, values_of
 
 Progress = Callable[[int, int], Any]
-"""Called from the caller's own thread with the bytes done and all there will be, those of the output and those that are hashed."""
+"""Called in the thread that called `run`, with the bytes done and the bytes in all: of the output, and of the inputs to
+hash."""
 Sink = Callable[[int, memoryview, int], None]
-"""Takes a window: its first byte in the output's data, a buffer of WINDOW bytes, how many of them count."""
+"""Takes a window: its first byte in the output's data, a buffer of WINDOW bytes, and how many of these are filled."""
 HASHED = 1 << 20
+"""Bytes of an input hashed at a time."""
 
 
 @dataclass
 class Streamed:
+    """The result of a pass.
+
+    tensors, blocks: measures of every weight by tensor of the output and by block, if they were asked for.
+    sha256: of the input files, if they were asked for.
+    read: bytes of weights read for the arithmetic.
+    """
+
     tensors: dict[str, Measures] = field(default_factory=dict)
     blocks: dict[str, Measures] = field(default_factory=dict)
     sha256: dict[File, str] = field(default_factory=dict)
     read: int = 0
-    """Bytes of weights read for the arithmetic."""
 
 
 def default_threads() -> int:
+    """Return one more than there are cores, at most 8: one thread usually waits for the disk."""
     return min((os.cpu_count() or 1) + 1, 8)
 
 
 class Stream:
-    """One pass. `run` gives windows to the sink; `ranges` only finds the largest values of the tensors to be stored in fp8."""
+    """One pass over the weights of a surveyed plan.
+
+    threads: worker threads, `default_threads()` if None.
+    sha256: hash the input files as well.
+    measured: measure the deltas of every weight as well.
+    """
 
     def __init__(
         self,
@@ -65,12 +80,11 @@ class Stream:
         )
         self._starts = [item.start for item in self._items]
         dtypes = {segment.output.dtype for segment in plan.segments if segment.merged}
-        # Rounded by `stored`, in numpy, instead of by the engine.
-        self._by_hand = plan.recipe.rounding == "stochastic" or "F8_E4M3" in dtypes
+        self._rounds_in_numpy = plan.recipe.rounding == "stochastic" or "F8_E4M3" in dtypes
         inputs = {part.tensor.dtype for segment in plan.segments if segment.merged for _, part in segment.sources()}
-        self._fused = dtypes | inputs == {"BF16"} and not self._by_hand and not measured
+        self._fused = dtypes | inputs == {"BF16"} and not self._rounds_in_numpy and not measured
         self._largest: dict[str, float] = {}
-        self._scales: dict[str, np.float32] = {}
+        self._scales: dict[str, float] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._errors: list[BaseException] = []
         self._files = (
@@ -80,15 +94,19 @@ class Stream:
         self.found = Streamed()
 
     def run(self, sink: Sink) -> Streamed:
-        """Raises BadInput for what is found wrong in the weights, Cancelled, and whatever the sink raises; the threads have ended then."""
-        eights = {output.name for output in self.plan.outputs if output.dtype == "F8_E4M3"}
+        """Give every window of the output to the sink, which may be called by several threads at once.
+
+        An output with fp8 tensors takes two passes, the first to find the largest value of each. Raises BadInput for
+        values that are not finite, Cancelled, and whatever the sink raises, in each case after all threads have ended.
+        """
+        fp8_names = {output.name for output in self.plan.outputs if output.dtype == "F8_E4M3"}
         self._engine, context = engine_for(self._fused)
         with context:
-            if eights:
+            if fp8_names:
                 self._total += self.plan.nbytes
                 self._windows(None)
                 self._scales = {
-                    name: np.float32(self._largest.get(name, 0.0)) / np.float32(448) or np.float32(1) for name in eights
+                    name: float(np.float32(self._largest.get(name, 0.0)) / np.float32(448)) or 1.0 for name in fp8_names
                 }
             self._windows(sink)
         if self._progress:
@@ -163,7 +181,7 @@ class Stream:
                 continue
             if isinstance(item, Output):
                 if last:
-                    content = item.content or self._scales[item.scale_of].tobytes()
+                    content = item.content or np.float32(self._scales[item.scale_of]).tobytes()
                     engine.window[begin - start : end - start] = content[begin - item.start : end - item.start]
             elif not item.merged:
                 if last:
@@ -174,7 +192,8 @@ class Stream:
                 self._merge(engine, item, begin, end, start, last)
 
     def _merge(self, engine: Engine, segment: Segment, begin: int, end: int, window: int, last: bool) -> None:
-        """Elements of the segment that lie in the output's bytes `begin` to `end`, into the window that starts at byte `window`."""
+        """Merge the elements in the bytes `begin` to `end` of the output into the window that starts at byte
+        `window`."""
         dtype = segment.output.dtype
         size = dtypes.FLOATS[dtype]
         parts = segment.reads()
@@ -187,7 +206,7 @@ class Stream:
             low = None if segment.copy else low_rank(segment, place, count)
             offset = segment.start + place * size - window
             if not engine.merge(
-                forms, segment.strengths, low, count, offset, dtype if last and not self._by_hand else ""
+                forms, segment.strengths, low, count, offset, dtype if last and not self._rounds_in_numpy else ""
             ):
                 self._refuse(segment)
             scale = self._scales.get(segment.output.name)
@@ -198,8 +217,8 @@ class Stream:
                     )
                     self._largest[segment.output.name] = largest
                 continue
-            if self._by_hand:
-                data = stored(self.plan, segment, engine.merged(count), place, scale)
+            if self._rounds_in_numpy:
+                data = rounded_bytes(self.plan, segment, engine.merged(count), place, scale)
                 engine.window[offset : offset + len(data)] = data.data
             if self.measured:
                 raw = np.frombuffer(engine.window[offset : offset + count * size], np.uint8)
@@ -213,7 +232,7 @@ class Stream:
 
     def _refuse(self, segment: Segment) -> None:
         for part in segment.reads():
-            refuse(part)
+            refuse_not_finite(part)
         name, dtype = segment.output.name, segment.output.dtype
         raise BadInput(
             f"{name} holds values that {dtype} cannot, when merged, though its inputs are finite; use --dtype bf16 or fp32"

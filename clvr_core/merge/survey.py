@@ -1,7 +1,7 @@
-"""A look at the weights before anything is written: a sample of every tensor, in numpy.
+"""The survey before a merge: a sample of every tensor is read and merged in numpy, and nothing is written.
 
-It finds inputs that are not derived from the base, values that are not finite, tensors that an input leaves as they are in the base,
-and deltas that would not survive rounding.
+It finds inputs that were not made from the base, values that are not finite, tensors whose values equal the base's, and
+deltas that would not survive rounding.
 """
 
 from __future__ import annotations
@@ -21,22 +21,23 @@ from .measures import Findings, Measures, measure, summed
 from .plan import MergePlan, Part, Segment
 
 SLICE, SLICES = 4096, 4
-"""Elements read at each place, and places in a tensor; smaller tensors are read whole."""
+"""Elements read at each place of a tensor, and the number of places; smaller tensors are read whole."""
 CHUNK = 1 << 18
+"""Elements (or bytes) read at a time where a whole tensor is read."""
 SURVIVAL = 0.9
-"""Below this share of a delta left after rounding there is a warning."""
-
+"""A smaller share of a delta left after rounding gives a warning."""
 
 Cancel = Callable[[], bool]
+"""Returns True to stop the merge."""
 
 
 class Cancelled(Exception):
-    """The caller asked to stop. Nothing was left behind."""
+    """The caller stopped the merge. No file was left behind."""
 
 
 @dataclass
 class Survey:
-    """Estimates from the sample, by the names of the output's tensors and by blocks."""
+    """Measures estimated from the sample, by tensor of the output and by block, and warnings for the user."""
 
     tensors: dict[str, Measures] = field(default_factory=dict)
     blocks: dict[str, Measures] = field(default_factory=dict)
@@ -51,32 +52,37 @@ class Survey:
 
 
 def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
-    """Samples the inputs and settles the plan's segments. Raises BadInput for inputs that are unsound or not of this base, Cancelled."""
+    """Sample the inputs, and replace the plan's segments by simplified ones.
+
+    Raises BadInput for values that are not finite, for inputs that were not made from the base, and for integers that
+    differ; raises Cancelled if `cancel` returns True.
+    """
     found = Survey(warnings=list(plan.warnings))
-    settled = []
+    simplified = []
     for segment in plan.segments:
         if cancel and cancel():
             raise Cancelled
         if segment.merged:
-            settled.append(segment.settled(_sample(plan, segment, found)))
+            simplified.append(segment.simplified(_sample(plan, segment, found)))
         else:
-            settled.append(_copied(plan, segment))
+            simplified.append(_copied(plan, segment))
     whole = summed(found.blocks.values())
     _check_norms(plan, found)
     _warn(plan, found, whole)
-    plan.segments = tuple(settled)
+    plan.segments = tuple(simplified)
     return found
 
 
 def values_of(part: Part, start: int, count: int) -> np.ndarray:
-    """fp32 values [count] of the part's elements from `start` on."""
+    """Read `count` elements of the part from element `start` on, as fp32 [count]."""
     size = FLOATS[part.tensor.dtype]
     raw = part.tensor.file.read(part.start + start * size, count * size)
     return dtypes.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
 
 
 def low_rank(segment: Segment, start: int, count: int) -> np.ndarray | None:
-    """The sum of the segment's low-rank deltas, fp32 [count]."""
+    """Return the sum of the segment's low-rank deltas for `count` elements from `start` on, fp32 [count]; None if it
+    has none."""
     found = None
     for term in segment.terms:
         delta = term.delta(start, start + count, segment.columns)
@@ -85,11 +91,16 @@ def low_rank(segment: Segment, start: int, count: int) -> np.ndarray | None:
 
 
 def dither_key(plan: MergePlan, atom: str) -> int:
+    """Return the key of stochastic rounding for an atom, a 64-bit hash of the recipe's seed and the atom's name."""
     return int.from_bytes(blake2b(f"{plan.recipe.seed}:{atom}".encode(), digest_size=8).digest(), "little")
 
 
-def stored(plan: MergePlan, segment: Segment, merged: np.ndarray, start: int, scale: float | None) -> np.ndarray:
-    """`merged`, fp32 [n] from element `start` of the atom on, as the bytes of the output."""
+def rounded_bytes(plan: MergePlan, segment: Segment, merged: np.ndarray, start: int, scale: float | None) -> np.ndarray:
+    """Round merged values to the output's dtype by the recipe's rounding, and return their bytes.
+
+    merged: fp32 [n], the elements of the segment's atom from `start` on.
+    scale: of fp8, by which the stored values are multiplied when they are read; None for other dtypes.
+    """
     dtype = segment.output.dtype
     if plan.recipe.rounding == "stochastic":
         if scale is not None:
@@ -107,7 +118,8 @@ def _places(count: int) -> Iterator[tuple[int, int]]:
 
 
 def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
-    """Adds the measures of a sample; gives the sources that equal the base throughout."""
+    """Add the measures of a sample to `found`, and return the roles of the sources whose values all equal the
+    base's."""
     places = list(_places(segment.count))
     weight = segment.count / max(sum(count for _, count in places), 1)
     same = {role for role, _ in segment.sources() if role != "base"}
@@ -117,14 +129,14 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
         values = {role: values_of(part, start, count) for role, part in segment.sources()}
         for role, part in segment.sources():
             if not np.isfinite(values[role]).all():
-                refuse(part)
+                refuse_not_finite(part)
         base = values.pop("base")
         same = {role for role in same if np.array_equal(values[role].view(np.uint32), base.view(np.uint32))}
         low = low_rank(segment, start, count)
         merged = formula.combine(base, values.get("aligned"), values.get("distilled"), segment.alpha, segment.beta, low)
         dtype = segment.output.dtype
         scale = max(float(np.abs(merged).max()), 1e-30) / dtypes.LARGEST[dtype] if dtype == "F8_E4M3" else None
-        back = dtypes.decode(stored(plan, segment, merged, start, scale), dtype, scale)
+        back = dtypes.decode(rounded_bytes(plan, segment, merged, start, scale), dtype, scale)
         deltas = {
             role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()
         }
@@ -135,7 +147,7 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
 
 
 def _equal(left: Part, right: Part) -> bool:
-    """Whether all values have the same bits as fp32."""
+    """Say whether all values, decoded to fp32, have the same bits."""
     for start in range(0, left.count, CHUNK):
         count = min(CHUNK, left.count - start)
         if not np.array_equal(
@@ -146,7 +158,7 @@ def _equal(left: Part, right: Part) -> bool:
 
 
 def _copied(plan: MergePlan, segment: Segment) -> Segment:
-    """Numbers that are no weights: the same everywhere, or refused."""
+    """Return the segment as a copy of the base. Raises BadInput if another input holds other integers."""
     size = segment.base.itemsize
     for role, part in segment.sources():
         for start in range(0, part.count * size, CHUNK):
@@ -162,8 +174,8 @@ def _copied(plan: MergePlan, segment: Segment) -> Segment:
     return replace(segment, aligned=None, distilled=None, copy="base")
 
 
-def refuse(part: Part) -> None:
-    """Raises BadInput if the part's tensor holds values that are not finite, with their number."""
+def refuse_not_finite(part: Part) -> None:
+    """Raise BadInput, with their number, if the part's tensor holds values that are NaN or infinite."""
     tensor = part.tensor
     whole = replace(part, start=tensor.start, shape=tensor.shape)
     count = 0
@@ -176,7 +188,10 @@ def refuse(part: Part) -> None:
 
 
 def _check_norms(plan: MergePlan, found: Survey) -> None:
-    """By the median of the matrices' relative norms: a few large tensors, and norms near 1, say little about where weights come from."""
+    """Raise BadInput for an input whose deltas are too large for one made from the base.
+
+    The median over the matrices decides, because a few tensors of any fine-tune may differ much.
+    """
     paths = {model.role: model.checkpoint.path for model in plan.models}
     matrices = {segment.output.name for segment in plan.segments if segment.columns > 1} or found.tensors.keys()
     for role in ("aligned", "distilled"):
@@ -208,7 +223,7 @@ def _warn(plan: MergePlan, found: Survey, whole: Measures) -> None:
 
 
 def survival_warnings(plan: MergePlan, tensors: dict[str, Measures], whole: Measures) -> list[str]:
-    """A sentence for each delta of which rounding leaves less than 90 %, in all or in some tensors."""
+    """Return a sentence for each delta that loses more than 10 % to rounding in at least one tensor."""
     warnings = []
     names = {"F32": "fp32", "BF16": "bf16", "F16": "fp16", "F8_E4M3": "fp8"}
     dtypes = ", ".join(sorted({names[segment.output.dtype] for segment in plan.segments if segment.merged}))

@@ -1,4 +1,5 @@
-"""The file that is written: beside its place under another name, whole and on the disk before it takes that place, or not at all."""
+"""The output file: written beside its final path under a temporary name, and renamed to that path only once it is whole
+and on the disk."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BadInput
+from ..storage.atomic import sync_folder
 from .plan import MergePlan
 
 try:
@@ -23,13 +25,17 @@ except ImportError:  # Windows
     fcntl = None
 
 DIRECT = 64 << 20
-"""From this size on the page cache is passed by: the inputs keep their place in it, and the disk is written to at its own speed."""
+"""Outputs of at least so many bytes are written past the page cache: the inputs stay in the cache, and memory does not
+fill with pages that wait to be written."""
 RESERVE = 16 << 20
-"""Bytes of the disk that are left free."""
+"""Bytes that must stay free on the disk."""
 
 
 def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None:
-    """Raises BadInput if `out` cannot or must not be written. Nothing is touched."""
+    """Check, without changing anything, that a file of `size` bytes can be written to `out`.
+
+    Raises BadInput if it cannot, or if `out` is an input, or if it exists and `overwrite` is False.
+    """
     folder = out.parent
     try:
         if out.suffix != ".safetensors":
@@ -51,7 +57,7 @@ def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None
                 raise BadInput(f"--out {out} is read-only; choose another name")
         if not os.access(folder, os.W_OK):
             raise BadInput(f"--out {out}: the folder {folder} is read-only; choose another")
-        free = shutil.disk_usage(folder).free + sum(part.stat().st_blocks * 512 for part in _left(out))
+        free = shutil.disk_usage(folder).free + sum(part.stat().st_blocks * 512 for part in _leftovers(out))
     except OSError as error:
         raise BadInput(f"--out {out} cannot be written: {error.strerror}; choose another place") from error
     if free < size + RESERVE:
@@ -60,11 +66,15 @@ def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None
         )
 
 
-def _left(out: Path) -> Iterator[Path]:
-    """What killed merges left beside `out`. Nobody else has the file that is given, until the next is asked for. None without locks."""
-    parts = out.parent.glob(f".{glob.escape(out.name)}.{'[0-9a-f]' * 16}.part") if fcntl else ()
-    for part in parts:
-        with contextlib.suppress(OSError):  # it is being written, or is another person's
+def _leftovers(out: Path) -> Iterator[Path]:
+    """Yield the temporary files that killed merges left beside `out`, each locked while the caller has it.
+
+    The lock tells them from the file of a running merge; where there are no file locks (Windows), none is yielded.
+    """
+    if not fcntl:
+        return
+    for part in out.parent.glob(f".{glob.escape(out.name)}.{'[0-9a-f]' * 16}.part"):
+        with contextlib.suppress(OSError):  # another merge is writing it, or it belongs to another user
             file = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,20 +84,29 @@ def _left(out: Path) -> Iterator[Path]:
 
 
 class Target:
-    """A temporary file `.NAME.RANDOM.part` of full size. `seal` completes it, `place` makes it the target; leaving first removes it."""
+    """A temporary file `.NAME.RANDOM.part` of full size, which becomes the output.
+
+    `write` fills the data, `seal` writes the header, `place` renames the file to its final path. Leaving the `with`
+    before `place` removes it.
+    """
 
     def __init__(self, out: Path, start: int, size: int, direct: bool = True) -> None:
-        """`start` bytes of header and `size` of data. `direct` writes, past the page cache, need views that start on a page.
+        """Create the temporary file, after removing those that killed merges left.
 
-        What killed merges left is removed first. Raises BadInput if the file cannot be made at this size.
+        out: the final path.
+        start: bytes of the header, in front of the data.
+        size: bytes of the data.
+        direct: write large files past the page cache. The views given to `write` must then start on a memory page.
+
+        Raises BadInput if the file cannot be created at this size.
         """
         self.out, self.start, self.size = out, start, size
-        self.part = _beside(out)
+        self.part = _temporary_path(out)
         self._lock = threading.Lock()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._direct = False
         try:
-            for part in _left(out):
+            for part in _leftovers(out):
                 part.unlink()
             if direct and size >= DIRECT and hasattr(os, "O_DIRECT"):
                 try:
@@ -96,12 +115,11 @@ class Target:
                 except OSError as error:
                     if error.errno != errno.EINVAL:
                         raise
-                    self.part.unlink(
-                        missing_ok=True
-                    )  # file systems without direct writes may have made it all the same
+                    # A file system without direct writes may have created the file before it refused them.
+                    self.part.unlink(missing_ok=True)
             if not self._direct:
                 self._file = os.open(self.part, flags, 0o666)
-            if not self._held():
+            if not self._locked():
                 os.close(self._file)
                 raise FileNotFoundError(errno.ENOENT, "another merge to it began in the same moment")
         except OSError as error:
@@ -118,16 +136,19 @@ class Target:
     def __exit__(self, *_: object) -> None:
         self.remove()
 
-    def _held(self) -> bool:
-        """The lock tells other merges, until the file is closed, that it is not left over. One may have taken it for that just before."""
+    def _locked(self) -> bool:
+        """Lock the file until it is closed, which tells other merges that it is in use.
+
+        Returns False if another merge has taken it for a leftover and removed it just before.
+        """
         if fcntl:
-            with contextlib.suppress(
-                OSError
-            ):  # a network mount without locks, where nothing is taken for left over either
+            # A network mount may have no locks; `_leftovers` yields nothing there either.
+            with contextlib.suppress(OSError):
                 fcntl.flock(self._file, fcntl.LOCK_EX)
         return self.part.exists()
 
     def remove(self) -> None:
+        """Close and delete the temporary file, if it is still there."""
         self._close()
         self.part.unlink(missing_ok=True)
 
@@ -154,7 +175,10 @@ class Target:
         return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE if self._direct else size
 
     def write(self, start: int, view: memoryview, size: int) -> None:
-        """The sink of a stream: `size` bytes of the data from byte `start` on. Raises BadInput if the disk is full or fails."""
+        """Write the first `size` bytes of the view as the data from byte `start` on.
+
+        Raises BadInput if the disk is full or fails.
+        """
         self._write(self.start + start, view[: self._padded(size)])
 
     def _write(self, offset: int, view: memoryview) -> None:
@@ -171,7 +195,11 @@ class Target:
             view, offset = view[done:], offset + done
 
     def seal(self, header: bytes) -> None:
-        """Writes the header last, so that a torn file is none, and returns once everything is on the disk."""
+        """Write the header, and return once everything is on the disk.
+
+        The header comes last, so that no loader takes an incomplete file for a checkpoint. Raises BadInput if the disk
+        fails.
+        """
         page = mmap.mmap(-1, len(header))  # direct writes need memory that starts on a page
         page[:] = header
         self._write(0, memoryview(page))
@@ -182,47 +210,39 @@ class Target:
             raise self._failed(error) from error
 
     def place(self) -> None:
+        """Rename the sealed file to its final path. Raises BadInput if that fails."""
         try:
-            if os.name == "nt":  # which renames no open file; elsewhere the lock is held up to the end
+            if os.name == "nt":  # Windows cannot rename an open file; elsewhere the lock is held up to the end
                 self._close()
             os.replace(self.part, self.out)
         except OSError as error:
             raise self._failed(error) from error
         self._close()
-        _sync_folder(self.out.parent)
+        sync_folder(self.out.parent)
 
     def place_with(self, lora: Target) -> None:
-        """Puts both, sealed, in the place of an older pair. Wherever that is cut off, a LoRA is never beside a checkpoint that it was not
-        kept from: the old one goes first and the new one comes last. A checkpoint without its LoRA is seen, and merged again.
+        """Rename this checkpoint and the LoRA kept from it, both sealed, to their final paths.
+
+        The old LoRA is moved away first and the new one comes last. So wherever a kill cuts this off, no LoRA is beside
+        a checkpoint that it was not kept from; a checkpoint without its LoRA is noticed by the next merge and made
+        again. Raises BadInput if a rename fails; the old pair then stays.
         """
-        aside = _beside(lora.out)
+        aside = _temporary_path(lora.out)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(lora.out, aside)
-                _sync_folder(lora.out.parent)
+                sync_folder(lora.out.parent)
         except OSError as error:
             raise lora._failed(error) from error
         try:
             self.place()
         except BaseException:
-            if self.part.exists() and aside.exists():  # the old checkpoint stands, so its LoRA does
+            if self.part.exists() and aside.exists():  # the old checkpoint is still there, so its LoRA stays too
                 os.replace(aside, lora.out)
             raise
         aside.unlink(missing_ok=True)
         lora.place()
 
 
-def _beside(out: Path) -> Path:
+def _temporary_path(out: Path) -> Path:
     return out.with_name(f".{out.name}.{secrets.token_hex(8)}.part")
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # Windows opens no folder, and its rename needs none
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        pass  # some network mounts refuse this for a folder; the file is in place either way
-    finally:
-        os.close(handle)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..executor.klein import RECIPE as RECIPE_FILE
 from ..executor.klein import Sampling, SamplingRecipe
 from ..records import to_json
-from ..weights.manifest import list_files
+from ..weights.manifest import write_manifest
 from .words import VOCABULARY
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: SamplingRecipe
     # The length that training padded to last is no property of the words.
     _amend(folder / "tokenizer" / "tokenizer.json", lambda value: value | {"padding": None, "truncation": None})
     (folder / RECIPE_FILE).write_text(json.dumps(to_json(recipe), indent=1))
-    list_files(folder)
+    write_manifest(folder)
 
 
 def _amend(path: Path, change) -> None:

@@ -1,1 +1,1 @@
-"""Files that are whole or not there, and pictures that carry their run."""
+"""Files written whole or not at all, and PNGs that carry the trajectory of their run."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writing files so that each is either whole or not there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ..errors import BadInput
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Turns what the disk says into BadInput, for commands that go on where they stopped."""
+    """Turn an OSError inside the `with` into a BadInput that names the folder, for commands that can be repeated to go
+    on."""
     try:
         yield
     except OSError as error:
@@ -23,7 +24,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes beside the file, flushes it to the disk, then renames over it. Raises OSError; leaves no temporary file behind."""
+    """Write a file under a temporary name beside `path`, flush it to the disk, and rename it to `path`.
+
+    Raises OSError if that fails; the old file is then unchanged and the temporary one removed.
+    """
     path = Path(path)
     beside = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
@@ -35,16 +39,17 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder to the disk, so that a file renamed in it keeps its new name after a power cut."""
     if os.name == "nt":
-        return  # Windows opens no folder, and its rename needs none
+        return  # Windows cannot open a folder, and its rename needs no flush
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError:
-        pass  # some network mounts refuse this for a folder; the file is in place either way
+        pass  # some network mounts refuse to flush a folder; the file has its name either way
     finally:
         os.close(handle)

@@ -1,6 +1,6 @@
-"""Pictures that carry the run that drew them.
+"""PNGs that carry the trajectory of the run that drew them.
 
-The trajectory goes in without wall times, as ASCII JSON with sorted keys, so that the same run gives the same bytes.
+The trajectory is stored without wall times, as ASCII JSON with sorted keys, so that the same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from .atomic import write_bytes
 from .png_encode import SIGNATURE, encode
 
 TRAJECTORY_KEY = "clvr"
+"""Key of the text that holds the trajectory."""
 CANVAS_KEY = "clvr_canvas"
+"""Key of the text that holds the picture's own number among the canvases."""
 
 MAX_TEXT = 64 << 20
+"""Bytes of all texts of a picture."""
 MAX_PIXELS = 1 << 26
-"""A small file can hold a huge picture: these unpack to 200 MB."""
+"""A limit, because a small file can hold a huge picture: this many pixels unpack to 200 MB."""
 MAX_COMPRESSED = 1 << 20
-"""Pillow, and with it ComfyUI, refuses to open a picture with a compressed text that is longer than this when unpacked."""
+"""Bytes of an unpacked text. Pillow, and with it ComfyUI, refuses a picture with a longer compressed text."""
 
 
 def save_png(
@@ -40,25 +43,32 @@ def save_png(
     picture: Picture,
     trajectory: Trajectory,
     canvas: int,
-    told: dict[int, tuple[Step, str]] | None = None,
+    step_json: dict[int, tuple[Step, str]] | None = None,
     texts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Writes the picture (uint8 H x W x 3) with the trajectory so far and its own index among the canvases.
+    """Write a picture with the trajectory up to now.
 
-    `told` keeps the JSON of steps from one call to the next, so that a long run does not tell its beginning anew for each canvas.
-    `texts`: what else it is to carry, by key.
+    path: the file, replaced if it exists.
+    picture: uint8 H x W x 3.
+    trajectory: stored without wall times.
+    canvas: number of the picture among the canvases of the run.
+    step_json: cache of the JSON of each step by its index, filled here. Pass the same dict for every canvas of a run,
+        so that earlier steps are not encoded again.
+    texts: other texts to store, by key.
+
     Raises BadInput for a picture of another type or shape, OSError if the folder cannot be written.
     """
     record = to_json(timeless(replace(trajectory, steps=()))) | {"schema": trajectory.schema}
-    text, steps = _dumps(record), ",".join(_told(step, {} if told is None else told) for step in trajectory.steps)
+    cache = {} if step_json is None else step_json
+    text, steps = _dumps(record), ",".join(_step_json(step, cache) for step in trajectory.steps)
     write_png(path, picture, {**texts, TRAJECTORY_KEY: f'{text[:-1]},"steps":[{steps}]}}', CANVAS_KEY: str(canvas)})
 
 
-def _told(step: Step, told: dict[int, tuple[Step, str]]) -> str:
-    known, text = told.get(step.index, (None, ""))
+def _step_json(step: Step, cache: dict[int, tuple[Step, str]]) -> str:
+    known, text = cache.get(step.index, (None, ""))
     if known is not step:
         text = _dumps(to_json(timeless(step)))
-        told[step.index] = step, text
+        cache[step.index] = step, text
     return text
 
 
@@ -67,10 +77,13 @@ def _dumps(record: object) -> str:
 
 
 def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str, str]) -> None:
-    """Writes the picture (uint8 H x W x 3) with one text chunk for each entry. The file is whole or not there.
+    """Write a PNG, whole or not at all. The same picture and texts give the same bytes.
 
-    The same picture and text give the same bytes. Keys: 1 to 79 printable Latin-1 characters. Raises BadInput for a key, a text or a
-    picture that a PNG cannot hold, OSError if the folder cannot be written.
+    path: the file, replaced if it exists.
+    picture: uint8 H x W x 3, at most MAX_PIXELS.
+    text: one text chunk for each entry; a key has 1 to 79 printable Latin-1 characters.
+
+    Raises BadInput for a key, a text or a picture that a PNG cannot hold, OSError if the folder cannot be written.
     """
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
@@ -87,14 +100,15 @@ def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str,
 
 
 def _chunk(key: str, text: str) -> tuple[bytes, bytes]:
-    """The kind and the content of the chunk for a text.
+    """Return the type and the content of the chunk that stores a text.
 
-    Only the trajectory is packed, as zTXt, which holds ASCII at least: ComfyUI's front end looks for a workflow in plain chunks, and at a
-    packed iTXt (seen in 1.49) it waits for ever when the picture is dropped on it.
+    Only the trajectory is compressed, as zTXt, which can hold ASCII. Other texts stay plain, because ComfyUI's front
+    end looks for a workflow in plain chunks; dropping a picture with a compressed iTXt on it makes it wait for ever
+    (seen in 1.49).
     """
     data = text.encode()
     if key == TRAJECTORY_KEY and text.isascii() and 256 < len(data) <= MAX_COMPRESSED:
-        # Level 1: a long run's text is packed anew with each of its canvases.
+        # Level 1 for speed: the text of a long run is compressed again for each of its canvases.
         return b"zTXt", key.encode("latin-1") + b"\0\0" + zlib.compress(data, 1)
     return b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + data
 
@@ -115,7 +129,11 @@ def _check_text(key: str, value: str) -> None:
 
 
 def read_png(path: str | os.PathLike[str]) -> tuple[Picture, dict[str, str]]:
-    """The picture as uint8 H x W x 3, transparency dropped, and its texts by key. Raises BadInput for a file that is not a whole PNG."""
+    """Read a PNG: the picture as uint8 H x W x 3, without transparency, and its texts by key.
+
+    Raises BadInput for a file that is not a whole PNG, or one with more than MAX_PIXELS pixels or MAX_TEXT bytes of
+    text.
+    """
     name, data = Path(path).name, _read(path)
     chunks = list(_chunks(data, name))
     texts = _texts(chunks, name)
@@ -139,7 +157,10 @@ def read_png(path: str | os.PathLike[str]) -> tuple[Picture, dict[str, str]]:
 
 
 def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
-    """The run that the picture carries, without wall times. Raises BadInput if it carries none, or one that cannot be read."""
+    """Return the trajectory stored in a PNG, without wall times.
+
+    Raises BadInput if there is none, or one that cannot be read.
+    """
     name = Path(path).name
     text = _texts(_chunks(_read(path), name), name).get(TRAJECTORY_KEY)
     if text is None:
@@ -174,7 +195,10 @@ def _read(path: str | os.PathLike[str]) -> bytes:
 
 
 def _chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """(type, content, the chunk as it stands in the file), up to IEND."""
+    """Yield each chunk up to IEND as (type, content, all its bytes).
+
+    Raises BadInput for a file that is cut short or damaged.
+    """
     if not data.startswith(SIGNATURE):
         raise BadInput(f"{name} is not a PNG")
     position, kind = len(SIGNATURE), b""

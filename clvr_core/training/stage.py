@@ -17,7 +17,7 @@ from ..executor.klein import SamplingRecipe
 from ..records import from_json, to_json
 from ..shapes.model import save_pipeline
 from ..storage.atomic import write_bytes, writing
-from ..weights.manifest import digests, list_files
+from ..weights.manifest import digests, write_manifest
 
 T = TypeVar("T")
 NOTE = "config.json"
@@ -60,7 +60,7 @@ def save_weights(pipe, folder: Path, recipe: SamplingRecipe, record: Mapping[str
     with writing(folder):
         save_pipeline(pipe, fresh, recipe)
         (fresh / RECORD).write_text(json.dumps(record, indent=1))
-        list_files(fresh)
+        write_manifest(fresh)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
 

@@ -1,1 +1,2 @@
-"""Checkpoints on the disk: safetensors headers, layouts of names, dtypes, fp8 scales, manifests."""
+"""Reading checkpoints: safetensors files and shards, tensor names of FLUX.2, dtypes, fp8 scales, and manifests of
+weight folders."""

@@ -1,7 +1,7 @@
-"""Checkpoints as they lie on disk: safetensors headers, checked before they are believed, and tensors as byte ranges.
+"""Checkpoints on disk: safetensors headers, fully checked, and tensors as byte ranges.
 
-The format: eight bytes with the header's length, a JSON header, the tensors' bytes without a gap
-(https://github.com/huggingface/safetensors#format). Nothing is allocated on the word of a file.
+The format: eight bytes with the length of the header, a JSON header, and the bytes of the tensors without gaps
+(https://github.com/huggingface/safetensors#format). No size that a file states is trusted before it is checked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from typing import Any
 from ..errors import BadInput
 
 HEADER_LIMIT = 16 << 20
-"""Bytes. The format allows 100 MB; the headers of real checkpoints stay below 2 MB, and parsed JSON takes many times its length."""
+"""Bytes of a header.
+
+The format allows 100 MB, but real headers stay below 2 MB, and parsed JSON takes many times its length.
+"""
 BRACKETS_LIMIT = 1_000_000
+"""Brackets and braces in a header: a limit on the memory that parsing it can take."""
 BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
@@ -29,14 +33,24 @@ BITS = {
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
     **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
-"""Bits of an element, by the format's names."""
+"""Bits of an element by dtype, as the format names it."""
 
 
 class File:
-    """One open safetensors file. `tensors` maps names to byte ranges, in the order of the bytes."""
+    """One open safetensors file.
+
+    path: as given.
+    size: bytes of the file when it was opened.
+    data: byte where the tensors' data begins.
+    metadata: the texts of the header by key.
+    tensors: the tensors by name, in the order of their bytes.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Raises BadInput, in one sentence, for whatever is not a sound safetensors file."""
+        """Open the file and check its whole header.
+
+        Raises BadInput for a file that cannot be read or is no sound safetensors file.
+        """
         self.path = path
         self._lock = threading.Lock()
         try:
@@ -62,16 +76,19 @@ class File:
 
     @property
     def changed(self) -> bool:
-        """Whether the file is another one than when it was opened."""
+        """Whether size, modification time or inode differ from those at the time of opening."""
         return self._stamp() != self.stamp
 
     @property
     def modified(self) -> int:
-        """Nanoseconds, by the file's own disk."""
+        """Modification time at the time of opening, in nanoseconds by the clock of the file's own disk."""
         return self.stamp[1]
 
     def read_into(self, view: memoryview, offset: int) -> None:
-        """Fills `view` from byte `offset` on. Any thread may call it. Raises BadInput if the file has become shorter or fails."""
+        """Fill `view` with the bytes from `offset` on. Safe to call from several threads.
+
+        Raises BadInput if the file has become shorter or cannot be read.
+        """
         while view.nbytes:
             try:
                 if hasattr(os, "preadv"):
@@ -91,6 +108,7 @@ class File:
             view, offset = view[got:], offset + got
 
     def read(self, offset: int, size: int) -> bytearray:
+        """Read `size` bytes from `offset` on. Raises BadInput as `read_into` does."""
         data = bytearray(size)
         self.read_into(memoryview(data), offset)
         return data
@@ -141,14 +159,13 @@ class File:
         end = self.data
         for tensor in tensors:
             if tensor.start != end:
-                what = "overlaps the one before it" if tensor.start < end else "leaves a gap before it"
-                raise BadInput(
-                    f"{self.path}: tensor {tensor.name} {what} (byte {tensor.start - self.data}, due {end - self.data}); copy it anew"
-                )
+                problem = "overlaps the one before it" if tensor.start < end else "leaves a gap before it"
+                place = f"(byte {tensor.start - self.data}, due {end - self.data})"
+                raise BadInput(f"{self.path}: tensor {tensor.name} {problem} {place}; copy it anew")
             end += tensor.nbytes
         if end != self.size:
-            what = f"{end - self.size} bytes are missing" if end > self.size else f"{self.size - end} bytes too many"
-            raise BadInput(f"{self.path} does not fit its header, {what} at the end; copy it anew")
+            problem = f"{end - self.size} bytes are missing" if end > self.size else f"{self.size - end} bytes too many"
+            raise BadInput(f"{self.path} does not fit its header, {problem} at the end; copy it anew")
         return {tensor.name: tensor for tensor in tensors}
 
     def _tensor(self, name: str, entry: Any) -> Tensor:
@@ -178,7 +195,13 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor's place: bytes `start` to `start + nbytes` of the file. `scale` multiplies scaled fp8 values."""
+    """Where a tensor is in a file.
+
+    dtype: by the format's name, such as BF16.
+    start: byte in the file where it begins.
+    nbytes: its size in bytes.
+    scale: factor on the stored values of scaled fp8, None for other tensors.
+    """
 
     name: str
     dtype: str
@@ -221,7 +244,12 @@ def _metadata(path: Path, found: Any) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The tensors of one model, in one file or in shards."""
+    """The tensors of one model, in one file or in shards.
+
+    path: the file, or the index of the shards.
+    files: the open files.
+    tensors: the tensors of all files by name.
+    """
 
     path: Path
     files: tuple[File, ...]
@@ -244,9 +272,10 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Opens a .safetensors file, an .index.json with its shards, or a diffusers folder (of the pipeline or of the transformer).
+    """Open a .safetensors file, an .index.json with its shards, or a diffusers folder (of a pipeline or of its
+    transformer).
 
-    Raises BadInput for what is missing or unsound.
+    Raises BadInput for a file that is missing or unsound.
     """
     try:
         folder = path.is_dir()
@@ -286,7 +315,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def _in_folder(folder: Path) -> Path:
     for place in (folder, folder / "transformer", folder / "unet"):
         for pattern in ("*.index.json", "*.safetensors"):
-            # Variants stand beside the plain weights as NAME.VARIANT.safetensors.
+            # Variants of the weights are beside them as NAME.VARIANT.safetensors.
             found = [item for item in sorted(place.glob(pattern)) if item.name != "model_index.json"]
             if len(found) == 1:
                 return found[0]

@@ -1,4 +1,4 @@
-"""Values of the dtypes that checkpoints hold, to fp32 and back, in numpy: bf16, fp16, fp32 and fp8 e4m3."""
+"""Conversion between fp32 and the dtypes of checkpoints (bf16, fp16, fp32, fp8 e4m3), in numpy."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from functools import cache
 import numpy as np
 
 FLOATS = {"F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1}
-"""Bytes of an element of the dtypes that are merged."""
+"""Bytes of an element, for the dtypes that can be merged."""
 LARGEST = {"F32": float(np.finfo(np.float32).max), "BF16": 3.3895313892515355e38, "F16": 65504.0, "F8_E4M3": 448.0}
 
 
 def decode(raw: np.ndarray, dtype: str, scale: float | None = None) -> np.ndarray:
-    """Bytes [n * size] uint8 to fp32 values [n], exactly; scaled fp8 with one rounding, of value times scale."""
+    """Convert raw bytes, uint8 [n * size], to fp32 values [n].
+
+    The conversion is exact; with `scale` (of scaled fp8), value times scale is rounded once to fp32.
+    """
     if dtype == "BF16":
         values = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     elif dtype == "F8_E4M3":
@@ -23,21 +26,24 @@ def decode(raw: np.ndarray, dtype: str, scale: float | None = None) -> np.ndarra
 
 
 def encode(values: np.ndarray, dtype: str, scale: float | None = None) -> np.ndarray:
-    """fp32 [n] to bytes [n * size] uint8, to nearest even. fp8 is divided by `scale` first and saturates at 448. Values must be finite."""
+    """Round finite fp32 values [n] to nearest even, and return their bytes, uint8 [n * size].
+
+    fp8 is divided by `scale` first and saturates at 448.
+    """
     if dtype == "BF16":
         bits = values.view(np.uint32)
         return ((bits + (((bits >> 16) & 1) + np.uint32(0x7FFF))) >> 16).astype(np.uint16).view(np.uint8)
     if dtype == "F8_E4M3":
         return _to_e4m3(values if scale is None else values / np.float32(scale))
     if dtype == "F16":
-        with np.errstate(over="ignore"):  # found by the caller, who can name the tensor
+        with np.errstate(over="ignore"):  # the caller finds it in the result and can name the tensor
             return values.astype(np.float16).view(np.uint8)
     return np.ascontiguousarray(values).view(np.uint8)
 
 
 @cache
 def _e4m3() -> np.ndarray:
-    """The 256 values of fp8 e4m3 (no infinities; 0x7f and 0xff are NaN)."""
+    """Return the 256 values of fp8 e4m3 by code (no infinities; 0x7f and 0xff are NaN), arXiv:2209.05433."""
     code = np.arange(256)
     exponent, mantissa = (code >> 3) & 15, code & 7
     size = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7))
@@ -55,14 +61,20 @@ def _to_e4m3(values: np.ndarray) -> np.ndarray:
 
 
 _GRID = {"BF16": (16, None, None), "F16": (13, -14, 24), "F8_E4M3": (20, -6, 9)}
-"""Bits that rounding drops, the exponent below which values are subnormal, and the bits after the point of those."""
+"""By dtype: bits of fp32 that rounding drops, the exponent below which values are subnormal, and the fractional bits of
+subnormals."""
 
 
 def dither(values: np.ndarray, dtype: str, key: int, start: int) -> np.ndarray:
-    """Rounds fp32 [n] up or down to a value of `dtype`, up with the probability that makes the mean exact.
+    """Round stochastically: each value goes up or down to a neighbour in `dtype`, with the probability that makes the
+    mean exact.
 
-    Element i is rounded by a hash of (key, start + i), so the bits depend on no block size, thread or machine. bf16's own subnormals
-    are treated like its other values.
+    values: fp32 [n].
+    key: seed of this tensor, 64 bits.
+    start: place of values[0] in its tensor.
+
+    Returns fp32 [n] of values that `dtype` holds exactly. Element i is rounded by a hash of (key, start + i), so the
+    result does not depend on block sizes, threads or the machine. Subnormals of bf16 are rounded like its other values.
     """
     if dtype == "F32":
         return values
@@ -75,12 +87,13 @@ def dither(values: np.ndarray, dtype: str, key: int, start: int) -> np.ndarray:
         size = np.abs(values).astype(np.float64)
         small = np.floor(size * 2.0**point + random * 2.0**-drop) * 2.0**-point
         rounded = np.where(size < 2.0**exponent, np.copysign(small, values).astype(np.float32), rounded)
-    # The largest value has nothing above it to be rounded to.
+    # The largest value has no neighbour above it.
     return np.where(np.abs(values) >= np.float32(LARGEST[dtype]), values, rounded)
 
 
 def _hash(key: int, start: int, count: int) -> np.ndarray:
-    """Uniform uint32 [count], a function of key and place alone (splitmix64's finaliser, doi:10.1145/2660193.2660195)."""
+    """Return uniform uint32 [count] that depend on key and place only (finaliser of splitmix64,
+    doi:10.1145/2660193.2660195)."""
     with np.errstate(over="ignore"):
         x = np.arange(start, start + count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,7 +1,9 @@
-"""Quantised weights: scaled fp8 as ComfyUI stores it is read with its scales, everything else is refused by name.
+"""Quantised weights: scaled fp8 as ComfyUI stores it is read with its scales, other formats are refused by name.
 
-Three conventions: `X.weight_scale` with `X.comfy_quant` beside it, or with `_quantization_metadata` in the header, and the older
-`X.scale_weight` with the marker `scaled_fp8`. fp8 without a scale has scale 1. Written is the first, which ComfyUI reads with a prefix too.
+ComfyUI has three conventions: `X.weight_scale` with `X.comfy_quant` beside it, `X.weight_scale` with
+    `_quantization_metadata` in the
+header, and the older `X.scale_weight` with the marker tensor `scaled_fp8`. fp8 without a scale has scale 1. A merge
+writes the first, the only one that ComfyUI reads from names with a prefix as well.
 """
 
 from __future__ import annotations
@@ -41,9 +43,10 @@ _FOREIGN = (
 
 
 def dequantised(checkpoint: Checkpoint) -> tuple[Checkpoint, bool]:
-    """The checkpoint with scales inside its tensors and without the side-cars, and whether it had calibrated input scales.
+    """Attach the scales to the fp8 tensors and drop the scale and marker tensors.
 
-    Raises BadInput, naming file, tensor and format, for weights that cannot be dequantised here.
+    Returns the checkpoint, and whether it had calibrated input scales. Raises BadInput, naming file, tensor and format,
+    for weights that cannot be dequantised here.
     """
     tensors = dict(checkpoint.tensors)
     for layer, format_ in _formats(checkpoint).items():

@@ -1,10 +1,12 @@
-"""What the same weights are called, and how they are cut, in diffusers' and in Black Forest Labs' (and ComfyUI's) naming of FLUX.2.
+"""Tensor names of FLUX.2 in two layouts: diffusers', and Black Forest Labs' (`bfl`), which ComfyUI uses too.
 
-Both are made of the same `atoms`: runs of whole rows that no layout cuts further, named as diffusers names them. A fused qkv is
-three atoms; the last modulation is two, shift and scale, which the two layouts hold in opposite order. Models of other families
-have one atom a tensor, named like the tensor without its prefix.
+The layouts fuse weights differently. An *atom* is a run of whole rows that no layout divides further; it has diffusers'
+name. A fused qkv is three atoms. The last modulation is two, shift and scale, which the two layouts store in opposite
+order. A model of another
+family is `plain`: each tensor is one atom with the name of the tensor, without prefix.
 
-Sources: diffusers' `convert_flux2_transformer_checkpoint_to_diffusers`, ComfyUI's `flux_to_diffusers` and `model_detection`.
+Sources: diffusers' `convert_flux2_transformer_checkpoint_to_diffusers`, ComfyUI's `flux_to_diffusers` and
+    `model_detection`.
 """
 
 from __future__ import annotations
@@ -65,19 +67,19 @@ TABLES: dict[str, dict[str, tuple[str, ...]]] = {"bfl": _BFL, "diffusers": _DIFF
 _HOME: dict[str, dict[str, str]] = {
     layout: {atom: module for module, atoms in table.items() for atom in atoms} for layout, table in TABLES.items()
 }
-# diffusers' names once it has fused the projections, as it does for LoKr.
+# The names after diffusers has fused the projections, as in LoKr files.
 _DIFFUSERS["transformer_blocks.#.attn.to_qkv"] = _BFL["double_blocks.#.img_attn.qkv"]
 _DIFFUSERS["transformer_blocks.#.attn.to_added_qkv"] = _BFL["double_blocks.#.txt_attn.qkv"]
 
 
 def prefix_of(names: Iterable[str]) -> str:
-    """The prefix that the diffusion model's tensors carry, if any."""
+    """Return the prefix of the diffusion model's tensor names, "" if they have none."""
     names = list(names)
     return next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in names)), "")
 
 
 def layout_of(names: Iterable[str]) -> Layout:
-    """Told by the stream modulations, which only FLUX.2 has. `names` carry no prefix."""
+    """Return the layout of these tensor names (without prefix), by the stream modulations, which only FLUX.2 has."""
     names = set(names)
     if "double_stream_modulation_img.lin.weight" in names:
         return "bfl"
@@ -85,7 +87,7 @@ def layout_of(names: Iterable[str]) -> Layout:
 
 
 def atoms_of(name: str, layout: Layout) -> tuple[str, ...]:
-    """The atoms that the tensor `name` (without prefix) is made of, top to bottom, each with an equal share of its rows."""
+    """Return the atoms of the tensor `name` (without prefix), top to bottom; each has an equal share of its rows."""
     if layout != "plain":
         module, parameter = _split(name)
         generic, number = _generic(module)
@@ -95,7 +97,7 @@ def atoms_of(name: str, layout: Layout) -> tuple[str, ...]:
 
 
 def tensor_of(atom: str, layout: Layout) -> str:
-    """The name, without prefix, of the tensor that holds the atom in this layout."""
+    """Return the name, without prefix, of the tensor that contains the atom in this layout."""
     if layout == "plain":
         return atom
     module, _, parameter = atom.rpartition(".")
@@ -107,7 +109,8 @@ def tensor_of(atom: str, layout: Layout) -> str:
 
 
 def block_of(atom: str, layout: Layout) -> str:
-    """double_blocks.3 or txt_in, by Black Forest Labs' names for FLUX.2; for other models the name up to its first number."""
+    """Return the block of an atom: for FLUX.2 by BFL's names (double_blocks.3, txt_in), for other models the name up to
+    its first number."""
     parts = tensor_of(atom, "plain" if layout == "plain" else "bfl").split(".")
     number = next((index for index, part in enumerate(parts) if part.isdecimal()), None)
     if parts[0] not in NUMBERED and layout != "plain":
@@ -117,12 +120,13 @@ def block_of(atom: str, layout: Layout) -> str:
 
 def _split(name: str) -> tuple[str, str]:
     module, _, parameter = name.rpartition(".")
-    # Black Forest Labs call the weight of a norm `scale`; newer files of ComfyUI have `weight`.
+    # BFL's files call the weight of a norm `scale`; newer files of ComfyUI call it `weight`.
     return module, "weight" if parameter == "scale" and module.endswith("_norm") else parameter
 
 
 def _generic(module: str) -> tuple[str, str]:
-    """The module with # for the number of its block, and that number."""
+    """Return the module with # in place of the number of its block, and that number; the module and "" if it is in no
+    numbered block."""
     found = re.fullmatch(r"(\w+)\.(\d+)\.(.+)", module)
     if found and found[1] in NUMBERED:
         return f"{found[1]}.#.{found[3]}", found[2]

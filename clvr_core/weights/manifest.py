@@ -1,4 +1,4 @@
-"""A folder of weights, and whether it is whole."""
+"""The manifest of a folder of weights: the SHA-256 of every file, to find missing and damaged ones."""
 
 from __future__ import annotations
 
@@ -8,36 +8,44 @@ from collections.abc import Collection
 from pathlib import Path
 
 FILES = "clvr_files.json"
+"""Name of the manifest in its folder."""
 TOKENIZERS = (
     "the tokenizer folder of FLUX.2-klein-4B, the folder of a Qwen3, or comfy/text_encoders/qwen25_tokenizer of ComfyUI"
 )
-"""Where Klein's words come from. They are in none of ComfyUI's files."""
+"""Where the user finds a tokenizer for Klein, for messages: no file of ComfyUI's layout contains one."""
 
 
-def list_files(folder: Path) -> None:
-    """Writes down what every file of the folder holds, so that `check` knows a damaged one from a whole one."""
+def write_manifest(folder: Path) -> None:
+    """Write the manifest of a folder, which `check_manifest` compares with its files."""
     (folder / FILES).write_text(json.dumps(digests(folder), indent=1))
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of the folder by its name, the list of `list_files` left out."""
+    """Return the SHA-256 of every file in the folder except the manifest, by its relative path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILES)
     return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
 
 
-def check(folder: Path, parts: Collection[str] = ()) -> None:
-    """Raises FileNotFoundError or ValueError. parts: come from elsewhere. Libraries fill in for some missing files: without its config, a
-    text encoder of 8B."""
-    listed = json.loads((folder / FILES).read_text()) if (folder / FILES).exists() else {}
-    for name in (*listed, *(["text_encoder/config.json"] if "text_encoder" not in parts else [])):
+def check_manifest(folder: Path, parts: Collection[str] = ()) -> None:
+    """Compare a diffusers folder with its manifest, if it has one.
+
+    parts: names of the models that are loaded from elsewhere.
+
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one. The config of the text encoder is
+    required even without a
+    manifest, unless the text encoder is among `parts`: where the config is missing, transformers assumes a text encoder
+        of 8B.
+    """
+    known = json.loads((folder / FILES).read_text()) if (folder / FILES).exists() else {}
+    for name in (*known, *(["text_encoder/config.json"] if "text_encoder" not in parts else [])):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{name} is missing")
-    for name, digest in listed.items():
+    for name, digest in known.items():
         if _digest(folder / name) != digest:
             raise ValueError(f"{name} is damaged")
 
 
 def _digest(path: Path) -> str:
     data = path.read_bytes()
-    # A checkout may have turned the line ends of a text.
+    # git may have converted the line ends of a text file.
     return hashlib.sha256(data if path.suffix == ".safetensors" else data.replace(b"\r\n", b"\n")).hexdigest()

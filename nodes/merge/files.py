@@ -113,7 +113,7 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
     Raises BadInput in the words of the widgets.
     """
     from ...clvr_core.merge.picture import picture
-    from ...clvr_core.merge.report import report, summary
+    from ...clvr_core.merge.report import merge_report, merge_summary
     from ...clvr_core.merge.run import made_before, merge
     from ...clvr_core.merge.survey import survey
 
@@ -125,7 +125,7 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
             refuse_fp8(plan, asked.fp8)
             kept = place_for("loras", name) if plan.kept else None
             if made_before(plan, out) and (kept is None or kept.exists()):
-                values = report(plan, survey(plan, interrupted).findings())
+                values = merge_report(plan, survey(plan, interrupted).findings())
                 done = f"{out.name} is this merge already; nothing was written"
             else:
                 made = merge(
@@ -137,12 +137,13 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
                     measured=asked.every_weight,
                     lora_out=kept,
                 )
-                values = report(plan, made.found, made.seconds, made.read, made.nbytes)
+                values = merge_report(plan, made.found, made.seconds, made.read, made.nbytes)
                 done = f"{made.nbytes / 1e9:.3g} GB in {made.seconds:.1f} s: {out.name}"
                 done += f", and its LoRA {kept.name}" if kept else ""
     except BadInput as error:
         raise BadInput(in_widgets(str(error))) from error
-    said = "\n".join([done, summary(values), *(in_widgets(f"warning: {warning}") for warning in values["warnings"])])
+    warnings = (in_widgets(f"warning: {warning}") for warning in values["warnings"])
+    said = "\n".join([done, merge_summary(values), *warnings])
     show_text(said)
     return out.name, as_image(picture(values)), said
 

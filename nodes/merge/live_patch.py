@@ -1,4 +1,7 @@
-"""The merge as patches on a loaded model: evaluated by ComfyUI when it loads the weights."""
+"""The merge as patches on a loaded model: evaluated by ComfyUI when it loads the weights.
+
+One of the four implementations of the contract that clvr_core/merge/formula.py lists.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from clvr_core.errors import BadInput
 from clvr_core.merge.picture import COLORS, picture
 from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Lora, MergeRecipe
-from clvr_core.merge.report import report, save_report, summary
+from clvr_core.merge.report import merge_report, merge_summary, save_report
 from clvr_core.merge.run import merge
 from clvr_core.merge.survey import survey
 from tests.merge import klein
@@ -25,7 +25,7 @@ from tests.merge.test_merge import written
 def found_in(folder, recipe, **how):
     with make_plan(recipe) as plan:
         done = merge(plan, folder / "out.safetensors", overwrite=True, **how)
-        return report(plan, done.found, done.seconds, done.read, done.nbytes)
+        return merge_report(plan, done.found, done.seconds, done.read, done.nbytes)
 
 
 def whole(tensors, names):
@@ -182,7 +182,7 @@ def test_report_and_plot_are_written_and_the_papers_expectation_stands_beside(tm
     assert saved["seconds"] > 0 and saved["bytes_written"] > saved["bytes_read"] / 3.5 > 0
     with Image.open(picture) as image:
         assert image.size[0] > 600 and len(set(image.convert("RGB").resize((60, 60)).getdata())) > 10
-    text = summary(values)
+    text = merge_summary(values)
     assert "expected" in text and "survives rounding" in text and "cosine" in text
 
 

@@ -1,4 +1,9 @@
-"""The optional compiled kernel: the bits of torch and of numpy, or it is not used."""
+"""The implementations of the merge formula give the same bits, and the optional compiled kernel is used only if it
+does.
+
+formula.py lists the four implementations. The fourth, nodes/merge/live_patch.py, needs a running ComfyUI:
+tests/comfy/test_merge.py.
+"""
 
 from __future__ import annotations
 
@@ -66,29 +71,56 @@ def installed(built, monkeypatch):
     engine.kernel.cache_clear()
 
 
-def test_bits_of_the_contract_for_all_kinds_of_values(built):
-    random = np.random.default_rng(1)
+STRENGTHS = ((0.7, 0.85), (1.0, -0.3), (1.3,), (1.0,), ())
+"""Of none to two inputs beside the base; a strength of 1 has a path of its own in torch."""
+
+
+def hard_block(dtype: str, inputs: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The raw bytes of the base and of `inputs` others in a dtype, and a low-rank delta, of values that are hard to
+    round."""
+    random, largest = np.random.default_rng(1), {"F16": 1000.0, "F8_E4M3": 400.0}.get(dtype, 1e37)
     values = hard_values()
-    values = values[np.abs(values) < 1e37]
-    base, first, second = (dtypes.encode(random.permutation(values), "BF16") for _ in range(3))
-    low = random.permutation(values)
-    out = np.empty_like(base)
-    b, f, s = (dtypes.decode(each, "BF16") for each in (base, first, second))
-    for sources, args, right in (
-        ((base, first, second), (0.7, 0.85, low), formula.combine(b, f, s, 0.7, 0.85, low)),
-        ((base, first, second), (1.0, -0.3, None), formula.combine(b, f, s, 1.0, -0.3)),
-        ((base, first, None), (1.3, 9.0, None), formula.combine(b, f, alpha=1.3)),
-        ((base, first, None), (1.3, 9.0, low), formula.combine(b, f, alpha=1.3, low_rank=low)),
-        ((base, None, None), (9.0, 9.0, low), formula.combine(b, low_rank=low)),
-        ((base, None, None), (9.0, 9.0, None), b),
-    ):
-        assert built.merge(out, *sources, *args, len(values)) is True
-        assert (out == dtypes.encode(right, "BF16")).all()
+    values = random.permutation(values[np.abs(values) < largest])[: engine.BLOCK]
+    return [dtypes.encode(random.permutation(values), dtype) for _ in range(1 + inputs)], random.permutation(values)
+
+
+def merged_bytes(made: engine.Engine, dtype: str, raw: list[np.ndarray], strengths, low: np.ndarray | None) -> bytes:
+    """The output of an engine for these inputs, written behind 64 other bytes of its window."""
+    count, size = len(raw[0]) // dtypes.FLOATS[dtype], len(raw[0])
+    for row, data in zip(made.rows, raw):
+        row[:size] = data.data
+    assert made.merge([(dtype, None)] * len(raw), strengths, low, count, 64, dtype) is True
+    return bytes(made.window[64 : 64 + size])
+
+
+@pytest.mark.parametrize("low_rank", [False, True], ids=["", "low-rank"])
+@pytest.mark.parametrize("strengths", STRENGTHS, ids=str)
+@pytest.mark.parametrize(
+    "implementation, dtype", [("torch", "F32"), ("torch", "F16"), ("torch", "BF16"), ("c", "BF16")]
+)
+def test_every_implementation_gives_the_bits_of_the_reference(request, implementation, dtype, strengths, low_rank):
+    made = engine.TorchEngine() if implementation == "torch" else engine.KernelEngine(request.getfixturevalue("built"))
+    raw, low = hard_block(dtype, len(strengths))
+    low = low if low_rank else None
+    base, *others = (dtypes.decode(each, dtype) for each in raw)
+    right = formula.combine(base, *(*others, None, None)[:2], *(*strengths, 1.0, 1.0)[:2], low)
+    assert merged_bytes(made, dtype, raw, strengths, low) == dtypes.encode(right, dtype).tobytes()
+
+
+@pytest.mark.parametrize("scales", [(0.5, 0.5), (2.0**-9, 0.013)], ids=str)
+def test_scaled_fp8_is_read_with_the_bits_of_the_reference(scales):
+    raw, low = hard_block("F8_E4M3", 1)
+    made, count = engine.TorchEngine(), len(low)
+    for row, data in zip(made.rows, raw):
+        row[:count] = data.data
+    assert made.merge([("F8_E4M3", scale) for scale in scales], (0.7,), low, count, 0, "") is True
+    base, other = (dtypes.decode(each, "F8_E4M3", scale) for each, scale in zip(raw, scales))
+    assert made.merged(count).tobytes() == formula.combine(base, other, alpha=0.7, low_rank=low).tobytes()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("place", [0, 4095, 4096, 9998])
-def test_values_that_are_not_finite_are_told(built, value, place):
+def test_values_that_are_not_finite_are_reported(built, value, place):
     sources = [np.zeros(9999, np.float32) for _ in range(3)]
     for source in sources:
         source[place] = value
