@@ -1,4 +1,4 @@
-"""Many briefs side by side, each a run in a folder of its own; after a kill the same command goes on where they were."""
+"""Many briefs at the same time, each a run in its own folder. After a kill, the same command continues every run."""
 
 from __future__ import annotations
 
@@ -29,21 +29,28 @@ from .storage.atomic import write_bytes
 from .trajectory import Trajectory
 
 SUMMARY = "summary.json"
+"""Name of the file with the results, in the output folder."""
 DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"""Names that Windows keeps for devices."""
+"""File names that Windows reserves for devices."""
 MOST = 1024
-"""Runs side by side."""
+"""The largest number of runs at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
+    """A run to make.
+
+    id: unique in the batch; name of the run's folder.
+    brief: what to draw.
+    """
+
     id: str
     brief: Brief
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One line of the file; what it leaves out is as the command says."""
+    """One line of the file. A field that is absent has the value of the command line."""
 
     prompt: str
     id: str = ""
@@ -55,7 +62,15 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How a run ended: met, unmet, failed (reason says why) or stopped, to be gone on with. best: its picture, beside the summary."""
+    """How a run ended.
+
+    id: of the job.
+    state: met or unmet (goals), failed (`reason` says why), or stopped (the same command continues it).
+    reason: why the run ended, in words.
+    goals, goals_met: how many goals the run had, and how many its best picture meets.
+    steps, images, evaluations, vlm_tokens: what the run spent.
+    best: path of its best picture, relative to the output folder; "" if there is none.
+    """
 
     id: str
     state: Literal["met", "unmet", "failed", "stopped"]
@@ -69,17 +84,24 @@ class Result:
     best: str = ""
 
 
-Told = Callable[[str, "Result | dict[str, Any] | None"], None]
+Event = Result | dict[str, Any] | None
+"""None: the run begins. A dict: the line of the journal that was just written. A Result: the run ended."""
+OnEvent = Callable[[str, Event], None]
+"""Called with the id of a job and what happened to its run."""
 
 
-def _nobody(job: str, what: Result | dict[str, Any] | None) -> None:
+def _ignore(job: str, event: Event) -> None:
     pass
 
 
 def read_jobs(path: Path, usual: Brief) -> list[Job]:
-    """A brief a line: a JSON string, or an object with prompt and, if they differ from `usual`, id, seed, strategy, candidates, goals.
+    """Read one brief a line: a JSON string (the prompt), or a JSON object with `prompt` and optionally id, seed,
+    strategy, candidates, goals.
 
-    A brief without an id is named by its line and its content. Raises BadInput naming the line.
+    path: a UTF-8 file; empty lines are skipped.
+    usual: the values of what a line leaves out.
+
+    A brief without an id gets one made of its line number and a hash of its content. Raises BadInput naming the line.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -111,20 +133,20 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
     data = {"prompt": data} if isinstance(data, str) else data
     if isinstance(data, dict) and (unknown := sorted(data.keys() - {field.name for field in fields(_Line)})):
         raise BadInput(f"{unknown[0]} is not known; choose from {', '.join(field.name for field in fields(_Line))}")
-    said = from_json(_Line, data, "brief")
+    line = from_json(_Line, data, "brief")
     given = {
-        name: getattr(said, name) for name in ("seed", "strategy", "candidates") if getattr(said, name) is not None
+        name: getattr(line, name) for name in ("seed", "strategy", "candidates") if getattr(line, name) is not None
     }
-    brief = replace(usual, prompt=said.prompt, goals=said.goals, **given)
-    if said.id and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", said.id):
+    brief = replace(usual, prompt=line.prompt, goals=line.goals, **given)
+    if line.id and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", line.id):
         raise BadInput(
-            f"the id {said.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens"
+            f"the id {line.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens"
         )
-    if said.id.casefold() == SUMMARY or said.id.endswith(".") or DEVICES.fullmatch(said.id):
-        raise BadInput(f"the id {said.id!r} cannot name a folder here or on Windows; choose another")
-    # The budget may grow from one call to the next.
+    if line.id.casefold() == SUMMARY or line.id.endswith(".") or DEVICES.fullmatch(line.id):
+        raise BadInput(f"the id {line.id!r} cannot name a folder here or on Windows; choose another")
+    # Without the budget, so that a larger one continues the same run.
     content = json.dumps(to_json(replace(brief, budget=Brief("x").budget)), sort_keys=True)
-    return Job(said.id or f"{number:04}-{hashlib.sha256(content.encode()).hexdigest()[:8]}", brief)
+    return Job(line.id or f"{number:04}-{hashlib.sha256(content.encode()).hexdigest()[:8]}", brief)
 
 
 def run_batch(
@@ -132,34 +154,44 @@ def run_batch(
     models: Models,
     out: Path,
     concurrency: int,
-    told: Told = _nobody,
+    on_event: OnEvent = _ignore,
     tick: Callable[[], object] | None = None,
 ) -> list[Result]:
-    """As `paint`, for whoever has no event loop; `tick` is called every second. Ctrl-C raises KeyboardInterrupt once every run has left
-    its call."""
+    """Do as `paint` does, in an event loop of its own.
+
+    tick: called every second.
+
+    Ctrl-C raises KeyboardInterrupt after every run has left the call that it was in.
+    """
 
     async def ticking() -> None:
         while tick:
             tick()
             await asyncio.sleep(1)
 
-    async def painting() -> list[Result]:
+    async def running() -> list[Result]:
         clock = asyncio.create_task(ticking())
         try:
-            return await paint(jobs, models, out, concurrency, told)
+            return await paint(jobs, models, out, concurrency, on_event)
         finally:
             clock.cancel()
 
-    return asyncio.run(painting())
+    return asyncio.run(running())
 
 
-async def paint(jobs: Sequence[Job], models: Models, out: Path, concurrency: int, told: Told = _nobody) -> list[Result]:
-    """Results in the order of the jobs, also written to SUMMARY in `out`. Each run is a coroutine, `concurrency` of them under way.
+async def paint(
+    jobs: Sequence[Job], models: Models, out: Path, concurrency: int, on_event: OnEvent = _ignore
+) -> list[Result]:
+    """Run all jobs, and return their results in the order of the jobs. The results are also written to SUMMARY.
 
-    `told` is called, from any thread, with a job's id and None when it begins, each line of its journal, and its result. Once cancelled,
-    waiting for a server ends at once, other calls come to their end, and every run can be gone on with.
+    models: shared by all runs.
+    out: folder for the folders of the runs; a run that is there already is continued.
+    concurrency: runs at the same time, 1 to MOST.
+    on_event: called from any thread when a run begins, writes a line of its journal, and ends.
 
-    Raises BadInput for a concurrency out of range and for a folder that cannot be written.
+    When the coroutine is cancelled, waiting for a server ends at once, other calls are finished, and every run can be
+    continued later. A run that fails gives a Result with state `failed`. Raises BadInput for a concurrency out of range
+    and for a folder that cannot be written.
     """
     if not 1 <= concurrency <= MOST:
         raise BadInput(f"--concurrency is {concurrency}; it must be between 1 and {MOST}")
@@ -171,29 +203,30 @@ async def paint(jobs: Sequence[Job], models: Models, out: Path, concurrency: int
 
     async def run(job: Job) -> Result:
         async with gate:
-            told(job.id, None)
+            on_event(job.id, None)
             try:
-                result = await _run(job, shared, out, pool, lambda line: told(job.id, line))
+                result = await _run(job, shared, out, pool, lambda line: on_event(job.id, line))
             except asyncio.CancelledError:
                 stop.set()
-                told(job.id, Result(job.id, "stopped", "to be gone on with by the same command"))
+                on_event(job.id, Result(job.id, "stopped", "to be gone on with by the same command"))
                 raise
-            told(job.id, result)
+            on_event(job.id, result)
             return result
 
-    # A pool of its own: the loop's has as many threads as a machine has cores, and a run that waits for a server holds one.
+    # Not the pool of the event loop, which has about one thread a core: a run that waits for a server occupies a
+    # thread.
     with _side_by_side(models, stop) as shared, ThreadPoolExecutor(min(concurrency, len(jobs))) as pool:
         try:
             results = await asyncio.gather(*map(run, jobs))
         except BaseException:
             stop.set()
             raise
-    write_bytes(out / SUMMARY, (json.dumps(summary(results), indent=1) + "\n").encode())
+    write_bytes(out / SUMMARY, (json.dumps(batch_summary(results), indent=1) + "\n").encode())
     return results
 
 
-def summary(results: Iterable[Result]) -> dict[str, Any]:
-    """Counts by state, totals, and every result."""
+def batch_summary(results: Iterable[Result]) -> dict[str, Any]:
+    """Return the content of SUMMARY: counts by state, totals, and every result."""
     results = list(results)
     counts = {
         state: sum(result.state == state for result in results) for state in ("met", "unmet", "failed", "stopped")
@@ -206,32 +239,35 @@ def summary(results: Iterable[Result]) -> dict[str, Any]:
 
 
 class _Stopped(Exception):
-    """The batch was cancelled while a model was at work."""
+    """Raised inside a model's call after the batch was cancelled."""
 
 
 @contextmanager
 def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
-    """Servers are asked by many at once; what runs in this process works for one at a time. Where a model can be told to leave its work,
-    it does so once `stop` is set."""
+    """Yield the models with a lock around each one that runs in this process, so that it serves one run at a time.
+
+    A model that is `Concurrent` is called by several runs at once, without a lock. One that is `Interruptible` leaves its
+    work once `stop` is set.
+    """
     turns = Turns()
 
-    def mine(model: Any, name: str) -> Any:
+    def locked(model: Any, name: str) -> Any:
         return model if model is None or isinstance(model, Concurrent) else with_device_lock(model, turns, name)
 
-    def check() -> None:
+    def raise_if_stopped() -> None:
         if stop.is_set():
             raise _Stopped
 
     used = (models.vlm, models.executor, models.judge)
     before = [(model, model.check) for model in used if isinstance(model, Interruptible)]
     for model, _ in before:
-        model.check = check
+        model.check = raise_if_stopped
     try:
         yield replace(
             models,
-            vlm=mine(models.vlm, "controller"),
-            executor=mine(models.executor, "executor"),
-            judge=mine(models.judge, "verifier"),
+            vlm=locked(models.vlm, "controller"),
+            executor=locked(models.executor, "executor"),
+            judge=locked(models.judge, "verifier"),
         )
     finally:
         for model, own in before:
@@ -239,12 +275,12 @@ def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
 
 
 async def _run(
-    job: Job, models: Models, out: Path, pool: ThreadPoolExecutor, told: Callable[[dict[str, Any]], None]
+    job: Job, models: Models, out: Path, pool: ThreadPoolExecutor, on_line: Callable[[dict[str, Any]], None]
 ) -> Result:
-    """One call after the other, each in a thread, because models and files are waited for there."""
+    """Run a job. Each call is made in a thread of the pool, because it waits for models and files."""
     loop = asyncio.get_running_loop()
     try:
-        session, call = await loop.run_in_executor(pool, _begin, job, models, out, told)
+        session, call = await loop.run_in_executor(pool, _begin, job, models, out, on_line)
         while call is not None:
             call = await loop.run_in_executor(pool, _turn, session, call)
     except (BadInput, JudgeFailure, OSError) as error:
@@ -252,7 +288,10 @@ async def _run(
     return _result(job, session.trajectory, out)
 
 
-def _begin(job: Job, models: Models, out: Path, told: Callable[[dict[str, Any]], None]) -> tuple[Session, Call | None]:
+def _begin(
+    job: Job, models: Models, out: Path, on_line: Callable[[dict[str, Any]], None]
+) -> tuple[Session, Call | None]:
+    """Create or continue the run of a job, and return its session and its first call (None if the run has ended)."""
     if models.check:
         models.check(job.brief.prompt)
     folder = RunFolder.reopen(out / job.id)
@@ -260,14 +299,14 @@ def _begin(job: Job, models: Models, out: Path, told: Callable[[dict[str, Any]],
         raise BadInput(
             f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"
         )
-    session = Session(job.brief, models, folder, listener=lambda event, line: told(line))
+    session = Session(job.brief, models, folder, listener=lambda event, line: on_line(line))
     if folder.lines[0].get("models") != models.names:
         raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
     return session, session.advance()
 
 
 def _turn(session: Session, call: Call) -> Call | None:
-    """Performs the call, writes it down, and returns the next."""
+    """Perform a call, record its result, and return the next call (None if the run has ended)."""
     result = session.perform(call)
     session.note(call, result)
     return session.advance(result)
@@ -276,10 +315,12 @@ def _turn(session: Session, call: Call) -> Call | None:
 def _result(job: Job, trajectory: Trajectory, out: Path) -> Result:
     step, cost = trajectory.best_step, trajectory.cost
     met = sum(verdict.state == "met" for verdict in step.verdicts) if step else 0
+    outcome = trajectory.outcome
+    assert outcome is not None, "a run without a next call has ended"
     return Result(
         job.id,
-        "met" if trajectory.outcome.met else "unmet",
-        trajectory.outcome.reason,
+        "met" if outcome.met else "unmet",
+        outcome.reason,
         len(trajectory.goals),
         met,
         len(trajectory.steps),
@@ -291,7 +332,10 @@ def _result(job: Job, trajectory: Trajectory, out: Path) -> Result:
 
 
 class Table:
-    """What every run does, drawn anew at each event on a terminal; elsewhere a line for each run that ends."""
+    """The state of every run, redrawn at each event on a terminal; elsewhere one line for each run that ends.
+
+    An `OnEvent`.
+    """
 
     ROWS = 24
 
@@ -302,25 +346,23 @@ class Table:
         self._rows: dict[str, tuple[float, str]] = {}
         self._ended: dict[str, int] = {}
 
-    def __call__(self, job: str, what: Result | dict[str, Any] | None) -> None:
+    def __call__(self, job: str, event: Event) -> None:
         with self._lock:
-            if isinstance(what, Result):
+            if isinstance(event, Result):
                 started, _ = self._rows.pop(job)
-                self._ended[what.state] = self._ended.get(what.state, 0) + 1
-                goals = (
-                    f"{what.goals_met} of {what.goals} goals in {what.steps} steps, {time.monotonic() - started:.1f} s"
-                )
-                self._line(
-                    f"{job}  {what.state}  {goals if what.state in ('met', 'unmet') else what.reason.partition(chr(10))[0]}"
-                )
+                self._ended[event.state] = self._ended.get(event.state, 0) + 1
+                seconds = time.monotonic() - started
+                goals = f"{event.goals_met} of {event.goals} goals in {event.steps} steps, {seconds:.1f} s"
+                words = goals if event.state in ("met", "unmet") else event.reason.partition("\n")[0]
+                self._line(f"{job}  {event.state}  {words}")
             else:
                 started, row = self._rows.get(job, (time.monotonic(), "begins"))
-                self._rows[job] = started, _row(what) or row
+                self._rows[job] = started, _row(event) or row
             if self.live:
                 self._draw()
 
     def tick(self) -> None:
-        """The seconds go on while nothing happens."""
+        """Redraw, so that the seconds count on while nothing happens."""
         with self._lock:
             if self.live and self._rows:
                 self._draw()
@@ -349,11 +391,13 @@ class Table:
 
 
 def _row(line: dict[str, Any] | None) -> str:
-    event = (line or {}).get("event")
-    if event == "step":
+    """Return what a run is doing by the last line of its journal, "" if the line does not say."""
+    if line is None:
+        return ""
+    if line.get("event") == "step":
         step = line["steps"][-1]
         verdicts = step.get("verdicts", ())
         met = sum(verdict["state"] == "met" for verdict in verdicts)
         kept = "kept" if step.get("accepted") else "rolled back"
         return f"step {step['index']}: {met} of {len(verdicts)} goals met, {kept}"
-    return {"planned": "goals are set", "action": "draws", "drawn": "is judged"}.get(event, "")
+    return {"planned": "goals are set", "action": "draws", "drawn": "is judged"}.get(line.get("event", ""), "")

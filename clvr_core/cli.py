@@ -1,7 +1,8 @@
-"""`clvr`: a face over the core's functions.
+"""The command line `clvr`.
 
-Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted. With --json one line goes to stdout,
-whatever happens; one line to stderr says what was wrong.
+Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted. An error is one line
+    on stderr. With
+--json, one line of JSON goes to stdout in every case.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .brief import CONDITIONINGS, JUDGINGS, STRATEGIES, Brief, Budget
@@ -20,16 +21,24 @@ from .doctor import PACKAGES
 from .errors import BadInput
 from .evaluation.command import add_arguments as add_eval_arguments
 from .merge.command import add_arguments as add_merge_arguments
+from .progress import ProgressBar
+
+if TYPE_CHECKING:
+    from .executor.klein import KleinExecutor
+    from .models.registry import Models
+    from .run.session import Listener, Session
 
 DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
 BASELINES = ("oneshot", "best-of-n")
-"""Without a loop there are no goals to fall short of: drawing is all they are asked for."""
+"""Strategies without a loop. They set no goals, so a run that drew its picture is done (exit code 0)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit code. arguments: sys.argv without the program's name if None."""
     arguments = sys.argv[1:] if arguments is None else arguments
     options = argparse.Namespace(json="--json" in arguments, again="")
-    # Nothing here may reach for a model hub: what runs is what is installed. What a library logs, the error below says in one sentence.
+    # No command may download from a model hub: only what is installed runs. The libraries' logs are silenced, because
+    # every error is reported in one sentence below.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")
@@ -66,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _seed(text: str) -> int:
-    """A seed that every library accepts."""
+    """Parse a seed from 0 to 2**32 - 1, the range that every library accepts."""
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number between 0 and 2**32 - 1")
     return int(text)
@@ -86,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="paint a brief")
     generate.add_argument("prompt", help="what the picture should show, in words")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
-    _add_asking(generate)
+    _add_brief_arguments(generate)
     generate.set_defaults(run=_generate)
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
@@ -169,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with"
             )
-            # Under torchrun --start is ambiguous: it takes the command's options for its own where they begin alike.
+            # --from, because torchrun takes an option that begins like one of its own (--start...) for that one.
             start = "weights; shapes: the embedded base"
             command.add_argument("--start", "--from", type=Path, required=world == "klein", metavar="DIR", help=start)
             command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
@@ -187,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder in it for each run; runs there are gone on with",
     )
     batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
-    _add_asking(batch)
+    _add_brief_arguments(batch)
     batch.set_defaults(run=_batch)
 
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
@@ -219,7 +228,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_asking(command: argparse.ArgumentParser) -> None:
+def _add_brief_arguments(command: argparse.ArgumentParser) -> None:
+    """Add the arguments that `_brief` reads."""
     command.add_argument(
         "--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)"
     )
@@ -234,7 +244,7 @@ def _add_asking(command: argparse.ArgumentParser) -> None:
     )
     modes = ", ".join(CONDITIONINGS)
     command.add_argument(
-        "--conditioning", default="proxy", metavar="MODE", help=f"what the executor is told: {modes} (default proxy)"
+        "--conditioning", default="proxy", metavar="MODE", help=f"the prompt of the executor: {modes} (default proxy)"
     )
     limits = command.add_argument_group("budget")
     limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
@@ -274,15 +284,15 @@ def _brief(options: argparse.Namespace, prompt: str) -> Brief:
         options.patience,
     )
     budget = Budget(*limits, options.met, options.unmet)
-    told = {
+    options_of_brief = {
         name: getattr(options, name)
         for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate")
     }
-    return Brief(prompt, options.strategy, options.seed, budget=budget, **told)
+    return Brief(prompt, options.strategy, options.seed, budget=budget, **options_of_brief)
 
 
-def _load(options: argparse.Namespace):
-    """The models, once it was said how they share the memory."""
+def _load(options: argparse.Namespace) -> Models:
+    """Load the models, and print on stderr how they share the memory."""
     from .models.registry import load_models
 
     models = load_models(options.models, options.weights)
@@ -296,15 +306,16 @@ def _generate(options: argparse.Namespace) -> int:
     from .run.session import Session
 
     brief = _brief(options, options.prompt)
-    # Everything that can be refused is refused before the folder is made.
+    # Whatever can be refused is refused before the folder is created.
     models = _load(options)
     brief = replace(brief, width=models.width, height=models.height)
     if models.check:
         models.check(brief.prompt)
-    bar = _Bar(brief.budget.rounds)
+    bar = ProgressBar("round")
     folder = RunFolder.create(options.out)
     options.again = f"clvr resume {options.out}"
-    session = Session(brief, models, folder, listener=bar.event)
+    session = Session(brief, models, folder, listener=_draw_rounds(bar, brief.budget.rounds))
+    bar.show(0, brief.budget.rounds)
     return _finish(options, session, bar)
 
 
@@ -315,21 +326,23 @@ def _resume(options: argparse.Namespace) -> int:
     folder = RunFolder.open(options.out)
     options.again = f"clvr resume {options.out}"
     models = _load(options)
-    bar = _Bar(None)
-    return _finish(options, resume(folder, models, bar.event), bar)
+    bar = ProgressBar("round")
+    return _finish(options, resume(folder, models, _draw_rounds(bar, None)), bar)
 
 
-def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
+def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> int:
+    """Drive the session to its end, print how it ended, and return the exit code."""
     from .run.run_folder import BEST, JOURNAL, REPORT
     from .run.session import drive
 
     with bar:
         trajectory = drive(session)
     cost, outcome = trajectory.cost, trajectory.outcome
+    assert outcome is not None, "a driven session has ended"
     step = trajectory.best_step
     met = sum(verdict.state == "met" for verdict in step.verdicts) if step else 0
     code = DONE if outcome.met or trajectory.brief.strategy in BASELINES else NOT_MET
-    summary: dict[str, Any] = {
+    result: dict[str, Any] = {
         "exit": code,
         "met": outcome.met,
         "reason": outcome.reason,
@@ -346,19 +359,19 @@ def _finish(options: argparse.Namespace, session, bar: _Bar) -> int:
         "report": str(options.out / REPORT),
     }
     if options.json:
-        print(json.dumps(summary))
+        print(json.dumps(result))
     else:
         for warning in trajectory.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         done = f"{met} of {len(trajectory.goals)} goals met in {len(trajectory.steps)} steps"
         print(f"{done}, {cost.images} pictures, {cost.evaluations} evaluations, {cost.wall:.1f} s")
         print(f"{outcome.reason}; {outcome.choice}")
-        print(f"picture     {summary['best']}\ntrajectory  {summary['trajectory']}\nreport      {summary['report']}")
+        print(f"picture     {result['best']}\ntrajectory  {result['trajectory']}\nreport      {result['report']}")
     return code
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from .batch import SUMMARY, Table, read_jobs, run_batch, summary
+    from .batch import SUMMARY, Table, batch_summary, read_jobs, run_batch
 
     usual = _brief(options, "any")
     read_jobs(options.prompts, usual)
@@ -367,42 +380,33 @@ def _batch(options: argparse.Namespace) -> int:
     options.again = "the same command"
     table = Table(len(jobs))
     results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick)
-    told = summary(results)
-    failed, unmet = told["failed"] + told["stopped"], told["unmet"] and usual.strategy not in BASELINES
+    summary = batch_summary(results)
+    failed, unmet = summary["failed"] + summary["stopped"], summary["unmet"] and usual.strategy not in BASELINES
     code = BAD_INPUT if failed else NOT_MET if unmet else DONE
     if options.json:
-        print(json.dumps({"exit": code, "summary": str(options.out / SUMMARY), **told}))
+        print(json.dumps({"exit": code, "summary": str(options.out / SUMMARY), **summary}))
     else:
-        counts = ", ".join(f"{told[state]} {state}" for state in ("met", "unmet", "failed", "stopped") if told[state])
-        print(f"{told['runs']} runs: {counts}; {told['images']} pictures, {told['evaluations']} evaluations")
+        counts = ", ".join(
+            f"{summary[state]} {state}" for state in ("met", "unmet", "failed", "stopped") if summary[state]
+        )
+        print(f"{summary['runs']} runs: {counts}; {summary['images']} pictures, {summary['evaluations']} evaluations")
         print(f"summary     {options.out / SUMMARY}")
     return code
 
 
-class _Bar:
-    """A bar over the rounds on stderr, told of each event."""
+def _draw_rounds(bar: ProgressBar, rounds: int | None) -> Listener:
+    """Return a listener that draws each finished round of a session, of `rounds` if that is known."""
 
-    def __init__(self, rounds: int | None) -> None:
-        self.rounds, self.bar = rounds, None
-
-    def __enter__(self) -> _Bar:
-        from tqdm import tqdm
-
-        self.bar = tqdm(total=self.rounds, unit="round", file=sys.stderr, leave=False, disable=not sys.stderr.isatty())
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def event(self, event: str, line: dict[str, Any]) -> None:
-        if self.bar is None or event != "step":
+    def event(event: str, line: dict[str, Any]) -> None:
+        if event != "step":
             return
         step = line["steps"][-1]
-        met = sum(verdict["state"] == "met" for verdict in step.get("verdicts", ()))
-        self.bar.set_postfix_str(
-            f"{met} of {len(step.get('verdicts', ()))} goals met, {'kept' if step.get('accepted') else 'rolled back'}"
-        )
-        self.bar.update()
+        verdicts = step.get("verdicts", ())
+        met = sum(verdict["state"] == "met" for verdict in verdicts)
+        kept = "kept" if step.get("accepted") else "rolled back"
+        bar.show(bar.done + 1, rounds, f"{met} of {len(verdicts)} goals met, {kept}")
+
+    return event
 
 
 def _probe(options: argparse.Namespace) -> int:
@@ -426,7 +430,7 @@ def _probe(options: argparse.Namespace) -> int:
 
 def _synthesize(options: argparse.Namespace) -> int:
     from .models.registry import SHAPES, load_models
-    from .synthesis.engine import Settings, random_prompts, read_prompts, summary, synthesize
+    from .synthesis.engine import Settings, data_summary, random_prompts, read_prompts, synthesize
 
     if options.second is None and options.models not in SHAPES:
         raise BadInput(
@@ -434,8 +438,9 @@ def _synthesize(options: argparse.Namespace) -> int:
         )
     prompts = read_prompts(options.prompts) if options.prompts else random_prompts(options.count, options.seed)
     models = load_models(options.models, options.weights)
-    for prompt in prompts if models.check else ():
-        models.check(prompt)
+    if models.check:
+        for prompt in prompts:
+            models.check(prompt)
     if options.second is None:
         from .shapes import load_vlm
 
@@ -447,7 +452,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     settings = Settings(options.seed, options.rounds)
     counts = synthesize(options.out, prompts, models, second, settings, lambda line: print(line, file=sys.stderr))
     print(
-        json.dumps(summary(counts))
+        json.dumps(data_summary(counts))
         if options.json
         else "\n".join(f"{count:6d}  {kind}" for kind, count in sorted(counts.items()))
     )
@@ -473,16 +478,23 @@ def _train_distil(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _start(options: argparse.Namespace):
-    """The folder of weights and, for Klein, its executor: on the CPU, since only the stage knows which GPU is this process's."""
+def _start(options: argparse.Namespace) -> tuple[Path, KleinExecutor | None]:
+    """Return the folder of the weights to start from and, for Klein, its executor.
+
+    The executor is on the CPU, because only the training stage knows which GPU belongs to this process.
+    """
     from .shapes import WEIGHTS
 
     if options.world == "shapes":
         return options.start or WEIGHTS, None
+    from .executor.klein import KleinExecutor
     from .models.config import ExecutorSettings
     from .models.executors import load_executor
 
-    return options.start, load_executor(ExecutorSettings(folder=str(options.start)), "cpu")
+    executor = load_executor(ExecutorSettings(folder=str(options.start)), "cpu")
+    if not isinstance(executor, KleinExecutor):
+        raise BadInput(f"--start {options.start} holds no FLUX.2 Klein; give the diffusers folder of one")
+    return options.start, executor
 
 
 def _train_sft(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..progress import ProgressBar
 
 INCOMPLETE = 3
 """Exit code where pictures or answers are missing, and what there is has been kept."""
@@ -131,8 +132,8 @@ def _prepare(options: argparse.Namespace) -> int:
         from ..models.registry import load_judge
 
         judge = load_judge(options.judge)
-        with _Bar("prepare") as bar:
-            failed = draw_up(judge, items, options.images, statements=bench.name == "prompts", progress=bar)
+        with ProgressBar("picture", "prepare", keep=True) as bar:
+            failed = draw_up(judge, items, options.images, statements=bench.name == "prompts", progress=bar.show)
         bench, items = _items(options)
     tags = {tag: sum(item.tag == tag for item in items) for tag in dict.fromkeys(item.tag for item in items)}
     pictures, asked = sum(item.pictures for item in items), sum(len(questions(item)) * item.pictures for item in items)
@@ -195,8 +196,8 @@ def _generate(options: argparse.Namespace) -> int:
     value: dict[str, Any] = {"name": arm.name, "wanted": estimate.pictures, "evaluations_at_most": estimate.evaluations}
     if options.dry_run:
         return _said(options, value, [], 0)
-    with _Bar(arm.name) as bar:
-        report = generation.run(bar)
+    with ProgressBar("picture", arm.name, keep=True) as bar:
+        report = generation.run(bar.show)
     value |= {
         "made": report.made,
         "there": report.there,
@@ -228,8 +229,8 @@ def _score(options: argparse.Namespace) -> int:
         done = []
         for arm in arms:
             scoring = Scoring(bench, options.data, arm, judge, items, options.pictures)
-            with _Bar(arm.name) as bar:
-                done.append(scoring.run(bar))
+            with ProgressBar("picture", arm.name, keep=True) as bar:
+                done.append(scoring.run(bar.show))
             if done[-1].down:
                 break
     code = INCOMPLETE if any(scored.down or scored.result["pictures"]["unanswered"] for scored in done) else 0
@@ -237,7 +238,7 @@ def _score(options: argparse.Namespace) -> int:
     for scored in done:
         result = scored.result
         lines.append(f"{result['name']}: {result['title']}, {result['protocol']}, {result['judge']}")
-        lines += [f"  {name}: {told(measure)}" for name, measure in result["measures"].items()]
+        lines += [f"  {name}: {measure_text(measure)}" for name, measure in result["measures"].items()]
         lines += [f"  warning: {warning}" for warning in result["warnings"]]
         lines += [f"  {scored.path}"]
         if scored.down:
@@ -247,7 +248,7 @@ def _score(options: argparse.Namespace) -> int:
     return _said(options, value, lines, code)
 
 
-def told(measure: dict[str, Any]) -> str:
+def measure_text(measure: dict[str, Any]) -> str:
     """0.712 (0.690 to 0.731), strict 0.700."""
     digits = 1 if measure["of"] >= 100 else 3
 
@@ -287,32 +288,3 @@ def _report(options: argparse.Namespace) -> int:
     return _said(
         options, value, [f"{written.results} results", f"{written.html}", f"{written.png}", f"{written.csv}"], 0
     )
-
-
-class _Bar:
-    """A bar over the pictures on stderr, where that is a terminal."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.bar = name, None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
-
-    def __call__(self, done: int, total: int, remark: str) -> None:
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(
-                total=total,
-                initial=done,
-                unit="picture",
-                desc=self.name,
-                file=sys.stderr,
-                disable=not sys.stderr.isatty(),
-            )
-        self.bar.set_postfix_str(remark, refresh=False)
-        self.bar.update(done - self.bar.n)

@@ -273,7 +273,7 @@ def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm)
     return Row(name, trajectory.brief.prompt, trajectory.brief.seed, tuple(turns), closing(trajectory))
 
 
-def summary(counts: dict[str, int]) -> dict[str, Any]:
+def data_summary(counts: dict[str, int]) -> dict[str, Any]:
     total = sum(counts.values())
     return {
         "briefs": total,

@@ -15,7 +15,7 @@ from clvr_core.shapes.judge import ShapesVlm
 from clvr_core.shapes.perceive import perceive
 from clvr_core.synthesis import engine
 from clvr_core.synthesis.data import read_rows
-from clvr_core.synthesis.engine import Settings, random_prompts, read_prompts, summary, synthesize
+from clvr_core.synthesis.engine import Settings, data_summary, random_prompts, read_prompts, synthesize
 from tests.fakes import FakeVlm
 from tests.shapes.oracle import RenderExecutor
 
@@ -56,7 +56,7 @@ class TestWhatIsKept:
         kept, rejected = read_rows(out), lines(out / "rejected.jsonl")
         assert len(kept) + len(rejected) == len(PROMPTS) == sum(counts.values()) and kept
         assert all(line["reason"] for line in rejected)
-        assert summary(counts)["yield"] == len(kept) / len(PROMPTS)
+        assert data_summary(counts)["yield"] == len(kept) / len(PROMPTS)
 
     def test_the_last_picture_of_a_row_meets_its_brief_and_all_pictures_are_files(self, data):
         out, _ = data
