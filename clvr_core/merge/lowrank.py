@@ -1,8 +1,8 @@
 """LoRA and LoKr files as low-rank deltas of the base's atoms, in PEFT's, kohya's and diffusers' naming.
 
 LoRA: delta = s * B A with s = strength * alpha / r, arXiv:2106.09685. LoKr: delta = s * kron(w1, w2), arXiv:2309.14859.
-    The rows of a
-delta are computed when they are merged; no whole delta is ever held in memory.
+    The
+rows of a delta are computed when they are merged; no whole delta is ever held in memory.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Quantised weights: scaled fp8 as ComfyUI stores it is read with its scales, other formats are refused by name.
 
 ComfyUI has three conventions: `X.weight_scale` with `X.comfy_quant` beside it, `X.weight_scale` with
-    `_quantization_metadata` in the
-header, and the older `X.scale_weight` with the marker tensor `scaled_fp8`. fp8 without a scale has scale 1. A merge
-writes the first, the only one that ComfyUI reads from names with a prefix as well.
+`_quantization_metadata` in the header, and the older `X.scale_weight` with the marker tensor `scaled_fp8`. fp8 without
+a scale has scale 1. A merge writes the first, the only one that ComfyUI reads from names with a prefix as well.
 """
 
 from __future__ import annotations

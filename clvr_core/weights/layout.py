@@ -1,9 +1,9 @@
 """Tensor names of FLUX.2 in two layouts: diffusers', and Black Forest Labs' (`bfl`), which ComfyUI uses too.
 
-The layouts fuse weights differently. An *atom* is a run of whole rows that no layout divides further; it has diffusers'
-name. A fused qkv is three atoms. The last modulation is two, shift and scale, which the two layouts store in opposite
-order. A model of another
-family is `plain`: each tensor is one atom with the name of the tensor, without prefix.
+The layouts fuse weights differently. An *atom* is a run of whole rows that no layout divides further; it has
+diffusers' name. A fused qkv is three atoms. The last modulation is two, shift and scale, which the two layouts store in
+opposite order. A model of another family is `plain`: each tensor is one atom with the name of the tensor, without
+prefix.
 
 Sources: diffusers' `convert_flux2_transformer_checkpoint_to_diffusers`, ComfyUI's `flux_to_diffusers` and
     `model_detection`.

@@ -32,9 +32,8 @@ def check_manifest(folder: Path, parts: Collection[str] = ()) -> None:
     parts: names of the models that are loaded from elsewhere.
 
     Raises FileNotFoundError for a missing file, ValueError for a damaged one. The config of the text encoder is
-    required even without a
-    manifest, unless the text encoder is among `parts`: where the config is missing, transformers assumes a text encoder
-        of 8B.
+    required even without a manifest, unless the text encoder is among `parts`: where the config is missing,
+    transformers assumes a text encoder of 8B.
     """
     known = json.loads((folder / FILES).read_text()) if (folder / FILES).exists() else {}
     for name in (*known, *(["text_encoder/config.json"] if "text_encoder" not in parts else [])):
