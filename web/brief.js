@@ -1,14 +1,14 @@
-/** Before the run: the checklist of Brief as a table, and what the run will cost. */
+/** Adds the checklist and the forecast to Brief, and the forecast to Generate in a Loop. */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { Checklist } from "./brief/checklist.js";
 import { Forecast } from "./brief/forecast.js";
 import { modelsOf, sizeOf } from "./brief/models.js";
-import { stands } from "./comfy/graph.js";
+import { isInWorkflow } from "./comfy/graph.js";
 
 const LIST_ON = ["CLVR_Brief"];
-/** Pixels: three lines of a forecast. */
+/** Height of three lines of a forecast, pixels. */
 const LEAST_HEIGHT = 72;
 const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
 
@@ -23,7 +23,7 @@ async function ask(path, body) {
 /** @param {any} node @param {string} name */
 const widget = (node, name) => node.widgets?.find((/** @type {any} */ each) => each.name === name);
 
-/** Does `also` after what the node does by itself. @param {any} node @param {string} method @param {(...details: any[]) => void} also */
+/** Calls `also` after the own method of the node. @param {any} node @param {string} method @param {(...details: any[]) => void} also */
 function after(node, method, also) {
   const own = node[method];
   node[method] = function (/** @type {any[]} */ ...details) {
@@ -43,9 +43,9 @@ function addChecklist(node) {
   node.addDOMWidget("clvr_checklist", "clvr_checklist", list.host, { serialize: false, hideOnZoom: false, getMinHeight: () => 150 });
   list.read(goals.value ?? "");
   after(node, "onConfigure", () => list.read(goals.value ?? ""));
-  // Typed in the text field of the widget itself.
+  // The text field of the widget can be edited, too.
   after(goals, "callback", () => list.read(goals.value ?? ""));
-  after(node, "onExecuted", (told) => told?.clvr_goals && list.suggest(told.clvr_goals));
+  after(node, "onExecuted", (output) => output?.clvr_goals && list.suggest(output.clvr_goals));
   after(node, "onRemoved", () => list.host.remove());
 }
 
@@ -67,11 +67,11 @@ function addForecast(node) {
     const own = widget(node, name);
     if (own) after(own, "callback", () => line.soon());
   }
-  /** @param {() => void} act */
-  const standing = (act) => () => (stands(node) ? act() : node.onRemoved());
-  const [over, changed] = [standing(() => line.tell()), standing(() => line.soon())];
+  /** Calls `act` as long as the node is in its workflow. @param {() => void} act */
+  const ifInWorkflow = (act) => () => (isInWorkflow(node) ? act() : node.onRemoved());
+  const [over, changed] = [ifInWorkflow(() => line.update()), ifInWorkflow(() => line.soon())];
   api.addEventListener("execution_success", over);
-  // The name of a file may be chosen in any node before this one.
+  // A model file may be chosen in any node before this one.
   api.addEventListener("graphChanged", changed);
   after(node, "onConfigure", changed);
   after(node, "onConnectionsChange", changed);

@@ -1,4 +1,4 @@
-/** What ComfyUI's front end calls. All else in this folder is without effect until it is used. */
+/** Registers the viewer with ComfyUI's front end: on nodes, in the sidebar, and for dropped pictures. */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -10,13 +10,13 @@ import { Sidebar } from "./comfy/sidebar.js";
 const runs = new Runs(api);
 /** @type {WeakMap<object, import("./comfy/panel.js").Panel>} */
 const panels = new WeakMap();
-/** So that ComfyUI keeps the workflow with the run's name for a reload, though nobody touched the graph. */
+/** Makes ComfyUI store the workflow with the name of the run, although the graph was not edited. */
 const noted = () => app.extensionManager.workflow?.activeWorkflow?.changeTracker?.captureCanvasState?.();
 
 app.registerExtension({
   name: "clvr.viewer",
   setup() {
-    // Where no viewer is open at the moment, these are not unknown to ComfyUI either.
+    // Listeners that do nothing: ComfyUI warns of events without a listener, and no viewer may be open.
     for (const type of ["clvr.run", "clvr.node"]) api.addEventListener(type, () => {});
     const sidebar = new Sidebar(runs, app.extensionManager);
     sidebar.register();

@@ -1,4 +1,4 @@
-/** The Review node's question in the open tabs. */
+/** Shows the reviews of the Review node in this tab. */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
@@ -24,7 +24,7 @@ app.registerExtension({
   name: "clvr.review",
   async setup() {
     const reviews = new Reviews(document.body, ask, address);
-    // Reloaded, or connected again: the server may know nothing of this tab, and a question may be open.
+    // After a reload or a new connection: register this tab, and show the reviews that are open already.
     const arrive = async () => {
       await ask("/clvr/present", { tab: api.clientId });
       reviews.show(await ask("/clvr/reviews"));

@@ -1,4 +1,4 @@
-/** The goals of Brief as a table that can be edited. Empty, the model draws the list up; what it drew up can be taken over. */
+/** The goals of Brief as a table. If it is empty, the model drafts the goals, and the artist can take over and edit the draft. */
 
 import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
@@ -25,7 +25,7 @@ export class Checklist {
     const head = el("tr", {}, ...["Goal", "Kind", "Need", ""].map((words) => el("th", { scope: "col" }, words)));
     const table = el("table", { class: "checklist", "aria-label": "Goals" }, el("thead", {}, head), this.body);
     shadow(this.host, [STYLE], el("div", { class: "clvr panel brief" }, this.note, table, el("div", { class: "buttons" }, this.add, this.take)));
-    // A key that was meant for a field is not to delete a node.
+    // Keys pressed in a field must not reach the graph, where Delete removes a node.
     this.host.addEventListener("keydown", (event) => event.stopPropagation());
     this.draw();
   }
@@ -44,7 +44,7 @@ export class Checklist {
     this.draw();
   }
 
-  /** What the model drew up for this brief. @param {string[]} lines */
+  /** Takes the goals that the model drafted for this brief. @param {string[]} lines */
   suggest(lines) {
     this.drafted = lines;
     this.draw();

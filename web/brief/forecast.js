@@ -1,4 +1,4 @@
-/** One line before the run: how many rounds, pictures and calls at most, how long that took before, and how the models share the memory. */
+/** The forecast line: upper bounds of rounds, pictures and calls, the time of earlier runs, and how the models fit into memory. */
 
 import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
@@ -8,21 +8,21 @@ const STYLE = new URL("./style.css", import.meta.url).href;
 const QUIET = 300;
 
 /**
- * @typedef {object} Told
+ * @typedef {object} Prediction
  * @property {number} rounds
  * @property {number} candidates
  * @property {number} calls
- * @property {number} [seconds] left out where no earlier run tells
+ * @property {number} [seconds] missing without a comparable earlier run
  * @property {number} [runs]
  * @property {{ told: string, fits: boolean }} memory
  */
 
-/** @param {Told} told */
-export function inWords(told) {
-  const pictures = told.candidates === 1 ? "1 picture" : `${whole(told.candidates)} pictures`;
-  const cost = `At most ${count(told.rounds, "round")} of ${pictures}, ${count(told.calls, "call")} of the vision model`;
-  const time = told.seconds === undefined || !told.runs ? "no earlier run tells the time" : `about ${seconds(told.seconds)} by ${count(told.runs, "earlier run")}`;
-  return `${cost}; ${time}. ${told.memory.told}.`;
+/** @param {Prediction} forecast */
+export function inWords(forecast) {
+  const pictures = forecast.candidates === 1 ? "1 picture" : `${whole(forecast.candidates)} pictures`;
+  const cost = `At most ${count(forecast.rounds, "round")} of ${pictures}, ${count(forecast.calls, "call")} of the vision model`;
+  const time = forecast.seconds === undefined || !forecast.runs ? "no earlier run to estimate the time from" : `about ${seconds(forecast.seconds)} by ${count(forecast.runs, "earlier run")}`;
+  return `${cost}; ${time}. ${forecast.memory.told}.`;
 }
 
 export class Forecast {
@@ -38,23 +38,23 @@ export class Forecast {
     this.asked = "";
   }
 
-  /** Once the person has stopped turning the knob, and only if it was one that matters. */
+  /** Updates after a pause without changes, if a setting changed that the forecast depends on. */
   soon() {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => JSON.stringify(this.settings()) !== this.asked && this.tell(), QUIET);
+    this.timer = setTimeout(() => JSON.stringify(this.settings()) !== this.asked && this.update(), QUIET);
   }
 
-  async tell() {
+  async update() {
     const settings = this.settings();
     const asked = (this.asked = JSON.stringify(settings));
     let [words, short] = ["", false];
     try {
-      const told = await this.ask("/clvr/forecast", settings);
-      [words, short] = [inWords(told), !told.memory.fits];
+      const forecast = await this.ask("/clvr/forecast", settings);
+      [words, short] = [inWords(forecast), !forecast.memory.fits];
     } catch (error) {
       words = error instanceof Error ? error.message : String(error);
     }
-    if (asked !== this.asked) return; // a later question was faster
+    if (asked !== this.asked) return; // a later request was answered first
     this.line.textContent = words;
     this.line.classList.toggle("wrong", short);
   }

@@ -1,4 +1,4 @@
-/** The checklist as text and as rows: the same form as clvr_core/checklist.py reads. */
+/** Converts the checklist between text and rows, in the form that clvr_core/checklist.py reads. */
 
 export const KINDS = ["local", "global", "layout", "text"];
 export const NEEDS = ["must", "nice"];
@@ -19,7 +19,7 @@ export function rowsOf(text) {
         const word = mark[1] ?? "";
         if (KINDS.includes(word)) row.kind = word;
         else if (NEEDS.includes(word)) row.need = word;
-        else break; // no mark of ours: the server says so
+        else break; // not a known mark: the server reports it
         row.text = row.text.slice(mark[0].length);
       }
       return row;

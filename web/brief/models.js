@@ -1,9 +1,9 @@
-/** Which nodes the models come from that a node is linked to: what the server needs to weigh them. */
+/** Finds the loader nodes behind the model inputs of a node, from which the server estimates the memory. */
 
 const CARRIERS = ["CLVR_VLM", "CLVR_EXECUTOR", "MODEL", "CLIP", "VAE", "*"];
 const MOST = 200;
 const LONGEST = 300;
-/** Pixels a side. */
+/** Side of the canvas of Shapes Models, pixels. */
 const SHAPES = 96;
 
 /** @typedef {[number: string, kind: string, widgets: Record<string, string>]} Source */
@@ -14,7 +14,7 @@ export function modelsOf(node) {
 }
 
 /**
- * The canvas of what draws, if that is linked at once: a node with no size of its own draws at that size. Shapes Models have but one.
+ * The canvas size of the executor node linked to this node, at which a node without a size of its own draws. Shapes Models have one size.
  * @param {any} node @returns {{ width?: number, height?: number }}
  */
 export function sizeOf(node) {
@@ -25,7 +25,7 @@ export function sizeOf(node) {
   return Number.isFinite(width) && Number.isFinite(height) ? { width, height } : {};
 }
 
-/** The nodes that an input hangs on by links that carry models, each with its words. @param {any} node @param {string} name @returns {Source[]} */
+/** The nodes behind an input, over links that carry models, each with the text values of its widgets. @param {any} node @param {string} name @returns {Source[]} */
 function above(node, name) {
   const todo = [linked(node, name)];
   const seen = new Set();
@@ -36,7 +36,7 @@ function above(node, name) {
     seen.add(at);
     found.push([`${at.graph?.id ?? ""}:${at.id}`, String(at.comfyClass ?? at.type), words(at)]);
     todo.push(...(at.subgraph?.nodes ?? []));
-    // Of two models that a node merges the first is the one that is loaded; the other lends it patches.
+    // Of two models that a node merges, only the first is loaded; the other one is applied as patches.
     const types = new Set();
     for (const [slot, { type }] of (at.inputs ?? []).entries()) {
       if (!CARRIERS.includes(type) || types.has(type)) continue;

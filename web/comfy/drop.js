@@ -1,13 +1,13 @@
 /**
- * A picture that is dropped on the graph: ComfyUI opens the workflow in it, the viewer the trajectory. The pack's own pictures carry it; a
- * picture that another node saved carries a workflow whose nodes name the run.
+ * Opens the run of a picture that is dropped on the graph; ComfyUI itself opens the workflow in the picture. Pictures that this pack saved
+ * carry the trajectory; those of other nodes carry a workflow, in which nodes of this pack name the run.
  */
 
 import { parse, read } from "../viewer/record.js";
 import { PROPERTY } from "./node.js";
 import { textsIn } from "./png.js";
 
-/** The address of the picture that was dropped last. */
+/** Object URL of the picture that was dropped last. */
 let own = "";
 
 /**
@@ -16,8 +16,8 @@ let own = "";
  * @param {import("./sidebar.js").Sidebar} sidebar
  */
 export function openDropped(app, runs, sidebar) {
-  // ComfyUI handles the drop at the document; this one only looks, and before, since its data is gone afterwards. It listens to ComfyUI's
-  // whole interface, since a picture may be dropped on any part of it.
+  // Listens in the capture phase, since ComfyUI handles the drop at the document and the data are gone afterwards; and on the whole
+  // interface, since a picture may be dropped on any part of it.
   const page = app.canvasEl.closest("#vue-app") ?? app.canvasEl;
   page.addEventListener(
     "drop",
@@ -39,14 +39,15 @@ export async function openPicture(file, runs, sidebar) {
     const record = json === undefined ? null : parse(json);
     const known = await folderOf(record && read(record), record, named, runs);
     if (known !== null) sidebar.open((panel) => panel.follow(known, canvas));
-    else if (record) sidebar.open((panel) => panel.show(sofar(record, canvas), alone(file, canvas)));
+    else if (record) sidebar.open((panel) => panel.show(withOwnCanvas(record, canvas), alone(file, canvas)));
   } catch (problem) {
     sidebar.open((panel) => panel.say(/** @type {Error} */ (problem).message));
   }
 }
 
-/** Of the runs in the output folder the one whose first canvas is that of the record, which a name from the workflow may tell from its forks;
- * a record that has no step yet is known by that name alone, and so is a run without a record.
+/**
+ * Finds the run in the output folder that has the same first canvas as the record. Forks share that canvas: among them, a run that the
+ * workflow names comes first. Without a record, or with one that has no step yet, only the names in the workflow count.
  * @param {import("../viewer/record.js").Run | null} run @param {any} record @param {string[]} named @param {import("./runs.js").Runs} runs */
 async function folderOf(run, record, named, runs) {
   const place = run?.steps.findIndex((step) => step.candidates.length) ?? -1;
@@ -56,27 +57,27 @@ async function folderOf(run, record, named, runs) {
   return (alike.find((each) => named.includes(each.run)) ?? alike[0])?.run ?? null;
 }
 
-/** A canvas on the way carries the run up to it, so that its own step is still to come. @param {any} record @param {number | null} canvas */
-function sofar(record, canvas) {
+/** Adds the dropped canvas to its record: a picture is saved with the trajectory up to it, before its own step is judged. @param {any} record @param {number | null} canvas */
+function withOwnCanvas(record, canvas) {
   const drawn = (record.steps ?? []).flatMap((/** @type {any} */ step) => step.candidates ?? []);
   if (canvas === null || record.outcome || drawn.some((/** @type {any} */ each) => each.canvas === canvas)) return record;
   return { ...record, doing: { action: null, candidates: [{ canvas }] } };
 }
 
-/** The pictures of a run of which only this one is at hand. @param {File} file @param {number | null} canvas @returns {import("../viewer/pictures.js").Pictures} */
+/** Gives the URL of the dropped picture; the other pictures of its run are missing. @param {File} file @param {number | null} canvas @returns {import("../viewer/pictures.js").Pictures} */
 function alone(file, canvas) {
   URL.revokeObjectURL(own);
   own = URL.createObjectURL(file);
   return (asked) => (asked === canvas ? { url: own } : { missing: "is not in this picture, and its run not in the output folder" });
 }
 
-/** The runs that the nodes of a workflow showed last. @param {string} text @returns {string[]} */
+/** Names of the runs that the nodes of a workflow showed last. @param {string} text @returns {string[]} */
 function runsNamed(text) {
   try {
     const { nodes = [], definitions } = JSON.parse(text);
     const inside = (definitions?.subgraphs ?? []).flatMap((/** @type {any} */ each) => each.nodes ?? []);
     return [...nodes, ...inside].map((node) => node?.properties?.[PROPERTY]).filter((run) => typeof run === "string");
   } catch {
-    return []; // ComfyUI says what is wrong with its workflow
+    return []; // ComfyUI reports a damaged workflow itself
   }
 }

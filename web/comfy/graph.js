@@ -1,13 +1,14 @@
-/** Where a node stands. */
+/** The place of a node in its workflow. */
 
-/** The graph that the workflow's file is of. @param {any} node ComfyUI's */
+/** The outermost graph, the one that a workflow file holds. @param {any} node ComfyUI's */
 export const rootOf = (node) => node.graph?.rootGraph ?? node.graph;
 
 /**
- * Whether the node is still in its workflow. Of one that went with a whole subgraph ComfyUI's front end does not tell (LGraph.clear up to 1.49).
+ * Whether the node is still in its workflow. ComfyUI's front end does not call `onRemoved` for nodes that are removed with a whole subgraph
+ * (LGraph.clear up to 1.49).
  * @param {any} node
  */
-export function stands(node) {
+export function isInWorkflow(node) {
   const root = rootOf(node);
   return !root || node.graph === root || !root.subgraphs || root.subgraphs.get(node.graph.id) === node.graph;
 }

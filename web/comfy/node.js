@@ -1,6 +1,6 @@
-/** The viewer on the faces of nodes. It shows the run that its node, or a node that feeds it, is at work on, and after a reload the last one. */
+/** The viewer on nodes. It shows the run of its node, or of a node before it, and after a reload the last run. */
 
-import { rootOf, stands } from "./graph.js";
+import { isInWorkflow, rootOf } from "./graph.js";
 import { Panel } from "./panel.js";
 
 export const SHOWN_ON = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
@@ -8,16 +8,16 @@ export const PROPERTY = "clvr_run";
 const LEAST_HEIGHT = 340;
 const EMPTY = "Press Run: the steps of the run appear here as they are made.";
 
-/** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs @param {() => void} noted told when the workflow has a run to remember */
+/** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs @param {() => void} noted called after the name of a run was stored in the node */
 export function attach(node, runs, noted) {
   const panel = new Panel(runs, EMPTY);
   panel.host.style.cssText += `width: 100%; height: 100%; min-height: ${LEAST_HEIGHT}px; overflow: hidden;`;
   node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT });
   /** @param {CustomEvent<{ run: string, node: string, workflow?: string }>} event */
-  const told = ({ detail }) => {
-    if (!stands(node)) return node.onRemoved();
+  const onRun = ({ detail }) => {
+    if (!isInWorkflow(node)) return node.onRemoved();
     const from = String(detail.node).split(":").pop();
-    // The numbers of nodes are those of other workflows too, which may be at work behind this one.
+    // Other open workflows may run too, and have nodes of the same ids.
     const own = rootOf(node)?.id;
     if (!from || (detail.workflow && own && detail.workflow !== own) || !feeds(node, from)) return;
     panel.follow(detail.run);
@@ -25,23 +25,23 @@ export function attach(node, runs, noted) {
     node.properties[PROPERTY] = detail.run;
     noted();
   };
-  runs.api.addEventListener("clvr.node", told);
+  runs.api.addEventListener("clvr.node", onRun);
   const removed = node.onRemoved;
   node.onRemoved = function (/** @type {any[]} */ ...details) {
-    runs.api.removeEventListener("clvr.node", told);
+    runs.api.removeEventListener("clvr.node", onRun);
     panel.destroy();
     return removed?.apply(this, details);
   };
   return panel;
 }
 
-/** Shows the run that the workflow remembers. @param {any} node @param {Panel | undefined} panel */
+/** Shows the run whose name is stored in the node. @param {any} node @param {Panel | undefined} panel */
 export function restore(node, panel) {
   const run = node.properties?.[PROPERTY];
   if (panel && typeof run === "string" && run) panel.follow(run);
 }
 
-/** Whether the node with this id is the node itself or one that its inputs hang on. @param {any} node @param {string} id */
+/** Whether `id` is the node itself or a node that its inputs come from, directly or through others. @param {any} node @param {string} id */
 function feeds(node, id) {
   const seen = new Set();
   const todo = [node];

@@ -1,15 +1,15 @@
-/** A viewer inside ComfyUI: in a shadow root, so that neither's styles reach the other, in the colours of the theme. */
+/** A viewer inside ComfyUI, in a shadow root and in the colours of the theme. */
 
 import { el } from "../viewer/dom.js";
 import { Viewer } from "../viewer/viewer.js";
 import { shadow } from "./shadow.js";
 
-/** A host for elements of the pack with the viewer's styles, and the element to fill. @param {string} label @returns {{ host: HTMLDivElement, box: HTMLDivElement }} */
+/** Makes an element with a shadow root that has the viewer's styles, and in it the element to fill. @param {string} label @returns {{ host: HTMLDivElement, box: HTMLDivElement }} */
 export function shadowed(label) {
   const host = el("div", { class: "clvr-panel", "data-capture-wheel": "true" });
   const box = el("div", { class: "clvr panel", role: "region", "aria-label": label, tabindex: "0" });
   shadow(host, [], box);
-  // A key that was meant for the panel is not to delete a node.
+  // Keys pressed in the panel must not reach the graph, where Delete removes a node.
   host.addEventListener("keydown", (event) => {
     if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
   });
@@ -17,19 +17,19 @@ export function shadowed(label) {
 }
 
 export class Panel {
-  /** @param {import("./runs.js").Runs} runs @param {string} empty what it says as long as there is no run */
+  /** @param {import("./runs.js").Runs} runs @param {string} empty the sentence shown while there is no run */
   constructor(runs, empty) {
     this.runs = runs;
     const { host, box } = shadowed("Trajectory");
     this.host = host;
-    this.viewer = new Viewer(box, () => ({ missing: "is not at hand" }));
+    this.viewer = new Viewer(box, () => ({ missing: "is not available" }));
     /** @type {string | null} */
     this.run = null;
     this.stop = () => {};
     this.viewer.say(empty);
   }
 
-  /** @param {string} run @param {number | null} [canvas] the one to bring into view, unless it stands on top */
+  /** @param {string} run @param {number | null} [canvas] the canvas to scroll to, unless it is the best one, which is at the top */
   follow(run, canvas = null) {
     if (run === this.run) return;
     this.stop();
@@ -47,7 +47,7 @@ export class Panel {
     );
   }
 
-  /** Shows a record that is in no folder, such as the one in a picture. @param {unknown} record @param {import("../viewer/pictures.js").Pictures} pictures */
+  /** Shows a record without a run folder, such as that of a dropped picture. @param {unknown} record @param {import("../viewer/pictures.js").Pictures} pictures */
   show(record, pictures) {
     this.stop();
     this.run = null;

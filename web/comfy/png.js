@@ -1,4 +1,4 @@
-/** What a picture carries in its PNG metadata: the trajectory if the pack wrote it, the workflow if ComfyUI did. */
+/** Reads the PNG metadata of a picture: the trajectory that this pack writes, and the workflow that ComfyUI writes. */
 
 import { RunError } from "../viewer/record.js";
 
@@ -10,7 +10,7 @@ const KEYS = ["clvr", "clvr_canvas", "workflow"];
 
 /**
  * @param {File} file
- * @returns {Promise<{ json: string | undefined, canvas: number | null, workflow: string }>} the workflow empty where none can be read
+ * @returns {Promise<{ json: string | undefined, canvas: number | null, workflow: string }>} `workflow` is empty if the picture has none that can be read
  */
 export async function textsIn(file) {
   /** @type {Record<string, string>} */

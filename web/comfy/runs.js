@@ -1,11 +1,11 @@
 /**
- * The runs in ComfyUI's output folder, as the pack's routes tell them: a list, the lines of one, its pictures. A run at work says so with
- * the event `clvr.run`; whoever follows it then asks for the lines that are new.
+ * Reads the runs in ComfyUI's output folder over the pack's routes: the list of runs, the lines of one run, its pictures. The event
+ * `clvr.run` says that a run has new lines.
  *
  * @typedef {{ fetchApi: (route: string, options?: RequestInit) => Promise<Response>, clientId?: string, apiURL: (route: string) => string,
  *   addEventListener: (type: string, listener: (event: any) => void) => void,
  *   removeEventListener: (type: string, listener: (event: any) => void) => void }} Api ComfyUI's own
- * @typedef {{ run: string, prompt: string, steps: number, met: boolean | null, first: string }} Listed `met` is null for one without an end
+ * @typedef {{ run: string, prompt: string, steps: number, met: boolean | null, first: string }} Listed `met` is null for a run without an outcome; `first` is the SHA-256 of its first canvas
  */
 
 import { RunError, fold, linesOf } from "../viewer/record.js";
@@ -27,7 +27,7 @@ export class Runs {
   }
 
   /**
-   * Shows the run as it is and whenever more is known, until the function that comes back is called.
+   * Shows the run now and after each new line. Call the returned function to stop.
    * @param {string} run @param {(record: unknown) => void} show @param {(words: string) => void} say @returns {() => void}
    */
   follow(run, show, say) {
@@ -43,12 +43,12 @@ export class Runs {
       try {
         do {
           again = false;
-          let told = await this.linesFrom(run, lines.length);
-          if (told.total < lines.length) {
+          let answer = await this.linesFrom(run, lines.length);
+          if (answer.total < lines.length) {
             lines = [];
-            told = await this.linesFrom(run, 0);
+            answer = await this.linesFrom(run, 0);
           }
-          lines.push(...linesOf(told.lines.map((line) => `${line}\n`).join("")));
+          lines.push(...linesOf(answer.lines.map((line) => `${line}\n`).join("")));
           if (!stopped && lines.length) show(fold(lines));
         } while (again && !stopped);
       } catch (problem) {
@@ -58,14 +58,14 @@ export class Runs {
       }
     };
     /** @param {CustomEvent<{ run: string }>} event */
-    const told = ({ detail }) => {
+    const onRun = ({ detail }) => {
       if (detail.run === run) pull();
     };
-    this.api.addEventListener("clvr.run", told);
+    this.api.addEventListener("clvr.run", onRun);
     pull();
     return () => {
       stopped = true;
-      this.api.removeEventListener("clvr.run", told);
+      this.api.removeEventListener("clvr.run", onRun);
     };
   }
 

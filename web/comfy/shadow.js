@@ -1,4 +1,4 @@
-/** A shadow root with the viewer's look and any sheet of its own, so that neither's styles reach the other. */
+/** Makes a shadow root with the viewer's style sheet, so that styles of ComfyUI and of the pack do not affect each other. */
 
 import { el } from "../viewer/dom.js";
 
@@ -9,16 +9,17 @@ export function shadow(host, sheets, ...children) {
   const links = [VIEWER, ...sheets].map((href) => el("link", { rel: "stylesheet", href }));
   const root = host.attachShadow({ mode: "open" });
   root.append(...links, ...children);
-  tellTyping(host, root);
+  reportTyping(host, root);
   return root;
 }
 
 /**
- * ComfyUI asks the focused element of the document whether a key is typed into a field; within a shadow root that is the host. So the host
- * answers for the field: Ctrl+Z takes back a word, not the graph. 1.49 asks for `type`, later ones for `isContentEditable`.
+ * Makes the host report whether a text field inside it has the focus. ComfyUI checks the focused element of the document, which is the host
+ * while the focus is in its shadow root; otherwise Ctrl+Z would undo a change of the graph. ComfyUI 1.49 checks `type`, later versions
+ * `isContentEditable`.
  * @param {HTMLElement} host @param {ShadowRoot} root
  */
-function tellTyping(host, root) {
+function reportTyping(host, root) {
   const typing = () => root.activeElement?.matches("textarea, input:not([type=checkbox], [type=range])") ?? false;
   Object.defineProperties(host, { type: { get: () => (typing() ? "textarea" : "") }, isContentEditable: { get: typing } });
 }

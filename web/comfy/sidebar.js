@@ -1,4 +1,4 @@
-/** The runs of the output folder, and one of them in the viewer, at the side of the graph. */
+/** The sidebar tab: the list of runs in the output folder, and the viewer for one of them. */
 
 import { chip, el, name } from "../viewer/dom.js";
 import { count } from "../viewer/words.js";
@@ -30,7 +30,7 @@ export class Sidebar {
     (this.manager.sidebarTab ?? this.manager).registerSidebarTab(tab);
   }
 
-  /** Opens the tab with what `show` puts into its panel. @param {(panel: Panel) => void} show */
+  /** Opens the tab and calls `show` with its panel. @param {(panel: Panel) => void} show */
   open(show) {
     this.wanted = show;
     if (this.manager.sidebarTab?.activeSidebarTabId === TAB) this.shown?.();

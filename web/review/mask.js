@@ -1,4 +1,4 @@
-/** A picture to paint on: where it is painted, the next edit may change. */
+/** Paints a mask over the picture: the next edit may change only the painted part. */
 
 import { el } from "../viewer/dom.js";
 
@@ -34,7 +34,7 @@ export class Mask {
     this.point();
   }
 
-  /** Pixels of the canvas. */
+  /** Width of the brush, pixels of the canvas. */
   get width() {
     return (Number(this.size.value) / 100) * this.sheet.width;
   }
@@ -75,7 +75,7 @@ export class Mask {
     this.point();
   }
 
-  /** Shows where the keyboard's brush is. */
+  /** Moves the outline of the brush to the position of the keyboard brush. */
   point() {
     const { width, height } = this.sheet;
     const [x, y, across] = [this.spot.x / width, this.spot.y / height, this.width / width].map((part) => `${100 * part}%`);
@@ -103,12 +103,12 @@ export class Mask {
   }
 
   /** @param {string} source */
-  look(source) {
+  setPicture(source) {
     this.picture.src = source;
     this.clear();
   }
 
-  /** White where it was painted, black elsewhere, as base64 of a PNG; empty if nothing was. */
+  /** The mask as base64 of a PNG, white where it was painted and black elsewhere; empty if nothing was painted. */
   png() {
     if (!this.painted) return "";
     const { width, height } = this.sheet;

@@ -1,4 +1,4 @@
-/** One question: the picture, what the judge says of it, and what the artist may say. */
+/** The panel of one review: the picture, the verdicts of the judge, and the fields for the remark of the artist. */
 
 import { chip, el, name } from "../viewer/dom.js";
 import { stateOf } from "../viewer/card.js";
@@ -17,8 +17,8 @@ import { Mask } from "./mask.js";
  * @property {{ canvas: number, file: string, step: number, accepted: boolean }[]} canvases
  * @property {{ id: string, text: string, state: import("../viewer/record.js").Verdict["state"], need: string }[]} goals
  * @property {{ index: number, kind: string, summary: string, reason: string }} step
- * @property {number} seconds
- * @property {string} otherwise
+ * @property {number} seconds until the run goes on without an answer
+ * @property {string} otherwise what it does then
  */
 
 const CHOICES = [
@@ -63,7 +63,7 @@ export class Panel {
       this.error,
       this.buttons(),
     );
-    this.back.addEventListener("change", () => this.look(address));
+    this.back.addEventListener("change", () => this.showCanvas(address));
     this.element.addEventListener("input", () => this.stay());
     this.element.addEventListener("pointerdown", () => this.stay());
     this.element.addEventListener("keydown", () => this.stay());
@@ -102,19 +102,19 @@ export class Panel {
     return el(
       "div",
       { class: "buttons" },
-      make("go on", "Go on", "The next round heeds what you said above."),
+      make("go on", "Go on", "The next round follows what you said above."),
       make("accept", "Accept", "The run ends with the canvas that you chose."),
       make("stop", "Stop", "The run ends with the best canvas by the judge's word."),
     );
   }
 
   /** @param {(file: string) => string} address */
-  look(address) {
+  showCanvas(address) {
     const chosen = this.review.canvases.find((each) => String(each.canvas) === this.back.value);
-    if (chosen) this.mask.look(address(chosen.file));
+    if (chosen) this.mask.setPicture(address(chosen.file));
   }
 
-  /** What was said, as the server reads it. @param {string} say */
+  /** The remark as the server expects it. @param {string} say */
   answer(say) {
     /** @type {Record<string, string>} */
     const corrected = {};
@@ -148,7 +148,7 @@ export class Panel {
     }
   }
 
-  /** Who is at work is not hurried. */
+  /** Asks the server for more time while the artist is working in the panel. */
   async stay() {
     if (Date.now() - this.stayed < STAY_EVERY) return;
     this.stayed = Date.now();
@@ -156,7 +156,7 @@ export class Panel {
       const { seconds } = await this.ask(`/clvr/reviews/${this.review.id}/stay`, {});
       this.until = Date.now() + 1000 * seconds;
     } catch {
-      this.gone(); // answered in another tab, or over
+      this.gone(); // answered in another tab, or the time is over
     }
   }
 

@@ -1,4 +1,4 @@
-/** All open questions of this tab, a panel each, in one shadow root. */
+/** The open reviews of this tab, one panel each, in one shadow root. */
 
 import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
@@ -19,14 +19,14 @@ export class Reviews {
     this.panels = new Map();
     this.host = el("div", { class: "clvr-review", role: "region", "aria-label": "Review" });
     this.list = el("div", { class: "reviews" });
-    this.told = el("p", { class: "unseen", role: "status" });
-    shadow(this.host, [STYLE], this.told, this.list);
-    // A key that was meant for the panel is not to delete a node.
+    this.announcement = el("p", { class: "unseen", role: "status" });
+    shadow(this.host, [STYLE], this.announcement, this.list);
+    // Keys pressed in the panel must not reach the graph, where Delete removes a node.
     this.host.addEventListener("keydown", (event) => event.stopPropagation());
     parent.append(this.host);
   }
 
-  /** Exactly these are open. @param {Review[]} reviews */
+  /** Opens and closes panels so that exactly these reviews are shown. @param {Review[]} reviews */
   show(reviews) {
     const open = new Set(reviews.map((review) => review.id));
     for (const id of [...this.panels.keys()]) if (!open.has(id)) this.remove(id);
@@ -39,7 +39,7 @@ export class Reviews {
     const panel = new Panel(review, this.ask, (file) => this.address(review, file), () => this.remove(review.id));
     this.panels.set(review.id, panel);
     this.list.append(panel.element);
-    this.told.textContent = panel.element.getAttribute("aria-label");
+    this.announcement.textContent = panel.element.getAttribute("aria-label");
     if (!typing()) panel.element.focus();
   }
 
@@ -50,7 +50,7 @@ export class Reviews {
   }
 }
 
-/** Whether a person is in the middle of a word elsewhere, and a panel that takes the focus would take the rest of it. */
+/** Whether a person is typing in another field: then a new panel must not take the focus. */
 function typing() {
   let active = document.activeElement;
   while (active?.shadowRoot?.activeElement) active = active.shadowRoot.activeElement;

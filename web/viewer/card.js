@@ -1,4 +1,4 @@
-/** One step as a card: what was decided, drawn, judged and spent, and what became of it. */
+/** Builds the card of one step: its action, pictures, verdicts, cost, and whether it was kept. */
 
 import { bar, chip, el, fact, icon, name, prose, svg } from "./dom.js";
 import { image, thumb } from "./pictures.js";
@@ -17,13 +17,13 @@ import { ACTIONS, WORDS, WORST_FIRST, capital, count, figure, metWords, percent,
  *   drew it. `changes`: by position of the step, the goals that it met anew and that it broke.
  */
 
-/** CSS pixels for a picture alone and for one of several. */
+/** Longer side of a single picture and of one among several, CSS pixels. */
 const SINGLE = 384;
 const GRID = 192;
 const VERDICTS_AT_ONCE = 8;
 const CHIPS_AT_ONCE = 24;
 
-/** Kind and words for what became of a step. @param {Run} run @param {Step} step @returns {[string, string]} */
+/** Whether a step was kept: a kind for the style, and words. @param {Run} run @param {Step} step @returns {[string, string]} */
 export function fate(run, step) {
   if (step.chosen !== null && step.chosen === handedOver(run)) return ["star", run.outcome ? "handed over" : "best so far"];
   if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? "looked" : step.action.kind === "GIVEN" ? "given" : "end"];
@@ -41,7 +41,7 @@ export function stateOf(verdict, broken, optional) {
   return verdict.state === "unmet" && optional.has(verdict.goal) ? "missed" : verdict.state;
 }
 
-/** @param {RunView} view @param {number} position @param {boolean} folded whether what is inside is built only when it is opened */
+/** @param {RunView} view @param {number} position @param {boolean} folded whether the details are built only when the card is opened */
 export function card(view, position, folded) {
   const step = view.run.steps[position];
   const [kind, words] = fate(view.run, step);
@@ -66,7 +66,7 @@ export function card(view, position, folded) {
   return article;
 }
 
-/** What the artist said after this step. @param {RunView} view @param {number} index */
+/** The remarks of the artist after this step. @param {RunView} view @param {number} index */
 function remarks({ run, goals }, index) {
   const goal = (/** @type {string} */ id) => name(goals.get(id)?.text || id, 120);
   return run.remarks
@@ -86,7 +86,7 @@ function remarks({ run, goals }, index) {
     );
 }
 
-/** Builds what a folded card holds. @param {RunView} view @param {number} position @param {HTMLDetailsElement} inside */
+/** Builds the details of a folded card and opens it. @param {RunView} view @param {number} position @param {HTMLDetailsElement} inside */
 export function unfold(view, position, inside) {
   if (inside.childElementCount === 1) inside.append(...inner(view, position));
   inside.open = true;
@@ -160,7 +160,7 @@ function plate(view, step, candidate, room) {
   return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption);
 }
 
-/** What the controller said. @param {RunView} view @param {Action} action */
+/** The texts and parameters of an action. @param {RunView} view @param {Action} action */
 function wordsOf(view, action) {
   const prompts = [fact("Scene prompt", action.scene_prompt && prose(action.scene_prompt)), fact("Edit prompt", action.edit_prompt && prose(action.edit_prompt))];
   if (action.kind === "EDIT") prompts.reverse();
@@ -187,7 +187,7 @@ function reference(view, canvas) {
   return el("a", { href: `#canvas-${canvas}`, class: "reference" }, thumb(view.pictures(canvas, file), view.run.brief, ""), `canvas ${canvas}`);
 }
 
-/** The goal in a line: its id, then its words. @param {RunView} view @param {string} id */
+/** The id of a goal and its text, in one line. @param {RunView} view @param {string} id */
 function goalWords(view, id) {
   return [name(id, 40, "id"), " ", name(view.goals.get(id)?.text ?? "", 160)];
 }
@@ -250,7 +250,7 @@ export function spent(cost) {
   ].filter((words) => words !== false);
 }
 
-/** Seconds by part, the longest first, each with a bar of its share. @param {Record<string, number>} byPart */
+/** A list of seconds by part of the work, the longest first, each with a bar for its share. @param {Record<string, number>} byPart */
 export function parts(byPart) {
   const held = Object.entries(byPart)
     .filter(([, value]) => Number.isFinite(value))
@@ -259,7 +259,7 @@ export function parts(byPart) {
   return el("ul", { class: "parts" }, ...held.map(([part, value]) => el("li", {}, name(part, 40), bar(value / all), el("span", { class: "amount" }, seconds(value)))));
 }
 
-/** A small map of a box on the canvas, and its edges in words. @param {import("./record.js").Box} edges */
+/** Draws a box on a small map of the canvas and gives its edges in percent. @param {import("./record.js").Box} edges */
 export function region(edges) {
   const [left, top, right, bottom] = edges;
   const words = el("span", {}, `left ${percent(left)}, top ${percent(top)}, right ${percent(right)}, bottom ${percent(bottom)}`);

@@ -1,10 +1,10 @@
-/** Where two canvases differ, and whether that lies where the edit was meant to be. */
+/** Finds the pixels in which two canvases differ, inside and outside the region of the edit. */
 
 import { draws } from "./tree.js";
 
 /** @typedef {import("./record.js").Box} Box */
 
-/** Difference of a colour channel, of 255, from which on a pixel counts as changed: above what JPEG does to a still pixel. */
+/** A pixel counts as changed from this difference of a colour channel (0..255) on: more than JPEG compression alone causes. */
 export const THRESHOLD = 16;
 
 /**
@@ -12,8 +12,8 @@ export const THRESHOLD = 16;
  * @param {Uint8ClampedArray} after RGBA of the same size
  * @param {number} width
  * @param {number} height
- * @param {Box[] | null} boxes where a change is meant to be; null if nothing says
- * @returns {{ pixels: Uint8ClampedArray, inside: number, outside: number }} RGBA of the map, and the shares of the canvas that changed.
+ * @param {Box[] | null} boxes where the edit is meant to change something; null if that is not known
+ * @returns {{ pixels: Uint8ClampedArray, inside: number, outside: number }} RGBA of the map, and the changed shares (0..1) of the canvas.
  *   Without boxes all change counts as inside.
  */
 export function changeMap(before, after, width, height, boxes) {
@@ -23,7 +23,7 @@ export function changeMap(before, after, width, height, boxes) {
     for (let x = 0; x < width; x++, at += 4) {
       const changed = Math.max(Math.abs(before[at] - after[at]), Math.abs(before[at + 1] - after[at + 1]), Math.abs(before[at + 2] - after[at + 2])) >= THRESHOLD;
       const within = boxes === null || boxes.some(([left, top, right, bottom]) => x + 0.5 >= left * width && x + 0.5 < right * width && y + 0.5 >= top * height && y + 0.5 < bottom * height);
-      // What stays is the later canvas in pale grey, so that one sees where one is.
+      // Unchanged pixels show the later canvas in pale grey, for orientation.
       const grey = 150 + 0.3 * (0.3 * after[at] + 0.59 * after[at + 1] + 0.11 * after[at + 2]);
       const color = !changed ? [grey, grey, grey] : within ? [44, 76, 176] : [200, 30, 20];
       pixels.set([...color, 255], at);
@@ -35,11 +35,11 @@ export function changeMap(before, after, width, height, boxes) {
 }
 
 /**
- * Where the steps that lead from one canvas to the other meant to change something: their regions and the areas of the goals they served.
- * Null if they do not lead there, or if one of them does not say.
+ * The regions that the steps from one canvas to the other were meant to change, or the areas of the goals they served. Null if no steps
+ * lead from one to the other, or if one of the steps has neither.
  * @param {import("./card.js").RunView} view @param {number} before @param {number} after @returns {Box[] | null}
  */
-export function meant(view, before, after) {
+export function intended(view, before, after) {
   /** @type {Box[]} */
   const boxes = [];
   const seen = new Set();

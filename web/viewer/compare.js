@@ -1,6 +1,6 @@
-/** Any two canvases of the run, one over the other with a slider between, or as a map of what changed. */
+/** Compares two canvases of the run: one over the other with a slider, or as a map of the changed pixels. */
 
-import { changeMap, meant } from "./changes.js";
+import { changeMap, intended } from "./changes.js";
 import { el } from "./dom.js";
 import { image, shown } from "./pictures.js";
 import { fate } from "./card.js";
@@ -35,7 +35,7 @@ export class Compare {
     /** @type {RunView | null} */
     this.view = null;
     this.offered = "";
-    /** Whether a person is at it: then a run that grows leaves it alone. */
+    /** Whether a person has chosen canvases or moved the slider; then new steps do not change the choice. */
     this.held = false;
     this.asked = 0;
     for (const choice of [this.before, this.after, this.mapped]) choice.addEventListener("change", () => this.hold(() => this.draw()));
@@ -117,7 +117,7 @@ export class Compare {
   async map(view, before, after) {
     const turn = this.asked;
     this.stage.replaceChildren(el("p", { class: "note" }, "Comparing the pixels\u2026"));
-    const boxes = meant(view, before, after);
+    const boxes = intended(view, before, after);
     /** @type {HTMLElement} */
     let drawing;
     let words;
@@ -152,7 +152,7 @@ function fileOf(view, canvas) {
   return position === undefined ? "" : (view.run.steps[position].candidates.find((candidate) => candidate.canvas === canvas)?.file ?? "");
 }
 
-/** The last edit that leads to the canvas handed over; else the first and the last canvas. @param {RunView} view @returns {(number | undefined)[]} */
+/** Canvases before and after the edit that made the canvas handed over, else the first and the last canvas. @param {RunView} view @returns {(number | undefined)[]} */
 function usual(view) {
   const final = handedOver(view.run);
   const position = final === null ? undefined : view.owners.get(final);

@@ -1,4 +1,4 @@
-/** Elements whose words are text nodes: nothing that a model said is ever parsed as markup. */
+/** Makes elements whose texts are text nodes: text from a model is never parsed as markup. */
 
 import { clean, count, shorten, whole } from "./words.js";
 
@@ -6,14 +6,14 @@ import { clean, count, shorten, whole } from "./words.js";
 
 const FOLD_AT = 600;
 const FOLD_LINES = 10;
-/** Characters of one string that are shown; the rest stands in the trajectory file. */
+/** Characters of one string that are shown; the rest is only in the trajectory file. */
 const LONGEST = 200_000;
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
  * @template {keyof HTMLElementTagNameMap} T
  * @param {T} tag
- * @param {Record<string, string | number | boolean | null | undefined>} attributes null, undefined and false are left out, true stands bare
+ * @param {Record<string, string | number | boolean | null | undefined>} attributes null, undefined and false are left out, true gives an attribute without a value
  * @param {...(Child | Child[])} children
  * @returns {HTMLElementTagNameMap[T]}
  */
@@ -37,7 +37,7 @@ function nodes(children) {
   return found;
 }
 
-/** Words of a person or a model, in their own direction of writing; folded when they are long. @param {string} text @param {number} [limit] */
+/** Text of a person or a model in its own writing direction, folded when it is long. @param {string} text @param {number} [limit] */
 export function prose(text, limit = FOLD_AT) {
   if (text.length <= limit && text.split("\n", FOLD_LINES + 2).length <= FOLD_LINES + 1) return el("p", { class: "prose", dir: "auto" }, text);
   const left = text.length - LONGEST;
@@ -57,7 +57,7 @@ export function prose(text, limit = FOLD_AT) {
   );
 }
 
-/** A short string of someone else's in a line of ours. @param {string} text @param {number} limit @param {string} [style] */
+/** Text of a person or a model inside a line of the page, shortened. @param {string} text @param {number} limit @param {string} [style] */
 export function name(text, limit, style) {
   return el("bdi", { class: style }, shorten(text, limit));
 }
@@ -100,7 +100,7 @@ export function icon(kind) {
   return svg("svg", { class: "icon", viewBox: "0 0 16 16", "aria-hidden": "true", focusable: "false", "data-icon": kind }, path);
 }
 
-/** A word with a sign; the colour is the third way to say the same. @param {string} kind @param {string} words @param {string} [sign] */
+/** A label with an icon, so that the colour is not needed to read it. @param {string} kind @param {string} words @param {string} [sign] */
 export function chip(kind, words, sign = kind) {
   return el("span", { class: `chip ${kind}` }, icon(sign), words);
 }
@@ -112,7 +112,7 @@ export function bar(share) {
   return el("span", { class: "bar", "aria-hidden": "true" }, inner);
 }
 
-/** Makes the children of `parent` these, touching only what differs, so that what stays keeps its focus. @param {Element} parent @param {Element[]} children */
+/** Sets the children of `parent` and leaves those in place that are there already, so that they keep the focus. @param {Element} parent @param {Element[]} children */
 export function place(parent, children) {
   const wanted = new Set(children);
   for (const child of [...parent.children]) if (!wanted.has(child)) child.remove();

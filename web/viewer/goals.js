@@ -1,4 +1,4 @@
-/** The goals over the rounds: a row a goal, a column a step. */
+/** The table of goals by step: one row per goal, one column per step. */
 
 import { fate, region, stateOf } from "./card.js";
 import { chip, el, fact, name, prose } from "./dom.js";
@@ -12,7 +12,7 @@ import { WORDS, percent } from "./words.js";
  * @typedef {import("./record.js").Goal} Goal
  */
 
-/** Columns that a table shows; of a longer run the newest ones. */
+/** Steps that the table shows; of a longer run the newest ones. */
 const COLUMNS = 60;
 
 const MEANINGS = {

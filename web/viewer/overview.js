@@ -1,4 +1,4 @@
-/** The run at a glance: brief, outcome, the picture handed over, what was spent and what is left. */
+/** The top and the end of the page: brief, outcome and picture handed over; cost and the rest of the budget. */
 
 import { link, parts } from "./card.js";
 import { bar, chip, el, fact, name, prose } from "./dom.js";
@@ -12,7 +12,7 @@ import { count, metWords, seconds, shorten, whole } from "./words.js";
  */
 
 const HERO = 480;
-/** A brief up to this length stands whole in the heading. */
+/** Characters of a brief that is shown whole in the heading. */
 const TITLE = 280;
 
 /** @param {Run} run @returns {[string, string]} */
@@ -92,7 +92,7 @@ export function warnings({ warnings: found }) {
   return [el("section", { class: "warnings", "aria-label": "Warnings" }, el("h2", {}, count(found.length, "warning")), el("ul", {}, ...items))];
 }
 
-/** What was spent so far, and what is left. @param {Run} run */
+/** The cost so far and the rest of the budget. @param {Run} run */
 export function totals(run) {
   const cost = total([run.overhead, ...run.steps.map((step) => step.cost)]);
   const { budget } = run.brief;

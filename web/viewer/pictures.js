@@ -1,16 +1,16 @@
 /**
- * Pictures of a run as elements, and a word in their place where there are none.
+ * Makes elements for the pictures of a run, or for a sentence where a picture is missing.
  *
  * @typedef {{ url: string } | { missing: string }} Picture
- * @typedef {(canvas: number, file: string) => Picture} Pictures the address of a canvas, or why there is none
+ * @typedef {(canvas: number, file: string) => Picture} Pictures gives the URL of a canvas, or the reason why there is none
  */
 
 import { el, name } from "./dom.js";
 
-/** Pictures up to this side are drawn with hard pixels, at a whole multiple of their size. */
+/** Pixels of the longer side up to which a picture is enlarged by a whole factor, without smoothing. */
 const PIXEL_ART = 192;
 
-/** The size in CSS pixels where `room` is there for the longer side. @param {{ width: number, height: number }} brief @param {number} room */
+/** The size in CSS pixels of a picture whose longer side has `room` pixels. @param {{ width: number, height: number }} brief @param {number} room */
 export function shown({ width, height }, room) {
   const longer = Math.max(1, width, height);
   const times = longer <= PIXEL_ART ? Math.max(1, Math.floor(room / longer)) : Math.min(1, room / longer);
@@ -36,7 +36,7 @@ function gap(why, alt) {
   return el("span", { class: "missing", role: "img", "aria-label": `Missing picture. ${alt}` }, el("strong", {}, "No picture"), name(why, 200));
 }
 
-/** Puts a word where a picture did not load; for the `error` events of a whole viewer. @param {Event} event */
+/** Replaces a picture that did not load by a sentence. Listener for `error` events in the capture phase. @param {Event} event */
 export function replaceBroken(event) {
   const broken = event.target;
   if (!(broken instanceof Element) || broken.localName !== "img") return;
@@ -44,7 +44,7 @@ export function replaceBroken(event) {
   else broken.replaceWith(gap("cannot be loaded", broken.getAttribute("alt") ?? ""));
 }
 
-/** A small picture, or nothing where there is none. @param {Picture} picture @param {{ width: number, height: number }} brief @param {string} alt */
+/** A thumbnail, or null if the picture is missing. @param {Picture} picture @param {{ width: number, height: number }} brief @param {string} alt */
 export function thumb(picture, brief, alt) {
   return "url" in picture ? el("span", { class: "thumb" }, image(picture, brief, 56, alt, "")) : null;
 }

@@ -1,6 +1,6 @@
 /**
- * A trajectory as clvr writes it: fields at their default are left out, unknown ones are skipped. `read` gives one with every field in
- * its place, or refuses it in a sentence; `fold` makes one of the lines of trajectory.jsonl.
+ * Reads trajectories. clvr_core/trajectory.schema.json describes them: the writer leaves out fields at their default, and a reader skips
+ * fields that it does not know. `read` checks a record and fills in the defaults; `fold` makes a record from the lines of trajectory.jsonl.
  *
  * @typedef {[number, number, number, number]} Box left, top, right, bottom as fractions of the canvas
  * @typedef {{ id: string, text: string, kind: string, check: string, feasibility: number, area: Box | null, conflicts_with: string[],
@@ -18,8 +18,8 @@
  * @typedef {{ prompt: string, strategy: string, seed: string, width: number, height: number, budget: Budget, goals: Goal[] }} Brief
  * @typedef {{ reason: string, canvas: number | null, met: boolean, choice: string }} Outcome
  * @typedef {{ after: number, say: string, words: string, corrected: Record<string, string>, dropped: string[], back_to: number | null,
- *   mask: string }} Remark what the artist said after the step of that index
- * @typedef {{ action: Action | null, candidates: Candidate[] }} Doing what has been begun and not yet decided
+ *   mask: string }} Remark of the artist after the step with the index `after`
+ * @typedef {{ action: Action | null, candidates: Candidate[] }} Doing the step in progress
  * @typedef {{ schema: number, brief: Brief, goals: Goal[], models: Record<string, string>, plan: string[][], gate: string, steps: Step[],
  *   current: number | null, best: number | null, outcome: Outcome | null, overhead: Cost, warnings: string[], remarks: Remark[],
  *   doing: Doing | null }} Run
@@ -28,7 +28,7 @@
 export const SCHEMA = 1;
 export const MOST_STEPS = 2000;
 
-/** What is wrong with a record, in a sentence to the artist. */
+/** A record that cannot be shown. The message is a sentence for the artist. */
 export class RunError extends Error {}
 
 /** @typedef {(value: unknown, where: string) => any} Reader */
@@ -47,7 +47,7 @@ const flag = (value, where) => (typeof value === "boolean" ? value : wrong(where
 const number = (value, where) => (typeof value === "number" ? value : value === null ? NaN : wrong(where, "a number", value));
 /** @type {(value: unknown, where: string) => number} */
 const index = (value, where) => (Number.isInteger(value) ? /** @type {number} */ (value) : wrong(where, "a whole number", value));
-/** A seed has 63 bits, more than a number keeps; so it is taken as its digits where they are given. @type {Reader} */
+/** Reads a seed as a string of digits: it has 63 bits, and a number of JavaScript keeps 53. @type {Reader} */
 const digits = (value, where) => (typeof value === "string" && /^\d{1,20}$/.test(value) ? value : String(index(value, where)));
 
 /** @param {...string} allowed @returns {Reader} */
@@ -187,7 +187,7 @@ const run = shape({
   doing: [maybe(shape({ action: [maybe(action), null], candidates: [list(candidate), []] })), null],
 });
 
-/** @param {unknown} record parsed JSON @returns {Run} */
+/** Raises RunError with a sentence that names the field and the value found. @param {unknown} record parsed JSON @returns {Run} */
 export function read(record) {
   if (typeof record !== "object" || record === null || Array.isArray(record)) throw new RunError("This is no trajectory of CLVR.");
   const { schema = SCHEMA } = /** @type {{ schema?: unknown }} */ (record);
@@ -202,7 +202,7 @@ export function read(record) {
   return run(record, "");
 }
 
-/** JSON in which whole numbers too long for a number stay the digits they are. @param {string} json @returns {any} */
+/** Parses JSON and keeps seeds of more than 15 digits as strings. @param {string} json @returns {any} */
 export function parse(json) {
   try {
     return JSON.parse(json.replace(/("(?:seed)":\s*)(\d{16,20})(?=\s*[,}])/g, '$1"$2"'));
@@ -215,9 +215,12 @@ export function parse(json) {
 
 const DECISIONS = ["planned", "step", "remarked", "end"];
 
-/** The record that these lines of trajectory.jsonl tell, with what was begun since the last decision. @param {Line[]} lines @returns {Record<string, unknown>} */
+/**
+ * Makes a record from the lines of trajectory.jsonl, as `trajectory_from` in clvr_core/run/run_folder.py does, and adds the step in progress.
+ * @param {Line[]} lines @returns {Record<string, unknown>}
+ */
 export function fold(lines) {
-  const standing = stands(lines);
+  const standing = afterRewinds(lines);
   const [first, ...rest] = standing;
   if (first?.event !== "start") throw new RunError("This run has no first line, so there is nothing to show yet.");
   /** @type {Record<string, any>} */
@@ -243,8 +246,8 @@ export function fold(lines) {
   return record;
 }
 
-/** @param {Line[]} lines those that no later rewind took back @returns {Line[]} */
-function stands(lines) {
+/** Drops the lines that a later rewind took back. @param {Line[]} lines @returns {Line[]} */
+function afterRewinds(lines) {
   /** @type {Line[]} */
   const standing = [];
   for (const line of lines) {
@@ -259,7 +262,7 @@ function stands(lines) {
   return standing;
 }
 
-/** The whole lines in a piece of trajectory.jsonl. @param {string} raw @returns {Line[]} */
+/** Parses a piece of trajectory.jsonl and leaves out a last line without its end. @param {string} raw @returns {Line[]} */
 export function linesOf(raw) {
   return raw
     .slice(0, raw.lastIndexOf("\n") + 1)

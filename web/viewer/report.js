@@ -1,10 +1,10 @@
-/** report.html: the viewer over the data that stands in the page itself. */
+/** Entry of report.html: shows the viewer with the data embedded in the page. */
 
 import { el } from "./dom.js";
 import { parse } from "./record.js";
 import { Viewer } from "./viewer.js";
 
-/** Shows the run whose record and pictures stand in the page. What the page says without a script goes, once there is more to see. */
+/** Shows the run embedded in the page and removes the summary for browsers without scripts. */
 export function showReport() {
   const held = /** @type {HTMLElement} */ (document.getElementById("clvr-run")).textContent ?? "";
   const { record, pictures } = parse(held);

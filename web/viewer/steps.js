@@ -1,4 +1,4 @@
-/** The steps of a run as a tree of cards that grows: what stands is left alone when more comes. */
+/** The steps of a run as a tree of cards. While the run goes on, only new and changed cards are built. */
 
 import { card, fate, unfold } from "./card.js";
 import { chip, el, icon, place, prose } from "./dom.js";
@@ -12,7 +12,7 @@ import { ACTIONS, count } from "./words.js";
  * @typedef {{ item: HTMLLIElement, branches: HTMLElement, key: string }} Kept
  */
 
-/** In a run of more steps than this the cards are folded, but for the newest ones. */
+/** In runs of more than MANY steps, all cards but the newest OPEN ones are folded. */
 const MANY = 80;
 const OPEN = 10;
 
@@ -82,7 +82,7 @@ export class Steps {
     return held.box;
   }
 
-  /** Opens the card that holds this canvas or heads this step, if it is folded. @param {string} id */
+  /** Unfolds the card of this step, or of the step that drew this canvas. @param {string} id */
   open(id) {
     const [, kind, number] = /^(canvas|step)-(\d+)$/.exec(id) ?? [];
     const position = kind === "canvas" ? this.view?.owners.get(Number(number)) : Number(number);
@@ -98,7 +98,7 @@ function beginning({ run }) {
   return el("div", { class: "begin" }, el("h3", {}, "Start"), words, run.gate ? el("div", { class: "reason" }, prose(run.gate)) : null);
 }
 
-/** What has been begun and not yet judged. @param {RunView} view @returns {HTMLElement[]} */
+/** The card of the step in progress. @param {RunView} view @returns {HTMLElement[]} */
 function underway({ run, pictures }) {
   const { action, candidates } = /** @type {import("./record.js").Doing} */ (run.doing);
   const state = candidates.length ? `judging ${count(candidates.length, "picture")}` : "drawing";
@@ -110,7 +110,7 @@ function underway({ run, pictures }) {
     el("span", { class: "dot start" }, icon(action?.kind ?? "pending")),
     el(
       "article",
-      { class: "card", "aria-label": "The step at work" },
+      { class: "card", "aria-label": "The step in progress" },
       el("header", { class: "head" }, el("h3", {}, `Step ${run.steps.length}`), action && el("span", { class: "chip plain" }, icon(action.kind), ACTIONS[action.kind]), chip("pending", state)),
       asked ? prose(asked) : null,
       plates.length > 0 && el("div", { class: "grid" }, ...plates),

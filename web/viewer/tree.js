@@ -1,15 +1,15 @@
 /**
- * What the steps of a run mean beside each other: their tree by parent canvas, and what each did to the goals.
+ * Relations between the steps of a run: their tree by parent canvas, and the goals that each step met or broke.
  *
  * @typedef {import("./record.js").Run} Run
  * @typedef {import("./record.js").Step} Step
  * @typedef {import("./record.js").Goal} Goal
  * @typedef {import("./record.js").Verdict} Verdict
- * @typedef {{ position: number, step: Step, branches: Twig[][] }} Twig a step at its place in the run, and the branches that hang on it
- * @typedef {{ line: Twig[], branches: Twig[][] }} Tree `line` leads to the canvas handed over; `branches` started from nothing as well
+ * @typedef {{ position: number, step: Step, branches: Twig[][] }} Twig a step, its position in the run, and the branches that start from its canvas
+ * @typedef {{ line: Twig[], branches: Twig[][] }} Tree `line` leads to the canvas handed over; `branches` are the other ones that start from the empty canvas
  */
 
-/** Branches of branches beyond this are laid out one after another. */
+/** Depth of nesting; deeper branches follow one another on the same level. */
 const DEEPEST = 8;
 
 /** @param {Step} step */
@@ -17,12 +17,12 @@ export function draws(step) {
   return step.action.kind === "GENERATE" || step.action.kind === "EDIT";
 }
 
-/** The canvas of the outcome; of a run without one, the best so far. @param {Run} run */
+/** The canvas of the outcome, or the best so far while there is no outcome. @param {Run} run */
 export function handedOver(run) {
   return run.outcome ? run.outcome.canvas : run.best;
 }
 
-/** Canvas -> the place of the step that drew it. @param {Step[]} steps @returns {Map<number, number>} */
+/** Maps each canvas to the position of the step that drew it. @param {Step[]} steps @returns {Map<number, number>} */
 export function owners(steps) {
   /** @type {Map<number, number>} */
   const found = new Map();
@@ -32,7 +32,7 @@ export function owners(steps) {
   return found;
 }
 
-/** Every step stands in it once. A parent that no earlier step drew counts as none. @param {Run} run @returns {Tree} */
+/** Arranges the steps as a tree that holds each of them once. A parent that no earlier step drew is ignored. @param {Run} run @returns {Tree} */
 export function grow(run) {
   const { steps } = run;
   const parents = parentsOf(steps);
@@ -104,7 +104,7 @@ function parentsOf(steps) {
   });
 }
 
-/** The last word on each goal about this canvas, in these steps. @param {Step[]} steps @param {number | null} canvas @returns {Map<string, Verdict>} */
+/** The latest verdict on each goal for this canvas. @param {Step[]} steps @param {number | null} canvas @returns {Map<string, Verdict>} */
 export function known(steps, canvas) {
   /** @type {Map<string, Verdict>} */
   const verdicts = new Map();
@@ -115,7 +115,7 @@ export function known(steps, canvas) {
 }
 
 /**
- * Goals that each step met anew and goals that it broke, against the canvas it started from. A step that draws nothing does neither.
+ * The goals that each step met anew and those that it broke, compared with the canvas it started from. Both are empty for steps that do not draw.
  * @param {Run} run @returns {{ gained: Set<string>, broken: Set<string> }[]}
  */
 export function changes(run) {
@@ -135,7 +135,7 @@ export function changes(run) {
   });
 }
 
-/** The goals of the run, and after them any that only a verdict or an action names. @param {Run} run @returns {Goal[]} */
+/** The goals of the run, followed by those that only a verdict or an action names. @param {Run} run @returns {Goal[]} */
 export function allGoals(run) {
   const goals = [...(run.goals.length ? run.goals : run.brief.goals)];
   const seen = new Set(goals.map(({ id }) => id));
@@ -150,7 +150,7 @@ export function allGoals(run) {
 }
 
 /**
- * The goals that may be missed while the brief counts as met: the nice ones, unless the run has no others.
+ * The goals without which the brief still counts as met: the nice ones, unless the run has no others (`musts` in clvr_core/policy/rules.py).
  * @param {{ id: string, need: string }[]} goals @returns {Set<string>} ids
  */
 export function optional(goals) {
@@ -159,15 +159,15 @@ export function optional(goals) {
 }
 
 /**
- * How many of these goals are met, must-have and nice-to-have ones apart.
- * @param {Iterable<string>} goals ids @param {Iterable<Verdict>} verdicts @param {Set<string>} spare ids of the nice ones
+ * Counts the goals and those that are met, must-have and nice-to-have ones apart.
+ * @param {Iterable<string>} goals ids @param {Iterable<Verdict>} verdicts @param {Set<string>} optional ids of the nice ones
  * @returns {{ must: { met: number, all: number }, nice: { met: number, all: number } }}
  */
-export function tally(goals, verdicts, spare) {
+export function tally(goals, verdicts, optional) {
   const met = new Set([...verdicts].filter(({ state }) => state === "met").map(({ goal }) => goal));
   const share = (/** @type {string[]} */ ids) => ({ met: ids.filter((id) => met.has(id)).length, all: ids.length });
   const ids = [...goals];
-  return { must: share(ids.filter((id) => !spare.has(id))), nice: share(ids.filter((id) => spare.has(id))) };
+  return { must: share(ids.filter((id) => !optional.has(id))), nice: share(ids.filter((id) => optional.has(id))) };
 }
 
 /** @param {import("./record.js").Cost[]} costs @returns {import("./record.js").Cost} */

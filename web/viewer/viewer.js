@@ -1,8 +1,7 @@
 /**
- * The viewer: a trajectory in, a page out, as often as there is more to show. The same code makes report.html and the panels in ComfyUI.
+ * The viewer of a trajectory, used by report.html and by the panels in ComfyUI. Call `show` again whenever the run has gone on.
  *
- * It lives in the element that it is given, which is an element of a page or of a shadow root. It asks no one for anything: the address of
- * a canvas comes from `pictures`.
+ * It fills an element of a page or of a shadow root. It fetches nothing: `pictures` gives the URL of each canvas.
  */
 
 import { Compare } from "./compare.js";
@@ -54,7 +53,7 @@ export class Viewer {
     element.addEventListener("error", replaceBroken, { signal, capture: true });
   }
 
-  /** Shows the run, or says in words why it cannot be shown. @param {unknown} record */
+  /** Shows the run, or a sentence that says why it cannot be shown. Returns whether it was shown. @param {unknown} record */
   show(record) {
     try {
       const run = read(record);
@@ -77,18 +76,18 @@ export class Viewer {
     }
   }
 
-  /** Words in place of a run. @param {string} words */
+  /** Shows a sentence in place of a run. @param {string} words */
   say(words) {
     this.element.replaceChildren(el("p", { class: "notice", role: "alert", dir: "auto" }, words));
   }
 
-  /** Leaves nothing behind: no element, no listener. */
+  /** Removes all elements and listeners. */
   destroy() {
     this.listening.abort();
     this.element.replaceChildren();
   }
 
-  /** Builds the part anew if what it tells of has changed; the focus and the scroll stay where they were. @param {HTMLElement} part @param {unknown} about @param {() => HTMLElement[]} build */
+  /** Builds a part of the page again if its data `about` have changed; keeps the focus and the scroll position. @param {HTMLElement} part @param {unknown} about @param {() => HTMLElement[]} build */
   fill(part, about, build) {
     const key = JSON.stringify(about);
     if (this.filled.get(part) === key) return;
@@ -120,7 +119,7 @@ export class Viewer {
     this.reveal(String(target.getAttribute("href")).slice(1));
   }
 
-  /** Brings the part with this id into view and gives it the focus. @param {string} id */
+  /** Scrolls to the element with this id and gives it the focus. @param {string} id */
   reveal(id) {
     if (!id) return;
     this.steps.open(id);

@@ -1,10 +1,10 @@
-/** Numbers, states and long texts in words. */
+/** Words for states and numbers; shortened and cleaned texts. */
 
 export const WORDS = { met: "met", unmet: "unmet", pending: "pending", unsure: "unsure", error: "judge error", broken: "newly broken", missed: "nice to have, not met" };
 export const ACTIONS = { GENERATE: "Generate", EDIT: "Edit", VALIDATE: "Validate", END: "End", GIVEN: "Given" };
 export const WORST_FIRST = ["broken", "unmet", "error", "unsure", "pending", "missed", "met"];
 
-// Control characters and halves of surrogate pairs: no page may hold them.
+// Control characters and unpaired surrogates, which HTML does not allow.
 const UNPRINTABLE = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\ufffe\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 
 /** @param {string} text */
@@ -37,12 +37,12 @@ export function percent(fraction) {
   return Number.isFinite(fraction) ? `${Math.round(100 * fraction)}\u00a0%` : "unknown";
 }
 
-/** A few significant digits, without an exponent for the sizes that occur. @param {number} value */
+/** A number with three significant digits. @param {number} value */
 export function figure(value) {
   return Number.isFinite(value) ? String(Number(value.toPrecision(3))) : "unknown";
 }
 
-/** One line of at most `limit` characters, cut between words where that is possible. @param {string} text @param {number} limit */
+/** The text in one line of at most `limit` characters, cut between words where possible. @param {string} text @param {number} limit */
 export function shorten(text, limit) {
   const line = text.slice(0, 4 * limit).split(/\s+/).filter(Boolean).join(" ");
   if (line.length <= limit && text.length <= 4 * limit) return line;
@@ -52,7 +52,7 @@ export function shorten(text, limit) {
 }
 
 /**
- * "2 of 3 goals met", or with nice-to-have goals "2 of 2 must-have goals met, 0 of 1 nice to have".
+ * The number of goals met: "2 of 3 goals met", or with nice-to-have goals "2 of 2 must-have goals met, 0 of 1 nice to have".
  * @param {{ must: Share, nice: Share }} tally @typedef {{ met: number, all: number }} Share
  */
 export function metWords({ must, nice }) {

@@ -76,13 +76,13 @@ test("the forecast in words", () => {
     inWords({ rounds: 12, candidates: 4, calls: 60, seconds: 130, runs: 3, memory }),
     "At most 12 rounds of 4 pictures, 60 calls of the vision model; about 2 min 10 s by 3 earlier runs. cuda:0: VLM 8.9 GB, DiT 7.8 GB; 20.5 GB free: both fit.",
   );
-  assert.match(inWords({ rounds: 1, candidates: 1, calls: 1, memory }), /^At most 1 round of 1 picture, 1 call of the vision model; no earlier run tells the time\./);
+  assert.match(inWords({ rounds: 1, candidates: 1, calls: 1, memory }), /^At most 1 round of 1 picture, 1 call of the vision model; no earlier run to estimate the time from\./);
 });
 
 test("a forecast that fails says so", async () => {
   const asked = [];
   const line = new Forecast(async (...all) => (asked.push(all), Promise.reject(new Error("budget: rounds is 0"))), () => ({ strategy: "clvr", rounds: 0 }));
-  await line.tell();
+  await line.update();
   assert.deepEqual(asked, [["/clvr/forecast", { strategy: "clvr", rounds: 0 }]]);
   assert.equal(line.line.textContent, "budget: rounds is 0");
   line.close();
@@ -93,9 +93,9 @@ test("what does not fit stands out, and an answer that comes late is not shown",
   let rounds = 1;
   const line = new Forecast(() => new Promise((done) => answers.push(done)), () => ({ rounds }));
   const told = (fits) => ({ rounds, candidates: 1, calls: 1, memory: { ...memory, fits } });
-  const first = line.tell();
+  const first = line.update();
   rounds = 2;
-  const second = line.tell();
+  const second = line.update();
   answers[1](told(false));
   answers[0](told(true));
   await Promise.all([first, second]);
@@ -108,7 +108,7 @@ test("a knob that does not matter asks nothing, one that does asks once it rests
   now.mock.timers.enable({ apis: ["setTimeout"] });
   let [asked, rounds] = [0, 1];
   const line = new Forecast(async () => (asked++, { rounds, candidates: 1, calls: 1, memory }), () => ({ rounds }));
-  await line.tell();
+  await line.update();
   line.soon();
   now.mock.timers.runAll();
   assert.equal(asked, 1);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { THRESHOLD, changeMap, meant } from "../../../web/viewer/changes.js";
+import { THRESHOLD, changeMap, intended } from "../../../web/viewer/changes.js";
 import { read } from "../../../web/viewer/record.js";
 import { allGoals, owners } from "../../../web/viewer/tree.js";
 import { run } from "./runs.js";
@@ -42,18 +42,18 @@ const told = (record) => {
 
 test("the edit is meant where its region is, else where the goals it serves are", () => {
   const record = run();
-  assert.deepEqual(meant(told(record), 2, 4), [[0.5, 0, 1, 0.5]]);
+  assert.deepEqual(intended(told(record), 2, 4), [[0.5, 0, 1, 0.5]]);
   record.steps[3].action.goals = ["g1"];
-  assert.deepEqual(meant(told(record), 4, 6), [[0, 0, 0.33, 0.33]]);
-  assert.deepEqual(meant(told(record), 2, 6), [[0, 0, 0.33, 0.33], [0.5, 0, 1, 0.5]]);
+  assert.deepEqual(intended(told(record), 4, 6), [[0, 0, 0.33, 0.33]]);
+  assert.deepEqual(intended(told(record), 2, 6), [[0, 0, 0.33, 0.33], [0.5, 0, 1, 0.5]]);
 });
 
 test("where a step does not say, or the steps do not lead there, nothing is known", () => {
-  assert.equal(meant(told(run()), 4, 6), null);
-  assert.equal(meant(told(run()), 6, 2), null);
-  assert.equal(meant(told(run()), 0, 99), null);
+  assert.equal(intended(told(run()), 4, 6), null);
+  assert.equal(intended(told(run()), 6, 2), null);
+  assert.equal(intended(told(run()), 0, 99), null);
   const circle = run();
   circle.steps[1].parent = 6;
   circle.steps[3].action.region = [0, 0, 1, 1];
-  assert.equal(meant(told(circle), 2, 6), null);
+  assert.equal(intended(told(circle), 2, 6), null);
 });
