@@ -129,7 +129,7 @@ def _presets(weights: str) -> list[Finding]:
         free = free_bytes("cuda" if torch.cuda.is_available() else "cpu")
     findings = []
     for preset in presets().values():
-        fits = f"; {plan(preset.weights, free).told}" if preset.weights else ""
+        fits = f"; {plan(preset.weights, free).summary}" if preset.weights else ""
         try:
             preset.config(weights)
             findings.append(Finding(f"models: {preset.name}", True, preset.about + fits))

@@ -1,4 +1,4 @@
-"""clvr.toml: which models a run uses, on the machine that runs it. A workflow or a trajectory never names an address or a key."""
+"""clvr.toml: which models a run uses on this machine. Workflows and trajectories never hold an address or a key."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A vision-language model behind an OpenAI-compatible server; the fields of `Endpoint` and `Limits`."""
+    """A vision-language model behind an OpenAI-compatible server; fields as in `Endpoint` and `Limits`."""
 
     url: str
     model: str = ""
@@ -49,7 +49,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The controller of the shapes world, which has no weights."""
+    """The embedded vision-language model of the shapes world, which has no weights."""
 
     kind: Literal["shapes"]
 
@@ -59,13 +59,24 @@ PARTS = ("transformer", "text_encoder", "vae", "tokenizer")
 
 @dataclass(frozen=True, slots=True)
 class ExecutorSettings:
-    """kind: `klein` for a Flux2KleinPipeline, also its KV variant, `qwen-edit` for a QwenImageEditPlusPipeline, `generic` for any that
-    takes `prompt` and `image`, `shapes` for the embedded weights. folder: in diffusers' format, or `hub`, its name on the model hub,
-    found in the hub's cache here and fetched only with `download`. transformer: a file of ComfyUI's or Black Forest Labs' in place of
-    the folder's own; for klein also text_encoder and vae. With all three of them klein needs no folder, but `tokenizer`, the one that
-    holds its words. loras: FILE or FILE:STRENGTH. steps, guidance: where they are not those of the weights. references: pictures that a
-    generic pipeline edits from at most. device: as torch names it,
-    `auto` takes a GPU if there is one. storage: `fp8` halves the transformer. width, height: of the canvas in pixels."""
+    """A diffusion model in this process.
+
+    kind: `klein`: a Flux2KleinPipeline or its KV variant. `qwen-edit`: a QwenImageEditPlusPipeline. `generic`: any
+        pipeline that takes `prompt` and `image`. `shapes`: the embedded weights.
+    folder: in diffusers' format.
+    hub: owner/name on the model hub, in place of `folder`; read from the hub's cache on this machine.
+    download: whether `hub` may be fetched.
+    transformer: a file by ComfyUI's or Black Forest Labs' names that takes the place of the folder's own.
+    text_encoder, vae: files, of klein only. With transformer, text_encoder, vae and tokenizer klein needs no folder.
+    tokenizer: a folder with Qwen3's tokenizer, of klein only.
+    loras: FILE or FILE:STRENGTH, merged into the transformer in order.
+    steps, guidance: in place of those of the weights.
+    references: references that a generic pipeline edits from at most; None for any number.
+    device: as torch names it; `auto` takes a GPU if there is one.
+    dtype: that the weights are loaded in.
+    storage: `fp8` stores the transformer in half of bfloat16's memory.
+    width, height: of the canvas, in pixels; multiples of 16 from 64 to 4096.
+    """
 
     kind: Literal["klein", "qwen-edit", "generic", "shapes"] = "klein"
     folder: str = ""
@@ -120,8 +131,13 @@ def _check_canvas(settings: ExecutorSettings | ImageServer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """verifier: the controller's model if it is left out. memory: how models share the device, by what is free if `auto`; `MemoryPlan`
-    tells the modes."""
+    """The models of a run.
+
+    controller: plans the picture.
+    executor: draws it.
+    verifier: judges it; None if the controller does.
+    memory: how models share the device, see `MemoryPlan`; `auto` chooses by the free memory.
+    """
 
     controller: Server | Local | Embedded
     executor: ExecutorSettings | ImageServer
@@ -130,7 +146,7 @@ class Config:
 
 
 def parsed(path: Path) -> dict[str, Any]:
-    """What the TOML file says. Raises BadInput for what cannot be read."""
+    """Parse a TOML file. Raises BadInput if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -140,21 +156,25 @@ def parsed(path: Path) -> dict[str, Any]:
 
 
 def read_config(path: Path) -> Config:
-    """Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
+    """Read a clvr.toml; paths in it are relative to the file.
 
-    A folder in it is relative to the file.
+    Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
     """
     return settings_of(parsed(path), path, path.parent)
 
 
 def settings_of(data: dict[str, Any], path: Path, beside: Path) -> Config:
-    """The settings in a table that came from `path`; folders in it are relative to `beside`. Raises BadInput as `read_config` does."""
+    """Build a configuration from parsed TOML. path: of the file, named in errors. beside: folder that paths are
+    relative to.
+
+    Raises BadInput as `read_config` does.
+    """
     try:
         _known(Config, data, "")
         memory = data.get("memory", "auto")
         if memory not in ("auto", *MODES):
             raise BadInput(f"memory is {memory!r:.40}; choose from auto, {', '.join(MODES)}")
-        readers = {"controller": _eyes, "verifier": _eyes, "executor": _painter}
+        readers = {"controller": _vlm, "verifier": _vlm, "executor": _executor}
         parts = {name: read(name, data[name]) for name, read in readers.items() if name in data}
         for name in ("controller", "executor"):
             if name not in parts:
@@ -165,7 +185,8 @@ def settings_of(data: dict[str, Any], path: Path, beside: Path) -> Config:
 
 
 def read_servers(path: Path) -> dict[str, Server]:
-    """The servers of a file that has a table of the settings of `Server` for each, by their names; none if there is no file.
+    """Read a file with one table of `Server` settings for each server, and return them by name; empty if there is no
+    file.
 
     Raises BadInput naming the file and the field for what cannot be read, is not known, or is out of range.
     """
@@ -181,12 +202,14 @@ def _server(name: str, table: Any) -> Server:
         raise BadInput(f"{name}: expected a table [{name}] with a url, found {table!r:.80}")
     _known(Server, table, f"{name}.")
     server = from_json(Server, table, name)
-    _ = server.endpoint  # which refuses what is out of range
+    _ = server.endpoint  # raises for what is out of range
     return server
 
 
-def _eyes(name: str, data: Any) -> Server | Local | Embedded:
-    """Which of the two it is, its settings tell."""
+def _vlm(name: str, data: Any) -> Server | Local | Embedded:
+    """Build the settings of a vision-language model: `Embedded` if it has a kind, `Server` if a url, `Local` if a
+    folder.
+    """
     if not isinstance(data, dict):
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
     if "kind" in data:
@@ -202,7 +225,7 @@ def _eyes(name: str, data: Any) -> Server | Local | Embedded:
     return from_json(cls, data, name)
 
 
-def _painter(name: str, data: Any) -> ExecutorSettings | ImageServer:
+def _executor(name: str, data: Any) -> ExecutorSettings | ImageServer:
     if not isinstance(data, dict):
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
     cls = ImageServer if "url" in data else ExecutorSettings
@@ -213,21 +236,27 @@ def _painter(name: str, data: Any) -> ExecutorSettings | ImageServer:
 
 
 def _placed(part: Any, beside: Path) -> Any:
+    """Return the settings with paths relative to `beside`, `~` expanded."""
+
     def placed(file: str) -> str:
         return str(beside / Path(file).expanduser())
 
-    files = {name: placed(getattr(part, name)) for name in ("folder", *PARTS) if getattr(part, name, "")}
+    files: dict[str, Any] = {
+        name: placed(getattr(part, name)) for name in ("folder", *PARTS) if getattr(part, name, "")
+    }
     if getattr(part, "loras", ()):
         files["loras"] = tuple(map(placed, part.loras))
     return dataclasses.replace(part, **files) if files else part
 
 
 def _known(cls: type, data: dict[str, Any], where: str) -> None:
-    """Raises BadInput for a name that is not a field: a setting that was mistyped would else be passed over in silence."""
+    """Raise BadInput for a name that is not a field of `cls`, so that no mistyped setting is ignored. where: prefix of
+    the name in errors.
+    """
     hints = typing.get_type_hints(cls)
     for name, value in data.items():
         if name not in hints:
             raise BadInput(f"{where}{name} is not a setting; choose from {', '.join(hints)}")
         hint = hints[name]
-        if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, dict):
             _known(hint, value, f"{where}{name}.")

@@ -1,9 +1,9 @@
-"""The executor that clvr.toml names, brought to its device."""
+"""Loads the executor that clvr.toml names and places it in memory."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from .memory_plan import ITEM, Mode, Weights, pipeline_weights
 if TYPE_CHECKING:
     import torch
 
+    from ..executor.klein import SamplingRecipe
+
 TEXT_LAYERS = 27
-"""Of Klein's text encoder, which is a whole Qwen3."""
+"""Layers of Klein's text encoder, a Qwen3, that are read."""
 
 
 def device_of(name: str) -> str:
-    """As torch names it; `auto` is a GPU if there is one."""
+    """Return the name of a device as torch has it; `auto` is the accelerator if there is one."""
     import torch
 
     if name != "auto":
@@ -31,81 +33,100 @@ def device_of(name: str) -> str:
     return accelerator.type if accelerator else "cpu"
 
 
-def weights_of(painter: ExecutorSettings) -> tuple[Weights, ...]:
-    """What the executor will hold here, by the headers of its files."""
-    from ..executor.weights import located
-
-    if painter.kind == "shapes":
+def weights_of(settings: ExecutorSettings) -> tuple[Weights, ...]:
+    """Return the sizes of the executor's parts in memory, from the headers of their files."""
+    if settings.kind == "shapes":
         return ()
-    folder = located(painter.folder, painter.hub, painter.download) if painter.folder or painter.hub else None
-    files = {name: Path(getattr(painter, name)) for name in PARTS if name != "tokenizer" and getattr(painter, name)}
-    layers = TEXT_LAYERS if painter.kind == "klein" else None
+    folder = _folder(settings)
+    files = {name: Path(getattr(settings, name)) for name in PARTS if name != "tokenizer" and getattr(settings, name)}
+    layers = TEXT_LAYERS if settings.kind == "klein" else None
     return tuple(
-        pipeline_weights(folder, ITEM[painter.dtype], files, ITEM[painter.storage] if painter.storage else None, layers)
+        pipeline_weights(
+            folder, ITEM[settings.dtype], files, ITEM[settings.storage] if settings.storage else None, layers
+        )
     )
 
 
-def load_executor(painter: ExecutorSettings | ImageServer, device: str, mode: Mode = "resident") -> Executor:
-    """Raises BadInput for what is missing, damaged, or not what its kind says. mode: as `MemoryPlan`; anything but `resident` leaves
-    the weights on the CPU, to be moved by `move`."""
-    if isinstance(painter, ImageServer):
+def load_executor(settings: ExecutorSettings | ImageServer, device: str, mode: Mode = "resident") -> Executor:
+    """Load the executor and place it in memory.
+
+    device: as torch names it.
+    mode: as in `MemoryPlan`; `sequential` leaves the weights on the CPU until the executor is moved.
+
+    Raises BadInput for weights that are missing, damaged or of another kind than the settings say.
+    """
+    if isinstance(settings, ImageServer):
         from ..executor.remote import RemoteExecutor
 
-        return RemoteExecutor(painter)
+        return RemoteExecutor(settings)
     import torch
 
-    from ..executor.weights import located, state_of
-
-    dtype, loras = getattr(torch, painter.dtype), [Lora.parse(text) for text in painter.loras]
-    folder = located(painter.folder, painter.hub, painter.download) if painter.folder or painter.hub else None
-    if painter.kind == "klein":
-        executor: Any = _klein(painter, folder, dtype, loras)
-        executor.recipe = sampled(executor.recipe, painter.steps, painter.guidance)
-    else:
-        from ..executor.generic import GenericExecutor, load_pipeline
-        from ..executor.qwen import QwenEditExecutor
-
-        pipe = load_pipeline(folder, dtype)
-        if painter.transformer or loras:
-            _put(
-                pipe,
-                state_of(Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras),
-                folder,
-            )
-        kind = QwenEditExecutor if painter.kind == "qwen-edit" else GenericExecutor
-        executor = kind(pipe, painter.steps, painter.guidance, folder.name)
-        executor.references = painter.references
-    executor.name = _name(painter, folder)
-    place(executor.pipe, device, mode, dtype, painter.storage)
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    folder = _folder(settings)
+    executor = (_load_klein if settings.kind == "klein" else _load_pipeline)(settings, folder, dtype)
+    executor.name = _name(settings, folder)
+    place(executor.pipe, device, mode, dtype, settings.storage)
     return executor
 
 
-def _klein(painter: ExecutorSettings, folder: Path | None, dtype: Any, loras: Sequence[Lora]) -> Any:
+def _folder(settings: ExecutorSettings) -> Path | None:
+    """The folder in diffusers' format; None if the executor is put together from files."""
+    from ..executor.weights import located
+
+    return located(settings.folder, settings.hub, settings.download) if settings.folder or settings.hub else None
+
+
+def _load_pipeline(settings: ExecutorSettings, folder: Path | None, dtype: torch.dtype) -> Any:
+    from ..executor.generic import GenericExecutor, load_pipeline
+    from ..executor.qwen import QwenEditExecutor
+    from ..executor.weights import state_of
+
+    assert folder is not None, "ExecutorSettings asks for a folder or a hub name unless the kind is klein"
+    pipe = load_pipeline(folder, dtype)
+    if settings.transformer or settings.loras:
+        transformer = Path(settings.transformer) if settings.transformer else folder / "transformer"
+        _load_transformer(pipe, state_of(transformer, dtype, _loras(settings)), folder)
+    cls = {"generic": GenericExecutor, "qwen-edit": QwenEditExecutor}[settings.kind]
+    executor = cls(pipe, settings.steps, settings.guidance, folder.name)
+    executor.references = settings.references
+    return executor
+
+
+def _load_klein(settings: ExecutorSettings, folder: Path | None, dtype: torch.dtype) -> Any:
     from ..executor import single_file
     from ..executor.klein import KleinExecutor, published
     from ..executor.weights import flux2
 
     parts: dict[str, Any] = {}
-    # The words first: they are what is forgotten, and the rest takes its time.
-    if painter.tokenizer:
-        parts["tokenizer"] = single_file.load_tokenizer(Path(painter.tokenizer))
-    if painter.transformer or loras:
-        parts["transformer"] = flux2(
-            Path(painter.transformer) if painter.transformer else folder / "transformer", dtype, loras
-        )
-    if painter.text_encoder:
-        parts["text_encoder"] = single_file.load_encoder(Path(painter.text_encoder), dtype, TEXT_LAYERS)
-    if painter.vae:
-        parts["vae"] = single_file.load_vae(Path(painter.vae), dtype)
+    # The tokenizer first: people forget it, and loading the rest takes long.
+    if settings.tokenizer:
+        parts["tokenizer"] = single_file.load_tokenizer(Path(settings.tokenizer))
+    if settings.transformer:
+        parts["transformer"] = flux2(Path(settings.transformer), dtype, _loras(settings))
+    elif settings.loras and folder:
+        parts["transformer"] = flux2(folder / "transformer", dtype, _loras(settings))
+    if settings.text_encoder:
+        parts["text_encoder"] = single_file.load_encoder(Path(settings.text_encoder), dtype, TEXT_LAYERS)
+    if settings.vae:
+        parts["vae"] = single_file.load_vae(Path(settings.vae), dtype)
     if folder:
-        return KleinExecutor.load(folder, "cpu", dtype, published, **parts)
-    # A file does not say what it is, but for its name: flux-2-klein-base-4b.
-    distilled = "base" not in Path(painter.transformer).name and (painter.guidance or 0) <= 1
-    return KleinExecutor(single_file.pipeline(**parts, distilled=distilled), published(distilled))
+        executor = KleinExecutor.load(folder, "cpu", dtype, published, **parts)
+    else:
+        # Only the name of a file says whether it is distilled: flux-2-klein-base-4b is not.
+        distilled = "base" not in Path(settings.transformer).name and (settings.guidance or 0) <= 1
+        executor = KleinExecutor(single_file.pipeline(**parts, distilled=distilled), published(distilled))
+    executor.recipe = with_settings(executor.recipe, settings.steps, settings.guidance)
+    return executor
 
 
-def sampled(recipe: Any, steps: int | None, guidance: float | None) -> Any:
-    """The recipe with these settings in place of its own; 4 steps are those of distilled or merged weights, which have no guidance."""
+def _loras(settings: ExecutorSettings) -> list[Lora]:
+    return [Lora.parse(text) for text in settings.loras]
+
+
+def with_settings(recipe: SamplingRecipe, steps: int | None, guidance: float | None) -> SamplingRecipe:
+    """Replace the steps and the guidance of a recipe, for pictures with and without references, where they are not
+    None.
+    """
     if steps is None and guidance is None:
         return recipe
     change = {name: value for name, value in (("steps", steps), ("guidance", guidance)) if value is not None}
@@ -113,8 +134,14 @@ def sampled(recipe: Any, steps: int | None, guidance: float | None) -> Any:
 
 
 def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> None:
-    """Brings the pipeline to the device in the way of the mode; its layers one by one where diffusers cannot do so with its parts. Raises
-    BadInput if it is too large for that."""
+    """Place the pipeline in memory.
+
+    mode: as in `MemoryPlan`; `offloaded` becomes `streamed` if diffusers cannot offload the pipeline part by part.
+    dtype: that the transformer computes in.
+    storage: `fp8` stores the transformer in float8_e4m3fn; empty stores it as loaded.
+
+    Raises BadInput if the device is too small for a resident pipeline.
+    """
     import torch
 
     from ..executor.out_of_memory import fits
@@ -131,7 +158,7 @@ def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> 
                 f"the executor does not fit into the memory of {device}; close what else uses it, or set memory to offloaded or streamed "
                 "in a file like clvr.toml"
             )
-    # A modular pipeline cannot be offloaded, nor one that does not say in which order its parts are used.
+    # A modular pipeline cannot be offloaded, nor one without an order in which its parts are used.
     elif mode == "offloaded" and getattr(pipe, "model_cpu_offload_seq", None):
         pipe.enable_model_cpu_offload(device=device)
     elif mode in ("offloaded", "streamed"):
@@ -139,7 +166,9 @@ def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> 
 
 
 def _stream(pipe: Any, onto: torch.device) -> None:
-    """As `DiffusionPipeline.enable_group_offload`, which a modular pipeline lacks."""
+    """Stream the layers to the device one by one, as `DiffusionPipeline.enable_group_offload`, which modular pipelines
+    lack.
+    """
     import torch
     from diffusers.hooks import apply_group_offloading
 
@@ -162,7 +191,10 @@ def mover_of(executor: Executor, mode: Mode) -> Callable[[str], object]:
 
 
 def same(one: str, other: str) -> bool:
-    """Whether both name one device, as cuda and cuda:0 do. A name that torch does not know is told by whoever brings a model there."""
+    """Whether both names mean one device, as cuda and cuda:0 do.
+
+    False for a name that torch does not know; moving a model there raises.
+    """
     import torch
 
     try:
@@ -172,7 +204,7 @@ def same(one: str, other: str) -> bool:
     return (first.type, first.index or 0) == (second.type, second.index or 0)
 
 
-def _put(pipe: Any, state: dict[str, Any], folder: Path) -> None:
+def _load_transformer(pipe: Any, state: dict[str, Any], folder: Path) -> None:
     try:
         pipe.transformer.load_state_dict(state, strict=True, assign=True)
     except (AttributeError, RuntimeError) as error:
@@ -180,9 +212,9 @@ def _put(pipe: Any, state: dict[str, Any], folder: Path) -> None:
         raise BadInput(f"the weights do not fit the transformer in {folder}: {first[:200]}") from error
 
 
-def _name(painter: ExecutorSettings, folder: Path | None) -> str:
-    """What tells one executor from another in a trajectory: nothing of where it lies."""
-    files = (painter.transformer, painter.text_encoder, painter.vae, *painter.loras)
-    names = [painter.hub or (folder.name if folder else ""), *(Path(text).name for text in files)]
-    settings = {name: getattr(painter, name) for name in ("steps", "guidance", "storage") if getattr(painter, name)}
-    return " + ".join(filter(None, names)) + (f" {json.dumps(settings)}" if settings else "")
+def _name(settings: ExecutorSettings, folder: Path | None) -> str:
+    """Return the name of the executor in trajectories: weights and settings, without paths."""
+    files = (settings.transformer, settings.text_encoder, settings.vae, *settings.loras)
+    names = [settings.hub or (folder.name if folder else ""), *(Path(text).name for text in files)]
+    options = {name: getattr(settings, name) for name in ("steps", "guidance", "storage") if getattr(settings, name)}
+    return " + ".join(filter(None, names)) + (f" {json.dumps(options)}" if options else "")

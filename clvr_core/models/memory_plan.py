@@ -1,4 +1,4 @@
-"""How much memory the models of a run take, and so how they share a device. Sizes are read from the headers of safetensors."""
+"""Plans how the models of a run share a device, by the sizes in the headers of their safetensors files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ SHORT = {"transformer": "DiT", "unet": "UNet", "text_encoder": "text encoder", "
 
 
 class Headroom(NamedTuple):
-    """Bytes for what is computed beside the weights. drawing: the executor's one picture of 1024 x 1024 from up to three others, as
-    benchmarks/activations.py traces it; a batch for which that is too little is drawn in halves. reading: 144 KiB for each token that a
-    vision-language model of 4B or 8B reads."""
+    """Bytes for activations and caches beside the weights.
+
+    drawing: of the executor, for one picture of 1024 x 1024 from up to three references, measured by
+        benchmarks/activations.py. A batch that needs more is drawn in halves.
+    reading: of a vision-language model of 4B or 8B, at 144 KiB a token.
+    """
 
     drawing: int = 3_500_000_000
     reading: int = 2_000_000_000
@@ -35,7 +38,13 @@ HEADROOM, NONE = Headroom(), Headroom(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Bytes of one part of a model. owner: `executor`, or whose turn it is otherwise; an owner's parts are used one after the other."""
+    """The size of one part of a model.
+
+    name: for a person.
+    nbytes: in memory.
+    owner: the model that the part belongs to, `executor`, `controller` or `verifier`; parts of one owner are used one
+        after the other.
+    """
 
     name: str
     nbytes: int
@@ -44,8 +53,15 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """mode: resident: all stay. sequential: owners take turns. offloaded: the executor's parts too, each alone. streamed: the executor's
-    layers are brought in one by one. free: bytes, None if the device does not tell."""
+    """How models share a device.
+
+    mode: `resident`: all weights stay on the device. `sequential`: one model at a time is on it. `offloaded`: as
+        sequential, and of the executor one part at a time. `streamed`: as sequential, and of the executor one layer at
+        a time.
+    weights: of the parts that share the device.
+    free: bytes on the device; None if not known.
+    fits: whether the mode fits into the free memory.
+    """
 
     mode: Mode
     weights: tuple[Weights, ...]
@@ -53,8 +69,8 @@ class MemoryPlan:
     fits: bool
 
     @property
-    def told(self) -> str:
-        """One line for a person."""
+    def summary(self) -> str:
+        """Sizes, free memory and mode, in one line for a person."""
         sizes = ", ".join(f"{each.name} {_gb(each.nbytes)}" for each in self.weights) or "no weights here"
         free = "" if self.free is None else f"; {_gb(self.free)} free"
         return f"{sizes}{free}: {_how(self)}"
@@ -63,18 +79,21 @@ class MemoryPlan:
 def plan(
     weights: Sequence[Weights], free: int | None, mode: Mode | Literal["auto"] = "auto", headroom: Headroom = HEADROOM
 ) -> MemoryPlan:
-    """The first mode that fits, from the fastest to the slowest, or the one asked for. Without a known size of memory all stay."""
+    """Choose the fastest mode that fits, or take `mode` if it is not `auto`.
+
+    free: bytes on the device; None, not known, makes every mode fit.
+    """
     weights = tuple(weights)
 
     def fits(each: Mode) -> bool:
         return free is None or not weights or peak(weights, each, headroom) <= free
 
-    chosen = next((each for each in MODES if fits(each)), "streamed") if mode == "auto" else mode
+    chosen = next((each for each in MODES if fits(each)), MODES[-1]) if mode == "auto" else mode
     return MemoryPlan(chosen, weights, free, fits(chosen))
 
 
 def peak(weights: Sequence[Weights], mode: Mode, headroom: Headroom = NONE) -> int:
-    """Bytes on the device at the worst moment: of weights, and of what the model that works computes."""
+    """Return the most bytes that are on the device at once: weights, and the activations of the model that works."""
     owners: dict[str, list[int]] = {}
     for each in weights:
         owners.setdefault(each.owner, []).append(each.nbytes)
@@ -105,13 +124,16 @@ def _gb(nbytes: int) -> str:
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 5e7 else f"{nbytes / 1e6:.0f} MB"
 
 
-def model_weights(folder: Path, item: int, name: str = "VLM", owner: str = "eyes") -> Weights:
-    """A model in one folder, its numbers held in `item` bytes each."""
+def model_weights(folder: Path, item: int, name: str = "VLM", owner: str = "controller") -> Weights:
+    """Return the size of a model in one folder. item: bytes of a number in memory."""
     return Weights(name, _sum(_files(folder), item), owner)
 
 
 def file_weights(path: Path, name: str, owner: str = "executor", item: int | None = None) -> Weights:
-    """A model in one file, its numbers as they are stored or held in `item` bytes each. Raises BadInput for a file that is unsound."""
+    """Return the size of a model in one file. item: bytes of a number in memory; None if it stays as stored.
+
+    Raises BadInput for a damaged file.
+    """
     return Weights(name, path.stat().st_size if item is None else _sum([path], item), owner)
 
 
@@ -122,9 +144,15 @@ def pipeline_weights(
     storage: int | None = None,
     layers: int | None = None,
 ) -> list[Weights]:
-    """The parts of a diffusers pipeline, largest first. files: of parts, in place of the folder's own or without a folder. storage: bytes
-    that each number of the transformer is stored in. layers: so many of the text encoder's are used. Raises BadInput for files that are
-    unsound."""
+    """Return the sizes of the parts of a diffusers pipeline, largest first.
+
+    item: bytes of a number in memory.
+    files: parts, by name, that take the place of the folder's own.
+    storage: bytes of a number of the transformer, if not `item`.
+    layers: of the text encoder that are loaded; None for all.
+
+    Raises BadInput for a damaged file.
+    """
     held = {part.name: _files(part) for part in sorted(folder.iterdir()) if part.is_dir()} if folder else {}
     held |= {name: [path] for name, path in files.items()}
     sizes = {"transformer": storage or item}
@@ -137,7 +165,9 @@ def pipeline_weights(
 
 
 def _files(folder: Path) -> list[Path]:
-    """The safetensors that a library loads from the folder: its shards, or the plain file where variants stand beside it."""
+    """Return the safetensors files that a library loads from the folder: its shards, or the file without a variant in
+    its name.
+    """
     for index in sorted(folder.glob("*.safetensors.index.json"), key=lambda path: len(path.name)):
         try:
             return [
@@ -166,7 +196,7 @@ def _sum(files: Iterable[Path], item: int, layers: int | None = None) -> int:
 
 
 def free_bytes(device: str) -> int | None:
-    """Of the device, as torch names it; of the machine's memory for a CPU where the system tells."""
+    """Return the free bytes of a device, named as torch has it; None if not known."""
     import torch
 
     kind = torch.device(device).type
@@ -175,10 +205,13 @@ def free_bytes(device: str) -> int | None:
     return available() if kind == "cpu" else None
 
 
-def available(told: Path = Path("/proc/meminfo")) -> int | None:
-    """Bytes that Linux can give without swapping. What is free is less: after weights were read, most of the memory caches files."""
+def available(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the bytes that Linux can give without swapping; None on another system.
+
+    MemFree would be too little: after weights were read, most of the memory caches files.
+    """
     try:
-        kilobytes = dict(line.split(":", 1) for line in told.read_text().splitlines())["MemAvailable"].split()[0]
+        kilobytes = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())["MemAvailable"].split()[0]
     except (OSError, KeyError):
         return None
     return int(kilobytes) << 10

@@ -1,4 +1,4 @@
-"""Sets of models by name, from models.toml, with their weights where this machine keeps them."""
+"""Presets: sets of models by name, from models.toml."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ VARIABLE = "CLVR_MODELS"
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """weights: as published, without a look at the disk."""
+    """A set of models.
+
+    about: one line for a person.
+    weights: sizes as published; the disk is not read.
+    settings: the tables of a clvr.toml.
+    """
 
     name: str
     about: str
@@ -25,7 +30,11 @@ class Preset:
     settings: dict[str, Any]
 
     def config(self, weights: str = "") -> Config:
-        """With folders in the folder `weights`, or where the environment says. Raises BadInput naming what is not there."""
+        """Return the configuration, with folders relative to `weights`, or to the environment variable if that is
+        empty.
+
+        Raises BadInput naming the files and folders that are missing.
+        """
         root = Path(weights or os.environ.get(VARIABLE, "") or "models")
         config = settings_of(self.settings, FILE, root)
         parts = (config.controller, config.verifier, config.executor)

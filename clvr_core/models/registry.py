@@ -1,39 +1,42 @@
-"""Models by the name a person types."""
+"""Loads models by name: embedded ones, presets, or a TOML file."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
 
 if TYPE_CHECKING:
-    from .config import Config
-    from .memory_plan import MemoryPlan
+    from .config import Config, ExecutorSettings
+    from .memory_plan import MemoryPlan, Mode
 
 
 @dataclass(frozen=True, slots=True)
 class Models(RunModels):
-    """`width`, `height`: the size of canvas, in pixels, that the executor was made for. `check` raises BadInput for a brief that these
-    models cannot read; None if they read anything. `judge`: None if the controller's model judges too. `memory`: how they share the
-    device, in a line; empty if they need not."""
+    """The models of a run, and what a caller needs to know to use them.
+
+    width, height: canvas size, in pixels, that the executor was made for.
+    check: raises BadInput for a brief that these models cannot read; None if they read any.
+    memory: how the models share the device, one line; empty if none of them is in this process.
+    """
 
     width: int
     height: int
-    check: Callable[[str], None] | None = None
+    check: Callable[[str], object] | None = None
     memory: str = ""
 
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Small weights load at once; the libraries' bars would only stand between the person and the message."""
+    """Hide the progress bars of diffusers and transformers: small weights load at once."""
     from diffusers.utils import logging as diffusers
     from transformers.utils import logging as transformers
 
@@ -60,7 +63,10 @@ def _shapes(folder: str) -> Models:
     return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check)
 
 
-def _eyes(settings: Any, on_cpu: bool) -> Vlm:
+def _load_vlm(settings: Any, on_cpu: bool) -> Vlm:
+    """Load the model of `Server`, `Local` or `Embedded` settings. on_cpu: a local one, whatever device its settings
+    name.
+    """
     from ..vlm.local import Local, load_local
     from ..vlm.server import ServerVlm
     from .config import Embedded
@@ -88,80 +94,90 @@ def _check_sight(vlm: Vlm, settings: Any, path: Path) -> None:
 
 
 def _configured(config: Config, path: Path) -> Models:
-    from .config import Embedded, ImageServer
+    """Load the models of a configuration. path: of its file, named in errors."""
+    from .config import Embedded, ExecutorSettings
     from .device_sharing import Turns, with_device_lock
     from .executors import device_of, load_executor, mover_of
 
     # The same model twice would fill the memory twice.
     verifier = config.verifier if config.verifier not in (None, config.controller) else None
-    eyes = {"controller": config.controller} | ({"verifier": verifier} if verifier else {})
-    painter = config.executor
-    local = not isinstance(painter, ImageServer) and painter.kind != "shapes"
-    device = device_of(painter.device) if local else "cpu"
-    shared = _plan(config, eyes, device) if local else None
-    turns = shared is not None and shared.mode != "resident"
+    named = {"controller": config.controller} | ({"verifier": verifier} if verifier else {})
+    settings = config.executor
+    local = settings if isinstance(settings, ExecutorSettings) and settings.kind != "shapes" else None
+    device = device_of(local.device) if local else "cpu"
+    plan = _plan(config.memory, local, named, device) if local else None
+    sharing = plan is not None and plan.mode != "resident"
     loaded: dict[str, Any] = {
-        name: _eyes(settings, turns and _shares(settings, device)) for name, settings in eyes.items()
+        name: _load_vlm(each, sharing and _can_leave(each, device)) for name, each in named.items()
     }
-    order = Turns(device)
-    if turns:
-        order.movers |= {name: model.move for name, model in loaded.items() if _shares(eyes[name], device)}
+    turns = Turns(device)
+    if sharing:
+        turns.movers |= {name: model.move for name, model in loaded.items() if _can_leave(named[name], device)}
         loaded = {
-            name: with_device_lock(model, order, name) if name in order.movers else model
+            name: with_device_lock(model, turns, name) if name in turns.movers else model
             for name, model in loaded.items()
         }
-    for name, settings in eyes.items():
-        _check_sight(loaded[name], settings, path)
-    check = loaded["controller"].require_readable if isinstance(config.controller, Embedded) else None
+    for name, each in named.items():
+        _check_sight(loaded[name], each, path)
     vlm, judge = loaded["controller"], loaded.get("verifier")
-    if not isinstance(painter, ImageServer) and painter.kind == "shapes":
-        shapes = MODELS["shapes"]()
-        return Models(
-            vlm, shapes.executor, shapes.width, shapes.height, check or shapes.executor.text_length, judge=judge
-        )
+    check = vlm.require_readable if isinstance(config.controller, Embedded) else None
+    if isinstance(settings, ExecutorSettings) and not local:
+        from .. import shapes
+
+        with _no_bars():
+            executor = shapes.load_executor()
+        return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check or executor.text_length, judge=judge)
     with _no_bars() if local else nullcontext():
-        executor = load_executor(painter, device, shared.mode if shared else "resident")
-    if turns:
-        order.movers["executor"] = mover_of(executor, shared.mode)
-        executor = with_device_lock(executor, order, "executor")
-    return Models(vlm, executor, painter.width, painter.height, check, shared.told if shared else "", judge=judge)
+        executor = load_executor(settings, device, plan.mode if plan else "resident")
+    if plan and sharing:
+        turns.movers["executor"] = mover_of(executor, plan.mode)
+        executor = with_device_lock(executor, turns, "executor")
+    return Models(vlm, executor, settings.width, settings.height, check, plan.summary if plan else "", judge=judge)
 
 
-def _plan(config: Config, eyes: dict[str, Any], device: str) -> MemoryPlan:
-    """A CPU has one memory for all, and moving within it gains nothing. Quantised eyes stay where they are, so others have less."""
+def _plan(
+    memory: Mode | Literal["auto"], executor: ExecutorSettings, vlms: Mapping[str, Any], device: str
+) -> MemoryPlan:
+    """Plan how the models share the device. vlms: settings by the names `controller` and `verifier`.
+
+    A CPU has one memory for all, so moving weights gains nothing there. Quantised models cannot move; they take their
+    part of the memory away from the others.
+    """
     from .executors import weights_of
     from .memory_plan import ITEM, free_bytes, model_weights, plan
 
     names = {"controller": "VLM", "verifier": "verifier"}
     weights = [
         model_weights(Path(settings.folder), ITEM[settings.dtype], names[name], name)
-        for name, settings in eyes.items()
-        if _shares(settings, device)
+        for name, settings in vlms.items()
+        if _can_leave(settings, device)
     ]
     free = free_bytes(device)
-    for settings in eyes.values():
+    for settings in vlms.values():
         if free is not None and _here(settings, device) and settings.quantise != "none":
             free -= model_weights(Path(settings.folder), 1).nbytes
-    mode = "resident" if config.memory == "auto" and device == "cpu" else config.memory
-    return plan([*weights, *weights_of(config.executor)], free, mode)
+    mode = "resident" if memory == "auto" and device == "cpu" else memory
+    return plan([*weights, *weights_of(executor)], free, mode)
 
 
 def _here(settings: Any, device: str) -> bool:
-    """Whether the model runs on the executor's device."""
+    """Whether these settings are of a model on this device of this machine."""
     from ..vlm.local import Local
     from .executors import device_of, same
 
     return isinstance(settings, Local) and same(device_of(settings.device), device)
 
 
-def _shares(settings: Any, device: str) -> bool:
-    """Whether it can also leave it."""
+def _can_leave(settings: Any, device: str) -> bool:
+    """Whether the model is on the device and can leave it: quantised weights cannot move."""
     return _here(settings, device) and settings.quantise == "none"
 
 
 def load_judge(name: str) -> Vlm:
-    """The verifier alone, of the models of that name or of a TOML file; the executor's weights stay where they are. Raises as
-    `load_models` does."""
+    """Load the verifier alone of named models or a TOML file, without the executor's weights.
+
+    Raises as `load_models` does.
+    """
     if not name.endswith(".toml"):
         if name != "shapes":
             raise BadInput(f"unknown judge {name!r}; choose shapes, or give a file like clvr.toml")
@@ -172,27 +188,30 @@ def load_judge(name: str) -> Vlm:
 
     config = read_config(Path(name))
     settings = config.verifier or config.controller
-    vlm = _eyes(settings, on_cpu=False)
+    vlm = _load_vlm(settings, on_cpu=False)
     _check_sight(vlm, settings, Path(name))
     return vlm
 
 
 SHAPES = {"shapes": "MERGED", "shapes-base": "WEIGHTS", "shapes-distilled": "DISTILLED"}
-"""The embedded models: which of the folders that `clvr_core.shapes` names each draws with."""
+"""The embedded models, each with the constant of `clvr_core.shapes` that names its weights."""
 MODELS: dict[str, Callable[[], Models]] = {name: partial(_shapes, folder) for name, folder in SHAPES.items()}
 LIBRARIES = ("transformers", "diffusers", "accelerate")
 
 
 def load_models(name: str, weights: str = "") -> Models:
-    """The models of that name, or those that a TOML file names. weights: the folder that holds those of a preset.
+    """Load models by name.
 
-    Raises BadInput for a name that is not known, for weights or libraries that are missing or damaged, and for a server that does not
-    answer or whose model does not see.
+    name: of embedded models or of a preset, or the path of a TOML file.
+    weights: folder that holds the weights of a preset; empty takes the environment variable.
+
+    Raises BadInput for an unknown name, for weights or libraries that are missing or damaged, for a server that does
+    not answer, and for a vision-language model that does not see.
     """
     try:
         return _load(name, weights)
     except ModuleNotFoundError as error:
-        # torch stands in no requirements.txt; whoever called says where it comes from.
+        # torch is not in requirements.txt; the caller says how to get it.
         if str(error.name).partition(".")[0] not in LIBRARIES:
             raise
         raise BadInput(

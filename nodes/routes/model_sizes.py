@@ -49,7 +49,7 @@ def memory_of(linked: Any) -> dict[str, Any]:
             notes.append(f"how large the {name} is, is not known")
     free = available_bytes(device)
     made = plan(found, free, headroom=NONE if all(each.name == EMBEDDED for each in found) else HEADROOM)
-    line = made.told if found else f"{free / 1e9:.1f} GB free"
+    line = made.summary if found else f"{free / 1e9:.1f} GB free"
     return {"told": "; ".join([f"{device}: {line}", *notes]), "fits": made.fits}
 
 

@@ -55,7 +55,7 @@ def test_layers_are_streamed_where_a_part_alone_is_too_large_and_it_is_said_wher
     assert plan(BOTH, round(11.2 * GB)).mode == "streamed" and plan(BOTH, round(11.2 * GB)).fits
     tight = plan(BOTH, 10 * GB)
     assert tight.mode == "streamed" and not tight.fits
-    assert tight.told.endswith(
+    assert tight.summary.endswith(
         "10.0 GB free: too little for VLM; choose a smaller model, fp8, or put it behind a server"
     )
 
@@ -69,13 +69,13 @@ def test_a_verifier_of_its_own_takes_its_own_turn():
 
 def test_what_was_asked_for_is_done_and_told():
     assert plan(BOTH, 80 * GB, "offloaded").mode == "offloaded"
-    assert plan(BOTH, None).mode == "resident" and "free" not in plan(BOTH, None).told
+    assert plan(BOTH, None).mode == "resident" and "free" not in plan(BOTH, None).summary
     assert plan((), 1).mode == "resident" and plan((), 1).fits
-    assert plan(BOTH, 25 * GB).told == (
+    assert plan(BOTH, 25 * GB).summary == (
         "VLM 8.9 GB, DiT 7.8 GB, text encoder 6.2 GB, VAE 0.2 GB; 25.0 GB free: they take turns on the device"
     )
-    assert plan(BOTH, 80 * GB).told.endswith("80.0 GB free: both fit")
-    assert plan(BOTH[1:], 80 * GB).told.endswith("it fits")
+    assert plan(BOTH, 80 * GB).summary.endswith("80.0 GB free: both fit")
+    assert plan(BOTH[1:], 80 * GB).summary.endswith("it fits")
 
 
 def test_whoever_works_has_its_own_room_beside_the_weights():
@@ -120,7 +120,7 @@ def test_shards_are_added_up_and_a_damaged_index_is_named(tmp_path):
         save_file({f"w{number}": torch.zeros(10)}, tmp_path / f"model-{number}.safetensors")
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"w1": "model-1.safetensors", "w2": "model-2.safetensors"}}))
-    assert model_weights(tmp_path, 2) == Weights("VLM", 40, "eyes")
+    assert model_weights(tmp_path, 2) == Weights("VLM", 40, "controller")
     index.write_text("{}")
     with pytest.raises(BadInput, match=r"index.json is damaged"):
         model_weights(tmp_path, 2)
