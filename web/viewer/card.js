@@ -24,9 +24,9 @@ const VERDICTS_AT_ONCE = 8;
 const CHIPS_AT_ONCE = 24;
 
 /** Whether a step was kept: a kind for the style, and words. @param {Run} run @param {Step} step @returns {[string, string]} */
-export function fate(run, step) {
+export function resultOf(run, step) {
   if (step.chosen !== null && step.chosen === handedOver(run)) return ["star", run.outcome ? "handed over" : "best so far"];
-  if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? "looked" : step.action.kind === "GIVEN" ? "given" : "end"];
+  if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? "judged again" : step.action.kind === "GIVEN" ? "given" : "end"];
   if (step.accepted) return ["met", "accepted"];
   return ["back", step.parent === null ? "not kept" : "rolled back"];
 }
@@ -44,7 +44,7 @@ export function stateOf(verdict, broken, optional) {
 /** @param {RunView} view @param {number} position @param {boolean} folded whether the details are built only when the card is opened */
 export function card(view, position, folded) {
   const step = view.run.steps[position];
-  const [kind, words] = fate(view.run, step);
+  const [kind, words] = resultOf(view.run, step);
   const head = el(
     "header",
     { class: "head" },

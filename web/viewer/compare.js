@@ -3,7 +3,7 @@
 import { changeMap, intended } from "./changes.js";
 import { el } from "./dom.js";
 import { image, shown } from "./pictures.js";
-import { fate } from "./card.js";
+import { resultOf } from "./card.js";
 import { handedOver } from "./tree.js";
 import { figure, shorten } from "./words.js";
 
@@ -46,14 +46,14 @@ export class Compare {
   show(view) {
     this.view = view;
     const drawn = view.run.steps.flatMap((step) => step.candidates.map((candidate) => ({ step, canvas: candidate.canvas })));
-    const offered = JSON.stringify(drawn.map(({ step, canvas }) => [canvas, fate(view.run, step)[1], step.chosen]));
+    const offered = JSON.stringify(drawn.map(({ step, canvas }) => [canvas, resultOf(view.run, step)[1], step.chosen]));
     if (offered === this.offered) return;
     const held = this.held && [this.before.value, this.after.value];
     this.offered = offered;
     for (const choice of [this.before, this.after]) {
       choice.replaceChildren(
         ...drawn.map(({ step, canvas }) => {
-          const words = canvas === step.chosen ? fate(view.run, step)[1] : "not chosen";
+          const words = canvas === step.chosen ? resultOf(view.run, step)[1] : "not chosen";
           return el("option", { value: canvas }, `canvas ${canvas} (step ${step.index}, ${words})`);
         }),
       );

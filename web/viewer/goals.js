@@ -1,6 +1,6 @@
 /** The table of goals by step: one row per goal, one column per step. */
 
-import { fate, region, stateOf } from "./card.js";
+import { resultOf, region, stateOf } from "./card.js";
 import { chip, el, fact, name, prose } from "./dom.js";
 import { thumb } from "./pictures.js";
 import { handedOver, known, tally } from "./tree.js";
@@ -60,7 +60,7 @@ export function goalsOverRounds(view) {
 /** @param {RunView} view @param {number} position */
 function stepHead({ run, pictures }, position) {
   const step = run.steps[position];
-  const [kind, words] = fate(run, step);
+  const [kind, words] = resultOf(run, step);
   const file = step.candidates.find(({ canvas }) => canvas === step.chosen)?.file ?? "";
   const small = step.chosen !== null && thumb(pictures(step.chosen, file), run.brief, `Canvas ${step.chosen}`);
   return el("th", { scope: "col" }, small, el("a", { href: `#step-${position}` }, `Step ${step.index}`), el("small", { class: kind }, words));

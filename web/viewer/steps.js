@@ -1,6 +1,6 @@
 /** The steps of a run as a tree of cards. While the run goes on, only new and changed cards are built. */
 
-import { card, fate, unfold } from "./card.js";
+import { card, resultOf, unfold } from "./card.js";
 import { chip, el, icon, place, prose } from "./dom.js";
 import { image } from "./pictures.js";
 import { draws, grow } from "./tree.js";
@@ -48,7 +48,7 @@ export class Steps {
   item(view, { position, step, branches }) {
     const { run } = view;
     const folded = run.steps.length > MANY && position < run.steps.length - OPEN;
-    const [kind] = fate(run, step);
+    const [kind] = resultOf(run, step);
     const served = step.verdicts.map(({ goal }) => [view.goals.get(goal)?.text, view.optional.has(goal)]);
     const key = JSON.stringify([step, kind, folded, run.outcome !== null, served, [...view.changes[position].broken], run.remarks.filter(({ after }) => after === step.index)]);
     let kept = this.kept.get(position);

@@ -49,8 +49,8 @@ export function grow(run) {
     ahead = parents[ahead];
   }
 
-  /** @param {number[]} kids @param {boolean} kept */
-  function following(kids, kept) {
+  /** The step among `kids` that continues the line, or null. @param {number[]} kids @param {boolean} kept whether their parent was kept */
+  function continuation(kids, kept) {
     const tests = [(/** @type {number} */ kid) => path.has(kid), (/** @type {number} */ kid) => steps[kid].accepted, () => !kept];
     for (const test of tests) {
       const fitting = kids.filter(test);
@@ -59,8 +59,8 @@ export function grow(run) {
     return null;
   }
 
-  /** @param {number} position */
-  const idle = (position) => !draws(steps[position]) && !children.has(position);
+  /** Whether the step draws nothing and no step starts from it. @param {number} position */
+  const isLeaf = (position) => !draws(steps[position]) && !children.has(position);
 
   /** @param {number} first @param {number} depth @returns {Twig[]} */
   function line(first, depth) {
@@ -69,27 +69,27 @@ export function grow(run) {
     const waiting = [first];
     for (let position = waiting.pop(); position !== undefined; position = waiting.pop()) {
       const all = children.get(position) ?? [];
-      const looks = all.filter(idle);
-      const kids = all.filter((kid) => !idle(kid));
-      const heir = following(kids, steps[position].accepted);
-      const others = kids.filter((kid) => kid !== heir);
+      const leaves = all.filter(isLeaf);
+      const kids = all.filter((kid) => !isLeaf(kid));
+      const next = continuation(kids, steps[position].accepted);
+      const others = kids.filter((kid) => kid !== next);
       const deep = depth >= DEEPEST;
       twigs.push({ position, step: steps[position], branches: deep ? [] : others.map((kid) => line(kid, depth + 1)) });
-      twigs.push(...looks.map((kid) => ({ position: kid, step: steps[kid], branches: [] })));
-      if (heir !== null) waiting.push(heir);
+      twigs.push(...leaves.map((kid) => ({ position: kid, step: steps[kid], branches: [] })));
+      if (next !== null) waiting.push(next);
       if (deep) waiting.push(...others.reverse());
     }
     return twigs;
   }
 
   const roots = children.get(null) ?? [];
-  const looks = roots.filter(idle);
-  const begun = roots.filter((root) => !idle(root));
-  const heir = following(begun, true);
-  const last = looks.map((root) => ({ position: root, step: steps[root], branches: [] }));
+  const leaves = roots.filter(isLeaf);
+  const begun = roots.filter((root) => !isLeaf(root));
+  const next = continuation(begun, true);
+  const last = leaves.map((root) => ({ position: root, step: steps[root], branches: [] }));
   return {
-    line: [...(heir === null ? [] : line(heir, 0)), ...last],
-    branches: begun.filter((root) => root !== heir).map((root) => line(root, 1)),
+    line: [...(next === null ? [] : line(next, 0)), ...last],
+    branches: begun.filter((root) => root !== next).map((root) => line(root, 1)),
   };
 }
 

@@ -16,7 +16,10 @@ const UNUSED = {
   Budget: ["met", "unmet"],
   Candidate: ["sha256", "latent"],
   Remark: ["sha256"],
-  Trajectory: ["prompts"],
+  // Codes beside sentences, for programs that decide something; the viewer shows the sentences.
+  Step: ["ruling"],
+  Outcome: ["ended"],
+  Trajectory: ["prompts", "route"],
 };
 
 /** @param {any} schema @returns {any} the definition that it names, or the schema itself */
