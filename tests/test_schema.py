@@ -161,6 +161,32 @@ def test_a_line_with_little_in_it_and_one_of_a_later_version_pass(line):
     assert problems(LINE, line) == []
 
 
+def near(limit: float, name: str) -> list[float]:
+    """The limit and its neighbours."""
+    step = 0.01 if name in ("met", "unmet") else 1
+    return [limit - step, limit, limit + step]
+
+
+@pytest.mark.parametrize(
+    "field", [field for field in schema.RANGES if field not in ("Trajectory.schema", "Brief.prompt")]
+)
+def test_the_ranges_are_those_that_the_constructors_check(field):
+    record, name = field.split(".")
+    cls = {"Brief": Brief, "Budget": Budget}[record]
+    # The widest place for the other threshold, so that only the range itself is looked at.
+    around = {"Brief": {"prompt": "x"}, "Budget": {"met": {"unmet": 0.0}, "unmet": {"met": 1.0}}.get(name, {})}[record]
+    validator = jsonschema.Draft202012Validator({"$ref": f"#/$defs/{record}", "$defs": DOCUMENT["$defs"]})
+    limits = [limit for key, limit in schema.RANGES[field].items() if key != "pattern"]
+    for value in [value for limit in limits for value in near(limit, name)]:
+        data = {**around, name: value}
+        try:
+            from_json(cls, data)
+        except ValueError:
+            assert problems(validator, data), data
+        else:
+            assert problems(validator, data) == [], data
+
+
 def test_a_field_of_a_type_without_a_schema_is_an_error():
     @dataclass
     class Odd:
