@@ -82,9 +82,9 @@ def test_every_record_in_a_stored_picture_fits(path):
     assert problems(RECORD, record) == []
 
 
-def one_wish(told: Trajectory) -> tuple[Remark, None]:
+def one_wish(trajectory: Trajectory) -> tuple[Remark, None]:
     wishes = Remark(0, words="a yellow cross", corrected={"g2": "unmet"}), Remark(0, "accept")
-    return wishes[min(len(told.steps), 2) - 1], None
+    return wishes[min(len(trajectory.steps), 2) - 1], None
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -272,9 +272,9 @@ def test_reader_and_schema_agree_on_damaged_journals(path):
     for _ in range(150):
         number = chance.randrange(len(lines))
         damaged = mutate(lines[number], chance)
-        told = accepted([*lines[:number], damaged, *lines[number + 1 :]])
-        assert told == (not problems(LINE, damaged)), (number, damaged, problems(LINE, damaged)[:3])
-        verdicts.append(told)
+        by_reader = accepted([*lines[:number], damaged, *lines[number + 1 :]])
+        assert by_reader == (not problems(LINE, damaged)), (number, damaged, problems(LINE, damaged)[:3])
+        verdicts.append(by_reader)
     assert 0.1 < sum(verdicts) / len(verdicts) < 0.9, "mutations of both kinds"
 
 

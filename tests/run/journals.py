@@ -70,7 +70,7 @@ def reviewed(folder: Path) -> None:
         [generate(), edit(), edit("warm it up"), edit("add a cat, warmly")], dict.fromkeys(range(4), "muum")
     )
     script._decisions = by_the_goal(script._decisions)
-    play(folder, script, reviewer=lambda told: remarks.pop(0), budget=Budget(rounds=6, patience=4))
+    play(folder, script, reviewer=lambda trajectory: remarks.pop(0), budget=Budget(rounds=6, patience=4))
 
 
 def by_the_goal(decisions: Callable) -> Callable:
@@ -79,8 +79,8 @@ def by_the_goal(decisions: Callable) -> Callable:
     def answer(images, questions):
         wishes = [question.data.get("goal", {}).get("id", "").startswith("a") for question in questions]
         others = [question for question, wish in zip(questions, wishes) if not wish]
-        told = iter(decisions(images, others) if others else ())
-        return [0.9 if wish else next(told) for wish in wishes]
+        answers = iter(decisions(images, others) if others else ())
+        return [0.9 if wish else next(answers) for wish in wishes]
 
     return answer
 

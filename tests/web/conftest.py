@@ -37,8 +37,10 @@ def run_node(node):
     """Runs Node in tests/web; what it printed is the message where it fails."""
 
     def run(*arguments: str, timeout: float = 1200, **environment: object) -> str:
-        told = os.environ | {name: str(value) for name, value in environment.items()}
-        done = subprocess.run([node, *arguments], cwd=HERE, env=told, capture_output=True, text=True, timeout=timeout)
+        variables = os.environ | {name: str(value) for name, value in environment.items()}
+        done = subprocess.run(
+            [node, *arguments], cwd=HERE, env=variables, capture_output=True, text=True, timeout=timeout
+        )
         assert done.returncode == 0, (done.stdout + done.stderr)[-12_000:]
         return done.stdout
 

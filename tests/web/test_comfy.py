@@ -36,7 +36,7 @@ def front(request, comfy_folder, chromium, node, tmp_path_factory):
 
 def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
     name, server = front
-    told = run_node(
+    output = run_node(
         *("--test", "--test-reporter=tap", "e2e/comfy.test.js"),
         CHROMIUM=chromium,
         URL=f"http://127.0.0.1:{server.port}",
@@ -50,6 +50,6 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
             [json.dumps(stubbed(reviewed(prompt=SCRIPTED, seed=seed, rounds=12, candidates=1))) for seed in (91, 92)]
         ),
     )
-    assert "# fail 0" in told
+    assert "# fail 0" in output
     for shot in (f"{name}-litegraph", f"{name}-nodes2", "brief-litegraph", "brief-nodes2", "review-litegraph"):
         check(tmp_path / f"{shot}.png")

@@ -17,23 +17,23 @@ from tests.web.pictures import check
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> Path:
     """The same run in several states, each a page."""
-    folder, told = tmp_path_factory.mktemp("pages"), run()
+    folder, whole = tmp_path_factory.mktemp("pages"), run()
     for canvas in range(7):
-        save_png(folder / f"{canvas}.png", picture(canvas), told, canvas)
+        save_png(folder / f"{canvas}.png", picture(canvas), whole, canvas)
     files = {canvas: folder / f"{canvas}.png" for canvas in range(7)}
-    write_report(told, files, folder / "run.html")
+    write_report(whole, files, folder / "run.html")
     words = HOSTILE.replace("alert(1)", "globalThis.hacked=1").replace("alert(2)", "globalThis.hacked=1")
     hostile = replace(
-        told.steps[0], reason=words + "endless" * 15_000, action=replace(told.steps[0].action, summary=words)
+        whole.steps[0], reason=words + "endless" * 15_000, action=replace(whole.steps[0].action, summary=words)
     )
-    brief = replace(told.brief, prompt=words)
+    brief = replace(whole.brief, prompt=words)
     write_report(
-        replace(told, brief=brief, steps=(hostile,), warnings=(words, "x" * 100_000), gate=words),
+        replace(whole, brief=brief, steps=(hostile,), warnings=(words, "x" * 100_000), gate=words),
         files,
         folder / "hostile.html",
     )
-    write_report(replace(told, schema=99), files, folder / "newer.html")
-    write_report(replace(told, steps=tuple(many(500)), outcome=None, best=502), {}, folder / "long.html")
+    write_report(replace(whole, schema=99), files, folder / "newer.html")
+    write_report(replace(whole, steps=tuple(many(500)), outcome=None, best=502), {}, folder / "long.html")
     return folder
 
 
@@ -49,7 +49,7 @@ def many(count: int) -> list[Step]:
 
 
 def test_report_html_in_a_browser(run_node, chromium, pages) -> None:
-    told = run_node("--test", "--test-reporter=tap", "e2e/report.test.js", CHROMIUM=chromium, FOLDER=pages)
-    assert "# fail 0" in told
+    output = run_node("--test", "--test-reporter=tap", "e2e/report.test.js", CHROMIUM=chromium, FOLDER=pages)
+    assert "# fail 0" in output
     for name in ("report-light.png", "report-dark-narrow.png"):
         check(pages / name)

@@ -10,8 +10,8 @@ def test_the_types_fit(run_node) -> None:
 
 
 def test_the_unit_tests_of_the_web_part_pass(run_node) -> None:
-    told = run_node("--test", "--test-reporter=tap", "unit/", NODE_OPTIONS="")
-    assert "# fail 0" in told and "# pass 0" not in told
+    output = run_node("--test", "--test-reporter=tap", "unit/", NODE_OPTIONS="")
+    assert "# fail 0" in output and "# pass 0" not in output
 
 
 def test_no_module_parses_words_as_markup_or_reaches_out() -> None:

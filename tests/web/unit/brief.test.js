@@ -92,12 +92,12 @@ test("what does not fit stands out, and an answer that comes late is not shown",
   const answers = [];
   let rounds = 1;
   const line = new Forecast(() => new Promise((done) => answers.push(done)), () => ({ rounds }));
-  const told = (fits) => ({ rounds, candidates: 1, calls: 1, memory: { ...memory, fits } });
+  const forecast = (fits) => ({ rounds, candidates: 1, calls: 1, memory: { ...memory, fits } });
   const first = line.update();
   rounds = 2;
   const second = line.update();
-  answers[1](told(false));
-  answers[0](told(true));
+  answers[1](forecast(false));
+  answers[0](forecast(true));
   await Promise.all([first, second]);
   assert.match(line.line.textContent, /^At most 2 rounds/);
   assert.equal(line.line.className, "note wrong");
@@ -137,7 +137,7 @@ function graphOf(nodes) {
   return made;
 }
 
-test("the models of a node are told by what their loaders name", () => {
+test("the models of a node are named by their loaders", () => {
   const nodes = graphOf({
     1: ["CLVR_Generate", [["image", "IMAGE", 9], ["vlm", "CLVR_VLM", 2], ["executor", "CLVR_EXECUTOR", 4]]],
     2: ["CLVR_VisionModel", [["clip", "CLIP", 3]]],

@@ -126,7 +126,7 @@ test("a node of another workflow with the same number shows nothing", () => {
   assert.equal(panel.run, "r-1");
 });
 
-test("a node that went with its subgraph, of which nobody told it, stops listening at the next word", () => {
+test("a node removed with its subgraph, without a call of onRemoved, stops listening at the next event", () => {
   const root = { id: "root", subgraphs: new Map() };
   const graph = { id: "inner", rootGraph: root, getNodeById: () => null };
   root.subgraphs.set("inner", graph);

@@ -7,10 +7,10 @@ import { drawn, run } from "./runs.js";
 const refused = (record, words) => assert.throws(() => read(record), (error) => error instanceof RunError && words.test(error.message));
 
 test("fields that are left out have their defaults, unknown ones are skipped", () => {
-  const told = read({ brief: { prompt: "x", later: 1 }, more: [], steps: [{ index: 0, action: { kind: "END" } }] });
-  assert.deepEqual([told.brief.strategy, told.brief.width, told.brief.budget.rounds, told.best, told.outcome], ["clvr", 96, 8, null, null]);
-  assert.equal("more" in told, false);
-  assert.deepEqual(told.steps[0].edit, { success: null, over_edit: null, evidence: "" });
+  const found = read({ brief: { prompt: "x", later: 1 }, more: [], steps: [{ index: 0, action: { kind: "END" } }] });
+  assert.deepEqual([found.brief.strategy, found.brief.width, found.brief.budget.rounds, found.best, found.outcome], ["clvr", 96, 8, null, null]);
+  assert.equal("more" in found, false);
+  assert.deepEqual(found.steps[0].edit, { success: null, over_edit: null, evidence: "" });
 });
 
 test("a newer schema is refused by its number", () => refused({ ...run(), schema: 9 }, /schema version 9; this viewer reads up to 1\. Update CLVR/));
@@ -39,8 +39,8 @@ test("JSON that is none is a sentence", () => {
 });
 
 test("a name from Object's prototype is only a name", () => {
-  const told = read(JSON.parse('{"brief": {"prompt": "x"}, "models": {"__proto__": "m", "constructor": "c"}, "overhead": {"seconds": {"__proto__": 1}}}'));
-  assert.deepEqual(Object.entries(told.models), [["__proto__", "m"], ["constructor", "c"]]);
+  const found = read(JSON.parse('{"brief": {"prompt": "x"}, "models": {"__proto__": "m", "constructor": "c"}, "overhead": {"seconds": {"__proto__": 1}}}'));
+  assert.deepEqual(Object.entries(found.models), [["__proto__", "m"], ["constructor", "c"]]);
   assert.equal({}.polluted, undefined);
 });
 
@@ -48,8 +48,8 @@ test("a seed of 63 bits keeps every digit", () => {
   const record = run();
   record.steps[0].candidates[0].seed = 0;
   const json = JSON.stringify(record).replace('"seed":0', '"seed":9223372036854775807').replace('"seed":42', '"seed": 9007199254740993');
-  const told = read(parse(json));
-  assert.deepEqual([told.steps[0].candidates[0].seed, told.brief.seed, told.steps[0].candidates[1].seed], ["9223372036854775807", "9007199254740993", "1001"]);
+  const found = read(parse(json));
+  assert.deepEqual([found.steps[0].candidates[0].seed, found.brief.seed, found.steps[0].candidates[1].seed], ["9223372036854775807", "9007199254740993", "1001"]);
 });
 
 const { brief, models, goals, plan, gate, steps, outcome, overhead, warnings } = run();
@@ -66,30 +66,30 @@ const LINES = [
 ];
 
 test("the lines of the journal make up the record, with what is under way", () => {
-  const told = fold(LINES);
-  assert.deepEqual([told.steps, told.best, told.goals, told.plan], [[steps[0]], 2, goals, plan]);
-  assert.deepEqual(told.doing, { action: steps[1].action, candidates: drawn(4) });
-  assert.equal(read(told).doing.candidates[0].canvas, 4);
+  const found = fold(LINES);
+  assert.deepEqual([found.steps, found.best, found.goals, found.plan], [[steps[0]], 2, goals, plan]);
+  assert.deepEqual(found.doing, { action: steps[1].action, candidates: drawn(4) });
+  assert.equal(read(found).doing.candidates[0].canvas, 4);
   assert.deepEqual(fold(LINES.slice(0, 7)).doing, null);
 });
 
-test("a step that is told again takes the place of the old one", () => {
+test("a step that is written again takes the place of the old one", () => {
   const again = { ...steps[0], score: 0.9 };
-  const told = fold([...LINES.slice(0, 7), { event: "step", steps: [again, steps[1]], current: 4, best: 4 }, { event: "end", steps: [], current: 4, best: 4, outcome, overhead, warnings }]);
-  assert.deepEqual(told.steps, [again, steps[1]]);
-  assert.deepEqual([told.outcome, told.warnings], [outcome, warnings]);
+  const found = fold([...LINES.slice(0, 7), { event: "step", steps: [again, steps[1]], current: 4, best: 4 }, { event: "end", steps: [], current: 4, best: 4, outcome, overhead, warnings }]);
+  assert.deepEqual(found.steps, [again, steps[1]]);
+  assert.deepEqual([found.outcome, found.warnings], [outcome, warnings]);
 });
 
 test("what the artist said is part of it, with the goals that it left", () => {
   const remarks = [{ after: 0, words: "a bird too", corrected: { g1: "unmet" } }];
-  const told = fold([...LINES.slice(0, 7), { event: "remarked", goals: goals.slice(0, 1), remarks, steps: [{ ...steps[0], score: 0 }], current: 2, best: null }]);
-  assert.deepEqual([told.goals, told.remarks, told.steps[0].score, told.best], [goals.slice(0, 1), remarks, 0, null]);
-  assert.equal(read(told).remarks[0].say, "go on");
+  const found = fold([...LINES.slice(0, 7), { event: "remarked", goals: goals.slice(0, 1), remarks, steps: [{ ...steps[0], score: 0 }], current: 2, best: null }]);
+  assert.deepEqual([found.goals, found.remarks, found.steps[0].score, found.best], [goals.slice(0, 1), remarks, 0, null]);
+  assert.equal(read(found).remarks[0].say, "go on");
 });
 
 test("a rewind takes lines back and gives another budget", () => {
-  const told = fold([...LINES, { event: "rewind", keep: 3, budget: { rounds: 12 } }]);
-  assert.deepEqual([told.steps, told.doing, told.brief.budget.rounds], [[], null, 12]);
+  const found = fold([...LINES, { event: "rewind", keep: 3, budget: { rounds: 12 } }]);
+  assert.deepEqual([found.steps, found.doing, found.brief.budget.rounds], [[], null, 12]);
   assert.throws(() => fold([...LINES, { event: "rewind", keep: 99 }]), RunError);
   assert.throws(() => fold([]), RunError);
 });

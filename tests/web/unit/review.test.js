@@ -145,7 +145,7 @@ test("a question does not take the focus from a field in which a person is typin
   assert.equal(reviews.host.shadowRoot.activeElement, reviews.list.lastChild);
 });
 
-test("a key that is typed does not reach the graph, and ComfyUI is told that it is typed", () => {
+test("a key that is typed does not reach the graph, and ComfyUI sees that a field has the focus", () => {
   reviews.add(review());
   const heard = [];
   const listen = (event) => heard.push(event.key);

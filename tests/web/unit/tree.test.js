@@ -36,7 +36,7 @@ test("the line leads to what was handed over", () => {
   assert.deepEqual(shape(grow(run(steps, { best: 4, outcome })).line), [0, [3, 4], 1, 2]);
 });
 
-test("a step that only looked stands in the line", () => {
+test("a step that only judges stands in the line", () => {
   const steps = [step(0, null), step(1, 0, { draws: false }), step(2, 0, no), step(3, 0), step(4, 3, { draws: false })];
   assert.deepEqual(shape(grow(run(steps, { best: 3 })).line), [0, [2], 1, 3, 4]);
 });
@@ -65,23 +65,23 @@ test("however deep, no step is lost", () => {
 });
 
 test("changes are against the canvas a step started from", () => {
-  const told = changes(
+  const found = changes(
     run([
       step(0, null, { a: "met", b: "unmet", c: "met", d: "met" }),
       step(1, 0, { accepted: false, a: "unmet", b: "met", c: "error", d: "pending" }),
       step(2, 0, { a: "met", b: "met", c: "met", d: "met" }),
     ]),
   );
-  assert.deepEqual(told, [
+  assert.deepEqual(found, [
     { gained: new Set(), broken: new Set() },
     { gained: new Set(["b"]), broken: new Set(["a"]) },
     { gained: new Set(["b"]), broken: new Set() },
   ]);
 });
 
-test("a step that only looked breaks nothing", () => {
-  const { steps, ...told } = run([step(0, null, { a: "met" }), { ...step(1, 0, { draws: false, a: "unmet" }), chosen: 0 }]);
-  assert.deepEqual(changes({ steps, ...told })[1], { gained: new Set(), broken: new Set() });
+test("a step that only judges breaks nothing", () => {
+  const { steps, ...rest } = run([step(0, null, { a: "met" }), { ...step(1, 0, { draws: false, a: "unmet" }), chosen: 0 }]);
+  assert.deepEqual(changes({ steps, ...rest })[1], { gained: new Set(), broken: new Set() });
   assert.equal(known(steps, 0).get("a").state, "unmet");
 });
 

@@ -111,7 +111,7 @@ test("a step that breaks a nice-to-have goal says so", () => {
   assert.equal(texts(element, "tbody tr:last-child td")[2], "newly broken");
 });
 
-test("one can get about without a mouse or eyes", () => {
+test("one can get about without a mouse, and with a screen reader", () => {
   show(run());
   const levels = all(element, "h1, h2, h3, h4").map(({ localName }) => Number(localName[1]));
   assert.equal(levels.filter((level) => level === 1).length, 1);
@@ -150,7 +150,7 @@ test("compare with before sets the slider to the two canvases", () => {
   assert.equal(before.options.length, 7);
 });
 
-test("the comparison follows a run that grows until a person takes it in hand", () => {
+test("the comparison follows a run that grows until a person uses it", () => {
   const whole = run();
   const grown = (count, best) => show({ ...whole, steps: whole.steps.slice(0, count), outcome: null, best, current: best });
   const { before, after, slider } = viewer.compare;
@@ -165,7 +165,7 @@ test("the comparison follows a run that grows until a person takes it in hand", 
   assert.deepEqual([before.value, after.value], ["2", "4"], "canvas 6 was taken back");
   slider.dispatchEvent(new Event("input"));
   grown(4, 6);
-  assert.deepEqual([before.value, after.value], ["2", "4"], "in hand");
+  assert.deepEqual([before.value, after.value], ["2", "4"], "a person has used it");
 });
 
 test("where no pixels are to be had the map of changes says so", async () => {
@@ -321,9 +321,9 @@ test("of 500 steps the older cards are folded and open on demand", () => {
 test("what the artist said stands with the step it was said of", () => {
   const remark = { after: 1, say: "stop", words: "more light", corrected: { g1: "unmet" }, dropped: ["g2"], back_to: 2, mask: "mask-1.png" };
   show({ ...run(), remarks: [remark] });
-  const told = one(".remark");
-  assert.equal(told.closest("article").querySelector("h3").textContent, "Step 1");
-  for (const words of ["stopped the run", "more light", "said unmet: a red circle", "no longer wants: two blue squares", "canvas 2", "painted"]) assert.ok(told.textContent.includes(words), words);
+  const remarked = one(".remark");
+  assert.equal(remarked.closest("article").querySelector("h3").textContent, "Step 1");
+  for (const words of ["stopped the run", "more light", "said unmet: a red circle", "no longer wants: two blue squares", "canvas 2", "painted"]) assert.ok(remarked.textContent.includes(words), words);
 });
 
 test("odd numbers and unknown canvases are shown as such", () => {
