@@ -1,4 +1,4 @@
-"""Thin ComfyUI adapters over clvr_core: a node is its schema and a few lines."""
+"""Nodes of ComfyUI over clvr_core. A node is its schema and a few lines; each room below holds one kind of node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Benchmarks in a graph: the next prompt of a folder, and the picture scored."""
+"""Nodes for benchmarks: one gives the next prompt of a benchmark, one scores its picture."""
 
 from __future__ import annotations
 
@@ -25,11 +25,19 @@ from .host.pictures import as_image, as_pictures
 from .host.sockets import BENCH_ITEM, VLM
 
 LISTED = 200
+"""Folders of the input folder that are searched at most."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Picture `k` of the item. items: of the whole benchmark, for the judge's words and the numbers."""
+    """Value of a BENCH_ITEM link: one picture of a benchmark.
+
+    bench: the benchmark.
+    data: folder with the benchmark's own files.
+    items: all items, from which the score is computed.
+    item: the item that the picture is for.
+    k: number of the picture, from 0.
+    """
 
     bench: Benchmark
     data: Path
@@ -39,10 +47,15 @@ class Task:
 
     @property
     def images(self) -> Path:
+        """Folder of the pictures and answers."""
         return Path(folder_paths.get_output_directory()) / KEPT / self.bench.name
 
     def prepared(self, vlm: Vlm) -> Task:
-        """With statements for every prompt: those of one's own have none, and are taken apart once for all, by the first judge."""
+        """Return the task with statements for every item. Prompts of one's own have none: the first judge writes them,
+        once, to a file.
+
+        Raises BadInput if it fails on an item.
+        """
         items = with_atoms(self.items, self.images)
         if any(not item.atoms and not item.scales for item in items):
             bar = comfy.utils.ProgressBar(len(items))
@@ -70,7 +83,7 @@ class BenchmarkPrompts(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "folder",
-                    options=listed(),
+                    options=list_folders(),
                     tooltip="A folder in ComfyUI's input folder that holds a benchmark's files.",
                 ),
                 io.Combo.Input(
@@ -121,14 +134,14 @@ class BenchmarkPrompts(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str = "", benchmark: str = "auto", **_: object) -> str:
-        data = inside(folder)
+        data = input_folder(folder)
         return data_hash(recognise(data, benchmark), data)
 
     @classmethod
     def execute(
         cls, folder: str, benchmark: str = "auto", index: int = 0, pictures: int = 0, run_seed: int = 0
     ) -> io.NodeOutput:
-        data = inside(folder)
+        data = input_folder(folder)
         bench = recognise(data, benchmark)
         items = tuple(bench.read(data))
         wanted = [(item, k) for item in items for k in range(min(item.pictures, pictures or item.pictures))]
@@ -136,9 +149,9 @@ class BenchmarkPrompts(io.ComfyNode):
             raise BadInput(f"index is {index}, and {folder} has {len(wanted)} pictures: the last is {len(wanted) - 1}")
         item, k = wanted[index]
         source = as_image(read_picture(data / item.source)) if item.source else torch.zeros((1, 64, 64, 3))
-        told = f"{bench.title}, item {item.id} ({item.tag}), picture {k}: {index + 1} of {len(wanted)}"
+        place = f"{bench.title}, item {item.id} ({item.tag}), picture {k}: {index + 1} of {len(wanted)}"
         seed = seed_of(f"{run_seed}", item.id, k)
-        return io.NodeOutput(item.prompt, Task(bench, data, items, item, k), seed, len(wanted), source, told)
+        return io.NodeOutput(item.prompt, Task(bench, data, items, item, k), seed, len(wanted), source, place)
 
 
 class BenchmarkScore(io.ComfyNode):
@@ -201,10 +214,12 @@ class BenchmarkScore(io.ComfyNode):
         line = scoring.one(task.item, task.k)
         headline = next(iter(scoring.standing()["measures"].values()))
         passed = task.bench.passed(task.item, line["answers"])
-        return io.NodeOutput(passed == 1.0, "\n".join(told(task.item, line)), headline["value"] or 0.0)
+        return io.NodeOutput(passed == 1.0, "\n".join(answer_lines(task.item, line)), headline["value"] or 0.0)
 
 
-def told(item: Item, line: dict) -> list[str]:
+def answer_lines(item: Item, line: dict) -> list[str]:
+    """Return a line for each statement and scale of the item, then for each reason why there is no answer. `line`: as
+    `Scoring.one` made it."""
     lines = []
     for atom in item.atoms:
         value = line["answers"][atom.id]
@@ -215,14 +230,19 @@ def told(item: Item, line: dict) -> list[str]:
     return lines + [f"{name}: {why}" for name, why in line["reasons"].items() if why]
 
 
-def listed() -> list[str]:
+def list_folders() -> list[str]:
+    """Return the folders of ComfyUI's input folder that hold a benchmark."""
     base = Path(folder_paths.get_input_directory())
     found = [path for path in sorted(base.iterdir()) if path.is_dir()] if base.is_dir() else []
     return [path.name for path in found[:LISTED] if any(bench.find(path) for bench in BENCHMARKS.values())]
 
 
-def inside(folder: str) -> Path:
-    """A workflow is a stranger's: the folder must lie in ComfyUI's input folder, links followed."""
+def input_folder(folder: str) -> Path:
+    """Return the path of a folder in ComfyUI's input folder. Raises BadInput if it lies elsewhere, symbolic links
+    resolved.
+
+    The name may come from a workflow that somebody else made.
+    """
     base = Path(folder_paths.get_input_directory())
     path = base / folder
     if not folder or path == base or not folder_paths.is_within_directory(str(base), str(path)):

@@ -1,1 +1,1 @@
-"""The node that makes an executor of a MODEL, CLIP and VAE, and what it draws with."""
+"""Nodes that make an executor, and the executor that samples with ComfyUI's models."""

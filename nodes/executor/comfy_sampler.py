@@ -1,4 +1,4 @@
-"""An executor of the loop over ComfyUI's MODEL, CLIP and VAE. Loading and offloading are ComfyUI's own."""
+"""An executor that samples with ComfyUI's MODEL, CLIP and VAE. Loading and offloading are ComfyUI's own."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from ..host.pictures import as_image, as_pictures
 from .recipes import SamplingPreset
 
 TEXTS, LATENTS = 4, 16
-"""How many are kept: a text of FLUX.2 Klein takes 16 MB, the latents of a canvas of 1 MP take 2."""
+"""Conditionings and latents that are cached. For FLUX.2 Klein a text takes 16 MB, a canvas of 1 MP takes 2 MB."""
 QWEN_PICTURES = 3
+"""References that ComfyUI's node for Qwen-Image-Edit takes."""
 
 
 class Kept(OrderedDict):
-    """The newest `size` results of a function, by key."""
+    """A cache of the `size` results that were used last."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class Kept(OrderedDict):
 
 
 class ComfyExecutor:
-    """`check` is called after each sampler step and may raise to end the run."""
+    """An `Executor`, with a prompt window, a reference limit and a check. `recipe`: how it samples."""
 
     def __init__(self, model, clip, vae, recipe: SamplingPreset) -> None:
         self.model, self.clip, self.vae, self.recipe = recipe.prepared(model), clip, vae, recipe
@@ -56,60 +57,68 @@ class ComfyExecutor:
         return self.recipe.nfe
 
     def tokens(self, prompt: str) -> int:
-        """Padding and template counted."""
-        return max(len(row) for rows in self.clip.tokenize(plain(prompt)).values() for row in rows)
+        """Count the tokens of the prompt, padding and chat template included."""
+        return max(len(row) for rows in self.clip.tokenize(escape_prompt(prompt)).values() for row in rows)
 
     @torch.inference_mode()
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
-        """One after another, so that no picture depends on those beside it; the models take turns once in all, not once a picture."""
+        """Sample one request after another, so that no picture depends on the others.
+
+        All texts are encoded first and all latents decoded last, so that each model is loaded once a call and not once
+        a picture."""
         conditionings = [self._conditionings(request) for request in requests]
-        begun = [self._begun(request) for request in requests]
+        starts = [self._start_latent(request) for request in requests]
         bar = comfy.utils.ProgressBar(self.recipe.steps * len(requests))
-        drawn = []
-        for number, (request, conditioning, latent) in enumerate(zip(requests, conditionings, begun)):
-            drawn.append(self._sampled(request, conditioning, latent, bar, number * self.recipe.steps))
+        latents = []
+        for number, (request, conditioning, start) in enumerate(zip(requests, conditionings, starts)):
+            latents.append(self._sample(request, conditioning, start, bar, number * self.recipe.steps))
         return [
-            Drawing(masked(request, self._decoded(latent)), self.recipe.nfe) for request, latent in zip(requests, drawn)
+            Drawing(keep_outside_mask(request, self._decode(latent)), self.recipe.nfe)
+            for request, latent in zip(requests, latents)
         ]
 
     def _conditionings(self, request: DrawRequest) -> dict[str, list]:
+        """Return the conditioning `positive`, and with guidance `negative`, the empty prompt."""
         self.check()
-        words = {"positive": plain(request.prompt)}
+        texts = {"positive": escape_prompt(request.prompt)}
         if self.recipe.guidance != 1:
-            words["negative"] = ""
-        return {side: self._conditioning(text, request) for side, text in words.items()}
+            texts["negative"] = ""
+        return {side: self._conditioning(text, request) for side, text in texts.items()}
 
     def _conditioning(self, text: str, request: DrawRequest) -> list:
         pictures = request.references
         if self.recipe.kind == "qwen-edit" and pictures:
-            # Its text encoder looks at the pictures as well; core's node takes three.
+            # The text encoder of this family reads the references too.
             key = (text, *map(digest_of, pictures[:QWEN_PICTURES]))
             images = {f"image{place}": as_image(picture) for place, picture in enumerate(pictures[:QWEN_PICTURES], 1)}
             return self._texts.get_or(
                 key, lambda: TextEncodeQwenImageEditPlus.execute(self.clip, text, self.vae, **images).args[0]
             )
-        told = self._texts.get_or(text, lambda: self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text)))
-        return with_references(told, [self._encoded(picture) for picture in pictures])
+        encoded = self._texts.get_or(text, lambda: self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text)))
+        return with_references(encoded, [self._encode(picture) for picture in pictures])
 
-    def _encoded(self, picture: Picture) -> torch.Tensor:
+    def _encode(self, picture: Picture) -> torch.Tensor:
         return self._latents.get_or(digest_of(picture), lambda: self.vae.encode(as_image(picture)))
 
-    def _begun(self, request: DrawRequest) -> torch.Tensor:
-        """What the sampler starts from beside the noise: the canvas where part of it is to stay, else nothing."""
+    def _start_latent(self, request: DrawRequest) -> torch.Tensor:
+        """Return the latent that noise is added to: the canvas for an edit with a mask or a strength below 1, else
+        zeros."""
         if request.references and (request.mask is not None or self._strength(request) < 1):
-            latent, scale = self._encoded(require_size(request.references[0], request)), None
+            latent, scale = self._encode(require_size(request.references[0], request)), None
         else:
             device = comfy.model_management.intermediate_device()
             latent, scale = torch.zeros([1, 4, request.height // 8, request.width // 8], device=device), 8
         return comfy.sample.fix_empty_latent_channels(self.model, latent, scale)
 
     def _strength(self, request: DrawRequest) -> float:
-        """The action's own word counts only where the recipe begins from the canvas."""
+        """Return the share of the schedule that an edit runs. The request's own strength counts only if the recipe's is
+        below 1."""
         if not request.references or self.recipe.strength == 1:
             return 1.0
         return min(max(request.strength or self.recipe.strength, 0.05), 1.0)
 
-    def _sampled(self, request: DrawRequest, conditioning: dict, latent: torch.Tensor, bar, done: int) -> torch.Tensor:
+    def _sample(self, request: DrawRequest, conditioning: dict, latent: torch.Tensor, bar, done: int) -> torch.Tensor:
+        """Sample one request. `done`: steps of the progress bar that earlier requests took."""
         guider = comfy.samplers.CFGGuider(self.model)
         guider.inner_set_conds(conditioning)
         guider.set_cfg(self.recipe.guidance)
@@ -120,35 +129,37 @@ class ComfyExecutor:
         previewer = latent_preview.get_previewer(self.model.load_device, self.model.model.latent_format)
 
         def step_end(step: int, x0: torch.Tensor, x: torch.Tensor, total: int) -> None:
-            seen = previewer.decode_latent_to_preview_image("JPEG", x0) if previewer else None
-            bar.update_absolute(done + step + 1, preview=seen)
+            preview = previewer.decode_latent_to_preview_image("JPEG", x0) if previewer else None
+            bar.update_absolute(done + step + 1, preview=preview)
             self.check()
 
         noise = comfy.sample.prepare_noise(latent, request.seed)
         sampler = comfy.samplers.sampler_object(self.recipe.sampler)
         options = {"denoise_mask": mask, "callback": step_end, "disable_pbar": True, "seed": request.seed}
-        drawn = guider.sample(noise, latent, sampler, sigmas, **options)
-        return drawn.to(comfy.model_management.intermediate_device())
+        sampled = guider.sample(noise, latent, sampler, sigmas, **options)
+        return sampled.to(comfy.model_management.intermediate_device())
 
-    def _decoded(self, latent: torch.Tensor) -> Picture:
+    def _decode(self, latent: torch.Tensor) -> Picture:
         self.check()
         images = self.vae.decode(latent)
         return as_pictures(images.reshape(-1, *images.shape[-3:]))[0]
 
 
 def with_references(conditioning: list, latents: Sequence[torch.Tensor]) -> list:
-    """The CONDITIONING with these after the references that it may have."""
+    """Append these latents to the reference latents of a CONDITIONING."""
     if not latents:
         return conditioning
     return node_helpers.conditioning_set_values(conditioning, {"reference_latents": list(latents)}, append=True)
 
 
-def plain(text: str) -> str:
-    """Words of a prompt only: what asks ComfyUI for a file or stands for a turn of a conversation loses its power."""
+def escape_prompt(text: str) -> str:
+    """Neutralise `embedding:`, which makes ComfyUI read a file, and `<|...|>`, which marks turns of a conversation, in
+    a person's text."""
     return text.replace("embedding:", "embedding :").replace("<|", "< |")
 
 
 def require_size(picture: Picture, request: DrawRequest) -> Picture:
+    """Return the canvas to edit. Raises BadInput unless it has the size of the request."""
     if picture.shape[:2] != (request.height, request.width):
         raise BadInput(
             f"the canvas to edit has {picture.shape[1]} x {picture.shape[0]} pixels and the run draws {request.width} x {request.height}; "
@@ -157,8 +168,8 @@ def require_size(picture: Picture, request: DrawRequest) -> Picture:
     return picture
 
 
-def masked(request: DrawRequest, picture: Picture) -> Picture:
-    """Outside the mask the first reference's pixels are kept bit for bit."""
+def keep_outside_mask(request: DrawRequest, picture: Picture) -> Picture:
+    """Replace all pixels outside the request's mask by those of the first reference, bit for bit."""
     if request.mask is None or not request.references:
         return picture
     return np.where(request.mask[..., None] > 127, picture, request.references[0])

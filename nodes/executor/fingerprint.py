@@ -1,4 +1,4 @@
-"""What tells a MODEL, CLIP or VAE from another: which nodes made it, and what its weights hold, patches included."""
+"""Fingerprints of MODEL, CLIP and VAE: of the nodes that made them, and of their weights with patches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from comfy_execution.utils import get_executing_context
 from ..host.links import provenance
 
 SAMPLES = 16
-"""Of each tensor. A merge, a fine-tune or a LoRA changes nearly every one of those that it touches."""
+"""Values of each tensor that are read. A merge, a fine-tune or a LoRA changes nearly every value of a tensor that it
+changes."""
 
 
 def fingerprint(dynprompt, patchers: dict[str, Any]) -> str:
-    """`patchers`: by the input of the node at work that they came through. The same after a restart of the server, wherever the weights
-    lie at the moment; another when a file of the same name holds something else, or a strength of a LoRA is changed."""
+    """Return a digest of these models. `patchers`: input of the executing node -> its ModelPatcher.
+
+    The digest is the same after a restart and on any device. It changes if a file of the same name has other weights,
+    or if the strength of a LoRA changes."""
     digest, node = hashlib.sha256(), get_executing_context().node_id
     for name, patcher in patchers.items():
         digest.update(provenance(dynprompt, node, name).encode())
-        # Not get_key_patches, which fails on scaled fp8. What is backed up is the weight without the patches that are in place now.
+        # Not get_key_patches, which fails on scaled fp8. The backup holds the weight without the patches that are applied at the moment.
         for key, weight in sorted(patcher.model_state_dict().items()):
             digest.update(key.encode())
             _feed(digest, patcher.backup[key].weight if key in patcher.backup else weight)
@@ -29,7 +32,8 @@ def fingerprint(dynprompt, patchers: dict[str, Any]) -> str:
 
 
 def _feed(digest, value: Any) -> None:
-    """Tensors by some of their values, functions not at all: the nodes that set them are told apart by their widgets."""
+    """Add a value to the digest: a tensor by SAMPLES of its values; a function not at all, since the widgets of its
+    node are in the provenance."""
     if isinstance(value, torch.Tensor):
         held = getattr(value, "_qdata", value).detach()
         digest.update(f"{tuple(value.shape)} {held.dtype}".encode())

@@ -89,7 +89,7 @@ class ExecutorNode(io.ComfyNode):
         edit_strength: float = 0.0,
     ) -> io.NodeOutput:
         chosen = RECIPES[recipe].changed(steps, guidance, sampler, scheduler, edit_strength)
-        painter = ComfyExecutor(model, clip, vae, chosen)
+        executor = ComfyExecutor(model, clip, vae, chosen)
         weights = fingerprint(cls.hidden.dynprompt, {"model": model, "clip": clip.patcher, "vae": vae.patcher})
         size = (max(STEP, side - side % STEP) for side in (width, height))
-        return io.NodeOutput(ExecutorHandle(painter, *size, lambda text: None, f"{weights} {chosen}", STEP))
+        return io.NodeOutput(ExecutorHandle(executor, *size, lambda text: None, f"{weights} {chosen}", STEP))

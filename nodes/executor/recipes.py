@@ -1,4 +1,5 @@
-"""How a family of models is sampled: a recipe is how many steps, how much guidance, how text and pictures reach the model."""
+"""Sampling presets of model families, which the node calls recipes: steps, guidance, scheduler, and how an edit
+starts."""
 
 from __future__ import annotations
 
@@ -11,16 +12,25 @@ from comfy_extras.nodes_flux import Flux2Scheduler
 from comfy_extras.nodes_model_advanced import ModelSamplingAuraFlow
 
 SAMPLERS = ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "res_multistep", "lcm", "deis", "er_sde")
-"""Those of ComfyUI's that evaluate the model once a step, so that the cost of a picture is known before it is drawn."""
+"""ComfyUI's samplers that evaluate the model once a step, so that the cost of a picture is known before it is drawn."""
 SCHEDULERS = ("recipe", "simple", "normal", "sgm_uniform", "karras", "exponential", "beta", "ddim_uniform")
 QWEN_SHIFT = 3.1
+"""Shift of the noise schedule in the workflow that the authors of Qwen-Image-Edit published."""
 
 
 @dataclass(frozen=True)
 class SamplingPreset:
-    """strength: 1: an edit begins from noise and reads the canvases as references; below: it begins from the canvas, noised so far.
-    window: tokens of text that the weights were trained to read, None for any number. scheduler: flux2 is FLUX.2's own, which knows the
-    size of the picture."""
+    """How a family of models is sampled.
+
+    kind: name of the preset.
+    steps: of the sampler.
+    guidance: CFG scale; 1 is without a negative prompt, at half the cost.
+    scheduler: one of SCHEDULERS, or flux2, FLUX.2's own, which depends on the picture's size.
+    sampler: one of SAMPLERS.
+    strength: 1: an edit starts from noise and reads the canvases as references; below 1 it starts from the canvas,
+    noised to this share.
+    window: tokens of a prompt that the weights were trained to read, None for any number.
+    """
 
     kind: str
     steps: int
@@ -36,7 +46,7 @@ class SamplingPreset:
         return self.steps * (1 if self.guidance == 1 else 2)
 
     def sigmas(self, model, width: int, height: int, strength: float) -> torch.Tensor:
-        """steps + 1 noise levels, the first lower with a strength below 1."""
+        """Return steps + 1 noise levels: the last ones of a schedule that is longer by 1 / strength."""
         whole = int(self.steps / strength)
         if self.scheduler == "flux2":
             levels = Flux2Scheduler.execute(whole, width, height).args[0]
@@ -45,14 +55,15 @@ class SamplingPreset:
         return levels[-(self.steps + 1) :]
 
     def prepared(self, model):
-        """The MODEL with what the recipe has its authors' graph patch into it."""
+        """Return the MODEL with the patches that the authors of Qwen-Image-Edit apply in their workflow; others as they
+        are."""
         if self.kind != "qwen-edit":
             return model
         (shifted,) = ModelSamplingAuraFlow().patch_aura(model, QWEN_SHIFT)
         return CFGNorm.execute(shifted, 1.0).args[0] if self.guidance != 1 else shifted
 
     def changed(self, steps: int, guidance: float, sampler: str, scheduler: str, strength: float) -> SamplingPreset:
-        """With the artist's own settings; 0 and "recipe" leave the recipe's."""
+        """Return the preset with the artist's own settings; 0 and "recipe" keep its own."""
         own = {"steps": steps, "guidance": guidance, "strength": strength}
         named = {} if scheduler == "recipe" else {"scheduler": scheduler}
         return replace(self, sampler=sampler, **{name: value for name, value in own.items() if value}, **named)

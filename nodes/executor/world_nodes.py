@@ -39,10 +39,10 @@ class ShapesModels(io.ComfyNode):
     @classmethod
     def execute(cls, judge_error: float = 0.0) -> io.NodeOutput:
         models = load_models("shapes")
-        hand = ExecutorHandle(models.executor, models.width, models.height, models.check, weights_of(MERGED))
-        return io.NodeOutput(load_vlm(judge_error), hand)
+        executor = ExecutorHandle(models.executor, models.width, models.height, models.check, weights_of(MERGED))
+        return io.NodeOutput(load_vlm(judge_error), executor)
 
 
 def weights_of(folder: Path) -> str:
-    """Of the list that holds the digest of every file of the folder."""
+    """Return a digest of the folder's weights: of its list of files and their digests."""
     return hashlib.sha256((folder / "clvr_files.json").read_bytes()).hexdigest()

@@ -1,1 +1,1 @@
-"""The nodes of the loop, and the sessions behind them."""
+"""The nodes of the loop, and the sessions that they continue."""

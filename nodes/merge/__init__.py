@@ -1,1 +1,1 @@
-"""The merge nodes."""
+"""The merge nodes: from file to file, and as patches on loaded models."""

@@ -1,4 +1,4 @@
-"""Merges of files inside ComfyUI: which files, where to, progress and cancel."""
+"""Merges of checkpoint files inside ComfyUI: choice of files, place of the result, progress and Cancel."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from ..host.progress import show_text
 NONE, FP8 = "none", ("refuse", "dequantise")
 SUFFIX = ".safetensors"
 KINDS = {"base": "diffusion_models", "distilled": "diffusion_models", "aligned": "diffusion_models", "lora": "loras"}
+"""Widget -> ComfyUI's kind of model folder."""
 MAX_BLOCKS = 10_000
-"""Characters of the list of blocks."""
+"""Characters that the list of blocks may have."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the widgets of the node say."""
+class MergeInputs:
+    """Values of the node's widgets, by their names."""
 
     base: str
     distilled: str = NONE
@@ -48,7 +49,8 @@ class Asked:
     overwrite: bool = False
 
     def recipe(self) -> MergeRecipe:
-        """Raises BadInput for a file that is none of ComfyUI's model folders, and for strengths that are none."""
+        """Make the core's recipe. Raises BadInput for a file outside ComfyUI's model folders and for a line of `blocks`
+        that is malformed."""
         files = {role: file_of(role, name) for role in KINDS if (name := getattr(self, role)) != NONE}
         loras = (Lora(files["lora"], self.lora_strength),) if "lora" in files else ()
         return MergeRecipe(
@@ -66,14 +68,19 @@ class Asked:
         )
 
 
-def listed(kind: str) -> list[str]:
+def list_files(kind: str) -> list[str]:
+    """Return the safetensors files in ComfyUI's model folders of this kind."""
     return [name for name in folder_paths.get_filename_list(kind) if name.endswith(SUFFIX)]
 
 
 def file_of(role: str, name: str) -> Path:
-    """A workflow is a stranger's: the file must be one of the list, and lie in a model folder with its links followed."""
+    """Return the path of a file that a widget names. Raises BadInput unless it is listed and lies in a model folder
+    with symbolic links resolved.
+
+    The name may come from a workflow that somebody else made.
+    """
     kind = KINDS[role]
-    path = folder_paths.get_full_path(kind, name) if name in listed(kind) else None
+    path = folder_paths.get_full_path(kind, name) if name in list_files(kind) else None
     if path is None or not any(
         folder_paths.is_within_directory(folder, path) for folder in folder_paths.get_folder_paths(kind)
     ):
@@ -85,7 +92,8 @@ def file_of(role: str, name: str) -> Path:
 
 
 def stamps(names: dict[str, str]) -> list[str]:
-    """What tells the files of these widgets from others of the same names."""
+    """Return time and size of each file, so that another file of the same name executes the node again. `names`: widget
+    -> file name."""
     found = []
     for role, kind in KINDS.items():
         if path := folder_paths.get_full_path(kind, names.get(role, NONE)):
@@ -94,8 +102,8 @@ def stamps(names: dict[str, str]) -> list[str]:
     return found
 
 
-def refused(name: str | None, blocks: str | None) -> bool | str:
-    """What validate_inputs says: True, or what is wrong; None is what a link will bring."""
+def input_error(name: str | None, blocks: str | None) -> bool | str:
+    """Return what validate_inputs returns: True or an error sentence. None is a value that comes by a link, later."""
     if name is not None and (error := name_error(name)):
         return error
     if blocks is not None and len(blocks) > MAX_BLOCKS:
@@ -107,22 +115,22 @@ def refused(name: str | None, blocks: str | None) -> bool | str:
     return True
 
 
-def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
-    """Writes output/diffusion_models/NAME.safetensors, or finds that it is there. Its name for the loader, the report, its summary.
+def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]:
+    """Write output/diffusion_models/NAME.safetensors, unless it already holds this merge.
 
-    Raises BadInput in the words of the widgets.
-    """
+    Return the file's name for a loader, the report as an IMAGE and its summary. Raises BadInput, with widgets named as
+    the node names them."""
     from ...clvr_core.merge.picture import picture
     from ...clvr_core.merge.report import merge_report, merge_summary
     from ...clvr_core.merge.run import made_before, merge
     from ...clvr_core.merge.survey import survey
 
     try:
-        if (wrong := refused(name, asked.blocks)) is not True:
-            raise BadInput(wrong)
-        recipe, out = asked.recipe(), place_for("diffusion_models", name)
+        if (error := input_error(name, inputs.blocks)) is not True:
+            raise BadInput(error)
+        recipe, out = inputs.recipe(), place_for("diffusion_models", name)
         with planned(recipe) as plan:
-            refuse_fp8(plan, asked.fp8)
+            refuse_fp8(plan, inputs.fp8)
             kept = place_for("loras", name) if plan.kept else None
             if made_before(plan, out) and (kept is None or kept.exists()):
                 values = merge_report(plan, survey(plan, interrupted).findings())
@@ -133,8 +141,8 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
                     out,
                     progress=progress_of(out.name),
                     cancel=interrupted,
-                    overwrite=asked.overwrite,
-                    measured=asked.every_weight,
+                    overwrite=inputs.overwrite,
+                    measured=inputs.every_weight,
                     lora_out=kept,
                 )
                 values = merge_report(plan, made.found, made.seconds, made.read, made.nbytes)
@@ -143,14 +151,15 @@ def merge_files(name: str, asked: Asked) -> tuple[str, torch.Tensor, str]:
     except BadInput as error:
         raise BadInput(in_widgets(str(error))) from error
     warnings = (in_widgets(f"warning: {warning}") for warning in values["warnings"])
-    said = "\n".join([done, merge_summary(values), *warnings])
-    show_text(said)
-    return out.name, as_image(picture(values)), said
+    text = "\n".join([done, merge_summary(values), *warnings])
+    show_text(text)
+    return out.name, as_image(picture(values)), text
 
 
 @contextmanager
 def planned(recipe: MergeRecipe) -> Iterator[MergePlan]:
-    """In a layout that Load Diffusion Model reads, which of FLUX.2 is Black Forest Labs' own."""
+    """Plan the merge in a layout that Load Diffusion Model reads: for FLUX.2 Black Forest Labs' own instead of
+    diffusers'."""
     plan = make_plan(recipe)
     if plan.layout == "diffusers":
         plan.close()
@@ -160,6 +169,7 @@ def planned(recipe: MergeRecipe) -> Iterator[MergePlan]:
 
 
 def refuse_fp8(plan: MergePlan, choice: str) -> None:
+    """Raise BadInput for a model with fp8 weights, unless `choice` is dequantise."""
     for model in plan.models:
         if choice != "dequantise" and any(part.tensor.dtype == "F8_E4M3" for part in model.atoms.values()):
             raise BadInput(
@@ -169,7 +179,7 @@ def refuse_fp8(plan: MergePlan, choice: str) -> None:
 
 
 def place_for(kind: str, name: str) -> Path:
-    """Where the file is to be written; the loader must find it there and nowhere before. Raises BadInput."""
+    """Return the path to write. Raises BadInput if ComfyUI's loader would find another file of this name first."""
     folder = Path(folder_paths.get_output_directory()) / kind
     folder.mkdir(parents=True, exist_ok=True)
     out = folder / f"{name}{SUFFIX}"
@@ -182,7 +192,8 @@ def place_for(kind: str, name: str) -> Path:
 
 
 def progress_of(name: str):
-    """Bytes done and in all, as the bar of the node that is at work and in words."""
+    """Make the merge's progress callback, which takes bytes done and bytes in all: it moves the executing node's bar
+    and sets its text once."""
     bar: list[comfy.utils.ProgressBar] = []
 
     def show(done: int, total: int) -> None:
@@ -195,11 +206,12 @@ def progress_of(name: str):
 
 
 def interrupted() -> bool:
-    """Never true: Cancel is an exception of ComfyUI's own, which ends the merge as any other does."""
+    """Raise ComfyUI's own exception after Cancel; otherwise return False, which lets the merge go on."""
     comfy.model_management.throw_exception_if_processing_interrupted()
     return False
 
 
 def in_widgets(text: str) -> str:
-    """The core names the options of its command line; the widgets have the same names."""
+    """Replace the command-line options in an error of the core by the names of the widgets: --some-name ->
+    some_name."""
     return re.sub(r"--([a-z]+)(?:-([a-z]+))?", lambda found: "_".join(filter(None, found.groups())), text)

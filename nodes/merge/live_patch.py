@@ -1,4 +1,4 @@
-"""The merge as patches on a loaded model: evaluated by ComfyUI when it loads the weights.
+"""The merge as patches on a loaded model, which ComfyUI evaluates when it loads the weights.
 
 One of the four implementations of the contract that clvr_core/merge/formula.py lists.
 """
@@ -27,24 +27,30 @@ SIDECARS = (
     ".scale_input",
     ".scaled_fp8",
 )
+"""Endings of tensors that belong to a quantised weight and are not weights themselves."""
 LISTED = 5
+"""Names of each kind that an error lists."""
 
 
 def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: float, blocks: str, fp8: str) -> Any:
-    """The base's ModelPatcher with both deltas, by the strengths of each block. Raises BadInput for models that do not fit."""
+    """Return a clone of the base's ModelPatcher with both deltas as patches.
+
+    Per weight: base + alpha * a * (aligned - base) + beta * d * (distilled - base), with the factors a, d of its block.
+    Raises BadInput for models of different architectures, for quantised weights unless `fp8` is dequantise, and for a
+    malformed `blocks`."""
     others = {role: model for role, model in (("aligned", aligned), ("distilled", distilled)) if model is not None}
     if not others:
         raise BadInput("there is nothing to merge into the base; link distilled or aligned")
     shapes = shapes_of(base)
     for role, model in others.items():
-        check(role, shapes, shapes_of(model))
+        require_same_shapes(role, shapes, shapes_of(model))
     for role, model in {"base": base, **others}.items():
         if fp8 != "dequantise" and any(is_quantised(model, key) for key in shapes):
             raise BadInput(
                 f"{role} has quantised weights, which have lost most of what a small delta changes, and a merge into them is rounded "
                 "again; load the bf16 file with weight_dtype default, or set fp8 to dequantise to merge their values"
             )
-    strengths = chosen(blocks, list(shapes))
+    strengths = parse_blocks(blocks, list(shapes))
     patches: dict[float, dict[str, list[Any]]] = {}
     for key in shapes:
         align, distil = factors(strengths, (key.removeprefix(PREFIX),))
@@ -52,7 +58,7 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
         deltas = [(difference(others[role], base, key), given[role]) for role in others if given[role]]
         if len(deltas) == 2:
             (first, one), (second, other) = deltas
-            # In the sum that a list is: (strength of the addend, addend, strength of the sum before it, offset, function).
+            # A list is evaluated as a sum; an entry is (its strength, its value, strength of the sum so far, offset, function).
             deltas = [([*first, (other, second, one, None, None)], 1.0)]
         for patch, strength in deltas:
             patches.setdefault(strength, {})[key] = patch
@@ -63,12 +69,14 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
 
 
 def difference(model: Any, base: Any, key: str) -> list[Any]:
-    """A patch that stands for model - base. ComfyUI evaluates a list by itself in fp32, so that the merge is rounded once, as a whole."""
+    """Make a patch whose value is model - base. ComfyUI evaluates it in fp32, so that the merge is rounded once, as a
+    whole."""
     return [*weight_of(model, key), (-1.0, weight_of(base, key), 1.0, None, None)]
 
 
 def weight_of(model: Any, key: str) -> list[Any]:
-    """As ModelPatcher.get_key_patches has it, which fails on scaled fp8: the weight as it was loaded, then the model's own patches."""
+    """Return the weight as it was loaded, then the model's own patches, in the form of ModelPatcher.get_key_patches,
+    which fails on scaled fp8."""
     weight, _, convert = get_key_weight(model.model, key)
     if key in model.backup:
         weight = model.backup[key].weight
@@ -78,6 +86,7 @@ def weight_of(model: Any, key: str) -> list[Any]:
 
 
 def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each weight of the diffusion model by name."""
     state = model.model_state_dict(PREFIX)
     return {key: tuple(value.shape) for key, value in state.items() if not key.endswith(SIDECARS)}
 
@@ -87,8 +96,9 @@ def is_quantised(model: Any, key: str) -> bool:
     return isinstance(weight, QuantizedTensor) or weight.dtype in (torch.float8_e4m3fn, torch.float8_e5m2)
 
 
-def check(role: str, base: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]) -> None:
-    """Raises BadInput unless names and shapes are the base's: what does not fit, ComfyUI would leave out with a line in its log."""
+def require_same_shapes(role: str, base: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]) -> None:
+    """Raise BadInput unless names and shapes are the base's. ComfyUI would skip a patch that does not fit with a line
+    in its log."""
     missing, extra = (
         [key.removeprefix(PREFIX) for key in one if key not in two] for one, two in ((base, other), (other, base))
     )
@@ -97,26 +107,27 @@ def check(role: str, base: dict[str, tuple[int, ...]], other: dict[str, tuple[in
         for key in base
         if other.get(key, base[key]) != base[key]
     ]
-    told = [f"-{name}" for name in missing[:LISTED]] + [f"+{name}" for name in extra[:LISTED]] + wrong[:LISTED]
-    if told:
+    named = [f"-{name}" for name in missing[:LISTED]] + [f"+{name}" for name in extra[:LISTED]] + wrong[:LISTED]
+    if named:
         raise BadInput(
             f"{role} is not a model of the base's kind: {len(missing)} weights missing (-), {len(extra)} too many (+), "
-            f"{len(wrong)} of another shape: {', '.join(told)}; link models of one family and size"
+            f"{len(wrong)} of another shape: {', '.join(named)}; link models of one family and size"
         )
 
 
-def chosen(text: str, keys: list[str]) -> tuple[Block, ...]:
-    """Raises BadInput for a line that is none or that matches nothing."""
+def parse_blocks(text: str, keys: list[str]) -> tuple[Block, ...]:
+    """Parse the strengths by block. Raises BadInput for a malformed line and for a pattern that matches none of these
+    weights."""
     try:
-        found = Block.parse_lines(text)
+        blocks = Block.parse_lines(text)
     except BadInput as error:
         raise BadInput(in_widgets(str(error))) from error
     names = [key.removeprefix(PREFIX) for key in keys]
-    for block in found:
+    for block in blocks:
         if not any(matches(block.pattern, (name,)) for name in names):
             kinds = list(dict.fromkeys(block_of(name, "plain") for name in names))
             near = get_close_matches(block.pattern, kinds, 3, 0)
             raise BadInput(
                 f"blocks: the pattern {block.pattern!r} matches nothing in base; its blocks are like {', '.join(near)}"
             )
-    return found
+    return blocks

@@ -49,7 +49,7 @@ def fp8() -> io.Combo.Input:
 class DSWMMerge(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        models, loras = files.listed("diffusion_models"), files.listed("loras")
+        models, loras = files.list_files("diffusion_models"), files.list_files("loras")
         return io.Schema(
             node_id="CLVR_DSWMMerge",
             display_name="DSWM Merge",
@@ -159,7 +159,7 @@ class DSWMMerge(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None = None, blocks: str | None = None) -> bool | str:
-        return files.refused(name, blocks)
+        return files.input_error(name, blocks)
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> list[str]:
@@ -167,7 +167,7 @@ class DSWMMerge(io.ComfyNode):
 
     @classmethod
     def execute(cls, name: str = "dswm-merge", **inputs: Any) -> io.NodeOutput:
-        file, picture, summary = files.merge_files(name, files.Asked(**inputs))
+        file, picture, summary = files.merge_files(name, files.MergeInputs(**inputs))
         return io.NodeOutput(file, picture, summary, ui=ui.PreviewImage(picture, cls=cls))
 
 
@@ -203,7 +203,7 @@ class DSWMMergeLive(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, blocks: str | None = None) -> bool | str:
-        return files.refused(None, blocks)
+        return files.input_error(None, blocks)
 
     @classmethod
     def execute(

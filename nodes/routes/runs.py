@@ -65,6 +65,8 @@ def lines(query: Any) -> dict[str, Any]:
     name, start = query.get("run", ""), query.get("from", "0")
     try:
         whole = journal_of(require_inside(runs_folder() / name)).read_bytes().split(b"\n")[:-1]
+    except BadInput:
+        raise
     except (OSError, ValueError) as error:
         raise BadInput(f"the run {name!r:.80} is not in the output folder under clvr any more") from error
     begin = int(start) if start.isdecimal() and len(start) < 10 else 0

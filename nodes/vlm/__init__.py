@@ -1,1 +1,1 @@
-"""The nodes that make a vision-language model, and ComfyUI's CLIP behind one."""
+"""Nodes that make a vision-language model, and the one that runs on ComfyUI's CLIP object."""

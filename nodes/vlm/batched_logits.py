@@ -1,4 +1,5 @@
-"""Many continuations of one prompt in one forward pass of ComfyUI's Qwen3-VL: each sees what all begin with, and itself."""
+"""Several continuations of one prompt in one forward pass of ComfyUI's Qwen3-VL: each attends to the shared beginning
+and to itself."""
 
 from __future__ import annotations
 
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def last_logits(clip: Any, prompt: Prompt, shared: int, tails: Sequence[Sequence[Any]]) -> list[torch.Tensor] | None:
-    """float32 logits after each tail, every one as if it alone followed the first `shared` parts of the prompt; None for a model whose
-    class does not allow it, or no longer does."""
+    """Return the float32 logits after each tail, as if it alone followed the first `shared` parts of the prompt.
+
+    None if the model's class has no inputs for it, or if this version of ComfyUI changed them.
+    """
     model = getattr(clip.cond_stage_model, clip.cond_stage_model.clip)
-    # Position by position: what else is known to stand in a mask, in ComfyUI, is a sliding window, which counts places.
+    # Other families have a sliding window, whose mask counts places in the row and not positions.
     if not hasattr(model.transformer, "build_image_inputs") or any(
         isinstance(part, dict) for tail in tails for part in tail
     ):
@@ -33,27 +36,28 @@ def last_logits(clip: Any, prompt: Prompt, shared: int, tails: Sequence[Sequence
                 [len(tail) for tail in tails],
                 device,
             )
-        except (AttributeError, TypeError):  # these are inner parts of ComfyUI, which it may change
+        except (AttributeError, TypeError):  # internals of ComfyUI, which may change
             return None
 
 
 def _forward(model: Any, parts: list[Any], lengths: Sequence[int], device: torch.device) -> list[torch.Tensor]:
+    """Run the parts, the shared ones and then all tails, with a mask that hides the tails from each other."""
     writer = model.transformer
     embeds, _, _, info = model.process_tokens([parts], device)
     positions, places, deepstack = writer.build_image_inputs(embeds, info)
     total, tail = embeds.shape[1], embeds.shape[1] - sum(lengths)
     if positions is None:
         positions = torch.arange(total, device=device)[None].float()
-    begin, sees = positions[:, tail : tail + 1].clone(), torch.ones((1, total, total), device=device)
+    begin, visible = positions[:, tail : tail + 1].clone(), torch.ones((1, total, total), device=device)
     ends, at = [], tail
     for length in lengths:
         positions[:, at : at + length] = begin + torch.arange(length, device=device)
-        sees[:, at : at + length, tail:at] = 0
+        visible[:, at : at + length, tail:at] = 0
         at += length
         ends.append(at)
     dtype = torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
     given = {} if deepstack is None else {"deepstack_embeds": deepstack, "visual_pos_masks": places}
-    hidden = writer.model.forward(None, embeds=embeds.to(dtype), attention_mask=sees, position_ids=positions, **given)[
-        0
-    ]
+    hidden = writer.model.forward(
+        None, embeds=embeds.to(dtype), attention_mask=visible, position_ids=positions, **given
+    )[0]
     return [writer.logits(hidden[:, :end])[0, -1].float() for end in ends]

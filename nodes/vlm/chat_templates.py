@@ -1,4 +1,4 @@
-"""How the families of ComfyUI's language models mark turns and pictures in a raw prompt."""
+"""Chat templates: how families of ComfyUI's language models mark turns and pictures in a raw prompt."""
 
 from __future__ import annotations
 
@@ -12,22 +12,35 @@ import numpy as np
 from ...clvr_core.protocols import Picture
 
 GAP = 16
-"""Pixels of white between pictures that stand side by side."""
+"""White pixels between two pictures on a sheet."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """parts: words, and pictures by their place in the list that goes with the prompt."""
+    """One turn of a conversation.
+
+    role: system, user or assistant.
+    parts: texts, and pictures as their indices in the list that goes with the prompt.
+    """
 
     role: str
     parts: tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """begin: of a turn, with {role}. reply: what the reply follows, a closed thought where the family thinks. primed: what it follows where
-    ComfyUI's tokenizer says that the model wants its thought closed for it. several: whether a prompt
-    may hold more pictures than one. batched: whether ComfyUI takes the pictures as one tensor, all of one size."""
+class ChatTemplate:
+    """Chat template of one family of models.
+
+    mark: token by which the family is recognised in a vocabulary.
+    begin: beginning of a turn; {role} is replaced.
+    end: end of a turn.
+    image: stands for one picture.
+    reply: follows the assistant header; an empty thought for a family that thinks.
+    primed: replaces `reply` if ComfyUI's tokenizer says that the prompt must hold an empty thought.
+    several: whether a prompt may hold more than one picture.
+    batched: whether ComfyUI takes the pictures as one tensor, all of one size.
+    roles: role -> the family's word for it, where it differs.
+    """
 
     mark: str
     begin: str
@@ -39,27 +52,31 @@ class Dialect:
     batched: bool = False
     roles: dict[str, str] = field(default_factory=dict)
 
-    def for_tokenizer(self, tokenizer: Any) -> Dialect:
+    def for_tokenizer(self, tokenizer: Any) -> ChatTemplate:
+        """Return the template for this tokenizer of ComfyUI's, with `primed` if it asks for it."""
         return replace(self, reply=self.primed) if getattr(tokenizer, "prime_empty_thought", False) else self
 
-    def prompt(self, turns: Iterable[Turn], marks: re.Pattern[str]) -> str:
-        """Raw, with the beginning of the reply. `marks` in words are made words."""
-        said = "".join(self._turn(turn, marks) for turn in turns)
-        return said + self.begin.format(role=self.roles.get("assistant", "assistant")) + self.reply
+    def prompt(self, turns: Iterable[Turn], control: re.Pattern[str]) -> str:
+        """Render the turns as a raw prompt that ends with the assistant header.
 
-    def _turn(self, turn: Turn, marks: re.Pattern[str]) -> str:
-        parts = (self.image if isinstance(part, int) else marks.sub(_apart, part) for part in turn.parts)
+        Whatever `control` matches inside a turn's text is broken up so that it stays text.
+        """
+        rendered = "".join(self._turn(turn, control) for turn in turns)
+        return rendered + self.begin.format(role=self.roles.get("assistant", "assistant")) + self.reply
+
+    def _turn(self, turn: Turn, control: re.Pattern[str]) -> str:
+        parts = (self.image if isinstance(part, int) else control.sub(_break_up, part) for part in turn.parts)
         return self.begin.format(role=self.roles.get(turn.role, turn.role)) + "".join(parts) + self.end
 
 
-QWEN = Dialect(
+QWEN = ChatTemplate(
     "<|im_start|>",
     "<|im_start|>{role}\n",
     "<|im_end|>\n",
     "<|vision_start|><|image_pad|><|vision_end|>",
     "<think>\n\n</think>\n\n",
 )
-GEMMA_4 = Dialect(
+GEMMA_4 = ChatTemplate(
     "<|turn>",
     "<|turn>{role}\n",
     "<turn|>\n",
@@ -69,7 +86,7 @@ GEMMA_4 = Dialect(
     batched=True,
     roles={"assistant": "model"},
 )
-GEMMA_3 = Dialect(
+GEMMA_3 = ChatTemplate(
     "<start_of_turn>",
     "<start_of_turn>{role}\n",
     "<end_of_turn>\n",
@@ -79,29 +96,29 @@ GEMMA_3 = Dialect(
     batched=True,
     roles={"assistant": "model"},
 )
-DIALECTS = (QWEN, GEMMA_4, GEMMA_3)
+TEMPLATES = (QWEN, GEMMA_4, GEMMA_3)
 
 
-def dialect_of(vocabulary: Iterable[str]) -> Dialect | None:
-    """By the marks that the tokenizer knows; None for a family whose prompts are not known here."""
+def template_for(vocabulary: Iterable[str]) -> ChatTemplate | None:
+    """Return the template of the family whose mark is in the vocabulary; None for an unknown family."""
     known = set(vocabulary)
-    return next((dialect for dialect in DIALECTS if dialect.mark in known), None)
+    return next((template for template in TEMPLATES if template.mark in known), None)
 
 
-def steering(vocabulary: Iterable[str]) -> re.Pattern[str]:
-    """What steers the model, or ComfyUI's tokenizer, where it stands in a person's words."""
-    marks = {word for word in vocabulary if re.fullmatch(r"<[|/]?\w+[|]?>|<\w+[|]>|\[/?[A-Z_]+\]", word)}
-    marks |= {"embedding:", *(dialect.mark for dialect in DIALECTS)}
-    return re.compile("|".join(re.escape(mark) for mark in sorted(marks, key=len, reverse=True)))
+def control_tokens(vocabulary: Iterable[str]) -> re.Pattern[str]:
+    """Return a pattern of everything that controls the model, or ComfyUI's tokenizer, when it appears in a text."""
+    tokens = {word for word in vocabulary if re.fullmatch(r"<[|/]?\w+[|]?>|<\w+[|]>|\[/?[A-Z_]+\]", word)}
+    tokens |= {"embedding:", *(template.mark for template in TEMPLATES)}
+    return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True)))
 
 
-def _apart(mark: re.Match[str]) -> str:
-    found = mark.group()
+def _break_up(token: re.Match[str]) -> str:
+    found = token.group()
     return f"{found[:-1]} :" if found == "embedding:" else f"{found[0]} {found[1:]}"
 
 
 def side_by_side(pictures: Sequence[Picture]) -> Picture:
-    """One picture of all of them, from left to right, top edges level, on white."""
+    """Put the pictures on one white sheet, from left to right, aligned at the top."""
     height, width = (
         max(picture.shape[0] for picture in pictures),
         sum(picture.shape[1] + GAP for picture in pictures) - GAP,

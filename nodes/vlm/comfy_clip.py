@@ -1,4 +1,4 @@
-"""Eyes out of ComfyUI's own CLIP object: loading, offload, progress and cancel are ComfyUI's."""
+"""A vision-language model made of ComfyUI's CLIP object. Loading, offloading, progress and Cancel are ComfyUI's."""
 
 from __future__ import annotations
 
@@ -23,21 +23,26 @@ from ...clvr_core.vlm.prompt import common
 from ...clvr_core.vlm.replies import in_words
 from ...clvr_core.vlm.server import IN_WORDS
 from .batched_logits import last_logits
-from .chat_templates import Turn, dialect_of, side_by_side, steering
+from .chat_templates import Turn, control_tokens, side_by_side, template_for
 
 PIXELS = 1 << 20
-"""Of a picture at most: about a thousand tokens."""
+"""Pixels of a picture at most, about a thousand tokens; a larger one is scaled down."""
 PIXELS_A_TOKEN = 32 * 32
 SIDE_BY_SIDE = "The images stand side by side in one picture, the first at its left."
 
 
 class Blind(BadInput):
-    """The CLIP object drops pictures, or writes nothing at all."""
+    """The CLIP object drops pictures, or cannot write text."""
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`tokens`: as ComfyUI's tokenizer gives them. `parts`: of its only row, token ids and what stands for pictures. `cost`: in tokens."""
+    """A tokenized prompt.
+
+    tokens: as ComfyUI's tokenizer returns them.
+    parts: the entries of its only row: token ids, and dicts for pictures.
+    cost: length in tokens, pictures counted by their size.
+    """
 
     tokens: Any
     parts: tuple[Any, ...]
@@ -45,11 +50,14 @@ class Prompt:
 
 
 class ClipVlm:
-    """A `Vlm`. Replies are greedy and at most `reply_limit` tokens long; where llguidance is installed they cannot leave their schema, else
-    that is asked for in words. Decisions are the probabilities of Yes against No, all of them from one forward pass where the model allows
-    it. Tokens of pictures are counted as if one stood for 32 x 32 pixels.
+    """A `Vlm` that runs on a CLIP object.
 
-    Raises Blind for a CLIP that drops pictures.
+    Replies are decoded greedily, at most `reply_limit` tokens. With llguidance installed they cannot leave their
+    schema; without it the prompt asks for the schema. A decision is the probability of Yes relative to No as the first
+    token; all decisions of a call come from one forward pass if the model's class allows it. A picture counts as one
+    token per 32 x 32 pixels.
+
+    Raises Blind for a CLIP that drops pictures or writes no text.
     """
 
     def __init__(self, clip: Any, name: str, reply_limit: int = 1536) -> None:
@@ -58,37 +66,38 @@ class ClipVlm:
         model = getattr(clip.cond_stage_model, getattr(clip.cond_stage_model, "clip", ""), None)
         self._writer = getattr(model, "transformer", None)
         vocabulary: Mapping[int, str] = getattr(tokenizer, "inv_vocab", {})
-        self._dialect = dialect_of(vocabulary.values())
-        if self._dialect is None or not hasattr(self._writer, "sample_token"):
+        template = template_for(vocabulary.values())
+        if template is None or not hasattr(self._writer, "sample_token"):
             raise Blind("it is not a language model that writes")
-        self._dialect = self._dialect.for_tokenizer(tokenizer)
-        self._marks = steering(vocabulary.values())
+        self._template = template.for_tokenizer(tokenizer)
+        self._control = control_tokens(vocabulary.values())
         self._yes, self._no = (
             [token for token, text in vocabulary.items() if word(text) == wanted] for wanted in ("yes", "no")
         )
         config = self._writer.model.config
         self._stops = list(config.stop_tokens)
-        fast = fast_form(tokenizer.tokenizer)
+        fast = fast_tokenizer(tokenizer.tokenizer)
         self._grammars = None if fast is None else Grammars(fast, config.vocab_size, self._stops)
-        self._together = True
-        seen = self._prompt([Message("user", "What is this?", (np.zeros((64, 64, 3), np.uint8),))])
-        if not any(isinstance(part, dict) and part.get("type") == "image" for part in seen.parts):
+        self._batched = True
+        trial = self._prompt([Message("user", "What is this?", (np.zeros((64, 64, 3), np.uint8),))])
+        if not any(isinstance(part, dict) and part.get("type") == "image" for part in trial.parts):
             raise Blind("it drops pictures")
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         document = self._grammars.start(schema) if self._grammars else None
         if document is None:
-            return self._reply(_with(messages, in_words(schema)))
-        held = _Held(document, self._stops[-1])
-        reply = self._reply(messages, held)
-        if held.asked:
+            return self._reply(_append(messages, in_words(schema)))
+        choice = _GrammarChoice(document, self._stops[-1])
+        reply = self._reply(messages, choice)
+        if choice.used:
             return reply
-        # A core that picks its tokens past the hook: from now on the schema is asked for in words.
+        # This version of ComfyUI does not sample through the hook: from now on the prompt asks for the schema.
         self._grammars = None
-        return self._reply(_with(messages, in_words(schema)))
+        return self._reply(_append(messages, in_words(schema)))
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        """A decision is None where Yes and No together are unlikely to be the first word: their ratio would mean nothing."""
+        """See `Vlm`. A decision is None if Yes and No together are unlikely as the first token: then their ratio means
+        nothing."""
         if not questions:
             return []
         asked = [
@@ -96,40 +105,40 @@ class ClipVlm:
             for question in questions
         ]
         prompts = [self._prompt(messages, pictures_first=True) for messages in asked]
-        decisions = self._all(prompts) if self._together else None
+        decisions = self._decide_batched(prompts) if self._batched else None
         if decisions is None:
-            self._together = False
-            decisions = [self._alone(prompt) for prompt in prompts]
+            self._batched = False
+            decisions = [self._decide_one(prompt) for prompt in prompts]
         return decisions
 
-    def _all(self, prompts: Sequence[Prompt]) -> list[Decision] | None:
+    def _decide_batched(self, prompts: Sequence[Prompt]) -> list[Decision] | None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         keys = [[_key(part) for part in prompt.parts] for prompt in prompts]
         shared = min(common(keys), *(len(row) - 1 for row in keys))
         tails = [prompt.parts[shared:] for prompt in prompts]
         with self._failing():
             found = last_logits(self._clip, prompts[0], shared, tails)
-        costs = [prompts[0].cost, *map(len, tails[1:])]  # what they share is read once
+        costs = [prompts[0].cost, *map(len, tails[1:])]  # the shared part is read once
         return None if found is None else [self._decision(logits, cost) for logits, cost in zip(found, costs)]
 
-    def _alone(self, prompt: Prompt) -> Decision:
-        seen: list[torch.Tensor] = []
+    def _decide_one(self, prompt: Prompt) -> Decision:
+        captured: list[torch.Tensor] = []
 
-        def look(logits: torch.Tensor) -> int:
-            seen.append(logits[0].float())
+        def capture(logits: torch.Tensor) -> int:
+            captured.append(logits[0].float())
             return int(logits[0].argmax())
 
-        ids = self._generate(prompt, 1, look)
-        if seen:
-            return self._decision(seen[0], prompt.cost)
-        said = word(self._clip.decode(ids))
-        return Decision(
-            IN_WORDS.get(said), "" if said in IN_WORDS else "the answer does not begin with Yes or No", prompt.cost
-        )
+        ids = self._generate(prompt, 1, capture)
+        if captured:
+            return self._decision(captured[0], prompt.cost)
+        answer = word(self._clip.decode(ids))
+        evidence = "" if answer in IN_WORDS else "the answer does not begin with Yes or No"
+        return Decision(IN_WORDS.get(answer), evidence, prompt.cost)
 
     def _decision(self, logits: torch.Tensor, cost: int) -> Decision:
-        share = logits.softmax(-1)
-        yes, no = float(share[self._yes].sum()), float(share[self._no].sum())
+        """Make a decision of the logits of the first token, a vector of the vocabulary's length."""
+        probabilities = logits.softmax(-1)
+        yes, no = float(probabilities[self._yes].sum()), float(probabilities[self._no].sum())
         if yes + no < LEAST_MASS:
             return Decision(None, f"the answer would not begin with Yes or No (probability {yes + no:.2f})", cost)
         return Decision(yes / (yes + no), "", cost)
@@ -141,13 +150,13 @@ class ClipVlm:
         return Reply(self._clip.decode(ids[:-1] if finished else ids), prompt.cost + len(ids), finished)
 
     def _generate(self, prompt: Prompt, limit: int, choose: Callable[[torch.Tensor], int] | None = None) -> list[int]:
-        with self._failing(), _hooked(self._writer, choose):
+        with self._failing(), _sampled_by(self._writer, choose):
             ids = self._clip.generate(prompt.tokens, do_sample=False, max_length=limit, seed=0)
         return [int(token) for token in ids]
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """What a model cannot do is no fault of the picture, and no end of the run."""
+        """Raise errors of the forward pass as JudgeFailure: they are no verdict on the picture, and the run goes on."""
         try:
             yield
         except comfy.model_management.OOM_EXCEPTION as error:
@@ -162,11 +171,11 @@ class ClipVlm:
             places = range(len(pictures), len(pictures) + len(message.images))
             pictures += message.images
             turns.append(Turn(message.role, (*places, message.text) if pictures_first else (message.text, *places)))
-        if len(pictures) > 1 and not self._dialect.several:
-            pictures, turns = [side_by_side(pictures)], _with_one(turns)
+        if len(pictures) > 1 and not self._template.several:
+            pictures, turns = [side_by_side(pictures)], _merge_pictures(turns)
         images = [_tensor(picture) for picture in pictures]
-        given = {} if not images else {"image": _batch(images)} if self._dialect.batched else {"images": images}
-        tokens = self._clip.tokenize(self._dialect.prompt(turns, self._marks), **given)
+        given = {} if not images else {"image": _batch(images)} if self._template.batched else {"images": images}
+        tokens = self._clip.tokenize(self._template.prompt(turns, self._control), **given)
         row = (next(iter(tokens.values())) if isinstance(tokens, dict) else tokens)[0]
         parts = tuple(entry[0] for entry in row)
         return Prompt(tokens, parts, sum(map(_cost, parts)))
@@ -175,30 +184,33 @@ class ClipVlm:
 _FAST: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-def fast_form(tokenizer: Any) -> Any | None:
-    """What llguidance can read of a tokenizer of ComfyUI's: one of transformers' fast ones as it is, and ComfyUI's own wrapper around the
-    same, which Gemma 4 has; None of any other."""
+def fast_tokenizer(tokenizer: Any) -> Any | None:
+    """Return a tokenizer of ComfyUI's in the form that llguidance reads; None if there is none.
+
+    A fast tokenizer of transformers is returned as it is. Gemma 4 has ComfyUI's own wrapper around such a tokenizer; it
+    is wrapped anew."""
     if getattr(tokenizer, "is_fast", False):
         return tokenizer
     inner = getattr(tokenizer, "tokenizer", None)
     if type(inner).__module__.partition(".")[0] != "tokenizers":
         return None
-    if tokenizer not in _FAST:  # one for each, since the table of its tokens is kept by it
+    if tokenizer not in _FAST:  # kept, since llguidance's table of tokens is cached by this object
         from transformers import PreTrainedTokenizerFast
 
         _FAST[tokenizer] = PreTrainedTokenizerFast(tokenizer_object=inner)
     return _FAST[tokenizer]
 
 
-class _Held:
-    """Chooses the tokens of a document, and then the one that ends it. `asked`: whether the core ever did."""
+class _GrammarChoice:
+    """Chooses the tokens of a document that follows a grammar, then the stop token. `used`: whether it was ever
+    called."""
 
     def __init__(self, document: Document, stop: int) -> None:
-        self.asked = False
+        self.used = False
         self._document, self._stop, self._due = document, stop, document.forced()
 
     def __call__(self, logits: torch.Tensor) -> int:
-        self.asked = True
+        self.used = True
         if not self._due:
             if self._document.complete:
                 return self._stop
@@ -207,9 +219,9 @@ class _Held:
 
 
 @contextmanager
-def _hooked(writer: Any, choose: Callable[[torch.Tensor], int] | None) -> Iterator[None]:
-    """Every token is chosen by `choose` from the logits, 1 x vocabulary. The CLIP object is shared by all nodes, so what was there before
-    is put back whatever happens."""
+def _sampled_by(writer: Any, choose: Callable[[torch.Tensor], int] | None) -> Iterator[None]:
+    """Let `choose` pick every token from the logits, 1 x vocabulary. All nodes share the CLIP object, so its sampler is
+    always restored."""
     if choose is None:
         yield
         return
@@ -224,26 +236,27 @@ def _hooked(writer: Any, choose: Callable[[torch.Tensor], int] | None) -> Iterat
             writer.sample_token = before
 
 
-def _with(messages: Sequence[Message], more: str) -> list[Message]:
+def _append(messages: Sequence[Message], more: str) -> list[Message]:
+    """Append a paragraph to the last message."""
     *rest, last = messages
     return [*rest, Message(last.role, f"{last.text}\n\n{more}", last.images)]
 
 
-def _with_one(turns: Sequence[Turn]) -> list[Turn]:
-    """The turns of several pictures as those of one that holds them all."""
-    told, made = False, []
+def _merge_pictures(turns: Sequence[Turn]) -> list[Turn]:
+    """Replace the pictures of all turns by one, the sheet of `side_by_side`, in the first turn that had a picture."""
+    placed, made = False, []
     for turn in turns:
         if not any(isinstance(part, int) for part in turn.parts):
             made.append(turn)
             continue
         words = [part for part in turn.parts if isinstance(part, str)]
-        made.append(Turn(turn.role, tuple(words) if told else (0, SIDE_BY_SIDE + "\n", *words)))
-        told = True
+        made.append(Turn(turn.role, tuple(words) if placed else (0, SIDE_BY_SIDE + "\n", *words)))
+        placed = True
     return made
 
 
 def _tensor(picture: Picture) -> torch.Tensor:
-    """1 x H x W x 3 in 0..1, scaled down to PIXELS if it is larger."""
+    """Convert to float32 1 x H x W x 3 in 0..1, scaled down to PIXELS if it is larger."""
     height, width = picture.shape[:2]
     if (scale := math.sqrt(PIXELS / (height * width))) < 1:
         size = max(1, int(width * scale)), max(1, int(height * scale))
@@ -252,7 +265,7 @@ def _tensor(picture: Picture) -> torch.Tensor:
 
 
 def _batch(images: Sequence[torch.Tensor]) -> torch.Tensor:
-    """All in one size, that of the first."""
+    """Make one batch, N x H x W x 3, in the size of the first."""
     height, width = images[0].shape[1:3]
     scaled = (
         torch.nn.functional.interpolate(image.movedim(-1, 1), (height, width), mode="area").movedim(1, -1)
@@ -262,7 +275,7 @@ def _batch(images: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _key(part: Any) -> Any:
-    """Of a token: the token; of a picture: its pixels, which are not shared by two of one size."""
+    """Return a value by which two parts of prompts are compared: a token itself, a picture's type, shape and pixels."""
     return part if isinstance(part, int) else (part["type"], part["data"].shape, hash(part["data"].numpy().tobytes()))
 
 

@@ -1,4 +1,4 @@
-"""Which loader a model came from, so that a message can name the widget to turn."""
+"""The loader that a model came from, so that an error can name the widget to change."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ import nodes as comfy_nodes
 from ..host.links import is_link, provenance
 
 SEES = "stable_diffusion"
-"""The type of Load CLIP that keeps the eyes of a vision-language model."""
+"""The type of Load CLIP that keeps the vision tower of a vision-language model."""
 
 
 @dataclass(frozen=True)
 class Loader:
-    """The node at the beginning of a link. `widgets`: what stands in it. `digest`: of all that stands between, too."""
+    """The node that loaded a model.
+
+    title: its name and id, for an error.
+    widgets: its widgets by name.
+    digest: of the loader and of every node between it and ours.
+    """
 
     title: str
     widgets: dict[str, Any]
@@ -24,16 +29,19 @@ class Loader:
 
     @property
     def file(self) -> str:
+        """The value of its file widget, empty if it has none."""
         return next(
             (str(value) for name, value in self.widgets.items() if name.startswith(("clip_name", "ckpt_name"))), ""
         )
 
     @property
     def name(self) -> str:
+        """The file's name without folder and extension, with the beginning of the digest."""
         return f"{PurePath(self.file).stem or self.title} ({self.digest[:8]})"
 
     def refusal(self, reason: str) -> str:
-        """A sentence to the person who is to choose another value of one of the widgets."""
+        """Return an error sentence that says which widget to change, and to what. `reason`: why the model was
+        refused."""
         type_of = self.widgets.get("type")
         if type_of in (None, SEES):
             widget = next((name for name in self.widgets if name.startswith(("clip_name", "ckpt_name"))), "its file")
@@ -48,16 +56,17 @@ class Loader:
 
 
 def loader_of(dynprompt: Any, node: str, name: str) -> Loader:
-    """By the first CLIP link upwards from this input of the node, through LoRA loaders and their like."""
+    """Find the loader behind this input of the node by following CLIP links upstream, through LoRA loaders and the
+    like."""
     at, source = node, dynprompt.get_node(node)["inputs"].get(name)
     while is_link(source):
         at = source[0]
         inputs = dynprompt.get_node(at)["inputs"]
         source = next((value for key, value in inputs.items() if key.startswith("clip") and is_link(value)), None)
-    told = dynprompt.get_node(at)
-    kind = told["class_type"]
+    loader = dynprompt.get_node(at)
+    kind = loader["class_type"]
     title = comfy_nodes.NODE_DISPLAY_NAME_MAPPINGS.get(kind, kind)
-    widgets = {key: value for key, value in told["inputs"].items() if not is_link(value)}
+    widgets = {key: value for key, value in loader["inputs"].items() if not is_link(value)}
     return Loader(
         f"the node {title!r} ({dynprompt.get_display_node_id(at)})", widgets, provenance(dynprompt, node, name)
     )

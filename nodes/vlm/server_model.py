@@ -16,15 +16,16 @@ NONE = "none configured"
 EXAMPLE = '[ollama]\nurl = "http://127.0.0.1:11434/v1"\nmodel = "qwen3-vl:8b"\n'
 
 
-def config() -> Path:
-    """Out of reach of ComfyUI's own web interface, which serves the folders of users but not those that begin with two underscores."""
+def config_file() -> Path:
+    """Return the file that lists the servers. ComfyUI's web interface does not serve user folders that begin with two
+    underscores."""
     return Path(folder_paths.get_system_user_directory("clvr")) / "servers.toml"
 
 
-def names() -> list[str]:
-    """Of the servers on file; a file that cannot be read is told of when the node runs."""
+def server_names() -> list[str]:
+    """Return the names in the file. A file that cannot be read gives NONE here, and its error when the node runs."""
     try:
-        return list(read_servers(config())) or [NONE]
+        return list(read_servers(config_file())) or [NONE]
     except BadInput:
         return [NONE]
 
@@ -41,7 +42,9 @@ class ServerModel(io.ComfyNode):
             search_aliases=["VLM", "Ollama", "LM Studio", "vLLM", "llama.cpp", "OpenAI", "API", "remote judge"],
             inputs=[
                 io.Combo.Input(
-                    "server", options=names(), tooltip="One of those in user/__clvr/servers.toml, by its name there."
+                    "server",
+                    options=server_names(),
+                    tooltip="One of those in user/__clvr/servers.toml, by its name there.",
                 )
             ],
             outputs=[VLM.Output("vlm", tooltip="Plans the picture and judges it.")],
@@ -49,17 +52,17 @@ class ServerModel(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, server: str) -> list:
-        return [server, config().stat().st_mtime_ns if config().exists() else 0]
+        return [server, config_file().stat().st_mtime_ns if config_file().exists() else 0]
 
     @classmethod
     def execute(cls, server: str) -> io.NodeOutput:
-        servers = read_servers(config())
+        servers = read_servers(config_file())
         if server not in servers:
-            raise BadInput(f"server {server!r:.80} is not in {config()}; write it there, for example:\n{EXAMPLE}")
+            raise BadInput(f"server {server!r:.80} is not in {config_file()}; write it there, for example:\n{EXAMPLE}")
         vlm = ServerVlm(servers[server].endpoint, comfy.model_management.throw_exception_if_processing_interrupted)
         vlm.name = f"{vlm.model} ({server})"
         try:
             check_sight(vlm)
         except JudgeFailure as error:
-            raise BadInput(f"{error}; see to the server, or to its entry in {config()}") from error
+            raise BadInput(f"{error}; see to the server, or to its entry in {config_file()}") from error
         return io.NodeOutput(vlm)

@@ -20,9 +20,6 @@ ROOT = Path(__file__).parents[2]
 STUBS = Path(__file__).parent / "stub_comfy"
 NAME = "clvr_pack"
 
-stubs: dict[str, ModuleType] = {}
-"""Module of ComfyUI -> its stub."""
-
 
 class _SharedCore(MetaPathFinder, Loader):
     """Imports clvr_pack.clvr_core.x as clvr_core.x."""
@@ -52,18 +49,20 @@ def _load() -> None:
         importlib.import_module(f"{NAME}.nodes")
     finally:
         sys.path.remove(str(STUBS))
-        stubs.update((name, sys.modules.pop(name)) for name in list(sys.modules) if name.partition(".")[0] in names)
+        loaded = [name for name in sys.modules if name.partition(".")[0] in names]
+        pack.stubs = {name: sys.modules.pop(name) for name in loaded}
         sys.modules.update(present)
 
 
-if NAME not in sys.modules:
-    _load()
-
-
-def nodes() -> dict[str, type]:
-    """Node id -> class, as ComfyUI gets them: with their inputs checked."""
+def _nodes() -> dict[str, type]:
     listed = asyncio.run(sys.modules[f"{NAME}.nodes"].ClvrExtension().get_node_list())
     return {node.define_schema().node_id: node for node in listed}
 
 
-NODES = nodes()
+if NAME not in sys.modules:
+    _load()
+    sys.modules[NAME].NODES = _nodes()
+stubs: dict[str, ModuleType] = sys.modules[NAME].stubs
+"""Module of ComfyUI -> its stub."""
+NODES: dict[str, type] = sys.modules[NAME].NODES
+"""Node id -> class, as ComfyUI gets them: with their inputs checked."""

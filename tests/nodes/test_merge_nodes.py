@@ -1,0 +1,210 @@
+"""Merges in ComfyUI: which files, where to, what is refused, and the patches of the live merge."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from clvr_pack.nodes.merge import files
+from clvr_pack.nodes.merge.live_patch import PREFIX, live_model
+from safetensors.torch import load_file
+
+from clvr_core.errors import BadInput
+from tests.merge import klein
+from tests.nodes.graph import Graph
+from tests.nodes.pack import NODES, stubs
+
+
+@pytest.fixture
+def models(host):
+    """base, aligned and distilled as files of ComfyUI's, and their tensors."""
+    folder = host.base / "models" / "diffusion_models"
+    folder.mkdir(parents=True)
+    tensors = dict(zip(("base", "aligned", "distilled"), klein.three()))
+    for name, held in tensors.items():
+        klein.save(folder / f"{name}.safetensors", held)
+    return tensors
+
+
+def merge(**inputs: object) -> tuple:
+    usual = {"base": "base.safetensors", "distilled": "distilled.safetensors", "aligned": "aligned.safetensors"}
+    inputs = usual | {"lora": "none", "name": "merged", "lora_strength": 1.0, "alpha": 1.0, "beta": 1.0} | inputs
+    return Graph({"1": {"class_type": "CLVR_DSWMMerge", "inputs": inputs}}).run("1")
+
+
+class TestFiles:
+    def test_the_merge_is_a_file_that_the_loader_finds(self, host, models):
+        name, report, summary = merge(alpha=0.5)
+        assert name == "merged.safetensors" and report.ndim == 4
+        made = load_file(host.base / "output" / "diffusion_models" / name)
+        key = "single_blocks.0.linear2.weight"
+        base, aligned, distilled = (models[role][key].float() for role in ("base", "aligned", "distilled"))
+        wanted = base + 0.5 * (aligned - base) + (distilled - base)
+        assert torch.allclose(made[key].float(), wanted, atol=1e-3) and made[key].dtype == torch.bfloat16
+        assert summary.splitlines()[0].endswith("merged.safetensors")
+
+    def test_the_same_merge_is_not_written_again(self, models):
+        merge()
+        assert merge()[2].startswith("merged.safetensors is this merge already; nothing was written")
+        with pytest.raises(BadInput, match="overwrite"):
+            merge(beta=0.5)
+        assert "already" not in merge(beta=0.5, overwrite=True)[2]
+
+    def test_blocks_have_strengths_of_their_own(self, host, models):
+        merge(blocks="* = 0, 0\ntxt_in = 1, 0")
+        made = load_file(host.base / "output" / "diffusion_models" / "merged.safetensors")
+        assert torch.equal(made["img_in.weight"], models["base"]["img_in.weight"])
+        assert torch.allclose(made["txt_in.weight"].float(), models["aligned"]["txt_in.weight"].float(), atol=1e-3)
+
+    def test_the_bar_counts_bytes_and_the_text_says_what_is_merged(self, host, models):
+        from tests.nodes.graph import Executing
+
+        with Executing(Graph({"1": {}}), "1"):
+            files.progress_of("x.safetensors")(5, 10)
+        assert stubs["comfy.utils"].ProgressBar.shown == [(5, 10, None)]
+        assert host.texts == ["merging 1e-08 GB, inputs' checksums included, into x.safetensors"]
+
+    def test_cancel_leaves_no_file(self, host, models):
+        host.memory.interrupted = True
+        with pytest.raises(host.Cancelled):
+            merge()
+        assert not list((host.base / "output" / "diffusion_models").glob("*.safetensors"))
+
+    @pytest.mark.parametrize("name", ["../../secret.safetensors", "missing.safetensors", "linked.safetensors", ""])
+    def test_only_files_in_a_model_folder_are_read(self, host, models, name):
+        klein.save(host.base / "secret.safetensors", models["base"])
+        link = host.base / "models" / "diffusion_models" / "linked.safetensors"
+        link.symlink_to(host.base / "secret.safetensors")
+        with pytest.raises(BadInput, match=r"aligned is .*, which does not lie in a folder of diffusion_models"):
+            merge(aligned=name)
+
+    def test_a_name_that_the_loader_would_take_from_elsewhere_is_refused(self, models):
+        with pytest.raises(
+            BadInput, match=r"a model folder has a base.safetensors already, which the loader would take"
+        ):
+            merge(name="base")
+
+    def test_errors_speak_of_widgets(self, models):
+        assert files.in_widgets("give --lora-out or --overwrite") == "give lora_out or overwrite"
+
+    def test_another_file_of_the_same_name_is_another_input(self, host, models):
+        node = NODES["CLVR_DSWMMerge"]
+        before = node.fingerprint_inputs(base="base.safetensors", lora="none", alpha=1.0)
+        klein.save(host.base / "models" / "diffusion_models" / "base.safetensors", klein.weights(7, double=2))
+        assert len(before) == 1 and before != node.fingerprint_inputs(base="base.safetensors", lora="none", alpha=1.0)
+
+    @pytest.mark.parametrize(
+        ("inputs", "words"),
+        [
+            ({"name": "a/b"}, "name is 'a/b'; it may have at most 64 letters"),
+            ({"blocks": "x" * 10_001}, "blocks has 10,001 characters; at most 10,000 are read"),
+            ({"blocks": "txt_in"}, "blocks: 'txt_in' is not PATTERN=ALIGN"),
+        ],
+    )
+    def test_widgets_are_checked_before_the_prompt_is_queued(self, inputs, words):
+        assert words in NODES["CLVR_DSWMMerge"].validate_inputs(**inputs)
+        assert NODES["CLVR_DSWMMerge"].validate_inputs() is True
+
+    def test_the_list_has_safetensors_only(self, host, models):
+        (host.base / "models" / "diffusion_models" / "old.ckpt").touch()
+        assert files.list_files("diffusion_models") == [
+            "aligned.safetensors",
+            "base.safetensors",
+            "distilled.safetensors",
+        ]
+
+
+class Patcher:
+    """A ModelPatcher with some weights, which can evaluate its patches as ComfyUI does."""
+
+    load_device = torch.device("cpu")
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        self.weights, self.patches, self.backup, self.hook_backup = weights, {}, {}, {}
+        self.model = SimpleNamespace()
+        for name, value in weights.items():
+            at = self.model
+            *outer, last = f"{PREFIX}{name}".split(".")
+            for part in outer:
+                at.__dict__.setdefault(part, SimpleNamespace())
+                at = getattr(at, part)
+            setattr(at, last, value)
+
+    def model_state_dict(self, prefix: str) -> dict[str, torch.Tensor]:
+        return {f"{prefix}{name}": value for name, value in self.weights.items()}
+
+    def clone(self) -> Patcher:
+        other = Patcher(self.weights)
+        other.patches = {key: list(value) for key, value in self.patches.items()}
+        return other
+
+    def add_patches(self, patches: dict[str, list], strength: float) -> None:
+        for key, patch in patches.items():
+            self.patches.setdefault(key, []).append((strength, patch, 1.0, None, None))
+
+    def value(self, name: str) -> torch.Tensor:
+        return evaluate([(self.weights[name], None), *self.patches.get(f"{PREFIX}{name}", [])])
+
+
+def evaluate(patch: list) -> torch.Tensor:
+    """A list of ComfyUI's: a weight, then (strength, value, strength of the sum so far, offset, function)."""
+    (value, *_), *rest = patch
+    for strength, addend, before, *_ in rest:
+        value = value * before + strength * (evaluate(addend) if isinstance(addend, list) else addend)
+    return value
+
+
+class TestLive:
+    @pytest.fixture
+    def three(self):
+        return [Patcher({name: value.float() for name, value in held.items()}) for held in klein.three()]
+
+    def live(self, base, aligned=None, distilled=None, alpha=1.0, beta=1.0, blocks="", fp8="refuse"):
+        return live_model(base, aligned, distilled, alpha, beta, blocks, fp8)
+
+    def test_the_patches_are_both_deltas(self, three):
+        merged = self.live(*three, alpha=0.5, beta=0.8)
+        for name in ("img_in.weight", "single_blocks.1.linear1.weight"):
+            base, aligned, distilled = (model.weights[name] for model in three)
+            wanted = base + 0.5 * (aligned - base) + 0.8 * (distilled - base)
+            assert torch.allclose(merged.value(name), wanted, atol=1e-6)
+        assert not three[0].patches, "the base stays as it is"
+
+    def test_one_model_and_strengths_by_block(self, three):
+        merged = self.live(three[0], aligned=three[1], blocks="* = 0\nimg_in = 0.5")
+        name = "img_in.weight"
+        assert torch.allclose(merged.value(name), (three[0].weights[name] + three[1].weights[name]) / 2, atol=1e-6)
+        assert set(merged.patches) == {f"{PREFIX}{name}"}
+
+    def test_a_lora_on_a_model_counts(self, three):
+        name = "img_in.weight"
+        three[1].add_patches({f"{PREFIX}{name}": [(torch.ones_like(three[1].weights[name]),)]}, 0.5)
+        three[1].patches[f"{PREFIX}{name}"] = [(0.5, torch.ones_like(three[1].weights[name]), 1.0, None, None)]
+        merged = self.live(three[0], aligned=three[1])
+        assert torch.allclose(merged.value(name), three[1].weights[name] + 0.5, atol=1e-6)
+
+    def test_models_of_two_kinds_are_refused_with_names(self, three):
+        other = Patcher(klein.weights(single=1))
+        with pytest.raises(
+            BadInput, match=r"distilled is not a model of the base's kind: 4 weights missing .*-single_blocks.1"
+        ):
+            self.live(three[0], distilled=other)
+
+    def test_nothing_to_merge_and_patterns_that_match_nothing_are_refused(self, three):
+        with pytest.raises(BadInput, match="there is nothing to merge into the base; link distilled or aligned"):
+            self.live(three[0])
+        with pytest.raises(BadInput, match=r"the pattern 'blokcs.1' matches nothing in base; its blocks are like"):
+            self.live(*three, blocks="blokcs.1 = 1")
+
+    def test_fp8_weights_are_refused_unless_their_values_are_to_be_merged(self, three):
+        three[1].weights["img_in.weight"] = three[1].weights["img_in.weight"].to(torch.float8_e4m3fn)
+        quantised = Patcher(three[1].weights)
+        with pytest.raises(BadInput, match="aligned has quantised weights"):
+            self.live(three[0], aligned=quantised)
+        assert self.live(three[0], aligned=quantised, fp8="dequantise").patches
+
+    def test_the_node_gives_the_merged_model(self, three):
+        inputs = {"base": three[0], "distilled": three[2], "alpha": 1.0, "beta": 1.0}
+        (merged,) = Graph({"1": {"class_type": "CLVR_DSWMMergeLive", "inputs": inputs}}).run("1")
+        assert merged.patches and NODES["CLVR_DSWMMergeLive"].validate_inputs(blocks="x") is not True

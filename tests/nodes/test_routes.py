@@ -1,0 +1,186 @@
+"""What the viewer and the forecast line get from the server, and what nobody gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from clvr_pack.nodes import ClvrExtension
+from clvr_pack.nodes.routes import forecast, model_sizes, runs
+from safetensors.torch import save_file
+
+from clvr_core.errors import BadInput
+from tests.nodes.graph import Graph, loop, scripted
+from tests.nodes.pack import NODES, stubs
+
+web = stubs["aiohttp.web"]
+
+
+@pytest.fixture
+def run(executor):
+    return Graph(loop(scripted(), executor)).run("end")[1]
+
+
+@pytest.fixture
+def get(host):
+    asyncio.run(ClvrExtension().on_load())
+
+    def get(route: str, **query: str):
+        answer = asyncio.run(host.server.routes.handlers["GET", f"/clvr/{route}"](web.Request(query, {})))
+        return (answer.status, json.loads(answer.text)) if isinstance(answer, web.Response) else answer
+
+    return get
+
+
+class TestRuns:
+    def test_runs_are_listed_with_what_became_of_them(self, run, get):
+        (listed,) = get("runs")[1]["runs"]
+        first = run.trajectory.steps[0].candidates[0].sha256
+        assert listed == {"run": run.folder.name, "prompt": "three things", "steps": 3, "met": True, "first": first}
+
+    def test_a_damaged_run_is_listed_with_the_reason(self, host, get):
+        (host.runs / "broken-1").mkdir(parents=True)
+        (host.runs / "broken-1" / "trajectory.jsonl").write_text("nonsense\n")
+        assert get("runs")[1]["runs"][0]["prompt"].startswith("cannot be read: ")
+
+    def test_lines_come_as_they_stand_from_any_one_on(self, run, get):
+        lines = (run.folder / "trajectory.jsonl").read_text().splitlines()
+        assert get("lines", run=run.folder.name)[1] == {"total": len(lines), "lines": lines}
+        assert get("lines", run=run.folder.name, **{"from": "2"})[1]["lines"] == lines[2:]
+        assert get("lines", run=run.folder.name, **{"from": "-1"})[1]["lines"] == lines
+
+    def test_a_line_that_is_still_being_written_is_left_out(self, run, get):
+        with (run.folder / "trajectory.jsonl").open("a") as journal:
+            journal.write('{"event": "go')
+        assert get("lines", run=run.folder.name)[1]["lines"][-1].endswith("}")
+
+    def test_a_canvas_is_the_file_in_the_folder(self, run, get):
+        answer = get("canvas", run=run.folder.name, canvas="1")
+        assert answer.path == run.folder / "canvas-001.png" and answer.headers["Content-Type"] == "image/png"
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "../..", "link", "no-such-1", "a\0b", "x" * 5000])
+    def test_nothing_outside_the_runs_is_read(self, host, get, name):
+        secret = host.base / "secret"
+        secret.mkdir()
+        (secret / "trajectory.jsonl").write_text('{"event": "start"}\n')
+        (secret / "canvas-000.png").write_bytes(b"secret")
+        host.runs.mkdir(parents=True)
+        (host.runs / "link").symlink_to(secret)
+        assert get("lines", run=name)[0] == 404 and get("canvas", run=name, canvas="0")[0] == 404
+
+    @pytest.mark.parametrize("number", ["99", "-1", "x", "", "1e1", "../0", "9" * 50])
+    def test_a_canvas_that_is_not_there_is_no_file(self, run, get, number):
+        status, answer = get("canvas", run=run.folder.name, canvas=number)
+        assert status == 404 and "is not in the run" in answer["error"]
+
+    def test_a_journal_too_large_for_the_viewer_is_not_read(self, run, get, monkeypatch):
+        monkeypatch.setattr(runs, "MAX_JOURNAL_BYTES", 10)
+        assert "the viewer opens none that large" in get("lines", run=run.folder.name)[1]["error"]
+
+
+class TestForecast:
+    def test_it_counts_rounds_and_reads_the_time_of_earlier_runs(self, run):
+        unknown = forecast.forecast_for({"strategy": "clvr", "rounds": 3})
+        assert unknown["memory"]["fits"] and json.dumps(unknown)
+        known = forecast.forecast_for({"strategy": "strokes", "rounds": 3, "width": 64, "height": 64})
+        assert len(forecast.recent_runs()) == 1 and known != unknown
+
+    @pytest.mark.parametrize("asked", [{"rounds": "many"}, {"strategy": "none"}, {"width": None}, {"rounds": 1e400}])
+    def test_what_no_brief_can_have_is_refused(self, host, asked):
+        with pytest.raises(BadInput):
+            forecast.forecast_for(asked)
+
+    def test_the_route_answers_in_words_with_status_400(self, host):
+        forecast.add_routes(host.server.routes)
+        handler = host.server.routes.handlers["POST", "/clvr/forecast"]
+        answer = asyncio.run(handler(web.Request({}, {}, b'{"strategy": "none"}')))
+        assert answer.status == 400 and "none" in json.loads(answer.text)["error"]
+        assert asyncio.run(handler(web.Request({}, {}, b"{}"))).status == 200
+
+    def test_a_damaged_run_is_skipped(self, host, run):
+        (host.runs / "broken-1").mkdir()
+        (host.runs / "broken-1" / "trajectory.jsonl").write_text("nonsense\n")
+        assert len(forecast.recent_runs()) == 1
+
+
+class TestMemory:
+    @pytest.fixture
+    def file(self, host):
+        folder = host.base / "models" / "diffusion_models"
+        folder.mkdir(parents=True)
+        save_file({"weight": torch.zeros(1 << 20, dtype=torch.bfloat16)}, folder / "dit.safetensors")
+        return "dit.safetensors"
+
+    def linked(self, kind: str, **widgets: str) -> dict:
+        return {"executor": [["7", kind, widgets]]}
+
+    def test_a_loader_is_known_by_its_widget(self, file):
+        memory = model_sizes.memory_of(self.linked("UNETLoader", unet_name=file))
+        assert memory["fits"] and memory["told"].startswith("cpu: ") and "not known" not in memory["told"]
+
+    def test_what_does_not_fit_is_said(self, host, file, monkeypatch):
+        monkeypatch.setattr(host.memory, "free_memory", 1 << 20)
+        assert not model_sizes.memory_of(self.linked("UNETLoader", unet_name=file))["fits"]
+
+    def test_models_that_comfyui_would_unload_count_as_free(self, host, monkeypatch):
+        device = torch.device("cpu")
+        held = SimpleNamespace(model=object(), device=device, model_loaded_memory=lambda: 5)
+        monkeypatch.setattr(host.memory, "free_memory", 7)
+        host.memory.current_loaded_models.append(held)
+        assert model_sizes.available_bytes(device) == 12
+
+    def test_a_server_and_an_unknown_loader_are_said_to_be_so(self):
+        linked = {"vlm": [["1", "CLVR_ServerModel", {}]], "executor": [["2", "SomeLoader", {"file": "x"}]]}
+        told = model_sizes.memory_of(linked)["told"]
+        assert "the VLM is behind a server" in told and "how large the executor is, is not known" in told
+
+    @pytest.mark.parametrize(
+        "linked", [None, [], {"vlm": 3}, {"vlm": [3, ["1"]]}, {"executor": [["1", "X", {"unet_name": "../../secret"}]]}]
+    )
+    def test_a_strangers_graph_reads_nothing_and_breaks_nothing(self, host, linked):
+        assert model_sizes.memory_of(linked)["fits"]
+
+
+class TestTrajectoryNodes:
+    def graph(self, kind: str, **inputs: object) -> Graph:
+        return Graph({"1": {"class_type": f"CLVR_{kind}", "inputs": inputs}})
+
+    def test_a_run_is_saved_under_a_name_and_a_number(self, host, run):
+        for number in (1, 2):
+            (name,) = self.graph("SaveTrajectory", trajectory=run, name="mine").run("1")
+            assert name == f"saved/mine-{number}"
+        assert (host.runs / "saved" / "mine-1" / "best.png").is_file()
+        assert NODES["CLVR_SaveTrajectory"].validate_inputs(name="../x").startswith("name is '../x'")
+        assert NODES["CLVR_SaveTrajectory"].validate_inputs(name=None) is True
+        with pytest.raises(BadInput, match="name is 'a/b'"):
+            self.graph("SaveTrajectory", trajectory=run, name="a/b").run("1")
+
+    def test_a_saved_run_opens_as_it_was(self, run):
+        (name,) = self.graph("SaveTrajectory", trajectory=run, name="mine").run("1")
+        image, loaded, summary = self.graph("LoadTrajectory", run=name).run("1")
+        assert loaded.trajectory == run.trajectory and summary.startswith("3 of 3 goals met")
+        assert np.isclose(image[0, 5, 5, 0] * 255, 30)
+        assert NODES["CLVR_LoadTrajectory"].fingerprint_inputs(run=name)[1] > 0
+
+    def test_a_file_that_is_no_run_is_refused_in_words(self, host, run):
+        (host.runs / "broken-1").mkdir()
+        (host.runs / "broken-1" / "trajectory.jsonl").write_text('{"event": "start"}\n')
+        with pytest.raises(BadInput):
+            self.graph("LoadTrajectory", run="broken-1").run("1")
+        with pytest.raises(BadInput, match="does not lie in the output folder under clvr"):
+            self.graph("LoadTrajectory", run="../..").run("1")
+
+    def test_the_sheet_shows_a_line_a_round(self, run):
+        sheet, told = self.graph("ViewTrajectory", trajectory=run, columns=2).run("1")
+        lines = told.splitlines()
+        assert lines[0] == "1 GENERATE: kept, 1 of 3 goals met" and lines[2].endswith("3 of 3 goals met, the best")
+        assert sheet.ndim == 4 and sheet.shape[1] > 256
+
+    def test_a_run_without_a_picture_has_no_sheet(self, executor):
+        planned = Graph(loop(scripted(), executor)).run("brief")[0]
+        with pytest.raises(BadInput, match="this run has drawn nothing yet"):
+            self.graph("ViewTrajectory", trajectory=planned).run("1")
