@@ -219,7 +219,8 @@ class BenchmarkScore(io.ComfyNode):
 
 def answer_lines(item: Item, line: dict) -> list[str]:
     """Return a line for each statement and scale of the item, then for each reason why there is no answer. `line`: as
-    `Scoring.one` made it."""
+    `Scoring.one` made it.
+    """
     lines = []
     for atom in item.atoms:
         value = line["answers"][atom.id]

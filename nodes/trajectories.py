@@ -159,7 +159,8 @@ def step_line(run: Trajectory, step: Step) -> str:
 
 def save(run: Run, path: Path) -> Run:
     """Copy the run up to its position into this new folder, with best picture and report. Raises BadInput if its
-    journal has changed."""
+    journal has changed.
+    """
     source, trajectory = RunFolder.open(run.folder), run.trajectory
     if trajectory_from(source.lines[: run.position]) != trajectory:
         raise changed_run(run.folder)

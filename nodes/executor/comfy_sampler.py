@@ -65,7 +65,8 @@ class ComfyExecutor:
         """Sample one request after another, so that no picture depends on the others.
 
         All texts are encoded first and all latents decoded last, so that each model is loaded once a call and not once
-        a picture."""
+        a picture.
+        """
         conditionings = [self._conditionings(request) for request in requests]
         starts = [self._start_latent(request) for request in requests]
         bar = comfy.utils.ProgressBar(self.recipe.steps * len(requests))
@@ -102,7 +103,8 @@ class ComfyExecutor:
 
     def _start_latent(self, request: DrawRequest) -> torch.Tensor:
         """Return the latent that noise is added to: the canvas for an edit with a mask or a strength below 1, else
-        zeros."""
+        zeros.
+        """
         if request.references and (request.mask is not None or self._strength(request) < 1):
             latent, scale = self._encode(require_size(request.references[0], request)), None
         else:
@@ -112,7 +114,8 @@ class ComfyExecutor:
 
     def _strength(self, request: DrawRequest) -> float:
         """Return the share of the schedule that an edit runs. The request's own strength counts only if the recipe's is
-        below 1."""
+        below 1.
+        """
         if not request.references or self.recipe.strength == 1:
             return 1.0
         return min(max(request.strength or self.recipe.strength, 0.05), 1.0)
@@ -154,7 +157,8 @@ def with_references(conditioning: list, latents: Sequence[torch.Tensor]) -> list
 
 def escape_prompt(text: str) -> str:
     """Neutralise `embedding:`, which makes ComfyUI read a file, and `<|...|>`, which marks turns of a conversation, in
-    a person's text."""
+    a person's text.
+    """
     return text.replace("embedding:", "embedding :").replace("<|", "< |")
 
 

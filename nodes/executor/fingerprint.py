@@ -12,14 +12,16 @@ from ..host.links import provenance
 
 SAMPLES = 16
 """Values of each tensor that are read. A merge, a fine-tune or a LoRA changes nearly every value of a tensor that it
-changes."""
+changes.
+"""
 
 
 def fingerprint(dynprompt, patchers: dict[str, Any]) -> str:
     """Return a digest of these models. `patchers`: input of the executing node -> its ModelPatcher.
 
     The digest is the same after a restart and on any device. It changes if a file of the same name has other weights,
-    or if the strength of a LoRA changes."""
+    or if the strength of a LoRA changes.
+    """
     digest, node = hashlib.sha256(), get_executing_context().node_id
     for name, patcher in patchers.items():
         digest.update(provenance(dynprompt, node, name).encode())
@@ -33,7 +35,8 @@ def fingerprint(dynprompt, patchers: dict[str, Any]) -> str:
 
 def _feed(digest, value: Any) -> None:
     """Add a value to the digest: a tensor by SAMPLES of its values; a function not at all, since the widgets of its
-    node are in the provenance."""
+    node are in the provenance.
+    """
     if isinstance(value, torch.Tensor):
         held = getattr(value, "_qdata", value).detach()
         digest.update(f"{tuple(value.shape)} {held.dtype}".encode())

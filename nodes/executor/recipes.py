@@ -1,5 +1,6 @@
 """Sampling presets of model families, which the node calls recipes: steps, guidance, scheduler, and how an edit
-starts."""
+starts.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +57,8 @@ class SamplingPreset:
 
     def prepared(self, model):
         """Return the MODEL with the patches that the authors of Qwen-Image-Edit apply in their workflow; others as they
-        are."""
+        are.
+        """
         if self.kind != "qwen-edit":
             return model
         (shifted,) = ModelSamplingAuraFlow().patch_aura(model, QWEN_SHIFT)

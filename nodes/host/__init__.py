@@ -1,2 +1,3 @@
 """What several rooms of nodes/ need from ComfyUI: link types, pictures, folders of runs, progress, metadata, checks of
-inputs, reviews."""
+inputs, reviews.
+"""

@@ -1,5 +1,6 @@
 """Checks of values that come in by a link. ComfyUI compares types by name only, so a node with an output of type * can
-pass anything on."""
+pass anything on.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +85,8 @@ KINDS = {
 
 def guard_inputs(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """Make the node check its inputs against KINDS before its own code runs; BadInput names the input that does not
-    fit. Returns the node."""
+    fit. Returns the node.
+    """
     for name in ("execute", "check_lazy_status"):
         if name in vars(node):
             setattr(node, name, _checked(node, vars(node)[name].__func__))

@@ -8,7 +8,8 @@ from typing import Any
 
 BOUNDARIES = ("CLVR_LoopStart", "CLVR_Reason")
 """Nodes through which a run enters the body of a loop. Their inputs are left out of a digest: the run's own journal
-records what they give."""
+records what they give.
+"""
 
 
 def is_link(value: object) -> bool:
@@ -22,7 +23,8 @@ def provenance(dynprompt: Any, node: str, name: str) -> str:
     """Return a digest of everything that the input `name` of this node depends on; empty if it is not linked.
 
     The digest covers the type and widgets of every node upstream, up to BOUNDARIES, and the fingerprint that a node
-    gives of a file it reads."""
+    gives of a file it reads.
+    """
     known: dict[str, str] = {}
     source = dynprompt.get_node(node)["inputs"].get(name)
     if not is_link(source):

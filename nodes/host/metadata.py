@@ -1,5 +1,6 @@
 """Metadata of pictures and workflows: a canvas carries the workflow beside its trajectory, and the workflow that other
-nodes save names the run, so that either file, dropped on the graph, opens both."""
+nodes save names the run, so that either file, dropped on the graph, opens both.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ PROPERTY = "clvr_run"
 
 def png_texts(hidden: Any) -> dict[str, str]:
     """Return the PNG text chunks `prompt` and `workflow`; none without a workflow, as in headless use, or under
-    --disable-metadata."""
+    --disable-metadata.
+    """
     extra = hidden.extra_pnginfo or {}
     if args.disable_metadata or "workflow" not in extra:
         return {}
@@ -36,7 +38,8 @@ def attach(folder: RunFolder, hidden: Any) -> None:
 
 def embed_in_best(run: Run, hidden: Any) -> None:
     """Write the workflow of this prompt into the run's best picture, which may have been drawn under another
-    workflow."""
+    workflow.
+    """
     path, texts = run.folder / BEST, png_texts(hidden)
     if not texts or not path.is_file():
         return
@@ -47,7 +50,8 @@ def embed_in_best(run: Run, hidden: Any) -> None:
 
 def name_run(folder: Path, hidden: Any) -> None:
     """Set PROPERTY on the executing node in the workflow that all nodes of this prompt save. extra_pnginfo is meant for
-    such notes."""
+    such notes.
+    """
     name = folder.relative_to(runs_folder()).as_posix()
     for node in _find_node((hidden.extra_pnginfo or {}).get("workflow"), display_node_id()):
         node["properties"] = {**(node.get("properties") or {}), PROPERTY: name}
@@ -55,7 +59,8 @@ def name_run(folder: Path, hidden: Any) -> None:
 
 def _find_node(workflow: Any, number: str) -> list[dict[str, Any]]:
     """Return the node with this id in a list; "12:5" is node 5 of the subgraph of node 12. Empty for a workflow of
-    another format."""
+    another format.
+    """
     *outer, last = number.split(":")
     try:
         subgraphs = {each["id"]: each for each in workflow.get("definitions", {}).get("subgraphs", ())}

@@ -2,7 +2,8 @@
 
 ComfyUI caches the outputs of every node of every round. So that a long loop does not fill the memory, equal pictures
 share one tensor, and a large tensor is backed by a memory-mapped file in ComfyUI's temporary folder: the system may
-drop its pages and reads them back on use."""
+drop its pages and reads them back on use.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ _maps: WeakSet[mmap.mmap] = WeakSet()
 
 def as_image(*pictures: Picture, digests: Sequence[str] = ()) -> torch.Tensor:
     """Convert pictures of one size to an IMAGE. `digests`: the SHA-256 of each picture's pixels, if the run has
-    recorded them."""
+    recorded them.
+    """
     digests = digests or [digest_of(picture) for picture in pictures]
     key = "".join([*digests, str(pictures[0].shape)])
     image = _images.get(key)

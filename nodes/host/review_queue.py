@@ -1,5 +1,6 @@
 """The queue of reviews: questions to the artist that a run waits for. Every open tab shows them, the first answer
-counts."""
+counts.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ class ReviewQueue:
 
     def has_tab(self) -> bool:
         """Return whether a tab that can show a question is connected. A client that only queues prompts does not
-        count."""
+        count.
+        """
         server = getattr(PromptServer, "instance", None)
         return server is not None and any(tab in server.sockets for tab in self.tabs)
 
@@ -70,7 +72,8 @@ class ReviewQueue:
         """Ask the artist and wait for the answer, at most `seconds`. `folder`: name of the run's folder.
 
         Return a remark that says `otherwise` if nobody answers in time or no tab is open. With `seconds` 0 nobody is
-        asked. Cancel ends the wait by ComfyUI's own exception."""
+        asked. Cancel ends the wait by ComfyUI's own exception.
+        """
         if seconds <= 0:
             return GO_ON, None
         silent = (Remark(0, otherwise), None)
@@ -106,7 +109,8 @@ REVIEWS = ReviewQueue()
 
 def question_data(trajectory: Trajectory, folder: str, number: str, seconds: float, otherwise: str) -> dict[str, Any]:
     """Make the JSON from which a tab shows the question. Pictures are named as files below the output folder, not
-    sent."""
+    sent.
+    """
     context, step = get_executing_context(), trajectory.current_step
     states = {verdict.goal: verdict.state for verdict in step.verdicts} if step else {}
     last = trajectory.steps[-1]
@@ -153,7 +157,8 @@ def answer_from(question: Question, data: Any) -> tuple[Remark, Picture | None]:
 
 def mask_from(text: Any, width: int, height: int) -> Picture:
     """Decode a PNG in base64 to a mask of the canvas's size, uint8 H x W, 255 where it is painted. Raises BadInput if
-    it is empty."""
+    it is empty.
+    """
     try:
         data = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

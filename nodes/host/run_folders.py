@@ -83,7 +83,8 @@ def count_deleted() -> int:
     """Return how many folders passed to `note_used` have been deleted since the process started.
 
     A node that makes runs returns this as its fingerprint, so that ComfyUI executes it again instead of serving a
-    cached run that is gone."""
+    cached run that is gone.
+    """
     gone = [folder for folder in _used if not folder.exists()]
     _used.difference_update(gone)
     _deleted.extend(gone)

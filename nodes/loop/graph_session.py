@@ -2,7 +2,8 @@
 
 A node gets the run up to a line of its journal and passes it on with more lines. Every result is recorded with the
 model that made it; executed again on the same run with the same model, a node reads its result from the journal. So it
-does not matter what ComfyUI's cache keeps."""
+does not matter what ComfyUI's cache keeps.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,8 @@ class SessionCache:
     longer the run is.
 
     Valid only at the position where the session stands, while the journal has the size that the node left, and without
-    a reviewer. Models are replaced by their names, so that none is kept in memory."""
+    a reviewer. Models are replaced by their names, so that none is kept in memory.
+    """
 
     def __init__(self) -> None:
         self.drop()
@@ -67,7 +69,8 @@ class SessionCache:
 
     def keep(self, session: Session, call: Call | None) -> None:
         """Keep a session that stands before this call; drop what is kept if the run has ended or a reviewer is
-        asked."""
+        asked.
+        """
         if call is None or session.reviewer is not None:
             self.drop()
             return
@@ -84,7 +87,8 @@ class SessionCache:
 
     def next_call(self, run: Run, vlm: Vlm, judge: Vlm, executor: Executor) -> tuple[Session, Call] | None:
         """Return the kept session with these models and its next call, if it stands where the run stands and had models
-        of these names."""
+        of these names.
+        """
         held, names = self.at(run.folder, run.position, run.trajectory.brief), (vlm.name, judge.name, executor.name)
         if held is None or tuple(held.trajectory.models.values()) != names:
             return None
@@ -205,7 +209,8 @@ class GraphSession:
 
 def run_at(planned: Run, folder: Path, position: int) -> Run:
     """Return the run after the first `position` lines of this folder's journal. Raises BadInput if the journal has
-    changed."""
+    changed.
+    """
     if cached := CACHE.at(folder, position, planned.trajectory.brief):
         return Run(cached.trajectory, folder, position, planned.executor)
     opened = RunFolder.open(folder)
@@ -222,7 +227,8 @@ def best_of(run: Run) -> Picture | None:
 
 def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw):
     """Record the pictures that the body's nodes drew for this call, cropped to the brief's size. Raises BadInput unless
-    there is one a seed."""
+    there is one a seed.
+    """
     rounds = call.trajectory.steps
     if len(call.seeds) == 1 and len(pictures) == max((len(step.candidates) for step in rounds), default=0):
         # The one-shot picture for comparison: the sampler still draws as many as in every round.

@@ -37,7 +37,8 @@ def session_for(
     led_by: "one node" or "nodes"; the two keep separate runs.
     picture: what the run starts from, None for nothing.
     opened: called with the run's folder before anything is drawn in it. The budget is not part of the run's key, so
-    that a run continues under a larger one. Raises BadInput if it cannot continue."""
+    that a run continues under a larger one. Raises BadInput if it cannot continue.
+    """
     key = key_of(
         [
             led_by,
@@ -110,7 +111,8 @@ def begin(
     opened: Callable[[RunFolder], object] = lambda folder: None,
 ) -> Run:
     """Start a run and plan it; return it as of its plan. If it was recorded further, the nodes of the body read the
-    rest from its journal."""
+    rest from its journal.
+    """
     session = session_for("nodes", brief, vlm, executor, picture, opened=opened)
     call = session.advance()
     if isinstance(call, DraftGoals):

@@ -195,7 +195,8 @@ def brief_of(
     unmet: float = DEFAULT.unmet,
 ) -> Brief:
     """Make the brief from the values of these inputs; `candidates` and `evaluations` 0 mean no value. Raises BadInput
-    for a value out of range."""
+    for a value out of range.
+    """
     executor.check(prompt)
     return Brief(
         prompt,
@@ -216,7 +217,8 @@ def brief_of(
 
 def prompt_error(prompt: str | None) -> bool | str:
     """Return what validate_inputs returns for a prompt: True or an error sentence. `prompt` None: it comes by a link,
-    later."""
+    later.
+    """
     if prompt is not None and not prompt.strip():
         return "prompt is empty; say in words what the picture should show"
     if prompt is not None and len(prompt) > MAX_PROMPT:

@@ -1,5 +1,6 @@
 """Loop Start and Loop End. The graph between them is the body of the loop: Loop End clones it for each round until the
-run has ended."""
+run has ended.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ RELEASE_EVERY = 4
 """Passes after which memory is released; it takes milliseconds."""
 MAX_PASSES = 3 * MAX_ROUNDS
 """Passes of the body at most: a pass that draws may be followed by one that looks again and one whose ending is
-rejected."""
+rejected.
+"""
 
 
 class LoopStart(io.ComfyNode):
@@ -115,7 +117,8 @@ def another_round(graph, start: str, end: str, place: dict[str, int | str]):
     place: inputs for the cloned Loop Start that say where in the journal its round begins. The clones are linked to
     each other, not given values, so that ComfyUI's cache recognises them in the next prompt. None is linked to the
     previous round: ComfyUI follows links recursively to build a cache key, and a long loop would exceed Python's
-    recursion limit."""
+    recursion limit.
+    """
     body = between(graph, start, end)
     builder = GraphBuilder()
     names = names_of(body, {start: "start", end: "again"})
@@ -132,7 +135,8 @@ def another_round(graph, start: str, end: str, place: dict[str, int | str]):
 
 def names_of(body: list[str], known: dict[str, str]) -> dict[str, str]:
     """Return a name for each node's clone: its own id without the prefix of the previous round, made unique by
-    underscores."""
+    underscores.
+    """
     names = dict(known)
     for node in body:
         if node not in names:

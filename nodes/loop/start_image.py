@@ -17,7 +17,8 @@ def start_from_image(
     """Return the brief of a run that starts from the first picture of this IMAGE, and that picture.
 
     The picture is scaled down to the executor's canvas, then cropped to sides that the executor can draw; one that fits
-    stays as it is."""
+    stays as it is.
+    """
     if image is None:
         return brief, None
     picture, size = as_pictures(image[:1])[0], (executor.width, executor.height)

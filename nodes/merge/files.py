@@ -50,7 +50,8 @@ class MergeInputs:
 
     def recipe(self) -> MergeRecipe:
         """Make the core's recipe. Raises BadInput for a file outside ComfyUI's model folders and for a line of `blocks`
-        that is malformed."""
+        that is malformed.
+        """
         files = {role: file_of(role, name) for role in KINDS if (name := getattr(self, role)) != NONE}
         loras = (Lora(files["lora"], self.lora_strength),) if "lora" in files else ()
         return MergeRecipe(
@@ -93,7 +94,8 @@ def file_of(role: str, name: str) -> Path:
 
 def stamps(names: dict[str, str]) -> list[str]:
     """Return time and size of each file, so that another file of the same name executes the node again. `names`: widget
-    -> file name."""
+    -> file name.
+    """
     found = []
     for role, kind in KINDS.items():
         if path := folder_paths.get_full_path(kind, names.get(role, NONE)):
@@ -119,7 +121,8 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
     """Write output/diffusion_models/NAME.safetensors, unless it already holds this merge.
 
     Return the file's name for a loader, the report as an IMAGE and its summary. Raises BadInput, with widgets named as
-    the node names them."""
+    the node names them.
+    """
     from ...clvr_core.merge.picture import picture
     from ...clvr_core.merge.report import merge_report, merge_summary
     from ...clvr_core.merge.run import made_before, merge
@@ -159,7 +162,8 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
 @contextmanager
 def planned(recipe: MergeRecipe) -> Iterator[MergePlan]:
     """Plan the merge in a layout that Load Diffusion Model reads: for FLUX.2 Black Forest Labs' own instead of
-    diffusers'."""
+    diffusers'.
+    """
     plan = make_plan(recipe)
     if plan.layout == "diffusers":
         plan.close()
@@ -193,7 +197,8 @@ def place_for(kind: str, name: str) -> Path:
 
 def progress_of(name: str):
     """Make the merge's progress callback, which takes bytes done and bytes in all: it moves the executing node's bar
-    and sets its text once."""
+    and sets its text once.
+    """
     bar: list[comfy.utils.ProgressBar] = []
 
     def show(done: int, total: int) -> None:
@@ -213,5 +218,6 @@ def interrupted() -> bool:
 
 def in_widgets(text: str) -> str:
     """Replace the command-line options in an error of the core by the names of the widgets: --some-name ->
-    some_name."""
+    some_name.
+    """
     return re.sub(r"--([a-z]+)(?:-([a-z]+))?", lambda found: "_".join(filter(None, found.groups())), text)

@@ -37,7 +37,8 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
 
     Per weight: base + alpha * a * (aligned - base) + beta * d * (distilled - base), with the factors a, d of its block.
     Raises BadInput for models of different architectures, for quantised weights unless `fp8` is dequantise, and for a
-    malformed `blocks`."""
+    malformed `blocks`.
+    """
     others = {role: model for role, model in (("aligned", aligned), ("distilled", distilled)) if model is not None}
     if not others:
         raise BadInput("there is nothing to merge into the base; link distilled or aligned")
@@ -70,13 +71,15 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
 
 def difference(model: Any, base: Any, key: str) -> list[Any]:
     """Make a patch whose value is model - base. ComfyUI evaluates it in fp32, so that the merge is rounded once, as a
-    whole."""
+    whole.
+    """
     return [*weight_of(model, key), (-1.0, weight_of(base, key), 1.0, None, None)]
 
 
 def weight_of(model: Any, key: str) -> list[Any]:
     """Return the weight as it was loaded, then the model's own patches, in the form of ModelPatcher.get_key_patches,
-    which fails on scaled fp8."""
+    which fails on scaled fp8.
+    """
     weight, _, convert = get_key_weight(model.model, key)
     if key in model.backup:
         weight = model.backup[key].weight
@@ -98,7 +101,8 @@ def is_quantised(model: Any, key: str) -> bool:
 
 def require_same_shapes(role: str, base: dict[str, tuple[int, ...]], other: dict[str, tuple[int, ...]]) -> None:
     """Raise BadInput unless names and shapes are the base's. ComfyUI would skip a patch that does not fit with a line
-    in its log."""
+    in its log.
+    """
     missing, extra = (
         [key.removeprefix(PREFIX) for key in one if key not in two] for one, two in ((base, other), (other, base))
     )
@@ -117,7 +121,8 @@ def require_same_shapes(role: str, base: dict[str, tuple[int, ...]], other: dict
 
 def parse_blocks(text: str, keys: list[str]) -> tuple[Block, ...]:
     """Parse the strengths by block. Raises BadInput for a malformed line and for a pattern that matches none of these
-    weights."""
+    weights.
+    """
     try:
         blocks = Block.parse_lines(text)
     except BadInput as error:

@@ -1,5 +1,6 @@
 """How much memory the models take that a node of an open graph is linked to, read from the files that their loaders
-name."""
+name.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ FILES = {
     "vae_name": ("vae", "VAE"),
 }
 """Name of a loader's widget -> ComfyUI's kind of model folder, and what its files hold. Most packs use these names
-too."""
+too.
+"""
 EMBEDDED = "embedded models"
 SIDES = {"vlm": "VLM", "executor": "executor"}
 """Input of the node -> the words for what is linked to it."""
@@ -32,7 +34,8 @@ def memory_of(linked: Any) -> dict[str, Any]:
 
     linked: for each side, `vlm` or `executor`, a list of [node id, node type, widgets by name] of all nodes upstream,
         as a tab sends it. A node that is upstream of both sides counts once. Return `told`, a line for the artist, and
-        `fits`, whether the models fit."""
+        `fits`, whether the models fit.
+    """
     device = comfy.model_management.get_torch_device()
     seen: set[str] = set()
     found: list[Weights] = []

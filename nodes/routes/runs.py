@@ -1,5 +1,6 @@
 """Routes of the viewer: the list of runs, the journal lines of a run, its pictures. They only read, and only in the
-folder of runs."""
+folder of runs.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ def all_runs(query: Any) -> dict[str, Any]:
 
 def summary(path: Path) -> dict[str, Any]:
     """Return prompt, number of steps, whether the goals were met and the digest of the first canvas; the error for a
-    damaged run."""
+    damaged run.
+    """
     try:
         state = journal_of(path).stat()
         return dict(_summary(path, state.st_mtime_ns, state.st_size))
@@ -61,7 +63,8 @@ def _summary(path: Path, modified: int, size: int) -> tuple[tuple[str, Any], ...
 
 def lines(query: Any) -> dict[str, Any]:
     """Return the journal lines of `run` from number `from` on, and how many there are. A line still being written is
-    left out."""
+    left out.
+    """
     name, start = query.get("run", ""), query.get("from", "0")
     try:
         whole = journal_of(require_inside(runs_folder() / name)).read_bytes().split(b"\n")[:-1]

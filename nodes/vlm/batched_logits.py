@@ -1,5 +1,6 @@
 """Several continuations of one prompt in one forward pass of ComfyUI's Qwen3-VL: each attends to the shared beginning
-and to itself."""
+and to itself.
+"""
 
 from __future__ import annotations
 

@@ -97,7 +97,8 @@ class ClipVlm:
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         """See `Vlm`. A decision is None if Yes and No together are unlikely as the first token: then their ratio means
-        nothing."""
+        nothing.
+        """
         if not questions:
             return []
         asked = [
@@ -188,7 +189,8 @@ def fast_tokenizer(tokenizer: Any) -> Any | None:
     """Return a tokenizer of ComfyUI's in the form that llguidance reads; None if there is none.
 
     A fast tokenizer of transformers is returned as it is. Gemma 4 has ComfyUI's own wrapper around such a tokenizer; it
-    is wrapped anew."""
+    is wrapped anew.
+    """
     if getattr(tokenizer, "is_fast", False):
         return tokenizer
     inner = getattr(tokenizer, "tokenizer", None)
@@ -203,7 +205,8 @@ def fast_tokenizer(tokenizer: Any) -> Any | None:
 
 class _GrammarChoice:
     """Chooses the tokens of a document that follows a grammar, then the stop token. `used`: whether it was ever
-    called."""
+    called.
+    """
 
     def __init__(self, document: Document, stop: int) -> None:
         self.used = False
@@ -221,7 +224,8 @@ class _GrammarChoice:
 @contextmanager
 def _sampled_by(writer: Any, choose: Callable[[torch.Tensor], int] | None) -> Iterator[None]:
     """Let `choose` pick every token from the logits, 1 x vocabulary. All nodes share the CLIP object, so its sampler is
-    always restored."""
+    always restored.
+    """
     if choose is None:
         yield
         return

@@ -41,7 +41,8 @@ class Loader:
 
     def refusal(self, reason: str) -> str:
         """Return an error sentence that says which widget to change, and to what. `reason`: why the model was
-        refused."""
+        refused.
+        """
         type_of = self.widgets.get("type")
         if type_of in (None, SEES):
             widget = next((name for name in self.widgets if name.startswith(("clip_name", "ckpt_name"))), "its file")
@@ -57,7 +58,8 @@ class Loader:
 
 def loader_of(dynprompt: Any, node: str, name: str) -> Loader:
     """Find the loader behind this input of the node by following CLIP links upstream, through LoRA loaders and the
-    like."""
+    like.
+    """
     at, source = node, dynprompt.get_node(node)["inputs"].get(name)
     while is_link(source):
         at = source[0]

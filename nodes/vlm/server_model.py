@@ -18,7 +18,8 @@ EXAMPLE = '[ollama]\nurl = "http://127.0.0.1:11434/v1"\nmodel = "qwen3-vl:8b"\n'
 
 def config_file() -> Path:
     """Return the file that lists the servers. ComfyUI's web interface does not serve user folders that begin with two
-    underscores."""
+    underscores.
+    """
     return Path(folder_paths.get_system_user_directory("clvr")) / "servers.toml"
 
 

@@ -1,5 +1,6 @@
 """A prompt executed without ComfyUI: nodes in the order of their links, one cache, lazy inputs, expansion. And models
-by a script for it."""
+by a script for it.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +117,8 @@ def scripted(goals: int = 3, name: str = "vlm") -> FakeVlm:
 
 class Patient(FakeExecutor):
     """Draws by `scripted`'s count and not by the number of requests so far: an edit is ten brighter than its
-    reference."""
+    reference.
+    """
 
     def __init__(self, name: str = "executor") -> None:
         super().__init__(name=name)

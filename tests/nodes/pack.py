@@ -2,7 +2,8 @@
 
 The folder stub_comfy stands in for ComfyUI while nodes/ is imported. Afterwards its modules leave sys.modules, so that
 no other test in this process meets them; `stubs` has them by name. `clvr_pack.clvr_core` is clvr_core itself, so that
-classes are the same on both sides."""
+classes are the same on both sides.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
     python -m tests.nodes.papers
 
 Writes web/docs, locales/en/nodeDefs.json and tests/comfy/schemas.json. Needs no ComfyUI: the schemas are read through
-tests/nodes/stub_comfy, and tests/comfy/test_papers.py checks that a real ComfyUI reads the same."""
+tests/nodes/stub_comfy, and tests/comfy/test_papers.py checks that a real ComfyUI reads the same.
+"""
 
 from __future__ import annotations
 

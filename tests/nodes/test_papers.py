@@ -18,7 +18,8 @@ def files():
 
 def test_no_saved_workflow_is_broken_by_a_change_of_a_schema(files):
     """A widget that moves, goes or changes its type shifts the values of every workflow that was saved with the
-    node."""
+    node.
+    """
     committed = json.loads((ROOT / SCHEMAS).read_text(encoding="utf-8"))
     assert json.loads(files[SCHEMAS]) == committed, f"if it is meant: {RENEW}"
 
