@@ -77,8 +77,9 @@ class BenchmarkPrompts(io.ComfyNode):
             node_id="CLVR_BenchmarkPrompts",
             display_name="Benchmark Prompts",
             category="CLVR/evaluation",
-            description="The prompts of a benchmark whose own files lie in a folder of ComfyUI's input folder, one at each run: GenEval, "
-            "GenEval++, GenEval 2, WISE, PRISM, ImagineBench, LGBench, ImgEdit, or prompts of your own. No data come with this pack.",
+            description="The prompts of a benchmark whose own files lie in a folder of ComfyUI's input folder, one at "
+            "each run: GenEval, GenEval++, GenEval 2, WISE, PRISM, ImagineBench, LGBench, ImgEdit, or prompts of your "
+            "own. No data come with this pack.",
             search_aliases=["geneval", "wise", "imgedit", "prompt list", "batch prompts", "next prompt"],
             inputs=[
                 io.Combo.Input(
@@ -98,8 +99,8 @@ class BenchmarkPrompts(io.ComfyNode):
                     min=0,
                     max=1_000_000,
                     control_after_generate=io.ControlAfterGenerate.increment,
-                    tooltip="Which picture, counted from 0 over all prompts and all pictures of each. Set it to increment and queue as "
-                    "many runs as there are pictures.",
+                    tooltip="Which picture, counted from 0 over all prompts and all pictures of each. Set it to "
+                    "increment and queue as many runs as there are pictures.",
                 ),
                 io.Int.Input(
                     "pictures",
@@ -107,7 +108,7 @@ class BenchmarkPrompts(io.ComfyNode):
                     min=0,
                     max=64,
                     advanced=True,
-                    tooltip="Of each prompt; 0: as many as the benchmark takes.",
+                    tooltip="Pictures of each prompt; 0: as many as the benchmark asks for.",
                 ),
                 io.Int.Input(
                     "run_seed",
@@ -115,7 +116,7 @@ class BenchmarkPrompts(io.ComfyNode):
                     min=0,
                     max=2**31,
                     advanced=True,
-                    tooltip="Every picture's own seed is made from it.",
+                    tooltip="The seed of every picture is derived from it.",
                 ),
             ],
             outputs=[
@@ -128,7 +129,7 @@ class BenchmarkPrompts(io.ComfyNode):
                 ),
                 io.Int.Output("count", tooltip="Pictures in all."),
                 io.Image.Output("source", tooltip="The picture to edit; black where there is none."),
-                io.String.Output("told", tooltip="Which item this is, and of which benchmark."),
+                io.String.Output("told", display_name="item", tooltip="Which item this is, and of which benchmark."),
             ],
         )
 
@@ -161,8 +162,9 @@ class BenchmarkScore(io.ComfyNode):
             node_id="CLVR_BenchmarkScore",
             display_name="Score",
             category="CLVR/evaluation",
-            description="Judges a picture of Benchmark Prompts question by question. The picture lies in the benchmark's own layout in the "
-            "output folder under clvr-eval, the answers in a JSONL file beside it; clvr eval score and report read both.",
+            description="Judges a picture of Benchmark Prompts question by question. The picture lies in the "
+            "benchmark's own layout in the output folder under clvr-eval, the answers in a JSONL file beside it; clvr "
+            "eval score and report read both.",
             search_aliases=["evaluate", "benchmark score", "geneval score", "judge", "jsonl"],
             inputs=[
                 BENCH_ITEM.Input("task", tooltip="From Benchmark Prompts."),
@@ -186,10 +188,10 @@ class BenchmarkScore(io.ComfyNode):
                     "passed",
                     tooltip="Whether the picture is all that was asked for; false where the judge did not answer.",
                 ),
-                io.String.Output("told", tooltip="What holds and what does not, a line each."),
+                io.String.Output("told", display_name="answers", tooltip="What holds and what does not, a line each."),
                 io.Float.Output(
                     "so_far",
-                    tooltip="The benchmark's headline over what was scored under this name; 0 without an answer.",
+                    tooltip="The benchmark's main score over all pictures scored under this name; 0 without an answer.",
                 ),
             ],
             is_output_node=True,

@@ -33,8 +33,8 @@ class SaveTrajectory(io.ComfyNode):
             node_id="CLVR_SaveTrajectory",
             display_name="Save Trajectory",
             category="CLVR/trajectory",
-            description="Keeps a run with all its pictures and a page to read under a name of your own, in the output folder under "
-            "clvr/saved.",
+            description="Keeps a run with all its pictures and a page to read under a name of your own, in the output "
+            "folder under clvr/saved.",
             search_aliases=["save run", "export", "archive", "keep history", "report"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run."),
@@ -70,7 +70,8 @@ class LoadTrajectory(io.ComfyNode):
             node_id="CLVR_LoadTrajectory",
             display_name="Load Trajectory",
             category="CLVR/trajectory",
-            description="Opens a run that lies in the output folder under clvr, finished, cancelled or saved under a name.",
+            description="Opens a run that lies in the output folder under clvr, finished, cancelled or saved under a "
+            "name.",
             search_aliases=["open run", "import", "history", "resume"],
             inputs=[
                 io.Combo.Input(
@@ -120,7 +121,7 @@ class ViewTrajectory(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("sheet", tooltip="The rounds side by side, each with its words."),
-                io.String.Output("told", tooltip="The same in words, a line a round."),
+                io.String.Output("told", display_name="text", tooltip="The same in words, a line a round."),
             ],
             is_output_node=True,
         )

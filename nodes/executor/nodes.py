@@ -17,9 +17,10 @@ class ExecutorNode(io.ComfyNode):
             node_id="CLVR_Executor",
             display_name="Executor",
             category="CLVR/models",
-            description="Makes a diffusion model the hand of the loop: it paints anew and edits, by the recipe of its family. Put LoRA "
-            "loaders or other patches between the model's loader and this node as you would before a KSampler.",
-            search_aliases=["painter", "sampler", "klein", "flux 2", "qwen image edit", "image edit model", "hand"],
+            description="Makes a diffusion model the executor of the loop: it draws and edits by the recipe of its "
+            "family. Put LoRA loaders or other patches between the model's loader and this node as you would before a "
+            "KSampler.",
+            search_aliases=["painter", "sampler", "klein", "flux 2", "qwen image edit", "image edit model"],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model, with any LoRA or patch on it."),
                 io.Clip.Input("clip", tooltip="Its text encoder; FLUX.2 Klein wants the type flux2 here."),
@@ -28,9 +29,9 @@ class ExecutorNode(io.ComfyNode):
                     "recipe",
                     options=list(RECIPES),
                     default="klein",
-                    tooltip="klein: FLUX.2 Klein, 4 steps. klein-base: its undistilled base, 28 steps, guidance 4. qwen-edit: "
-                    "Qwen-Image-Edit, 20 steps, guidance 4, at most three references. generic: any other model; its edits repaint the "
-                    "noised canvas.",
+                    tooltip="klein: FLUX.2 Klein, 4 steps. klein-base: its undistilled base, 28 steps, guidance 4. "
+                    "qwen-edit: Qwen-Image-Edit, 20 steps, guidance 4, at most three references. generic: any other "
+                    "model; its edits repaint the noised canvas.",
                 ),
                 io.Int.Input("width", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
                 io.Int.Input("height", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
@@ -44,7 +45,7 @@ class ExecutorNode(io.ComfyNode):
                     max=30.0,
                     step=0.1,
                     advanced=True,
-                    tooltip="CFG; 0: the recipe's own. At 1 a step costs half; higher: closer to the words, harsher.",
+                    tooltip="CFG; 0: the recipe's own. At 1 a step costs half; higher: closer to the prompt, harsher.",
                 ),
                 io.Combo.Input(
                     "sampler", options=list(SAMPLERS), default="euler", advanced=True, tooltip="As in KSampler."
@@ -63,8 +64,8 @@ class ExecutorNode(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     advanced=True,
-                    tooltip="Below 1 an edit begins from the canvas, noised so far, higher: freer; at 1 from noise, with the canvas as a "
-                    "reference; 0: the recipe's own.",
+                    tooltip="Below 1 an edit starts from the canvas with this share of noise; higher: it changes "
+                    "more. At 1 it starts from noise, with the canvas as a reference. 0: the recipe's own.",
                 ),
             ],
             outputs=[

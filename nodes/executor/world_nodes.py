@@ -17,7 +17,8 @@ class ShapesModels(io.ComfyNode):
             node_id="CLVR_ShapesModels",
             display_name="Shapes Models",
             category="CLVR/models",
-            description="The embedded world of coloured shapes: nothing is downloaded, and a CPU is enough. For trying the loop out.",
+            description="The embedded world of coloured shapes: nothing is downloaded, and a CPU is enough. For "
+            "trying the loop out.",
             search_aliases=["quick try", "demo", "offline", "toy model", "no download"],
             inputs=[
                 io.Float.Input(

@@ -24,8 +24,8 @@ class BriefNode(io.ComfyNode):
             node_id="CLVR_Brief",
             display_name="Brief",
             category="CLVR/loop",
-            description="Begins a run whose rounds are nodes of your own: the prompt becomes a list of goals, each a question that the "
-            "judge can answer. Link it to Loop Start.",
+            description="Begins a run whose rounds are nodes of your own: the prompt becomes a list of goals, each a "
+            "question that the judge can answer. Link it to Loop Start.",
             search_aliases=["goals", "checklist", "plan", "requirements", "prompt analysis"],
             inputs=[
                 VLM.Input("vlm", tooltip="Draws up the goals."),
@@ -36,7 +36,8 @@ class BriefNode(io.ComfyNode):
                 EXECUTOR.Input(
                     "executor",
                     optional=True,
-                    tooltip="What Execute Step draws with: it sets the size of the canvas. Leave it open if nodes of your own draw.",
+                    tooltip="What Execute Step draws with: it sets the size of the canvas. Leave it open if nodes of "
+                    "your own draw.",
                 ),
                 io.String.Input(
                     "goals",

@@ -24,8 +24,9 @@ class Generate(io.ComfyNode):
             node_id="CLVR_Generate",
             display_name="Generate in a Loop",
             category="CLVR",
-            description="The whole loop in one node: plan, draw, judge goal by goal, keep or roll back, until every goal holds or the "
-            "budget is spent. The run with all its pictures and a report lies in the output folder under clvr.",
+            description="The whole loop in one node: plan, draw, judge goal by goal, keep or roll back, until every "
+            "goal holds or the budget is spent. The run with all its pictures and a report lies in the output folder "
+            "under clvr.",
             search_aliases=[
                 "closed loop",
                 "self-refine",
@@ -55,7 +56,7 @@ class Generate(io.ComfyNode):
                 inputs.picture(),
             ],
             outputs=[
-                io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
+                io.Image.Output("image", tooltip="The best picture as judged, which need not be the last."),
                 TRAJECTORY.Output("trajectory", tooltip="All that was planned, drawn and judged."),
                 io.String.Output(
                     "summary", tooltip="What came out, in a sentence, and any warning in a line of its own."

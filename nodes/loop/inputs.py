@@ -27,8 +27,8 @@ def strategy() -> io.Combo.Input:
         "strategy",
         options=list(STRATEGIES),
         default="clvr",
-        tooltip="clvr: step by step with roll-back. director: one goal after another over a small grid. strokes: plan, sketch, "
-        "inspect, refine. oneshot and best-of-n: without a loop, for comparison.",
+        tooltip="clvr: step by step with roll-back. director: one goal after another over a small grid. strokes: "
+        "plan, sketch, inspect, refine. oneshot and best-of-n: without a loop, for comparison.",
     )
 
 
@@ -50,7 +50,8 @@ def rounds() -> io.Int.Input:
         default=12,
         min=1,
         max=MAX_ROUNDS,
-        tooltip="Rounds that draw, at most. Raised, the run goes on where it was, and nothing is drawn twice.",
+        tooltip="Rounds that draw, at most. With a higher number the run continues where it ended, and nothing is "
+        "drawn twice.",
     )
 
 
@@ -94,8 +95,9 @@ def judging() -> io.Combo.Input:
         default="each",
         optional=True,
         advanced=True,
-        tooltip="Where a round has several candidates. each: all are judged goal by goal. pairs: as each, and a tie is broken by comparing "
-        "two at a time. set: all are looked at side by side, and only the winner is judged goal by goal.",
+        tooltip="Where a round has several candidates. each: all are judged goal by goal. pairs: as each, and a tie "
+        "is broken by comparing two at a time. set: all are looked at side by side, and only the winner is judged "
+        "goal by goal.",
     )
 
 
@@ -115,8 +117,8 @@ def fused() -> io.Boolean.Input:
         default=False,
         optional=True,
         advanced=True,
-        tooltip="For the strategy clvr with one picture a round: verdicts and the next action come in one reply of the vlm. A call less, "
-        "but it judges by words in place of probabilities.",
+        tooltip="For the strategy clvr with one picture a round: verdicts and the next action come in one reply of "
+        "the vlm. A call less, but it judges by words in place of probabilities.",
     )
 
 
@@ -129,7 +131,7 @@ def met() -> io.Float.Input:
         step=0.01,
         optional=True,
         advanced=True,
-        tooltip="From this probability up the judge's word counts as: the goal holds. Higher: stricter. Above unmet.",
+        tooltip="A goal counts as met from this probability up. Higher: stricter. It must be above unmet.",
     )
 
 
@@ -142,7 +144,8 @@ def unmet() -> io.Float.Input:
         step=0.01,
         optional=True,
         advanced=True,
-        tooltip="Up to this probability a goal does not hold; between the two the judge is unsure, and may be asked again.",
+        tooltip="A goal counts as unmet up to this probability; between the two the judge is unsure and may be asked "
+        "again.",
     )
 
 
@@ -154,7 +157,8 @@ def review_seconds(name: str, default: int) -> io.Int.Input:
         max=86_400,
         optional=default == 0,
         advanced=default == 0,
-        tooltip="Seconds that each round waits for your word in an open tab; 0: it does not ask. Without a tab nothing waits.",
+        tooltip="Seconds that each round waits for your answer in an open tab; 0: you are not asked. Without an open "
+        "tab it does not wait.",
     )
 
 
@@ -172,8 +176,8 @@ def picture() -> io.Image.Input:
     return io.Image.Input(
         "image",
         optional=True,
-        tooltip="A picture to begin from: it is judged first and then edited until the goals hold. Of a batch the first; one that is "
-        "larger than the canvas is scaled down. Left open, the run begins from nothing.",
+        tooltip="A picture to begin from: it is judged first and then edited until the goals hold. Of a batch the "
+        "first; one that is larger than the canvas is scaled down. Left open, the run begins from nothing.",
     )
 
 

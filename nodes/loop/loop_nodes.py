@@ -34,7 +34,8 @@ class LoopStart(io.ComfyNode):
             node_id=START,
             display_name="Loop Start",
             category="CLVR/loop",
-            description="The first node of the body. What stands between it and Loop End is done round after round, and may hold any node.",
+            description="The first node of the body. All nodes between it and Loop End are executed in every round; "
+            "any node may stand there.",
             search_aliases=["while", "repeat", "iterate", "for loop", "begin loop"],
             inputs=[TRAJECTORY.Input("trajectory", tooltip="The run, from Brief.")],
             outputs=[
@@ -62,15 +63,16 @@ class LoopEnd(io.ComfyNode):
             node_id=END,
             display_name="Loop End",
             category="CLVR/loop",
-            description="The last node of the body. It begins another round until every goal holds or the budget of the Brief is spent, "
-            "and hands over the best picture. A preview in the body must lie on the way to it, or it shows the first round only.",
+            description="The last node of the body. It begins another round until every goal holds or the budget of "
+            "the Brief is spent, and hands over the best picture. A preview in the body must lie on the way to it, or "
+            "it shows the first round only.",
             search_aliases=["while", "repeat", "iterate", "until", "end loop"],
             inputs=[
                 io.FlowControl.Input("flow", raw_link=True, tooltip="From Loop Start."),
                 TRAJECTORY.Input("trajectory", tooltip="The run with this round in it, from Verify."),
             ],
             outputs=[
-                io.Image.Output("image", tooltip="The best picture by the judge's word, never simply the last."),
+                io.Image.Output("image", tooltip="The best picture as judged, which need not be the last."),
                 TRAJECTORY.Output(
                     "ended", display_name="trajectory", tooltip="All that was planned, drawn and judged."
                 ),

@@ -16,9 +16,9 @@ class ApplyReferences(io.ComfyNode):
             node_id="CLVR_ApplyReferences",
             display_name="Apply References",
             category="CLVR/loop",
-            description="Shows the canvases of this round to an edit model, so that samplers of your own can be the body of the loop: adds "
-            "them to the conditioning when the round edits, and leaves it as it is when the round paints anew. Put one behind the positive "
-            "prompt, and one behind the negative prompt if it is used.",
+            description="Shows the canvases of this round to an edit model, so that samplers of your own can be the "
+            "body of the loop: adds them to the conditioning when the round edits, and leaves it as it is when the "
+            "round paints anew. Put one behind the positive prompt, and one behind the negative prompt if it is used.",
             search_aliases=["reference latent", "edit conditioning", "image edit", "kontext", "reference image"],
             inputs=[
                 io.Conditioning.Input("conditioning", tooltip="The prompt of this round, encoded."),

@@ -20,8 +20,9 @@ class Review(io.ComfyNode):
             node_id=REVIEW,
             display_name="Review",
             category="CLVR/loop",
-            description="Waits for you after each round: accept, steer in words, mark a goal as wrong or not wanted, paint where the next "
-            "edit may change, go back to an earlier canvas, or stop. Link it between Verify and Loop End.",
+            description="Waits for you after each round: accept, steer in words, mark a goal as wrong or not wanted, "
+            "paint where the next edit may change, go back to an earlier canvas, or stop. Link it between Verify and "
+            "Loop End.",
             search_aliases=["pause", "wait", "human in the loop", "approve", "feedback", "steer", "pick"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Verify."),

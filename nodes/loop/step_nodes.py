@@ -30,8 +30,9 @@ class Reason(io.ComfyNode):
             node_id="CLVR_Reason",
             display_name="Reason",
             category="CLVR/loop",
-            description="Decides what this round does: paint anew, edit, look again or end. The same decision also comes out in words and "
-            "pictures, so that samplers, LoRA stacks or ControlNets of your own can carry it out.",
+            description="Decides what this round does: paint anew, edit, look again or end. The same decision also "
+            "comes out in words and pictures, so that samplers, LoRA stacks or ControlNets of your own can carry it "
+            "out.",
             search_aliases=["next action", "controller", "instruct", "prompt rewrite", "agent step"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Loop Start."),
@@ -85,7 +86,8 @@ class ExecuteStep(io.ComfyNode):
             node_id="CLVR_ExecuteStep",
             display_name="Execute Step",
             category="CLVR/loop",
-            description="Draws what Reason decided, as many candidates as the strategy wants. Nodes of your own may stand in its place.",
+            description="Draws what Reason decided, as many candidates as the strategy wants. Nodes of your own may "
+            "stand in its place.",
             search_aliases=["draw", "edit", "sample", "render step"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Reason."),
@@ -93,8 +95,8 @@ class ExecuteStep(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="White where an edit may change the picture; every other pixel of the canvas stays as it is. Reason's mask is "
-                    "the region that it named.",
+                    tooltip="White where an edit may change the picture; every other pixel of the canvas stays as it "
+                    "is. Reason's mask is the region that it named.",
                 ),
             ],
             outputs=[io.Image.Output("candidates", tooltip="The pictures of this round, for Verify.")],
@@ -127,8 +129,8 @@ class Verify(io.ComfyNode):
             node_id="CLVR_Verify",
             display_name="Verify",
             category="CLVR/loop",
-            description="Judges the candidates goal by goal, keeps the best of them or rolls back to the earlier canvas. A round that is "
-            "on record is not drawn again.",
+            description="Judges the candidates goal by goal, keeps the best of them or rolls back to the earlier "
+            "canvas. A round that is on record is not drawn again.",
             search_aliases=["judge", "check", "critic", "score", "verify prompt", "roll back"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Reason."),

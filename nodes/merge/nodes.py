@@ -30,8 +30,9 @@ def blocks() -> io.String.Input:
         default="",
         optional=True,
         placeholder=EXAMPLE,
-        tooltip="Strengths by block, one a line: NAME = ALIGN, DISTIL, two factors on alpha (and the LoRA) and on beta. * stands for any "
-        "text; of several that match, the last counts; 0, 0 leaves a block as it is in the base.",
+        tooltip="Strengths by block, one a line: NAME = ALIGN, DISTIL, two factors on alpha (and the LoRA) and on "
+        "beta. * stands for any text; of several that match, the last counts; 0, 0 leaves a block as it is in the "
+        "base.",
     )
 
 
@@ -41,8 +42,8 @@ def fp8() -> io.Combo.Input:
         options=list(files.FP8),
         default="refuse",
         optional=True,
-        tooltip="Weights stored in fp8 have lost most of what a small delta changes: refuse them, or merge the values that they stand for "
-        "all the same.",
+        tooltip="Weights stored in fp8 have lost most of what a small delta changes: refuse them, or merge the values "
+        "that they stand for all the same.",
     )
 
 
@@ -54,8 +55,8 @@ class DSWMMerge(io.ComfyNode):
             node_id="CLVR_DSWMMerge",
             display_name="DSWM Merge",
             category="CLVR/models",
-            description="Merges base, distilled and aligned weights into one checkpoint for few steps, from file to file: "
-            "base + alpha (aligned - base) + beta (distilled - base). Link unet_name to Load Diffusion Model.",
+            description="Merges base, distilled and aligned weights into one checkpoint for few steps, from file to "
+            "file: base + alpha (aligned - base) + beta (distilled - base). Link unet_name to Load Diffusion Model.",
             search_aliases=[
                 "merge checkpoints",
                 "merge models",
@@ -67,9 +68,9 @@ class DSWMMerge(io.ComfyNode):
                 "distilled",
             ],
             inputs=[
-                io.Combo.Input("base", options=models, tooltip="What the others were made from."),
+                io.Combo.Input("base", options=models, tooltip="The model that the others were trained from."),
                 io.Combo.Input(
-                    "distilled", options=[NONE, *models], default=NONE, tooltip="The weights for few steps."
+                    "distilled", options=[NONE, *models], default=NONE, tooltip="The model distilled to few steps."
                 ),
                 io.Combo.Input(
                     "aligned", options=[NONE, *models], default=NONE, tooltip="Fine-tuned weights, a whole checkpoint."
@@ -90,7 +91,8 @@ class DSWMMerge(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="dswm-merge",
-                    tooltip="The file's name, without .safetensors; it is written into the output folder under diffusion_models.",
+                    tooltip="The file's name, without .safetensors; it is written into the output folder under "
+                    "diffusion_models.",
                 ),
                 blocks(),
                 fp8(),
@@ -108,21 +110,24 @@ class DSWMMerge(io.ComfyNode):
                     default="nearest",
                     optional=True,
                     advanced=True,
-                    tooltip="stochastic keeps deltas that are too small for the dtype, on average, and adds a little noise.",
+                    tooltip="stochastic keeps deltas that are too small for the dtype, on average, and adds a little "
+                    "noise.",
                 ),
                 io.Boolean.Input(
                     "keep_lora",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Write the LoRA into the output folder under loras, for Load LoRA at strength 1, instead of into the weights.",
+                    tooltip="Write the LoRA into the output folder under loras, for Load LoRA at strength 1, instead "
+                    "of into the weights.",
                 ),
                 io.Boolean.Input(
                     "every_weight",
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Make the report from every weight instead of from a sample; takes two to three times as long.",
+                    tooltip="Make the report from every weight instead of from a sample; takes two to three times as "
+                    "long.",
                 ),
                 io.Float.Input(
                     "limit",
@@ -132,7 +137,8 @@ class DSWMMerge(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     advanced=True,
-                    tooltip="The largest delta, relative to the base, that is taken for one of this base.",
+                    tooltip="The largest typical delta, relative to the base, that is accepted. A larger one says "
+                    "that the model was not trained from this base.",
                 ),
                 io.Boolean.Input(
                     "overwrite",
@@ -178,8 +184,9 @@ class DSWMMergeLive(io.ComfyNode):
             node_id="CLVR_DSWMMergeLive",
             display_name="DSWM Merge (Live)",
             category="CLVR/models",
-            description="The same merge of loaded models, without a file, for trying strengths out. Each model stays in memory, and the "
-            "deltas are added at every load; for daily use write a file with DSWM Merge. A LoRA: link base through Load LoRA to aligned.",
+            description="The same merge of loaded models, without a file, for trying strengths out. Each model stays "
+            "in memory, and the deltas are added at every load; for daily use write a file with DSWM Merge. A LoRA: "
+            "link base through Load LoRA to aligned.",
             search_aliases=[
                 "merge models",
                 "model merge",
@@ -190,8 +197,8 @@ class DSWMMergeLive(io.ComfyNode):
                 "distilled",
             ],
             inputs=[
-                io.Model.Input("base", tooltip="What the others were made from."),
-                io.Model.Input("distilled", optional=True, tooltip="The weights for few steps."),
+                io.Model.Input("base", tooltip="The model that the others were trained from."),
+                io.Model.Input("distilled", optional=True, tooltip="The model distilled to few steps."),
                 io.Model.Input("aligned", optional=True, tooltip="Fine-tuned weights, or the base with a LoRA."),
                 alpha(),
                 beta(),

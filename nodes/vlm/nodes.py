@@ -19,8 +19,8 @@ class VisionModel(io.ComfyNode):
             node_id="CLVR_VisionModel",
             display_name="Vision Model",
             category="CLVR/models",
-            description="A vision-language model that ComfyUI itself loads, such as Qwen3-VL in Load CLIP with type stable_diffusion, as "
-            "the eyes of the loop. It proves that it sees before anything is judged.",
+            description="A vision-language model that ComfyUI itself loads, such as Qwen3-VL in Load CLIP with type "
+            "stable_diffusion. It plans and judges. Before it judges, the node tests that it sees pictures.",
             search_aliases=["VLM", "Qwen3-VL", "Gemma", "judge", "controller", "llm", "clip to vlm"],
             inputs=[
                 io.Clip.Input(

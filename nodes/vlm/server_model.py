@@ -38,8 +38,9 @@ class ServerModel(io.ComfyNode):
             node_id="CLVR_ServerModel",
             display_name="Server Model",
             category="CLVR/models",
-            description="A vision-language model behind an OpenAI-compatible server, such as Ollama, LM Studio, vLLM or llama.cpp. The "
-            "servers stand in user/__clvr/servers.toml in ComfyUI's folder, so that no workflow can hold an address or a key.",
+            description="A vision-language model behind an OpenAI-compatible server, such as Ollama, LM Studio, vLLM "
+            "or llama.cpp. The servers are listed in user/__clvr/servers.toml in ComfyUI's folder, so that no "
+            "workflow holds an address or a key.",
             search_aliases=["VLM", "Ollama", "LM Studio", "vLLM", "llama.cpp", "OpenAI", "API", "remote judge"],
             inputs=[
                 io.Combo.Input(

@@ -167,9 +167,9 @@ class Check:
                 "together": shares(images, ask),
                 "apart": [shares(images, [question])[0] for question in ask],
             }
-            vlm._together = False
+            vlm._batched = False
             found[name]["alone"] = shares(images, ask)
-            vlm._together = True
+            vlm._batched = True
         found["swapped"] = shares((other, one), ask)
         found["costs"] = [
             [decision.tokens for decision in vlm.decide((one,), questions)] for questions in (ask, ask[1:2])
@@ -211,11 +211,11 @@ class Check:
         try:
             vlm.chat(messages, schema)
             found["bypassed"] = {"calls": len(calls), "held": vlm._grammars is not None}
-            vlm._together = False
+            vlm._batched = False
             found["bypassed"]["decided"] = shares((one,), ask[:1])
         finally:
             del clip.generate
-            vlm._grammars, vlm._together = grammars, True
+            vlm._grammars, vlm._batched = grammars, True
         found["constrained"] = vlm._grammars is not None and vlm._grammars.start(schema) is not None
         return (json.dumps(found),)
 
