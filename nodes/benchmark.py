@@ -51,8 +51,7 @@ class Task:
         return Path(folder_paths.get_output_directory()) / KEPT / self.bench.name
 
     def prepared(self, vlm: Vlm) -> Task:
-        """Return the task with statements for every item. Prompts of one's own have none: the first judge writes them,
-        once, to a file.
+        """Return the task with statements for every item. The first judge writes those of one's own prompts to a file.
 
         Raises BadInput if it fails on an item.
         """
@@ -220,9 +219,7 @@ class BenchmarkScore(io.ComfyNode):
 
 
 def answer_lines(item: Item, line: dict) -> list[str]:
-    """Return a line for each statement and scale of the item, then for each reason why there is no answer. `line`: as
-    `Scoring.one` made it.
-    """
+    """Return a line for each statement and scale, then for each missing answer. `line`: as `Scoring.one` made it."""
     lines = []
     for atom in item.atoms:
         value = line["answers"][atom.id]

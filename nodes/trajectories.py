@@ -159,9 +159,7 @@ def step_line(run: Trajectory, step: Step) -> str:
 
 
 def save(run: Run, path: Path) -> Run:
-    """Copy the run up to its position into this new folder, with best picture and report. Raises BadInput if its
-    journal has changed.
-    """
+    """Copy the run, with best picture and report, into this new folder. Raises BadInput if its journal has changed."""
     source, trajectory = RunFolder.open(run.folder), run.trajectory
     if trajectory_from(source.lines[: run.position]) != trajectory:
         raise changed_run(run.folder)

@@ -102,9 +102,7 @@ class ComfyExecutor:
         return self._latents.get_or(digest_of(picture), lambda: self.vae.encode(as_image(picture)))
 
     def _start_latent(self, request: DrawRequest) -> torch.Tensor:
-        """Return the latent that noise is added to: the canvas for an edit with a mask or a strength below 1, else
-        zeros.
-        """
+        """Return the latent that noise is added to: the canvas with a mask or a strength below 1, else zeros."""
         if request.references and (request.mask is not None or self._strength(request) < 1):
             latent, scale = self._encode(require_size(request.references[0], request)), None
         else:
@@ -113,9 +111,7 @@ class ComfyExecutor:
         return comfy.sample.fix_empty_latent_channels(self.model, latent, scale)
 
     def _strength(self, request: DrawRequest) -> float:
-        """Return the share of the schedule that an edit runs. The request's own strength counts only if the recipe's is
-        below 1.
-        """
+        """Return the share of the schedule that an edit runs: the request's own only if the recipe's is below 1."""
         if not request.references or self.recipe.strength == 1:
             return 1.0
         return min(max(request.strength or self.recipe.strength, 0.05), 1.0)
@@ -156,9 +152,7 @@ def with_references(conditioning: list, latents: Sequence[torch.Tensor]) -> list
 
 
 def escape_prompt(text: str) -> str:
-    """Neutralise `embedding:`, which makes ComfyUI read a file, and `<|...|>`, which marks turns of a conversation, in
-    a person's text.
-    """
+    """Neutralise `embedding:`, which makes ComfyUI read a file, and `<|...|>`, which marks turns, in a text."""
     return text.replace("embedding:", "embedding :").replace("<|", "< |")
 
 

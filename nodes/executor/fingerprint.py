@@ -25,7 +25,7 @@ def fingerprint(dynprompt, patchers: dict[str, Any]) -> str:
     digest, node = hashlib.sha256(), get_executing_context().node_id
     for name, patcher in patchers.items():
         digest.update(provenance(dynprompt, node, name).encode())
-        # Not get_key_patches, which fails on scaled fp8. The backup holds the weight without the patches that are applied at the moment.
+        # Not get_key_patches, which fails on scaled fp8. The backup holds the weight without the patches applied now.
         for key, weight in sorted(patcher.model_state_dict().items()):
             digest.update(key.encode())
             _feed(digest, patcher.backup[key].weight if key in patcher.backup else weight)

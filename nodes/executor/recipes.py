@@ -1,6 +1,4 @@
-"""Sampling presets of model families, which the node calls recipes: steps, guidance, scheduler, and how an edit
-starts.
-"""
+"""Sampling presets of model families, which the node calls recipes."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ class SamplingPreset:
     scheduler: one of SCHEDULERS, or flux2, FLUX.2's own, which depends on the picture's size.
     sampler: one of SAMPLERS.
     strength: 1: an edit starts from noise and reads the canvases as references; below 1 it starts from the canvas,
-    noised to this share.
+        noised to this share.
     window: tokens of a prompt that the weights were trained to read, None for any number.
     """
 
@@ -56,9 +54,7 @@ class SamplingPreset:
         return levels[-(self.steps + 1) :]
 
     def prepared(self, model):
-        """Return the MODEL with the patches that the authors of Qwen-Image-Edit apply in their workflow; others as they
-        are.
-        """
+        """Return the MODEL, for Qwen-Image-Edit with the patches of its authors' workflow."""
         if self.kind != "qwen-edit":
             return model
         (shifted,) = ModelSamplingAuraFlow().patch_aura(model, QWEN_SHIFT)

@@ -37,9 +37,7 @@ def attach(folder: RunFolder, hidden: Any) -> None:
 
 
 def embed_in_best(run: Run, hidden: Any) -> None:
-    """Write the workflow of this prompt into the run's best picture, which may have been drawn under another
-    workflow.
-    """
+    """Write this prompt's workflow into the run's best picture, which may have been drawn under another one."""
     path, texts = run.folder / BEST, png_texts(hidden)
     if not texts or not path.is_file():
         return
@@ -49,18 +47,14 @@ def embed_in_best(run: Run, hidden: Any) -> None:
 
 
 def name_run(folder: Path, hidden: Any) -> None:
-    """Set PROPERTY on the executing node in the workflow that all nodes of this prompt save. extra_pnginfo is meant for
-    such notes.
-    """
+    """Set PROPERTY on the executing node in the workflow that all nodes of this prompt save."""
     name = folder.relative_to(runs_folder()).as_posix()
     for node in _find_node((hidden.extra_pnginfo or {}).get("workflow"), display_node_id()):
         node["properties"] = {**(node.get("properties") or {}), PROPERTY: name}
 
 
 def _find_node(workflow: Any, number: str) -> list[dict[str, Any]]:
-    """Return the node with this id in a list; "12:5" is node 5 of the subgraph of node 12. Empty for a workflow of
-    another format.
-    """
+    """Return the node with this id in a list; "12:5" is node 5 of the subgraph of node 12. Empty if there is none."""
     *outer, last = number.split(":")
     try:
         subgraphs = {each["id"]: each for each in workflow.get("definitions", {}).get("subgraphs", ())}

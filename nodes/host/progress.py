@@ -44,9 +44,7 @@ def preview_of(picture: Picture) -> Image.Image:
 
 
 def display_node_id() -> str:
-    """Return the id of the node that is executing as the artist sees it, for a clone that of its original; empty
-    outside a prompt.
-    """
+    """Return the executing node's id as the artist sees it, for a clone its original's; empty outside a prompt."""
     context = get_executing_context()
     return get_progress_state().dynprompt.get_display_node_id(context.node_id) if context else ""
 
@@ -64,9 +62,7 @@ def announce_run(folder: Path) -> None:
 
 
 def _workflow_id(queue: PromptQueue) -> str:
-    """Return the id of the workflow that is executing, so that other open workflows ignore the event; empty if the
-    prompt has none.
-    """
+    """Return the executing workflow's id, so that other open workflows ignore the event; empty if there is none."""
     context = get_executing_context()
     running, _ = queue.get_current_queue_volatile()
     extra = next((item[3] for item in running if context and item[1] == context.prompt_id), {})

@@ -1,6 +1,4 @@
-"""The queue of reviews: questions to the artist that a run waits for. Every open tab shows them, the first answer
-counts.
-"""
+"""The queue of reviews: questions that a run waits for. Every open tab shows them; the first answer counts."""
 
 from __future__ import annotations
 
@@ -62,9 +60,7 @@ class ReviewQueue:
         self.tabs: set[str] = set()
 
     def has_tab(self) -> bool:
-        """Return whether a tab that can show a question is connected. A client that only queues prompts does not
-        count.
-        """
+        """Return whether a tab that can show a question is connected. A client that only queues prompts is none."""
         server = getattr(PromptServer, "instance", None)
         return server is not None and any(tab in server.sockets for tab in self.tabs)
 
@@ -108,9 +104,7 @@ REVIEWS = ReviewQueue()
 
 
 def question_data(trajectory: Trajectory, folder: str, number: str, seconds: float, otherwise: str) -> dict[str, Any]:
-    """Make the JSON from which a tab shows the question. Pictures are named as files below the output folder, not
-    sent.
-    """
+    """Make the JSON from which a tab shows the question. Pictures are files below the output folder."""
     context, step = get_executing_context(), trajectory.current_step
     states = {verdict.goal: verdict.state for verdict in step.verdicts} if step else {}
     last = trajectory.steps[-1]
@@ -156,9 +150,7 @@ def answer_from(question: Question, data: Any) -> tuple[Remark, Picture | None]:
 
 
 def mask_from(text: Any, width: int, height: int) -> Picture:
-    """Decode a PNG in base64 to a mask of the canvas's size, uint8 H x W, 255 where it is painted. Raises BadInput if
-    it is empty.
-    """
+    """Decode a PNG in base64 to uint8 H x W, 255 where it is painted. Raises BadInput if nothing is painted."""
     try:
         data = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:

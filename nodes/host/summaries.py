@@ -26,18 +26,14 @@ def summary_of(trajectory: Trajectory) -> str:
 
 
 def _judge_failures(trajectory: Trajectory) -> list[str]:
-    """Return one warning if the judge left questions unanswered: no answer is not a verdict, and the artist should
-    know.
-    """
+    """Return a warning if the judge left questions unanswered: no answer is not a verdict."""
     asked = [verdict for step in trajectory.steps for verdict in step.verdicts]
     silent = [verdict.evidence for verdict in asked if verdict.state == "error"]
     return [f"the judge gave no answer to {len(silent)} of {len(asked)} questions: {silent[-1]}"] if silent else []
 
 
 def preview_images(run: Run, under: str = "clvr") -> dict[str, list[dict[str, str]]]:
-    """Return a node's `ui`: the best picture, then the chosen canvas of each other round. `under`: parent folder in the
-    output folder.
-    """
+    """Return a node's `ui`: best picture, then the other rounds' chosen canvases. `under`: in the output folder."""
     trajectory = run.trajectory
     canvases = [step.chosen for step in trajectory.steps if step.chosen is not None and step.chosen != trajectory.best]
     listed = canvases if trajectory.best is None else [trajectory.best, *canvases]

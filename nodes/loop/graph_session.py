@@ -52,8 +52,7 @@ class GraphExecutor:
 
 
 class SessionCache:
-    """The session that the last node ended with, for the next node to continue: replaying the journal takes longer the
-    longer the run is.
+    """The session that the last node ended with, for the next node to continue: replaying a long journal takes long.
 
     Valid only at the position where the session stands, while the journal has the size that the node left, and without
     a reviewer. Models are replaced by their names, so that none is kept in memory.
@@ -68,9 +67,7 @@ class SessionCache:
         self._size = 0
 
     def keep(self, session: Session, call: Call | None) -> None:
-        """Keep a session that stands before this call; drop what is kept if the run has ended or a reviewer is
-        asked.
-        """
+        """Keep a session that stands before this call; drop it if the run has ended or a reviewer is asked."""
         if call is None or session.reviewer is not None:
             self.drop()
             return
@@ -208,9 +205,7 @@ class GraphSession:
 
 
 def run_at(planned: Run, folder: Path, position: int) -> Run:
-    """Return the run after the first `position` lines of this folder's journal. Raises BadInput if the journal has
-    changed.
-    """
+    """Return the run after the first `position` lines of this folder's journal. Raises BadInput if it has changed."""
     if cached := CACHE.at(folder, position, planned.trajectory.brief):
         return Run(cached.trajectory, folder, position, planned.executor)
     opened = RunFolder.open(folder)
@@ -226,9 +221,7 @@ def best_of(run: Run) -> Picture | None:
 
 
 def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw):
-    """Record the pictures that the body's nodes drew for this call, cropped to the brief's size. Raises BadInput unless
-    there is one a seed.
-    """
+    """Record the pictures that the body drew, cropped to the brief's size. Raises BadInput for another number."""
     rounds = call.trajectory.steps
     if len(call.seeds) == 1 and len(pictures) == max((len(step.candidates) for step in rounds), default=0):
         # The one-shot picture for comparison: the sampler still draws as many as in every round.

@@ -32,12 +32,13 @@ def session_for(
     reviewer: Reviewer | None = None,
     opened: Callable[[RunFolder], object] = lambda folder: None,
 ) -> Session:
-    """Start the run of this brief by these models, or continue it if its folder exists.
+    """Start the run of this brief by these models, or continue it if its folder exists. Raises BadInput if it cannot.
+
+    The budget is not part of the run's key, so that a run continues under a larger one.
 
     led_by: "one node" or "nodes"; the two keep separate runs.
     picture: what the run starts from, None for nothing.
-    opened: called with the run's folder before anything is drawn in it. The budget is not part of the run's key, so
-    that a run continues under a larger one. Raises BadInput if it cannot continue.
+    opened: called with the run's folder before anything is drawn in it.
     """
     key = key_of(
         [
@@ -72,12 +73,10 @@ def generate(
     ask: Callable[[Trajectory, str], tuple] | None = None,
     opened: Callable[[RunFolder], object] = lambda folder: None,
 ) -> tuple[Run, Picture, str]:
-    """Run the loop to its end; return the run, its best picture and its summary. Raises BadInput if no picture was
-    drawn.
+    """Run the loop to its end; return the run, its best picture and its summary. Raises BadInput without a picture.
 
     picture: what the run starts from, None for nothing.
-    ask: called after each step with the trajectory and the name of the run's folder, returns the artist's remark and
-    mask.
+    ask: called after each step with trajectory and name of the run's folder; returns the artist's remark and mask.
     opened: called with the run's folder before anything is drawn in it.
     """
     session: Session

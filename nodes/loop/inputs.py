@@ -198,9 +198,7 @@ def brief_of(
     met: float = DEFAULT.met,
     unmet: float = DEFAULT.unmet,
 ) -> Brief:
-    """Make the brief from the values of these inputs; `candidates` and `evaluations` 0 mean no value. Raises BadInput
-    for a value out of range.
-    """
+    """Make the brief from the values of these inputs; 0 means no value. Raises BadInput for a value out of range."""
     executor.check(prompt)
     return Brief(
         prompt,
@@ -220,9 +218,7 @@ def brief_of(
 
 
 def prompt_error(prompt: str | None) -> bool | str:
-    """Return what validate_inputs returns for a prompt: True or an error sentence. `prompt` None: it comes by a link,
-    later.
-    """
+    """Return what validate_inputs returns: True or an error sentence. None is a prompt that comes by a link."""
     if prompt is not None and not prompt.strip():
         return "prompt is empty; say in words what the picture should show"
     if prompt is not None and len(prompt) > MAX_PROMPT:

@@ -116,10 +116,11 @@ class LoopEnd(io.ComfyNode):
 def another_round(graph, start: str, end: str, place: dict[str, int | str]):
     """Clone the body with Loop Start and Loop End; return the builder and the clone of Loop End.
 
-    place: inputs for the cloned Loop Start that say where in the journal its round begins. The clones are linked to
-    each other, not given values, so that ComfyUI's cache recognises them in the next prompt. None is linked to the
-    previous round: ComfyUI follows links recursively to build a cache key, and a long loop would exceed Python's
-    recursion limit.
+    The clones are linked to each other, not given values, so that ComfyUI's cache recognises them in the next prompt.
+    None is linked to the previous round: ComfyUI follows links recursively to build a cache key, and a long loop would
+    exceed Python's recursion limit.
+
+    place: inputs for the cloned Loop Start that say where in the journal its round begins.
     """
     body = between(graph, start, end)
     builder = GraphBuilder()
@@ -136,9 +137,7 @@ def another_round(graph, start: str, end: str, place: dict[str, int | str]):
 
 
 def names_of(body: list[str], known: dict[str, str]) -> dict[str, str]:
-    """Return a name for each node's clone: its own id without the prefix of the previous round, made unique by
-    underscores.
-    """
+    """Return a unique name for each node's clone: its own id without the prefix of the previous round."""
     names = dict(known)
     for node in body:
         if node not in names:

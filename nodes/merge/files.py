@@ -93,9 +93,7 @@ def file_of(role: str, name: str) -> Path:
 
 
 def stamps(names: dict[str, str]) -> list[str]:
-    """Return time and size of each file, so that another file of the same name executes the node again. `names`: widget
-    -> file name.
-    """
+    """Return time and size of each file: another file of the same name executes the node again."""
     found = []
     for role, kind in KINDS.items():
         if path := folder_paths.get_full_path(kind, names.get(role, NONE)):
@@ -161,9 +159,7 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
 
 @contextmanager
 def planned(recipe: MergeRecipe) -> Iterator[MergePlan]:
-    """Plan the merge in a layout that Load Diffusion Model reads: for FLUX.2 Black Forest Labs' own instead of
-    diffusers'.
-    """
+    """Plan the merge in a layout that Load Diffusion Model reads: for FLUX.2 that of Black Forest Labs."""
     plan = make_plan(recipe)
     if plan.layout == "diffusers":
         plan.close()
@@ -217,7 +213,5 @@ def interrupted() -> bool:
 
 
 def in_widgets(text: str) -> str:
-    """Replace the command-line options in an error of the core by the names of the widgets: --some-name ->
-    some_name.
-    """
+    """Replace command-line options in an error of the core by names of widgets: --some-name -> some_name."""
     return re.sub(r"--([a-z]+)(?:-([a-z]+))?", lambda found: "_".join(filter(None, found.groups())), text)

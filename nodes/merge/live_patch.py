@@ -59,7 +59,7 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
         deltas = [(difference(others[role], base, key), given[role]) for role in others if given[role]]
         if len(deltas) == 2:
             (first, one), (second, other) = deltas
-            # A list is evaluated as a sum; an entry is (its strength, its value, strength of the sum so far, offset, function).
+            # A list is a sum; an entry is (its strength, its value, strength of the sum so far, offset, function).
             deltas = [([*first, (other, second, one, None, None)], 1.0)]
         for patch, strength in deltas:
             patches.setdefault(strength, {})[key] = patch

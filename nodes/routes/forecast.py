@@ -42,9 +42,9 @@ def _modified(path: Path) -> float:
 
 
 def forecast_for(asked: dict[str, Any]) -> dict[str, Any]:
-    """Return the forecast and the memory plan as JSON. Raises BadInput.
+    """Return the forecast and the memory plan as JSON. Raises BadInput for a value out of range.
 
-    asked: the widgets of the node by name; `linked`: the nodes upstream, as `memory_of` takes them.
+    asked: the widgets of the node by name; under `linked` the nodes upstream, as `memory_of` takes them.
     """
     try:
         budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))

@@ -1,6 +1,4 @@
-"""How much memory the models take that a node of an open graph is linked to, read from the files that their loaders
-name.
-"""
+"""Memory that the models upstream of a node take, read from the files that their loaders name."""
 
 from __future__ import annotations
 
@@ -21,9 +19,7 @@ FILES = {
     "clip_name": ("text_encoders", "text encoder"),
     "vae_name": ("vae", "VAE"),
 }
-"""Name of a loader's widget -> ComfyUI's kind of model folder, and what its files hold. Most packs use these names
-too.
-"""
+"""Name of a loader's widget -> ComfyUI's kind of model folder, and what its files hold."""
 EMBEDDED = "embedded models"
 SIDES = {"vlm": "VLM", "executor": "executor"}
 """Input of the node -> the words for what is linked to it."""
@@ -32,9 +28,10 @@ SIDES = {"vlm": "VLM", "executor": "executor"}
 def memory_of(linked: Any) -> dict[str, Any]:
     """Plan the memory of the linked models on ComfyUI's device.
 
+    Return `told`, a line for the artist, and `fits`, whether the models fit.
+
     linked: for each side, `vlm` or `executor`, a list of [node id, node type, widgets by name] of all nodes upstream,
-        as a tab sends it. A node that is upstream of both sides counts once. Return `told`, a line for the artist, and
-        `fits`, whether the models fit.
+        as a tab sends it. A node that is upstream of both sides counts once.
     """
     device = comfy.model_management.get_torch_device()
     seen: set[str] = set()
@@ -75,7 +72,7 @@ def _valid_nodes(linked: Any, side: str) -> Iterator[tuple[str, str, dict[str, s
 
 
 def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[Weights]:
-    owner = "eyes" if side == "vlm" else "executor"
+    owner = "controller" if side == "vlm" else "executor"
     if kind == "CLVR_ShapesModels":
         yield Weights(EMBEDDED, sum(path.stat().st_size for path in MERGED.rglob("*.safetensors")))
     for widget, value in widgets.items():

@@ -96,9 +96,7 @@ class ClipVlm:
         return self._reply(_append(messages, in_words(schema)))
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        """See `Vlm`. A decision is None if Yes and No together are unlikely as the first token: then their ratio means
-        nothing.
-        """
+        """See `Vlm`. A decision is None if Yes and No together are unlikely: then their ratio means nothing."""
         if not questions:
             return []
         asked = [
@@ -204,9 +202,7 @@ def fast_tokenizer(tokenizer: Any) -> Any | None:
 
 
 class _GrammarChoice:
-    """Chooses the tokens of a document that follows a grammar, then the stop token. `used`: whether it was ever
-    called.
-    """
+    """Chooses the tokens of a document by its grammar, then the stop token. `used`: whether it was called."""
 
     def __init__(self, document: Document, stop: int) -> None:
         self.used = False

@@ -40,9 +40,7 @@ class Loader:
         return f"{PurePath(self.file).stem or self.title} ({self.digest[:8]})"
 
     def refusal(self, reason: str) -> str:
-        """Return an error sentence that says which widget to change, and to what. `reason`: why the model was
-        refused.
-        """
+        """Return an error that says which widget to change, and to what. `reason`: why the model was refused."""
         type_of = self.widgets.get("type")
         if type_of in (None, SEES):
             widget = next((name for name in self.widgets if name.startswith(("clip_name", "ckpt_name"))), "its file")
@@ -57,9 +55,7 @@ class Loader:
 
 
 def loader_of(dynprompt: Any, node: str, name: str) -> Loader:
-    """Find the loader behind this input of the node by following CLIP links upstream, through LoRA loaders and the
-    like.
-    """
+    """Find the loader behind this input by following CLIP links upstream, through LoRA loaders and the like."""
     at, source = node, dynprompt.get_node(node)["inputs"].get(name)
     while is_link(source):
         at = source[0]
