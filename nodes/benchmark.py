@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import comfy.model_management
@@ -15,58 +15,42 @@ from comfy_api.latest import io
 from ..clvr_core.errors import BadInput
 from ..clvr_core.evaluation.arms import seed_of
 from ..clvr_core.evaluation.atoms import draw_up, with_atoms
-from ..clvr_core.evaluation.benchmarks import BENCHMARKS, Benchmark, data_hash, recognise
+from ..clvr_core.evaluation.benchmarks import BENCHMARKS, data_hash, recognise
 from ..clvr_core.evaluation.benchmarks.base import Item
 from ..clvr_core.evaluation.judging import PROTOCOLS
 from ..clvr_core.evaluation.score import Scoring, VlmJudge
 from ..clvr_core.evaluation.store import KEPT, NAME, Arm, read_picture
 from ..clvr_core.protocols import Vlm
 from .host.pictures import as_image, as_pictures
-from .host.sockets import BENCH_ITEM, VLM
+from .host.sockets import BENCH_ITEM, VLM, BenchTask
 
 LISTED = 200
 """Folders of the input folder that are searched at most."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """Value of a BENCH_ITEM link: one picture of a benchmark.
+def results_folder(task: BenchTask) -> Path:
+    """Return the folder of the benchmark's pictures and answers."""
+    return Path(folder_paths.get_output_directory()) / KEPT / task.bench.name
 
-    bench: the benchmark.
-    data: folder with the benchmark's own files.
-    items: all items, from which the score is computed.
-    item: the item that the picture is for.
-    k: number of the picture, from 0.
+
+def with_statements(task: BenchTask, vlm: Vlm) -> BenchTask:
+    """Return the task with statements for every item. The first judge writes those of one's own prompts to a file.
+
+    Raises BadInput if it fails on an item.
     """
+    results = results_folder(task)
+    items = with_atoms(task.items, results)
+    if any(not item.atoms and not item.scales for item in items):
+        bar = comfy.utils.ProgressBar(len(items))
 
-    bench: Benchmark
-    data: Path
-    items: tuple[Item, ...]
-    item: Item
-    k: int
+        def progress(done: int, total: int, remark: str) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            bar.update_absolute(done, total)
 
-    @property
-    def images(self) -> Path:
-        """Folder of the pictures and answers."""
-        return Path(folder_paths.get_output_directory()) / KEPT / self.bench.name
-
-    def prepared(self, vlm: Vlm) -> Task:
-        """Return the task with statements for every item. The first judge writes those of one's own prompts to a file.
-
-        Raises BadInput if it fails on an item.
-        """
-        items = with_atoms(self.items, self.images)
-        if any(not item.atoms and not item.scales for item in items):
-            bar = comfy.utils.ProgressBar(len(items))
-
-            def progress(done: int, total: int, remark: str) -> None:
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                bar.update_absolute(done, total)
-
-            if failed := draw_up(vlm, items, self.images, statements=True, progress=progress):
-                raise BadInput(f"item {failed[0][0]} was not taken apart: {failed[0][1]}; run again to go on")
-            items = with_atoms(items, self.images)
-        return replace(self, items=tuple(items), item=next(item for item in items if item.id == self.item.id))
+        if failed := draw_up(vlm, items, results, statements=True, progress=progress):
+            raise BadInput(f"item {failed[0][0]} was not taken apart: {failed[0][1]}; run again to go on")
+        items = with_atoms(items, results)
+    return replace(task, items=tuple(items), item=next(item for item in items if item.id == task.item.id))
 
 
 class BenchmarkPrompts(io.ComfyNode):
@@ -151,7 +135,7 @@ class BenchmarkPrompts(io.ComfyNode):
         source = as_image(read_picture(data / item.source)) if item.source else torch.zeros((1, 64, 64, 3))
         place = f"{bench.title}, item {item.id} ({item.tag}), picture {k}: {index + 1} of {len(wanted)}"
         seed = seed_of(f"{run_seed}", item.id, k)
-        return io.NodeOutput(item.prompt, Task(bench, data, items, item, k), seed, len(wanted), source, place)
+        return io.NodeOutput(item.prompt, BenchTask(bench, data, items, item, k), seed, len(wanted), source, place)
 
 
 class BenchmarkScore(io.ComfyNode):
@@ -206,10 +190,10 @@ class BenchmarkScore(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, task: Task, image: torch.Tensor, vlm: Vlm, name: str = "run", protocol: str = "decisions"
+        cls, task: BenchTask, image: torch.Tensor, vlm: Vlm, name: str = "run", protocol: str = "decisions"
     ) -> io.NodeOutput:
-        task = task.prepared(vlm)
-        arm = Arm(task.images, name)
+        task = with_statements(task, vlm)
+        arm = Arm(results_folder(task), name)
         arm.save(task.bench, task.item, task.k, np.ascontiguousarray(as_pictures(image)[0]))
         scoring = Scoring(task.bench, task.data, arm, VlmJudge(vlm, task.items, protocol), task.items)
         line = scoring.one(task.item, task.k)

@@ -16,6 +16,7 @@ from comfy_api.latest import io
 from ...clvr_core.errors import BadInput
 from ...clvr_core.protocols import Vlm
 from ...clvr_core.text import one_line
+from .sockets import BenchTask, ExecutorHandle, Run
 
 QUOTED = 40
 """Characters of a text that an error quotes."""
@@ -35,7 +36,12 @@ class Kind:
     source: str
 
 
+def _instance(cls: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, cls)
+
+
 def _with(*names: str) -> Callable[[Any], bool]:
+    """For objects of ComfyUI's, whose classes differ between its versions and packs that replace them."""
     return lambda value: all(hasattr(value, name) for name in names)
 
 
@@ -46,18 +52,16 @@ def _tensor(dimensions: int) -> Callable[[Any], bool]:
 KINDS = {
     "CLVR_TRAJECTORY": Kind(
         "a run",
-        _with("trajectory", "folder", "position"),
+        _instance(Run),
         "a trajectory output, such as that of Brief, Loop Start or Load Trajectory",
     ),
     "CLVR_VLM": Kind(
         "a vision model",
-        lambda value: isinstance(value, Vlm),
+        _instance(Vlm),
         "the vlm output of Vision Model, Server Model or Shapes Models",
     ),
-    "CLVR_EXECUTOR": Kind(
-        "an executor", _with("executor", "width", "height", "check"), "the executor output of Executor or Shapes Models"
-    ),
-    "CLVR_BENCH_ITEM": Kind("a benchmark's task", _with("bench", "item", "k"), "the task output of Benchmark Prompts"),
+    "CLVR_EXECUTOR": Kind("an executor", _instance(ExecutorHandle), "the executor output of Executor or Shapes Models"),
+    "CLVR_BENCH_ITEM": Kind("a benchmark's task", _instance(BenchTask), "the task output of Benchmark Prompts"),
     "IMAGE": Kind("a picture", _tensor(4), "an IMAGE output, such as that of Load Image or VAE Decode"),
     "MASK": Kind("a mask", _tensor(3), "a MASK output, such as that of Load Image"),
     "MODEL": Kind(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from comfy_api.latest import io
 
+from ...clvr_core.evaluation.benchmarks.base import Benchmark, Item
 from ...clvr_core.protocols import Executor
 from ...clvr_core.trajectory import Trajectory
 
@@ -50,3 +51,21 @@ class Run:
     folder: Path
     position: int
     executor: Executor | None = None
+
+
+@dataclass(frozen=True)
+class BenchTask:
+    """Value of a BENCH_ITEM link: one picture of a benchmark.
+
+    bench: the benchmark.
+    data: folder with the benchmark's own files.
+    items: all items, from which the score is computed.
+    item: the item that the picture is for.
+    k: number of the picture, from 0.
+    """
+
+    bench: Benchmark
+    data: Path
+    items: tuple[Item, ...]
+    item: Item
+    k: int
