@@ -88,7 +88,8 @@ def plan(
     def fits(each: Mode) -> bool:
         return free is None or not weights or peak(weights, each, headroom) <= free
 
-    chosen = next((each for each in MODES if fits(each)), MODES[-1]) if mode == "auto" else mode
+    fitting: list[Mode] = [each for each in MODES if fits(each)]
+    chosen = mode if mode != "auto" else fitting[0] if fitting else MODES[-1]
     return MemoryPlan(chosen, weights, free, fits(chosen))
 
 

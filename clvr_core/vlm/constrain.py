@@ -1,4 +1,6 @@
-"""Replies that cannot leave their JSON schema, by llguidance: at every token only those that lead on to a valid document are allowed."""
+"""Constrained decoding by llguidance: at every step only tokens that can lead to a document of the JSON schema are
+allowed.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,17 @@ _TABLES: WeakKeyDictionary[Any, dict[tuple[int, ...], Any]] = WeakKeyDictionary(
 
 
 class Grammars:
-    """For one tokenizer. vocabulary: the number of logits. ends: tokens that end a reply."""
+    """Grammars for one tokenizer. vocabulary: number of logits. ends: ids of the tokens that end a reply."""
 
     def __init__(self, tokenizer: Any, vocabulary: int, ends: Sequence[int]) -> None:
         self._tokenizer, self._vocabulary, self._ends = tokenizer, vocabulary, list(ends)
 
     @property
     def _tokens(self) -> Any:
-        """Takes seconds for a vocabulary of 150,000, so it is made when it is first needed, and once for all that share a tokenizer."""
+        """llguidance's table of the tokenizer.
+
+        Takes seconds for a vocabulary of 150,000, so it is built at first use and cached.
+        """
         import llguidance.hf
 
         tables, key = _TABLES.setdefault(self._tokenizer, {}), (self._vocabulary, *self._ends)
@@ -40,12 +45,14 @@ class Grammars:
         return tables[key]
 
     def start(self, schema: Mapping[str, Any]) -> Document | None:
-        """None if llguidance is not installed or cannot follow this tokenizer or schema: then the reply is only asked for in words."""
+        """Begin a document of the schema; None if llguidance is missing or does not support this
+        tokenizer or schema.
+        """
         if not available() or not self._tokenizer.is_fast:
             return None
         from llguidance import LLMatcher
 
-        # Without free spaces: a model that writes them may never stop.
+        # No optional white space: a model that writes it may never stop.
         grammar = LLMatcher.grammar_from_json_schema(
             json.dumps(_bounded(schema)), overrides={"whitespace_flexible": False}
         )
@@ -55,7 +62,7 @@ class Grammars:
 
 
 def _bounded(schema: Any) -> Any:
-    """The schema with numbers of at most three decimals: nothing else would ever end one."""
+    """Return the schema with numbers limited to three decimals; else greedy decoding may write digits without end."""
     if isinstance(schema, Mapping):
         inner = {name: _bounded(value) for name, value in schema.items()}
         return {"multipleOf": 0.001} | inner if schema.get("type") == "number" else inner
@@ -63,7 +70,7 @@ def _bounded(schema: Any) -> Any:
 
 
 class Document:
-    """One JSON document while it is written."""
+    """One JSON document while it is being written."""
 
     def __init__(self, matcher: Any, vocabulary: int) -> None:
         self._matcher = matcher
@@ -72,11 +79,11 @@ class Document:
 
     @property
     def complete(self) -> bool:
-        """Nothing can follow."""
+        """Whether no token can follow."""
         return self._matcher.is_stopped()
 
     def forced(self) -> list[int]:
-        """The tokens that must come next, whatever the model would say; taken as written."""
+        """Return the tokens that the schema leaves no choice about, and add them to the document."""
         tokens = self._matcher.compute_ff_tokens()
         if tokens:
             self._matcher.consume_tokens(tokens)
@@ -84,13 +91,13 @@ class Document:
         return tokens
 
     def take(self, logits: Tensor) -> int:
-        """The likeliest of the tokens that may come next; taken as written."""
+        """Return the likeliest token that the schema allows, and add it to the document. logits: float, vocabulary."""
         import torch
         from llguidance.numpy import fill_next_token_bitmask
 
         fill_next_token_bitmask(self._matcher, self._bits)
         self._fail_if_lost()
-        # Not llguidance's own way to apply the mask: it compiles, which takes a C++ compiler and seconds.
+        # llguidance's own function for this compiles a kernel, which takes seconds and a C++ compiler.
         allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
         token = int(logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf")).argmax())
         self._matcher.consume_token(token)

@@ -1,4 +1,6 @@
-"""Yes/no questions put to a model: probabilities that can be trusted to be probabilities, or the reason why there is none."""
+"""Asks yes/no questions: checks that the answers are probabilities, asks once more if not, and says why
+one is missing.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,18 @@ from .replies import TRANSPORT_ERRORS, describe
 DECIDE = "You look at pictures and answer questions about them. You answer with the one word Yes or No."
 ONE_WORD = "Answer with one word, Yes or No."
 LEAST_MASS = 0.2
-"""Probability that Yes and No must have together among the first tokens for their ratio to mean something."""
+"""Probability that Yes and No must have together at the first token; below it their ratio means nothing."""
 MAX_EVIDENCE = 500
 """Characters of evidence that are kept."""
 
 
 @dataclass(frozen=True)
 class Decided:
-    """One decision for each question, in order. Where `yes` is None, `evidence` says why no usable answer came."""
+    """One decision for each question, in order, and what they cost.
+
+    Where `yes` is None, `evidence` says why there is no usable answer.
+    tokens: read and written over all calls. calls: of the model, 0 to 2.
+    """
 
     decisions: tuple[Decision, ...]
     tokens: int = 0
@@ -28,9 +34,10 @@ class Decided:
 
 
 def decide(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) -> Decided:
-    """All the questions over all the images in one call. If any answer is unusable the whole call is made once more.
+    """Ask all questions over all images in one call, and all of them once more if any answer was unusable.
 
-    Answers that were usable the first time stand; the second call only fills the holes. The words of a model never decide.
+    Usable answers of the first call stand; the second call only fills in the missing ones. Never raises for a model
+    that fails.
     """
     if not questions:
         return Decided(())
@@ -42,7 +49,9 @@ def decide(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) -
 
 
 def word(token: str) -> str:
-    """The word that a token is, without case, marks, and the signs by which tokenizers write a space or a line end."""
+    """Return the token as a lower-case word, without punctuation and the characters that tokenizers write for white
+    space.
+    """
     return token.strip(" \t\r\n\"'*.\u2581\u0120\u010a").casefold()
 
 
@@ -50,14 +59,14 @@ def _once(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) ->
     try:
         decisions = tuple(vlm.decide(tuple(images), tuple(questions)))
     except TRANSPORT_ERRORS as error:
-        return _nothing(f"{vlm.name} gave no answer: {describe(error)}", questions), 0
+        return _unanswered(f"{vlm.name} gave no answer: {describe(error)}", questions), 0
     tokens = sum(decision.tokens for decision in decisions)
     if len(decisions) != len(questions):
-        return _nothing(f"{vlm.name} gave {len(decisions)} answers to {len(questions)} questions", questions), tokens
+        return _unanswered(f"{vlm.name} gave {len(decisions)} answers to {len(questions)} questions", questions), tokens
     return tuple(_usable(vlm.name, decision) for decision in decisions), tokens
 
 
-def _nothing(reason: str, questions: Sequence[Question]) -> tuple[Decision, ...]:
+def _unanswered(reason: str, questions: Sequence[Question]) -> tuple[Decision, ...]:
     return (Decision(None, reason),) * len(questions)
 
 

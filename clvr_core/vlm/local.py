@@ -21,14 +21,20 @@ from .quantised import Quantise, check_quantise, config_of
 from .replies import in_words
 
 SPARE = 64
-"""Tokens of room beside thought and reply: the end of a thought."""
+"""Tokens reserved beside thought and reply, for the marks that end a thought."""
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """folder: as published on the hub, with config.json, safetensors and the processor. device: as torch names it, `auto` takes a GPU if
-    there is one. image_side: pixels of the longer side that pictures are scaled down to. max_tokens: of a reply. thinking: tokens that a
-    model which thinks may spend on it before a reply, none if 0. quantise: how its weights are held, see `quantised`.
+    """A vision-language model in a folder of this machine.
+
+    folder: as published on the hub, with config.json, safetensors and the processor.
+    device: as torch names it; `auto` takes a GPU if there is one.
+    dtype: that the weights are loaded in.
+    image_side: pixels of the longer side that pictures are scaled down to, at least 1.
+    max_tokens: of a reply, at least 1.
+    thinking: tokens that a thinking model may spend on a thought before each reply; 0 switches thinking off.
+    quantise: bits of the weights, see `quantised`.
     """
 
     folder: str
@@ -48,12 +54,13 @@ class Local:
 
 
 class LocalVlm:
-    """A `Vlm`. Replies are greedy and, where llguidance is installed, cannot leave their schema; else the schema is asked for in words.
-    Decisions are the probabilities of Yes against No at the first token, all from one reading of the pictures; no text is written.
+    """A `Vlm` in this process. Replies are greedy; with llguidance they are constrained to their schema, else it is
+    asked for in words.
 
-    `check` is called before every pass through the model and may raise to end the run. Tokens are counted as if nothing were remembered
-    from call to call, so that a run that goes on after a stop counts the same. Calls from several threads wait for each other.
-    Raises BadInput for a model without words for yes and no, or without marks around its thoughts if it is to think.
+    Decisions are the probabilities of Yes against No at the first token; the pictures are read once for all questions
+    and no text is generated. `check` is called before every forward pass. Tokens are counted as if no prefix were
+    cached, so that a resumed run counts the same. A lock keeps calls of several threads apart. Raises BadInput for a
+    model without tokens for Yes and No, or without marks around its thoughts if `thinking` is above 0.
     """
 
     def __init__(self, model: Any, processor: Any, settings: Local, check: Callable[[], None] = lambda: None) -> None:
@@ -96,7 +103,9 @@ class LocalVlm:
         return Reply(text, len(prompt) + thoughts + len(tokens), finished)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        """A decision is None where Yes and No together are unlikely to be the first word: their ratio would mean nothing."""
+        """Decide each question; `yes` is None where Yes and No together have less than LEAST_MASS at
+        the first token.
+        """
         if not questions:
             return []
         pictures = tuple(map(self._image, images))
@@ -112,13 +121,13 @@ class LocalVlm:
         return [_decision(yes, no, cost) for (yes, no), cost in zip(found, costs)]
 
     def move(self, device: str) -> None:
-        """To the device of that name; what is remembered of conversations stays behind and is read anew."""
+        """Move the weights to the device and drop the cached prefixes."""
         with self._lock:
             self._reader.forget()
             self.model.to(device)
 
     def _write(self, run: Run, document: Document | None) -> tuple[list[int], bool]:
-        """The tokens of the reply, and whether it came to its end."""
+        """Return the tokens of the reply, and whether it is finished."""
         limit, written = self.settings.max_tokens, []
         pending = document.forced() if document else []
         while True:
@@ -135,7 +144,7 @@ class LocalVlm:
             pending = [token, *(document.forced() if document else ())]
 
     def _think(self, run: Run) -> int:
-        """Thinks up to the budget, ends the thought, and returns how many tokens that took."""
+        """Generate a thought of at most `thinking` tokens, end it, and return how many tokens were generated."""
         thoughts, close = 0, f"\n{THOUGHT_ENDS}\n\n"
         while thoughts < self.settings.thinking:
             token = int(run.logits.argmax())
@@ -175,6 +184,7 @@ def _decision(yes: float, no: float, tokens: int) -> Decision:
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """Return the ids of the tokens that end a reply."""
     known = [tokenizer.eos_token_id]
     stated = model.generation_config.eos_token_id if model.generation_config else None
     known += stated if isinstance(stated, list) else [stated]
@@ -182,10 +192,13 @@ def _ends(model: Any, tokenizer: Any) -> set[int]:
 
 
 def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> LocalVlm:
-    """Loads from the folder alone: nothing is downloaded, no code in it is run, and weights are read from safetensors only.
+    """Load a model from its folder alone: nothing is downloaded, code in it is not run, weights are read from
+    safetensors only.
 
-    Raises BadInput naming the folder if it is missing, damaged, incomplete, or of a model that does not look at pictures, and naming the
-    device if it cannot be used.
+    check: called before every forward pass.
+
+    Raises BadInput naming the folder if it is missing, damaged, incomplete, or of a model without a vision part, and
+    naming the device if it cannot be used.
     """
     import torch
 
@@ -196,7 +209,7 @@ def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> Loc
     check_quantise(settings.quantise, device.type)
     try:
         with _quietly():
-            _refuse_blind(folder)
+            _require_vision(folder)
             processor = _processor(folder)
             model = _model(folder, getattr(torch, settings.dtype), settings.quantise, device)
         Prompter(model, processor).text([Turn("user", ("What is this?", Image.new("RGB", (64, 64))))])
@@ -208,7 +221,7 @@ def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> Loc
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise BadInput(f"the model in {folder} cannot be loaded: {first[:300]}; download the folder again") from error
     try:
-        # Quantised weights were put there as they were read.
+        # Quantised weights are on the device since they were read.
         model = model.to(device) if settings.quantise == "none" else model
     except torch.OutOfMemoryError as error:
         raise BadInput(
@@ -219,7 +232,7 @@ def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> Loc
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """What transformers would print about weights is said in the error, if there is one."""
+    """Silence transformers: what it prints about weights is in the error, if there is one."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -249,7 +262,7 @@ def _device(name: str) -> Any:
     return torch.device(name)
 
 
-def _refuse_blind(folder: Path) -> None:
+def _require_vision(folder: Path) -> None:
     from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -262,12 +275,12 @@ def _refuse_blind(folder: Path) -> None:
 def _model(folder: Path, dtype: Any, quantise: Quantise, device: Any) -> Any:
     from transformers import AutoModelForImageTextToText
 
-    how = {} if quantise == "none" else {"quantization_config": config_of(quantise, dtype), "device_map": {"": device}}
-    own = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    model, info = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=dtype, output_loading_info=True, **own, **how
-    )
-    # What is missing was filled with random numbers; a vision part of these is blind and says nothing.
+    options = {"dtype": dtype, "local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    if quantise != "none":
+        options |= {"quantization_config": config_of(quantise, dtype), "device_map": {"": device}}
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True, **options)
+    model, info = loaded
+    # transformers fills missing tensors with random numbers; a random vision part sees nothing and raises no error.
     if missing := sorted(info["missing_keys"]):
         raise BadInput(
             f"the weights in {folder} are incomplete: {len(missing)} tensors are missing, such as {missing[0]}; download it again"
@@ -291,15 +304,17 @@ def _processor(folder: Path) -> Any:
 
 
 def _without_video(folder: Path) -> Any:
-    """The folder's own processor without its part for video, the only one that needs torchvision."""
+    """Build the folder's processor without its video part, the only one that needs torchvision."""
     from transformers import PROCESSOR_MAPPING, AutoConfig, AutoImageProcessor, AutoTokenizer
 
     own = {"local_files_only": True, "trust_remote_code": False}
-    kind = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(folder, **own))]
-    still = type(kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None})
+    kind: Any = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(folder, **own))]
+    without_video: Any = type(
+        kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None}
+    )
     parts = {"image_processor": AutoImageProcessor, "tokenizer": AutoTokenizer}
     settings, _ = kind.get_processor_dict(folder, **own)
-    # transformers 5 reads the names off the signature, 4 keeps a list of them.
+    # transformers 5 reads the names of the parts from the signature, 4 keeps a list of them.
     names = kind.get_attributes() if hasattr(kind, "get_attributes") else kind.attributes
     made = [parts[name].from_pretrained(folder, **own) if name in parts else None for name in names]
-    return still.from_args_and_dict(made, settings)
+    return without_video.from_args_and_dict(made, settings)

@@ -1,4 +1,4 @@
-"""Reads prompts, and remembers: what a new prompt shares with an earlier one is not run through the model again."""
+"""Prefix caching: tokens that a new prompt shares with an earlier one are not run through the model again."""
 
 from __future__ import annotations
 
@@ -16,35 +16,45 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 KEPT = 12_288
-"""Tokens whose keys and values are kept over all conversations: 1.7 GiB at the 144 KiB a token of Qwen3-VL 4B and 8B."""
+"""Tokens whose keys and values are cached, over all conversations: 1.7 GiB at the 144 KiB a token of Qwen3-VL 4B and
+8B.
+"""
 AT_ONCE = 8
-"""Continuations of one prompt run in one batch; each holds a copy of the prompt's keys and values."""
+"""Continuations of one prompt in one batch, at most; each has a copy of the prompt's keys and values."""
 WORTH_KEEPING = 32
-"""Tokens: a shorter beginning is read again sooner than it is copied."""
+"""Tokens: reading a shorter prefix again is faster than copying its cache."""
 
 ALIKE = 0.99
-"""Cosine of the logits of a recorded pass and a plain one, which differ by what bfloat16 rounds off."""
+"""Least cosine between the logits of a recorded and a plain pass, which differ by the rounding of bfloat16."""
 
 
 @dataclass(eq=False)
 class Run:
-    """A prompt that was read, and what was written after it. `cache` holds exactly the tokens of `keys`.
+    """A prompt that was read, and the tokens that were generated after it.
 
-    logits: float32, of the token that comes next. position: of that token. mrope: positions have three rows.
+    cache: keys and values of exactly the tokens of `keys`.
+    keys: what each token is, as in `Prompt`.
+    mrope: whether positions have three rows.
+    logits: float32, vocabulary, of the next token; None before anything was read.
+    position: of the next token.
     """
 
     cache: Any
     keys: list[Hashable]
     mrope: bool
-    logits: Tensor | None = None
+    logits: Any = None
     position: int = 0
 
 
 class Reader:
-    """Runs one model. `check` is called before every pass and may raise to end the run.
+    """Runs one model and caches what it read.
 
-    A cache is cut back to what two prompts share. Where it cannot be cut (recurrent states, sliding windows), copies are kept of it at
-    the end of a prompt and at the place where the prompt departed from an earlier one, where later ones may depart as well.
+    check: called before every forward pass.
+    kept: tokens that are cached, at most.
+
+    A cache is cropped to the prefix that two prompts share. Where it cannot be cropped (recurrent states, sliding
+    windows), copies are kept at the end of a prompt and where the prompt departed from an earlier one, since later
+    prompts may depart there too.
     """
 
     def __init__(
@@ -54,25 +64,26 @@ class Reader:
         kept: int = KEPT,
         record: Recorder | None = cuda_graph,
     ) -> None:
-        """`record`: how a pass of one token is made fast, see `Steps`; None leaves it as it is. By a CUDA graph only while the model is
-        where one can be made."""
+        """record: makes the pass of one token fast, see `Steps`; None for plain passes. `cuda_graph` is used only while
+        the model is on a GPU.
+        """
         self.model, self.check, self.kept = model, check, kept
         self.croppable = croppable(model)
         self._record = record if self.croppable else None
         self._steps: Steps | None = None
         self._writing = False
-        # Gemma 4 says so in its config, Gemma 3 and PaliGemma by the types of their tokens.
+        # Whether image tokens attend to later ones. Gemma 4 says so in its config, Gemma 3 and PaliGemma by types.
         self.looks_ahead = bool(getattr(model.config.get_text_config(), "use_bidirectional_attention", None))
         self._runs: list[Run] = []
 
     def read(self, prompt: Prompt) -> Run:
-        """The prompt as a run, its last logits those of a fresh reading."""
+        """Read the prompt, reusing the longest cached prefix; the logits equal those of a fresh reading."""
         shared = [(self._shared(run, prompt), run) for run in self._runs]
-        departs = max((length for length, _ in shared), default=0)
-        run = self._beginning(shared, prompt)
+        departure = max((length for length, _ in shared), default=0)
+        run = self._cached_prefix(shared, prompt)
         stops = [len(prompt)]
-        if not self.croppable and departs - len(run.keys) >= WORTH_KEEPING:
-            stops.insert(0, departs)
+        if not self.croppable and departure - len(run.keys) >= WORTH_KEEPING:
+            stops.insert(0, departure)
         for stop in stops if len(run.keys) < len(prompt) else ():
             inputs = prompt.part(len(run.keys), stop)
             self._forward(run, inputs, prompt.keys[len(run.keys) : stop])
@@ -82,8 +93,8 @@ class Reader:
         return run
 
     def extend(self, run: Run, tokens: Sequence[int]) -> None:
-        """Tokens of text, in one pass."""
-        if self._writing:
+        """Read text tokens after the run, in one forward pass."""
+        if self._writing and self._steps:
             self.check()
             run.logits = self._steps.read(tokens, len(run.keys), run.position)
             run.keys += tokens
@@ -93,7 +104,9 @@ class Reader:
 
     @contextmanager
     def writing(self, run: Run, room: int) -> Iterator[None]:
-        """Within, `extend` is fast on a GPU, for at most `room` tokens; the run's cache is only whole again afterwards."""
+        """Make `extend` fast on a GPU, for at most `room` tokens; the run's cache is complete again
+        after the context.
+        """
         steps = self._steps_for(run, len(run.keys) + room)
         if steps is None:
             yield
@@ -107,14 +120,14 @@ class Reader:
             steps.unload(run.cache, begun, len(run.keys))
 
     def _steps_for(self, run: Run, room: int) -> Steps | None:
-        # A model that shares its device is on the CPU when it is loaded, and comes and goes.
+        # Asked each time: a model that shares its device moves.
         if self._record is cuda_graph and not usable(self.model):
             return None
         if self._record and (self._steps is None or self._steps.room < room):
-            self._steps = None  # its memory is needed
+            self._steps = None  # frees its memory
             try:
                 steps = Steps(self.model, room, run.mrope, self._record)
-                self._hold_against(steps, run)
+                self._verify(steps, run)
                 self._steps = steps
             except Exception as error:  # torch, CUDA and the model's own code each raise their own kinds
                 first = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -125,13 +138,13 @@ class Reader:
         return self._steps
 
     def keep(self, run: Run) -> None:
-        """Remembers the run, which must not be used afterwards."""
+        """Cache the run, which must not be used afterwards."""
         self._runs = [run, *(other for other in self._runs if other.keys != run.keys)]
         while len(self._runs) > 1 and sum(len(other.keys) for other in self._runs) > self.kept:
             self._runs.pop()
 
-    def _hold_against(self, steps: Steps, run: Run) -> None:
-        """Raises RuntimeError if the recorded pass gives other logits than a plain one, of a copy of the run."""
+    def _verify(self, steps: Steps, run: Run) -> None:
+        """Raise RuntimeError if the recorded pass gives other logits than a plain one after the run."""
         import torch
 
         token = int(run.logits.argmax())
@@ -144,17 +157,17 @@ class Reader:
             raise RuntimeError(f"the recorded pass gives other logits than the plain one (similarity {alike:.3f})")
 
     def finish(self, run: Run) -> None:
-        """Remembers a run to which something was written, if it can be cut back to what the next prompt holds of it."""
+        """Cache a run with generated tokens, if it can be cropped to the prefix that the next prompt shares."""
         if self.croppable:
             self.keep(run)
 
     def forget(self) -> None:
-        """Frees the memory of all that was kept, the recorded pass too, which reads the weights where they were."""
+        """Drop all cached runs and the recorded pass, which reads the weights at their old addresses."""
         self._runs.clear()
         self._steps = None
 
     def continuations(self, run: Run, tails: Sequence[Sequence[int]]) -> list[Tensor]:
-        """float32 logits after each of the tails, every one as if it alone followed the run, which stays as it is."""
+        """Return float32 logits after each tail, as if it alone followed the run; the run is not changed."""
         together = AT_ONCE if self.croppable else 1
         found: list[Tensor] = []
         for start in range(0, len(tails), together):
@@ -169,7 +182,7 @@ class Reader:
         if len(tails) > 1:
             cache.batch_repeat_interleave(len(tails))
         longest = max(map(len, tails))
-        # What is appended to the shorter ones comes after the token that is read, so nothing sees it.
+        # The padding of shorter tails comes after the token whose logits are read, so it does not change them.
         inputs = self._text(run, [[*tail, *[tail[-1]] * (longest - len(tail))] for tail in tails])
         ends = sorted({len(tail) - 1 for tail in tails})
         places = torch.tensor(ends, device=self.model.device)
@@ -190,26 +203,30 @@ class Reader:
         run.keys += keys
 
     def _shared(self, run: Run, prompt: Prompt) -> int:
-        """Tokens at the beginning of the prompt from which the run can go on: all of them if it ends there and so has their logits."""
+        """Return how many tokens of the prompt the run can stand for; all of them only if it ends there, since then it
+        has the logits.
+        """
         length = common([run.keys, prompt.keys])
         length = prompt.whole(min(length, len(prompt) - (len(run.keys) > length)))
         return length if length >= self._least(prompt) else 0
 
     def _least(self, prompt: Prompt) -> int:
-        """Where pictures' tokens see each other, the mask is only right if all the pictures are read from the beginning."""
+        """Return the least useful prefix: where image tokens attend to each other, the mask is right only if it holds
+        all pictures.
+        """
         if not prompt.images or not (self.looks_ahead or "token_type_ids" in prompt.typed):
             return 0
         return prompt.spans[-1][1]
 
-    def _beginning(self, shared: list[tuple[int, Run]], prompt: Prompt) -> Run:
+    def _cached_prefix(self, shared: list[tuple[int, Run]], prompt: Prompt) -> Run:
         from transformers import DynamicCache
 
-        usable = [(length, run) for length, run in shared if length and (self.croppable or length == len(run.keys))]
-        if not usable:
+        candidates = [(length, run) for length, run in shared if length and (self.croppable or length == len(run.keys))]
+        if not candidates:
             return Run(DynamicCache(config=self.model.config.get_text_config()), [], prompt.positions.ndim == 3)
-        length, run = max(usable, key=lambda pair: pair[0])
+        length, run = max(candidates, key=lambda pair: pair[0])
         if self.croppable and length == len(run.keys):
-            self._runs.remove(run)  # what becomes of it holds all of it
+            self._runs.remove(run)  # it is extended in place
         else:
             run = _copy(run)
         if surplus := len(run.keys) - length:
@@ -223,8 +240,10 @@ def _copy(run: Run) -> Run:
 
 
 def croppable(model: Any) -> bool:
-    """Whether the model's cache can be cut back by any number of tokens. Told by its layers, since some versions of transformers cut
-    what cannot be cut and say nothing."""
+    """Whether the model's cache can be cropped by any number of tokens.
+
+    Decided by its layers, since some versions of transformers crop what cannot be cropped without an error.
+    """
     text = model.config.get_text_config()
     if kinds := getattr(text, "layer_types", None):
         return set(kinds) == {"full_attention"}

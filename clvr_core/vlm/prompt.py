@@ -1,4 +1,4 @@
-"""A conversation with pictures as a model reads it: tokens, their positions, and the pictures' tensors for any part of it."""
+"""Prompts: a conversation with pictures as tokens, positions and pixels, whole or any part of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 
 @dataclass(frozen=True)
 class Turn:
-    """parts: words and pictures in the order in which they are read."""
+    """One turn of a conversation. parts: text and pictures in the order in which they are read."""
 
     role: str
     parts: tuple[str | Image.Image, ...]
@@ -29,11 +29,16 @@ class Turn:
 
 @dataclass(frozen=True)
 class Prompt:
-    """L tokens. keys: what each token is, a picture's tokens by its pixels: two pictures of one size have the same token ids.
+    """A prompt of L tokens.
 
-    ids: int64 1 x L. positions: int64 1 x L, or 3 x 1 x L where the model has M-RoPE. spans: first and last + 1 token of each picture,
-    or of all together where the tokens do not tell them apart.
-    typed: tensors with a value for each token. pictures: what the model is given of all the images, as the processor made it.
+    ids: int64, 1 x L.
+    keys: what each token is; for image tokens a digest of the pixels, since all pictures of one size have the same ids.
+    positions: int64, 1 x L, or 3 x 1 x L for a model with M-RoPE.
+    spans: first and last + 1 token of each picture, or of all pictures together if the tokens do not tell them apart.
+    images: the pictures, in order.
+    typed: arguments of the model with one value for each token, 1 x L, by name.
+    pictures: arguments of the model for all images, as the processor made them, by name.
+    image_processor: makes `pictures` for some of the images.
     """
 
     ids: Tensor
@@ -53,18 +58,22 @@ class Prompt:
         return int(self.positions.max()) + 1
 
     def whole(self, length: int) -> int:
-        """The greatest length up to `length` that cuts no picture in two: some models let a picture's tokens see each other."""
+        """Return the greatest length up to `length` that splits no picture: in some models the tokens of a picture
+        attend to each other.
+        """
         return next((first for first, end in self.spans if first < length < end), length)
 
     def head(self, length: int) -> Prompt:
-        """The first tokens, with all the pictures in them."""
+        """Return the first `length` tokens as a prompt; it must hold all pictures whole."""
         typed = {name: values[:, :length] for name, values in self.typed.items()}
         return replace(
             self, ids=self.ids[:, :length], keys=self.keys[:length], positions=self.positions[..., :length], typed=typed
         )
 
     def part(self, first: int, end: int) -> dict[str, Tensor]:
-        """The model's arguments for tokens first to end - 1, after a cache that holds those before: only the pictures that lie there."""
+        """Return the model's arguments for tokens first to end - 1, given a cache of those before; only pictures in
+        that range are included.
+        """
         inputs = {name: values[:, first:end] for name, values in self.typed.items()}
         inputs |= {"input_ids": self.ids[:, first:end], "position_ids": self.positions[..., first:end]}
         begins = [begin for begin, _ in self.spans]
@@ -83,14 +92,14 @@ class Prompt:
 
 
 def common(rows: Sequence[Sequence[Any]]) -> int:
-    """How many items all of them begin with."""
+    """Return the length of the longest common prefix."""
     return next(
         (at for at, column in enumerate(zip(*rows)) if any(item != column[0] for item in column)), min(map(len, rows))
     )
 
 
 class Prompter:
-    """Makes prompts for one model with its own processor and chat template."""
+    """Builds prompts for one model with its processor and chat template."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self.model, self.processor, self.tokenizer = model, processor, processor.tokenizer
@@ -106,7 +115,7 @@ class Prompter:
 
     @cached_property
     def _marks(self) -> re.Pattern[str]:
-        """The tokens that steer the model. In a person's words they are only words."""
+        """Matches control tokens, which must not act in text that comes from people or models."""
         special = {str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         marks = special | {*map(str, self.tokenizer.all_special_tokens), THOUGHT_BEGINS, THOUGHT_ENDS}
         if isinstance(placeholder := getattr(self.processor, "image_token", None), str):
@@ -116,7 +125,7 @@ class Prompter:
         )
 
     def text(self, turns: Sequence[Turn], thinking: bool = False) -> str:
-        """By the chat template, with the beginning of the reply. A thought is open at its end if `thinking`, and closed if not."""
+        """Render the chat template up to the header of the reply. thinking: whether it ends inside a thought."""
         spoken = [{"role": turn.role, "content": [self._content(part) for part in turn.parts]} for turn in turns]
         switch = {"enable_thinking": thinking} if "enable_thinking" in str(self._template) else {}
         text = self.processor.apply_chat_template(spoken, add_generation_prompt=True, tokenize=False, **switch)
@@ -147,7 +156,7 @@ class Prompter:
                 digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
                 keys[first:end] = [digest] * (end - first)
         else:
-            # The pictures cannot be told apart, so they are read together, and anew each time.
+            # The pictures cannot be told apart, so they share a span, and unique keys keep it from being cached.
             first, end = (spans[0][0], spans[-1][1]) if spans else (0, len(tokens))
             spans = [(first, end)]
             keys[first:end] = [object() for _ in range(first, end)]
@@ -165,11 +174,13 @@ class Prompter:
         )
 
     def shared(self, conversations: Sequence[Sequence[Turn]]) -> tuple[Prompt, list[list[int]]]:
-        """What prompts with the same pictures begin with, all the pictures in it, and the tokens with which each goes on, at least one."""
+        """Split prompts over the same pictures into a shared prefix with all pictures, and the tokens after it, at
+        least one, of each.
+        """
         texts = [self.text(turns) for turns in conversations]
         first = self._prompt(texts[0], conversations[0])
         begin = texts[0][: common(texts)]
-        # Tokenizers never join what stands before a mark with what stands after it.
+        # No token spans a control token, so the text after the last one can be tokenized alone.
         at = max((mark.end() for mark in self._marks.finditer(begin)), default=0)
         tails = [self.tokenizer(text[at:], add_special_tokens=False)["input_ids"] for text in texts]
         length = len(first) - len(tails[0])
@@ -201,7 +212,7 @@ class Prompter:
         return [(run[0], run[-1] + 1) for run in places]
 
     def _positions(self, ids: Tensor, pictures: dict[str, Tensor]) -> Tensor:
-        """Explicit, since Qwen's models else keep the offset of the conversation that was read last, whichever goes on."""
+        """Compute positions here: Qwen's models would reuse the offset of the conversation that was read last."""
         import torch
 
         if self._rope is None:

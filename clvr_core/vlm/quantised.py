@@ -1,4 +1,7 @@
-"""Weights held in fewer bits, by a library of the person's choice. The eyes themselves and the head stay as they are."""
+"""Weights of a vision-language model in 8 or 4 bits, by bitsandbytes or torchao.
+
+Vision part and head keep their type.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ from typing import Any, Literal
 from ..errors import BadInput
 
 Quantise = Literal["none", "int8", "int4", "torchao-int8", "torchao-int4"]
-"""int8 and int4 (NF4) are bitsandbytes'."""
+"""int8 and int4 (NF4) are those of bitsandbytes."""
 LIBRARIES = {"int8": "bitsandbytes", "int4": "bitsandbytes", "torchao-int8": "torchao", "torchao-int4": "torchao"}
 KEPT = ["visual", "vision_tower", "multi_modal_projector", "lm_head"]
-"""Modules that are left alone: they are small, and a blurred eye judges badly."""
+"""Modules that are not quantised: they are small, and the judge depends on what the vision part resolves."""
 
 
 def installed(quantise: str) -> bool:
@@ -19,7 +22,7 @@ def installed(quantise: str) -> bool:
 
 
 def check_quantise(quantise: Quantise, device: str) -> None:
-    """Raises BadInput where this cannot be done here: for what is not installed, and for a device on which it does not run."""
+    """Raise BadInput if the library is not installed or does not run on the device, named as torch has it."""
     if quantise == "none":
         return
     library = LIBRARIES[quantise]
@@ -35,7 +38,7 @@ def check_quantise(quantise: Quantise, device: str) -> None:
 
 
 def config_of(quantise: Quantise, dtype: Any) -> Any:
-    """As transformers takes it."""
+    """Return the `quantization_config` for transformers. dtype: of computation, as torch has it."""
     if quantise == "int8":
         from transformers import BitsAndBytesConfig
 
@@ -46,7 +49,10 @@ def config_of(quantise: Quantise, dtype: Any) -> Any:
         return BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, llm_int8_skip_modules=KEPT
         )
-    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig
+    from torchao.quantization import (  # pyright: ignore[reportMissingImports]  # optional, see check_quantise
+        Int4WeightOnlyConfig,
+        Int8WeightOnlyConfig,
+    )
     from transformers import TorchAoConfig
 
     weights = Int8WeightOnlyConfig() if quantise == "torchao-int8" else Int4WeightOnlyConfig()

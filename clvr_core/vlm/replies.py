@@ -1,4 +1,4 @@
-"""From the raw text of a reply to a typed value, or to one sentence that says why not."""
+"""Parses replies: from raw text to a typed value, or to one sentence that says why not."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..text import clean, clip, one_line
 T = TypeVar("T")
 
 TRANSPORT_ERRORS = (JudgeFailure, OSError, TimeoutError)
-"""What a Vlm may raise when no answer came. Anything else is a mistake in the program and is not caught."""
+"""Errors of a Vlm that gave no answer. Any other error is a bug and is not caught."""
 
 MAX_REPLY = 400_000
 """Characters of one reply, thoughts included."""
 MAX_QUOTED = 4_000
-"""Characters of a bad reply that are shown to the model again."""
+"""Characters of an unusable reply that are quoted to the model."""
 
 _STRING = r'"(?:[^"\\]+|\\.)*(?P<closed>")?'
 _START = re.compile(r'<think>|\{\s*["}]')
@@ -32,14 +32,17 @@ _THOUGHT_BEGINS, _THOUGHT_ENDS = "<think>", "</think>"
 
 
 class Malformed(JudgeFailure):
-    """A reply came, but it is not what was asked for. The message says what is wrong, in words that the model can act on."""
+    """A reply that is not what was asked for. The message says what is wrong, for the model to correct."""
 
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What came of asking. `value` is None if no usable answer came, and `failure` then says why.
+    """The outcome of asking.
 
-    tokens: read and written over all the calls. calls: made to the model, failed ones counted.
+    value: None if there is no usable answer.
+    failure: why there is none, one sentence; empty otherwise.
+    tokens: read and written over all calls.
+    calls: of the model, failed ones included.
     """
 
     value: T | None
@@ -55,9 +58,12 @@ def ask(
     cls: type[T],
     check: Callable[[T], object] | None = None,
 ) -> Answer[T]:
-    """Asks for a reply of type `cls`, with one second try. `check` raises Malformed for a value that has the right form but no sense.
+    """Ask for a reply that parses as `cls`, at most twice. Never raises for a model that fails.
 
-    The second try follows the bad reply and a sentence that names the error; after a transport error it is the same conversation.
+    check: raises Malformed for a value of the right form that makes no sense.
+
+    The second call quotes the unusable reply and names the error; after an error of TRANSPORT_ERRORS it repeats the
+    first.
     """
     conversation, tokens, failure = tuple(messages), 0, ""
     for call in (1, 2):
@@ -79,53 +85,54 @@ def ask(
 
 
 def parse(text: str, finished: bool, cls: type[T]) -> T:
-    """The first JSON object in the text that is a valid `cls`; fences, prose and thoughts around it are passed over.
+    """Return the first JSON object in the text that is a valid `cls`; fences, prose and thoughts around it are ignored.
 
-    If there is none, broken objects are mended once: trailing commas go, a missing end is put on. A member that was cut is left out
-    rather than closed, since half an instruction is another instruction. Raises Malformed.
+    If there is none, broken objects are repaired: trailing commas are removed, a missing end is added. A member that
+    was cut is left out rather than closed, since half an instruction is another instruction. Raises Malformed if no
+    object is valid.
     """
     if len(text) > MAX_REPLY:
         raise Malformed(f"the reply has {len(text):,} characters; at most {MAX_REPLY:,} are read")
     broken: list[str] = []
     invalid: list[str] = []
-    mended: list[str] = []
-    at = _speech(text)
+    repaired: list[str] = []
+    at = _reply_start(text)
     while (start := _next_object(text, at)) is not None:
         try:
             data, at = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
             broken.append(f"its JSON object is broken: {one_line(str(error), 200)}")
-            candidate, at = _mend(text, start)
-            mended += [candidate] if candidate else []
+            candidate, at = _repair(text, start)
+            repaired += [candidate] if candidate else []
             continue
         try:
             return _typed(cls, data)
         except Malformed as error:
             invalid.append(str(error))
-    for candidate in mended:
+    for candidate in repaired:
         try:
             return _typed(cls, _DECODER.decode(candidate))
         except (Malformed, ValueError, RecursionError):
             continue
     cut = "" if finished else "the reply was cut by the length limit; "
-    # The answer proper stands last, after any example in the prose.
+    # The last error: a model that explains itself writes examples first and its answer last.
     raise Malformed(cut + (invalid or broken or ["there is no JSON object in the reply"])[-1])
 
 
 def in_words(schema: Mapping[str, Any]) -> str:
-    """The request for a reply of the schema, for a model that nothing holds to it."""
+    """Return the request for a reply of the schema in words, for a model without constrained decoding."""
     return f"Answer with one JSON object of this schema and nothing else:\n{json.dumps(schema)}"
 
 
 def describe(error: BaseException) -> str:
-    """One line about an error, never empty."""
+    """Describe an error in one line that is never empty."""
     text = one_line(str(error), 300)
     return text if text and isinstance(error, JudgeFailure) else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _quoted(text: str) -> Message:
     # Servers refuse an empty turn.
-    return Message("assistant", clip(text[_speech(text) :].strip(), MAX_QUOTED) or "(nothing)")
+    return Message("assistant", clip(text[_reply_start(text) :].strip(), MAX_QUOTED) or "(nothing)")
 
 
 def _again(fault: str, finished: bool) -> Message:
@@ -166,8 +173,11 @@ def _finite(digits: str) -> float:
 _DECODER = json.JSONDecoder(strict=False, parse_constant=_no_constant, parse_float=_finite)
 
 
-def _speech(text: str) -> int:
-    """Where the reply proper begins, after a thought at its head. Templates that open the thought in the prompt leave only its end."""
+def _reply_start(text: str) -> int:
+    """Return the index behind a thought at the beginning.
+
+    If the template opens the thought, the text holds only its end.
+    """
     head = text.lstrip()
     if head.startswith(("{", "```")):
         return 0
@@ -178,7 +188,7 @@ def _speech(text: str) -> int:
 
 
 def _next_object(text: str, at: int) -> int | None:
-    """Where the next thing that looks like a JSON object begins, outside thoughts."""
+    """Return the index of the next text that looks like a JSON object, outside thoughts; None if there is none."""
     while (found := _START.search(text, at)) is not None:
         if found.group().startswith("{"):
             return found.start()
@@ -189,8 +199,8 @@ def _next_object(text: str, at: int) -> int | None:
     return None
 
 
-def _mend(text: str, start: int) -> tuple[str | None, int]:
-    """The object that begins at `start`, mended, and where to look on. None if no member of it is whole."""
+def _repair(text: str, start: int) -> tuple[str | None, int]:
+    """Return the object that begins at `start`, repaired, and the index behind it; None if no member of it is whole."""
     depth, previous, last_member, last_value = 0, "", None, None
     for found in _TOKEN.finditer(text, start):
         token = found.group()

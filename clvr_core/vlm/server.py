@@ -1,4 +1,6 @@
-"""A vision-language model behind an OpenAI-compatible server: vLLM, SGLang, Ollama, LM Studio, llama.cpp and their like."""
+"""A vision-language model behind an OpenAI-compatible server: vLLM, SGLang, Ollama, LM Studio, llama.cpp and their
+like.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +23,25 @@ from .decisions import DECIDE, LEAST_MASS, ONE_WORD, word
 from .replies import Malformed, in_words, parse
 
 IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
-"""Probability of a yes put down for an answer in words, where a server tells no probabilities."""
+"""Probability of yes that stands for an answer in words, from a server without probabilities."""
 REFUSED = (400, 422)
-"""What servers answer to a setting that they do not know."""
+"""HTTP statuses of a server that does not know a setting."""
 TOP = 20
-"""Alternatives asked for at a token, the most that OpenAI's API and vLLM allow by default."""
-_UNTOLD = Decision(None, "the server tells no probabilities")
+"""Alternatives at a token that are asked for, the most that OpenAI's API and vLLM allow by default."""
+_NO_PROBABILITIES = Decision(None, "the server tells no probabilities")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model is served. Read from the config of the machine that runs, never from a workflow.
+    """Where a model is served. Read from the configuration of this machine, never from a workflow.
 
-    url: up to and with /v1. model: as the server names it; empty takes the first it lists. key_variable: the environment variable that
-    holds the key. image_side: pixels of the longer side that pictures are scaled down to. max_tokens: of a reply. parallel: questions
-    asked at once.
+    url: up to and including /v1.
+    model: the server's name of it; empty takes the first that the server lists.
+    key_variable: the environment variable that holds the key; empty if there is no key.
+    image_side: pixels of the longer side that pictures are scaled down to, at least 1.
+    max_tokens: of a reply, at least 1.
+    parallel: requests at the same time, at least 1.
+    limits: of each request.
     """
 
     url: str
@@ -65,12 +71,12 @@ class _Answers:
 
 
 class ServerVlm:
-    """A `Vlm`. Replies are greedy and asked for by JSON schema; decisions are the probabilities of Yes and No at the first token.
+    """A `Vlm` on a server. Replies are greedy and constrained by JSON schema; decisions are the probabilities of Yes
+    and No at the first token.
 
-    What a server lacks is found out once and done without: a schema it refuses goes into the prompt, and without probabilities all
-    questions are answered in one JSON reply. `check` is called while waiting and may raise to end the run. Neither the name nor a failure
-    tells the address, since both go into trajectories.
-    Raises BadInput if no model is named and the server lists none.
+    What a server lacks is found out once: a schema that it refuses goes into the prompt, and without probabilities all
+    questions are answered in one JSON reply. `check` is called while waiting. Neither the name nor a failure holds the
+    address, since both go into trajectories. Raises BadInput if no model is named and the server lists none.
     """
 
     def __init__(self, endpoint: Endpoint, check: Callable[[], None] = lambda: None) -> None:
@@ -92,23 +98,25 @@ class ServerVlm:
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         pictures, check = [self._image(picture) for picture in images], _Shared(self.check)
-        decisions: list[Decision | None] = [_UNTOLD] * len(questions)
+        found: list[Decision | None] = [_NO_PROBABILITIES] * len(questions)
         if self._probabilities:
             with ThreadPoolExecutor(self.endpoint.parallel) as pool:
                 asked = [pool.submit(self._likelihood, pictures, question, check) for question in questions]
             if check.ended is not None:
                 raise check.ended
-            decisions = [each.result() for each in asked]
-        if left := [index for index, decision in enumerate(decisions) if decision in (None, _UNTOLD)]:
-            untold = all(decision is _UNTOLD for decision in decisions)
-            for index, decision in zip(left, self._in_words(pictures, [questions[index] for index in left], check)):
-                decisions[index] = decision
-            if untold:  # and not refused for a fault that lies elsewhere, since then the words are refused too
+            found = [each.result() for each in asked]
+        if open_ := [index for index, decision in enumerate(found) if decision in (None, _NO_PROBABILITIES)]:
+            none_at_all = all(decision is _NO_PROBABILITIES for decision in found)
+            for index, decision in zip(open_, self._in_words(pictures, [questions[index] for index in open_], check)):
+                found[index] = decision
+            if none_at_all:  # and the request was not refused for another fault, since then the words had failed too
                 self._probabilities = False
-        return decisions
+        return [decision or _NO_PROBABILITIES for decision in found]
 
     def _likelihood(self, pictures: Sequence[dict], question: Question, check: Callable[[], None]) -> Decision | None:
-        """None if the model began with neither word, as one does that thinks first."""
+        """Decide one question by probabilities; None if the reply begins with neither word, as that of a model that
+        thinks first.
+        """
         said = [
             {"role": "system", "content": DECIDE},
             {"role": "user", "content": _content(f"{question.text}\n{ONE_WORD}", pictures, True)},
@@ -116,9 +124,9 @@ class ServerVlm:
         try:
             answer = self._ask(said, check, max_tokens=1, logprobs=True, top_logprobs=TOP)
         except ServerFailure as error:
-            return _UNTOLD if error.status in REFUSED else Decision(None, str(error))
+            return _NO_PROBABILITIES if error.status in REFUSED else Decision(None, str(error))
         if (first := _first_token(answer)) is None:
-            return _UNTOLD
+            return _NO_PROBABILITIES
         yes, no = (sum(share for word, share in first if word == wanted) for wanted in ("yes", "no"))
         return Decision(yes / (yes + no), "", _tokens(answer)) if yes + no >= LEAST_MASS else None
 
@@ -134,11 +142,11 @@ class ServerVlm:
             found = parse(reply.text, reply.finished, _Answers).answers
         except Malformed as error:
             raise JudgeFailure(f"{self.name}: {error}") from error
-        told: dict[int, set[str]] = {}
+        answers: dict[int, set[str]] = {}
         for one in found:
-            told.setdefault(one.question, set()).add(one.answer.strip().casefold())
-        # Two answers to one question are none.
-        words = [told[number].pop() if len(told.get(number, ())) == 1 else "" for number in numbers]
+            answers.setdefault(one.question, set()).add(one.answer.strip().casefold())
+        # Two different answers to one question are no answer.
+        words = [answers[number].pop() if len(answers.get(number, ())) == 1 else "" for number in numbers]
         share = reply.tokens // len(questions)
         return [
             Decision(IN_WORDS.get(word), "" if word in IN_WORDS else "the question was not answered", share)
@@ -154,7 +162,7 @@ class ServerVlm:
             except ServerFailure as error:
                 if error.status not in REFUSED:
                     raise JudgeFailure(str(error)) from error
-                # The fault may lie elsewhere; then the same request without the schema fails too, and says so.
+                # If the schema is not at fault, the same request without it fails too, with the error of the server.
         try:
             reply = _reply(
                 self._ask([*messages, {"role": "user", "content": in_words(schema)}], check, max_tokens=limit)
@@ -202,7 +210,9 @@ class ServerVlm:
 
 
 class _Shared:
-    """The check of several requests of one call: what ends one ends all of them, as itself, since a cancel is told only once."""
+    """The check of several requests of one call: an error in one is raised in all, since a cancel is reported only
+    once.
+    """
 
     def __init__(self, check: Callable[[], None]) -> None:
         self._check, self._guard = check, threading.Lock()
@@ -220,7 +230,10 @@ class _Shared:
 
 
 def _content(text: str, pictures: Iterable[dict], pictures_first: bool = False) -> str | list[dict]:
-    """Questions about the same pictures have these first: they then share their beginning, which servers keep."""
+    """Return the content of a message.
+
+    Pictures first makes prompts about the same pictures share a prefix, which servers cache.
+    """
     pictures, words = list(pictures), {"type": "text", "text": text}
     if not pictures:
         return text
@@ -270,7 +283,7 @@ def _tokens(answer: Mapping[str, Any]) -> int:
 
 
 def _first_token(answer: Mapping[str, Any]) -> list[tuple[str, float]] | None:
-    """The likeliest words at the first token with their probabilities, without marks and case; None if the server tells none."""
+    """Return the likeliest words at the first token with their probabilities; None if the answer holds none."""
     try:
         tokens = _choice(answer)["logprobs"]["content"]
         listed = tokens[0]["top_logprobs"] if tokens != [] else []

@@ -1,4 +1,7 @@
-"""Can the model see? A language model without eyes answers every question about a picture, and every answer is made up."""
+"""Checks that a model sees pictures.
+
+A language model without a vision part answers every question about one, at random.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ from .decisions import decide
 
 PATCHES = {"red": (220, 30, 30), "blue": (30, 60, 220)}
 LEAST_DIFFERENCE = 0.2
-"""By how much the probability of "red" must differ between a red and a blue patch."""
+"""Least difference in the probability of "red" between a red and a blue patch."""
 
 
 def check_sight(vlm: Vlm, side: int = 128) -> None:
-    """Shows two flat patches, `side` pixels square. Raises BadInput for a model whose answer hardly depends on the picture, and
-    JudgeFailure if it gave no answer, which says nothing about its eyes."""
+    """Ask whether a red and a blue patch, `side` pixels square, are red.
+
+    Raises BadInput if the answer hardly depends on the picture, and JudgeFailure if there was no answer, which says
+    nothing about sight.
+    """
     question = Question("Is the picture plain red all over?", data={"task": "sight"})
     found = {}
     for color, value in PATCHES.items():

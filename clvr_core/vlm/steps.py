@@ -1,6 +1,7 @@
-"""Writing token by token on a GPU: over a cache that is never moved, so that one pass is recorded once as a CUDA graph and played back.
+"""Fast decoding on a GPU: the forward pass of one token is recorded once as a CUDA graph, over a cache that stays in
+place.
 
-A pass of one token is some two thousand small kernels, which take longer to start one by one than to run.
+A pass of one token launches about two thousand small kernels, and launching them takes longer than running them.
 """
 
 from __future__ import annotations
@@ -12,22 +13,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUND = 512
-"""Tokens by which the room of a cache grows."""
+"""The size of a cache is a multiple of this many tokens."""
 
 Recorder = Callable[[Callable[[], "Tensor"]], Callable[[], "Tensor"]]
 
 
 def usable(model: Any) -> bool:
-    """On a GPU, with attention that takes a mask of booleans."""
+    """Whether the model is on a GPU and its attention takes a boolean mask."""
     return model.device.type == "cuda" and getattr(model.config.get_text_config(), "_attn_implementation", "") == "sdpa"
 
 
 def cuda_graph(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """What plays back the kernels of a call, which must read and write tensors that stay where they are. Raises RuntimeError if the call
-    waits for the GPU, as one does that looks at a value."""
+    """Record `step` as a CUDA graph and return a function that replays it.
+
+    `step` must read and write tensors that stay in place. Raises RuntimeError if it waits for the GPU, as reading a
+    value does.
+    """
     import torch
 
-    # As torch's guide to CUDA graphs has it: warmed up on another stream, so that libraries have made what they make at first use.
+    # Warm up on another stream, as torch's guide to CUDA graphs says, so that libraries have allocated what they need.
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
@@ -35,7 +39,7 @@ def cuda_graph(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
             step()
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    # Other threads may use the GPU meanwhile.
+    # thread_local: other threads may use the GPU meanwhile.
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         logits = step()
 
@@ -47,10 +51,14 @@ def cuda_graph(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 class Steps:
-    """Passes of one model over a cache with room for so many tokens, whose layers must all be full attention."""
+    """Forward passes of one model over a cache of fixed size. All layers must be full attention.
+
+    room: tokens that the cache holds.
+    mrope: whether positions have three rows.
+    """
 
     def __init__(self, model: Any, room: int, mrope: bool, record: Recorder = cuda_graph) -> None:
-        """`record` makes the pass of one token into what is called for each. Raises whatever it raises."""
+        """record: turns the pass of one token into the function that is called for each; its errors are not caught."""
         import torch
         from transformers.cache_utils import Cache
 
@@ -64,26 +72,26 @@ class Steps:
         self._at = torch.zeros((3, 1, 1) if mrope else (1, 1), dtype=torch.long, device=device)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=device)
         self._slots = torch.arange(self.room, device=device)
-        layers = [
+        self._layers: list[Any] = [
             _layer(heads, self.room, width, model.dtype, device, self._place) for _ in range(text.num_hidden_layers)
         ]
-        self.cache = Cache(layers=layers)
+        self.cache = Cache(layers=self._layers)
         self._play = record(self._step)
 
     def load(self, cache: Any) -> None:
-        """Takes over keys and values."""
-        for mine, other in zip(self.cache.layers, cache.layers, strict=True):
+        """Copy the keys and values of another cache."""
+        for mine, other in zip(self._layers, cache.layers, strict=True):
             length = other.keys.shape[-2]
             mine.keys[:, :, :length], mine.values[:, :, :length] = other.keys, other.values
 
     def unload(self, cache: Any, first: int, end: int) -> None:
-        """Appends keys and values of the tokens first to end - 1 to the cache that was loaded."""
-        for mine, other in zip(self.cache.layers, cache.layers, strict=True):
+        """Append keys and values of the tokens first to end - 1 to the cache that was loaded."""
+        for mine, other in zip(self._layers, cache.layers, strict=True):
             if end > first:
                 other.update(mine.keys[:, :, first:end].clone(), mine.values[:, :, first:end].clone())
 
     def read(self, tokens: Sequence[int], length: int, position: int) -> Tensor:
-        """float32 logits after the tokens, which stand behind `length` others, the first of them at `position`."""
+        """Return float32 logits after the tokens, which follow `length` others; the first one is at `position`."""
         import torch
 
         if len(tokens) == 1:
@@ -100,7 +108,7 @@ class Steps:
         return self._pass(self._token, self._at, self._place)
 
     def _pass(self, tokens: Tensor, at: Tensor, place: Tensor) -> Tensor:
-        for layer in self.cache.layers:
+        for layer in self._layers:
             layer.place = place
         seen = (self._slots <= place[:, None])[None, None]
         inputs = {"input_ids": tokens, "position_ids": at, "attention_mask": seen}
@@ -113,6 +121,9 @@ def _layer(heads: int, room: int, width: int, dtype: Any, device: Any, place: Te
 
     class Layer(DynamicLayer):
         """Keys and values, 1 x heads x room x width, written at `place`."""
+
+        keys: Tensor
+        values: Tensor
 
         def __init__(self) -> None:
             super().__init__()
