@@ -1,4 +1,4 @@
-"""What is installed here, and which models and backends can run."""
+"""`clvr doctor`: what is installed, and which models can run."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .errors import BadInput
 from .vlm.constrain import available
 from .vlm.quantised import LIBRARIES, installed
 
-EYES = {
+FAMILIES = {
     "Qwen3-VL": "Qwen3VLForConditionalGeneration",
     "Gemma 3": "Gemma3ForConditionalGeneration",
     "Gemma 4": "Gemma4ForConditionalGeneration",
     "Qwen3.5": "Qwen3_5ForConditionalGeneration",
 }
-"""Families, and the class that tells whether transformers has them."""
+"""Families of vision-language models, each with a class that transformers has if it supports the family."""
 
 PACKAGES = {
     "torch": "run",
@@ -34,18 +34,20 @@ PACKAGES = {
     "peft": "train",
     "llguidance": "structured",
 }
-"""What is needed, and the extra that brings it."""
+"""Packages, each with the extra of clvr that installs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """One line of the report. ok: whether nothing is missing. detail: what was found, or what to do."""
+
     name: str
     ok: bool
     detail: str
 
 
 def examine(weights: str = "") -> list[Finding]:
-    """`weights`: the folder that holds those of the presets."""
+    """Return all findings. weights: folder that holds the weights of presets; empty takes the environment variable."""
     findings = [Finding("clvr", True, f"{__version__} on Python {sys.version.split()[0]}")]
     findings += map(_package, PACKAGES)
     findings.append(_device())
@@ -89,17 +91,17 @@ def _shapes() -> Finding:
 
 
 def _vision() -> Finding:
-    """Which families of vision-language models the installed transformers runs, and how their replies are held to JSON."""
+    """Which families the installed transformers supports, and whether replies are constrained to JSON."""
     try:
         import transformers
     except ImportError as error:
         return Finding("vision models", False, f"none can run here ({error}); a server still can")
-    known = [family for family, name in EYES.items() if hasattr(transformers, name)]
+    known = [family for family, name in FAMILIES.items() if hasattr(transformers, name)]
     if not known:
         return Finding(
             "vision models",
             False,
-            f"transformers {transformers.__version__} has none of {', '.join(EYES)}; take 4.57 or newer",
+            f"transformers {transformers.__version__} has none of {', '.join(FAMILIES)}; take 4.57 or newer",
         )
     held = (
         "held to their schema by llguidance"
@@ -118,7 +120,7 @@ def _quantisation() -> Finding:
 
 
 def _presets(weights: str) -> list[Finding]:
-    """What each would take on the device, and whether its weights are here."""
+    """The memory that each preset needs on the device, and whether its weights are on this machine."""
     from .models.memory_plan import free_bytes, plan
     from .models.presets import presets
 

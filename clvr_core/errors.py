@@ -1,9 +1,9 @@
-"""What can go wrong, in sentences to the person who can mend it."""
+"""Errors whose messages are sentences to the person who can fix the cause."""
 
 
 class BadInput(ValueError):
-    """The request cannot be run as it stands. The message says what is wrong, the value found, and what to do."""
+    """Input that cannot be used. The message says what is wrong, where, the value found, and what to do."""
 
 
 class JudgeFailure(RuntimeError):
-    """A vision-language model gave no usable answer. Never a verdict about the picture."""
+    """A vision-language model gave no usable answer. Says nothing about the picture."""

@@ -1,4 +1,4 @@
-"""One JSON request to a server that may hang, flood, cut its answer short or lie."""
+"""JSON over HTTP, to servers that may hang, send too much, cut an answer short, or answer with something else."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .errors import BadInput
 from .text import one_line
 
 BUSY = (408, 425, 429, 500, 502, 503, 504, 529)
-"""Answers after which the same request may well succeed."""
+"""HTTP statuses after which the same request may succeed."""
 LONGEST_WAIT = 30.0
-"""Seconds at most between two tries, whatever the server asks for."""
+"""Seconds between two tries, at most, whatever Retry-After says."""
 _POLL = 0.05
 
 
 class ServerFailure(OSError):
-    """No usable answer came. `status` is the HTTP status if there was one. The message never holds the key."""
+    """No usable answer came. status: of HTTP, None without an answer. The message never holds the key."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
@@ -37,8 +37,13 @@ class ServerFailure(OSError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """timeout: seconds for one try, connecting and reading included. retries: after the first try, on connection errors and BUSY answers.
-    backoff: seconds before the first of them, doubled each time. max_bytes: of an answer."""
+    """Limits of one request.
+
+    timeout: seconds for one try, connecting and reading included, above 0.
+    retries: tries after the first one, on connection errors and BUSY answers, at least 0.
+    backoff: seconds before the first retry, doubled each time, at least 0.
+    max_bytes: of an answer, above 0.
+    """
 
     timeout: float = 120.0
     retries: int = 3
@@ -51,7 +56,7 @@ class Limits:
 
 
 def address(url: str) -> str:
-    """The base URL without a slash at its end. Raises BadInput for anything but plain http(s)://host[:port][/path]."""
+    """Return the base URL without a trailing slash. Raises BadInput for anything but http(s)://host[:port][/path]."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -69,7 +74,10 @@ def address(url: str) -> str:
 
 
 def key_of(variable: str) -> str:
-    """The key that the environment variable holds. Raises BadInput, which never quotes it, for one that no header can carry."""
+    """Return the key in the environment variable; empty for an empty name.
+
+    Raises BadInput, which never quotes the key, if the variable is not set or no header can carry its value.
+    """
     if not variable:
         return ""
     key = os.environ.get(variable, "").strip()
@@ -92,10 +100,14 @@ def ask_json(
     limits: Limits = Limits(),
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """The JSON object that the server answers a GET, or a POST of `body` or of `data` with content of that kind, with.
+    """Send a GET, or a POST if `body` or `data` is given, and return the parsed JSON object.
 
-    `check` is called twenty times a second while waiting; what it raises ends the request at once. Redirects are not followed.
-    Raises ServerFailure.
+    body: sent as JSON.
+    data: sent as it is, with `kind` as its Content-Type.
+    key: sent as a bearer token; empty for none.
+    check: called twenty times a second while waiting; what it raises ends the request at once.
+
+    Redirects are not followed. Raises ServerFailure if no JSON object came.
     """
     headers = {"Accept": "application/json", "Connection": "close"}
     if body is not None:
@@ -121,19 +133,22 @@ def ask_json(
                     _without(key, f"{_host(url)} answered {status}{': ' if said else ''}{said}"), status
                 )
             wait = max(wait, asked_wait)
-        # Spread, so that several askers that were refused together do not come back together.
+        # Spread at random, so that several clients that were refused together do not come back together.
         _sleep(min(wait * random.uniform(0.8, 1.2), LONGEST_WAIT), check)
     raise AssertionError("unreachable")
 
 
 class _Broken(Exception):
-    """The connection failed in a way that another try may not."""
+    """The connection failed; another try may succeed."""
 
 
 def _exchange(
     url: str, data: bytes | None, headers: dict[str, str], limits: Limits, check: Callable[[], None]
 ) -> tuple[int, bytes, float]:
-    """Status, content and the seconds that the server asks to wait. Raises _Broken, and ServerFailure where another try would not help."""
+    """Make one try; return status, content and the seconds of Retry-After.
+
+    Raises _Broken, or ServerFailure if another try would not help.
+    """
     work = _Exchange(url, data, headers, limits)
     work.start()
     end = time.monotonic() + limits.timeout
@@ -147,25 +162,25 @@ def _exchange(
         work.abandon()
         raise
     if isinstance(work.error, (OSError, http.client.HTTPException)) and not isinstance(work.error, ServerFailure):
-        raise _Broken(_told(work.error)) from work.error
+        raise _Broken(_describe(work.error)) from work.error
     if work.error is not None:
         raise work.error
     return work.answer
 
 
 class _Exchange(threading.Thread):
-    """One request in a thread of its own, because a blocked read can be given up only from outside."""
+    """One request in its own thread, because only another thread can abandon a blocked read."""
 
     def __init__(self, url: str, data: bytes | None, headers: dict[str, str], limits: Limits) -> None:
         super().__init__(daemon=True)
         parts = urlsplit(url)
-        patience = limits.timeout + 1  # the asker keeps the time; this only ends a thread that it could not wake
+        socket_timeout = limits.timeout + 1  # the caller keeps the time; this ends a thread that it could not wake
         if parts.scheme == "https":
             self.connection = http.client.HTTPSConnection(
-                parts.netloc, timeout=patience, context=ssl.create_default_context()
+                parts.netloc, timeout=socket_timeout, context=ssl.create_default_context()
             )
         else:
-            self.connection = http.client.HTTPConnection(parts.netloc, timeout=patience)
+            self.connection = http.client.HTTPConnection(parts.netloc, timeout=socket_timeout)
         self.request = ("GET" if data is None else "POST", parts.path or "/", data, headers)
         self.host, self.limits = parts.netloc, limits
         self.socket: socket.socket | None = None
@@ -184,7 +199,7 @@ class _Exchange(threading.Thread):
             if response.length:
                 raise http.client.IncompleteRead(content, response.length)
             self.answer = response.status, content, _seconds(response.headers.get("Retry-After"))
-        except Exception as error:  # handed to the asker, who knows what it means
+        except Exception as error:  # raised in the caller's thread
             self.error = error
         finally:
             self.connection.close()
@@ -196,7 +211,7 @@ class _Exchange(threading.Thread):
 
 
 def _seconds(value: str | None) -> float:
-    """A Retry-After in seconds; a date, or none, is 0."""
+    """Return a Retry-After in seconds; 0 for a date or no header."""
     return float(value) if value and value.isdecimal() and len(value) < 7 else 0.0
 
 
@@ -219,7 +234,7 @@ def _object(url: str, answer: bytes, key: str) -> dict[str, Any]:
     return value
 
 
-def _told(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "cut its answer short"
     if isinstance(error, ConnectionRefusedError):
@@ -234,12 +249,15 @@ def _host(url: str) -> str:
 
 
 def _without(key: str, text: str) -> str:
-    """A server may quote the request's own header in its error."""
+    """Remove the key from a message: a server may quote the request in its error."""
     return text.replace(key, "***") if key else text
 
 
 def _redacted(key: str, answer: bytes) -> bytes:
-    """The answer without the key: what a server says goes into journals, reports and pictures. JSON may write a character as \\u0041."""
+    """Remove the key from an answer, which goes into journals, reports and pictures.
+
+    JSON may escape characters as \\u0041.
+    """
     if not key:
         return answer
     spelled = b"".join(

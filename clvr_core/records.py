@@ -1,4 +1,4 @@
-"""Frozen dataclasses to JSON and back. Readers skip fields they do not know and take defaults for fields that are missing."""
+"""Converts frozen dataclasses to JSON and back. Reading ignores unknown fields and takes defaults for missing ones."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ PLAIN = (str, int, float, bool, type(None))
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses become objects without the fields that are at their default, tuples become arrays."""
+    """Convert a value to what `json.dumps` takes: dataclasses to objects without fields that equal their default,
+    tuples to lists.
+    """
     if isinstance(value, PLAIN):
         return value
     if dataclasses.is_dataclass(type(value)):
-        told = {}
+        fields = {}
         for name, default in _defaults(type(value)):
             item = getattr(value, name)
             if default is dataclasses.MISSING or item != default:
-                told[name] = item if isinstance(item, PLAIN) else to_json(item)
-        return told
+                fields[name] = item if isinstance(item, PLAIN) else to_json(item)
+        return fields
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
     if isinstance(value, Mapping):
@@ -42,12 +44,15 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], data: Any, where: str = "") -> T:
-    """Builds `cls` from parsed JSON. Raises ValueError naming the field and the value found."""
+    """Build the dataclass `cls` from parsed JSON. where: name of the data in errors; empty for the name of the class.
+
+    Raises ValueError naming the field and the value found.
+    """
     where = where or cls.__name__
     if not isinstance(data, dict):
         raise ValueError(f"{where}: expected an object, found {data!r:.80}")
     hints, values = _hints(cls), {}
-    for field in dataclasses.fields(cls):
+    for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]  # T is a dataclass
         if field.name in data:
             values[field.name] = _convert(hints[field.name], data[field.name], f"{where}.{field.name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
@@ -77,7 +82,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected an object, found {value!r:.80}")
         return {str(key): _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_json(hint, value, where)
     if hint is Any:
         return value

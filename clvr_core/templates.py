@@ -1,4 +1,4 @@
-"""What is said to a model, as plain text files: `$name` stands for a value, and version.txt tells one wording from the next."""
+"""Prompt templates: plain text files in which `$name` stands for a value. version.txt identifies the wording."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class Templates:
-    """The files of one folder, a template each."""
+    """The templates of one folder, one file each."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -18,7 +18,7 @@ class Templates:
         return _read(self.folder / "version.txt")
 
     def text(self, name: str, **values: str) -> str:
-        """The template with its values. A paragraph in which a value is empty is left out; a value is never read for places of its own."""
+        """Fill in a template. A paragraph with an empty value is left out; `$name` inside a value is not replaced."""
         paragraphs = map(string.Template, _read(self.folder / f"{name}.txt").split("\n\n"))
         return "\n\n".join(
             each.substitute(values) for each in paragraphs if all(values.get(name) != "" for name in _places(each))

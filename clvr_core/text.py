@@ -1,4 +1,4 @@
-"""Words from outside, made safe to keep: they are data, whatever they say."""
+"""Makes text from people, models and servers safe to store and to quote."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    """The text with every character that cannot be written to a file replaced by U+FFFD."""
+    """Replace every character that cannot be written to a file by U+FFFD."""
     return _UNWRITABLE.sub("\ufffd", text)
 
 
 def clip(text: str, limit: int) -> str:
-    """At most `limit` characters; a cut is shown by an ellipsis."""
+    """Cut the text to at most `limit` characters, the last one an ellipsis if anything was cut."""
     text = clean(text)
     return text if len(text) <= limit else f"{text[: limit - 1].rstrip()}\u2026"
 
 
 def one_line(text: str, limit: int) -> str:
-    """At most `limit` characters on one line, so that a quotation cannot open a paragraph of its own in a prompt."""
+    """Put the text on one line of at most `limit` characters, so that a quotation cannot begin a paragraph
+    in a prompt.
+    """
     return clip(" ".join(text.split()), limit)

@@ -1,9 +1,13 @@
-"""The controller: from a brief to goals, from a trajectory to the next action. Every function asks the model at most twice."""
+"""The controller: turns a brief into goals, and a trajectory into the next action.
+
+Each function calls the model at most twice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ..brief import Box, Brief, Goal
 from ..errors import BadInput
@@ -18,22 +22,30 @@ from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, G
 
 __all__ = [
     "TEMPLATES",
+    "Fused",
     "Situation",
+    "ask_fused",
     "contradiction_text",
     "contradicts",
     "draft_goals",
     "fallback",
-    "look_and_choose",
     "next_action",
 ]
 
 
+A = TypeVar("A")
+B = TypeVar("B")
+
+
 @dataclass(frozen=True)
 class Situation:
-    """What the controller is given to decide on.
+    """What the controller decides on.
 
-    focus: ids of the goals that the next action should serve. allowed: at least one kind. pictures: canvas index -> uint8 H x W x 3,
-    the current canvas and any others that may be referenced. note: a refine remark or the artist's words.
+    trajectory: the run so far.
+    focus: ids of the goals that the next action should serve.
+    allowed: kinds of action to choose from, at least one.
+    pictures: canvas index -> uint8 H x W x 3, of the current canvas and any others that may be referenced.
+    note: a refine remark or the artist's words; empty if there is none.
     """
 
     trajectory: Trajectory
@@ -48,49 +60,61 @@ class Situation:
 
     @property
     def canvases(self) -> tuple[int, ...]:
-        """The canvases offered, the current one first, the others as they were given."""
+        """Indices of the pictures, the current canvas first, the others in the order of `pictures`."""
         return tuple(sorted(self.pictures, key=lambda canvas: canvas != self.trajectory.current))
 
 
 def draft_goals(vlm: Vlm, brief: Brief) -> Answer[tuple[Goal, ...]]:
-    """The goals of the brief, at most 40, with ids g1, g2, ... in their order. A text that says the same as an earlier one is dropped.
+    """Ask for the goals of the brief: at most 40, with ids g1, g2, ... in their order, without repetitions.
 
-    Conflicts hold both ways. A goal whose question was left out has an empty `check`.
+    Conflicts are made symmetric. `check` is empty if the model gave no question for a goal.
     """
     message = Message("user", prompts.goals_text(brief), data={"task": "goals", "prompt": brief.prompt})
     answer = ask(vlm, _conversation(message), prompts.GOALS_SCHEMA, GoalsReply, check=_goals)
-    return replace(answer, value=None if answer.value is None else _goals(answer.value))
+    return _with_value(answer, _goals)
 
 
 def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
-    """What to do next. The action is one of the allowed kinds and names only known goals and offered canvases.
+    """Ask for the next action: of an allowed kind, with known goals and offered canvases only.
 
-    An EDIT that names no canvas edits the current one. References of other kinds are dropped: only an edit reads them.
+    An EDIT without references edits the current canvas. References of other kinds are dropped: only an edit reads them.
     """
-    message = _request(situation, _words(situation))
+    message = _request(situation, _action_text(situation))
     schema = prompts.action_schema(situation.allowed, _ids(situation), situation.canvases)
     answer = ask(vlm, _conversation(message), schema, ActionReply, check=lambda reply: _action(reply, situation))
-    return replace(answer, value=None if answer.value is None else _action(answer.value, situation))
+    return _with_value(answer, lambda reply: _action(reply, situation))
 
 
 @dataclass(frozen=True)
 class Fused:
-    """One reply to one look: what holds on the current canvas, and what to do next if it is kept."""
+    """One reply with two parts.
+
+    verdicts: on the current canvas, one for each goal.
+    action: what to do next if the canvas is kept.
+    """
 
     verdicts: tuple[Verdict, ...]
     action: Action
 
 
 def ask_fused(vlm: Vlm, situation: Situation) -> Answer[Fused]:
-    """Verdicts on the current canvas, in words, and the next action. A reply that passes over a goal is asked for again."""
-    text = prompts.fused_text(_words(situation), situation.trajectory.current)
+    """Ask for verdicts on the current canvas and the next action, in one reply.
+
+    A reply that leaves out a goal is asked for again.
+    """
+    text = prompts.fused_text(_action_text(situation), situation.trajectory.current)
     message = replace(_request(situation, text), data={"task": "fused"})
     schema = prompts.fused_schema(situation.allowed, _ids(situation), situation.canvases)
     answer = ask(vlm, _conversation(message), schema, FusedReply, check=lambda reply: _fused(reply, situation))
-    return replace(answer, value=None if answer.value is None else _fused(answer.value, situation))
+    return _with_value(answer, lambda reply: _fused(reply, situation))
 
 
-def _words(situation: Situation) -> str:
+def _with_value(answer: Answer[A], convert: Callable[[A], B]) -> Answer[B]:
+    value = None if answer.value is None else convert(answer.value)
+    return Answer(value, answer.failure, answer.tokens, answer.calls)
+
+
+def _action_text(situation: Situation) -> str:
     return prompts.action_text(
         situation.trajectory, situation.focus, situation.allowed, situation.canvases, situation.note
     )
@@ -101,11 +125,12 @@ def _ids(situation: Situation) -> list[str]:
 
 
 def _fused(reply: FusedReply, situation: Situation) -> Fused:
-    told = {seen.goal: seen for seen in reply.verdicts}
-    if len(told) != len(reply.verdicts) or told.keys() != set(_ids(situation)):
+    """Raises Malformed for verdicts that do not name every goal once, and as `_action` does."""
+    seen = {verdict.goal: verdict for verdict in reply.verdicts}
+    if len(seen) != len(reply.verdicts) or seen.keys() != set(_ids(situation)):
         raise Malformed(f"verdicts must name every goal once: {', '.join(_ids(situation))}")
     verdicts = (
-        Verdict(goal, told[goal].state, one_line(told[goal].evidence, prompts.MAX_EVIDENCE)) for goal in _ids(situation)
+        Verdict(goal, seen[goal].state, one_line(seen[goal].evidence, prompts.MAX_EVIDENCE)) for goal in _ids(situation)
     )
     return Fused(tuple(verdicts), _action(reply, situation))
 
@@ -144,9 +169,10 @@ def _request(situation: Situation, text: str) -> Message:
 
 
 def contradicts(vlm: Vlm, brief: Brief, action: Action) -> Answer[bool]:
-    """The text inspection of Think in Strokes: does the instruction go against the brief? What comes later is not against it.
+    """Ask whether the instruction contradicts the brief, the text inspection of Think in Strokes. Goals that it leaves
+    for later do not count.
 
-    An action without words is not asked about: it contradicts nothing.
+    An action without a prompt contradicts nothing; the model is not called.
     """
     if not (action.edit_prompt.strip() or action.scene_prompt.strip()):
         return Answer(False)
@@ -162,7 +188,9 @@ def contradicts(vlm: Vlm, brief: Brief, action: Action) -> Answer[bool]:
 
 
 def fallback(trajectory: Trajectory, focus: Iterable[str]) -> Action:
-    """What is done when the controller gave no action: the brief's own words on an empty canvas, otherwise the focus as an instruction."""
+    """Return the action if the controller gave none: generate the brief, or on a canvas an EDIT that asks for the goals
+    in focus.
+    """
     wanted = tuple(focus)
     if trajectory.current is None:
         return Action(
@@ -186,7 +214,10 @@ def _conversation(message: Message) -> tuple[Message, ...]:
 
 
 def _goals(reply: GoalsReply) -> tuple[Goal, ...]:
-    """Raises Malformed for an empty list, an over-long text, a number out of its range, a conflict with a goal that is not there."""
+    """Convert a reply.
+
+    Raises Malformed for an empty list, a text that is too long, a number out of range, a conflict with an unknown goal.
+    """
     ids: dict[str, str] = {}
     id_at: dict[int, str] = {}
     firsts: dict[str, tuple[int, GoalDraft]] = {}
@@ -219,7 +250,7 @@ def _goals(reply: GoalsReply) -> tuple[Goal, ...]:
 
 
 def _action(reply: ActionReply, situation: Situation) -> Action:
-    """Raises Malformed for an action that cannot be carried out here."""
+    """Convert a reply. Raises Malformed for an action that cannot be carried out in this situation."""
     trajectory, offered = situation.trajectory, situation.canvases
     if reply.kind not in situation.allowed:
         raise Malformed(f"kind {reply.kind} is not allowed now; choose one of {', '.join(situation.allowed)}")
@@ -257,7 +288,7 @@ def _action(reply: ActionReply, situation: Situation) -> Action:
 
 
 def _bounded(name: str, text: str, limit: int) -> str:
-    # A prompt cut without a word would ask for another picture, so too long is an error.
+    # A prompt that is cut silently would ask for another picture, so a text that is too long is an error.
     if len(text := text.strip()) > limit:
         raise Malformed(f"{name} has {len(text):,} characters; at most {limit:,}")
     return text

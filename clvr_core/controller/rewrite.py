@@ -1,8 +1,8 @@
-"""The brief in better words: what a language model can do for a picture without ever seeing one. A control to measure the loop against."""
+"""Prompt rewriting: what a language model can do for a picture without seeing one. A baseline for the loop."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..protocols import Message, Vlm
 from ..vlm.replies import Answer, Malformed, ask
@@ -28,10 +28,14 @@ class RewriteReply:
 
 
 def rewrite(vlm: Vlm, prompt: str, seed: int = 0) -> Answer[str]:
-    """The new prompt, at most MAX_PROMPT_FIELD characters; no value if the model gave none."""
+    """Ask for a better prompt, at most MAX_PROMPT_FIELD characters.
+
+    seed: of the embedded model's choices; others do not read it.
+    """
     message = Message("user", ASKED.format(prompt=prompt), data={"task": "rewrite", "prompt": prompt, "seed": seed})
     answer = ask(vlm, (message,), REWRITE_SCHEMA, RewriteReply, check=_check)
-    return replace(answer, value=None if answer.value is None else answer.value.prompt.strip())
+    value = None if answer.value is None else answer.value.prompt.strip()
+    return Answer(value, answer.failure, answer.tokens, answer.calls)
 
 
 def _check(reply: RewriteReply) -> None:

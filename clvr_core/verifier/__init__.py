@@ -1,4 +1,4 @@
-"""The verifier: what holds in a picture, what an edit did, which of two is better. A judge that did not answer has said nothing."""
+"""The verifier: judges goals on a picture, checks edits, compares pictures. A missing answer is never a verdict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ __all__ = ["TEMPLATES", "Judged", "Thresholds", "best_of", "check_edit", "compar
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Probabilities 0..1: from `met` up a goal holds, from `unmet` down it does not, between them the judge is unsure."""
+    """Probabilities, 0 <= unmet < met <= 1, that turn a decision into a state.
+
+    met: from here up a goal is met.
+    unmet: from here down it is unmet; between the two the judge is unsure.
+    """
 
     met: float = Budget().met
     unmet: float = Budget().unmet
@@ -44,7 +48,7 @@ USUAL = Thresholds()
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts in the order of the goals, and what they cost."""
+    """Verdicts in the order of the goals, the tokens read and written for them, and the calls of the model."""
 
     verdicts: tuple[Verdict, ...]
     tokens: int = 0
@@ -52,9 +56,11 @@ class Judged:
 
 
 def judge(vlm: Vlm, picture: Picture, goals: Sequence[Goal], thresholds: Thresholds = USUAL) -> Judged:
-    """One verdict for each goal, all from one look at the whole picture (uint8 H x W x 3).
+    """Give one verdict for each goal, by one call about the whole picture (uint8 H x W x 3), repeated once if an answer
+    is unusable.
 
-    A goal without a usable answer after a second try is `error` with the reason as evidence, never `unmet`; the others keep theirs.
+    A goal without a usable answer is `error` with the reason as evidence, never `unmet`; other goals keep their
+    verdicts.
     """
     decided = decide(vlm, (_one(picture),), [prompts.goal_question(goal) for goal in goals])
     verdicts = tuple(_verdict(goal, decision, thresholds) for goal, decision in zip(goals, decided.decisions))
@@ -62,9 +68,11 @@ def judge(vlm: Vlm, picture: Picture, goals: Sequence[Goal], thresholds: Thresho
 
 
 def check_edit(vlm: Vlm, before: Picture, after: Picture, action: Action) -> tuple[EditCheck, int, int]:
-    """Was the instruction carried out, and how much changed beside it (0..1)? Returns the check, the tokens and the calls.
+    """Ask whether the instruction was carried out and whether the rest was kept; return the check, the tokens and the
+    calls.
 
-    An action without an instruction is not asked about. What got no usable answer is None, with the reason as evidence.
+    `over_edit` is 0..1, the probability that other things changed. A field without a usable answer is None, with the
+    reason as evidence. An action without an instruction is not asked about.
     """
     if not action.edit_prompt.strip():
         return EditCheck(), 0, 0
@@ -79,9 +87,9 @@ def check_edit(vlm: Vlm, before: Picture, after: Picture, action: Action) -> tup
 
 
 def compare(vlm: Vlm, brief: Brief, goals: Sequence[Goal], first: Picture, second: Picture) -> Answer[int]:
-    """Which picture fits the brief better: 0 the first, 1 the second, -1 if the judge does not hold to one in both orders.
+    """Ask which picture fits the brief better, in both orders: 0 the first, 1 the second, -1 if the orders disagree.
 
-    Without an answer in each order there is no value: half a comparison is the bias of its order.
+    Without an answer in each order the value is None: one order alone measures the bias of the order.
     """
     question = prompts.compare_question(brief, goals)
     ahead = decide(vlm, (_one(first), _one(second)), (question,))
@@ -97,9 +105,10 @@ def compare(vlm: Vlm, brief: Brief, goals: Sequence[Goal], first: Picture, secon
 
 
 def best_of(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture]) -> Answer[int]:
-    """Index of the picture that fits the brief best, all of them looked at side by side, in both orders; the earlier one at a tie.
+    """Ask for each picture whether it fits the brief best, all in one call, in both orders; return the index, the
+    earlier one at a tie.
 
-    Without an answer for each of them in each order there is no value.
+    Without an answer for each picture in each order the value is None.
     """
     pictures, count, tokens, calls = tuple(map(_one, pictures)), len(pictures), 0, 0
     chances = np.zeros(count)
@@ -109,14 +118,14 @@ def best_of(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Pi
         tokens, calls = tokens + decided.tokens, calls + decided.calls
         if missing := next((decision for decision in decided.decisions if decision.yes is None), None):
             return Answer(None, missing.evidence, tokens, calls)
-        chances += [decision.yes for decision in decided.decisions][::order]
+        chances += np.array([decision.yes for decision in decided.decisions][::order], float)
     return Answer(int(chances.argmax()), "", tokens, calls)
 
 
 def knock_out(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture]) -> Answer[int]:
-    """Index of the picture that no later one beats in both orders, compared two at a time.
+    """Compare pictures two at a time, the winner with the next; return the index that is left.
 
-    A comparison without an answer changes nothing.
+    A picture loses only if the judge prefers the other in both orders; a comparison without an answer changes nothing.
     """
     holder, tokens, calls = 0, 0, 0
     for challenger in range(1, len(pictures)):
@@ -139,7 +148,10 @@ class _Evidence:
 
 
 def explain(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -> Judged:
-    """The same verdicts with what is seen in place of what does not hold, in words. Without an answer they stay without words."""
+    """Add evidence to verdicts that are unmet or unsure: what is seen in place of the goal.
+
+    Without an answer they stay as they are.
+    """
     wanting = [
         verdict.goal for verdict in judged.verdicts if verdict.state in ("unmet", "unsure") and not verdict.evidence
     ]
@@ -147,9 +159,9 @@ def explain(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -
         return judged
     messages, schema = prompts.evidence_request(_one(picture), [goal for goal in goals if goal.id in wanting])
     answer = ask(vlm, messages, schema, _Evidence)
-    told = {one.goal: one_line(one.seen, MAX_EVIDENCE) for one in (answer.value.seen if answer.value else ())}
+    seen = {one.goal: one_line(one.seen, MAX_EVIDENCE) for one in (answer.value.seen if answer.value else ())}
     verdicts = tuple(
-        replace(verdict, evidence=told[verdict.goal]) if verdict.goal in wanting and verdict.goal in told else verdict
+        replace(verdict, evidence=seen[verdict.goal]) if verdict.goal in wanting and verdict.goal in seen else verdict
         for verdict in judged.verdicts
     )
     return Judged(verdicts, judged.tokens + answer.tokens, judged.calls + answer.calls)
@@ -162,6 +174,7 @@ def _verdict(goal: Goal, decision: Decision, thresholds: Thresholds) -> Verdict:
 
 
 def _one(picture: Picture) -> Picture:
+    """Return the picture. Raises BadInput if it is not uint8 H x W x 3."""
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise BadInput(f"the judge looks at one picture, uint8 H x W x 3; this is {picture.dtype} {picture.shape}")
     return picture

@@ -1,4 +1,4 @@
-"""The words said to the controller, the schemas of its replies, and the types that the replies are read into."""
+"""The prompts of the controller, the schemas of its replies, and the types that replies are parsed into."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ...text import clip, one_line
 from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
 
 LOOPS = ("clvr", "director", "strokes")
-"""The strategies that ask for actions."""
+"""Strategies that ask the controller for actions."""
 
 MAX_GOALS = 40
 MAX_GOAL_TEXT = 400
 MAX_SUMMARY = 800
 MAX_PROMPT_FIELD = 2_000
-"""About the 512 tokens that the text encoders of the executors read."""
+"""Characters, about the 512 tokens that FLUX.2 Klein's text encoder reads."""
 MAX_REFERENCES = 8
 MAX_NOTE = 4_000
 MAX_EVIDENCE = 160
@@ -31,7 +31,7 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class GoalDraft:
-    """conflicts_with: places in the list, the first goal being 1."""
+    """A goal as the model writes it; fields as in `Goal`. conflicts_with: positions in the list, from 1."""
 
     text: str
     kind: GoalKind = "local"
@@ -48,7 +48,10 @@ class GoalsReply:
 
 @dataclass(frozen=True)
 class ActionReply:
-    """`strength` is read but not asked for: a controller that cannot see the executor's settings has no ground to choose it."""
+    """An action as the model writes it; fields as in `Action`.
+
+    strength: parsed but not in the schema, since a controller does not know the executor's settings.
+    """
 
     kind: ActionKind
     summary: str = ""
@@ -110,7 +113,8 @@ GOALS_SCHEMA = _object(
 def action_schema(allowed: Sequence[ActionKind], goals: Sequence[str], canvases: Sequence[int]) -> Schema:
     """The schema of one action here and now: only allowed kinds, known goals and offered canvases can be said.
 
-    The long fields stand last, so that a reply that is cut loses a prompt, which is noticed, and not a reference, which is not.
+    The long fields stand last, so that a reply that is cut loses a prompt, which is noticed, and not a reference, which
+    is not.
     """
     return _object(
         summary=_string(MAX_SUMMARY),
@@ -179,7 +183,7 @@ def action_text(
     )
 
 
-def fused_text(request: str, canvas: int) -> str:
+def fused_text(request: str, canvas: int | None) -> str:
     return TEMPLATES.text("fused", request=request, canvas=str(canvas))
 
 

@@ -1,4 +1,4 @@
-"""The questions put to the verifier."""
+"""The questions of the verifier. Each docstring says what the answer yes means."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def compare_question(brief: Brief, goals: Sequence[Goal]) -> Question:
 
 
 def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int) -> Question:
-    """Yes means that the image at this place, the first being 1, fits best of all."""
+    """Yes means that the image at this place, from 1, fits best of all."""
     text = TEMPLATES.text("choose", brief=brief.prompt, goals=_listed(goals), count=str(count), place=str(place))
     return Question(
         text, data={"task": "choose", "place": place, "prompt": brief.prompt, "goals": to_json(tuple(goals))}
@@ -51,7 +51,7 @@ def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int) -
 
 
 def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Message, ...], Mapping[str, Any]]:
-    """The messages, and the schema of the reply: what is seen in place of each of the goals."""
+    """Return the messages and the schema of the reply, which says for each goal what is seen in its place."""
     listed = "\n".join(f"- {goal.id}: {one_line(goal.text, QUOTED)}" for goal in goals)
     data = {"task": "evidence", "goals": [goal.id for goal in goals]}
     messages = (
