@@ -21,6 +21,7 @@ from .doctor import PACKAGES
 from .errors import BadInput
 from .evaluation.command import add_arguments as add_eval_arguments
 from .merge.command import add_arguments as add_merge_arguments
+from .policy import BASELINES
 from .progress import ProgressBar
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from .run.session import Listener, Session
 
 DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
-BASELINES = ("oneshot", "best-of-n")
-"""Strategies without a loop. They set no goals, so a run that drew its picture is done (exit code 0)."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -341,6 +340,7 @@ def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> 
     assert outcome is not None, "a driven session has ended"
     step = trajectory.best_step
     met = sum(verdict.state == "met" for verdict in step.verdicts) if step else 0
+    # A baseline only draws: it does not fail for a goal that is not met.
     code = DONE if outcome.met or trajectory.brief.strategy in BASELINES else NOT_MET
     result: dict[str, Any] = {
         "exit": code,

@@ -13,6 +13,10 @@ class Templates:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a template of this name."""
+        return (self.folder / f"{name}.txt").is_file()
+
     @property
     def version(self) -> str:
         return _read(self.folder / "version.txt")

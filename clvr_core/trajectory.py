@@ -1,6 +1,6 @@
-"""What happened: the steps of a run as a tree over canvases, and the numbers spent.
+"""The record of a run: its steps, which form a tree over canvases, and what they cost.
 
-A canvas is named by its index: the order in which the run drew it. The pictures themselves stay in the run folder.
+A canvas is a picture that the run drew or was given, named by its index in drawing order. The pixels are in the run folder.
 """
 
 from __future__ import annotations
@@ -17,14 +17,51 @@ SCHEMA = 1
 ActionKind = Literal["GENERATE", "EDIT", "VALIDATE", "END", "GIVEN"]
 State = Literal["met", "unmet", "pending", "unsure", "error"]
 
+Route = Literal["", "one shot", "staged"]
+"""How a run begins: with one generation of the brief's own words, or in stages. "" before the plan is made."""
+
+Ruling = Literal[
+    "",
+    "given",
+    "first canvas",
+    "goals gained",
+    "goals lost",
+    "no gain",
+    "over-edited",
+    "not judged",
+    "judged again",
+    "end accepted",
+    "end refused",
+    "one-shot rival",
+]
+"""Why a step was kept or rolled back, as a code beside the sentence; "" before that is decided."""
+
+Ended = Literal[
+    "",
+    "goals met",
+    "end action",
+    "accepted by the artist",
+    "stopped by the artist",
+    "budget spent",
+    "no improvement",
+    "controller failed",
+    "all drawn",
+]
+"""Why a run ended, as a code beside the sentence. "all drawn": a strategy without a loop has drawn what it draws."""
+
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One decision of the controller; GIVEN is none of its own: the picture that the run begins from.
+    """One decision of the controller.
 
-    summary: what is right, what is missing, what must stay. scene_prompt: what the canvas should show after this step (proxy T2I).
-    edit_prompt: the instruction, with what to keep (proxy I2I). references: canvases, the one to edit first. goals: ids it serves.
-    region: where a mask would be. strength: 0..1, for executors that start from a noised canvas.
+    kind: GIVEN is not chosen by the controller; it stands for the picture that the run begins from.
+    summary: what is right, what is missing and what must stay, in the controller's words.
+    scene_prompt: what the canvas should show after this step (the proxy T2I prompt).
+    edit_prompt: the instruction of an edit, with what to keep (the proxy I2I prompt).
+    references: canvases that an edit reads, the one to edit first.
+    goals: ids of the goals that the action serves.
+    region: the place that an edit may change; None for everywhere.
+    strength: 0..1, share of the noise schedule that an edit runs; None leaves it to the executor.
     """
 
     kind: ActionKind
@@ -43,7 +80,13 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge said of one goal. `error` means that it gave no usable answer; `pending`, that a later step is to serve it."""
+    """The judge's answer on one goal.
+
+    goal: id of the goal.
+    state: `error` for no usable answer, `pending` for a goal that a later step will serve.
+    evidence: what the judge saw, or why there was no answer.
+    confidence: probability 0..1 that the goal holds; None if the answer came without one.
+    """
 
     goal: str
     state: State
@@ -53,9 +96,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class EditCheck:
-    """What the judge said of the step itself: was the instruction carried out, and how much changed that should not have (0..1).
+    """The judge's answer on an edit as such. None stands for a question that was not asked or got no usable answer.
 
-    None means that it was not asked or gave no usable answer.
+    success: whether the instruction was carried out.
+    over_edit: 0..1, how much changed that should have stayed.
+    evidence: what the judge saw.
     """
 
     success: bool | None = None
@@ -65,8 +110,15 @@ class EditCheck:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One drawn picture. `sha256` is of its pixels; `nfe` counts transformer evaluations of one sample. latent: SHA-256 of the latents it
-    was decoded from, if they are kept beside it for later edits."""
+    """One picture of a round.
+
+    canvas: its index among the run's canvases.
+    file: name of its file in the run folder; "" for a run in memory.
+    seed: of the initial noise.
+    sha256: of its pixels.
+    nfe: transformer evaluations spent on it, both branches of guidance counted.
+    latent: SHA-256 of the latent it was decoded from, if the latent is kept for later edits; else "".
+    """
 
     canvas: int
     file: str
@@ -78,7 +130,13 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds by part, tokens of the vision-language model, its calls, transformer evaluations, pictures."""
+    """
+    seconds: wall time by part: think, draw, judge.
+    vlm_tokens: tokens that the vision-language model read and wrote.
+    vlm_calls: calls of it.
+    evaluations: transformer evaluations (NFE).
+    images: pictures drawn.
+    """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     vlm_tokens: int = 0
@@ -107,7 +165,21 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One round. `parent` is the canvas it started from; `chosen` is the canvas it proposed; `reason` says why it was kept or not."""
+    """One round.
+
+    index: its number, from 0 on.
+    action: what the controller decided.
+    parent: canvas that the step started from; None for the empty canvas.
+    candidates: the pictures drawn.
+    chosen: canvas of the candidate that the step proposes; None if it drew nothing.
+    verdicts: of the judge on that canvas, one for each goal.
+    score: 0..1, mean weight of the verdicts; None if nothing was judged.
+    edit: the judge's answer on the edit as such.
+    accepted: whether the step was kept; else it was rolled back.
+    reason: why, in a sentence.
+    cost: of the step alone.
+    ruling: why, as a code.
+    """
 
     index: int
     action: Action
@@ -120,6 +192,7 @@ class Step:
     accepted: bool = False
     reason: str = ""
     cost: Cost = field(default_factory=Cost)
+    ruling: Ruling = ""
 
     def verdict(self, goal: str) -> Verdict | None:
         return next((verdict for verdict in self.verdicts if verdict.goal == goal), None)
@@ -130,11 +203,16 @@ Say = Literal["go on", "accept", "stop"]
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What the artist said after a step. `accept` ends the run with the current canvas, `stop` with the best by the judge's word.
+    """The artist's answer to a review.
 
-    after: index of the step. words: a wish, which becomes a goal of the run. corrected: goals of the current canvas of which the artist
-    knows better, `met` or `unmet`. dropped: ids of goals that are no longer wanted. back_to: the canvas to go on from. mask: a PNG in the
-    run folder, white where the next edit may change; `sha256` is of its pixels.
+    after: index of the step that it follows.
+    say: `accept` ends the run with the current canvas, `stop` with the best one by the judge's verdicts.
+    words: a wish, which becomes a goal of the run; "" for none.
+    corrected: goal -> the artist's own verdict on the current canvas, which replaces the judge's.
+    dropped: ids of goals that are no longer wanted.
+    back_to: canvas to continue from; None for the current one.
+    mask: name of a PNG in the run folder, white where the next edit may change the picture; "" for none.
+    sha256: of the mask's pixels.
     """
 
     after: int
@@ -148,22 +226,48 @@ class Remark:
 
     @property
     def steers(self) -> bool:
+        """Whether it changes how the run continues."""
         return bool(self.words or self.corrected or self.dropped or self.mask) or self.back_to is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How the run ended: which canvas is handed over and why, and whether the brief was met by the judge's word."""
+    """How the run ended.
+
+    reason: why, in a sentence.
+    canvas: the canvas handed over; None if nothing was drawn.
+    met: whether that canvas meets every goal that must hold, by the judge's verdicts.
+    choice: why this canvas, in a sentence.
+    ended: why the run ended, as a code.
+    """
 
     reason: str
     canvas: int | None
     met: bool
     choice: str = ""
+    ended: Ended = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """`prompts`: the versions of the words by which the models were asked."""
+    """A run as far as it has come.
+
+    brief: the request.
+    goals: what the brief is judged by, fixed once they are planned; the artist's remarks may add and drop some.
+    models: role (controller, verifier, executor) -> name of its model.
+    plan: batches of goal ids that are served in turn; empty if all open goals are served at once.
+    gate: why the run begins as it does, in a sentence.
+    steps: the rounds, oldest first.
+    current: canvas that the next step starts from; None before the first one is kept.
+    best: canvas with the best verdicts so far.
+    outcome: None while the run has not ended.
+    overhead: cost of what belongs to no step.
+    warnings: a sentence each.
+    prompts: room (controller, verifier) -> version of its prompts to the models.
+    remarks: of the artist, oldest first.
+    route: how the run begins, as a code.
+    schema: version of this record.
+    """
 
     brief: Brief
     goals: tuple[Goal, ...] = ()
@@ -178,6 +282,7 @@ class Trajectory:
     warnings: tuple[str, ...] = ()
     prompts: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[Remark, ...] = ()
+    route: Route = ""
     schema: int = SCHEMA
 
     @property
@@ -186,11 +291,11 @@ class Trajectory:
 
     @property
     def canvases(self) -> int:
-        """How many pictures have been drawn, which is the index of the next one."""
+        """How many canvases there are, which is the index of the next one."""
         return sum(len(step.candidates) for step in self.steps)
 
     def candidate(self, canvas: int) -> Candidate:
-        """Raises KeyError for a canvas that was never drawn."""
+        """Raises KeyError for a canvas that the run does not have."""
         for step in self.steps:
             for candidate in step.candidates:
                 if candidate.canvas == canvas:
@@ -198,7 +303,7 @@ class Trajectory:
         raise KeyError(canvas)
 
     def step_of(self, canvas: int | None) -> Step | None:
-        """The step that proposed this canvas as its choice."""
+        """The step that proposed this canvas; None if no step did."""
         return next((step for step in self.steps if canvas is not None and step.chosen == canvas), None)
 
     @property
@@ -211,7 +316,7 @@ class Trajectory:
 
     @property
     def offered(self) -> tuple[int, ...]:
-        """Canvases the controller may refer to: the current one first, then the other kept ones from new to old, at most four in all."""
+        """Canvases that the controller may refer to, at most four: the current one, then other kept ones, newest first."""
         kept = [
             step.chosen for step in reversed(self.steps) if step.chosen not in (None, self.current) and step.accepted
         ]
@@ -219,17 +324,17 @@ class Trajectory:
 
     @property
     def failed(self) -> tuple[Step, ...]:
-        """Steps that drew and were rolled back, so that the controller is told what was tried."""
+        """Steps that drew and were rolled back. The controller sees them, so that it does not repeat them."""
         return tuple(step for step in self.steps if step.action.draws and not step.accepted)
 
     @property
     def remark(self) -> Remark | None:
-        """What the artist said of the last step, if anything: it is for the next one to heed."""
+        """The artist's remark on the last step, which the next step follows; None if there is none."""
         last = self.remarks[-1] if self.remarks else None
         return last if last and last.after == len(self.steps) - 1 else None
 
     def goal(self, goal: str) -> Goal:
-        """Raises KeyError for an id that is not in the list."""
+        """Raises KeyError for an id that the run does not have."""
         for item in self.goals:
             if item.id == goal:
                 return item
@@ -242,22 +347,69 @@ class Trajectory:
 T = TypeVar("T", Trajectory, Step)
 
 
-def timeless(told: T) -> T:
-    """The trajectory or step without wall times: what is written into pictures, so that the same run gives the same bytes.
+def timeless(record: T) -> T:
+    """The trajectory or step without wall times, as pictures carry it, so that the same run gives the same bytes.
 
-    A run that has not ended is told without the limits of its budget, which say when to stop and nothing of the pictures until then: so
-    one that is given a larger budget later has the bytes of one that had it from the start.
+    The limits of the budget are left out as long as the run has not ended: they decide only when it ends. So a run that gets a larger
+    budget later has the bytes of one that had it from the start.
     """
-    if isinstance(told, Step):
-        return replace(told, cost=replace(told.cost, seconds={}))
-    if told.outcome is None:
-        budget = Budget(met=told.brief.budget.met, unmet=told.brief.budget.unmet)
-        told = replace(told, brief=replace(told.brief, budget=budget))
-    return replace(told, overhead=replace(told.overhead, seconds={}), steps=tuple(map(timeless, told.steps)))
+    if isinstance(record, Step):
+        return replace(record, cost=replace(record.cost, seconds={}))
+    if record.outcome is None:
+        budget = Budget(met=record.brief.budget.met, unmet=record.brief.budget.unmet)
+        record = replace(record, brief=replace(record.brief, budget=budget))
+    return replace(record, overhead=replace(record.overhead, seconds={}), steps=tuple(map(timeless, record.steps)))
+
+
+_ROUTES: tuple[tuple[str, Route], ...] = (("one shot", "one shot"), ("staged", "staged"))
+_RULINGS: tuple[tuple[str, Ruling], ...] = (
+    ("the picture to begin from", "given"),
+    ("the first canvas", "first canvas"),
+    ("kept: ", "goals gained"),
+    ("rolled back: lost ", "goals lost"),
+    ("rolled back: no goal gained", "no gain"),
+    ("rolled back: changed what was to stay", "over-edited"),
+    ("rolled back: the judge gave no answer", "not judged"),
+    ("judged again: ", "judged again"),
+    ("END refused", "end refused"),
+    ("END: ", "end accepted"),
+    ("drawn for the final comparison", "one-shot rival"),
+)
+_ENDED: tuple[tuple[str, Ended], ...] = (
+    ("every goal is met", "goals met"),
+    ("END: ", "end action"),
+    ("the artist accepted the picture", "accepted by the artist"),
+    ("the artist stopped the run", "stopped by the artist"),
+    ("budget: ", "budget spent"),
+    ("no improvement in ", "no improvement"),
+    ("the controller gave no usable action", "controller failed"),
+    ("one shot", "all drawn"),
+    ("best of ", "all drawn"),
+)
+C = TypeVar("C", bound=str)
+
+
+def with_codes(trajectory: Trajectory) -> Trajectory:
+    """Fill in the codes of a record from before there were any, from the beginnings of its sentences.
+
+    A sentence that no earlier version wrote leaves its code empty. Every reader of records calls this, and nothing else reads sentences.
+    """
+    steps = tuple(
+        step if step.ruling else replace(step, ruling=_code(step.reason, _RULINGS, "")) for step in trajectory.steps
+    )
+    outcome = trajectory.outcome
+    if outcome is not None and not outcome.ended:
+        outcome = replace(outcome, ended=_code(outcome.reason, _ENDED, ""))
+    route = trajectory.route or _code(trajectory.gate, _ROUTES, "")
+    return replace(trajectory, route=route, steps=steps, outcome=outcome)
+
+
+def _code(sentence: str, table: Iterable[tuple[str, C]], unknown: C) -> C:
+    return next((code for beginning, code in table if sentence.startswith(beginning)), unknown)
 
 
 def seed_for(run_seed: int, step: int, candidate: int) -> int:
-    """The one split of randomness: (run seed, step, candidate) -> seed, 63 bits of SHA-256 over "clvr/run/step/candidate"."""
+    """Seed of one candidate, below 2**63: the first 63 bits of SHA-256 over "clvr/run_seed/step/candidate"."""
     digest = hashlib.sha256(f"clvr/{run_seed}/{step}/{candidate}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 

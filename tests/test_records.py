@@ -19,9 +19,9 @@ ACTION = Action("EDIT", "so far", "all of it", "this", (3, 1), ("g1",), (0.0, 0.
 CANDIDATE = Candidate(4, "canvas-004.png", 2**62, "ab" * 32, 8, "canvas-004.safetensors")
 VERDICT = Verdict("g1", "unsure", "too dark", 0.5)
 CHECK = EditCheck(False, 0.5, "the sky changed")
-STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST)
+STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST, "goals gained")
 REMARK = Remark(3, "accept", "a moon", {"g1": "met"}, ("g2",), 1, "mask-003.png", "cd" * 32)
-OUTCOME = Outcome("END", 4, True, "A/B")
+OUTCOME = Outcome("END", 4, True, "A/B", "end action")
 BRIEF = Brief(
     "a sign",
     "director",
@@ -53,6 +53,7 @@ TRAJECTORY = Trajectory(
     ("careful",),
     prompts={"verifier": "2"},
     remarks=(REMARK,),
+    route="staged",
 )
 RESULTS = (
     loop.Goals((GOAL,), "late", COST),

@@ -46,6 +46,8 @@ class Situation:
     allowed: kinds of action to choose from, at least one.
     pictures: canvas index -> uint8 H x W x 3, of the current canvas and any others that may be referenced.
     note: a refine remark or the artist's words; empty if there is none.
+    stage: name of the prompt template on this step; empty for none.
+    wrong: ids of goals that an earlier step should have met and did not; a value in that template.
     """
 
     trajectory: Trajectory
@@ -53,6 +55,8 @@ class Situation:
     allowed: tuple[ActionKind, ...] = ("GENERATE", "EDIT", "VALIDATE", "END")
     pictures: Mapping[int, Picture] = field(default_factory=dict)
     note: str = ""
+    stage: str = ""
+    wrong: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.allowed:
@@ -116,7 +120,13 @@ def _with_value(answer: Answer[A], convert: Callable[[A], B]) -> Answer[B]:
 
 def _action_text(situation: Situation) -> str:
     return prompts.action_text(
-        situation.trajectory, situation.focus, situation.allowed, situation.canvases, situation.note
+        situation.trajectory,
+        situation.focus,
+        situation.allowed,
+        situation.canvases,
+        situation.note,
+        situation.stage,
+        situation.wrong,
     )
 
 

@@ -18,7 +18,7 @@ from ..controller import draft_goals
 from ..controller.rewrite import rewrite
 from ..errors import BadInput, JudgeFailure
 from ..models.registry import Models
-from ..policy import rules
+from ..policy import LOOPS, POLICIES, rules
 from ..protocols import DrawRequest, Picture
 from ..run.run_folder import RunFolder
 from ..run.session import Session, drive, drive_all, resume
@@ -26,7 +26,6 @@ from ..run.start_image import beginning_with
 from ..trajectory import Trajectory, seed_for
 from ..verifier import judge
 
-LOOPS = ("clvr", "director", "strokes")
 ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
 CANDIDATES = 4
 
@@ -85,7 +84,7 @@ class Way:
             return each, each
         if self.arm == "best-of-n":
             return self._count(job, each) * each, each
-        return job.evaluations or self.rounds * each * (CANDIDATES if self.arm == "director" else 1), each
+        return job.evaluations or self.rounds * each * POLICIES[self.arm].grid, each
 
     @staticmethod
     def _count(job: Job, each: int) -> int:
@@ -230,7 +229,7 @@ def _silent(trajectory: Trajectory) -> str:
     step = trajectory.best_step
     if step is not None and step.score is None:
         return f"no picture was judged: {next((verdict.evidence for verdict in step.verdicts), 'no verdict')}"
-    if trajectory.outcome.reason.startswith("the controller gave no usable action"):
+    if trajectory.outcome.ended == "controller failed":
         return trajectory.outcome.reason
     return ""
 

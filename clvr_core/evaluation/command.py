@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..policy import LOOPS
 from ..progress import ProgressBar
 
 INCOMPLETE = 3
@@ -41,7 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare.set_defaults(run=_prepare)
 
     generate.add_argument(
-        "--arm", required=True, metavar="ARM", help="oneshot, rewrite, best-of-n, clvr, director or strokes"
+        "--arm",
+        required=True,
+        metavar="ARM",
+        help=f"oneshot, rewrite, best-of-n, {', '.join(LOOPS[:-1])} or {LOOPS[-1]}",
     )
     generate.add_argument("--name", metavar="NAME", help="of the subfolder (default: the arm)")
     generate.add_argument(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..policy import POLICIES
+
 STYLE = {
-    "oneshot": ("#8a8f98", "--", "one shot"),
     "rewrite": ("#5b4bb5", "--", "prompt rewrite"),
-    "best-of-n": ("#c98a1b", "--", "best of N"),
-    "clvr": ("#1f6fd6", "-", "clvr"),
-    "director": ("#1d8f5a", "-", "director"),
-    "strokes": ("#b1417c", "-", "strokes"),
+    **{name: (policy.colour, "-" if policy.loops else "--", policy.label) for name, policy in POLICIES.items()},
 }
+"""Arm -> colour, line style and label of its curve."""
 
 
 def plot_probe(summary: dict, path: Path) -> None:

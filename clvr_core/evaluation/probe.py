@@ -22,6 +22,7 @@ import numpy as np
 
 from ..brief import Brief, Budget
 from ..errors import BadInput
+from ..policy import LOOPS
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
 from ..run.session import RunModels, Session, drive_all
 from ..shapes import CANVAS, MERGED, load_executor, load_vlm
@@ -32,8 +33,7 @@ from ..shapes.phrases import write
 from ..shapes.sampling import grouped_scene, tell
 from .statistics import auc, interval, ratio, resample
 
-ARMS = ("oneshot", "rewrite", "best-of-n", "clvr", "director", "strokes")
-LOOPS = ("clvr", "director", "strokes")
+ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
 TIERS = 10
 BITS = (8.0, 130.0)
 LONGEST = 110

@@ -1,87 +1,141 @@
-"""What every strategy answers, with the closed loop's common answers as defaults."""
+"""What a strategy declares and decides. The defaults are those of a closed loop; each strategy overrides what its paper
+does differently."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..brief import Brief, Goal
-from ..trajectory import Action, ActionKind, Step, Trajectory
+from ..brief import Brief, Goal, Strategy
+from ..trajectory import Action, ActionKind, Route, Ruling, Step, Trajectory
 from . import rules
+from .rules import Stop
 
 OVER_EDIT_LIMIT = 0.5
+"""Share of change that an edit should not have made (0..1) above which it is rolled back, unless the judge says that it was carried out."""
 END_REFUSED = "END refused"
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyPlan:
-    """Made once: the gate's word, and the batches of goal ids that are served in turn. An empty plan serves all open goals at once."""
+    """Made once, before anything is drawn.
 
+    route: whether the run begins with one generation of the brief's own words or in stages.
+    gate: why, in a sentence.
+    batches: goal ids that are served in turn; empty to serve all open goals at once.
+    """
+
+    route: Route
     gate: str
     batches: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """What the next round is to do: either a fixed action, or a question to the controller."""
+    """What the next round has to do: carry out a fixed action, or ask the controller for one.
+
+    focus: ids of the goals that the round should serve.
+    allowed: kinds of action that the controller may choose.
+    fixed: the action, if the controller is not asked.
+    stage: name of the prompt template that tells the controller about this step; "" for none.
+    wrong: ids of goals that an earlier step should have met and did not; a value in that template.
+    """
 
     focus: tuple[str, ...] = ()
     allowed: tuple[ActionKind, ...] = ("EDIT",)
     fixed: Action | None = None
+    stage: str = ""
+    wrong: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """Whether a step is kept, and why: as a code and in a sentence."""
+
+    accepted: bool
+    ruling: Ruling
+    reason: str
 
 
 @dataclass(frozen=True)
 class Policy:
-    """Common ground of the strategies; each overrides what its paper does differently."""
+    """A strategy. The class says all of it that other rooms need; docs/how-to/add-a-strategy.md lists the steps to add one.
 
-    name: str = ""
+    grid: candidates of a round where the brief does not say how many.
+    """
+
+    name: ClassVar[Strategy]
+    """As a brief names it, and in the name of its prompt template, strategy_<name>.txt."""
+    label: ClassVar[str]
+    """Its name in the legend of a plot."""
+    colour: ClassVar[str]
+    """Of its curve in a plot, #rrggbb."""
+    hint: ClassVar[str]
+    """Half a sentence for the widget's tooltip: what it does."""
+    paper: ClassVar[str]
+    """arXiv id of its source; "" for none."""
+    loops: ClassVar[bool] = True
+    """Whether it asks for actions round after round; False for a baseline, which draws one round of the brief's own words."""
+    calls: ClassVar[int]
+    """Calls of the vision-language model in a round of one picture, for a forecast without earlier runs."""
+    inspects_text: ClassVar[bool] = False
+    """Whether each instruction is compared with the brief before anything is drawn."""
+    fuses: ClassVar[bool] = False
+    """Whether the verdicts on a canvas and the next action may come in one reply (`Brief.fused`)."""
+    final_ab: ClassVar[bool] = False
+    """Whether the result is compared with the one-shot picture where the brief does not say so."""
+
     grid: int = 1
-    inspects_text: bool = False
-    final_ab: bool = False
 
     def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
-        return StrategyPlan("staged")
+        return StrategyPlan("staged", "staged")
 
     def candidates(self, trajectory: Trajectory) -> int:
+        """Pictures drawn in each round."""
         return trajectory.brief.candidates or self.grid
 
     def directive(self, trajectory: Trajectory) -> Directive:
         raise NotImplementedError
 
     def pending(self, trajectory: Trajectory, step: Step) -> frozenset[str]:
-        """Goals that the step was not meant to serve yet, so that not holding is not a fault."""
+        """Ids of goals that a later step will serve, so that missing them is no fault of this step."""
         return frozenset()
 
-    def accept(self, trajectory: Trajectory, step: Step) -> tuple[bool, str]:
-        """Whether the step's canvas replaces the one it started from, and why."""
+    def accept(self, trajectory: Trajectory, step: Step) -> Acceptance:
+        """Decide whether the canvas that the step proposes replaces the one it started from."""
         holder = trajectory.current_step
         if holder is None:
-            return True, "the first canvas"
+            return Acceptance(True, "first canvas", "the first canvas")
         if step.score is None:
-            return False, "rolled back: the judge gave no answer, so the earlier canvas stays"
+            reason = "rolled back: the judge gave no answer, so the earlier canvas stays"
+            return Acceptance(False, "not judged", reason)
         if step.edit.over_edit is not None and step.edit.over_edit > OVER_EDIT_LIMIT and step.edit.success is not True:
-            return False, f"rolled back: changed what was to stay (over-edit {step.edit.over_edit:.2f})"
+            reason = f"rolled back: changed what was to stay (over-edit {step.edit.over_edit:.2f})"
+            return Acceptance(False, "over-edited", reason)
         won, gone = rules.met(step.verdicts) - rules.met(holder.verdicts), rules.lost(holder.verdicts, step.verdicts)
         if rules.better(step, holder):
-            return True, f"kept: now met {_listed(won)}" + (f", lost {_listed(gone)}" if gone else "")
+            reason = f"kept: now met {_listed(won)}" + (f", lost {_listed(gone)}" if gone else "")
+            return Acceptance(True, "goals gained", reason)
         if gone:
-            return False, f"rolled back: lost {_listed(gone)}" + (f", now met {_listed(won)}" if won else "")
-        return False, "rolled back: no goal gained, so the earlier canvas stays"
+            reason = f"rolled back: lost {_listed(gone)}" + (f", now met {_listed(won)}" if won else "")
+            return Acceptance(False, "goals lost", reason)
+        return Acceptance(False, "no gain", "rolled back: no goal gained, so the earlier canvas stays")
 
-    def final_gate(self, trajectory: Trajectory) -> tuple[bool, str]:
-        """Whether an END of the controller may stand."""
+    def final_gate(self, trajectory: Trajectory) -> Acceptance:
+        """Decide whether an END of the controller ends the run."""
         left = rules.musts(trajectory, rules.open_goals(trajectory, trajectory.current_step))
         if left:
-            return False, f"{END_REFUSED}: not met {_listed(left)}"
-        return True, "END: every goal holds" if rules.all_met(
-            trajectory, trajectory.current_step
-        ) else "END: every goal that must holds"
+            return Acceptance(False, "end refused", f"{END_REFUSED}: not met {_listed(left)}")
+        every = rules.all_met(trajectory, trajectory.current_step)
+        return Acceptance(True, "end accepted", f"END: every goal {'holds' if every else 'that must holds'}")
 
-    def stop(self, trajectory: Trajectory) -> str | None:
+    def stop(self, trajectory: Trajectory) -> Stop | None:
         """Why to stop before the next round, or None. Limits on images and evaluations are checked with the round's own cost."""
+        patience = trajectory.brief.budget.patience
         if rules.all_met(trajectory, trajectory.current_step):
-            return "every goal is met"
-        if rules.rounds_without_gain(trajectory) >= trajectory.brief.budget.patience:
-            return f"no improvement in {trajectory.brief.budget.patience} rounds"
+            return Stop("goals met", "every goal is met")
+        if rules.rounds_without_gain(trajectory) >= patience:
+            return Stop("no improvement", f"no improvement in {patience} rounds")
         return rules.spent(trajectory)
 
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..brief import Brief, Goal
-from ..trajectory import Action, Trajectory
+from ..brief import Brief, Goal, Strategy
+from ..trajectory import Action, Route, Trajectory
 from . import rules
 from .base import Directive, Policy, StrategyPlan
 from .complexity import of_goals, one_shot_chance
 
-# The paper gives no number for its gate; its observed rate of one shot falls below one half at about 22 goals of its own making.
 ONE_SHOT_CHANCE = 0.25
+"""Chance that one generation meets all goals from which on it is tried. The paper gives no number for its gate; its observed rate of one
+shot falls below one half at about 22 goals, which were written by its authors."""
 BATCH = 2
+"""Goals of a batch, at most."""
 ORDER = {"global": 0, "layout": 1, "local": 2, "text": 3}
 TRIES = 2
+"""Failures from the same canvas after which a batch has to wait."""
 
 
 def batches(goals: tuple[Goal, ...], size: int) -> tuple[tuple[str, ...], ...]:
-    """Goals in batches of at most `size`, global before layout before local before text, else in the brief's order."""
+    """Ids of the wanted goals in batches of at most `size`: by kind in ORDER, within a kind in the brief's order."""
     ordered = sorted(rules.wanted(goals), key=lambda goal: ORDER[goal.kind])
     return tuple(tuple(goal.id for goal in ordered[start : start + size]) for start in range(0, len(ordered), size))
 
 
 def next_batch(trajectory: Trajectory, tries: int = TRIES) -> tuple[str, ...]:
-    """The open goals of the first batch that has been tried less than `tries` times since its last gain, or all open goals."""
+    """The open goals of the first batch that failed less than `tries` times from the current canvas; all open goals if there is none."""
     left = rules.open_goals(trajectory, trajectory.current_step)
     for batch in trajectory.plan:
         focus = tuple(goal for goal in batch if goal in left)
@@ -38,26 +42,30 @@ def next_batch(trajectory: Trajectory, tries: int = TRIES) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Director(Policy):
-    name: str = "director"
+    name: ClassVar[Strategy] = "director"
+    label: ClassVar[str] = "director"
+    colour: ClassVar[str] = "#1d8f5a"
+    hint: ClassVar[str] = "one goal after another over a small grid"
+    paper: ClassVar[str] = "2512.19243"
+    calls: ClassVar[int] = 2  # decide, judge the goals
     grid: int = 4
 
     def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
         if brief.picture:
-            return StrategyPlan("staged: edits of the picture that was given", batches(goals, BATCH))
+            return StrategyPlan("staged", "staged: edits of the picture that was given", batches(goals, BATCH))
         chance = 1.0
         for goal in rules.wanted(goals):
             chance *= goal.feasibility
         if brief.estimate:
             chance = min(chance, one_shot_chance(of_goals(brief, goals)))
-        gate = "one shot" if chance >= ONE_SHOT_CHANCE else "staged"
-        return StrategyPlan(
-            f"{gate}: one generation is given {chance:.0%} to meet all {len(goals)} goals", batches(goals, BATCH)
-        )
+        route: Route = "one shot" if chance >= ONE_SHOT_CHANCE else "staged"
+        gate = f"{route}: one generation is given {chance:.0%} to meet all {len(goals)} goals"
+        return StrategyPlan(route, gate, batches(goals, BATCH))
 
     def directive(self, trajectory: Trajectory) -> Directive:
         if trajectory.current_step is None:
             everything = tuple(goal.id for goal in rules.wanted(trajectory.goals))
-            if trajectory.gate.startswith("one shot"):
+            if trajectory.route == "one shot":
                 prompt = trajectory.brief.prompt
                 return Directive(
                     everything,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from ..brief import Goal
-from ..trajectory import ActionKind, Step, Trajectory, Verdict, states
+from ..trajectory import ActionKind, Ended, Step, Trajectory, Verdict, states
 from .complexity import of_goals, rounds_for
 
 WEIGHT = {"met": 1.0, "unsure": 0.5, "unmet": 0.0, "pending": 0.0}
 UNCLEAR = ("error", "unsure")
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why a run ends: as a code and in a sentence."""
+
+    ended: Ended
+    reason: str
 
 
 def judged(verdicts: Iterable[Verdict]) -> dict[str, float]:
@@ -144,8 +153,13 @@ def round_limit(trajectory: Trajectory) -> int:
     return min(brief.budget.rounds, rounds_for(of_goals(brief, trajectory.goals)))
 
 
-def spent(trajectory: Trajectory, images: int = 0, evaluations: int = 0) -> str | None:
-    """Which limit the next round, drawing so many images at so many evaluations in all, would break; None if none."""
+def spent(trajectory: Trajectory, images: int = 0, evaluations: int = 0) -> Stop | None:
+    """Which limit of the budget is reached, or would be exceeded by a round of so many images and evaluations; None if none."""
+    reason = _limit(trajectory, images, evaluations)
+    return None if reason is None else Stop("budget spent", reason)
+
+
+def _limit(trajectory: Trajectory, images: int, evaluations: int) -> str | None:
     budget, cost = trajectory.brief.budget, trajectory.cost
     rounds = sum(1 for step in trajectory.steps if step.action.draws)
     if images and rounds >= (limit := round_limit(trajectory)):

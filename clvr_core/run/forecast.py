@@ -1,4 +1,4 @@
-"""What a run is going to cost, told from earlier ones: before it is begun."""
+"""What a run will cost, estimated from earlier runs before it begins."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from statistics import median
 
 from ..brief import Brief
 from ..policy import policy_for
-from ..trajectory import Trajectory
-
-CALLS = {"clvr": 3, "director": 2, "strokes": 4, "oneshot": 1, "best-of-n": 1}
-"""Calls of the vision-language model in a round of one picture, where no earlier run tells: to decide, to inspect the text (strokes), to
-judge the goals, to check the edit."""
-ALONE = ("oneshot", "best-of-n")
+from ..trajectory import Step, Trajectory
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """At most so much. `seconds` None: no earlier run tells. `runs`: how many told."""
+    """Upper bounds for a run.
+
+    rounds: that draw.
+    candidates: pictures of a round.
+    calls: of the vision-language model, in all.
+    seconds: wall time in all; None without a comparable earlier run.
+    runs: how many earlier runs the estimate is made from.
+    """
 
     rounds: int
     candidates: int
@@ -28,22 +30,24 @@ class Forecast:
 
 
 def forecast(brief: Brief, earlier: Iterable[Trajectory]) -> Forecast:
-    """Medians over earlier runs of the same strategy, size of canvas and models as the newest of them; newest first."""
-    rounds = 1 if brief.strategy in ALONE else brief.budget.rounds
-    candidates = policy_for(brief).candidates(Trajectory(brief))
-    told = [run for run in earlier if _alike(run, brief)]
-    told = [run for run in told if run.models == told[0].models and _drawn(run)]
-    if not told:
-        return Forecast(rounds, candidates, rounds * (CALLS[brief.strategy] + candidates - 1))
+    """Take medians over the earlier runs (newest first) that have the brief's strategy and canvas size and the models of the
+    newest such run. Without one, the calls are those that the strategy declares."""
+    policy = policy_for(brief)
+    rounds = brief.budget.rounds if policy.loops else 1
+    candidates = policy.candidates(Trajectory(brief))
+    alike = [run for run in earlier if _alike(run, brief)]
+    used = [run for run in alike if run.models == alike[0].models and _drawing_steps(run)]
+    if not used:
+        return Forecast(rounds, candidates, rounds * (policy.calls + candidates - 1))
     pictures = rounds * candidates
-    seconds = median(run.cost.wall / sum(len(step.candidates) for step in run.steps) for run in told)
-    calls = median(run.cost.vlm_calls / len(_drawn(run)) for run in told)
-    return Forecast(rounds, candidates, round(rounds * calls), pictures * seconds, len(told))
+    seconds = median(run.cost.wall / sum(len(step.candidates) for step in run.steps) for run in used)
+    calls = median(run.cost.vlm_calls / len(_drawing_steps(run)) for run in used)
+    return Forecast(rounds, candidates, round(rounds * calls), pictures * seconds, len(used))
 
 
 def _alike(run: Trajectory, brief: Brief) -> bool:
     return (run.brief.strategy, run.brief.width, run.brief.height) == (brief.strategy, brief.width, brief.height)
 
 
-def _drawn(run: Trajectory) -> list:
+def _drawing_steps(run: Trajectory) -> list[Step]:
     return [step for step in run.steps if step.candidates]

@@ -1,4 +1,4 @@
-"""What the judge says of what a round drew: of each candidate, of a set of them, or in one breath with what to do next."""
+"""Judges what a round drew: each candidate, a set of them, or one candidate together with the choice of the next action."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..controller import Situation, ask_fused
-from ..policy import rules
+from ..policy import policy_for, rules
 from ..protocols import Picture, Vlm
 from ..trajectory import Cost, EditCheck, Verdict
 from ..verifier import Thresholds, best_of, check_edit, explain, judge, knock_out
 from .loop import Judge, Judgement
 
 Pictures = Callable[[int], Picture]
-"""Canvas -> its picture."""
+"""Canvas -> its picture, uint8 H x W x 3."""
 
 
 class _Spent:
-    """Tokens and calls, as they come."""
+    """Sums up tokens and calls."""
 
     def __init__(self) -> None:
         self.tokens = self.calls = 0
@@ -31,21 +31,21 @@ class _Spent:
 
 
 def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
-    """Judges the canvases as the brief says that several are judged. The seconds are the caller's to add."""
+    """Judge the canvases of a call in the way that `Brief.judging` says. The cost has no seconds yet."""
     brief, spent, pick = call.trajectory.brief, _Spent(), None
     pictures = [picture(canvas) for canvas in call.canvases]
     if brief.judging == "set" and len(pictures) > 1:
         answer = best_of(vlm, brief, call.goals, pictures)
         pick = answer.value
         spent.add(answer.tokens, answer.calls)
-    looked = [
+    judged = [
         _one(vlm, call, shown, picture, spent) if pick in (None, index) else ((), EditCheck())
         for index, shown in enumerate(pictures)
     ]
-    verdicts, edits = (tuple(part) for part in zip(*looked))
+    verdicts, edits = (tuple(part) for part in zip(*judged))
     if brief.judging == "pairs" and len(level := rules.level(verdicts)) > 1:
         answer = knock_out(vlm, brief, call.goals, [pictures[index] for index in level])
-        pick = level[answer.value]
+        pick = None if answer.value is None else level[answer.value]
         spent.add(answer.tokens, answer.calls)
     return Judgement(verdicts, edits, spent.cost, pick)
 
@@ -70,13 +70,15 @@ def _edit(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spen
 
 
 def wants_fused(call: Judge) -> bool:
-    """Whether the brief wants verdict and next action in one reply, and this look is one where that can be."""
+    """Whether verdicts and next action should come in one reply: the brief asks for it, the strategy allows it, and the call is
+    about one canvas that was drawn."""
     brief = call.trajectory.brief
-    return brief.fused and brief.strategy == "clvr" and call.action.draws and len(call.canvases) == 1
+    return brief.fused and policy_for(brief).fuses and call.action.draws and len(call.canvases) == 1
 
 
 def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | None:
-    """One reply for both; None if it was of no use, and then the judge is to be asked as ever."""
+    """Judge the canvas and choose the next action in one reply; None if the reply was unusable, so that the caller asks for the
+    verdicts alone."""
     (canvas,), step, spent = call.canvases, call.trajectory.steps[-1], _Spent()
     kept = replace(step, chosen=canvas, accepted=True)
     trajectory = replace(call.trajectory, steps=(*call.trajectory.steps[:-1], kept), current=canvas)

@@ -7,14 +7,14 @@ from typing import Any
 
 from ..brief import Brief, Goal
 from ..records import from_json, to_json
-from ..trajectory import Cost, Outcome, Remark, Step, Trajectory
+from ..trajectory import Cost, Outcome, Remark, Route, Step, Trajectory, with_codes
 
 REWIND = "rewind"
 """Event of a line that takes back the lines that a run with a larger budget would not have written."""
 
 
 DECISIONS: dict[str, tuple[str, ...]] = {
-    "planned": ("goals", "plan", "gate"),
+    "planned": ("goals", "plan", "gate", "route"),
     "step": ("steps", "current", "best"),
     "remarked": ("goals", "remarks", "steps", "current", "best"),
     "end": ("steps", "current", "best", "outcome"),
@@ -84,6 +84,7 @@ class DecisionLine:
     goals: tuple[Goal, ...] = ()
     plan: tuple[tuple[str, ...], ...] = ()
     gate: str = ""
+    route: Route = ""
     steps: tuple[Step, ...] = ()
     current: int | None = None
     best: int | None = None
@@ -104,7 +105,7 @@ def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
         read = from_json(DecisionLine, line, f"line {number}")
         trajectory = replace(trajectory, overhead=read.overhead, warnings=read.warnings)
         if line["event"] == "planned":
-            trajectory = replace(trajectory, goals=read.goals, plan=read.plan, gate=read.gate)
+            trajectory = replace(trajectory, goals=read.goals, plan=read.plan, gate=read.gate, route=read.route)
         else:
             fresh = {step.index: step for step in read.steps}
             kept = [fresh.pop(step.index, step) for step in trajectory.steps]
@@ -112,4 +113,4 @@ def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
             trajectory = replace(trajectory, steps=steps, current=read.current, best=read.best, outcome=read.outcome)
         if line["event"] == "remarked":
             trajectory = replace(trajectory, goals=read.goals, remarks=read.remarks)
-    return trajectory
+    return with_codes(trajectory)

@@ -1,34 +1,44 @@
-"""Drives one trajectory. The only place where the order of work is decided.
+"""The order of work in one run. Nothing else decides it.
 
-`run` is a generator: it yields a Call for everything that costs time and gets the Call's result back, and yields the line of each
-decision. It holds no model, file or clock of its own, so a recorded run replays to the same state (resume), and many runs can
-advance side by side with their drawing batched (the probe).
+`run` is a generator: it yields a Call for everything that costs time and receives the call's result, and it yields each decision. It
+holds no model, file or clock, so a recorded run replays to the same state (resume), and many runs can advance side by side with their
+drawing in one batch (the probe).
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..brief import Brief, Goal
 from ..policy import Directive, Policy, rules
+from ..policy.base import Acceptance
 from ..policy.remarks import apply_remark
+from ..policy.rules import Stop
 from ..trajectory import Action, Candidate, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict, seed_for
 
 WHOLE = "g1"
-ENDED = {"accept": "the artist accepted the picture", "stop": "the artist stopped the run"}
+"""Id of the one goal that stands for the whole brief where no goals were drafted."""
+BY_THE_ARTIST = {
+    "accept": Stop("accepted by the artist", "the artist accepted the picture"),
+    "stop": Stop("stopped by the artist", "the artist stopped the run"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class DraftGoals:
-    """-> Goals"""
+    """Draft the goals of the brief. Result: Goals."""
 
     brief: Brief
 
 
 @dataclass(frozen=True, slots=True)
 class ChooseAction:
-    """-> Chosen. With `inspect` the action is also held against the brief's words before anything is drawn."""
+    """Ask the controller for an action. Result: Chosen.
+
+    inspect: also compare the action with the brief before anything is drawn.
+    """
 
     trajectory: Trajectory
     directive: Directive
@@ -37,7 +47,7 @@ class ChooseAction:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """-> Drawn: one canvas for each seed."""
+    """Carry out an action with the executor, one canvas for each seed. Result: Drawn."""
 
     trajectory: Trajectory
     action: Action
@@ -46,7 +56,11 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """-> Judgement of every canvas, against the goals; for an edit also against the canvas it started from."""
+    """Judge canvases by goals. Result: Judgement.
+
+    before: canvas that an edit started from, with which each canvas is compared; None if it was no edit.
+    action: what was drawn.
+    """
 
     trajectory: Trajectory
     goals: tuple[Goal, ...]
@@ -57,7 +71,7 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """-> Compared: which of two canvases fits the brief better, asked in both orders."""
+    """Ask which of two canvases fits the brief better, in both orders. Result: Compared."""
 
     trajectory: Trajectory
     first: int
@@ -66,7 +80,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """-> Remark, or None where nobody is there to ask."""
+    """Ask the artist about the last step. Result: Remark, or None if nobody can be asked."""
 
     trajectory: Trajectory
 
@@ -76,6 +90,8 @@ Call = DraftGoals | ChooseAction | Draw | Judge | Compare | Review
 
 @dataclass(frozen=True, slots=True)
 class Goals:
+    """`failure`: why there are none; "" otherwise."""
+
     goals: tuple[Goal, ...]
     failure: str = ""
     cost: Cost = field(default_factory=Cost)
@@ -83,6 +99,8 @@ class Goals:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
+    """`failure`: why the controller gave no usable action, so that `action` is a fallback; "" otherwise."""
+
     action: Action
     failure: str = ""
     cost: Cost = field(default_factory=Cost)
@@ -90,7 +108,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """`warnings`: what the executor was not told of the action."""
+    """`warnings`: what of the action the executor did not get, a sentence each."""
 
     candidates: tuple[Candidate, ...]
     cost: Cost = field(default_factory=Cost)
@@ -99,8 +117,12 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """`pick`: index of the candidate that won a comparison, None if the verdicts alone decide. A loser may have no verdicts. `next`: the
-    action that the same reply chose for the case that the canvas is kept."""
+    """
+    verdicts: for each canvas its verdicts; a canvas that lost a comparison may have none.
+    edits: for each canvas the judge's answer on the edit as such.
+    pick: index of the canvas that won a comparison; None if the verdicts alone decide.
+    next: action that was chosen in the same reply, for the case that the canvas is kept.
+    """
 
     verdicts: tuple[tuple[Verdict, ...], ...]
     edits: tuple[EditCheck, ...]
@@ -111,7 +133,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """0 or 1 where both orders agree, -1 for a split, None where the judge failed."""
+    """`winner`: 0 for the first canvas or 1 for the second if both orders agree, -1 if they do not, None if the judge failed."""
 
     winner: int | None
     cost: Cost = field(default_factory=Cost)
@@ -127,11 +149,12 @@ RESULTS: dict[type, type] = {
     Compare: Compared,
     Review: Remark,
 }
+"""Type of each call's result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """The trajectory after a decision. `event` is planned, step, remarked, stop or end; `stop` says that no further round is begun."""
+    """The trajectory after a decision. `event`: planned, step, remarked, end, or stop when no further round begins."""
 
     event: str
     trajectory: Trajectory
@@ -139,45 +162,46 @@ class Decided:
 
 def run(
     start: Trajectory, policy: Policy, nfe: Mapping[str, int], given: Candidate | None = None
-) -> Generator[Call | Decided, object, Trajectory]:
-    """Yields Calls and Decided; send each Call's result back, and None for Decided. Returns the finished trajectory.
+) -> Generator[Call | Decided, Any, Trajectory]:
+    """Run the loop: send each Call's result back, and None for a Decided. Returns the finished trajectory.
 
-    `start`: the brief, and what it is worked on with. `nfe`: transformer evaluations of one picture by kind of action (GENERATE, EDIT), by
-    which the budget of evaluations is kept. `given`: the picture to begin from, canvas 0.
+    start: the brief with the names of the models.
+    nfe: kind of action (GENERATE, EDIT) -> transformer evaluations of one picture, for the budget of evaluations.
+    given: the picture to begin from, canvas 0; None to begin from nothing.
     """
     trajectory = yield from _prepare(start, policy)
     if given is not None:
         trajectory = yield from _received(trajectory, given, policy)
     controller_failures = 0
     while True:
-        trajectory, reason = yield from _reviewed(trajectory)
-        if reason:
+        trajectory, stop = yield from _reviewed(trajectory)
+        if stop:
             break
         directive = policy.directive(trajectory)
         kinds = (directive.fixed.kind,) if directive.fixed else directive.allowed
-        reason = policy.stop(trajectory) or _too_dear(
-            trajectory, policy, min(nfe[kind] for kind in kinds if kind in nfe)
-        )
-        if reason:
+        cheapest = min(nfe[kind] for kind in kinds if kind in nfe)
+        stop = policy.stop(trajectory) or _too_dear(trajectory, policy, cheapest)
+        if stop:
             break
         chosen = yield from _choose(trajectory, directive, policy)
-        reason = _too_dear(trajectory, policy, nfe[chosen.action.kind]) if chosen.action.draws else None
+        stop = _too_dear(trajectory, policy, nfe[chosen.action.kind]) if chosen.action.draws else None
         controller_failures = controller_failures + 1 if chosen.failure else 0
         if controller_failures > trajectory.brief.budget.patience:
             reason = f"the controller gave no usable action {controller_failures} times running: {chosen.failure}"
+            stop = Stop("controller failed", reason)
         trajectory = _warned(trajectory, chosen.failure)
-        if reason:
+        if stop:
             trajectory = replace(trajectory, overhead=trajectory.overhead + chosen.cost)
             break
-        trajectory, ended = yield from _round(trajectory, chosen, policy)
-        if ended:
-            reason = ended
+        trajectory, stop = yield from _round(trajectory, chosen, policy)
+        if stop:
             break
     yield Decided("stop", trajectory)
-    return (yield from _finish(trajectory, policy, reason, nfe["GENERATE"]))
+    return (yield from _finish(trajectory, policy, stop, nfe["GENERATE"]))
 
 
-def _too_dear(trajectory: Trajectory, policy: Policy, nfe: int) -> str | None:
+def _too_dear(trajectory: Trajectory, policy: Policy, nfe: int) -> Stop | None:
+    """Why the budget has no room for a round of this strategy, at `nfe` evaluations a picture; None if it has."""
     count = policy.candidates(trajectory)
     return rules.spent(trajectory, count, count * nfe)
 
@@ -194,23 +218,34 @@ def _prepare(trajectory: Trajectory, policy: Policy):
         warnings = (f"no goal list: {drafted.failure or 'none was found'}; the brief is judged as one goal",)
     plan = policy.plan(brief, goals)
     trajectory = replace(
-        trajectory, goals=goals, plan=plan.batches, gate=plan.gate, overhead=drafted.cost, warnings=warnings
+        trajectory,
+        goals=goals,
+        plan=plan.batches,
+        gate=plan.gate,
+        route=plan.route,
+        overhead=drafted.cost,
+        warnings=warnings,
     )
     yield Decided("planned", trajectory)
     return trajectory
 
 
 def _received(trajectory: Trajectory, given: Candidate, policy: Policy):
-    """The given picture is judged like any other canvas, and is what the first edit starts from."""
+    """Judge the given picture like any other canvas and make it the one that the first edit starts from."""
     step = Step(
         len(trajectory.steps), Action("GIVEN", "The picture that was given."), candidates=(given,), chosen=given.canvas
     )
     judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (given.canvas,), None, step.action)
     pending = policy.pending(trajectory, step)
     verdicts = tuple(_postponed(verdict, pending) for verdict in judgement.verdicts[0])
-    reason = "the picture to begin from"
     step = replace(
-        step, verdicts=verdicts, score=rules.score(verdicts), accepted=True, reason=reason, cost=judgement.cost
+        step,
+        verdicts=verdicts,
+        score=rules.score(verdicts),
+        accepted=True,
+        ruling="given",
+        reason="the picture to begin from",
+        cost=judgement.cost,
     )
     trajectory = replace(trajectory.with_step(step), current=given.canvas, best=given.canvas)
     yield Decided("step", trajectory)
@@ -224,29 +259,30 @@ def _choose(trajectory: Trajectory, directive: Directive, policy: Policy):
 
 
 def _reviewed(trajectory: Trajectory):
-    """Asks the artist after each step. Returns the trajectory and why to end, if so."""
+    """Ask the artist after a step. Returns the trajectory and, if the artist ends the run, why."""
     remark = (yield Review(trajectory)) if trajectory.steps else None
     if remark is None:
         return trajectory, None
     trajectory = apply_remark(trajectory, remark)
     yield Decided("remarked", trajectory)
-    return trajectory, None if remark.say == "go on" else ENDED[remark.say]
+    return trajectory, BY_THE_ARTIST.get(remark.say)
 
 
 def _warned(trajectory: Trajectory, *warnings: str) -> Trajectory:
-    told = tuple(f"step {len(trajectory.steps)}: {warning}" for warning in warnings if warning)
-    return replace(trajectory, warnings=(*trajectory.warnings, *told)) if told else trajectory
+    added = tuple(f"step {len(trajectory.steps)}: {warning}" for warning in warnings if warning)
+    return replace(trajectory, warnings=(*trajectory.warnings, *added)) if added else trajectory
 
 
 def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
-    """One action: drawn and judged, judged again, or an END held against the final gate. Returns the trajectory and why to end, if so."""
+    """Carry out one action: draw and judge, judge again, or pass END through the final gate. Returns the trajectory and, if the run ends,
+    why."""
     action = chosen.action
     step = Step(len(trajectory.steps), action, parent=trajectory.current, cost=chosen.cost)
     if action.kind == "END":
-        passed, reason = policy.final_gate(trajectory)
-        trajectory = trajectory.with_step(replace(step, accepted=passed, reason=reason))
+        gate = policy.final_gate(trajectory)
+        trajectory = trajectory.with_step(_ruled(step, gate))
         yield Decided("step", trajectory)
-        return trajectory, reason if passed else None
+        return trajectory, Stop("end action", gate.reason) if gate.accepted else None
     if action.kind == "VALIDATE":
         trajectory = yield from _validate(trajectory, step)
         return trajectory, None
@@ -269,38 +305,45 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
         edit=judgement.edits[pick] if judgement.edits else EditCheck(),
         cost=step.cost + judgement.cost,
     )
-    accepted, reason = policy.accept(trajectory, step)
-    step = replace(step, accepted=accepted, reason=reason)
-    current = step.chosen if accepted else trajectory.current
+    step = _ruled(step, policy.accept(trajectory, step))
+    current = step.chosen if step.accepted else trajectory.current
     best = step.chosen if rules.better(step, trajectory.best_step) else trajectory.best
     trajectory = replace(trajectory.with_step(step), current=current, best=best)
     yield Decided("step", trajectory)
     return trajectory, None
 
 
+def _ruled(step: Step, acceptance: Acceptance) -> Step:
+    return replace(step, accepted=acceptance.accepted, ruling=acceptance.ruling, reason=acceptance.reason)
+
+
 def _validate(trajectory: Trajectory, step: Step):
-    """Asks again of the current canvas what had no clear word; a new word takes the place of the old one, silence does not."""
+    """Judge the current canvas again by the goals without a clear verdict. A new verdict replaces the old one, a missing
+    answer does not."""
     held = trajectory.current_step
+    assert held is not None and held.chosen is not None, "VALIDATE is allowed only if there is a canvas"
     unclear = rules.unclear(trajectory.goals, held.verdicts)
     asked = tuple(goal for goal in trajectory.goals if goal.id in unclear)
-    judgement = yield Judge(trajectory, asked, (trajectory.current,), None, step.action)
+    judgement = yield Judge(trajectory, asked, (held.chosen,), None, step.action)
     fresh = {verdict.goal: verdict for verdict in judgement.verdicts[0] if verdict.state != "error"}
     known = {verdict.goal for verdict in held.verdicts}
     verdicts = (
         *(fresh.get(verdict.goal, verdict) if verdict.goal in unclear else verdict for verdict in held.verdicts),
         *(verdict for goal, verdict in fresh.items() if goal not in known),
     )
-    # Counted by state: another shade of unsure would let VALIDATE and a refused END take turns for ever.
+    # Counted by state: if another degree of unsure counted, VALIDATE and a refused END could alternate for ever.
     cleared = sum(verdict.state not in rules.UNCLEAR for verdict in fresh.values())
-    mended = replace(held, verdicts=verdicts, score=rules.score(verdicts))
-    steps = tuple(mended if item.index == held.index else item for item in trajectory.steps)
+    updated = replace(held, verdicts=verdicts, score=rules.score(verdicts))
+    steps = tuple(updated if item.index == held.index else item for item in trajectory.steps)
     step = replace(
         step,
         accepted=cleared > 0,
+        ruling="judged again",
         reason=f"judged again: {cleared} verdicts cleared up",
         cost=step.cost + judgement.cost,
     )
-    trajectory = replace(trajectory, steps=(*steps, step), best=rules.best(steps).chosen)
+    leader = rules.best(steps)
+    trajectory = replace(trajectory, steps=(*steps, step), best=leader.chosen if leader else None)
     yield Decided("step", trajectory)
     return trajectory
 
@@ -313,34 +356,35 @@ def _postponed(verdict: Verdict, pending: frozenset[str]) -> Verdict:
     )
 
 
-def _finish(trajectory: Trajectory, policy: Policy, reason: str, nfe: int):
-    """Hands over the best verified canvas; with the A/B on, only if it is not beaten by the one-shot picture."""
+def _finish(trajectory: Trajectory, policy: Policy, stop: Stop, nfe: int):
+    """Hand over the best canvas by the verdicts; if the strategy compares the result, only if the one-shot picture does not beat it."""
     best, choice, step = trajectory.best, "the best canvas by the judge's word", trajectory.best_step
     if step is None:
         choice = "no canvas was drawn"
     elif step.score is None:
         choice = "the first canvas: no canvas was judged"
-    ended_by_artist = reason in ENDED.values()
-    if reason == ENDED["accept"]:
+    if stop.ended == "accepted by the artist":
         best, choice = trajectory.current, "the artist's choice"
     compares = policy.final_ab if trajectory.brief.final_ab is None else trajectory.brief.final_ab
-    # A given picture has no one-shot rival: one that was painted from words alone would be another picture.
-    compares = compares and not ended_by_artist and not trajectory.brief.picture
-    if compares and step is not None and step.action.kind == "EDIT" and not rules.spent(trajectory):
+    # A given picture has no one-shot rival: a picture from words alone would be another picture.
+    by_artist = stop.ended in ("accepted by the artist", "stopped by the artist")
+    compares = compares and not by_artist and not trajectory.brief.picture
+    if compares and best is not None and step and step.action.kind == "EDIT" and not rules.spent(trajectory):
         trajectory, rival = yield from _rival(trajectory, policy, nfe)
-        if rival is not None and rival.chosen != best:
+        if rival is not None and rival.chosen not in (None, best):
             compared = yield Compare(trajectory, best, rival.chosen)
             trajectory = replace(trajectory, overhead=trajectory.overhead + compared.cost)
-            best, choice = _ab(trajectory, best, rival, compared.winner)
+            best, choice = _prefer(best, step, rival, compared.winner)
     step = trajectory.step_of(best)
-    outcome = Outcome(reason, best, rules.satisfied(trajectory, step), choice)
+    outcome = Outcome(stop.reason, best, rules.satisfied(trajectory, step), choice, stop.ended)
     trajectory = replace(trajectory, best=best, outcome=outcome)
     yield Decided("end", trajectory)
     return trajectory
 
 
 def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
-    """The one-shot picture: the first canvas if it was drawn from the brief's own words, else one more picture if the budget has room."""
+    """The step of the one-shot picture: the first canvas if it was drawn from the brief's own words, else one more picture if the budget
+    has room, else None."""
     brief = trajectory.brief
     for step in trajectory.steps:
         if step.action.kind == "GENERATE" and step.action.scene_prompt == brief.prompt and step.chosen is not None:
@@ -351,14 +395,16 @@ def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
     step = Step(len(trajectory.steps), action)
     drawn = yield Draw(trajectory, action, (seed_for(brief.seed, step.index, 0),))
     trajectory = _warned(trajectory, *drawn.warnings)
-    step = replace(step, candidates=drawn.candidates, chosen=drawn.candidates[0].canvas, cost=drawn.cost)
-    judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (step.chosen,), None, action)
+    canvas = drawn.candidates[0].canvas
+    step = replace(step, candidates=drawn.candidates, chosen=canvas, cost=drawn.cost)
+    judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (canvas,), None, action)
     verdicts = judgement.verdicts[0]
     step = replace(
         step,
         verdicts=verdicts,
         score=rules.score(verdicts),
         cost=step.cost + judgement.cost,
+        ruling="one-shot rival",
         reason="drawn for the final comparison",
     )
     trajectory = trajectory.with_step(step)
@@ -366,18 +412,19 @@ def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
     return trajectory, step
 
 
-def _ab(trajectory: Trajectory, best: int, rival: Step, winner: int | None) -> tuple[int, str]:
+def _prefer(best: int, step: Step, rival: Step, winner: int | None) -> tuple[int | None, str]:
+    """The canvas to hand over and why. `step`: that of the best canvas. `winner`: of the comparison with the rival, as in Compared."""
     if winner == 0:
         return best, "preferred to the one-shot picture in both orders"
     if winner == 1:
         return rival.chosen, "the one-shot picture was preferred in both orders"
-    if winner is None and rules.better(rival, trajectory.step_of(best)):
+    if winner is None and rules.better(rival, step):
         return rival.chosen, "the one-shot picture by the judge's word; the comparison with it failed"
     if winner is None:
         return best, "the best canvas by the judge's word; the comparison with the one-shot picture failed"
-    if rules.better(trajectory.step_of(best), rival):
-        return (
-            best,
-            "the best canvas by the judge's word; the comparison with the one-shot picture did not speak against it",
+    if rules.better(step, rival):
+        reason = (
+            "the best canvas by the judge's word; the comparison with the one-shot picture did not speak against it"
         )
+        return best, reason
     return rival.chosen, "a tie with the one-shot picture, which is less edited"

@@ -114,7 +114,9 @@ def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: 
     pictures = {canvas: canvases.picture(canvas) for canvas in trajectory.offered}
     remark = trajectory.remark
     note = note_of(remark) if remark else ""
-    situation = Situation(trajectory, directive.focus, directive.allowed, pictures, note)
+    situation = Situation(
+        trajectory, directive.focus, directive.allowed, pictures, note, directive.stage, directive.wrong
+    )
     answer = next_action(models.vlm, situation)
     tokens, calls = answer.tokens, answer.calls
     if answer.value is not None and call.inspect:

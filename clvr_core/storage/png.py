@@ -21,7 +21,7 @@ from PIL import Image
 from ..errors import BadInput
 from ..protocols import Picture
 from ..records import from_json, to_json
-from ..trajectory import SCHEMA, Step, Trajectory, timeless
+from ..trajectory import SCHEMA, Step, Trajectory, timeless, with_codes
 from .atomic import write_bytes
 from .png_encode import SIGNATURE, encode
 
@@ -179,7 +179,7 @@ def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
             f"the trajectory in {name} has schema version {schema}; this version reads up to {SCHEMA}. Update clvr"
         )
     try:
-        return from_json(Trajectory, record)
+        return with_codes(from_json(Trajectory, record))
     except (ValueError, TypeError, AttributeError, RecursionError) as problem:
         raise BadInput(f"the trajectory in {name} is damaged: {problem}") from problem
 

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from PIL import Image
 
@@ -34,15 +34,16 @@ from ..trajectory import Trajectory, seed_for
 from ..verifier import compare
 from .data import IMAGES, Row, Turn, write_rows
 from .proxy import distil_proxy
-from .trace import Line, Rejected, closing, line_of, thought
+from .trace import Kind, Line, Rejected, closing, line_of, thought
 
 DECISIONS, SETTINGS, RUNS = "decisions.jsonl", "settings.json", "runs"
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Report = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of one brief. `row` is None for a rejected one."""
+    """What became of one brief. `row` is None for a rejected one. `reason`: why, in a sentence. `kind`: why, as a code."""
 
     id: str
     prompt: str
@@ -53,6 +54,7 @@ class Decision:
     evaluations: int
     vlm_calls: int
     row: Row | None = None
+    kind: Kind = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,7 @@ def synthesize(
         _write(out, decisions)
     counts: dict[str, int] = {}
     for decision in decisions:
-        kind = "kept" if decision.row else decision.reason.partition(":")[0]
-        counts[kind] = counts.get(kind, 0) + 1
+        counts[decision.kind] = counts.get(decision.kind, 0) + 1
     return counts
 
 
@@ -149,11 +150,20 @@ def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settin
         if lines[-1]:
             path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
     try:
-        return [from_json(Decision, json.loads(line)) for line in lines[:-1]]
+        return [_with_kind(from_json(Decision, json.loads(line))) for line in lines[:-1]]
     except ValueError as error:
         raise BadInput(
             f"{path} is damaged ({error}); restore it, or remove it to decide from the runs again"
         ) from error
+
+
+def _with_kind(decision: Decision) -> Decision:
+    """Fill in the code of a record from before there was one."""
+    if decision.kind:
+        return decision
+    if decision.row:
+        return replace(decision, kind="kept")
+    return replace(decision, kind=next((kind for kind in KINDS if kind and decision.reason.startswith(kind)), ""))
 
 
 def _some(
@@ -197,26 +207,26 @@ def _straight(trajectory: Trajectory) -> tuple[Line, ...] | Rejected:
     if not trajectory.outcome.met:
         step = trajectory.best_step
         left = [verdict.goal for verdict in step.verdicts if verdict.state != "met"] if step else ["all goals"]
-        return Rejected(
-            f"active verification: {', '.join(left)} not met when the run ended ({trajectory.outcome.reason})"
-        )
+        ended = trajectory.outcome.reason
+        return Rejected("active verification", f"{', '.join(left)} not met when the run ended ({ended})")
     try:
         return line_of(trajectory)
     except Rejected as rejected:
-        return Rejected(f"passive verification: {rejected}")
+        return rejected
 
 
 def _decide(
     out: Path, name: str, session: Session, line, shot: Drawing | None, models: Models, second: Vlm
 ) -> Decision:
     trajectory, row, reason = session.trajectory, None, "kept"
+    kind: Kind = "kept"
     try:
         if isinstance(line, Rejected):
             raise line
         _prefer(trajectory, session.picture(trajectory.best), shot.picture, (models.judge or models.vlm, second))
         row = _row(out, name, session, line, models.vlm)
     except Rejected as rejected:
-        reason = str(rejected)
+        reason, kind = str(rejected), rejected.kind
     cost, brief = trajectory.cost, trajectory.brief
     return Decision(
         name,
@@ -228,6 +238,7 @@ def _decide(
         cost.evaluations,
         cost.vlm_calls,
         row,
+        kind,
     )
 
 
@@ -236,7 +247,9 @@ def _prefer(trajectory: Trajectory, result: Picture, shot: Picture, judges: Sequ
         answer = compare(judge, trajectory.brief, trajectory.goals, result, shot)
         if answer.value != 0:
             said = {1: "prefers the one shot", -1: "does not hold to the trajectory in both orders"}
-            raise Rejected(f"comparison: judge {number} {said.get(answer.value, f'gave no answer ({answer.failure})')}")
+            raise Rejected(
+                "comparison", f"judge {number} {said.get(answer.value, f'gave no answer ({answer.failure})')}"
+            )
 
 
 def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm) -> Row:
@@ -253,7 +266,7 @@ def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm)
             [session.picture(canvas) for canvas in step.action.references],
         )
         if proxy.value is None:
-            raise Rejected(f"proxy prompts: none for step {place + 1} ({proxy.failure})")
+            raise Rejected("proxy prompts", f"none for step {place + 1} ({proxy.failure})")
         image = f"{IMAGES}/{name}-{place + 1}.png"
         with writing(out):
             Image.fromarray(session.picture(step.chosen)).save(out / image)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ..run.conditioning import words_of
 from ..trajectory import Step, Trajectory
 
+Kind = Literal["", "kept", "active verification", "passive verification", "comparison", "proxy prompts"]
+"""What decided about a trajectory; "" in a record from before there was this code."""
+
 
 class Rejected(Exception):
-    """The trajectory is no data. The message says why."""
+    """The trajectory is no data. `kind` says which check failed, the message why."""
+
+    def __init__(self, kind: Kind, why: str) -> None:
+        super().__init__(f"{kind}: {why}")
+        self.kind: Kind = kind
+
+
+PASSIVE: Kind = "passive verification"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +39,22 @@ def line_of(trajectory: Trajectory) -> tuple[Line, ...]:
         steps.insert(0, step)
         step = None if step.action.kind == "GENERATE" else trajectory.step_of(step.parent)
     if not steps or steps[0].action.kind != "GENERATE":
-        raise Rejected("nothing was generated")
+        raise Rejected(PASSIVE, "nothing was generated")
     canvases = [step.chosen for step in steps]
     for place, step in enumerate(steps):
         if step.action.kind != "EDIT":
             continue
         if step.edit.success is False:
-            raise Rejected(f"step {place + 1}: the edit verifier says that the instruction was not carried out")
+            raise Rejected(
+                PASSIVE, f"step {place + 1}: the edit verifier says that the instruction was not carried out"
+            )
         if step.edit.over_edit is not None and step.edit.over_edit > 0.5:
             raise Rejected(
-                f"step {place + 1}: the edit verifier says that something else changed too ({step.edit.over_edit:.2f})"
+                PASSIVE,
+                f"step {place + 1}: the edit verifier says that something else changed too ({step.edit.over_edit:.2f})",
             )
         if any(reference not in canvases[:place] for reference in step.action.references):
-            raise Rejected(f"step {place + 1} refers to a canvas that is not on the way to the last")
+            raise Rejected(PASSIVE, f"step {place + 1} refers to a canvas that is not on the way to the last")
     return tuple(Line(step, _before(trajectory, step, steps)) for step in steps)
 
 

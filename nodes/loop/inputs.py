@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ...clvr_core.brief import JUDGINGS, MAX_PROMPT, STRATEGIES, Brief, Budget, Judging, Strategy
 from ...clvr_core.checklist import goals_from
+from ...clvr_core.policy import strategies_text
 from ..host.sockets import ExecutorHandle
 
 MAX_ROUNDS = 50
@@ -27,8 +28,7 @@ def strategy() -> io.Combo.Input:
         "strategy",
         options=list(STRATEGIES),
         default="clvr",
-        tooltip="clvr: step by step with roll-back. director: one goal after another over a small grid. strokes: "
-        "plan, sketch, inspect, refine. oneshot and best-of-n: without a loop, for comparison.",
+        tooltip=strategies_text(),
     )
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.policy import rules
-from clvr_core.policy.base import OVER_EDIT_LIMIT, Policy
+from clvr_core.policy.base import OVER_EDIT_LIMIT, Acceptance, Policy
+from clvr_core.policy.rules import Stop
 from clvr_core.trajectory import Cost, EditCheck, Step, Verdict
 from tests.fakes import goals, step, trajectory
 
@@ -156,25 +157,30 @@ class TestAcceptOrRollBack:
         spoiled = over_edit is not None and over_edit > OVER_EDIT_LIMIT and success is not True
         for old, new in product(PAIRS, PAIRS):
             run = trajectory(judged(0, old), goals=goals("a", "b"))
-            accepted, reason = Policy().accept(run, judged(1, new, edit=EditCheck(success, over_edit)))
-            assert accepted is (ahead(new, old) and not spoiled), (old, new)
-            assert reason.startswith("kept" if accepted else "rolled back"), reason
+            ruled = Policy().accept(run, judged(1, new, edit=EditCheck(success, over_edit)))
+            assert ruled.accepted is (ahead(new, old) and not spoiled), (old, new)
+            assert (ruled.ruling == "goals gained") is ruled.accepted, ruled
+            assert ruled.reason.startswith("kept" if ruled.accepted else "rolled back"), ruled
+            if ahead(new, old) and spoiled:
+                assert ruled.ruling == "over-edited"
 
     def test_the_first_canvas_is_always_kept(self):
         for states in PAIRS:
-            assert Policy().accept(trajectory(), judged(0, states, edit=EditCheck(False, 1.0))) == (
-                True,
-                "the first canvas",
-            )
+            ruled = Policy().accept(trajectory(), judged(0, states, edit=EditCheck(False, 1.0)))
+            assert ruled == Acceptance(True, "first canvas", "the first canvas")
 
     def test_the_reason_names_what_was_won_and_lost(self):
         run = trajectory(judged(0, ("met", "unmet", "unmet")))
-        assert Policy().accept(run, judged(1, ("unmet", "met", "met"))) == (True, "kept: now met g2, g3, lost g1")
-        assert Policy().accept(run, judged(1, ("unmet", "met", "unmet"))) == (False, "rolled back: lost g1, now met g2")
-        assert "no goal gained" in Policy().accept(run, judged(1, ("met", "unmet", "unmet")))[1]
+        gained = Policy().accept(run, judged(1, ("unmet", "met", "met")))
+        assert gained == Acceptance(True, "goals gained", "kept: now met g2, g3, lost g1")
+        lost = Policy().accept(run, judged(1, ("unmet", "met", "unmet")))
+        assert lost == Acceptance(False, "goals lost", "rolled back: lost g1, now met g2")
+        same = Policy().accept(run, judged(1, ("met", "unmet", "unmet")))
+        assert same.ruling == "no gain" and "no goal gained" in same.reason
 
     def test_a_silent_judge_is_named_as_the_reason(self):
-        assert "judge gave no answer" in Policy().accept(trajectory(judged(0, ("unmet",))), judged(1, ("error",)))[1]
+        silent = Policy().accept(trajectory(judged(0, ("unmet",))), judged(1, ("error",)))
+        assert silent.ruling == "not judged" and "judge gave no answer" in silent.reason
 
 
 def in_conflict(*pairs: tuple[int, int], count: int = 4) -> tuple[Goal, ...]:
@@ -223,19 +229,21 @@ class TestTheFinalGate:
     def test_an_end_stands_only_if_every_goal_that_can_hold_is_met(self):
         for states in product(STATES, repeat=3):
             run = trajectory(judged(0, states), goals=in_conflict((1, 2), count=3))
-            passed, reason = Policy().final_gate(run)
-            assert passed is (states[0] == states[2] == "met"), states
-            assert reason.startswith("END: every goal holds" if passed else "END refused: not met g"), reason
+            gate = Policy().final_gate(run)
+            assert gate.accepted is (states[0] == states[2] == "met"), states
+            assert gate.ruling == ("end accepted" if gate.accepted else "end refused")
+            assert gate.reason.startswith("END: every goal holds" if gate.accepted else "END refused: not met g"), gate
 
     def test_an_end_without_a_canvas_is_refused(self):
-        assert Policy().final_gate(trajectory(goals=goals("a"))) == (False, "END refused: not met g1")
+        gate = Policy().final_gate(trajectory(goals=goals("a")))
+        assert gate == Acceptance(False, "end refused", "END refused: not met g1")
 
 
 class TestStopping:
     def test_every_goal_met_on_the_current_canvas(self):
         for states in PAIRS:
-            met = Policy().stop(trajectory(judged(0, states), goals=goals("a", "b"))) == "every goal is met"
-            assert met is (states == ("met", "met"))
+            stop = Policy().stop(trajectory(judged(0, states), goals=goals("a", "b")))
+            assert (stop == Stop("goals met", "every goal is met")) is (states == ("met", "met"))
 
     @pytest.mark.parametrize("length", range(7))
     def test_rounds_without_gain_are_those_since_the_last_one_kept(self, length):
@@ -249,7 +257,8 @@ class TestStopping:
         for failures in range(5):
             steps = (judged(0, ("unmet",)), *(step("EDIT", index + 1, accepted=False) for index in range(failures)))
             run = trajectory(*steps, goals=goals("a"), brief=Brief("x", budget=Budget(patience=patience)))
-            assert Policy().stop(run) == (f"no improvement in {patience} rounds" if failures >= patience else None)
+            stop = Stop("no improvement", f"no improvement in {patience} rounds")
+            assert Policy().stop(run) == (stop if failures >= patience else None)
 
 
 def having(budget: Budget, *costs: Cost, overhead: Cost = NOTHING):
@@ -296,8 +305,8 @@ class TestTheBudget:
     )  # fmt: skip
     def test_the_reason_names_the_limit(self, budget, word):
         cost = Cost({"draw": 1.0}, vlm_tokens=1, evaluations=1, images=1)
-        reason = rules.spent(having(budget, cost), 1, 1)
-        assert reason.startswith("budget: ") and word in reason
+        stop = rules.spent(having(budget, cost), 1, 1)
+        assert stop.ended == "budget spent" and stop.reason.startswith("budget: ") and word in stop.reason
 
     def test_no_limit_no_stop(self):
         cost = Cost({"draw": 1e9}, 10**9, 10**9, 10**9, 10**9)

@@ -12,6 +12,7 @@ from clvr_core.policy import policy_for
 from clvr_core.policy.clvr import Clvr
 from clvr_core.policy.controls import BestOfN, OneShot
 from clvr_core.policy.director import BATCH, ONE_SHOT_CHANCE, ORDER, Director, batches, next_batch
+from clvr_core.policy.rules import Stop
 from clvr_core.policy.strokes import Strokes
 from clvr_core.trajectory import Candidate
 from tests.fakes import goals, step, trajectory
@@ -81,21 +82,21 @@ class TestTheDirectorsPlan:
     def test_the_gate_is_one_shot_where_one_generation_has_the_chance_to_meet_all(self):
         for a, b, c in product((0.0, 0.25, 0.5, 1.0), repeat=3):
             listed = tuple(Goal(f"g{number}", "x", feasibility=value) for number, value in enumerate((a, b, c)))
-            assert (
-                Director().plan(BRIEF, listed).gate.startswith("one shot" if a * b * c >= ONE_SHOT_CHANCE else "staged")
-            ), (a, b, c)
+            plan = Director().plan(BRIEF, listed)
+            assert plan.route == ("one shot" if a * b * c >= ONE_SHOT_CHANCE else "staged"), (a, b, c)
+            assert plan.gate.startswith(f"{plan.route}: ")
 
     def test_a_goal_that_cannot_hold_does_not_close_the_gate(self):
         listed = (Goal("g1", "day", feasibility=1.0), Goal("g2", "night", feasibility=0.0, conflicts_with=("g1",)))
-        assert Director().plan(BRIEF, listed).gate.startswith("one shot")
+        assert Director().plan(BRIEF, listed).route == "one shot"
 
     def test_through_the_gate_the_first_canvas_is_the_briefs_own_words(self):
         listed = goals("a", "b")
-        fixed = Director().directive(trajectory(goals=listed, gate="one shot: ...")).fixed
+        fixed = Director().directive(trajectory(goals=listed, route="one shot")).fixed
         assert (fixed.kind, fixed.scene_prompt, fixed.goals) == ("GENERATE", "a red circle", ("g1", "g2"))
 
     def test_staged_the_controller_writes_the_first_canvas(self):
-        directive = Director().directive(trajectory(goals=goals("a", "b"), gate="staged: ..."))
+        directive = Director().directive(trajectory(goals=goals("a", "b"), route="staged"))
         assert directive.fixed is None and directive.allowed == ("GENERATE",) and directive.focus == ("g1", "g2")
 
 
@@ -151,7 +152,7 @@ class TestTheNextBatch:
 class TestStrokes:
     def test_background_first_and_the_arrangement_last(self):
         plan = Strokes().plan(BRIEF, of_kinds("layout", "local", "text", "global", "local", "layout"))
-        assert plan.batches == (("g4", "g2"), ("g5", "g3"), ("g1", "g6")) and plan.gate.startswith("staged")
+        assert plan.batches == (("g4", "g2"), ("g5", "g3"), ("g1", "g6")) and plan.route == "staged"
 
     def test_without_an_arrangement_there_is_no_empty_stroke(self):
         assert Strokes().plan(BRIEF, of_kinds("local")).batches == (("g1",),)
@@ -198,5 +199,5 @@ class TestTheControls:
     def test_they_stop_after_their_one_round_even_if_it_met_nothing(self):
         four = replace(step("GENERATE", 0), candidates=tuple(Candidate(canvas, "", canvas, "") for canvas in range(4)))
         assert OneShot().stop(trajectory(goals=goals("a"))) is None and BestOfN().stop(trajectory()) is None
-        assert OneShot().stop(trajectory(step("GENERATE", 0), goals=goals("a"))) == "one shot"
-        assert BestOfN().stop(trajectory(four)) == "best of 4"
+        assert OneShot().stop(trajectory(step("GENERATE", 0), goals=goals("a"))) == Stop("all drawn", "one shot")
+        assert BestOfN().stop(trajectory(four)) == Stop("all drawn", "best of 4")

@@ -21,7 +21,7 @@ import numpy as np
 
 from clvr_core.brief import Budget, Goal
 from clvr_core.run.run_folder import JOURNAL, RunFolder, read_trajectory
-from clvr_core.run.session import Session, drive, go_on
+from clvr_core.run.session import RunModels, Session, drive, go_on
 from clvr_core.run.start_image import beginning_with
 from clvr_core.trajectory import Remark
 from tests.fakes import FakeExecutor, grey
@@ -97,7 +97,7 @@ def given(folder: Path) -> None:
     # FakeExecutor begins with the same grey, which the script takes for canvas 0.
     script = scripted([edit("add a cat", 0)], {0: "mmu", 1: "mmm"})
     executor = FakeExecutor([grey(20)])
-    drive(Session(brief, script, executor, RunFolder.create(folder), picture=picture))
+    drive(Session(brief, RunModels(script, executor), RunFolder.create(folder), picture=picture))
 
 
 def rewound(folder: Path) -> None:
@@ -106,7 +106,7 @@ def rewound(folder: Path) -> None:
     play(folder, scripted(**script), budget=Budget(rounds=2))
     rest = scripted([edit("more")], script["canvases"])
     executor = FakeExecutor([grey(30)])
-    drive(go_on(RunFolder.open(folder), rest, executor, Budget(rounds=4, met=0.65)))
+    drive(go_on(RunFolder.open(folder), RunModels(rest, executor), Budget(rounds=4, met=0.65)))
 
 
 def unfinished(folder: Path) -> None:
@@ -118,7 +118,7 @@ def unfinished(folder: Path) -> None:
 
 
 def play(folder: Path, script, *, reviewer=None, **brief: Any) -> None:
-    drive(Session(a_brief(**brief), script, FakeExecutor(), RunFolder.create(folder), reviewer=reviewer))
+    drive(Session(a_brief(**brief), RunModels(script, FakeExecutor()), RunFolder.create(folder), reviewer=reviewer))
 
 
 RUNS = {

@@ -48,7 +48,7 @@ class TestTheGates:
         vlm, executor = scripted([], dict.fromkeys(range(4), "mmm")), FakeExecutor()
         run = play(vlm, executor, strategy="director")
         assert (
-            run.gate.startswith("one shot")
+            run.route == "one shot"
             and {request.prompt for request in executor.requests} == {PROMPT}
             and not asked(vlm, "action")
         )
@@ -59,7 +59,7 @@ class TestTheGates:
             FakeExecutor(),
         )
         run = play(vlm, executor, strategy="director")
-        assert run.gate.startswith("staged") and {request.prompt for request in executor.requests} == {"a barn"}
+        assert run.route == "staged" and {request.prompt for request in executor.requests} == {"a barn"}
 
     def test_an_end_with_open_goals_is_refused_with_the_reason_and_the_run_goes_on(self):
         vlm = scripted([generate(), END, edit()], {0: "mmu", 1: "mmm"})

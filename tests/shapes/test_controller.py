@@ -261,10 +261,8 @@ class TestTheEnd:
 
     def test_is_accepted_when_the_judge_agrees(self):
         situation = before("a red circle", Scene((RED,)))
-        assert policy_for(situation.trajectory.brief).final_gate(situation.trajectory) == (
-            True,
-            "END: every goal holds",
-        )
+        gate = policy_for(situation.trajectory.brief).final_gate(situation.trajectory)
+        assert gate.accepted and gate.reason == "END: every goal holds"
 
     def test_is_refused_while_the_judge_says_no(self):
         strict = FakeVlm(

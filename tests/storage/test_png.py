@@ -47,6 +47,7 @@ def run(seconds: float = 1.5) -> Trajectory:
         Outcome("all met", 0, True, "best"),
         Cost({"goals": 2 * seconds}),
         ("a warning",),
+        route="staged",
     )
 
 

@@ -12,9 +12,6 @@ from ...templates import Templates
 from ...text import clip, one_line
 from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
 
-LOOPS = ("clvr", "director", "strokes")
-"""Strategies that ask the controller for actions."""
-
 MAX_GOALS = 40
 MAX_GOAL_TEXT = 400
 MAX_SUMMARY = 800
@@ -160,23 +157,29 @@ def goals_text(brief: Brief) -> str:
 
 
 def action_text(
-    trajectory: Trajectory, focus: Sequence[str], allowed: Sequence[ActionKind], canvases: Sequence[int], note: str
+    trajectory: Trajectory,
+    focus: Sequence[str],
+    allowed: Sequence[ActionKind],
+    canvases: Sequence[int],
+    note: str,
+    stage: str = "",
+    wrong: Sequence[str] = (),
 ) -> str:
     """What is fixed for the run stands first, what grows next, what changes last: a server can keep the prefix."""
     failed = trajectory.failed
     taken_back = {step.index for step in failed}
-    strategy = trajectory.brief.strategy
+    style = f"strategy_{trajectory.brief.strategy}"
     return TEMPLATES.text(
         "action",
         brief=trajectory.brief.prompt,
-        strategy=TEMPLATES.text(f"strategy_{strategy}") if strategy in LOOPS else "",
+        strategy=TEMPLATES.text(style) if style in TEMPLATES else "",
         goals="\n".join(_goal_line(goal) for goal in trajectory.goals),
         steps="\n".join(_step_line(step) for step in trajectory.steps if step.index not in taken_back) or "none yet",
         failed="\n".join(map(_failed_line, failed)),
         canvases=_canvases_text(trajectory.current, canvases),
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory),
-        stroke=_stroke_text(trajectory, focus) if strategy == "strokes" else "",
+        stroke=TEMPLATES.text(stage, wrong=", ".join(wrong)) if stage else "",
         focus=", ".join(focus),
         remark=clip(note, MAX_NOTE).strip(),
         kinds="\n".join(TEMPLATES.text(f"kind_{kind.lower()}") for kind in allowed),
@@ -194,16 +197,6 @@ def inspect_text(brief: Brief, action: Action) -> str:
 
 def contradiction_text(action: Action) -> str:
     return TEMPLATES.text("contradiction", instruction=action.edit_prompt or action.scene_prompt)
-
-
-def _stroke_text(trajectory: Trajectory, focus: Sequence[str]) -> str:
-    """Plan or refine: what an earlier stroke was to paint and did not is mended before anything is added."""
-    step = trajectory.current_step
-    if step is None:
-        return TEMPLATES.text("stroke_plan")
-    due = {goal for done in trajectory.steps if done.accepted for goal in done.action.goals} & set(focus)
-    wrong = [verdict.goal for verdict in step.verdicts if verdict.goal in due and verdict.state in ("unmet", "unsure")]
-    return TEMPLATES.text("stroke_refine", wrong=", ".join(wrong)) if wrong else TEMPLATES.text("stroke_plan")
 
 
 def _goal_line(goal: Goal) -> str:
