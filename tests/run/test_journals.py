@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from clvr_core.run.run_folder import JOURNAL
 from tests.run.journals import EXPECTED, FOLDER, RUNS, expected
 
 FOLDERS = sorted(path for path in FOLDER.iterdir() if path.is_dir())
@@ -33,3 +34,9 @@ def test_the_stored_runs_hold_what_readers_have_to_understand():
         "GIVEN",
     }
     assert runs["unfinished"]["outcome"] is None and runs["rewound"]["brief"]["budget"]["rounds"] == 4
+
+
+def test_a_journal_from_before_there_were_codes_tells_the_same_as_one_with_them():
+    assert b"ruling" not in (FOLDER / "rolled-back" / JOURNAL).read_bytes()
+    assert b'"ruling":"goals lost"' in (FOLDER / "with-codes" / JOURNAL).read_bytes()
+    assert expected(FOLDER / "rolled-back") == expected(FOLDER / "with-codes")
