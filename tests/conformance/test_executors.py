@@ -24,11 +24,7 @@ from clvr_core.protocols import (
 )
 from tests.conformance import OPTIONAL
 from tests.conformance.executors import EXECUTORS, Case
-
-CLOSE = 1
-"""Of 255: how far a value may be off if a picture is drawn beside others. docs/models.md, "What is the same to the
-bit".
-"""
+from tests.pixels import close
 
 
 class Cancelled(Exception):
@@ -55,10 +51,6 @@ def noisy(case: Case, seed: int) -> Picture:
 
 def pictures(case: Case, *requests) -> list[Picture]:
     return [drawing.picture for drawing in case.executor.draw(requests)]
-
-
-def apart(one: Picture, other: Picture) -> int:
-    return int(abs(one.astype(int) - other.astype(int)).max())
 
 
 def test_it_is_an_executor_whose_name_holds_no_address(case):
@@ -94,7 +86,7 @@ def test_request_and_seed_fix_the_picture(case):
 def test_what_is_drawn_beside_it_changes_a_picture_by_one_of_255_at_most(case):
     requests = [case.request(1), case.edit(noisy(case, 1), seed=2), case.request(3), case.edit(noisy(case, 2), seed=4)]
     for request, found in zip(requests, pictures(case, *requests)):
-        assert apart(found, pictures(case, request)[0]) <= CLOSE
+        assert close(found, pictures(case, request)[0])
 
 
 def test_drawing_leaves_the_request_as_it_was(case):
@@ -202,7 +194,7 @@ def test_one_that_says_so_draws_for_several_threads(case):
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda request: pictures(case, request)[0], requests))
     for request, picture in zip(requests, found):
-        assert apart(picture, pictures(case, request)[0]) <= CLOSE
+        assert close(picture, pictures(case, request)[0])
 
 
 def test_behind_a_device_lock_it_has_the_same_protocols_but_draws_for_one_caller_at_a_time(case):
