@@ -80,3 +80,13 @@ def test_a_brief_is_painted(tmp_path):
     lines = example("generate.py", "a red circle", tmp_path / "run")
     assert lines[0].startswith("met ") and lines[-1].startswith("every goal is met")
     assert {BEST, JOURNAL, REPORT} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+@pytest.mark.weights
+def test_a_strategy_of_ones_own_decides(tmp_path):
+    lines = example("own_strategy.py", tmp_path / "run")
+    assert lines[-1] == "every goal is met"
+    assert lines[0].startswith("GENERATE, 1 drawn: ")
+    assert any(line.startswith("EDIT, 3 drawn: ") for line in lines)
+    rulings = [step.ruling for step in read_trajectory(tmp_path / "run").steps]
+    assert rulings == ["first canvas", "goals lost", "goals gained"]
