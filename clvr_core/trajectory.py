@@ -85,7 +85,7 @@ class Verdict:
     goal: id of the goal.
     state: `error` for no usable answer, `pending` for a goal that a later step will serve.
     evidence: what the judge saw, or why there was no answer.
-    confidence: probability 0..1 that the goal holds; None if the answer came without one.
+    confidence: probability 0.5..1 of the answer that was given, yes or no; None if it came without one.
     """
 
     goal: str
