@@ -16,7 +16,7 @@ from comfy_api.latest import io
 from ...clvr_core.errors import BadInput
 from ...clvr_core.protocols import Vlm
 from ...clvr_core.text import one_line
-from .sockets import BenchTask, ExecutorHandle, Run
+from .sockets import BenchTask, ExecutorLike, Run
 
 QUOTED = 40
 """Characters of a text that an error quotes."""
@@ -60,7 +60,7 @@ KINDS = {
         _instance(Vlm),
         "the vlm output of Vision Model, Server Model or Shapes Models",
     ),
-    "CLVR_EXECUTOR": Kind("an executor", _instance(ExecutorHandle), "the executor output of Executor or Shapes Models"),
+    "CLVR_EXECUTOR": Kind("an executor", _instance(ExecutorLike), "the executor output of Executor or Shapes Models"),
     "CLVR_BENCH_ITEM": Kind("a benchmark's task", _instance(BenchTask), "the task output of Benchmark Prompts"),
     "IMAGE": Kind("a picture", _tensor(4), "an IMAGE output, such as that of Load Image or VAE Decode"),
     "MASK": Kind("a mask", _tensor(3), "a MASK output, such as that of Load Image"),

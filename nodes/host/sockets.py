@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from comfy_api.latest import io
 
@@ -18,9 +19,19 @@ TRAJECTORY = io.Custom("CLVR_TRAJECTORY")
 BENCH_ITEM = io.Custom("CLVR_BENCH_ITEM")
 
 
+@runtime_checkable
+class ExecutorLike(Protocol):
+    """What a value of an EXECUTOR link must have; another pack may make one by a class of its own. See ExecutorHandle."""
+
+    executor: Executor
+    width: int
+    height: int
+    check: Callable[[str], object]
+
+
 @dataclass(frozen=True)
 class ExecutorHandle:
-    """Value of an EXECUTOR link.
+    """Value of an EXECUTOR link, as the nodes of this pack make it.
 
     executor: draws and edits.
     width, height: size of its canvas, in pixels.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from clvr_core.errors import BadInput
 from clvr_core.storage.png import read_png, write_png
 from clvr_core.trajectory import Verdict
 from tests.fakes import FakeVlm, goals, grey, step, trajectory
-from tests.nodes.graph import Executing, Graph, loop, scripted
+from tests.nodes.graph import Executing, Graph, Patient, loop, scripted
 from tests.nodes.pack import NODES, stubs
 
 
@@ -41,6 +42,10 @@ class TestInputs:
     def test_a_value_of_another_kind_is_named_with_what_to_link(self, kind, value, words):
         with pytest.raises(BadInput, match=f"thing of Node {words}: link "):
             require_kind("Node", "thing", kind, value)
+
+    def test_another_pack_may_make_an_executor_by_a_class_of_its_own(self):
+        other = SimpleNamespace(executor=Patient(), width=64, height=64, check=len)
+        assert require_kind("Node", "thing", "CLVR_EXECUTOR", other) is other
 
     @pytest.mark.parametrize(("kind", "value"), [("CLVR_VLM", FakeVlm()), ("INT", 3), ("FLOAT", 3), ("STRING", "")])
     def test_a_value_of_the_kind_passes(self, kind, value):
