@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that answers as it is told."""
+"""A real HTTP server on the loopback with scripted answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Asked:
 
 @dataclass
 class Said:
-    """An answer. cut: so many bytes fewer are sent than promised. hang: seconds before it."""
+    """An answer. cut: bytes of it that are not sent. hang: seconds before it is sent."""
 
     body: Any = field(default_factory=dict)
     status: int = 200
@@ -38,7 +38,7 @@ class Said:
 
 
 class Server:
-    """`asked` holds every request as `read` made it of its path, headers and content, None for a GET."""
+    """asked: every request as `read` returned it, given path, headers and content (None for a GET)."""
 
     def __init__(self, answer: Callable[[Any], Said], read: Callable[[str, dict[str, str], bytes | None], Any]) -> None:
         self.asked: list[Any] = []

@@ -1,4 +1,4 @@
-"""What a server may do to a request, and what the asker is told."""
+"""What a server may do to a request, and the errors that come of it."""
 
 from __future__ import annotations
 

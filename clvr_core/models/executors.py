@@ -88,7 +88,8 @@ def _load_pipeline(settings: ExecutorSettings, folder: Path | None, dtype: torch
         _load_transformer(pipe, state_of(transformer, dtype, _loras(settings)), folder)
     cls = {"generic": GenericExecutor, "qwen-edit": QwenEditExecutor}[settings.kind]
     executor = cls(pipe, settings.steps, settings.guidance, folder.name)
-    executor.references = settings.references
+    if settings.references is not None:
+        executor.references = settings.references
     return executor
 
 

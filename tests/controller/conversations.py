@@ -54,12 +54,12 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 
 
 class Recorder:
-    """A Vlm by script that writes down all that it is told."""
+    """A scripted Vlm that records its prompts."""
 
     name = "recorder"
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.prompts: list[str] = []
         self._actions: Iterator[dict[str, Any]] = iter(ACTIONS)
         self._probabilities: Mapping[str, float] = {"m": 0.9, "u": 0.1, "?": 0.5}
 
@@ -67,7 +67,7 @@ class Recorder:
         words = [f"[{message.role}]{_pictures(message.images)}\n{message.text}" for message in messages]
         properties = ", ".join(schema["properties"])
         value = self._value(messages[-1])
-        self.told.append("\n\n".join([f"##### chat for {properties}", *words, f"[assistant]\n{json.dumps(value)}"]))
+        self.prompts.append("\n\n".join([f"##### chat for {properties}", *words, f"[assistant]\n{json.dumps(value)}"]))
         return Reply(json.dumps(value), 10)
 
     def _value(self, message: Message) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Recorder:
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         shares = [self._share(images, question) for question in questions]
         words = [f"[question, answered {share}]\n{question.text}" for share, question in zip(shares, questions)]
-        self.told.append("\n\n".join([f"##### decide{_pictures(images)}", *words]))
+        self.prompts.append("\n\n".join([f"##### decide{_pictures(images)}", *words]))
         return [Decision(share, "", 1) for share in shares]
 
     def _share(self, images: Sequence[Picture], question: Question) -> float:
@@ -111,7 +111,7 @@ def conversation(strategy: str) -> str:
     vlm = Recorder()
     brief = Brief(PROMPT, strategy.partition("-")[0], width=8, height=8, **STRATEGIES[strategy])
     drive(Session(brief, RunModels(vlm, FakeExecutor())))
-    return "\n\n\n".join(vlm.told) + "\n"
+    return "\n\n\n".join(vlm.prompts) + "\n"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The controller: what it is told, and what of its answers is believed."""
+"""The controller: its prompts, and which replies are accepted."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def request(situation: Situation) -> Message:
     return vlm.chats[0].messages[-1]
 
 
-def told(situation: Situation) -> str:
+def prompt_of(situation: Situation) -> str:
     return request(situation).text
 
 
@@ -161,31 +161,31 @@ class TestGoals:
 
 class TestWhatTheControllerIsTold:
     def test_the_brief_the_goals_and_the_focus(self):
-        text = told(started())
+        text = prompt_of(started())
         assert BRIEF.prompt in text and "serve: g2" in text
         for goal in GOALS:
             assert f"- {goal.id} (local): {goal.text}" in text
 
     def test_each_verdict_on_the_current_canvas(self):
-        text = told(started())
+        text = prompt_of(started())
         assert "canvas 0:\n- g1: holds\n- g2: does not hold" in text
 
     def test_a_pending_goal_is_planned_for_later_and_no_error(self):
-        assert "- g3: planned for a later step; that it is not there yet is no error" in told(started())
+        assert "- g3: planned for a later step; that it is not there yet is no error" in prompt_of(started())
 
     def test_a_goal_whose_judge_failed_was_not_judged(self):
         drawn = step("GENERATE", 0)
         run = trajectory(replace(drawn, verdicts=(Verdict("g1", "error", "connection refused"),)), goals=GOALS)
-        text = told(started(trajectory=run))
+        text = prompt_of(started(trajectory=run))
         assert "connection refused" not in text
         assert "- g1: not judged, because the judge gave no answer" in text
         assert "- g2: not judged yet" in text
 
     def test_the_steps_are_told_in_the_first_person(self):
-        assert "- Step 0, GENERATE, which gave canvas 0. I set down the circle first." in told(started())
+        assert "- Step 0, GENERATE, which gave canvas 0. I set down the circle first." in prompt_of(started())
 
     def test_what_was_rolled_back_is_told_with_the_reason(self):
-        text = told(started())
+        text = prompt_of(started())
         assert "Step 1" not in text[: text.index("What I tried")]
         assert (
             '- Step 1, EDIT on canvas 0, I asked for "paint two squares". Rolled back: the circle turned green' in text
@@ -212,12 +212,12 @@ class TestWhatTheControllerIsTold:
         run = started().trajectory.with_step(
             replace(step("END", accepted=False, reason="two goals do not hold"), index=2)
         )
-        assert "- Step 2, END. I left no summary. Result: two goals do not hold" in told(started(trajectory=run))
+        assert "- Step 2, END. I left no summary. Result: two goals do not hold" in prompt_of(started(trajectory=run))
 
     def test_a_remark_is_passed_on(self):
-        assert "<remark>\nmake it bolder\n</remark>" in told(started(note="make it bolder"))
+        assert "<remark>\nmake it bolder\n</remark>" in prompt_of(started(note="make it bolder"))
         assert data(started(note="make it bolder"))["note"] == "make it bolder"
-        assert "remark" not in told(started()).lower()
+        assert "remark" not in prompt_of(started()).lower()
 
     def test_only_the_allowed_kinds_are_explained_and_can_be_said(self):
         _, vlm = decided(started(allowed=("EDIT",)), EDIT)
@@ -264,7 +264,7 @@ class TestWhatTheControllerIsTold:
             goals=GOALS,
             brief=BRIEF,
         )
-        text = told(started(trajectory=run))
+        text = prompt_of(started(trajectory=run))
         assert len(text) < 8_000 and text.count("\n- g9") == 0
         assert "{0} <script>" in text
 
@@ -272,8 +272,8 @@ class TestWhatTheControllerIsTold:
         first = started(note="", focus=("g2",))
         run = first.trajectory.with_step(replace(step("EDIT", 2, parent=0, summary="I add one square."), index=2))
         before, after = (
-            told(first),
-            told(started(trajectory=replace(run, current=2), pictures={2: grey()}, focus=("g3",))),
+            prompt_of(first),
+            prompt_of(started(trajectory=replace(run, current=2), pictures={2: grey()}, focus=("g3",))),
         )
         shared = before[: before.index("What I tried")].rstrip()
         assert after.startswith(shared) and "I set down the circle first." in shared

@@ -179,7 +179,7 @@ class TestFromDisk:
         )
         assert drawing.picture.shape == edit.picture.shape == (64, 64, 3)
         assert len(calls) == 4 and drawing.nfe == edit.nfe == executor.nfe(DrawRequest("a", 1)) == 2, (
-            "it is told its guidance"
+            "its guidance is an input"
         )
         others = [
             DrawRequest("more", 1, (picture(2),), **SMALL),
@@ -187,7 +187,7 @@ class TestFromDisk:
         ]
         assert all(not np.array_equal(edit.picture, other) for other in pictures(executor, *others))
 
-    def test_a_guidance_that_the_transformer_is_told_costs_nothing(self, load):
+    def test_a_guidance_that_is_an_input_of_the_transformer_costs_nothing(self, load):
         strong = load(tiny.kontext, guidance=9.0)
         calls = counted(strong.pipe.transformer)
         drawn = pictures(strong, DrawRequest("a red circle", 1, **SMALL))[0]
@@ -322,7 +322,7 @@ class TestQwenEdit:
         for other in (replace(request, prompt="less"), replace(request, references=(picture(1), picture(3)))):
             assert not np.array_equal(base, pictures(executor, other)[0])
 
-    def test_the_text_encoder_is_told_where_the_picture_lies(self):
+    def test_the_text_encoder_is_given_the_positions_of_the_picture(self):
         encoder = tiny.edit_plus().text_encoder
         given = []
         encoder.model.language_model.register_forward_pre_hook(

@@ -225,8 +225,8 @@ def test_a_server_that_is_not_running_is_said_before_anything_is_made(klein, tmp
     assert (
         cli.main(["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run")]) == cli.BAD_INPUT
     )
-    told = capsys.readouterr().err
-    assert "127.0.0.1:9" in told and "clvr.toml" in told and not (tmp_path / "run").exists()
+    printed = capsys.readouterr().err
+    assert "127.0.0.1:9" in printed and "clvr.toml" in printed and not (tmp_path / "run").exists()
 
 
 def test_a_blind_model_is_refused_before_anything_is_made(klein, tmp_path):

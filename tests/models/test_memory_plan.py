@@ -185,11 +185,11 @@ class TestPresets:
 
     def test_the_doctor_tells_what_each_would_take(self, tmp_path):
         found = {finding.name: finding for finding in examine(str(tmp_path))}
-        told = found["models: klein-4b"]
+        finding = found["models: klein-4b"]
         assert (
-            not told.ok
-            and "VLM 8.9 GB, DiT 7.8 GB, text encoder 6.2 GB, VAE 0.2 GB" in told.detail
-            and "--weights" in told.detail
+            not finding.ok
+            and "VLM 8.9 GB, DiT 7.8 GB, text encoder 6.2 GB, VAE 0.2 GB" in finding.detail
+            and "--weights" in finding.detail
         )
         assert found["models: server"].ok and {f"models: {name}" for name in presets()} <= found.keys()
 
@@ -198,9 +198,9 @@ class TestPresets:
 
 
 def test_memory_that_only_caches_files_counts_as_free(tmp_path):
-    told = tmp_path / "meminfo"
-    told.write_text(
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text(
         "MemTotal:       24731648 kB\nMemFree:         2400000 kB\nMemAvailable:   22000000 kB\nHugePages_Total:       0\n"
     )
-    assert available(told) == 22000000 * 1024
+    assert available(meminfo) == 22000000 * 1024
     assert available(tmp_path / "another system") is None

@@ -150,11 +150,11 @@ height = 96
 
 
 def test_a_run_by_turns_says_so_and_its_models_come_and_go(folder, tmp_path, monkeypatch, capsys):
-    from tests.vlm import tiny as eyes
+    from tests.vlm import tiny as vlms
 
     monkeypatch.setattr("clvr_core.vlm.sight.check_sight", lambda vlm: None)
     monkeypatch.setattr("clvr_core.models.memory_plan.free_bytes", lambda device: 16 << 30)
-    eye = eyes.save(tmp_path / "eye", eyes.qwen3_vl)
+    eye = vlms.save(tmp_path / "eye", vlms.qwen3_vl)
     capsys.readouterr()
     path = tmp_path / "clvr.toml"
     path.write_text(CONFIG.format(memory="sequential", eye=eye, klein=folder))
@@ -163,18 +163,18 @@ def test_a_run_by_turns_says_so_and_its_models_come_and_go(folder, tmp_path, mon
     monkeypatch.setattr("clvr_core.executor.klein.KleinExecutor.move", lambda self, to: moves.append(("executor", to)))
     words = ["generate", "a red circle", "--models", str(path), "--out", str(tmp_path / "run"), "--rounds", "1"]
     assert cli.main(words) in (cli.DONE, cli.NOT_MET) and (tmp_path / "run" / BEST).exists()
-    told = capsys.readouterr().err
-    assert told.startswith("memory: ") and "VLM 1 MB, " in told and "they take turns on the device" in told
+    printed = capsys.readouterr().err
+    assert printed.startswith("memory: ") and "VLM 1 MB, " in printed and "they take turns on the device" in printed
     assert moves[:3] == [("controller", "cpu"), ("controller", "cpu"), ("executor", "cpu")]
     assert all(leaves[0] != comes[0] for leaves, comes in zip(moves[1::2], moves[2::2]))
 
 
 def test_an_executor_whose_parts_take_turns_leaves_too_when_another_comes(folder, tmp_path, monkeypatch):
-    from tests.vlm import tiny as eyes
+    from tests.vlm import tiny as vlms
 
     monkeypatch.setattr("clvr_core.vlm.sight.check_sight", lambda vlm: None)
     path = tmp_path / "clvr.toml"
-    path.write_text(CONFIG.format(memory="offloaded", eye=eyes.save(tmp_path / "eye", eyes.qwen3_vl), klein=folder))
+    path.write_text(CONFIG.format(memory="offloaded", eye=vlms.save(tmp_path / "eye", vlms.qwen3_vl), klein=folder))
     models, left = load_models(str(path)), []
     turns = models.executor._turns
     with turns.of("executor"):

@@ -109,8 +109,8 @@ class TestDecide:
 
     def test_the_pictures_are_looked_at_once_for_all_questions_and_nothing_is_written(self, vlm, passes):  # noqa: F811
         visual = []
-        eyes = getattr(vlm.model.model, "visual", None) or vlm.model.model.vision_tower
-        hook = eyes.register_forward_pre_hook(lambda *_: visual.append(1))
+        vision = getattr(vlm.model.model, "visual", None) or vlm.model.model.vision_tower
+        hook = vision.register_forward_pre_hook(lambda *_: visual.append(1))
         questions = [Question(f"Is thing {number} there?") for number in range(20)]
         decisions = vlm.decide((RED, BLUE), questions)
         hook.remove()

@@ -45,9 +45,9 @@ def refusing(asked: Asked) -> Said:
     [
         lambda url, variable: ServerVlm(Endpoint(url, "eye", variable)),
         lambda url, variable: ServerVlm(Endpoint(url, "", variable)),
-        lambda url, variable: RemoteExecutor(ImageServer(url, "hand", variable)),
+        lambda url, variable: RemoteExecutor(ImageServer(url, "painter", variable)),
     ],
-    ids=["eye", "first eye", "hand"],
+    ids=["model", "first listed model", "image model"],
 )
 def test_a_key_that_no_header_can_carry_is_refused_without_being_said(make, key, monkeypatch):
     monkeypatch.setenv("SOME_KEY", f" {key}1 \n")

@@ -43,7 +43,7 @@ TEMPLATE = (
 )
 """As Qwen3-VL's in all that matters here."""
 GEMMA_TEMPLATE = TEMPLATE.replace(f"{MARKS[3]}{MARKS[5]}{MARKS[4]}", MARKS[7])
-"""As Gemma 3's: a picture is told by the mark of its beginning alone."""
+"""As Gemma 3's: the prompt has only the token that begins a picture."""
 HIDDEN = 64
 
 
