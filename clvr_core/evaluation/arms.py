@@ -12,8 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
-from ..brief import Brief, Budget
+from ..brief import Brief, Budget, Strategy
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
 from ..errors import BadInput, JudgeFailure
@@ -23,7 +24,7 @@ from ..protocols import DrawRequest, Picture
 from ..run.run_folder import RunFolder
 from ..run.session import Session, drive, drive_all, resume
 from ..run.start_image import beginning_with
-from ..trajectory import Trajectory, seed_for
+from ..trajectory import Outcome, Trajectory, seed_for
 from ..verifier import judge
 
 ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
@@ -181,7 +182,7 @@ class Way:
         # Best of N has one round of N, so its limit is the number of pictures.
         limit = job.evaluations if self.arm in LOOPS else None
         budget = Budget(self.rounds, images=count, evaluations=limit, patience=self.patience)
-        brief = Brief(job.prompt, self.arm, job.seed, *self._size(job), budget, count)
+        brief = Brief(job.prompt, cast(Strategy, self.arm), job.seed, *self._size(job), budget, count)
         if job.source is not None:
             brief = beginning_with(brief, job.source)
         folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"))
@@ -192,9 +193,10 @@ class Way:
 
     def _handed(self, job: Job, session: Session) -> Made | NotMade:
         trajectory = session.trajectory
+        outcome = _outcome(trajectory)
         if trajectory.best is None:
             self._forget(job)
-            return NotMade(f"no picture was drawn: {trajectory.outcome.reason}")
+            return NotMade(f"no picture was drawn: {outcome.reason}")
         if silence := _silent(trajectory):
             # Its pictures were chosen by nobody; another try must not begin from them.
             self._forget(job)
@@ -202,8 +204,8 @@ class Way:
         cost = trajectory.cost
         told = {
             "rounds": sum(step.action.draws for step in trajectory.steps),
-            "met": trajectory.outcome.met,
-            "why": trajectory.outcome.reason,
+            "met": outcome.met,
+            "why": outcome.reason,
         }
         return Made(
             session.picture(trajectory.best),
@@ -224,14 +226,18 @@ class Way:
         shutil.rmtree(self.runs / job.name.replace("/", "-"), ignore_errors=True)
 
 
+def _outcome(trajectory: Trajectory) -> Outcome:
+    assert trajectory.outcome is not None, "a driven session has ended"
+    return trajectory.outcome
+
+
 def _silent(trajectory: Trajectory) -> str:
     """Why the vision model's part in the run is not to be counted: its picture was never judged, or its goals never drawn up."""
     step = trajectory.best_step
     if step is not None and step.score is None:
         return f"no picture was judged: {next((verdict.evidence for verdict in step.verdicts), 'no verdict')}"
-    if trajectory.outcome.ended == "controller failed":
-        return trajectory.outcome.reason
-    return ""
+    outcome = _outcome(trajectory)
+    return outcome.reason if outcome.ended == "controller failed" else ""
 
 
 def seed_of(seed: str, item: str, k: int) -> int:

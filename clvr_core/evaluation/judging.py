@@ -89,15 +89,16 @@ def _decisions(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
             reasons[atom.id] = decision.evidence
     for scale in item.scales:
         steps = [next(left) for _ in scale.rungs]
-        if silent := [step for step in steps if step.yes is None]:
-            answers[scale.id], reasons[scale.id] = None, silent[0].evidence
+        reached = [step.yes for step in steps if step.yes is not None]
+        if len(reached) < len(steps):
+            answers[scale.id], reasons[scale.id] = None, next(step.evidence for step in steps if step.yes is None)
             continue
         # The expected grade, were each rung's probability that of reaching it.
         rises = [
             high - low
             for low, high in zip((scale.low, *(grade for grade, _ in scale.rungs)), (grade for grade, _ in scale.rungs))
         ]
-        answers[scale.id] = scale.low + sum(rise * step.yes for rise, step in zip(rises, steps))
+        answers[scale.id] = scale.low + sum(rise * yes for rise, yes in zip(rises, reached))
     return Judged(answers, reasons, decided.tokens, decided.calls)
 
 
@@ -169,15 +170,16 @@ def _reply(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
 
 def _read(item: Item, reply: _Reply) -> dict[str, float | None]:
     """Two answers to one question are none; so is a grade outside its scale."""
-    told: dict[int, list[Any]] = {}
-    for said in reply.answers:
-        told.setdefault(said.question, []).append(said.answer)
+    by_question: dict[int, list[Any]] = {}
+    for each in reply.answers:
+        by_question.setdefault(each.question, []).append(each.answer)
     found: dict[str, float | None] = {}
     for number, part in enumerate((*item.atoms, *item.scales), 1):
-        (said,) = told.get(number, [None]) if len(told.get(number, ())) < 2 else [None]
+        given = by_question.get(number, [])
+        answer = given[0] if len(given) == 1 else None
         if isinstance(part, Scale):
-            fits = isinstance(said, (int, float)) and not isinstance(said, bool) and part.low <= said <= part.high
-            found[part.id] = float(said) if fits else None
+            grade = answer if isinstance(answer, (int, float)) and not isinstance(answer, bool) else None
+            found[part.id] = float(grade) if grade is not None and part.low <= grade <= part.high else None
         else:
-            found[part.id] = YES_NO.get(said.strip().casefold()) if isinstance(said, str) else None
+            found[part.id] = YES_NO.get(answer.strip().casefold()) if isinstance(answer, str) else None
     return found

@@ -45,7 +45,7 @@ def _geneval(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
     for where, record in records(path):
         match = re.search(r"(\d+)[/\\]samples[/\\](\d+)\.png$", str(record.get("filename", "")))
         item = items.get(f"{int(match[1]):05d}") if match else None
-        if item is None or not isinstance(record.get("correct"), bool):
+        if match is None or item is None or not isinstance(record.get("correct"), bool):
             raise BadInput(
                 f"{where}: filename {record.get('filename')!r:.80} and correct {record.get('correct')!r:.20} are no result of GenEval"
             )
@@ -82,14 +82,14 @@ def _renumbered(found: Read) -> Read:
 def _plus(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
     found: Read = {}
     odd: list[str] = []
-    listed = mapping(path).get("overall_results")
-    if not isinstance(listed, list):
+    results = mapping(path).get("overall_results")
+    if not isinstance(results, list):
         raise BadInput(f"{path} has no overall_results, which GenEval++'s script writes")
-    for place, record in enumerate(listed, 1):
+    for place, record in enumerate(results, 1):
         where = f"{path} result {place}"
         item = items.get(str(record.get("id"))) if isinstance(record, dict) else None
         result = record.get("result") if item else None
-        if not isinstance(result, dict) or result.get("correct") not in (-1, 0, 1):
+        if item is None or not isinstance(result, dict) or result.get("correct") not in (-1, 0, 1):
             raise BadInput(f"{where} is no result of GenEval++: {record!r:.100}")
         # A missing picture is written as 0 and a judge's failure as -1; neither is a judgment.
         silent = result["correct"] == -1 or result.get("reason") == "Image not found"
@@ -124,7 +124,7 @@ def _wise(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
         if item is None:
             raise BadInput(f"{where}: prompt_id {record.get('prompt_id')!r:.40} is in none of the data")
         names = [scale.id for scale in item.scales] or ["score"]
-        grades = {name: record.get(name) for name in names}
+        grades: dict[str, Any] = {name: record.get(name) for name in names}
         if not all(isinstance(grade, (int, float)) for grade in grades.values()):
             raise BadInput(f"{where}: {', '.join(names)} are expected as numbers, found {grades!r:.100}")
         silent = any(grade in FAILED for grade in grades.values())

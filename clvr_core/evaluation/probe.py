@@ -17,10 +17,11 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from ..brief import Brief, Budget
+from ..brief import Brief, Budget, Strategy
 from ..errors import BadInput
 from ..policy import LOOPS
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
@@ -114,7 +115,7 @@ def run_unit(
         Session(
             Brief(
                 laid_out(brief.prompt, brief.seed) if arm == "rewrite" else brief.prompt,
-                "oneshot" if arm == "rewrite" else arm,
+                "oneshot" if arm == "rewrite" else cast(Strategy, arm),
                 brief.seed,
                 CANVAS,
                 CANVAS,

@@ -112,7 +112,7 @@ def difference(
     both = np.flatnonzero(~np.isnan(ours) & ~np.isnan(theirs))
     if both.size < 2:
         return None
-    sums = Sums(measure, [items[place] for place in both])
+    sums = Sums(measure, [items[place] for place in both.tolist()])
     picks = sums.picks()
     gap = sums.joined(ours[both]) - sums.joined(theirs[both])
     samples = sums.joined(ours[both], picks) - sums.joined(theirs[both], picks)

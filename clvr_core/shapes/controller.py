@@ -89,11 +89,12 @@ def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
 
 def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """GENERATE: the items in focus, at most CORE things, standing where the whole brief will later fit around them."""
-    whole = closest(spec_for(spec, data), (), rng)
+    layout = closest(spec_for(spec, data), (), rng)
+    assert layout is not None, "a brief that no arrangement meets ends before anything is drawn"
     focused = [item for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])] or list(spec.items)
     core: list[Thing] = []
     for item in focused:
-        things = [thing for thing in whole.things if (thing.color, thing.shape) == item.key]
+        things = [thing for thing in layout.things if (thing.color, thing.shape) == item.key]
         if not core or len(core) + len(things) <= CORE:
             core += things
     drawn = {(thing.color, thing.shape) for thing in core}
@@ -170,7 +171,9 @@ def _met(spec: Spec, seen: Perception, made: Sequence[Change]) -> int:
     )
 
 
-def _edit(data: Mapping[str, Any], scene: Scene, picked: list[Change], seen: Sequence[Perception]) -> dict[str, Any]:
+def _edit(
+    data: Mapping[str, Any], scene: Scene, picked: Sequence[Change], seen: Sequence[Perception]
+) -> dict[str, Any]:
     edits = [edit for change in picked for edit in change.edits]
     references, words = [data["canvases"][0]], [instruct(edit, scene) for edit in edits]
     earlier = _earlier(edits[0], seen) if len(edits) == 1 else None
@@ -187,7 +190,7 @@ def _edit(data: Mapping[str, Any], scene: Scene, picked: list[Change], seen: Seq
 
 def _earlier(edit: Edit, seen: Sequence[Perception]) -> int | None:
     """The index among the canvases offered of the next earlier one, if it shows the wanted thing in its place."""
-    if edit.kind != "put" or len(seen) < 2:
+    if edit.kind != "put" or edit.thing is None or len(seen) < 2:
         return None
     there = seen[1].scene().at(edit.cell)
     return 1 if there is not None and there.kind == edit.thing.kind else None
@@ -202,13 +205,14 @@ def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
     rng = random.Random(seed_for(data["seed"], data["step"], len(spec.items)))
     if "GENERATE" in data["allowed"]:
         return _sketch(spec, data, rng)
-    thing = closest(spec_for(spec, data), (), rng).things[0]
+    layout = closest(spec_for(spec, data), (), rng)
+    assert layout is not None, "a brief that no arrangement meets ends before anything is drawn"
     return _reply(
         "EDIT",
         summary,
         [],
         data,
-        edit=f"remove the object at the {cell_name(thing.cell)}",
+        edit=f"remove the object at the {cell_name(layout.things[0].cell)}",
         references=[data["canvases"][0]],
     )
 

@@ -107,7 +107,7 @@ def perceive(image: np.ndarray) -> Perception:
 @lru_cache(256)  # of the same few pictures many things are asked
 def _perceived(pixels: bytes) -> Perception:
     seen = sightings(np.frombuffer(pixels, np.uint8).reshape(CANVAS, CANVAS, 3))
-    things = tuple(sighting.thing for sighting in seen if not sighting.reason)
+    things = tuple(sighting.thing for sighting in seen if sighting.thing and not sighting.reason)
     return Perception(things, tuple(sighting for sighting in seen if sighting.reason))
 
 
@@ -189,7 +189,7 @@ def _near(a: tuple[float, float], b: tuple[float, float], tolerance_px: float) -
 
 
 def _same(a: Thing | None, b: Thing | None, tolerance_px: float) -> bool:
-    return _kind(a) == _kind(b) and (a is None or _near(a.center, b.center, tolerance_px))
+    return _kind(a) == _kind(b) and (a is None or b is None or _near(a.center, b.center, tolerance_px))
 
 
 def _same_junk(a: Sighting, b: Sighting, tolerance_px: float) -> bool:
@@ -373,7 +373,7 @@ def _views(offset: np.ndarray, blobs: _Blobs) -> list[_View]:
         window, color = (slice(y, y + SIDE), slice(x, x + SIDE)), int(blobs.colors[number]) - 1
         owned, core, pixels = owners[window] == number, cores[window] == number, offset[window]
         alpha = np.clip(pixels @ COLOR_OFFSETS[color] / COLOR_NORMS[color], 0, 1) * owned
-        beyond = max(int(blobs.areas[number]) - np.count_nonzero(owned), 0)
+        beyond = max(int(blobs.areas[number]) - int(np.count_nonzero(owned)), 0)
         template, match, lead, (dx, dy) = _match(alpha, beyond)
         misfit = abs(_mean(alpha - _templates().alpha[template])).max()
         if match < MATCH or lead < LEAD or misfit > MISFIT:
@@ -422,12 +422,13 @@ def _cell_at(center: tuple[float, float]) -> int:
 
 
 def _one_per_cell(seen: list[Sighting]) -> list[Sighting]:
-    taken, kept = set(), []
+    taken, kept = set[int](), []
     for sighting in sorted(seen, key=lambda sighting: -sighting.match):
-        if not sighting.reason and sighting.thing.cell in taken:
-            sighting = replace(sighting, reason="two in one cell")
-        if not sighting.reason:
-            taken.add(sighting.thing.cell)
+        if sighting.thing and not sighting.reason:
+            if sighting.thing.cell in taken:
+                sighting = replace(sighting, reason="two in one cell")
+            else:
+                taken.add(sighting.thing.cell)
         kept.append(sighting)
     return kept
 

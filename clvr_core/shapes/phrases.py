@@ -64,8 +64,8 @@ def write(spec: Spec, register: str = "sentence", rng: random.Random | None = No
     if register == "terse":
         return ", ".join(names + tails)
     if register == "sentence":
-        listed = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
-        return ". ".join([listed, *tails]) + "."
+        joined = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+        return ". ".join([joined, *tails]) + "."
     pick = rng.choice if rng else (lambda options: options[0])
     start = pick(
         ("please draw a clean picture with", "create a simple image that contains", "show me a plain scene with")
@@ -119,7 +119,7 @@ def instruct(edit: Edit, scene: Scene, rng: random.Random | None = None) -> str:
         else [noun(there.color, there.shape), noun(there.color, there.shape), there.shape, "object"]
     )
     target = f"the {pick(names)} at the {cell}"
-    if edit.kind == "put":
+    if edit.kind == "put" and edit.thing is not None:
         size = edit.thing.size if rng is None or rng.random() < 0.8 else None
         new = noun(edit.thing.color, edit.thing.shape, size)
         if there is not None:
@@ -137,6 +137,8 @@ def instruct(edit: Edit, scene: Scene, rng: random.Random | None = None) -> str:
         )
     if edit.kind == "resize":
         return pick((f"make {target} {edit.size}", f"change {target} to {edit.size}"))
+    if edit.to is None:
+        raise ValueError(f"no words for the edit {edit!r}")
     return f"move {target} to the {cell_name(edit.to)}"
 
 

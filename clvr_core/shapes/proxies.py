@@ -38,12 +38,12 @@ def after(change: Instruction, scene: Scene, given: Sequence[Scene]) -> Scene:
             else there
         )
         return Scene((*rest.things, earlier)) if earlier else rest
-    if change.kind == "put":
+    if change.kind == "put" and change.shape and change.color:
         size = change.size or (there.size if there else "small")
         return Scene((*rest.things, Thing(change.shape, change.color, size, change.cell)))
     if there is None or change.kind == "remove":
         return rest
-    if change.kind == "move":
+    if change.kind == "move" and change.to is not None:
         return scene if scene.at(change.to) else Scene((*rest.things, replace(there, cell=change.to, dx=0, dy=0)))
     named = {"color": change.color, "size": change.size}
     return Scene((*rest.things, replace(there, **{name: value for name, value in named.items() if value})))

@@ -113,6 +113,8 @@ def apply(edit: Edit, scene: Scene) -> Scene:
     """The scene after the edit. An edit of an empty cell changes nothing; a move onto a taken cell is a ValueError."""
     rest, there = scene.without([edit.cell]), scene.at(edit.cell)
     if edit.kind == "put":
+        if edit.thing is None:
+            raise ValueError("a put has no thing")
         return Scene((*rest.things, edit.thing))
     if there is None or edit.kind == "remove":
         return rest
@@ -121,11 +123,8 @@ def apply(edit: Edit, scene: Scene) -> Scene:
     elif edit.kind == "resize":
         after = replace(there, size=edit.size)
     elif edit.kind == "move":
-        after = (
-            replace(there, cell=edit.to, dx=edit.thing.dx, dy=edit.thing.dy)
-            if edit.thing
-            else replace(there, cell=edit.to)
-        )
+        moved = replace(there, cell=edit.to)
+        after = replace(moved, dx=edit.thing.dx, dy=edit.thing.dy) if edit.thing else moved
     else:
         raise ValueError(f"unknown edit {edit.kind!r}")
     return Scene((*rest.things, after))

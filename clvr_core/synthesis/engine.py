@@ -204,11 +204,13 @@ def _one_shot(brief: Brief) -> DrawRequest:
 
 
 def _straight(trajectory: Trajectory) -> tuple[Line, ...] | Rejected:
-    if not trajectory.outcome.met:
+    outcome = trajectory.outcome
+    assert outcome is not None, "a driven session has ended"
+    if not outcome.met:
         step = trajectory.best_step
         left = [verdict.goal for verdict in step.verdicts if verdict.state != "met"] if step else ["all goals"]
-        ended = trajectory.outcome.reason
-        return Rejected("active verification", f"{', '.join(left)} not met when the run ended ({ended})")
+        words = f"{', '.join(left)} not met when the run ended ({outcome.reason})"
+        return Rejected("active verification", words)
     try:
         return line_of(trajectory)
     except Rejected as rejected:
@@ -216,14 +218,22 @@ def _straight(trajectory: Trajectory) -> tuple[Line, ...] | Rejected:
 
 
 def _decide(
-    out: Path, name: str, session: Session, line, shot: Drawing | None, models: Models, second: Vlm
+    out: Path,
+    name: str,
+    session: Session,
+    line: tuple[Line, ...] | Rejected,
+    shot: Drawing | None,
+    models: Models,
+    second: Vlm,
 ) -> Decision:
     trajectory, row, reason = session.trajectory, None, "kept"
     kind: Kind = "kept"
     try:
         if isinstance(line, Rejected):
             raise line
-        _prefer(trajectory, session.picture(trajectory.best), shot.picture, (models.judge or models.vlm, second))
+        best = trajectory.best
+        assert best is not None and shot is not None, "a line ends in a canvas, and each line has its one shot"
+        _prefer(trajectory, session.picture(best), shot.picture, (models.judge or models.vlm, second))
         row = _row(out, name, session, line, models.vlm)
     except Rejected as rejected:
         reason, kind = str(rejected), rejected.kind
@@ -246,10 +256,10 @@ def _prefer(trajectory: Trajectory, result: Picture, shot: Picture, judges: Sequ
     for number, judge in enumerate(judges, 1):
         answer = compare(judge, trajectory.brief, trajectory.goals, result, shot)
         if answer.value != 0:
-            said = {1: "prefers the one shot", -1: "does not hold to the trajectory in both orders"}
-            raise Rejected(
-                "comparison", f"judge {number} {said.get(answer.value, f'gave no answer ({answer.failure})')}"
-            )
+            preferred = {1: "prefers the one shot", -1: "does not hold to the trajectory in both orders"}
+            silent = f"gave no answer ({answer.failure})"
+            words = silent if answer.value is None else preferred.get(answer.value, silent)
+            raise Rejected("comparison", f"judge {number} {words}")
 
 
 def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm) -> Row:
@@ -257,6 +267,7 @@ def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm)
     canvases, turns = [each.step.chosen for each in line], []
     for place, each in enumerate(line):
         step, action = each.step, each.step.action
+        assert step.chosen is not None, "the steps of a line have drawn"
         given = [canvases.index(canvas) for canvas in step.action.references]
         proxy = distil_proxy(
             vlm,
@@ -272,7 +283,7 @@ def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm)
             Image.fromarray(session.picture(step.chosen)).save(out / image)
         turns.append(
             Turn(
-                step.action.kind,
+                "GENERATE" if action.kind == "GENERATE" else "EDIT",
                 thought(each),
                 action.summary,
                 words_of(action),

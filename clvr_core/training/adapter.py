@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 
 from ..errors import BadInput
+
+if TYPE_CHECKING:
+    from diffusers import Flux2Transformer2DModel
 
 FILE = "pytorch_lora_weights.safetensors"
 TARGETS = (
@@ -28,7 +32,7 @@ class Lora:
     alpha: int = 32
 
 
-def attach(transformer: torch.nn.Module, lora: Lora, start: Path | None = None) -> None:
+def attach(transformer: Flux2Transformer2DModel, lora: Lora, start: Path | None = None) -> None:
     """Freezes the transformer and puts a LoRA beside its linear layers, from `start` if given; or makes all of it trainable.
 
     Raises BadInput if the LoRA in `start` cannot be read or does not fit.
@@ -68,19 +72,20 @@ def gathered(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def save_lora(transformer: torch.nn.Module, state: dict[str, torch.Tensor], folder: Path) -> None:
+def save_lora(transformer: Flux2Transformer2DModel, state: dict[str, torch.Tensor], folder: Path) -> None:
     """The LoRA in the layout that diffusers, ComfyUI and `clvr merge` read, its rank and alpha in the metadata. state: from `gathered`."""
     from diffusers import Flux2KleinPipeline
     from peft import get_peft_model_state_dict
 
-    layers = {
+    layers: dict[str, torch.nn.Module | torch.Tensor] = {
         name: value.float().contiguous()
         for name, value in get_peft_model_state_dict(transformer, state_dict=state).items()
     }
+    config: Any = transformer.peft_config  # peft sets it, so that no class declares it
     Flux2KleinPipeline.save_lora_weights(
         folder,
         transformer_lora_layers=layers,
-        transformer_lora_adapter_metadata=transformer.peft_config["default"].to_dict(),
+        transformer_lora_adapter_metadata=config["default"].to_dict(),
     )
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from accelerate.utils import convert_to_fp32
 
 from ..errors import BadInput
+
+if TYPE_CHECKING:
+    from diffusers import Flux2Transformer2DModel
 
 SHAPES = 64
 """Of batch and text that a block may be compiled for before it runs uncompiled."""
@@ -32,7 +36,7 @@ def attention_in_float() -> Iterator[None]:
         F.scaled_dot_product_attention = inner
 
 
-def compile_blocks(transformer: torch.nn.Module, device: torch.device) -> None:
+def compile_blocks(transformer: Flux2Transformer2DModel, device: torch.device) -> None:
     """Changes how a diffusers transformer computes, not what it is: its weights stay as they are, what it returns is float32.
 
     Compiling takes half a minute for each number of references and padded length of text, once a process. Raises BadInput where the
@@ -51,7 +55,7 @@ def compile_blocks(transformer: torch.nn.Module, device: torch.device) -> None:
         ):
             return convert_to_fp32(inner(*given, **named))
 
-    transformer.forward = forward
+    cast(Any, transformer).forward = forward
     transformer.compile_repeated_blocks(fullgraph=True)
 
 

@@ -40,7 +40,7 @@ Report = Callable[[str], None]
 class DistilConfig:
     """generate, edit: how the teacher draws; its steps are shared out among the student's `steps`. shift: of the student's noise levels.
 
-    traces: paths beside the others that are told and referred to as the steps of trajectories are, cut to `window` tokens.
+    traces: paths beside the others that are plain and referred to as the steps of trajectories are, cut to `window` tokens.
     displace: standard deviation of what a waymark is moved by before the student must land on the next, so that it corrects its own errors.
     """
 
@@ -106,18 +106,18 @@ def draw_paths(
     steps: Sequence[Sample] = (),
 ) -> None:
     """Writes the shards of paths that are not there yet and whose turn is that of process `ranks[0]` of `ranks[1]`. steps: of the
-    trajectories that the last `config.traces` paths are told by."""
+    trajectories that the last `config.traces` paths are plain by."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    told = -(-config.paths // config.shard)
-    shards = told + -(-config.traces // config.shard)
+    plain = -(-config.paths // config.shard)
+    shards = plain + -(-config.traces // config.shard)
     traces: list[Traces] = []
     for index in range(ranks[0], shards, ranks[1]):
         path = folder / f"{index:05d}.safetensors"
         if _whole(path):
             continue
         rng = random.Random(f"{seed}/paths/{index}")
-        if index < told:
+        if index < plain:
             prompts, references = _cases(painter, config, rng)
         else:
             traces = traces or _traces(painter, config, steps)
@@ -156,7 +156,7 @@ Traces = list[tuple[Sample, str]]
 def _cases(painter: TrainingSampler, config: DistilConfig, rng: random.Random) -> Cases:
     """Prompts of one kind and one padded length, and their references."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
-    lengths = painter.recipe.text_lengths
+    lengths = list(painter.recipe.text_lengths)
     length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
     make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
     samples, prompts = [], []
@@ -229,7 +229,9 @@ def distil(
     accelerator = processes()
     executor = KleinExecutor.load(start)
     settings = settle(out, DistilConfig, config, {"seed": seed, "start": digests(start)})
-    if settings.traces and data is None:
+    if not settings.traces:
+        data = None
+    elif data is None:
         raise BadInput(
             f"traces is {settings.traces}, and there are no trajectories to tell them by; name a data set with --data"
         )
@@ -241,7 +243,7 @@ def distil(
     sigmas = painter.sigmas(settings.steps, tokens)
     report = accelerator.print
     ranks = accelerator.process_index, accelerator.num_processes
-    steps = Samples.read(data, report).train if settings.traces else ()
+    steps = Samples.read(data, report).train if data else ()
     if quick:
         compile_blocks(pipe.transformer, accelerator.device)
     draw_paths(painter, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report, steps=steps)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator
@@ -164,7 +165,8 @@ def _is_full(error: BaseException, folder: Path) -> bool:
 
 def _require_finite(loss: torch.Tensor, accelerator: Accelerator, folder: Path, step: int) -> None:
     """All processes stop together: one alone would leave the others waiting."""
-    if accelerator.reduce((~torch.isfinite(loss.detach())).float()).item():
+    spoilt = cast(torch.Tensor, accelerator.reduce((~torch.isfinite(loss.detach())).float()))
+    if spoilt.item():
         raise TrainingFailed(
             f"the loss of {folder.name} at step {step} is not a finite number; the weights saved before it are whole: "
             "go on from them with a lower learning rate, or look at the data"

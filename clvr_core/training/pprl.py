@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from ..brief import Conditioning
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor, Sampling
 from ..protocols import Picture
@@ -52,7 +53,7 @@ class PprlConfig:
     reuse: int = 2
     generate: float = 0.5
     briefs: float = 0.75
-    mode: str = "trace"
+    mode: Conditioning = "trace"
     trace: float = 0.7
     window: int | None = 64
     sampling: Sampling = field(default_factory=lambda: Sampling(8, 1.0))
@@ -360,5 +361,6 @@ class _Log:
             return
         with writing(self.path.parent), self.path.open("a") as file:
             file.write(json.dumps({"step": step, **{name: round(value, 5) for name, value in values.items()}}) + "\n")
-        for name, value in values.items() if self.board else ():
-            self.board(name, value, step)
+        if self.board:
+            for name, value in values.items():
+                self.board(name, value, step)

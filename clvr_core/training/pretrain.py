@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,8 +23,15 @@ from ..weights.manifest import digests
 from .fit import Schedule, fit
 from .stage import curve_of, lineage, processes, save_weights, settle
 
+Vae = Any
+"""An AutoencoderKLFlux2. diffusers' hints lack its config, and allow None where this class has a module."""
+Module = TypeVar("Module", bound=torch.nn.Module)
 
-def to_tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+if TYPE_CHECKING:
+    pass
+
+
+def to_tensor(pictures: Sequence[np.ndarray]) -> torch.Tensor:
     """uint8 H x W x 3 pictures -> float32 N x 3 x H x W in -1..1."""
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
@@ -79,7 +87,7 @@ class Encoding(torch.nn.Module):
 
     SPLIT = (1 + len(SHAPES), 1 + len(COLORS), 1 + len(SIZES))
 
-    def __init__(self, vae: torch.nn.Module, config: VaeConfig) -> None:
+    def __init__(self, vae: Vae, config: VaeConfig) -> None:
         super().__init__()
         self.encoder, self.quant_conv, self.config = vae.encoder, vae.quant_conv, config
         self.linear = Linear(4 * vae.config.latent_channels, sum(self.SPLIT) + 2)
@@ -109,7 +117,7 @@ class Encoding(torch.nn.Module):
 class Decoding(torch.nn.Module):
     """Trains the decoder alone, by weighted L1 from noised latents of the finished encoder: the transformer may learn these meanwhile."""
 
-    def __init__(self, vae: torch.nn.Module, config: VaeConfig) -> None:
+    def __init__(self, vae: Vae, config: VaeConfig) -> None:
         super().__init__()
         self.decoder, self.post_quant_conv, self.config = vae.decoder, vae.post_quant_conv, config
         self.encode = [vae.encode]  # in a list, so that it is no part of this module and its weights are not trained
@@ -125,9 +133,9 @@ class Decoding(torch.nn.Module):
 
 
 def train_encoder(
-    vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print
+    vae: Vae, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print
 ) -> None:
-    objective = Encoding(vae, config).to(memory_format=torch.channels_last)
+    objective = _channels_last(Encoding(vae, config))
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         scenes = _scenes(config, f"{seed}/encoder/{step}/{accelerator.process_index}")
@@ -141,9 +149,9 @@ def train_encoder(
 
 
 def train_decoder(
-    vae: torch.nn.Module, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print
+    vae: Vae, folder: Path, config: VaeConfig, *, seed: int, accelerator: Accelerator, report=print
 ) -> None:
-    objective = Decoding(vae.eval(), config).to(memory_format=torch.channels_last)
+    objective = _channels_last(Decoding(vae.eval(), config))
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         scenes = _scenes(config, f"{seed}/decoder/{step}/{accelerator.process_index}")
@@ -151,6 +159,10 @@ def train_decoder(
         return wrapped(_pictures(scenes, accelerator), weights)
 
     fit(objective, loss_of, config.decoder, folder, seed=seed, accelerator=accelerator, report=report)
+
+
+def _channels_last(module: Module) -> Module:
+    return cast(Any, module).to(memory_format=torch.channels_last)  # torch's hints lack this argument
 
 
 def _scenes(config: VaeConfig, key: str) -> list[Scene]:
@@ -163,7 +175,7 @@ def _pictures(scenes: list[Scene], accelerator: Accelerator) -> torch.Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def normalise(latents: torch.Tensor, vae: torch.nn.Module) -> torch.Tensor:
+def normalise(latents: torch.Tensor, vae: Vae) -> torch.Tensor:
     """N x C x h x w patchified latents -> N x (h w) x C tokens, by the VAE's batch-norm statistics as the pipeline does."""
     mean = vae.bn.running_mean.view(1, -1, 1, 1)
     std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
@@ -171,7 +183,7 @@ def normalise(latents: torch.Tensor, vae: torch.nn.Module) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode(vae: torch.nn.Module, pictures: Sequence[np.ndarray], batch: int = 128) -> torch.Tensor:
+def encode(vae: Vae, pictures: Sequence[np.ndarray], batch: int = 128) -> torch.Tensor:
     """Patchified latents before normalisation, N x 4C x 3 x 3."""
     device, parts = next(vae.parameters()).device, []
     for start in range(0, len(pictures), batch):
@@ -180,7 +192,7 @@ def encode(vae: torch.nn.Module, pictures: Sequence[np.ndarray], batch: int = 12
     return torch.cat(parts)
 
 
-def set_statistics(vae: torch.nn.Module, *, seed: int, count: int = 4000) -> None:
+def set_statistics(vae: Vae, *, seed: int, count: int = 4000) -> None:
     """Sets the batch-norm statistics that the pipeline normalises latents with, from random scenes."""
     rng = random.Random(f"{seed}/statistics")
     latents = encode(vae, [render(random_scene(rng, rng.randint(0, 8))) for _ in range(count)])
@@ -211,7 +223,7 @@ class FlowConfig:
 class Pool:
     """Encoded samples of one kind. Prompts of text-to-image samples are told anew each time they are drawn."""
 
-    def __init__(self, kind: str, count: int, vae: torch.nn.Module, rng: random.Random) -> None:
+    def __init__(self, kind: str, count: int, vae: Vae, rng: random.Random) -> None:
         make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
         self.kind, self.samples = kind, [make(rng) for _ in range(count)]
         scenes = [(*sample.references, sample.target) for sample in self.samples]
@@ -235,18 +247,10 @@ class Pool:
         return prompts, indices
 
 
-def bucket_of(tokens: int) -> int:
-    """The smallest text length the model was trained with that holds so many tokens. ValueError if none does."""
-    for bucket in TEXT_BUCKETS:
-        if tokens <= bucket:
-            return bucket
-    raise ValueError(f"the prompt has {tokens} tokens; the embedded model reads at most {TEXT_BUCKETS[-1]}")
-
-
 class FlowMatching(torch.nn.Module):
     """Velocity regression of FLUX.2 Klein: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0, references as further tokens."""
 
-    def __init__(self, transformer: torch.nn.Module, text_encoder: torch.nn.Module, config: FlowConfig) -> None:
+    def __init__(self, transformer: torch.nn.Module, text_encoder: Any, config: FlowConfig) -> None:
         super().__init__()
         # Without the head, whose weight is the embedding's own: freezing it would freeze the words.
         self.transformer, self.words, self.config = transformer, text_encoder.model, config

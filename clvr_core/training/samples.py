@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ..brief import Brief
+from ..brief import Brief, Conditioning
 from ..errors import BadInput
 from ..protocols import PromptWindow
 from ..run.conditioning import shorten_to_window, words_of
@@ -43,10 +43,16 @@ class Sample:
     def words(self) -> str:
         return words_of(self.last)
 
-    def text(self, mode: str, window: PromptWindow) -> str:
+    def text(self, mode: Conditioning, window: PromptWindow) -> str:
         """What the executor is told: the accumulated trace as the loop tells and shortens it, or in mode `proxy` the step's own words."""
         steps = tuple(Step(index, action, accepted=True) for index, action in enumerate(self.past))
         return shorten_to_window(Trajectory(Brief(self.brief, conditioning=mode), steps=steps), self.last, window)[0]
+
+    def target_picture(self) -> np.ndarray:
+        """Read the picture that the step drew, uint8 H x W x 3. Raises ValueError for a sample without one."""
+        if self.target is None:
+            raise ValueError(f"the sample of {self.brief!r:.60} has no target picture")
+        return read_picture(self.target)
 
     @cached_property
     def pictures(self) -> tuple[np.ndarray, ...]:
@@ -73,6 +79,7 @@ class Window:
 
 
 def read_picture(path: Path) -> np.ndarray:
+    """Read a picture as uint8 H x W x 3."""
     return np.array(Image.open(path).convert("RGB"))
 
 
@@ -107,7 +114,9 @@ def samples_of(folder: Path, row: Row) -> list[Sample]:
 
 
 def _action(turn: Turn) -> Action:
-    return Action(turn.kind, turn.summary, **{"edit_prompt" if turn.kind == "EDIT" else "scene_prompt": turn.words})
+    if turn.kind == "EDIT":
+        return Action(turn.kind, turn.summary, edit_prompt=turn.words)
+    return Action(turn.kind, turn.summary, scene_prompt=turn.words)
 
 
 @dataclass(frozen=True)

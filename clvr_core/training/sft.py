@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from ..brief import Conditioning
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor
 from ..protocols import Picture
@@ -21,7 +22,7 @@ from .adapter import Lora, attach, gathered, save_lora
 from .compile import compile_blocks
 from .fit import Schedule, fit
 from .sampler import Condition, TrainingSampler, predict
-from .samples import Samples, Window, alike, read_picture
+from .samples import Samples, Window, alike
 from .stage import RECORD, curve_of, processes, save_record, save_weights, settle
 
 
@@ -36,7 +37,7 @@ class SftConfig:
 
     batch: int = 32
     lora: Lora = field(default_factory=Lora)
-    mode: str = "trace"
+    mode: Conditioning = "trace"
     trace: float = 0.7
     whole: float = 0.5
     replay: float = 0.0
@@ -110,7 +111,7 @@ def sft(
         if not like.references:
             batch = [mine.choice(samples.wholes) if mine.random() < settings.whole else sample for sample in batch]
         texts = [sample.text(settings.mode if mine.random() < settings.trace else "proxy", window) for sample in batch]
-        pictures = [read_picture(sample.target) for sample in batch]
+        pictures = [sample.target_picture() for sample in batch]
         for place in range(len(batch)) if settings.replay and not like.references else ():
             if mine.random() < settings.replay:
                 texts[place], pictures[place] = _replayed(mine, window)

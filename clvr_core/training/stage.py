@@ -82,5 +82,6 @@ def lineage(start: Path) -> dict[str, Any]:
 
 def moved(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
     """Frobenius norm of the change over that of `before`, all tensors taken as one vector."""
-    change = sum((after[name].double() - value.double()).square().sum() for name, value in before.items())
-    return float((change / sum(value.double().square().sum() for value in before.values())).sqrt())
+    zero = torch.zeros((), dtype=torch.float64)
+    change = sum(((after[name].double() - value.double()).square().sum() for name, value in before.items()), zero)
+    return float((change / sum((value.double().square().sum() for value in before.values()), zero)).sqrt())

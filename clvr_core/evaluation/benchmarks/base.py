@@ -143,7 +143,8 @@ def all_hold(item: Item, answers: Answers, extra: bool = False) -> float | None:
 def mean_of(values: Iterable[float | None]) -> float | None:
     """None if any is missing."""
     values = list(values)
-    return None if not values or any(value is None for value in values) else sum(values) / len(values)
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def graded(combine: Callable[[Mapping[str, float]], float]) -> Callable[[Item, Answers], float | None]:
@@ -151,7 +152,8 @@ def graded(combine: Callable[[Mapping[str, float]], float]) -> Callable[[Item, A
 
     def value(item: Item, answers: Answers) -> float | None:
         grades = {scale.id: answers.get(scale.id) for scale in item.scales}
-        return None if not grades or any(grade is None for grade in grades.values()) else combine(grades)
+        known = {name: grade for name, grade in grades.items() if grade is not None}
+        return combine(known) if known and len(known) == len(grades) else None
 
     return value
 

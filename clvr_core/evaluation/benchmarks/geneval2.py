@@ -27,8 +27,8 @@ def arithmetic(item: Item, answers: Answers) -> float | None:
 
 
 def geometric(item: Item, answers: Answers) -> float | None:
-    values = [answers.get(atom.id) for atom in item.atoms]
-    if not values or any(value is None for value in values):
+    values = [value for atom in item.atoms if (value := answers.get(atom.id)) is not None]
+    if not values or len(values) < len(item.atoms):
         return None
     return math.exp(sum(map(math.log, values)) / len(values)) if min(values) > 0 else 0.0
 

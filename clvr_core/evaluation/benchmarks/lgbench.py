@@ -9,14 +9,13 @@ from pathlib import Path
 from ...errors import BadInput
 from .base import HOLDS, Answers, Atom, Benchmark, Item, Measure, inside, need, records, unlike
 
-ENOUGH = 0.8
 GOAL = re.compile(r"Goal_(\d+)", re.IGNORECASE)
 SOURCES = ("source", "source_image", "image", "Image")
 
 
 def share(item: Item, answers: Answers) -> float | None:
     """Of the goals that were answered."""
-    known = [answers[atom.id] for atom in item.atoms if answers.get(atom.id) is not None]
+    known = [value for atom in item.atoms if (value := answers.get(atom.id)) is not None]
     return sum(value >= HOLDS for value in known) / len(known) if known else None
 
 

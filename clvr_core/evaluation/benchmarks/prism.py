@@ -79,7 +79,7 @@ class Prism(Benchmark):
 
     @staticmethod
     def track(name: str) -> str:
-        track = track_of(name)
+        track = track_of(name) or ""
         return "text_rendering" if track == "text" else track
 
     def read(self, folder: Path) -> list[Item]:

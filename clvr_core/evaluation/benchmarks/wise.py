@@ -14,10 +14,10 @@ from .base import Answers, Atom, Benchmark, Item, Measure, Scale, graded, mean_o
 
 TAGS = ("culture", "time", "space", "biology", "physics", "chemistry")
 # First prompt_id of each part, as the official scripts have them.
-LEGACY_STARTS = dict(zip(TAGS, (1, 401, 568, 701, 801, 901)))
-VERIFIED_STARTS = dict(zip(TAGS, (1, 401, 521, 641, 761, 881)))
-LEGACY = dict(zip(TAGS, (0.4, 0.167, 0.133, 0.1, 0.1, 0.1)))
-VERIFIED = dict(zip(TAGS, (0.4, *[0.12] * 5)))
+LEGACY_STARTS: dict[str, int] = dict(zip(TAGS, (1, 401, 568, 701, 801, 901)))
+VERIFIED_STARTS: dict[str, int] = dict(zip(TAGS, (1, 401, 521, 641, 761, 881)))
+LEGACY: dict[str, float] = dict(zip(TAGS, (0.4, 0.167, 0.133, 0.1, 0.1, 0.1)))
+VERIFIED: dict[str, float] = dict(zip(TAGS, (0.4, *[0.12] * 5)))
 GRADES = {
     "consistency": (
         "how fully the picture shows what the prompt means, the explanation of it in mind",

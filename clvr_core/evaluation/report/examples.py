@@ -40,11 +40,11 @@ def examples(group: Group, entry: Entry) -> list[Example]:
             before, after = (group.bench.passed(item, answers) for answers in pair)
             if before is None or after is None or before == after:
                 continue
-            values = [group.bench.measures[0].value(item, answers) for answers in pair]
-            gap = abs(values[1] - values[0]) if None not in values else 0.0
-            files = tuple(each.arm.find(group.bench, item, k) for each in (group.baseline, entry))
-            told = tuple(faults(item, answers) for answers in pair)
-            found.append((-gap, place, Example(item, k, after > before, files, told)))
+            low, high = (group.bench.measures[0].value(item, answers) for answers in pair)
+            gap = 0.0 if low is None or high is None else abs(high - low)
+            files = group.baseline.arm.find(group.bench, item, k), entry.arm.find(group.bench, item, k)
+            words = faults(item, pair[0]), faults(item, pair[1])
+            found.append((-gap, place, Example(item, k, after > before, files, words)))
     found.sort(key=lambda one: one[:2])
     ordered = [example for _, _, example in found]
     wins, losses = ([example for example in ordered if example.won is won][:SHOWN] for won in (True, False))

@@ -238,9 +238,9 @@ def _example(group: Group, entry: Entry, example: Example) -> Html:
         el(
             "figure",
             el("div", _picture(path, f"{name}: {shorten(example.item.prompt, 120)}"), class_="mat"),
-            el("figcaption", el("span", el("bdi", name)), el("span", shorten(told, 240))),
+            el("figcaption", el("span", el("bdi", name)), el("span", shorten(faults, 240))),
         )
-        for name, told, path in zip((group.baseline.name, entry.name), example.faults, example.files)
+        for name, faults, path in zip((group.baseline.name, entry.name), example.faults, example.files)
     ]
     verdict = "won" if example.won else "lost"
     where = f"{verdict}: {example.item.tag}, item {example.item.id}, picture {example.k}"
@@ -255,7 +255,7 @@ def _example(group: Group, entry: Entry, example: Example) -> Html:
 
 def _picture(path: Path | None, alt: str) -> Html:
     found = embedded(path)
-    if "url" not in found:
+    if path is None or "url" not in found:
         return el("p", f"no picture: it {found['missing']}", class_="note")
     small = path.stat().st_size < TINY
     return el("img", src=found["url"], alt=alt, class_="small" if small else None, decoding="async")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from ..published import rows_for
 from .gather import Group
 
-HEAD = (
+HEAD: tuple[str, ...] = (
     "bench",
     "name",
     "arm",
@@ -75,11 +75,11 @@ def table(groups: Sequence[Group]) -> str:
                 writer.writerow({key: "" if value is None else value for key, value in line.items()})
     for bench in dict.fromkeys(group.bench.name for group in groups):
         for row in rows_for(bench):
-            told = {
+            words = {
                 "published": "yes",
                 "comparable": "no: another judge and protocol",
                 "source": row.source,
                 "judge": row.judge,
             }
-            writer.writerow({"bench": bench, "name": row.name, "measure": row.measure, "value": row.value, **told})
+            writer.writerow({"bench": bench, "name": row.name, "measure": row.measure, "value": row.value, **words})
     return file.getvalue()
