@@ -1,7 +1,7 @@
-"""The ways to a picture that are measured against one another, with what each spent.
+"""The arms of an evaluation: ways to a picture that are compared, with what each spent.
 
-`oneshot` draws the prompt's own words, `rewrite` the words that a language model makes of them, `best-of-n` draws several and lets the
-judge pick, and each strategy is the loop.
+`oneshot` draws the prompt itself, `rewrite` draws a language model's version of it, `best-of-n` draws several pictures
+and the judge picks one, and each strategy runs the loop.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ CANDIDATES = 4
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to make. `evaluations`: at most so many, None for no limit."""
+    """One picture to make.
+
+    name: path of the picture among those of the arm.
+    source: picture to edit, None to draw a new one.
+    evaluations: transformer evaluations at most, None for no limit.
+    """
 
     name: str
     prompt: str
@@ -44,18 +49,31 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Made:
+    """A picture and what it cost.
+
+    evaluations: of the transformer.
+    images: pictures drawn on the way.
+    tokens, calls: of the vision-language model.
+    seconds: wall time.
+    record: what else to write into the picture's line.
+    """
+
     picture: Picture
     evaluations: int
     images: int
     tokens: int = 0
     calls: int = 0
     seconds: float = 0.0
-    told: dict[str, object] = field(default_factory=dict)
+    record: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class NotMade:
-    """why: in a sentence. judge: whether the vision model was silent, so that another try may do."""
+    """A picture that was not made.
+
+    why: a sentence.
+    judge: the vision-language model did not answer, so another try may succeed.
+    """
 
     why: str
     judge: bool = False
@@ -63,7 +81,13 @@ class NotMade:
 
 @dataclass(frozen=True)
 class Way:
-    """How an arm's pictures are made. `runs`: where the loop keeps its runs, so that a killed one goes on."""
+    """Makes the pictures of one arm.
+
+    arm: its name.
+    runs: folder for the runs of the loop, so that killed ones can be continued.
+    rounds, patience: budget of a run.
+    keep_runs: keep the folder of a run after its picture is saved.
+    """
 
     arm: str
     models: Models
@@ -73,13 +97,13 @@ class Way:
     keep_runs: bool = True
 
     def make(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
-        """One for each job, in order; all are drawn side by side."""
+        """Make the pictures of all jobs at the same time. Returns one result for each job, in order."""
         if self.arm in LOOPS or (self.arm == "best-of-n" and all(job.source is None for job in jobs)):
             return self._loops(jobs)
         return [self._plain(job) for job in jobs] if self.arm != "oneshot" else self._shots(jobs)
 
     def cost(self, job: Job) -> tuple[int, int]:
-        """Evaluations at most, and of one picture drawn."""
+        """Return the transformer evaluations of a job at most, and those of one drawn picture."""
         each = self.models.executor.nfe(self._request(job, job.prompt, 0))
         if self.arm in ("oneshot", "rewrite"):
             return each, each
@@ -93,12 +117,12 @@ class Way:
 
     def _request(self, job: Job, prompt: str, k: int) -> DrawRequest:
         references = () if job.source is None else (job.source,)
-        # The seeds of a loop's first round, so that the arms differ in what they do and not in their luck.
+        # The seeds of a loop's first round, so that the arms do not differ by luck.
         width, height = self._size(job)
         return DrawRequest(prompt, seed_for(job.seed, 0, k), references, width, height)
 
     def _size(self, job: Job) -> tuple[int, int]:
-        """Width and height of the canvas: the source's, if there is one."""
+        """Return width and height of the canvas: those of the source, if there is one."""
         return (
             (self.models.width, self.models.height)
             if job.source is None
@@ -131,10 +155,10 @@ class Way:
         if answer.value is None:
             raise JudgeFailure(answer.failure)
         (drawing,) = self.models.executor.draw([self._request(job, answer.value, 0)])
-        return Made(drawing.picture, drawing.nfe, 1, answer.tokens, answer.calls, told={"prompt": answer.value})
+        return Made(drawing.picture, drawing.nfe, 1, answer.tokens, answer.calls, record={"prompt": answer.value})
 
     def _picked(self, job: Job) -> Made:
-        """Best of several edits of the same picture."""
+        """Return the best of several edits of the source, by the judge."""
         brief = Brief(job.prompt, "best-of-n", job.seed)
         drafted = draft_goals(self.models.vlm, brief)
         if drafted.value is None:
@@ -148,7 +172,7 @@ class Way:
         tokens = drafted.tokens + sum(each.tokens for each in judged)
         calls = drafted.calls + sum(each.calls for each in judged)
         evaluations = sum(drawing.nfe for drawing in drawn)
-        return Made(drawn[pick].picture, evaluations, count, tokens, calls, told={"picked": pick})
+        return Made(drawn[pick].picture, evaluations, count, tokens, calls, record={"picked": pick})
 
     def _loops(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
         made: list[Made | NotMade | None] = [None] * len(jobs)
@@ -161,11 +185,11 @@ class Way:
         try:
             drive_all(list(sessions.values()), self.models.executor)
         except BadInput:
-            # One of them cannot be drawn. All that was done is on disk: each goes on by itself, and the one tells what is wrong.
+            # One of them cannot be drawn. Each run continues alone from its folder, and that one raises its own error.
             for place in sessions:
                 made[place] = self._alone(jobs[place])
         for place, session in sessions.items():
-            made[place] = made[place] or self._handed(jobs[place], session)
+            made[place] = made[place] or self._result(jobs[place], session)
         return [each if each is not None else NotMade("nothing was drawn") for each in made]
 
     def _alone(self, job: Job) -> Made | NotMade:
@@ -174,7 +198,7 @@ class Way:
             drive(session)
         except BadInput as error:
             return NotMade(str(error))
-        return self._handed(job, session)
+        return self._result(job, session)
 
     def _session(self, job: Job) -> Session:
         each = self.models.executor.nfe(self._request(job, job.prompt, 0))
@@ -191,18 +215,18 @@ class Way:
             return resume(folder, models)
         return Session(brief, models, folder, picture=job.source)
 
-    def _handed(self, job: Job, session: Session) -> Made | NotMade:
+    def _result(self, job: Job, session: Session) -> Made | NotMade:
         trajectory = session.trajectory
         outcome = _outcome(trajectory)
         if trajectory.best is None:
             self._forget(job)
             return NotMade(f"no picture was drawn: {outcome.reason}")
         if silence := _silent(trajectory):
-            # Its pictures were chosen by nobody; another try must not begin from them.
+            # No judge chose its pictures, so another try must not continue from them.
             self._forget(job)
             return NotMade(silence, judge=True)
         cost = trajectory.cost
-        told = {
+        record = {
             "rounds": sum(step.action.draws for step in trajectory.steps),
             "met": outcome.met,
             "why": outcome.reason,
@@ -214,11 +238,11 @@ class Way:
             cost.vlm_tokens,
             cost.vlm_calls,
             cost.wall,
-            told,
+            record,
         )
 
     def done(self, job: Job) -> None:
-        """The picture and its line are on disk."""
+        """Call this after the picture and its line are saved: removes the run unless it is to be kept."""
         if not self.keep_runs:
             self._forget(job)
 
@@ -232,7 +256,8 @@ def _outcome(trajectory: Trajectory) -> Outcome:
 
 
 def _silent(trajectory: Trajectory) -> str:
-    """Why the vision model's part in the run is not to be counted: its picture was never judged, or its goals never drawn up."""
+    """Return why the vision-language model failed in this run, "" if it did not: it judged no picture, or gave no goals
+    or no action."""
     step = trajectory.best_step
     if step is not None and step.score is None:
         return f"no picture was judged: {next((verdict.evidence for verdict in step.verdicts), 'no verdict')}"
@@ -241,5 +266,6 @@ def _silent(trajectory: Trajectory) -> str:
 
 
 def seed_of(seed: str, item: str, k: int) -> int:
-    """Below 2**32, which every library takes; the same for every arm."""
+    """Return the seed of picture `k` of an item, below 2**32, which every library accepts. It is the same for every
+    arm."""
     return int.from_bytes(hashlib.sha256(f"clvr-eval/{seed}/{item}/{k}".encode()).digest()[:4], "big")

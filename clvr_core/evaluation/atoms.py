@@ -1,4 +1,4 @@
-"""What free prompts ask for, drawn up once by a model and then frozen: their statements and their complexity."""
+"""Statements and complexity of free prompts, drawn up once by a model and then kept."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..protocols import Vlm
 from ..records import from_json, to_json
 from .benchmarks.base import Atom, Item
-from .complexity import Parse, of_shapes, of_words
+from .prompt_parse import Parse, of_shapes, of_words
 from .store import KEPT, Lines
 
 SILENT = 3
@@ -25,7 +25,7 @@ def kept(images: Path) -> Path:
 
 
 def with_atoms(items: Sequence[Item], images: Path) -> list[Item]:
-    """The items with what is on record for their very words."""
+    """Return the items with the statements and complexity on record for exactly their prompts."""
     path = kept(images)
     if not path.exists():
         return list(items)
@@ -49,9 +49,11 @@ def _filled(item: Item, line: dict[str, Any] | None) -> Item:
 def draw_up(
     vlm: Vlm, items: Sequence[Item], images: Path, statements: bool, progress: Progress = lambda *_: None
 ) -> list[tuple[str, str]]:
-    """Asks for what is missing: a parse for items without a complexity; with `statements`, the checklist of items without a question.
+    """Ask the model for what is missing: a parse for items without a complexity and, with `statements`, a checklist for
+    items without questions.
 
-    Returns (item, why) of those that could not be had; run again, they are asked for anew. Raises BadInput if the model is down.
+    Returns (item, why) for those without an answer; another call asks for them again. Raises BadInput if the model is
+    down.
     """
     journal, failed, silent = Lines(kept(images)), [], 0
     there = with_atoms(items, images)

@@ -1,4 +1,4 @@
-"""`clvr eval prepare|generate|score|report`, on top of the library calls."""
+"""The command `clvr eval prepare|generate|score|report`: arguments and output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..policy import LOOPS
 from ..progress import ProgressBar
 
 INCOMPLETE = 3
-"""Exit code where pictures or answers are missing, and what there is has been kept."""
+"""Exit code if pictures or answers are missing; the others are kept."""
 REPLIES = ("decisions", "reply")
 
 
@@ -110,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.set_defaults(run=_report)
 
 
-def _said(options: argparse.Namespace, value: dict[str, Any], lines: list[str], code: int) -> int:
+def _print(options: argparse.Namespace, value: dict[str, Any], lines: list[str], code: int) -> int:
     print(json.dumps({"exit": code, **value}) if options.json else "\n".join(lines))
     return code
 
@@ -171,7 +171,7 @@ def _prepare(options: argparse.Namespace) -> int:
         *(f"note: {note}" for note in bench.notes),
         *(f"warning: {warning}" for warning in warnings),
     ]
-    return _said(options, value, lines, INCOMPLETE if failed else 0)
+    return _print(options, value, lines, INCOMPLETE if failed else 0)
 
 
 def _generate(options: argparse.Namespace) -> int:
@@ -199,7 +199,7 @@ def _generate(options: argparse.Namespace) -> int:
     print(f"{arm.name}: {estimate}", file=sys.stderr)
     value: dict[str, Any] = {"name": arm.name, "wanted": estimate.pictures, "evaluations_at_most": estimate.evaluations}
     if options.dry_run:
-        return _said(options, value, [], 0)
+        return _print(options, value, [], 0)
     with ProgressBar("picture", arm.name, keep=True) as bar:
         report = generation.run(bar.show)
     value |= {
@@ -209,7 +209,7 @@ def _generate(options: argparse.Namespace) -> int:
     }
     lines = [f"{report.made} pictures drawn, {report.there} were there; they lie in {arm.folder}"]
     lines += [f"warning: picture {name} was not drawn: {why}" for name, why in report.failed]
-    return _said(options, value, lines, INCOMPLETE if report.failed else 0)
+    return _print(options, value, lines, INCOMPLETE if report.failed else 0)
 
 
 def _score(options: argparse.Namespace) -> int:
@@ -249,20 +249,20 @@ def _score(options: argparse.Namespace) -> int:
             lines.append("  what was answered is kept: run the same command again to go on")
     keep = ("name", "bench", "title", "protocol", "judge", "pictures", "measures", "warnings")
     value = {"results": [{**{key: scored.result[key] for key in keep}, "file": str(scored.path)} for scored in done]}
-    return _said(options, value, lines, code)
+    return _print(options, value, lines, code)
 
 
 def measure_text(measure: dict[str, Any]) -> str:
-    """0.712 (0.690 to 0.731), strict 0.700."""
+    """Return a measure in words: 0.712 (0.690 to 0.731), strict 0.700."""
     digits = 1 if measure["of"] >= 100 else 3
 
-    def said(value: float | None) -> str:
+    def number(value: float | None) -> str:
         return "no answer" if value is None else f"{value:.{digits}f}"
 
     bounds = measure["ci95"]
-    between = "" if bounds is None else f" ({said(bounds[0])} to {said(bounds[1])})"
-    strict = "" if measure["strict"] == measure["value"] else f", strict {said(measure['strict'])}"
-    return f"{said(measure['value'])}{between}{strict}"
+    between = "" if bounds is None else f" ({number(bounds[0])} to {number(bounds[1])})"
+    strict = "" if measure["strict"] == measure["value"] else f", strict {number(measure['strict'])}"
+    return f"{number(measure['value'])}{between}{strict}"
 
 
 def _judge(options: argparse.Namespace, bench, items):
@@ -289,6 +289,6 @@ def _report(options: argparse.Namespace) -> int:
 
     written = write_report(options.images, options.out or options.images, options.data, options.baseline)
     value = {"html": str(written.html), "png": str(written.png), "csv": str(written.csv), "results": written.results}
-    return _said(
+    return _print(
         options, value, [f"{written.results} results", f"{written.html}", f"{written.png}", f"{written.csv}"], 0
     )

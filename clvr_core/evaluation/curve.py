@@ -1,4 +1,5 @@
-"""Pass over complexity: tiers, the area under the curve, where half is passed, the tail, and whether length alone explains it."""
+"""The pass rate over complexity: tiers, area under the curve, complexity at half, tail, and whether length alone
+explains it."""
 
 from __future__ import annotations
 
@@ -7,19 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from .complexity import tiers
+from .prompt_parse import tiers
 from .statistics import area, interval
 
 RESAMPLES = 2000
 FEWEST = 20
-"""Prompts below which there is no curve."""
+"""With fewer prompts there is no curve."""
 DISTINCT = 12
-"""Up to so many values a complexity is taken as its own tiers: an atom count needs no deciles."""
+"""If the complexity has at most this many values, each value is a tier; atom counts need no deciles."""
 TAIL = 3
 
 
 def curve_of(scores: Sequence[float | None], words: Sequence[int], passed: np.ndarray) -> dict[str, Any] | None:
-    """None with fewer than FEWEST prompts that have both a complexity and a verdict, or with one complexity for all."""
+    """Return the curve. None with fewer than FEWEST prompts that have both a complexity and a verdict, or with one
+    complexity for all."""
     known = [place for place, score in enumerate(scores) if score is not None and not np.isnan(passed[place])]
     complexity = np.array([scores[place] for place in known], float)
     if len(known) < FEWEST or np.ptp(complexity) == 0:
@@ -71,9 +73,9 @@ def _pair(samples: np.ndarray) -> list[float]:
 
 
 def logistic(complexity: np.ndarray, passed: np.ndarray) -> tuple[float, float] | None:
-    """(complexity at which half is passed, slope by which the log-odds fall) of a logistic fit; None if passing does not fall with it.
+    """Fit a logistic curve. Returns (complexity at half, slope of the log-odds); None if the pass rate does not fall.
 
-    Newton's method with a ridge of 1e-3 on the standardised slope, so that separable data have an answer.
+    Newton's method with a ridge of 1e-3 on the standardised slope, so that separable data have a solution.
     """
     spread = complexity.std()
     if spread == 0 or passed.min() == passed.max():
@@ -93,14 +95,14 @@ def logistic(complexity: np.ndarray, passed: np.ndarray) -> tuple[float, float] 
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """From 0, equal values sharing the mean of theirs."""
+    """Return the ranks from 0; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     ends = np.cumsum(counts)
     return (ends - (counts + 1) / 2)[inverse.reshape(-1)]
 
 
 def partial(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> float | None:
-    """Spearman's correlation of a and b with that of `given` taken out; None where one of them does not vary."""
+    """Return Spearman's partial correlation of a and b given `given`; None if one of them does not vary."""
     ra, rb, rc = (ranks(values) for values in (a, b, given))
     if min(np.ptp(ra), np.ptp(rb), np.ptp(rc)) == 0:
         return None

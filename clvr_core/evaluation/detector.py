@@ -1,6 +1,8 @@
-"""GenEval's rules over the boxes of an object detector, written anew from their description; the detector is any that transformers runs.
+"""GenEval's rules over the boxes of an object detector, rewritten from their description, for any detector that
+transformers runs.
 
-The official judge is Mask2Former Swin-S of mmdet 2 with CLIP ViT-L/14 for colours; another detector gives other numbers.
+The official judge is Mask2Former Swin-S of mmdet 2 with CLIP ViT-L/14 for colours; another detector gives other
+numbers.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from ..errors import BadInput
 from ..protocols import Picture
 
 LEAST, LEAST_COUNTING = 0.3, 0.9
-"""Confidence above which a box counts, and above which it does where things are to be counted."""
+"""Confidence from which a box counts, and from which it does where things are counted."""
 MOST = 16
-"""Boxes kept of a class, the surest first."""
+"""Boxes of a class that are kept, those of highest confidence first."""
 MARGIN = 0.1
-"""Of both boxes' sides: so far apart two centres may be and still be level."""
+"""Share of the summed sides of two boxes by which their centres may differ and still count as level."""
 ASIDE = 0.5
 """Cosine from which a direction counts as left, right, above or below."""
 GREY = (0x99, 0x99, 0x99)
@@ -45,7 +47,7 @@ ColorOf = Callable[[Sequence[Detection]], Sequence[str]]
 
 
 def kept(found: Sequence[Detection], counting: bool) -> dict[str, list[Detection]]:
-    """By class, the surest first, those that are sure enough, at most MOST."""
+    """Return the detections of sufficient confidence by class, the highest first, at most MOST of each."""
     least = LEAST_COUNTING if counting else LEAST
     by_class: dict[str, list[Detection]] = {}
     for detection in sorted(found, key=lambda one: -one.score):
@@ -56,7 +58,8 @@ def kept(found: Sequence[Detection], counting: bool) -> dict[str, list[Detection
 
 
 def relations(a: Box, b: Box) -> set[str]:
-    """Where `a` is of `b`. A distance within MARGIN of the summed sides is none; y runs downwards."""
+    """Return the position of `a` relative to `b`, with y downwards. A distance within MARGIN of the summed sides counts
+    as none."""
     centers = np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2] for box in (a, b)])
     sides = np.array([[abs(box[2] - box[0]), abs(box[3] - box[1])] for box in (a, b)])
     apart = centers[0] - centers[1]
@@ -71,10 +74,12 @@ def relations(a: Box, b: Box) -> set[str]:
 def verdict(
     record: Mapping[str, Any], found: Sequence[Detection], color_of: ColorOf, exact: bool = False
 ) -> tuple[bool, list[str]]:
-    """Whether the picture is what the record asks for, and each reason why not.
+    """Return whether the picture meets the record, and each reason why not.
 
-    As in the official rules a clause is held against the surest boxes of its class, as many as it asks for: more of them pass unless an
-    exclude clause forbids them. `exact`: they do not pass.
+    As in the official rules a clause is compared with as many boxes of its class as it asks for, those of highest
+    confidence; more boxes are allowed unless an exclude clause forbids them.
+
+    exact: more boxes are not allowed.
     """
     boxes = kept(found, record.get("tag") == "counting")
     matched: list[list[Detection] | None] = []
@@ -116,7 +121,7 @@ def _against(
 
 
 def crop(picture: Picture, detection: Detection) -> Picture:
-    """The box, with grey where the mask is not; at least one pixel."""
+    """Return the crop of a box, grey outside the mask; at least one pixel."""
     height, width = picture.shape[:2]
     left, top = (max(0, int(edge)) for edge in detection.box[:2])
     right, bottom = min(width, int(np.ceil(detection.box[2]))), min(height, int(np.ceil(detection.box[3])))
@@ -129,8 +134,11 @@ def crop(picture: Picture, detection: Detection) -> Picture:
 
 
 class Detector:
-    """`detect`: transformers' object-detection or image-segmentation pipeline. `colors`: its zero-shot-image-classification pipeline, or
-    None, with which a record that names a colour is refused."""
+    """A detector of objects and their colours.
+
+    detect: transformers' object-detection or image-segmentation pipeline.
+    colors: its zero-shot-image-classification pipeline; None refuses records that name a colour.
+    """
 
     def __init__(self, name: str, detect: Callable[..., Any], colors: Callable[..., Any] | None = None) -> None:
         self.name, self._detect, self._colors = name, detect, colors
@@ -179,7 +187,7 @@ def _box_of(one: Mapping[str, Any], mask: np.ndarray | None) -> Box | None:
 
 
 def load_detector(folder: Path, color_folder: Path | None = None, device: str = "cpu") -> Detector:
-    """From folders on this disk. Raises BadInput for what is no detector, or is missing."""
+    """Load detectors from folders on this disk. Raises BadInput for a folder that is missing or holds no detector."""
     from transformers import AutoConfig, pipeline
 
     try:

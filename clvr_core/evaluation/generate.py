@@ -1,4 +1,4 @@
-"""Draws a benchmark's pictures by one arm, in the benchmark's own layout; goes on where it was stopped."""
+"""Drawing the pictures of a benchmark by one arm, in the benchmark's own layout. A stopped run is continued."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ from .benchmarks.base import Item
 from .store import Arm, file_hash, read_picture
 
 STEP = 16
-"""Pixels: what the sides of a picture to edit are cut to a multiple of."""
+"""Pixels. The sides of a picture to edit are cut to a multiple of this."""
 SILENT = 3
-"""After so many pictures running for which the vision model was silent it is taken to be down."""
+"""After this many pictures in a row without an answer the vision-language model is taken to be down."""
 Progress = Callable[[int, int, str], None]
-"""Pictures there are, pictures wanted, a remark."""
+"""Called with the pictures that exist, the pictures wanted, and a remark."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be drawn. pictures: of each item, at most as many as the benchmark has; None for as many. limit: items in all, spread
-    over the tags. match: another arm, whose evaluations for each picture are the limit for the same picture here."""
+    """What to draw.
+
+    arm: name of the arm.
+    pictures: of each item, at most as many as the benchmark has; None for all.
+    limit: items in all, spread over the tags; None for all.
+    evaluations: transformer evaluations for each picture, at most.
+    match: another arm whose evaluations for each picture are the limit for the same picture here.
+    """
 
     arm: str
     seed: int = 0
@@ -55,7 +61,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Before anything is drawn. evaluations: at most. seconds: from the pictures that are there already, else None."""
+    """The cost, estimated before anything is drawn.
+
+    evaluations: at most.
+    seconds: from the pictures that exist already; None without any.
+    """
 
     pictures: int
     left: int
@@ -68,8 +78,12 @@ class Estimate:
 
 
 @dataclass
-class Report:
-    """failed: (picture, why) of those that could not be made."""
+class Generated:
+    """The result of a run.
+
+    made, there: pictures drawn now, and pictures that existed.
+    failed: (picture, why) of those that could not be made.
+    """
 
     made: int = 0
     there: int = 0
@@ -78,7 +92,7 @@ class Report:
 
 class Generation:
     def __init__(self, bench: Benchmark, data: Path, arm: Arm, order: Order, models: Models) -> None:
-        """Raises BadInput for a name that stands for pictures made otherwise."""
+        """Raises BadInput if the pictures of that name were made with other settings."""
         self.bench, self.data, self.arm, self.order, self.models = bench, data, arm, order, models
         self.items = sample(bench.read(data), order.limit)
         self.limits = _limits(order.match)
@@ -87,7 +101,8 @@ class Generation:
         self.way = Way(order.arm, models, arm.kept / "runs", order.rounds, order.patience, order.keep_runs)
 
     def settings(self) -> dict[str, Any]:
-        """What the pictures depend on; how many are drawn, and how many at once, is no part of it."""
+        """Return the settings that the pictures depend on. How many are drawn, and how many at once, does not belong to
+        them."""
         named = {"executor": self.models.executor.name}
         if self.order.arm != "oneshot":
             named |= {"controller": self.models.vlm.name, "verifier": (self.models.judge or self.models.vlm).name}
@@ -113,7 +128,7 @@ class Generation:
                 yield item, k
 
     def left(self) -> list[tuple[Item, int]]:
-        """Those without a picture, or without its line: between the two the last run may have been killed."""
+        """Return the pictures still to make: those without a file or without a line, as a kill may leave them."""
         known = {(line["item"], line["k"]): line for line in self.journal.lines if "file" in line}
         return [
             (item, k)
@@ -140,9 +155,10 @@ class Generation:
         # Names of runs are folders; an item's id may hold a slash.
         return Job(f"{item.id}-{k}", item.prompt, seed_of(f"{self.order.seed}", item.id, k), picture, limit)
 
-    def run(self, progress: Progress = lambda done, total, remark: None) -> Report:
-        """Raises BadInput if the vision model is down or a file cannot be written; everything up to then is on disk."""
-        report, left = Report(), self.left()
+    def run(self, progress: Progress = lambda done, total, remark: None) -> Generated:
+        """Draw the pictures. Raises BadInput if the vision-language model is down or a file cannot be written;
+        everything before is saved."""
+        report, left = Generated(), self.left()
         total = sum(1 for _ in self.wanted())
         report.there, silent = total - len(left), 0
         self.arm.settle(self.settings())
@@ -168,8 +184,8 @@ class Generation:
                 progress(report.there + report.made, total, f"{made.evaluations} evaluations")
         return report
 
-    def _readable(self, batch: Sequence[tuple[Item, int]], report: Report) -> list[tuple[Item, int]]:
-        """Those whose words the models read and whose source can be opened."""
+    def _readable(self, batch: Sequence[tuple[Item, int]], report: Generated) -> list[tuple[Item, int]]:
+        """Return the jobs whose prompt the models can read and whose source can be opened."""
         kept = []
         for item, k in batch:
             try:
@@ -198,7 +214,7 @@ class Generation:
             "vlm_calls": made.calls,
             "seconds": round(made.seconds, 3),
         }
-        self.journal.append(line | made.told)
+        self.journal.append(line | made.record)
         self.way.done(job)
 
     def _sidecars(self) -> None:
@@ -213,7 +229,8 @@ class Generation:
 
 
 def sample(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` items, taken from the tags in turn, in the benchmark's order. A larger limit has all of a smaller one."""
+    """Return at most `limit` items, taken from the tags in turn, in the benchmark's order. A larger limit contains a
+    smaller one."""
     if limit is None or limit >= len(items):
         return list(items)
     queues: dict[str, list[Item]] = {}
@@ -229,7 +246,7 @@ def sample(items: Sequence[Item], limit: int | None) -> list[Item]:
 
 
 def _spread(turn: int, size: int) -> int:
-    """The `turn`-th of a fixed order that visits every place once, far from the last."""
+    """Return the `turn`-th place of a fixed order that visits every place once, each far from the last."""
     step = max(1, round(size * 0.618))
     while math.gcd(step, size) != 1:
         step += 1

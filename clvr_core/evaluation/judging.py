@@ -1,4 +1,5 @@
-"""Questions about a picture put to a vision-language model, as decisions or as one reply; every result names which, and by what words."""
+"""Judging a picture by a vision-language model, with decisions or one reply. Every result records the protocol and a
+hash of the questions."""
 
 from __future__ import annotations
 
@@ -27,7 +28,12 @@ PROTOCOLS = {
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """answers: as in benchmarks.base. reasons: why an answer is missing, or what the judge said to it. silent: no answer came at all."""
+    """The judgment of one picture.
+
+    answers: as in benchmarks.base.
+    reasons: why an answer is missing, or what the judge wrote about it.
+    silent: no answer came at all.
+    """
 
     answers: dict[str, float | None]
     reasons: dict[str, str] = field(default_factory=dict)
@@ -45,7 +51,7 @@ class Judged:
 
 
 def rung_question(scale: Scale, grade: float, level: str) -> Question:
-    """Yes means that the picture has at least this grade."""
+    """Return a question whose yes means that the picture has at least this grade."""
     text = (
         f"{clip(scale.asked, QUOTED)}\nThe scale goes from {scale.low:g} to {scale.high:g}. Has the picture at least {grade:g}, which "
         f"means: {level}? Answer yes or no."
@@ -54,13 +60,13 @@ def rung_question(scale: Scale, grade: float, level: str) -> Question:
 
 
 def questions(item: Item) -> list[Question]:
-    """The atoms in their order, then the rungs of each scale."""
+    """Return the questions: the atoms in order, then the rungs of each scale."""
     asked = [goal_question(Goal(atom.id, atom.text, check=atom.question)) for atom in item.atoms]
     return [*asked, *(rung_question(scale, grade, level) for scale in item.scales for grade, level in scale.rungs)]
 
 
 def words_hash(items: Sequence[Item], protocol: str) -> str:
-    """SHA-256 over every word that the judge is asked with."""
+    """Return the SHA-256 over all texts that the judge is asked with."""
     digest = hashlib.sha256(protocol.encode())
     for item in items:
         said = [question.text for question in questions(item)] if protocol == "decisions" else [_asked(item)]
@@ -69,7 +75,12 @@ def words_hash(items: Sequence[Item], protocol: str) -> str:
 
 
 def judge_picture(vlm: Vlm, item: Item, pictures: Sequence[Picture], protocol: str = "decisions") -> Judged:
-    """`pictures`: the one drawn; for an edit the source before it. Raises BadInput for a protocol that is not known."""
+    """Judge one picture.
+
+    pictures: the drawn one; for an edit the source before it.
+
+    Raises BadInput for an unknown protocol.
+    """
     if protocol not in PROTOCOLS:
         raise BadInput(f"unknown protocol {protocol!r:.40}; choose one of {', '.join(PROTOCOLS)}")
     started = time.perf_counter()
@@ -150,14 +161,14 @@ def _schema(item: Item) -> dict[str, Any]:
 def _reply(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
     names = [*(atom.id for atom in item.atoms), *(scale.id for scale in item.scales)]
 
-    def check(reply: _Reply) -> None:
+    def require_answers(reply: _Reply) -> None:
         read = _read(item, reply)
         if open_ := [number for number, name in enumerate(names, 1) if read[name] is None]:
             raise Malformed(f"question {open_[0]} has no answer of its kind")
 
     data = {"task": "checklist", "item": item.id, "atoms": to_json(item.atoms)}
     message = Message("user", _asked(item), tuple(pictures), data)
-    answer = ask(vlm, (message,), _schema(item), _Reply, check=check)
+    answer = ask(vlm, (message,), _schema(item), _Reply, check=require_answers)
     if answer.value is None:
         return Judged(dict.fromkeys(names), dict.fromkeys(names, answer.failure), answer.tokens, answer.calls)
     reasons = {
@@ -169,7 +180,7 @@ def _reply(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
 
 
 def _read(item: Item, reply: _Reply) -> dict[str, float | None]:
-    """Two answers to one question are none; so is a grade outside its scale."""
+    """Read the answers. Two answers to one question count as none, and so does a grade outside its scale."""
     by_question: dict[int, list[Any]] = {}
     for each in reply.answers:
         by_question.setdefault(each.question, []).append(each.answer)

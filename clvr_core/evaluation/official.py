@@ -1,4 +1,4 @@
-"""Results that a benchmark's own script wrote elsewhere, read into the same tables: these are the benchmark's own numbers."""
+"""Results of the benchmarks' own scripts, read into the same tables: these are the benchmarks' own numbers."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from .benchmarks.base import Answers, Benchmark, Item, mapping, records, text_of
 from .scoring import Key
 
 FAILED = (999, 9.9)
-"""Grades by which WISE's scripts say that the judge failed."""
+"""Grades that WISE's scripts write when the judge failed."""
 Read = dict[Key, Answers]
 
 
 def read_official(bench: Benchmark, items: Sequence[Item], path: Path) -> tuple[Read, list[str]]:
-    """Answers as the official judge gave them, and what is odd about the file. Raises BadInput for a file of another kind.
+    """Read the answers of the official judge, and remarks on oddities of the file. Raises BadInput for a file of
+    another kind.
 
-    A verdict of the whole picture becomes the verdict of each of its atoms: the official files do not tell them apart.
+    A verdict on the whole picture becomes the answer to each of its atoms, because the official files do not separate
+    them.
     """
     if bench.name not in READERS:
         raise BadInput(f"the result files of {bench.name} cannot be read; those of {', '.join(READERS)} can")
@@ -61,7 +63,7 @@ def _geneval(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
 
 
 def _more_than_asked(item: Item, details: Any) -> bool:
-    """By the boxes that the official script writes beside its verdict."""
+    """Say, by the boxes in the official file, whether there are more things than asked for."""
     try:
         boxes = json.loads(details) if isinstance(details, str) else {}
     except ValueError:
@@ -178,7 +180,7 @@ def _imgedit(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
 
 
 UNTOLD = {"geneval++": ("overall, any style",)}
-"""Numbers that cannot be had of an official file, which has one verdict for all."""
+"""Measures that an official file cannot give, because it has one verdict for the whole picture."""
 READERS: dict[str, Callable[[Mapping[str, Item], Path], tuple[Read, list[str]]]] = {
     "geneval": _geneval,
     "geneval++": _plus,

@@ -1,4 +1,4 @@
-"""Plots of what was measured."""
+"""Plots of measurements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STYLE = {
 
 
 def plot_probe(summary: dict, path: Path) -> None:
-    """Pass rate over description length, one line an arm, the area under it in the legend."""
+    """Plot the pass rate over description length, one line for each arm, with the area under it in the legend."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -48,7 +48,7 @@ def plot_probe(summary: dict, path: Path) -> None:
 
 
 def plot_training(measures: list[dict], path: Path, arm: str) -> None:
-    """What a run of PPRL was rewarded for, and beside it what it was not."""
+    """Plot what a run of PPRL was rewarded for, and measures that it was not rewarded for."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -84,7 +84,7 @@ def plot_training(measures: list[dict], path: Path, arm: str) -> None:
 
 
 def _running(points: list[tuple[float, float]], width: int = 15) -> tuple[list[float], list[float]]:
-    """Each value with as many of its neighbours as `width` takes in: a single drawing says as much of its briefs as of the weights."""
+    """Return the running mean over `width` values: a single drawing depends as much on its briefs as on the weights."""
     steps, values = zip(*points)
     spans = (values[max(0, place - width // 2) : place + width // 2 + 1] for place in range(len(values)))
     return list(steps), [sum(span) / len(span) for span in spans]

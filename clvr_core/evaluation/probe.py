@@ -1,9 +1,11 @@
-"""The complexity probe on the shapes world: does the loop buy more than the same evaluations spent on one shot or on best-of-N?
+"""The complexity probe on the shapes world: does the loop gain more than the same evaluations spent on one shot or
+best-of-N?
 
-Briefs in ten tiers of description length. Every arm has the same budget of transformer evaluations for a brief: one shot spends it
-all on the steps of one picture, so does the prompt rewrite, of the brief with a place for every single thing; best-of-N spends it on N
-pictures, a strategy on its loop. Weights distilled to few steps draw their one shot in these: more would not help them. The loop and
-best-of-N are steered by the same noisy judge; all arms are scored by the exact perceiver.
+Briefs come in ten tiers of description length. Every arm has the same budget of transformer evaluations for a brief.
+One shot spends it on the steps of one picture; so does the prompt rewrite, which gives every thing a place; best-of-N
+spends it on N pictures; a strategy spends it on its loop. Weights distilled to few steps draw their one shot in that
+number of steps, because more would not help. The loop and best-of-N are steered by the same noisy judge, and all arms
+are scored by the exact perceiver.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
 TIERS = 10
 BITS = (8.0, 130.0)
 LONGEST = 110
-"""Words and marks of a brief, so that the embedded weights can read it whole."""
+"""Words and punctuation marks of a brief, at most, so that the embedded weights can read it whole."""
 FLIP = 0.05
 EVALUATIONS = 200
 ROUNDS = 40
@@ -54,13 +56,15 @@ class ProbeBrief:
 
 
 def tier_briefs(tier: int, count: int, seed: int) -> list[ProbeBrief]:
-    """Held-out briefs whose description length lies in the tier: equal steps of bits from BITS[0] to BITS[1]."""
+    """Return held-out briefs with a description length in the tier; the tiers divide BITS[0] to BITS[1] into equal
+    steps."""
     rng = random.Random(f"probe/{seed}/{tier}")
     width = (BITS[1] - BITS[0]) / TIERS
     low, found = BITS[0] + tier * width, []
     while len(found) < count:
         scene = grouped_scene(rng, rng.randint(1, 8))
-        # Relations between things without a place are what one shot finds hardest: places stated make a brief longer and easier.
+        # Relations between things without a place are what one shot finds hardest: places stated make a brief longer
+        # and easier.
         spec = tell(
             scene,
             rng,
@@ -79,7 +83,7 @@ def tier_briefs(tier: int, count: int, seed: int) -> list[ProbeBrief]:
 
 @dataclass(frozen=True, slots=True)
 class UnitResult:
-    """One arm on one tier, a list entry for each brief."""
+    """The results of one arm on one tier, a list entry for each brief."""
 
     arm: str
     tier: int
@@ -156,9 +160,11 @@ def run_probe(
     weights: Path = MERGED,
     workers: int | None = None,
 ) -> dict:
-    """Writes probe.json, probe.md and probe.png into `out` and returns what is in probe.json. `weights`: a folder of the shapes world.
+    """Run the probe, and write probe.json, probe.md and probe.png into `out`. Returns the content of probe.json.
 
-    Finished units are kept in `out/units`, so that a probe that was stopped goes on where it was; for the same settings only.
+    weights: a folder of the shapes world.
+
+    Finished units are kept in `out/units`, so that a stopped probe can be continued with the same settings.
     """
     from tqdm import tqdm
 
@@ -245,12 +251,12 @@ def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dic
 
 
 def _times(value: float | None) -> str:
-    """JSON has no infinity."""
+    """Return the factor in words, since JSON has no infinity."""
     return "infinite" if value is None else f"{value:.2f}"
 
 
 def table(summary: dict) -> str:
-    """The result as a Markdown table."""
+    """Return the result as a Markdown table."""
     head = [
         "arm",
         "AUC (95 %)",

@@ -1,4 +1,4 @@
-"""Rows that papers print, to stand beside what was measured here. They were measured by other judges: none of them is comparable."""
+"""Numbers printed in papers, to show with those measured here. Other judges measured them: none is comparable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ STROKES = "Think in Strokes, arXiv 2604.04746"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """measure: the number of the adapter that it stands beside."""
+    """A printed number.
+
+    measure: the measure of the benchmark that it belongs to.
+    """
 
     bench: str
     measure: str

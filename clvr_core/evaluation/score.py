@@ -1,4 +1,4 @@
-"""Judges the pictures of a name and makes the result of it; goes on where it was stopped, and loses no answer."""
+"""Judging the pictures of a name and computing the result. A stopped run is continued, and no answer is lost."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from ..errors import BadInput
 from ..protocols import Concurrent, Picture, Vlm
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Answers, Item
-from .complexity import words_of
 from .curve import curve_of
 from .detector import Detector, verdict
 from .judging import PROTOCOLS, Judged, judge_picture, words_hash
+from .prompt_parse import words_of
 from .scoring import Key, number, passes
 from .store import Arm, file_hash, read_picture, write_json
 
 SILENT = 5
-"""After so many pictures running without one answer the judge is taken to be down."""
+"""After this many pictures in a row without an answer the judge is taken to be down."""
 SCHEMA = 1
 Progress = Callable[[int, int, str], None]
 
 
 class Judge(Protocol):
-    """name, protocol: as the result names them. words: SHA-256 of all that the judge is asked with. parallel: pictures at once."""
+    """Answers the questions about a picture.
+
+    name, protocol: recorded in the result.
+    words: SHA-256 of all texts that the judge is asked with.
+    parallel: pictures at once.
+    """
 
     name: str
     protocol: str
@@ -56,7 +61,7 @@ class VlmJudge:
 
 
 class BoxJudge:
-    """GenEval's rules on a detector's boxes. The verdict is of the whole picture, so it is the answer to each of its atoms."""
+    """GenEval's rules on a detector's boxes. Its verdict on the whole picture is the answer to each atom."""
 
     parallel = 1
 
@@ -77,7 +82,10 @@ class BoxJudge:
 
 @dataclass
 class Scored:
-    """What came of a scoring. down: why it was stopped before its end, or empty."""
+    """The result of a scoring.
+
+    down: why it was stopped early, or "".
+    """
 
     result: dict[str, Any]
     path: Path
@@ -99,7 +107,7 @@ class Scoring:
     def __init__(
         self, bench: Benchmark, data: Path, arm: Arm, judge: Judge, items: Sequence[Item], pictures: int | None = None
     ) -> None:
-        """`pictures`: of each item at most."""
+        """pictures: of each item, at most; None for all."""
         self.bench, self.data, self.arm, self.judge, self.items = bench, data, arm, judge, list(items)
         self.most = pictures or max((item.pictures for item in self.items), default=1)
         self.key = hashlib.sha256(f"{judge.name}\0{judge.protocol}\0{judge.words}".encode()).hexdigest()[:10]
@@ -114,7 +122,7 @@ class Scoring:
         return {(item.id, k): path for item, k, path in found if path is not None}
 
     def known(self, there: Mapping[Key, Path]) -> dict[Key, dict[str, Any]]:
-        """The last line of each picture that still is what was judged, if no answer is missing in it."""
+        """Return the last line of each picture that is complete and was judged from the same file."""
         latest = {(line["item"], line["k"]): line for line in self.journal.lines}
         names = {item.id: {part.id for part in (*item.atoms, *item.scales)} for item in self.items}
         return {
@@ -124,7 +132,8 @@ class Scoring:
         }
 
     def one(self, item: Item, k: int) -> dict[str, Any]:
-        """The line of one picture, judged now unless it is known. Raises BadInput for a picture that cannot be read."""
+        """Return the line of one picture, judged now unless it is known. Raises BadInput for a picture that cannot be
+        read."""
         path = self.arm.find(self.bench, item, k)
         if path is None:
             raise BadInput(f"{self.arm.folder / self.bench.path(item, k)} is not there")
@@ -135,7 +144,7 @@ class Scoring:
         return line
 
     def standing(self) -> dict[str, Any]:
-        """The result of all that was answered so far, written down."""
+        """Write the result of all answers up to now, and return it."""
         there = self.there()
         result = self.result({key: line["answers"] for key, line in self.known(there).items()}, there, _Tally())
         write_json(self.arm.kept / f"result-{self.key}.json", result)
@@ -145,7 +154,8 @@ class Scoring:
         return [*([read_picture(self.data / item.source)] if item.source else []), read_picture(path)]
 
     def run(self, progress: Progress = lambda done, total, remark: None) -> Scored:
-        """Raises BadInput if there is no picture at all. A judge that is down ends it early; what was answered stands."""
+        """Judge the pictures. Raises BadInput if there are none. A judge that is down ends it early; the answers before
+        are kept."""
         there = self.there()
         if not there:
             raise BadInput(
@@ -194,7 +204,8 @@ class Scoring:
     def _looked(
         self, left: Sequence[tuple[Item, int]], there: Mapping[Key, Path], tally: _Tally
     ) -> Iterator[tuple[Item, int, Judged | BadInput]]:
-        """As they are answered, at most `parallel` at once; none is begun once the judge is down."""
+        """Yield the judged pictures as they are answered, at most `parallel` at once; none is begun after the judge is
+        down."""
 
         def look(item: Item, k: int) -> Judged | BadInput:
             try:
@@ -271,7 +282,8 @@ JUDGED = ("vlm_tokens", "vlm_calls", "seconds")
 
 
 def spent(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Means over the pictures, and their seeds' range; empty if they were made elsewhere."""
+    """Return means of the costs over the pictures, and the range of their seeds; empty if the pictures were made
+    elsewhere."""
     if not lines:
         return {}
     means = {name: round(sum(line[name] for line in lines) / len(lines), 3) for name in SPENT}
@@ -291,7 +303,10 @@ def result_of(
     there: int,
     untold: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The numbers, and what they stand on. untold: numbers that these answers cannot give."""
+    """Return the result: the measures and their basis.
+
+    untold: measures that these answers cannot give.
+    """
     measures = {}
     for measure in bench.measures:
         if measure.name in untold:
@@ -345,14 +360,14 @@ def result_of(
 
 
 def complexity_of(item: Item) -> float | None:
-    """The benchmark's own, else C_v1 of what the prompt was taken apart into."""
+    """Return the benchmark's own complexity, or else the score C_v1 of the item's parse."""
     if item.complexity is not None:
         return item.complexity
     return None if item.parse is None else item.parse.score
 
 
 def keep_official(bench: Benchmark, data: Path, arm: Arm, items: Sequence[Item], path: Path) -> Scored:
-    """The result of an official script's file, in the same form."""
+    """Write the result of an official script's file in the same form."""
     from .official import UNTOLD, read_official
 
     answers, odd = read_official(bench, items, path)

@@ -1,4 +1,4 @@
-"""From the answers about each picture to a benchmark's numbers, with what is missing said beside them, and their intervals."""
+"""From the answers about each picture to a benchmark's numbers, with their intervals and what is missing."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from .statistics import Interval, interval
 
 RESAMPLES = 2000
 Key = tuple[str, int]
-"""Id of an item, number of its picture."""
+"""Id of an item, and number of its picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """value: over the pictures that were answered for; None if there is none. strict: with the missing and the unanswered ones as 0.
-    tags: the value of each tag. count: items that have a value."""
+    """One number of a benchmark.
+
+    value: over the answered pictures; None without any.
+    strict: with missing and unanswered pictures as 0.
+    tags: the value of each tag.
+    count: items that have a value.
+    """
 
     value: float | None
     strict: float | None
@@ -30,7 +35,10 @@ class Number:
 def values_of(
     measure: Measure, items: Sequence[Item], answers: Mapping[Key, Answers], pictures: int, strict: bool
 ) -> np.ndarray:
-    """One value for each item, NaN where it has none. `pictures`: how many of each item are counted at most."""
+    """Return one value for each item, NaN without one.
+
+    pictures: how many of each item are counted, at most.
+    """
     found = np.full(len(items), np.nan)
     for place, item in enumerate(items):
         values = []
@@ -45,7 +53,7 @@ def values_of(
 
 
 class Sums:
-    """How a measure joins the values of items: a weight for each, and the groups whose means are joined."""
+    """How a measure joins the values of items: a weight for each item, and the groups whose means are joined."""
 
     def __init__(self, measure: Measure, items: Sequence[Item]) -> None:
         self.units = np.array([measure.unit(item) for item in items])
@@ -59,7 +67,11 @@ class Sums:
         self.weights = np.array([weights[tag] for tag in kept])
 
     def joined(self, values: np.ndarray, picks: Sequence[np.ndarray] | None = None) -> np.ndarray:
-        """Weighted mean of the groups' means; NaN if no group has a value. values: (items,). picks: for each group (resamples, size)."""
+        """Return the weighted mean of the groups' means, NaN if no group has a value.
+
+        values: (items,).
+        picks: for each group (resamples, size).
+        """
         means = []
         for place, group in enumerate(self.groups):
             chosen = group if picks is None else group[picks[place]]
@@ -76,7 +88,7 @@ class Sums:
             return np.where(there, stacked * self.weights, 0.0).sum(-1) / np.where(there, self.weights, 0.0).sum(-1)
 
     def picks(self, seed: int = 0) -> list[np.ndarray]:
-        """Resamples of the items within their groups; the same for all that have the same items."""
+        """Return resamples of the items within their groups; they are the same for equal items."""
         rng = np.random.default_rng(seed)
         return [rng.integers(0, len(group), (RESAMPLES, len(group))) for group in self.groups]
 
@@ -107,7 +119,11 @@ def number(measure: Measure, items: Sequence[Item], answers: Mapping[Key, Answer
 def difference(
     measure: Measure, items: Sequence[Item], mine: Mapping[Key, Answers], other: Mapping[Key, Answers], pictures: int
 ) -> tuple[float, Interval] | None:
-    """Mine less the other's over the items that both have a value for, and its interval over paired resamples; None without any."""
+    """Return the difference of two sets of answers over the items that both have a value for, and its interval over
+    paired resamples.
+
+    None with fewer than two such items.
+    """
     ours, theirs = (values_of(measure, items, answers, pictures, strict=False) for answers in (mine, other))
     both = np.flatnonzero(~np.isnan(ours) & ~np.isnan(theirs))
     if both.size < 2:
@@ -120,5 +136,5 @@ def difference(
 
 
 def passes(bench: Benchmark, items: Sequence[Item], answers: Mapping[Key, Answers], pictures: int) -> np.ndarray:
-    """Share of each item's pictures that are all that was asked for, NaN where none was answered for."""
+    """Return for each item the share of its pictures that show everything asked for, NaN if none was answered."""
     return values_of(Measure("pass", bench.passed), items, answers, pictures, strict=False)

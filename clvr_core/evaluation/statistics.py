@@ -1,4 +1,4 @@
-"""Pass by tier, area under it, and paired bootstrap intervals."""
+"""The pass rate by tier, the area under it, and paired bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ class Interval:
 
 
 def area(passed: np.ndarray, medians: np.ndarray) -> np.ndarray:
-    """Trapezoid under pass rates (..., tiers) over the tiers' medians (tiers,), ascending."""
+    """Return the area by the trapezoid rule under pass rates (..., tiers) over the tiers' medians (tiers,)."""
     return ((passed[..., 1:] + passed[..., :-1]) / 2 * np.diff(medians)).sum(-1)
 
 
 def auc(passed: np.ndarray, medians: np.ndarray) -> np.ndarray:
-    """Area by the trapezoid rule of the pass rate over the tiers' median complexity.
+    """Return the area by the trapezoid rule of the pass rate over the tiers' median complexity.
 
-    passed: (..., tiers, briefs) of 0/1. medians: (tiers,) ascending. Returns (...,).
+    passed: (..., tiers, briefs) of 0 or 1.
+    medians: (tiers,), ascending.
+
+    Returns (...,).
     """
     return area(passed.mean(-1), medians)
 
 
 def resample(passed: dict[str, np.ndarray], medians: np.ndarray, seed: int = 0) -> dict[str, np.ndarray]:
-    """AUC of every arm under the same resamples of briefs within their tiers, (RESAMPLES,) each, so that arms can be compared in pairs."""
+    """Return the AUC of every arm, (RESAMPLES,) each, under the same resamples of briefs within their tiers, so that
+    arms can be compared in pairs."""
     shape = next(iter(passed.values())).shape
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, shape[1], (RESAMPLES, *shape))
@@ -46,6 +50,7 @@ def interval(samples: np.ndarray, level: float = 0.95) -> Interval:
 
 
 def ratio(samples: dict[str, np.ndarray], arm: str, against: str) -> Interval:
-    """Interval of auc(arm) / auc(against) over paired resamples. Infinite where only the other arm's area is 0, 1 where both are."""
+    """Return the interval of auc(arm) / auc(against) over paired resamples. Infinite if only the other arm's area is 0,
+    1 if both are."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return interval(np.nan_to_num(samples[arm] / samples[against], nan=1.0, posinf=np.inf))

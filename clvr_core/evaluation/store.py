@@ -1,4 +1,5 @@
-"""The folder of pictures: one subfolder an arm, in the benchmark's own layout, and beside them what is known of each picture.
+"""The folder of pictures: one subfolder an arm, in the benchmark's own layout, and beside them what is known of each
+picture.
 
 IMAGES/NAME/...                       the pictures of one arm, and nothing that an official script would stumble over
 IMAGES/clvr-eval/NAME/pictures.jsonl  how each was made, a line each, on disk before the next is begun
@@ -31,7 +32,7 @@ MAX_SIDE = 8192
 
 
 class Lines:
-    """A file of JSON lines that is only ever appended to. A last line that was cut by a kill is dropped: it was never acted on."""
+    """A file of JSON lines that is only appended to. A last line cut by a kill is dropped; nothing has used it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +56,7 @@ class Lines:
                 file.truncate(whole)
 
     def append(self, line: dict[str, Any]) -> None:
-        """On disk when this returns."""
+        """Append a line; it is on the disk when this returns."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
@@ -70,7 +71,7 @@ class Lines:
 
 
 class Arm:
-    """The pictures of one name, and what is kept of them."""
+    """The pictures of one name, and the records about them."""
 
     def __init__(self, images: Path, name: str) -> None:
         if not NAME.fullmatch(name) or name == KEPT:
@@ -81,7 +82,8 @@ class Arm:
         self.folder, self.kept = images / name, images / KEPT / name
 
     def find(self, bench: Benchmark, item: Item, k: int) -> Path | None:
-        """The picture, where the benchmark has it or under the same name with another ending."""
+        """Return the file of a picture: at the benchmark's path, or under the same name with another ending; None if
+        there is none."""
         place = self.folder / bench.path(item, k)
         for path in (place, *(place.with_suffix(ending) for ending in PICTURES)):
             if path.is_file():
@@ -89,7 +91,7 @@ class Arm:
         return None
 
     def save(self, bench: Benchmark, item: Item, k: int, picture: Picture) -> Path:
-        """Whole or not there. A .jpg is a JPEG of the highest quality, everything else a PNG."""
+        """Write a picture, whole or not at all. A .jpg is a JPEG of the highest quality, everything else a PNG."""
         path = self.folder / bench.path(item, k)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,15 +108,15 @@ class Arm:
         return path
 
     def agree(self, settings: dict[str, Any]) -> None:
-        """Raises BadInput if the name stands for pictures that were made otherwise."""
+        """Raise BadInput if the pictures of this name were made with other settings."""
         held = read_json(self.kept / "settings.json")
         if held is not None and held != settings:
             differs = [key for key in {*held, *settings} if held.get(key) != settings.get(key)]
-            told = "; ".join(
+            differences = "; ".join(
                 f"{key} {held.get(key)!r:.80} and not {settings.get(key)!r:.80}" for key in sorted(differs)
             )
             raise BadInput(
-                f"{self.name!r} in {self.images} holds pictures made otherwise: {told}; choose another --name"
+                f"{self.name!r} in {self.images} holds pictures made otherwise: {differences}; choose another --name"
             )
         if (
             held is None
@@ -125,7 +127,7 @@ class Arm:
             raise BadInput(f"{self.folder} holds pictures that were not made here; choose another --name")
 
     def settle(self, settings: dict[str, Any]) -> None:
-        """Keeps how the pictures are made. Raises as `agree` does."""
+        """Record the settings of the pictures. Raises as `agree` does."""
         self.agree(settings)
         write_json(self.kept / "settings.json", settings)
 
@@ -144,7 +146,7 @@ class Arm:
 
 
 def arms_in(images: Path) -> list[Arm]:
-    """The names that there are, by the time they were first known: those with settings as they were made, then the rest."""
+    """Return the names with pictures or records in a folder, sorted. Raises BadInput if there is no such folder."""
     if not images.is_dir():
         raise BadInput(
             f"the folder {images} is not there; make pictures with clvr eval generate, or put them into a folder of it by hand"
@@ -156,7 +158,7 @@ def arms_in(images: Path) -> list[Arm]:
 
 
 def read_picture(path: Path) -> Picture:
-    """uint8 H x W x 3. Raises BadInput for what is no whole PNG, JPEG or WebP, or too large."""
+    """Read a picture as uint8 H x W x 3. Raises BadInput for a file that is no whole PNG, JPEG or WebP."""
     try:
         with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as image:
             if max(image.size) > MAX_SIDE:
@@ -175,7 +177,7 @@ def file_hash(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """None where there is no file."""
+    """Read a JSON file; None if it does not exist."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

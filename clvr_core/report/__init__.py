@@ -1,4 +1,4 @@
-"""A trajectory as something to look at: PNG metadata, one self-contained page, contact sheets. Needs numpy and Pillow, never torch."""
+"""Views of a trajectory: PNG metadata, one self-contained page, contact sheets. Needs numpy and Pillow, never torch."""
 
 from ..storage.png import read_png, save_png, trajectory_of, write_png
 from .html import write_report

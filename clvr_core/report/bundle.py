@@ -1,4 +1,7 @@
-"""The viewer's modules as one script and its style sheet: a page that was opened from a disk can load no module from beside it."""
+"""The viewer's JavaScript modules joined into one script, and its style sheet.
+
+A page opened from a disk cannot load modules from files beside it, so a report contains them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.
 
 
 def folder() -> Path:
-    """In an installed package a copy of web/viewer lies beside this module."""
+    """Return the folder of the viewer: in an installed package a copy beside this module, in a clone web/viewer."""
     copied = Path(__file__).with_name("web")
     return copied if copied.is_dir() else Path(__file__).parents[2] / "web" / "viewer"
 
@@ -24,7 +27,8 @@ def style() -> str:
 
 @cache
 def script() -> str:
-    """Shows the run of the page. Each module is a function of its own, so that none sees another's names."""
+    """Return the script that shows the run in the page. Each module is wrapped into a function, which keeps its names
+    to itself."""
     done: dict[str, str] = {}
     _add(ENTRY, done)
     return "".join(done.values()) + f"${ENTRY}.showReport();\n"

@@ -1,6 +1,7 @@
-"""A run as one page that needs nothing beside itself: the viewer, the record and the pictures, all inside.
+"""A run as one HTML page that needs no other file: the viewer, the trajectory and the pictures are inside it.
 
-What matters most stands in the page as words and a picture too, for a reader whose browser runs no script.
+The prompt, the outcome, the best picture and the goals are also there as plain HTML, for a browser that runs no
+scripts.
 """
 
 from __future__ import annotations
@@ -26,27 +27,33 @@ from .pictures import embedded
 WORDS = {"met": "met", "unmet": "unmet", "pending": "pending", "unsure": "unsure", "error": "judge error"}
 MISSED = "nice to have, not met"
 POLICY = "default-src 'none'; img-src data:; script-src '{}'; style-src '{}'; base-uri 'none'; form-action 'none'"
-"""Even if markup of a model slipped through, the page would run nothing but the viewer and ask no one."""
+"""Content security policy. Even if markup of a model got into the page, it could run only the viewer and load nothing.
+"""
 LONGEST = 20_000
 
 
 def write_report(
     trajectory: Trajectory, pictures: Callable[[int], Path | None] | Mapping[int, Path], out: str | os.PathLike[str]
 ) -> None:
-    """Writes the page, UTF-8, whole or not at all.
+    """Write the page, UTF-8, whole or not at all.
 
-    pictures: canvas index -> its file (PNG, JPEG or WebP). A picture that is missing or unreadable leaves a placeholder that says so.
-    Pictures above 256 x 256 pixels are reduced to what the page shows. Raises OSError if `out` cannot be written.
+    trajectory: finished or not.
+    pictures: file of a canvas by its number (PNG, JPEG or WebP), as a mapping or a function. For a missing or
+        unreadable picture the page says so.
+    out: the page.
+
+    Pictures of more than 256 x 256 pixels are reduced to the size that the page shows. Raises OSError if `out` cannot
+    be written.
     """
     write_bytes(out, page(trajectory, pictures.get if isinstance(pictures, Mapping) else pictures).encode())
 
 
 def page(trajectory: Trajectory, find: Callable[[int], Path | None]) -> str:
     canvases = [candidate.canvas for step in trajectory.steps for candidate in step.candidates]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # Pillow works beside itself
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # Pillow works in several threads at once
         album = dict(zip(canvases, pool.map(embedded, map(find, canvases))))
     shown = trajectory.outcome.canvas if trajectory.outcome else trajectory.best
-    # The picture that stands in the page already is not told twice.
+    # The picture that the plain HTML shows is not stored a second time.
     best = album.pop(shown, None) if shown is not None and "url" in album.get(shown, {}) else None
     record = _finite(to_json(trajectory)) | {"schema": trajectory.schema}
     code, look = bundle.script(), bundle.style()
@@ -74,7 +81,7 @@ def page(trajectory: Trajectory, find: Callable[[int], Path | None]) -> str:
 
 
 def essentials(trajectory: Trajectory, canvas: int | None, picture: Mapping[str, str] | None) -> Html:
-    """Brief, outcome, picture and goals; the viewer takes their place."""
+    """Return prompt, outcome, picture and goals as HTML, which the viewer replaces where scripts run."""
     prompt, outcome = trajectory.brief.prompt, trajectory.outcome
     step = trajectory.step_of(canvas)
     states = {verdict.goal: verdict.state for verdict in step.verdicts} if step else {}
@@ -99,7 +106,10 @@ def essentials(trajectory: Trajectory, canvas: int | None, picture: Mapping[str,
 
 
 def _state(goal: Goal, state: str | None, some_must: bool) -> str:
-    """The judge's verdict in words. `some_must`: whether the run has goals that it must meet, so that it may miss a nice one."""
+    """Return the judge's verdict on a goal in words.
+
+    some_must: whether the run has goals of need `must`; only then is a missed `nice` goal no failure.
+    """
     if state is None:
         return "not judged"
     return MISSED if state == "unmet" and goal.need == "nice" and some_must else WORDS[state]
@@ -116,12 +126,12 @@ def _digest(text: str) -> str:
 
 
 def _data(value: object) -> Html:
-    """JSON in ASCII without a "<", so that no text in it ends the element."""
+    """Return the value as JSON in ASCII without "<", so that no text in it can end the script element."""
     return Html(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""HTML in which everything is text until it is said to be markup: elements are always closed, strings always escaped."""
+"""Building HTML: every string is escaped unless it is of type Html, and every element is closed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff
 
 
 class Html(str):
-    """Text that is markup already. Only this module and constants make it."""
+    """A string that is markup already and is not escaped. Only this module and constants make it."""
 
     __slots__ = ()
 
 
 def el(tag: str, *children: str | None, **attributes: object) -> Html:
-    """<tag attributes>children</tag>. Plain strings are escaped, None is left out.
+    """Return <tag attributes>children</tag>. Plain strings are escaped, None is left out.
 
-    Attribute names lose a trailing underscore and take hyphens for the others; True stands bare, False and None are left out.
+    In attribute names a trailing underscore is dropped and other underscores become hyphens. An attribute that is True
+    has no value; one that is False or None is left out.
     """
     opening = f"<{tag}{''.join(_attribute(name, value) for name, value in attributes.items())}>"
     if tag in _VOID:
@@ -40,12 +41,12 @@ def _attribute(name: str, value: object) -> str:
 
 
 def clean(text: str) -> str:
-    """Line ends are \\n, and what no page may hold (control characters, half surrogates) is the replacement character."""
+    """Make line ends \\n, and replace characters that no page may contain (control characters, lone surrogates)."""
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def shorten(text: str, limit: int) -> str:
-    """One line of at most `limit` characters, cut between words where that is possible."""
+    """Return the text as one line of at most `limit` characters, cut between words where possible."""
     line = " ".join(text[: 4 * limit].split())
     if len(line) <= limit and len(text) <= 4 * limit:
         return line

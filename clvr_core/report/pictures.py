@@ -9,13 +9,14 @@ from pathlib import Path
 from PIL import Image
 
 LOSSLESS = 256 * 256
+"""Pixels up to which a picture is stored without loss."""
 SIDE = 1024
-"""Pixels of the longer side of a reduced picture: what the page shows at most, for a screen of two pixels to each of CSS's, and what most
-models draw."""
+"""Pixels of the longer side of a reduced picture: the largest size that the page shows, at two device pixels to a CSS
+pixel, and the size of most models' canvases."""
 
 
 def embedded(path: Path | None) -> dict[str, str]:
-    """`url`, or in `missing` why there is no picture."""
+    """Return the picture as {"url": data URL}, or {"missing": why there is none}."""
     if path is None or not Path(path).is_file():
         return {"missing": "is not in the run folder"}
     try:

@@ -1,4 +1,4 @@
-"""Many pictures on one."""
+"""Contact sheets: many labelled pictures in one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ GAP, PAD, LINES = 12, 4, 3
 
 
 def contact_sheet(pictures: Sequence[tuple[Picture, str]], columns: int, scale: int = 2) -> Picture:
-    """A labelled grid, uint8 H x W x 3, row by row from the top left.
+    """Return a grid of labelled pictures, uint8 H x W x 3, row by row from the top left.
 
-    pictures: (uint8 h x w x 3, label); sizes may differ, the largest sets the cell. scale: whole-number enlargement of every pixel.
-    Labels wrap at the width of the cell and end in "..." after three lines. Raises BadInput if there is no picture or a number below 1.
+    pictures: (uint8 h x w x 3, label). Sizes may differ; the largest sets the size of a cell.
+    columns: pictures in a row, at least 1.
+    scale: every pixel is enlarged by this whole number, at least 1.
+
+    A label wraps at the width of its cell and ends in "..." after three lines. Raises BadInput without pictures and for
+    a number below 1.
     """
     if not pictures:
         raise BadInput("a contact sheet needs at least one picture")
@@ -55,7 +59,7 @@ def _extent(words: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> t
 
 
 def _wrap(label: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
-    """At most LINES lines that fit into `width` pixels; a word that is too wide is broken."""
+    """Return at most LINES lines that fit into `width` pixels. A word that is too wide is broken."""
     if isinstance(font, ImageFont.ImageFont):  # Pillow without FreeType: Latin-1 only
         label = label.encode("latin-1", "replace").decode("latin-1")
     lines = [""]

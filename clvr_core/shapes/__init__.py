@@ -1,4 +1,5 @@
-"""The embedded world: scenes, words for them, an exact eye, a controller, and small weights of FLUX.2 Klein's own classes."""
+"""The shapes world: scenes, prompts for them, an exact perceiver, a controller, and small weights of FLUX.2 Klein's own
+classes."""
 
 from __future__ import annotations
 
@@ -7,26 +8,26 @@ from pathlib import Path
 from .scene import CANVAS
 
 WEIGHTS = Path(__file__).parent / "weights"
-"""The base: what the others start from, 20 steps with guidance."""
+"""The base weights that the others start from: 20 steps with guidance."""
 DISTILLED = Path(__file__).parent / "distilled"
-"""The same model in 4 steps without guidance."""
+"""The base distilled to 4 steps without guidance."""
 ALIGNED = Path(__file__).parent / "aligned"
-"""A LoRA on the base that has learnt to read traces."""
+"""A LoRA on the base, trained to read traces."""
 MERGED = Path(__file__).parent / "merged"
-"""What `clvr merge` makes of the three: both deltas on the base, 4 steps. What the loop draws with unless told otherwise."""
+"""The merge of the three by `clvr merge`: both deltas on the base, 4 steps. The default weights of the loop."""
 
 __all__ = ["ALIGNED", "CANVAS", "DISTILLED", "MERGED", "WEIGHTS", "load_executor", "load_vlm"]
 
 
 def load_vlm(flip: float = 0.0, seed: int = 0):
-    """The controller and verifier; `flip` as in ShapesVlm."""
+    """Return the embedded controller and verifier; `flip` as in ShapesVlm."""
     from .judge import ShapesVlm
 
     return ShapesVlm(flip, seed)
 
 
 def load_executor(folder: Path = MERGED):
-    """The shipped weights in a KleinExecutor. Raises BadInput if they are missing or damaged."""
+    """Load the shipped weights into a KleinExecutor. Raises BadInput if they are missing or damaged."""
     from ..executor.klein import KleinExecutor
 
     executor = KleinExecutor.load(folder)

@@ -1,4 +1,5 @@
-"""The embedded controller: from the verdicts and what is seen to the next action, without a neural model."""
+"""The embedded controller: an exact program, not a neural model, that chooses the next action from the verdicts and the
+perceived canvases."""
 
 from __future__ import annotations
 
@@ -20,13 +21,17 @@ from .scene import Edit, Scene, Thing, apply, cell_name
 from .spec import Item, Only, Spec, waymarks
 
 CORE = 4
-"""Things in a first sketch: what the base draws reliably in one go. The rest is left for edits, as the brief's later steps."""
+"""Things in a first sketch: as many as the base draws reliably at once. The others are left for edits."""
 CHANGES = 2
 """Changes in one instruction, as many as the base was trained on."""
 
 
 def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
-    """The reply to an action request: `data` as the controller's message carries it, `seen` one perception for each canvas offered."""
+    """Return the reply to an action request.
+
+    data: as the controller's message carries it.
+    seen: the perception of each canvas offered, the current one first.
+    """
     data = {**data, "goals": [from_json(Goal, goal) for goal in data["goals"]]}
     spec = asked_for(data)
     rng = random.Random(seed_for(data["seed"], 0, len(spec.items)))
@@ -47,14 +52,15 @@ def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
 
 
 def laid_out(prompt: str, seed: int) -> str:
-    """The brief with a place and a size for every thing, such that all of it holds: what can be said before anything is seen."""
+    """Return the brief with a place and a size for every thing, such that all of it holds: the best prompt before
+    anything is seen."""
     spec = parse(prompt)
     scene = closest(spec, (), random.Random(seed_for(seed, 0, len(spec.items))))
     return prompt if scene is None else write(whole(scene), "terse")
 
 
 def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
-    """The spec without relations whose goals were found to conflict with an earlier one."""
+    """Return the spec without the relations whose goals conflict with an earlier one."""
     texts = {goal.text for goal in rules.wanted(data["goals"])}
     return Spec(
         spec.items, tuple(relation for relation in spec.relations if relation_words(relation) in texts or not texts)
@@ -62,7 +68,8 @@ def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
 
 
 def asked_for(data: Mapping[str, Any]) -> Spec:
-    """What the brief says, and what the artist has wished for since: an item of that colour and shape takes the place of the brief's."""
+    """Return the spec of the brief and of the artist's wishes since: a wished item replaces the brief's item of that
+    colour and shape."""
     spec, wished = (
         parse(data["prompt"]),
         [item for goal in data["goals"] if is_wish(goal.id) for item in _items(goal.text)],
@@ -72,7 +79,7 @@ def asked_for(data: Mapping[str, Any]) -> Spec:
 
 
 def _items(text: str) -> tuple[Item, ...]:
-    """Empty for a wish in words beyond the grammar, which this controller cannot serve."""
+    """Return the items in a text, () if the text is beyond the grammar."""
     try:
         return parse(text).items
     except NotInGrammar:
@@ -80,7 +87,7 @@ def _items(text: str) -> tuple[Item, ...]:
 
 
 def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
-    """The goal of the item, if it has one, and those of its waymarks."""
+    """Return the ids of the item's goal, of the goals of its waymarks, and of wishes for it."""
     goals = data["goals"]
     ids = {goal.text: goal.id for goal in goals}
     wishes = [goal.id for goal in goals if is_wish(goal.id) and item in _items(goal.text)]
@@ -88,7 +95,8 @@ def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
 
 
 def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
-    """GENERATE: the items in focus, at most CORE things, standing where the whole brief will later fit around them."""
+    """Return a GENERATE of the items in focus, at most CORE things, placed so that the whole brief fits around them
+    later."""
     layout = closest(spec_for(spec, data), (), rng)
     assert layout is not None, "a brief that no arrangement meets ends before anything is drawn"
     focused = [item for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])] or list(spec.items)
@@ -106,7 +114,7 @@ def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str
 
 
 def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Scene) -> list[Change]:
-    """The changes that serve open goals. What the judge says holds is left alone, whatever was misread."""
+    """Return the changes that serve open goals. What the judge says holds is left alone, even if it was misread."""
     states, goals = data["verdicts"], {item.key: _goals_of(data, item) for item in spec.items}
     layout_open, global_open = (
         any(goal.kind == kind and states.get(goal.id) != "met" for goal in data["goals"])
@@ -122,7 +130,7 @@ def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Sc
 
 
 def _insist(data: Mapping[str, Any], goals: Mapping[tuple[str, str], list[str]], target: Scene) -> list[Change]:
-    """Where nothing is seen to be wrong but a goal is said to be open: its things once more, in their places."""
+    """Return changes for goals that are open although nothing seems wrong: their things again, at their places."""
     wanted = {
         key
         for key, ids in goals.items()
@@ -137,8 +145,10 @@ def _insist(data: Mapping[str, Any], goals: Mapping[tuple[str, str], list[str]],
 def _pick(
     found: list[Change], spec: Spec, seen: Perception, data: Mapping[str, Any], failures: int
 ) -> Sequence[Change]:
-    """One change, or two that fit in one instruction, by what they would meet, those in focus first; after a failure the smaller ones
-    first, another one each time."""
+    """Pick one change, or two that fit in one instruction: those that meet most, and those in focus, first.
+
+    After a failure the smaller ones come first, a different one each time.
+    """
     focus = {item.key for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])}
     pairs = [
         pair
@@ -161,7 +171,7 @@ def _pick(
 
 
 def _met(spec: Spec, seen: Perception, made: Sequence[Change]) -> int:
-    """How many statements of the brief would hold after the changes."""
+    """Return how many statements of the brief would hold after the changes."""
     scene, edits = seen.scene(), [edit for change in made for edit in change.edits]
     for edit in edits:
         scene = apply(edit, scene)
@@ -189,7 +199,8 @@ def _edit(
 
 
 def _earlier(edit: Edit, seen: Sequence[Perception]) -> int | None:
-    """The index among the canvases offered of the next earlier one, if it shows the wanted thing in its place."""
+    """Return the place of the next earlier canvas offered, if it shows the wanted thing in the wanted cell; None
+    otherwise."""
     if edit.kind != "put" or edit.thing is None or len(seen) < 2:
         return None
     there = seen[1].scene().at(edit.cell)
@@ -197,7 +208,7 @@ def _earlier(edit: Edit, seen: Sequence[Perception]) -> int | None:
 
 
 def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
-    """END where it may be said; else the judge is asked again or the scene is drawn anew."""
+    """Return END, or VALIDATE, if allowed; otherwise draw the scene again."""
     for kind in ("VALIDATE", "END"):
         if kind in data["allowed"]:
             return _reply(kind, summary, [], data)

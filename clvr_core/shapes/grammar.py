@@ -1,4 +1,4 @@
-"""Words back into specs and edits. Reads everything phrases.py writes, and the near variants a person would type."""
+"""Parsing prompts and instructions into specs and edits. Reads everything that phrases.py writes, and near variants."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _IGNORED = {*FILLER, *MARKS}
 
 
 class NotInGrammar(BadInput):
-    """The text says something the shapes world has no words for."""
+    """The text contains words that the shapes world does not have."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
@@ -56,7 +56,7 @@ def tokens_of(text: str) -> list[str]:
 
 @lru_cache(1024)  # each goal is read again for every picture
 def parse(text: str) -> Spec:
-    """The spec a brief states. Raises NotInGrammar, showing the grammar, for any word it cannot place."""
+    """Return the spec of a brief. Raises NotInGrammar, showing the grammar, for a word that it cannot place."""
     tokens = tokens_of(text)
     phrases, used = _phrases(tokens)
     if not phrases:
@@ -122,7 +122,7 @@ def _is_reference(phrase: _Phrase, known: Item) -> bool:
 
 
 def _phrases(tokens: list[str]) -> tuple[list[_Phrase], set[int]]:
-    """Noun phrases in order, and the positions of all tokens they take."""
+    """Return the noun phrases in order, and the positions of their tokens."""
     found, used = [], set()
     for index, token in enumerate(tokens):
         shape = token if token in SHAPES else _SINGULAR.get(token)
@@ -151,7 +151,7 @@ def _phrases(tokens: list[str]) -> tuple[list[_Phrase], set[int]]:
 
 
 def _place_after(tokens: list[str], index: int) -> tuple[Place, int]:
-    """The place named right after a noun, and where it ends; ANYWHERE and the given index if none is."""
+    """Return the place named right after a noun, and where it ends; ANYWHERE and the given index if there is none."""
     start, prepositions = index, 0
     while start < len(tokens) and tokens[start] in (
         "placed",
@@ -205,9 +205,10 @@ def _relation_between(tokens: list[str], start: int, end: int, used: set[int]) -
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One change as an instruction names it: what happens in `cell`. None where the words leave it open.
+    """One change as an instruction names it. A field is None if the words leave it open.
 
-    kind: put, remove, recolor, resize, move, restore.
+    kind: put, remove, recolor, resize, move or restore.
+    cell: where it happens.
     """
 
     kind: str
@@ -239,7 +240,7 @@ _INSTRUCTIONS = [
 
 
 def parse_instruction(text: str) -> tuple[Instruction, ...]:
-    """The changes an instruction names, in order; words around them are passed over. Empty if none was understood."""
+    """Return the changes that an instruction names, in order; other words are skipped. Empty if none was understood."""
     text, found = " ".join(text.lower().split()), []
     position = 0
     while position < len(text):

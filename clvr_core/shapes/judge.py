@@ -1,7 +1,7 @@
 """The embedded vision-language model: the Vlm protocol without a neural network.
 
-It reads the structure beside each message instead of its words, perceives pictures exactly, and can be made to err at a set rate, so
-that a loop steered by it can be measured against the exact truth.
+It reads the structure beside each message instead of its words, perceives pictures exactly, and can be made to err at a
+set rate, so that a loop steered by it can be measured against the exact truth.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SURE = 0.95
 
 
 def goal_drafts(spec: Spec) -> list[dict[str, Any]]:
-    """The checklist of a spec. A relation conflicts with its opposite."""
+    """Return the checklist of a spec. A relation conflicts with its opposite."""
     statements = spec.statements
     return [
         _draft(statement, [place for place, other in enumerate(statements, 1) if _opposed(statement, other)])
@@ -49,7 +49,7 @@ def _draft(statement: Statement, opposed: list[int]) -> dict[str, Any]:
 
 
 def _feasibility(statement: Statement) -> float:
-    """A waymark is part of its item, so it takes nothing from the chance of the whole."""
+    """Return the estimated chance that one shot draws the statement. A waymark is part of its item: 1."""
     if isinstance(statement, Item):
         return round(0.97**statement.count * (0.95 if statement.place != ANYWHERE else 1.0), 3)
     return {Only: 0.97, AtLeast: 1.0, Relation: 0.75}[type(statement)]
@@ -64,7 +64,7 @@ def _opposed(one: Statement, other: Statement) -> bool:
 
 
 def holds(text: str, perception: Perception) -> bool:
-    """Whether a goal of `goal_drafts` holds on a canvas. Raises NotInGrammar for a goal in other words."""
+    """Say whether a goal of `goal_drafts` holds on a canvas. Raises NotInGrammar for a goal in other words."""
     things = perception.things
     if text.startswith(NOTHING_BUT):
         return perception.clean and Only(parse(text.removeprefix(NOTHING_BUT)).items).holds(things)
@@ -77,8 +77,10 @@ def holds(text: str, perception: Perception) -> bool:
 
 
 def read(goal: Mapping[str, Any], perception: Perception) -> bool | None:
-    """Whether a goal holds; None for a wish that the artist put in other words while the run was under way. Raises NotInGrammar for any
-    other goal in such words."""
+    """Say whether a goal holds; None for a wish that the artist added in words beyond the grammar.
+
+    Raises NotInGrammar for any other goal in such words.
+    """
     try:
         return holds(goal["text"], perception)
     except NotInGrammar:
@@ -90,8 +92,8 @@ def read(goal: Mapping[str, Any], perception: Perception) -> bool | None:
 class ShapesVlm:
     """Controller and verifier of the shapes world.
 
-    flip: probability 0..1 that a yes/no answer is turned round, and that a thing is misread when planning. An error belongs to its
-    picture and question: asked again, the same wrong answer comes back, as from a greedy model.
+    flip: probability, 0 to 1, that a yes/no answer is inverted and that a thing is misread in planning. An error
+        belongs to its picture and question: asked again, the same wrong answer comes back, as from a greedy model.
     """
 
     def __init__(self, flip: float = 0.0, seed: int = 0) -> None:
@@ -130,7 +132,8 @@ class ShapesVlm:
         return [self._answer(images, question.data) for question in questions]
 
     def _read(self, picture: Picture) -> Perception:
-        """What the controller sees: each of a thing's three attributes, and the thing itself, misread at a quarter of the rate."""
+        """Return the perception of the controller: each thing, and each of its three attributes, is misread at a
+        quarter of the rate."""
         return misread(perceive(picture), self.flip / 4, random.Random(self._key("read", [picture])))
 
     def _answer(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
@@ -157,7 +160,7 @@ class ShapesVlm:
         return Decision(SURE if counts[data["place"] - 1] == max(counts) else 1 - SURE, tokens=1)
 
     def _counts(self, images: Sequence[Picture], data: Mapping[str, Any]) -> list[int]:
-        """How many of the goals each picture seems to meet."""
+        """Return how many of the goals each picture seems to meet."""
         counts = []
         for picture in images:
             seen = perceive(picture)
@@ -188,7 +191,7 @@ def _digest(images: Sequence[Picture]) -> str:
 
 
 def _against(data: Mapping[str, Any]) -> bool:
-    """True if the action puts something on the canvas that the brief does not ask for."""
+    """Say whether the action puts something on the canvas that the brief does not ask for."""
     wanted = {item.key for item in parse(data["prompt"]).items}
     action = data["action"]
     if action["kind"] == "EDIT":
@@ -200,7 +203,7 @@ def _against(data: Mapping[str, Any]) -> bool:
 
 
 def _edit(task: str, images: Sequence[Picture], instruction: str) -> bool:
-    """Whether an instruction was carried out, or whether all else was kept, between the two pictures."""
+    """Say whether an instruction was carried out, or whether all else was kept, between two pictures."""
     before, after = images[0], images[1]
     wanted = parse_instruction(instruction)
     cells = frozenset(cell for change in wanted for cell in (change.cell, change.to) if cell is not None)

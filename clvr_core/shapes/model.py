@@ -124,7 +124,8 @@ def build_pipeline(
 
 
 def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: SamplingRecipe = RECIPE) -> None:
-    """Writes diffusers' folder format in bfloat16, with the recipe beside it, so that transformers 4.57 and 5 can load it."""
+    """Writes diffusers' folder format in bfloat16, with the recipe beside it, so that transformers 4.57 and 5 can load
+    it."""
     import torch
 
     pipe.to(torch.bfloat16).save_pretrained(folder)

@@ -1,8 +1,10 @@
-"""Picture -> scene, exactly or not at all: what is drawn but is not cleanly one of the world's things is reported as junk.
+"""Picture -> scene, exactly or not at all: what is drawn but is not cleanly one of the world's things is reported as
+junk.
 
-Every pixel of a clean picture is a mixture of the background and one palette colour, also after blur, resampling or noise. So each pixel is
-given the colour of the nearest such mixture, pixels of one colour are joined into blobs, and the alpha of each blob is compared with drawn
-shapes at their true size. What the drawn shapes do not explain is junk too.
+Every pixel of a clean picture is a mixture of the background and one palette colour, also after blur, resampling or
+noise. So each pixel is given the colour of the nearest such mixture, pixels of one colour are joined into blobs, and
+the alpha of each blob is compared with drawn shapes at their true size. What the drawn shapes do not explain is junk
+too.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Sighting:
     area    in pixels
     match   soft IoU with the best drawn shape, 0..1; 0 where none was tried
     cells   those that hold at least 6 px of the blob, or else the one of its centre
-    reason  "" for a clean thing, else "unknown shape", "mixed colour", "out of place", "two in one cell", "dirt" or "stray mark"
+    reason  "" for a clean thing, else "unknown shape", "mixed colour", "out of place", "two in one cell", "dirt" or
+    "stray mark"
     """
 
     thing: Thing | None
@@ -61,7 +64,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Perception:
-    """Clean things in the order of their cells, at most one a cell, and everything else that is drawn."""
+    """The clean things in the order of their cells, at most one a cell, and everything else that is drawn."""
 
     things: tuple[Thing, ...] = ()
     junk: tuple[Sighting, ...] = ()
@@ -104,7 +107,7 @@ def perceive(image: np.ndarray) -> Perception:
     return _perceived(image.tobytes())
 
 
-@lru_cache(256)  # of the same few pictures many things are asked
+@lru_cache(256)  # the same few pictures are perceived many times
 def _perceived(pixels: bytes) -> Perception:
     seen = sightings(np.frombuffer(pixels, np.uint8).reshape(CANVAS, CANVAS, 3))
     things = tuple(sighting.thing for sighting in seen if sighting.thing and not sighting.reason)
@@ -112,7 +115,10 @@ def _perceived(pixels: bytes) -> Perception:
 
 
 def sightings(image: np.ndarray) -> tuple[Sighting, ...]:
-    """All that is drawn on a picture, clean things first, in the order of their cells. Takes and raises what `perceive` does."""
+    """All that is drawn on a picture, clean things first, in the order of their cells.
+
+    Takes and raises what `perceive` does.
+    """
     _require_canvas(image)
     offset = image.astype(np.float32) - BLANK
     smooth = _mean(offset)
@@ -129,7 +135,8 @@ def sightings(image: np.ndarray) -> tuple[Sighting, ...]:
 
 
 def matches(perception: Perception, scene: Scene, tolerance_px: int = 3) -> bool:
-    """Whether the same things stand in the same cells, nothing else is drawn, and no centre is off by more than the tolerance in x or y."""
+    """Say whether the same things are in the same cells, nothing else is drawn, and no centre differs by more than the
+    tolerance."""
     return (
         perception.clean
         and len(perception.things) == len(scene.things)
@@ -140,10 +147,11 @@ def matches(perception: Perception, scene: Scene, tolerance_px: int = 3) -> bool
 def check_edit(
     before: np.ndarray, after: np.ndarray, expected: Scene, cells: frozenset[int], tolerance_px: int = 3
 ) -> EditCheck:
-    """Checks an edit of `cells` that should have led to `expected`, of which only those cells are looked at, offsets aside.
+    """Check an edit of `cells` that should have led to `expected`; only those cells of it are compared, without
+    offsets.
 
-    The other cells are compared with `before`, within the tolerance in x and y: what was wrong there already is not held against the edit,
-    and junk may vanish. Raises ValueError as `perceive`.
+    The other cells are compared with `before`, within the tolerance in x and y: what was wrong there already does not
+    count against the edit, and junk may vanish. Raises ValueError as `perceive` does.
     """
     old, new = perceive(before), perceive(after)
     spoiled = {cell for junk in new.junk for cell in junk.cells}
@@ -160,8 +168,11 @@ def check_edit(
 
 
 def misread(perception: Perception, rate: float, rng: random.Random) -> Perception:
-    """The perception of a reader that errs: each thing is overlooked with probability `rate`, and each of shape, colour and size of those
-    seen is replaced by another value with the same probability. Junk stays. Raises ValueError for a rate outside 0..1."""
+    """Return the perception of a reader that errs: each thing is overlooked with probability `rate`, and each of shape,
+    colour and size of the others is replaced with the same probability.
+
+    Junk stays. Raises ValueError for a rate outside 0 to 1.
+    """
     if not 0 <= rate <= 1:
         raise ValueError(f"a misreading rate is a probability, 0 to 1, not {rate}")
 
@@ -241,9 +252,11 @@ def _squares(field: np.ndarray) -> np.ndarray:
 
 
 def _mixtures(offset: np.ndarray, smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each pixel as a share of one colour over the background: (1 + the colour's index, alpha), both 0 where nothing is drawn."""
+    """Each pixel as a share of one colour over the background: (1 + the colour's index, alpha), both 0 where nothing is
+    drawn."""
     drawn = np.flatnonzero(_squares(offset) > FAINT**2)
-    # The mean of neighbours lies on the same line from background to colour as the pixel itself, with a third of the noise.
+    # The mean of neighbours lies on the same line from background to colour as the pixel itself, with a third of the
+    # noise.
     norms = COLOR_NORMS[:, None]
     dots = COLOR_OFFSETS @ smooth.reshape(-1, 3)[drawn].T
     share = np.clip(dots / norms, 0, 1)
@@ -345,7 +358,7 @@ def _blur(alpha: np.ndarray, sigma: float) -> np.ndarray:
 
 
 class _View(NamedTuple):
-    """A blob of a thing's area: what it was read as, and the window and the template that say so."""
+    """A blob of the area of a thing: its reading, and the window and the template for it."""
 
     sighting: Sighting
     number: int
@@ -387,8 +400,9 @@ def _views(offset: np.ndarray, blobs: _Blobs) -> list[_View]:
 
 
 def _match(alpha: np.ndarray, beyond: int) -> tuple[tuple[int, ...], float, float, tuple[float, float]]:
-    """The best template for a blob with `beyond` more pixels outside the window: (its index, soft IoU, lead before the best other shape,
-    (x, y) of the thing's centre about that of the window). The centroid leaves one shift to try for each kind."""
+    """The best template for a blob with `beyond` more pixels outside the window: (its index, soft IoU, lead before the
+    best other shape, (x, y) of the thing's centre about that of the window). The centroid leaves one shift to try for
+    each kind."""
     templates, axis = _templates(), np.arange(SIDE, dtype=np.float32) - HALF
     area = max(float(alpha.sum()), 1.0)  # a wide ring has nothing at its centroid
     centers = np.array([alpha.sum(0) @ axis, alpha.sum(1) @ axis]) / area - templates.centroids
@@ -434,7 +448,8 @@ def _one_per_cell(seen: list[Sighting]) -> list[Sighting]:
 
 
 def _unexplained(smooth: np.ndarray, blobs: _Blobs, views: list[_View]) -> np.ndarray:
-    """int32 canvas: 1 where there is something more than 2 px away from every blob, or from the outline of what it was read as."""
+    """int32 canvas: 1 where there is something more than 2 px away from every blob, or from the outline of what it was
+    read as."""
     marked = _margin(_squares(smooth) > FAINT**2)
     junk = blobs.numbers > 0
     for view in views:

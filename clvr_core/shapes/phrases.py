@@ -1,4 +1,4 @@
-"""Specs and edits put into words, in the registers the model is trained on. Whatever is written here, grammar.py reads back."""
+"""Writing specs and edits as prompts, in the registers that the model is trained on. grammar.py reads all of them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,10 @@ def relation_words(relation: Relation, register: str = "sentence", rng: random.R
 
 
 def write(spec: Spec, register: str = "sentence", rng: random.Random | None = None) -> str:
-    """The spec as a prompt. With `rng` the order of clauses and the choice of words vary; without, the order is the spec's own."""
+    """The spec as a prompt.
+
+    With `rng` the order of clauses and the choice of words vary; without, the order is the spec's own.
+    """
     items, relations = list(spec.items), list(spec.relations)
     if rng:
         rng.shuffle(items)
@@ -88,12 +91,13 @@ def goal_words(statement: Statement) -> str:
 
 
 def describe(thing: Thing) -> str:
-    """A thing whole: what it is and where."""
+    """Return a thing in words: its kind and its cell."""
     return f"a {noun(thing.color, thing.shape, thing.size)} at the {cell_name(thing.cell)}"
 
 
 def whole(scene: Scene) -> Spec:
-    """The most that a spec can say of a scene: each size, and each place as far as the things of one colour and shape share it."""
+    """Return the fullest spec of a scene: each size, and each place as far as the things of one colour and shape share
+    it."""
     groups: dict[tuple[str, str], list[Thing]] = {}
     for thing in scene.things:
         groups.setdefault((thing.shape, thing.color), []).append(thing)
@@ -109,7 +113,7 @@ def whole(scene: Scene) -> Spec:
 
 
 def instruct(edit: Edit, scene: Scene, rng: random.Random | None = None) -> str:
-    """The edit as an instruction for the canvas that shows `scene`. Without `rng` the first wording is used."""
+    """Return the edit as an instruction for the canvas that shows `scene`. Without `rng` the first wording is used."""
     pick = rng.choice if rng else (lambda options: options[0])
     there = scene.at(edit.cell)
     cell = cell_name(edit.cell)
@@ -143,5 +147,5 @@ def instruct(edit: Edit, scene: Scene, rng: random.Random | None = None) -> str:
 
 
 def restore(cell: int, reference: int = 2) -> str:
-    """The instruction that brings one cell back as an earlier canvas, given as the reference of that number, had it."""
+    """Return the instruction that restores one cell from an earlier canvas, given as the reference of that number."""
     return f"restore the {cell_name(cell)} from image {reference}"

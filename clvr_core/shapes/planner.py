@@ -1,4 +1,4 @@
-"""Plans on the shapes canvas: where each thing of the brief is to stand, and which changes lead there from what is seen."""
+"""Planning on the shapes canvas: a cell for each thing of the brief, and the changes that lead there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ MOST_NODES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Edits that belong together, one or two, and the keys (colour, shape) of the items they serve; a removal serves none."""
+    """Edits that belong together, one or two, and the keys (colour, shape) of the items they serve; a removal serves
+    none."""
 
     edits: tuple[Edit, ...]
     keys: frozenset[tuple[str, str]] = frozenset()
@@ -102,10 +103,11 @@ def _thing(item: Item, cell: int, there: Thing | None, rng: random.Random) -> Th
 
 
 def changes(target: Scene, seen: Perception) -> list[Change]:
-    """What turns the canvas that is seen into the target, in an order in which it can be done.
+    """Return the changes that turn the perceived canvas into the target, in an order in which each is possible.
 
-    Changes that leave no item with fewer things than before, each made alone, come first. So two things that stand in each other's
-    places change over at once, and what displaces a thing comes after that thing has gone elsewhere. Junk is cleared away.
+    Changes that leave no item with fewer things than before, each made alone, come first. So two things in each other's
+    cells are exchanged at once, and a change that displaces a thing comes after that thing was moved. Junk is cleared
+    away.
     """
     junk = {cell for sighting in seen.junk for cell in sighting.cells}
     now = seen.scene()
@@ -156,7 +158,8 @@ def changes(target: Scene, seen: Perception) -> list[Change]:
 
 
 def _source(thing: Thing, target: Scene, held: dict[int, Thing], loose: dict[tuple[str, str], list[int]]) -> int | None:
-    """Where a thing just like it stands that can be moved. Not from where a missing thing is to stand: both change in one instruction."""
+    """Return the cell of an equal thing that can be moved. Not the cell of a missing thing: both change in one
+    instruction."""
     for cell in loose.get(_key(thing), ()):
         other = target.at(cell)
         if held[cell].kind == thing.kind and (other is None or loose.get(_key(other))):

@@ -1,4 +1,5 @@
-"""Proxy prompts in the shapes world: what a canvas should show after an instruction, from what is seen before it."""
+"""Proxy prompts of the shapes world: what a canvas should show after an instruction, computed from what is seen before
+it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,10 @@ from .scene import Scene, Thing
 
 
 def proxies(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
-    """The reply to a proxy request. `seen`: the canvases given to the instruction, the one to edit first."""
+    """Return the reply to a proxy request.
+
+    seen: the canvases given to the instruction, the one to edit first.
+    """
     if not seen:
         return {"scene_prompt": data["words"], "edit_prompt": "", "references": []}
     scene, used = seen[0].scene(), {1}
@@ -29,7 +33,8 @@ def proxies(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, An
 
 
 def after(change: Instruction, scene: Scene, given: Sequence[Scene]) -> Scene:
-    """The scene after one change of an instruction; what the words leave open stays as it is, or is small where there was nothing."""
+    """Return the scene after one change of an instruction. What the words leave open stays as it is; a new thing is
+    small."""
     rest, there = scene.without([change.cell]), scene.at(change.cell)
     if change.kind == "restore":
         earlier = (

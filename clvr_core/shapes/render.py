@@ -13,7 +13,8 @@ SUPERSAMPLING = 4
 
 @cache
 def coverage(shape: str, radius: float, shift: tuple[float, float] = (0.0, 0.0), side: int = CELL) -> np.ndarray:
-    """How much of each pixel the shape covers, float32 side x side in 0..1, centred on side // 2 plus the shift (x, y) in pixels."""
+    """How much of each pixel the shape covers, float32 side x side in 0..1, centred on side // 2 plus the shift (x, y)
+    in pixels."""
     axis = (np.arange(side * SUPERSAMPLING) + 0.5) / SUPERSAMPLING - side // 2 - 0.5
     x, y = axis[None, :] - shift[0], axis[:, None] - shift[1]
     r = radius

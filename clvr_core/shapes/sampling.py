@@ -1,4 +1,4 @@
-"""Random scenes, briefs and edits: what the base model is trained on and what it is measured with."""
+"""Random scenes, briefs and edits, for training the base model and for measuring it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ T2I_COUNTS = {1: 0.15, 2: 0.25, 3: 0.36, 4: 0.14, 5: 0.07, 6: 0.03}
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """How briefs are told of a scene: odds of all, half and none of its places, then of 0, 1 and 2 relations with places left open, and
-    of 0 and 1 with every place stated."""
+    """Odds of the statements in a brief of a scene.
+
+    The first three: that all, half or none of the places are stated. Then those of 0, 1 and 2 relations where places
+    are left open, and of 0 and 1 relation where every place is stated.
+    """
 
     places: tuple[float, ...] = (0.5, 0.25, 0.25)
     relations: tuple[float, ...] = (0.7, 0.2, 0.1)
@@ -25,7 +28,8 @@ class Telling:
 
 MEASURED = Telling()
 TAUGHT = Telling(places=(0.3, 0.3, 0.4), relations=(0.45, 0.35, 0.2))
-"""Relations between things without a place are learnt last, so training tells them more often than the measure does."""
+"""Odds for training: relations between things without a place are learnt last, so they come more often than in the
+measure."""
 
 EDIT_KINDS = {"put": 0.4, "remove": 0.2, "recolor": 0.15, "resize": 0.1, "move": 0.15}
 
@@ -43,7 +47,7 @@ def random_scene(rng: random.Random, count: int) -> Scene:
 
 
 def grouped_scene(rng: random.Random, count: int) -> Scene:
-    """A scene in which some things share colour and shape, so that it can be told with counts."""
+    """Return a scene in which some things share colour and shape, so that a brief can state counts."""
     kinds = rng.sample([(shape, color) for shape in SHAPES for color in COLORS], count)
     cells, things = rng.sample(CELLS, count), []
     while len(things) < count:
@@ -55,7 +59,8 @@ def grouped_scene(rng: random.Random, count: int) -> Scene:
 
 
 def tell(scene: Scene, rng: random.Random, placed: float, sized: float = 0.5, relations: int = 0) -> Spec:
-    """A spec true of the scene that states each place with probability `placed`, each size with `sized`, and up to so many relations."""
+    """Return a spec true of the scene, which states each place with probability `placed`, each size with `sized`, and
+    at most that many relations."""
     groups: dict[tuple[str, str], list[Thing]] = {}
     for thing in scene.things:
         groups.setdefault((thing.color, thing.shape), []).append(thing)
@@ -88,13 +93,13 @@ def _item(things: list[Thing], rng: random.Random, placed: float, sized: float) 
 
 
 def random_brief(rng: random.Random, count: int) -> tuple[Scene, Spec, str]:
-    """A scene, a spec true of it, and the spec as a prompt in a random register."""
+    """Return a scene, a spec true of it, and the spec as a prompt in a random register."""
     scene = grouped_scene(rng, count)
     return scene, *brief_of(scene, rng)
 
 
 def brief_of(scene: Scene, rng: random.Random, telling: Telling = MEASURED) -> tuple[Spec, str]:
-    """A spec true of the scene, and that spec as a prompt in a random register."""
+    """Return a spec true of the scene, and the spec as a prompt in a random register."""
     placed = rng.choices((1.0, 0.5, 0.0), telling.places)[0]
     odds = telling.relations if placed < 1 else telling.relations_placed
     relations = rng.choices(range(len(odds)), odds)[0]
@@ -103,7 +108,7 @@ def brief_of(scene: Scene, rng: random.Random, telling: Telling = MEASURED) -> t
 
 
 def random_edit(rng: random.Random, scene: Scene, kind: str | None = None) -> Edit:
-    """An edit that the scene allows; falls back to `put` where the kind needs a thing or a free cell that is not there."""
+    """Return an edit that the scene allows; a `put` if the kind needs a thing or a free cell and there is none."""
     kind = kind or rng.choices(list(EDIT_KINDS), list(EDIT_KINDS.values()))[0]
     if not scene.things or (kind == "move" and not scene.free()):
         kind = "put"
@@ -124,7 +129,13 @@ def random_edit(rng: random.Random, scene: Scene, kind: str | None = None) -> Ed
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training pair: the prompt, the canvases given (first the one to edit), the canvas wanted, and the cells the edit names."""
+    """One training pair.
+
+    prompt: of the executor.
+    references: the canvases given, the one to edit first.
+    target: the wanted canvas.
+    cells: the cells that the edit names.
+    """
 
     prompt: str
     references: tuple[Scene, ...]
@@ -138,7 +149,7 @@ def t2i_sample(rng: random.Random) -> Sample:
 
 
 def edit_sample(rng: random.Random) -> Sample:
-    """One or two edits of a canvas with 0 to 8 things; one in ten already holds and must change nothing."""
+    """Return one or two edits of a canvas with 0 to 8 things; one in ten holds already and must change nothing."""
     before = random_scene(rng, rng.randint(0, 8))
     first = random_edit(rng, before)
     after, words, cells = apply(first, before), instruct(first, before, rng), first.cells
@@ -157,7 +168,8 @@ def edit_sample(rng: random.Random) -> Sample:
 
 
 def restore_sample(rng: random.Random) -> Sample:
-    """Two canvases: one cell of the first is brought back as the second had it, or the second is an earlier state to be ignored."""
+    """Return a sample of two canvases: one cell of the first is restored from the second, or the second is an earlier
+    state to ignore."""
     if rng.random() < 0.4:
         plain = edit_sample(rng)
         earlier = apply(random_edit(rng, plain.references[0]), plain.references[0])

@@ -1,7 +1,7 @@
 """The world: what can stand on a canvas, and the edits that turn one scene into another.
 
-A canvas is a 3 x 3 grid of cells; a cell holds at most one thing. Shape, colour, size and cell are the things a prompt can name;
-the offset inside the cell never is, so a prompt always leaves something for the model to choose.
+A canvas is a 3 x 3 grid of cells; a cell holds at most one thing. Shape, colour, size and cell are the things a prompt
+can name; the offset inside the cell never is, so a prompt always leaves something for the model to choose.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ class Edit:
 
 
 def apply(edit: Edit, scene: Scene) -> Scene:
-    """The scene after the edit. An edit of an empty cell changes nothing; a move onto a taken cell is a ValueError."""
+    """Return the scene after the edit. An edit of an empty cell changes nothing.
+
+    Raises ValueError for a move onto a taken cell and for an edit without what its kind needs.
+    """
     rest, there = scene.without([edit.cell]), scene.at(edit.cell)
     if edit.kind == "put":
         if edit.thing is None:

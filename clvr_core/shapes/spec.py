@@ -1,4 +1,4 @@
-"""What a brief says of a scene: items, where they are, how they stand to one another; and whether a scene agrees."""
+"""The content of a brief: items, their places and relations; and whether a scene agrees."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def related(a: Thing, kind: str, b: Thing) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class AtLeast:
-    """As many of the item as it counts, or more: a waymark on the way to a number that one instruction cannot bring."""
+    """At least as many of the item as it counts: a waymark towards a number that one instruction cannot reach."""
 
     item: Item
 
@@ -84,7 +84,7 @@ class AtLeast:
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Nothing stands there that the items do not ask for, and no more than they ask for."""
+    """Nothing is drawn that the items do not ask for, and no more than they ask for."""
 
     items: tuple[Item, ...]
 
@@ -118,7 +118,10 @@ class Spec:
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """The checklist: nothing else, each item, waymarks for counts above WAYMARK, each relation. All hold where the spec does."""
+        """The checklist: nothing else, each item, waymarks for counts above WAYMARK, each relation.
+
+        All hold where the spec does.
+        """
         return (Only(self.items), *(mark for item in self.items for mark in (item, *waymarks(item))), *self.relations)
 
     @property

@@ -1,4 +1,4 @@
-"""A kept trajectory as data: its turns, and the two forms that trainers of vision-language models read."""
+"""A kept trajectory as training data: its steps, and the two formats that trainers of vision-language models read."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ SYSTEM = (
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One kept step. thought: in the first person, attempts that failed included. summary, words: as the executor was told.
+    """One kept step of a trajectory.
 
-    scene_prompt, edit_prompt, references: the proxy prompts distilled from the history; the references are places of earlier turns, the one
-    to edit first. image: a file of the data set. score: share of the goals that held.
+    kind: GENERATE draws a new picture, EDIT changes an earlier one.
+    thought: the step in the first person, with the failed attempts before it.
+    summary, words: the summary of the step and the prompt of the executor.
+    scene_prompt, edit_prompt, references: the proxy prompts distilled from the history. A reference is the place of an
+        earlier turn, from 0; the first one is edited.
+    image: the picture, a file of the data set.
+    score: share of the goals that hold, 0 to 1.
     """
 
     kind: Literal["GENERATE", "EDIT"]
@@ -41,6 +46,15 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Row:
+    """One kept trajectory.
+
+    id: of the brief in the data set.
+    prompt: the brief.
+    seed: of the run.
+    turns: the kept steps in order.
+    closing: the last words, which say that every requirement holds.
+    """
+
     id: str
     prompt: str
     seed: int
@@ -49,7 +63,7 @@ class Row:
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """The rows of a data set. Raises BadInput for a file that is missing or a line that cannot be read; images are not looked at."""
+    """Read the rows of a data set, without its images. Raises BadInput for a missing file or an unreadable line."""
     path = folder / ROWS
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -65,7 +79,7 @@ def read_rows(folder: Path) -> list[Row]:
 
 
 def write_rows(folder: Path, rows: Iterable[Row], rejected: Iterable[dict[str, Any]]) -> None:
-    """All four files anew, each whole. Raises OSError."""
+    """Write all four files of the data set, each whole or not at all. Raises OSError."""
     rows = list(rows)
     _write(folder / ROWS, map(to_json, rows))
     _write(folder / SHAREGPT, map(sharegpt, rows))
@@ -80,18 +94,20 @@ def _write(path: Path, lines: Iterable[Any]) -> None:
 
 
 def sharegpt(row: Row) -> dict[str, Any]:
-    """ShareGPT turns with a placeholder where each picture was made; `images` lists the files in that order."""
-    said = [f"{turn.thought}\n{_call(turn)}\n<IMG_GEN_{place}>" for place, turn in enumerate(row.turns, 1)]
+    """Return the row in ShareGPT's format, with a placeholder at each picture; `images` lists the files."""
+    steps = [f"{turn.thought}\n{_call(turn)}\n<IMG_GEN_{place}>" for place, turn in enumerate(row.turns, 1)]
     turns = [
         {"from": "human", "value": row.prompt},
-        {"from": "gpt", "value": "\n\n".join([*said, f"{row.closing}\nDONE"])},
+        {"from": "gpt", "value": "\n\n".join([*steps, f"{row.closing}\nDONE"])},
     ]
     return {"id": row.id, "system": SYSTEM, "conversations": turns, "images": [turn.image for turn in row.turns]}
 
 
 def trl(row: Row) -> dict[str, Any]:
-    """TRL's messages: one assistant turn a step, its picture in the tool's turn that follows. Every part has the same keys, since a column
-    that fills in missing ones would make pictures of them."""
+    """Return the row as TRL's messages: an assistant turn for each step, and its picture in the tool turn after it.
+
+    Every part has only its own keys, because a column type that fills in missing keys would make pictures of texts.
+    """
     messages = [_message("system", text=SYSTEM), _message("user", text=row.prompt)]
     for place, turn in enumerate(row.turns, 1):
         messages.append(_message("assistant", text=f"<think>{turn.thought}</think>\n{_call(turn)}"))

@@ -1,11 +1,15 @@
-"""The data engine: trajectories made by the loop, verified at every step and at the end, written as data, with a reason for every
-rejection.
+"""The data engine: the loop makes trajectories, which are verified at every step and at the end and written as training
+data.
 
-Passive verification: after each step the edit verifier says whether the instruction was carried out and what else changed; a step that
-fails is taken back and tried again while the loop's patience lasts, and a run that kept such a step is discarded. Active verification:
-the full checklist, each round, which may roll back; a run that ends without all goals is discarded. Last, the result stands blind against
-one shot of the same brief: two judges, each asked in both orders, must all prefer the trajectory. A tie is the one shot's, so that the
-data hold real gains only.
+Every rejected trajectory is recorded with the reason.
+
+Passive verification: after each step the edit verifier says whether the instruction was carried out and what else
+changed. A step that fails is rolled back and tried again while the patience of the loop lasts; a run that kept such a
+step is rejected.
+Active verification: the whole checklist is judged in each round, which may roll back. A run that ends without all goals
+is rejected.
+Comparison: the result is compared blind with one shot of the same brief. Two judges, each asked in both orders, must
+prefer the trajectory every time. A tie counts for the one shot, so that the data hold only real gains.
 """
 
 from __future__ import annotations
@@ -43,7 +47,14 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What became of one brief. `row` is None for a rejected one. `reason`: why, in a sentence. `kind`: why, as a code."""
+    """What became of one brief.
+
+    id: number of the brief.
+    reason: why it was kept or rejected, in words.
+    rounds, images, evaluations, vlm_calls: what the run spent.
+    row: the training data, None if rejected.
+    kind: the code of the reason.
+    """
 
     id: str
     prompt: str
@@ -59,7 +70,12 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the trajectories are made. `together`: runs side by side, whose pictures are drawn in one batch."""
+    """How the trajectories are made.
+
+    seed: of the data set.
+    rounds, patience: budget of each run.
+    together: runs at the same time, whose pictures are drawn in one batch.
+    """
 
     seed: int = 0
     rounds: int = 8
@@ -68,7 +84,8 @@ class Settings:
 
 
 def random_prompts(count: int, seed: int) -> list[str]:
-    """Briefs of the shapes world, four to eight things, no two alike: fewer are seldom worth a second round."""
+    """Return random briefs of the shapes world, all different, of four to eight things: smaller ones seldom need a
+    second round."""
     rng, found = random.Random(f"synthesis/{seed}"), {}
     while len(found) < count:
         found.setdefault(random_brief(rng, rng.randint(4, 8))[2])
@@ -76,7 +93,7 @@ def random_prompts(count: int, seed: int) -> list[str]:
 
 
 def read_prompts(path: Path) -> list[str]:
-    """One brief a line. Raises BadInput for a file that cannot be read or holds none."""
+    """Read one brief a line. Raises BadInput for a file that cannot be read or has none."""
     try:
         prompts = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
@@ -94,10 +111,15 @@ def synthesize(
     settings: Settings | None = None,
     report: Report = print,
 ) -> dict[str, int]:
-    """Makes the data set in `out` and returns how many trajectories were kept and why others were not, by kind of reason.
+    """Make the data set in `out`, or continue one that was stopped there.
 
-    `second` judges the result beside the models' own judge. Goes on where an earlier call in `out` stopped. Raises BadInput if `out`
-    holds a data set of other settings or cannot be written.
+    prompts: the briefs.
+    models: draw and judge the trajectories.
+    second: the second judge of the comparison.
+    report: called with a line about the progress.
+
+    Returns how many trajectories were kept, and how many rejected by kind of reason. Raises BadInput if `out` holds a
+    data set of other settings or cannot be written.
     """
     settings = settings or Settings()
     decisions = _open(out, prompts, models, second, settings)
@@ -146,7 +168,7 @@ def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settin
             )
         note.write_text(wanted)
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        # The last line was cut if the writer was killed: its briefs are decided again, from their own runs.
+        # A kill may have cut the last line; its briefs are decided again from their recorded runs.
         if lines[-1]:
             path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
     try:
@@ -298,6 +320,7 @@ def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm)
 
 
 def data_summary(counts: dict[str, int]) -> dict[str, Any]:
+    """Return the counts that `synthesize` returned with their total and the share that was kept."""
     total = sum(counts.values())
     return {
         "briefs": total,

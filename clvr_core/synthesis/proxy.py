@@ -1,4 +1,5 @@
-"""Proxy prompts: a long history distilled into what a reward can judge (arXiv 2605.14876, eqs. 2 and 3)."""
+"""Proxy prompts: short prompts distilled from a long history, which a reward can judge (arXiv 2605.14876, eqs. 2 and
+3)."""
 
 from __future__ import annotations
 
@@ -35,7 +36,12 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Proxy:
-    """references: numbers of the pictures given, the first being 1."""
+    """The proxy prompts of a step.
+
+    scene_prompt: the whole canvas after the step.
+    edit_prompt: the instruction of the step; empty for a new picture.
+    references: numbers of the given pictures that the step uses, the first being 1.
+    """
 
     scene_prompt: str
     edit_prompt: str = ""
@@ -45,7 +51,12 @@ class Proxy:
 def distil_proxy(
     vlm: Vlm, prompt: str, past: Sequence[Action], last: Action, pictures: Sequence[Picture]
 ) -> Answer[Proxy]:
-    """The proxy of a step. `pictures`: the canvases it is given, the one to edit first; none for a new picture."""
+    """Ask the model for the proxy prompts of a step.
+
+    prompt: the brief.
+    past, last: the earlier actions and the one of the step.
+    pictures: the canvases that the step is given, the one to edit first; none for a new picture.
+    """
     steps = (
         "\n".join(
             f"Step {number}: {clip(action.summary, 400)} {clip(words_of(action), 400)}"
@@ -56,7 +67,7 @@ def distil_proxy(
     text = f"{REQUEST}\n<request>\n{prompt}\n</request>\n\nSteps so far:\n{steps}\n\nThe step to come: {last.summary} {words_of(last)}"
     message = Message("user", text, tuple(pictures), {"task": "proxy", "prompt": prompt, "words": words_of(last)})
 
-    def check(reply: Proxy) -> None:
+    def require_consistent(reply: Proxy) -> None:
         if pictures and not reply.edit_prompt.strip():
             raise Malformed("the step is a change, so edit_prompt must hold its instruction")
         if any(not 1 <= place <= len(pictures) for place in reply.references):
@@ -68,4 +79,4 @@ def distil_proxy(
         if pictures and 1 not in reply.references:
             raise Malformed("references must hold picture 1, the one that is changed")
 
-    return ask(vlm, (message,), SCHEMA, Proxy, check=check)
+    return ask(vlm, (message,), SCHEMA, Proxy, check=require_consistent)

@@ -1,4 +1,4 @@
-"""From the tree of a run to the straight line that led to its best canvas, told in the first person."""
+"""The straight line of kept steps that leads to the best canvas of a run, and its words in the first person."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Kind = Literal["", "kept", "active verification", "passive verification", "compa
 
 
 class Rejected(Exception):
-    """The trajectory is no data. `kind` says which check failed, the message why."""
+    """The trajectory is not used as data. The message says why, and `kind` which check failed."""
 
     def __init__(self, kind: Kind, why: str) -> None:
         super().__init__(f"{kind}: {why}")
@@ -25,15 +25,18 @@ PASSIVE: Kind = "passive verification"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A kept step, and the attempts from the same canvas that were taken back before it."""
+    """A kept step, and the failed attempts from the same canvas before it."""
 
     step: Step
     failed: tuple[Step, ...] = ()
 
 
 def line_of(trajectory: Trajectory) -> tuple[Line, ...]:
-    """The kept steps from the last generation to the best canvas. Raises Rejected where there is none, or where one step's edit verifier
-    said no, or where a step refers to a canvas that is not on the line."""
+    """Return the kept steps from the last generation to the best canvas.
+
+    Raises Rejected if there is none, if the edit verifier rejected one of the steps, or if a step refers to a canvas
+    off the line.
+    """
     step, steps = trajectory.best_step, []
     while step is not None:
         steps.insert(0, step)
@@ -67,7 +70,7 @@ def _before(trajectory: Trajectory, step: Step, kept: list[Step]) -> tuple[Step,
 
 
 def thought(line: Line) -> str:
-    """The step in the first person, as it went: what was tried and taken back, then what is done now."""
+    """Return the step in the first person: what was tried and rolled back, then what is done now."""
     tried = [
         f"I tried this: {words_of(failed.action)}. It did not hold ({failed.reason}), so I went back."
         for failed in line.failed

@@ -1,4 +1,4 @@
-"""What is trained of a transformer: all of it, or a LoRA beside it; and older states of that, to be put in its place for a while."""
+"""The trained weights of a transformer: all of them, or a LoRA; and frozen copies that can replace them for a while."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ TARGETS = (
 
 @dataclass(frozen=True)
 class Lora:
-    """rank 0 trains all weights of the transformer instead."""
+    """The adapter to train.
+
+    rank: 0 trains all weights of the transformer instead.
+    alpha: the delta is scaled by alpha / rank.
+    """
 
     rank: int = 32
     alpha: int = 32
 
 
 def attach(transformer: Flux2Transformer2DModel, lora: Lora, start: Path | None = None) -> None:
-    """Freezes the transformer and puts a LoRA beside its linear layers, from `start` if given; or makes all of it trainable.
+    """Freeze the transformer and add a LoRA to its linear layers, loaded from `start` if given. With rank 0, make all
+    weights trainable.
 
     Raises BadInput if the LoRA in `start` cannot be read or does not fit.
     """
@@ -65,7 +70,7 @@ def attach(transformer: Flux2Transformer2DModel, lora: Lora, start: Path | None 
 
 
 def gathered(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """All weights, whole, on the CPU. To be called by every process: each may hold but a part."""
+    """Return all weights whole and on the CPU. Every process must call it, because each may hold only a part."""
     state = transformer.state_dict().items()
     return {
         name: (value.full_tensor() if hasattr(value, "full_tensor") else value).detach().cpu() for name, value in state
@@ -73,7 +78,10 @@ def gathered(transformer: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save_lora(transformer: Flux2Transformer2DModel, state: dict[str, torch.Tensor], folder: Path) -> None:
-    """The LoRA in the layout that diffusers, ComfyUI and `clvr merge` read, its rank and alpha in the metadata. state: from `gathered`."""
+    """Write the LoRA in the layout that diffusers, ComfyUI and `clvr merge` read, with rank and alpha in the metadata.
+
+    state: from `gathered`.
+    """
     from diffusers import Flux2KleinPipeline
     from peft import get_peft_model_state_dict
 
@@ -94,7 +102,7 @@ def trained(model: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 
 class FrozenCopy:
-    """A copy of what is trained, which can stand in its place for a while and follow it slowly."""
+    """A copy of the trained weights, which can replace them for a while and follow them slowly."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self.tensors = [parameter.detach().clone() for parameter in trained(model)]
@@ -112,7 +120,8 @@ class FrozenCopy:
 
     @contextmanager
     def standing_in(self, model: torch.nn.Module) -> Iterator[None]:
-        """Nothing computed inside may be differentiated: the weights go back afterwards."""
+        """Use the copy in place of the trained weights inside the `with`. Gradients must not flow through what is
+        computed there."""
         parameters = trained(model)
         now = [parameter.data for parameter in parameters]
         with torch.no_grad():

@@ -1,4 +1,5 @@
-"""A transformer that is trained and sampled in bfloat16, with each block compiled once: the same weights, less exact sums, less time."""
+"""Training and sampling a transformer in bfloat16 with each block compiled once: the same weights, faster, with less
+exact sums."""
 
 from __future__ import annotations
 
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
     from diffusers import Flux2Transformer2DModel
 
 SHAPES = 64
-"""Of batch and text that a block may be compiled for before it runs uncompiled."""
+"""Pairs of batch size and text length that a block is compiled for; further ones run uncompiled."""
 
 
 @contextmanager
 def attention_in_float() -> Iterator[None]:
-    """torch's bfloat16 attention on CPUs takes ten times longer backwards than forwards; in float32 it is the smaller part of a step."""
+    """torch's bfloat16 attention on CPUs takes ten times longer backwards than forwards; in float32 it is the smaller
+    part of a step."""
     inner = F.scaled_dot_product_attention
 
     def attention(query, key, value, **options):
@@ -37,10 +39,11 @@ def attention_in_float() -> Iterator[None]:
 
 
 def compile_blocks(transformer: Flux2Transformer2DModel, device: torch.device) -> None:
-    """Changes how a diffusers transformer computes, not what it is: its weights stay as they are, what it returns is float32.
+    """Compile the blocks of a diffusers transformer and run them in bfloat16. Its weights stay as they are, and it
+    returns float32.
 
-    Compiling takes half a minute for each number of references and padded length of text, once a process. Raises BadInput where the
-    device is a CPU and there is no C++ compiler.
+    Compiling takes half a minute in each process for each number of references and padded length of text. Raises
+    BadInput if the device is a CPU and there is no C++ compiler.
     """
     if device.type == "cpu":
         _require_compiler()

@@ -1,9 +1,11 @@
-"""The 4-step prior: the student is taught to go in one step where its teacher, with guidance, goes in several.
+"""Distillation to few steps: the student learns to go in one step as far as its teacher, with guidance, goes in
+several.
 
-Trajectory imitation: the teacher's paths from noise to picture are drawn once and kept; from each waymark of a path, a little displaced,
-the student's velocity is regressed on the one that lands on the next. No second network, no adversary, and the same files each time. DMD2
-(arXiv 2405.14867) matches distributions instead and may pass its teacher, at five times the transformer calls of a step and with a second
-network to keep in balance: too much for a CPU.
+Trajectory imitation: the teacher's paths from noise to picture are drawn once and stored. At each waymark of a path,
+slightly displaced, the student's velocity is regressed on the one that leads to the next waymark. There is no second
+network and no adversary, and the same files are used each time. DMD2 (arXiv 2405.14867) matches distributions instead
+and may surpass its teacher, at five times the transformer calls of a step and with a second network to balance: too
+much for a CPU.
 """
 
 from __future__ import annotations
@@ -38,10 +40,20 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class DistilConfig:
-    """generate, edit: how the teacher draws; its steps are shared out among the student's `steps`. shift: of the student's noise levels.
+    """Settings of the distillation.
 
-    traces: paths beside the others that are plain and referred to as the steps of trajectories are, cut to `window` tokens.
-    displace: standard deviation of what a waymark is moved by before the student must land on the next, so that it corrects its own errors.
+    steps: of the student.
+    shift: of the student's noise levels.
+    generate, edit: how the teacher samples; its steps are divided among the student's.
+    paths: paths of random samples of the shapes world.
+    traces: further paths whose prompts and references are those of trajectories.
+    window: tokens at which the prompts of `traces` are shortened; None for as many as the weights read.
+    shard: paths in one file.
+    share: odds of the kinds of random samples.
+    telling: how their prompts are written.
+    long_text: share of the shards of text-to-image samples with longer prompts.
+    displace: standard deviation of the noise added to a waymark, so that the student learns to correct its own errors.
+    batch: samples of a step.
     """
 
     steps: int = 4
@@ -64,7 +76,10 @@ class DistilConfig:
 
 @dataclass(frozen=True)
 class Paths:
-    """What the teacher drew of one kind. waymarks: N x (steps + 1) x tokens x C, from the noise to the clean tokens."""
+    """The teacher's paths for one kind of sample.
+
+    waymarks: N x (steps + 1) x tokens x C, from the noise to the clean tokens.
+    """
 
     prompts: tuple[str, ...]
     references: tuple[torch.Tensor, ...]
@@ -72,7 +87,8 @@ class Paths:
 
 
 def subdivide(sigmas: torch.Tensor, steps: int) -> torch.Tensor:
-    """The student's noise levels with as many of the teacher's between each two as its steps allow, and at least none."""
+    """Return the student's noise levels with the teacher's between each two of them, as many as the teacher's steps
+    allow."""
     each = max(1, steps // (len(sigmas) - 1))
     parts = [torch.linspace(high, low, each + 1)[:-1] for high, low in zip(sigmas[:-1].tolist(), sigmas[1:].tolist())]
     return torch.cat([*parts, sigmas[-1:].cpu()])
@@ -82,7 +98,7 @@ def subdivide(sigmas: torch.Tensor, steps: int) -> torch.Tensor:
 def walk(
     painter: TrainingSampler, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor
 ) -> torch.Tensor:
-    """The teacher's path: N x len(sigmas) x tokens x C."""
+    """Return the teacher's path, N x len(sigmas) x tokens x C."""
     fine, blank = subdivide(sigmas, sampling.steps).to(noise.device), painter.blank(condition.text.shape[1])
     each, mixed, marks = (len(fine) - 1) // (len(sigmas) - 1), noise, [noise]
     for index, (high, low) in enumerate(pairwise(fine), 1):
@@ -105,8 +121,11 @@ def draw_paths(
     report: Report,
     steps: Sequence[Sample] = (),
 ) -> None:
-    """Writes the shards of paths that are not there yet and whose turn is that of process `ranks[0]` of `ranks[1]`. steps: of the
-    trajectories that the last `config.traces` paths are plain by."""
+    """Write the shards that are missing and that belong to this process.
+
+    ranks: number of this process, and of all processes.
+    steps: steps of trajectories for the last `config.traces` paths.
+    """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     plain = -(-config.paths // config.shard)
@@ -141,7 +160,7 @@ def draw_paths(
 
 
 def _whole(path: Path) -> bool:
-    """A shard that was damaged is drawn again: the same one."""
+    """Say whether the shard is complete. A damaged one is drawn again and gets the same content."""
     try:
         with safe_open(path, "pt") as file:
             return "waymarks" in file.keys()  # noqa: SIM118
@@ -154,7 +173,7 @@ Traces = list[tuple[Sample, str]]
 
 
 def _cases(painter: TrainingSampler, config: DistilConfig, rng: random.Random) -> Cases:
-    """Prompts of one kind and one padded length, and their references."""
+    """Return random prompts of one kind and one padded length, and their references."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
     lengths = list(painter.recipe.text_lengths)
     length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
@@ -170,7 +189,7 @@ def _cases(painter: TrainingSampler, config: DistilConfig, rng: random.Random) -
 
 
 def _traces(painter: TrainingSampler, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
-    """Steps of trajectories with the traces that tell them, those with equally many references and one padded length together."""
+    """Return the steps of trajectories with their prompts, grouped by number of references and padded length."""
     executor, window = painter.executor, Window(painter.executor, config.window)
     found: dict[tuple[int, int], Traces] = {}
     for step in steps:
@@ -180,7 +199,8 @@ def _traces(painter: TrainingSampler, config: DistilConfig, steps: Sequence[Samp
 
 
 def _traced(painter: TrainingSampler, config: DistilConfig, traces: Sequence[Traces], rng: random.Random) -> Cases:
-    """As `_cases`, for steps of trajectories; one may come several times, each with its own noise."""
+    """Return prompts and references as `_cases` does, for steps of trajectories. A step may come several times, each
+    with its own noise."""
     like = rng.choices(traces, list(map(len, traces)))[0]
     chosen = rng.choices(like, k=config.shard)
     return [text for _, text in chosen], painter.references([step.pictures for step, _ in chosen])
@@ -202,7 +222,7 @@ def load_paths(folder: Path) -> list[Paths]:
 
 
 class Imitation(torch.nn.Module):
-    """From waymark i the student's velocity must lead to waymark i + 1 in one step."""
+    """The loss of imitation: from waymark i the student's velocity must lead to waymark i + 1 in one step."""
 
     def __init__(self, transformer: torch.nn.Module, sigmas: torch.Tensor, displace: float) -> None:
         super().__init__()
@@ -221,10 +241,16 @@ class Imitation(torch.nn.Module):
 def distil(
     out: Path, start: Path, config: Path | None = None, *, data: Path | None = None, seed: int = 0, quick: bool = False
 ) -> Path:
-    """Distils the weights in `start` to few steps without guidance. Returns the folder of the student's weights.
+    """Distil weights to few steps without guidance, or continue a run that was stopped in `out`. Runs under `torchrun`
+    too.
 
-    `data`: the trajectories for `traces`. `quick`: as `quicken` says. Goes on where an earlier run in `out` stopped, also under `torchrun`.
-    Raises BadInput as `settle`, `KleinExecutor.load` and `Samples.read`, and for `traces` without `data`.
+    start: folder of the weights.
+    config: JSON of what differs from DistilConfig's defaults.
+    data: the data set of trajectories for `traces`.
+    quick: compile the blocks, see `compile_blocks`.
+
+    Returns the folder of the student's weights. Raises BadInput as `settle`, `KleinExecutor.load` and `Samples.read`
+    do, and for `traces` without `data`.
     """
     accelerator = processes()
     executor = KleinExecutor.load(start)

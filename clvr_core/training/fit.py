@@ -1,4 +1,4 @@
-"""One resumable training loop: accelerate places it, diffusers' EMA averages it, a JSONL curve records it."""
+"""One resumable training loop: accelerate places the model, diffusers' EMA averages it, JSONL records the loss."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Schedule:
 
 
 class TrainingFailed(BadInput):
-    """Training cannot go on. What was saved last is whole."""
+    """Training cannot continue. The last saved state is whole."""
 
 
 class Progress:
-    """What a resumed run must know besides weights and optimiser."""
+    """State that a resumed run needs besides weights and optimiser."""
 
     def __init__(self) -> None:
         self.step, self.seconds = 0, 0.0
@@ -70,12 +70,15 @@ def fit(
     report: Callable[[str], None] = print,
     resumed: Callable[[int], None] = lambda step: None,
 ) -> torch.nn.Module:
-    """Trains `model` in place and leaves it with its averaged weights, or the last ones where `schedule.ema` is 0.
+    """Train `model` in place; at the end it has the averaged weights, or the last ones if `schedule.ema` is 0.
 
-    `loss_of(model, step)` draws its own batch; it is given the wrapped model and must draw differently for each process.
-    Goes on from `folder/state` when that exists, and appends to `folder/curve.jsonl`. `resumed` is told the
-    step before the first one. Raises TrainingFailed for a state that is damaged or
-    of another model, a loss that is not finite, and a full disk; the state on disk is the last good one then.
+    loss_of: called with the wrapped model and the step. It draws its own batch, a different one in each process.
+    folder: for the state and `curve.jsonl`. A state that is there is continued.
+    report: called with a line about the progress.
+    resumed: called with the number of steps done before the first one.
+
+    Raises TrainingFailed for a state that is damaged or of another model, a loss that is not finite, and a full disk.
+    The state on disk is then the last good one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(seed, device_specific=True)
@@ -164,7 +167,8 @@ def _is_full(error: BaseException, folder: Path) -> bool:
 
 
 def _require_finite(loss: torch.Tensor, accelerator: Accelerator, folder: Path, step: int) -> None:
-    """All processes stop together: one alone would leave the others waiting."""
+    """Raise TrainingFailed in all processes if the loss of one is not finite: one that stopped alone would leave the
+    others waiting."""
     spoilt = cast(torch.Tensor, accelerator.reduce((~torch.isfinite(loss.detach())).float()))
     if spoilt.item():
         raise TrainingFailed(
@@ -174,7 +178,7 @@ def _require_finite(loss: torch.Tensor, accelerator: Accelerator, folder: Path, 
 
 
 def _settle(folder: Path, accelerator: Accelerator) -> None:
-    """Puts a complete new state in the place of the old one. Killed at any moment, one of the two is whole."""
+    """Replace the old state by a complete new one. Killed at any moment, one of the two is whole."""
     fresh, state = folder / FRESH, folder / STATE
     if accelerator.is_main_process and (fresh / COMPLETE).exists():
         (state / COMPLETE).unlink(missing_ok=True)
@@ -184,7 +188,7 @@ def _settle(folder: Path, accelerator: Accelerator) -> None:
 
 
 def trim(curve: Path, step: int) -> None:
-    """Takes back what was written after the state that is gone on from; the last line may have been cut."""
+    """Remove the lines of a curve that were written after the state that is continued, and a last line that was cut."""
     lines = curve.read_text().splitlines(keepends=True) if curve.exists() else []
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     if kept != lines:

@@ -6,7 +6,10 @@ import torch
 
 
 def advantages(rewards: torch.Tensor, clip: float) -> torch.Tensor:
-    """Rewards of groups, groups x size, normalised within each and clamped to +-clip. A group without variance has none."""
+    """Rewards of groups, groups x size, normalised within each and clamped to +-clip.
+
+    A group without variance has none.
+    """
     centred = rewards - rewards.mean(1, keepdim=True)
     spread = rewards.std(1, keepdim=True, unbiased=False)
     return torch.where(spread > 1e-6, centred / spread.clamp_min(1e-6), torch.zeros_like(centred)).clamp(-clip, clip)
@@ -30,11 +33,12 @@ def nft_loss(
     reference: torch.Tensor | None = None,
     kl: float = 0.0,
 ) -> torch.Tensor:
-    """The scalar loss of a batch. velocity, old, mixed, clean: N x tokens x C; old is that of the policy that drew `clean`.
+    """The scalar loss of a batch. velocity, old, mixed, clean: N x tokens x C; old is that of the policy that drew
+    `clean`.
     sigma, good: N, noise levels and `optimality`.
 
-    v+- = old +- beta (velocity - old), x0+- = mixed - sigma v+-; each branch's squared error is divided by its own mean absolute error,
-    which is not differentiated. At velocity = old and good = 1/2 the gradient is zero.
+    v+- = old +- beta (velocity - old), x0+- = mixed - sigma v+-; each branch's squared error is divided by its own mean
+    absolute error, which is not differentiated. At velocity = old and good = 1/2 the gradient is zero.
     """
     old, sigma = old.detach(), sigma.view(-1, 1, 1)
     shift = beta * (velocity - old)

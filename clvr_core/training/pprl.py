@@ -1,7 +1,8 @@
-"""Proxy-prompt RL (arXiv 2605.14876): the executor learns from rewards on what it drew for a trace, by DiffusionNFT.
+"""Proxy-prompt RL (arXiv 2605.14876): the executor learns by DiffusionNFT from rewards on the pictures that it drew for
+a trace.
 
-What is drawn is told by the long history; what is judged is told by the short proxy prompts distilled from it. Two arms judge by other
-words, for comparison: the last text alone, and the whole request.
+The prompt to draw is the long history; the reward judges by the short proxy prompts distilled from it. Two other arms,
+for comparison, judge by the last text alone and by the whole request.
 """
 
 from __future__ import annotations
@@ -39,12 +40,17 @@ MEASURES = "measures.jsonl"
 
 @dataclass(frozen=True)
 class PprlConfig:
-    """groups: of one step and process, each of `size` pictures of one sample. reuse: steps of the optimiser for each drawing.
+    """Settings of the training.
 
-    generate: share of the steps that draw from nothing; the others edit, the step numbers of the trajectories in equal shares. briefs:
-    share of those that draw a random brief of the shapes world at once. sampling: of the drawing; with guidance above 1 the guided
-    velocity is trained. ramp, most: the decay of the old policy grows by `ramp` a step up to `most`. low, high: noise levels that are
-    trained.
+    groups: of one step and process.
+    size: pictures of a group, all of one sample.
+    reuse: steps of the optimiser for each drawing.
+    generate: share of the steps that draw without references; the others edit, with the step numbers of the
+        trajectories in equal shares.
+    briefs: share of the former that draw a random brief of the shapes world in one shot.
+    sampling: of the drawing; with guidance above 1 the guided velocity is trained.
+    ramp, most: the decay of the old policy grows by `ramp` a step, up to `most`.
+    low, high: range of the noise levels that are trained.
     """
 
     arm: str = "proxy"
@@ -86,8 +92,12 @@ class PprlConfig:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a step learns from; zero-variance groups are left out. good: N, `optimality`. weight: 0 where nothing can be learnt; the loss is
-    computed all the same, since other processes may have something and wait for this one's gradients."""
+    """The drawings that a step learns from, without groups of zero variance.
+
+    good: N, `optimality`.
+    weight: 0 where nothing can be learnt. The loss is computed all the same, since other processes may wait for this
+        one's gradients.
+    """
 
     condition: Condition
     clean: torch.Tensor
@@ -96,7 +106,7 @@ class Drawn:
 
 
 class Learning(torch.nn.Module):
-    """The loss of a batch that was drawn by the old policy."""
+    """The loss of a batch that the old policy drew."""
 
     def __init__(self, transformer: torch.nn.Module, old: FrozenCopy, first: FrozenCopy, config: PprlConfig) -> None:
         super().__init__()
@@ -134,7 +144,7 @@ class Learning(torch.nn.Module):
 
 
 def diversity(pictures: Sequence[Picture]) -> float:
-    """Mean absolute difference of the pictures of one group, two by two, 0..1."""
+    """Return the mean absolute difference between the pictures of one group, over all pairs, 0 to 1."""
     stack = np.stack(pictures).astype(np.float32) / 255
     count = len(stack)
     pairs = [np.abs(stack[a] - stack[b]).mean() for a in range(count) for b in range(a)]
@@ -142,7 +152,7 @@ def diversity(pictures: Sequence[Picture]) -> float:
 
 
 def by_step(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Samples that edit, by the number of their step: second, third, and fourth or later."""
+    """Group the samples that edit by the number of their step: second, third, and fourth or later."""
     found: dict[int, list[Sample]] = {}
     for sample in samples:
         if sample.references:
@@ -151,7 +161,7 @@ def by_step(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 class Rollouts:
-    """Draws groups with the old policy, judges them, and says what was seen."""
+    """Draws groups with the old policy, judges them, and measures them."""
 
     def __init__(
         self, painter: TrainingSampler, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig
@@ -163,7 +173,7 @@ class Rollouts:
         self.window = Window(painter.executor, config.window)
 
     def pick(self, shared: random.Random, mine: random.Random) -> list[Sample]:
-        """One sample a group, all with equally many references."""
+        """Return one sample for each group, all with the same number of references."""
         config, generate = self.config, shared.random() < self.config.generate
         if generate or not self.steps:
             briefs = self.world and (shared.random() < config.briefs or not self.firsts)
@@ -192,7 +202,7 @@ class Rollouts:
         return (3, 3) if sample.target is None else self.painter.grid(read_picture(sample.target))
 
     def draw(self, transformer: torch.nn.Module, shared: random.Random, mine: random.Random) -> tuple[Drawn, dict]:
-        """What was drawn, and what was seen of it."""
+        """Return the drawings to learn from, and measures of them."""
         config, samples = self.config, self.pick(shared, mine)
         condition = self.condition(samples, config.size, mine)
         noise = self.painter.noise(condition, torch.Generator().manual_seed(mine.randrange(2**62)))
@@ -216,7 +226,8 @@ class Rollouts:
         return Drawn(condition[kept], clean[kept], good[kept]), seen
 
     def judge(self, samples: Sequence[Sample], groups: Sequence[Sequence[Picture]]) -> tuple[torch.Tensor, int]:
-        """groups x size rewards, and how many got no answer: these stand at their group's mean, which teaches nothing."""
+        """Return the rewards, groups x size, and how many are missing. A missing one gets the mean of its group, which
+        teaches nothing."""
         score, missing, rows = ARMS[self.config.arm], 0, []
         for sample, group in zip(samples, groups):
             values = [score(self.reward, sample, picture) for picture in group]
@@ -227,7 +238,7 @@ class Rollouts:
         return torch.tensor(rows, dtype=torch.float32), missing
 
     def measure(self, transformer: torch.nn.Module, seed: int) -> dict[str, float]:
-        """On held-out samples, the same ones each time: the share that is exactly right, by one picture each."""
+        """Measure the share of held-out samples, the same ones each time, that one picture each gets exactly right."""
         rng = random.Random(f"held/{seed}")
         score, judge = ARMS["proxy"], self.exact or self.reward
         edits = [sample for sample in self.samples.held if len(sample.references) == 1]
@@ -265,11 +276,15 @@ def pprl(
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
 ) -> Path:
-    """Trains on what was drawn for the data set's traces, from the weights in `start` and the LoRA in `lora`, if given.
+    """Train on drawings for the traces of the data set, or continue a run that was stopped in `out`.
 
-    `world`: the shapes world, with random briefs and exact truth for the measure that is not optimised; else held-out samples are scored by
-    the reward itself. `quick`: as `quicken` says. Returns the folder of the LoRA. Goes on where an earlier run in `out` stopped. Raises
-    BadInput as `sft`.
+    start: folder of the weights.
+    lora: LoRA to start from, if given.
+    world: the shapes world, with random briefs and an exact measure that is not optimised. Elsewhere the reward itself
+        scores held-out samples.
+    quick: compile the blocks, see `compile_blocks`.
+
+    Returns the folder of the LoRA. Raises BadInput as `sft` does.
     """
     accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
@@ -339,7 +354,7 @@ def pprl(
 
 
 class _Log:
-    """measures.jsonl, and TensorBoard's files if it is installed. Of several processes the first one writes its own."""
+    """Writes measures.jsonl, and TensorBoard's files if it is installed. Only the first of several processes writes."""
 
     def __init__(self, out: Path, accelerator: Accelerator) -> None:
         self.path, self.main = out / MEASURES, accelerator.is_main_process
@@ -352,7 +367,7 @@ class _Log:
             self.board = SummaryWriter(str(out / "tensorboard")).add_scalar
 
     def resume(self, step: int) -> None:
-        """Takes back what was measured at or after the step that is gone on from: it is measured again."""
+        """Remove the measures at and after the step that is continued; they are made again."""
         if self.main:
             trim(self.path, step - 1)
 

@@ -48,8 +48,10 @@ class VaeConfig:
 
 
 def attention(scene: Scene) -> np.ndarray:
-    """float32 H x W weights of the reconstruction error. Each thing's window counts alike, small or large, pale or dark; without
-    this the few pixels that tell a small cross from a small diamond are the last thing a mean error cares for."""
+    """Return float32 H x W weights of the reconstruction error: every thing counts alike, small or large, pale or dark.
+
+    Without them the few pixels between a small cross and a small diamond would be learnt last.
+    """
     weights = np.ones((CANVAS, CANVAS), np.float32)
     for thing in scene.things:
         radius, (x, y) = RADII[thing.size] + 2, thing.center
@@ -80,9 +82,10 @@ def patchify(latents: torch.Tensor) -> torch.Tensor:
 
 
 class Encoding(torch.nn.Module):
-    """Trains the encoder by what can be read from each cell's token by one linear layer, which is thrown away afterwards.
+    """Trains the encoder by what one linear layer, discarded afterwards, can read from the token of each cell.
 
-    Reconstruction learns last what differs by few pixels, such as a small cross from a small diamond; a reading learns it first.
+    Reconstruction learns small differences last, such as a small cross from a small diamond; the linear layer learns
+    them first.
     """
 
     SPLIT = (1 + len(SHAPES), 1 + len(COLORS), 1 + len(SIZES))
@@ -115,7 +118,8 @@ class Encoding(torch.nn.Module):
 
 
 class Decoding(torch.nn.Module):
-    """Trains the decoder alone, by weighted L1 from noised latents of the finished encoder: the transformer may learn these meanwhile."""
+    """Trains the decoder alone, by weighted L1 from noised latents of the finished encoder, which the transformer may
+    already learn."""
 
     def __init__(self, vae: Vae, config: VaeConfig) -> None:
         super().__init__()
@@ -176,7 +180,8 @@ def _pictures(scenes: list[Scene], accelerator: Accelerator) -> torch.Tensor:
 
 
 def normalise(latents: torch.Tensor, vae: Vae) -> torch.Tensor:
-    """N x C x h x w patchified latents -> N x (h w) x C tokens, by the VAE's batch-norm statistics as the pipeline does."""
+    """N x C x h x w patchified latents -> N x (h w) x C tokens, by the VAE's batch-norm statistics as the pipeline
+    does."""
     mean = vae.bn.running_mean.view(1, -1, 1, 1)
     std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
     return ((latents - mean) / std).flatten(2).transpose(1, 2)
@@ -202,8 +207,11 @@ def set_statistics(vae: Vae, *, seed: int, count: int = 4000) -> None:
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """sigma_mean, sigma_std: of the logit of the noise level. Above a level of .85 a token no longer shows what it will be, so only there
-    are the words learnt; a mean of 1.4 gives it 39 % of the samples, where .6 gave 17 % and learnt far more slowly.
+    """Settings of the flow matching.
+
+    sigma_mean, sigma_std: of the logit of the noise level. Only above a level of .85 does a token no longer show what
+        it will be, so only there are the words learnt. A mean of 1.4 gives 39 % of the samples such a level; .6 gave 17
+        % and learnt far more slowly.
     """
 
     batch: int = 32
@@ -221,7 +229,7 @@ class FlowConfig:
 
 
 class Pool:
-    """Encoded samples of one kind. Prompts of text-to-image samples are told anew each time they are drawn."""
+    """Encoded samples of one kind. A text-to-image sample gets a new prompt each time it is drawn."""
 
     def __init__(self, kind: str, count: int, vae: Vae, rng: random.Random) -> None:
         make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
@@ -248,7 +256,8 @@ class Pool:
 
 
 class FlowMatching(torch.nn.Module):
-    """Velocity regression of FLUX.2 Klein: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0, references as further tokens."""
+    """Velocity regression of FLUX.2 Klein: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0, references as further
+    tokens."""
 
     def __init__(self, transformer: torch.nn.Module, text_encoder: Any, config: FlowConfig) -> None:
         super().__init__()
@@ -277,7 +286,8 @@ class FlowMatching(torch.nn.Module):
 
 
 def image_ids(tokens: int, references: int, device) -> torch.Tensor:
-    """(t, h, w, l) of each image token as the pipeline numbers them: the canvas at t = 0, reference k at t = 10 + 10 k."""
+    """(t, h, w, l) of each image token as the pipeline numbers them: the canvas at t = 0, reference k at t = 10 + 10
+    k."""
     side = torch.arange(int(tokens**0.5), device=device)
     one = torch.zeros(1, dtype=torch.long, device=device)
     return torch.cat(
@@ -292,7 +302,8 @@ def text_ids(length: int, device) -> torch.Tensor:
 
 
 def spoil(reference: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
-    """Replaces, in a share of the batch, the tokens to be edited by a blend of two others: half-formed things that an edit must clear."""
+    """Replace, in a share of the batch, the tokens to be edited by a blend of two others: half-formed things that an
+    edit must remove."""
     chosen = (torch.rand(len(reference), 1, device=reference.device) < share) & (edited > 0)
     pick = torch.randint(reference.shape[1], (2, *reference.shape[:2]), device=reference.device)
     shuffled = reference[torch.randperm(len(reference), device=reference.device)]
@@ -304,7 +315,8 @@ def spoil(reference: torch.Tensor, edited: torch.Tensor, share: float) -> torch.
 
 
 def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator: Accelerator, report=print) -> None:
-    """Trains pipe.transformer and pipe.text_encoder on latents of pipe.vae, which must be trained and have its statistics set."""
+    """Trains pipe.transformer and pipe.text_encoder on latents of pipe.vae, which must be trained and have its
+    statistics set."""
     device, rank = accelerator.device, accelerator.process_index
     vae = pipe.vae.to(device).requires_grad_(False)
     pools = {
@@ -355,7 +367,7 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
 
 @dataclass(frozen=True)
 class BaseConfig:
-    """Everything that `clvr train shapes base` depends on, written beside the weights."""
+    """All settings of `clvr train shapes base`, written beside the weights."""
 
     width: int = 160
     double: int = 2
@@ -368,11 +380,14 @@ class BaseConfig:
 
 
 def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: Path | None = None) -> Path:
-    """Trains the embedded base from nothing, or goes on where an earlier run in `out` stopped. Returns the folder of the weights.
+    """Train the embedded base from nothing, or continue a run that was stopped in `out`. Runs under `torchrun` and
+    `accelerate launch` too.
 
-    `start`, a folder of weights, gives the VAE as it is and the transformer and text encoder to train on from; the config's sizes are
-    then not used. Runs under `torchrun` and `accelerate launch` as well as alone. Raises BadInput for a config that cannot be read or
-    differs from the earlier run's, and for weights that are missing or damaged.
+    start: folder of weights; its VAE is kept, its transformer and text encoder are trained on, and the sizes in the
+        config are not used.
+
+    Returns the folder of the weights. Raises BadInput for a config that cannot be read or differs from the earlier
+    run's, and for weights that are missing or damaged.
     """
     accelerator = processes()
     pipe = KleinExecutor.load(start).pipe if start else None

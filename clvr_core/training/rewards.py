@@ -1,6 +1,6 @@
 """Rewards for a drawn step: the shapes verifier, a vision-language model by decisions, or any function.
 
-A reward has three questions; which of them an arm asks, and with whose words, is `ARMS`.
+A reward answers three questions; `ARMS` says which of them each arm asks, and with which words.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .samples import Sample
 
 
 class Reward(Protocol):
-    """Each answer is 0..1, or None where none came."""
+    """Answers three questions about a drawn step, each with 0 to 1, or None without an answer."""
 
     def scene(self, picture: Picture, prompt: str) -> float | None:
         """R_T2I: how well the picture shows what the prompt describes."""
@@ -46,7 +46,8 @@ Score = Callable[[Reward, Sample, Picture], "float | None"]
 
 
 def proxy(reward: Reward, sample: Sample, picture: Picture) -> float | None:
-    """Eqs. 2 and 3 of arXiv 2605.14876: the proxy prompts of the step; half scene, half edit where something was edited."""
+    """Eqs. 2 and 3 of arXiv 2605.14876: the proxy prompts of the step; half scene, half edit where something was
+    edited."""
     scene = reward.scene(picture, sample.scene_prompt) if sample.scene_prompt else None
     if not sample.references:
         return scene
@@ -69,8 +70,8 @@ ARMS: dict[str, Score] = {"proxy": proxy, "last": last, "final": final}
 
 
 class ShapesReward:
-    """By the exact perceiver. A scene scores the share of its statements that hold, halved while not all do, so that the last one
-    counts."""
+    """By the exact perceiver. The score of a scene is the share of its statements that hold, halved unless all do, so
+    that the last one counts."""
 
     def scene(self, picture: Picture, prompt: str) -> float:
         spec, seen = parse(prompt), perceive(picture)
@@ -106,7 +107,7 @@ class ShapesReward:
 
 
 class ExactReward:
-    """What is measured and never optimised: 1 if everything holds, 0 otherwise."""
+    """The measure that is never optimised: 1 if everything holds, 0 otherwise."""
 
     def __init__(self) -> None:
         self.shapes = ShapesReward()
@@ -124,7 +125,8 @@ class ExactReward:
 
 @dataclass
 class VlmReward:
-    """By decisions: the mean probability of yes over the goals of a prompt, drafted once each; for an edit, done and kept."""
+    """By decisions: the mean probability of yes over the goals of a prompt, drafted once each; for an edit, done and
+    kept."""
 
     vlm: Vlm
     goals: dict[str, tuple[Goal, ...]] = field(default_factory=dict)
@@ -149,7 +151,8 @@ class VlmReward:
 
 
 def named(name: str) -> Reward:
-    """`shapes`, a models file like clvr.toml whose verifier judges, or MODULE:NAME of anything that makes a Reward when called.
+    """Return the reward of a name: `shapes`, a models file like clvr.toml whose verifier judges, or MODULE:NAME of a
+    callable that returns a Reward.
 
     Raises BadInput for a name that leads nowhere.
     """

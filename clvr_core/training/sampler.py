@@ -1,7 +1,8 @@
-"""What is frozen while a transformer is trained: pictures to tokens and back, words to embeddings, and the sampler in between.
+"""The frozen parts around a transformer in training: pictures to tokens and back, prompts to embeddings, and the
+sampler.
 
-The same for the embedded pipeline and for FLUX.2 Klein: the numbers of tokens, the places of references and the schedule of noise levels
-are the pipeline's own, so that what is trained is what will be drawn.
+For the embedded pipeline and for FLUX.2 Klein alike: numbers of tokens, positions of references and noise levels are
+the pipeline's own, so that training matches drawing.
 """
 
 from __future__ import annotations
@@ -21,8 +22,12 @@ from .pretrain import normalise, patchify, text_ids, to_tensor
 
 @dataclass(frozen=True)
 class Condition:
-    """What a batch is drawn by. text: N x L x D. references: N x tokens x C each, first the one to edit. grid: rows and columns of tokens,
-    the same for canvas and references."""
+    """The condition of a batch.
+
+    text: N x L x D.
+    references: N x tokens x C each, the one to edit first.
+    grid: rows and columns of tokens, the same for canvas and references.
+    """
 
     text: torch.Tensor
     references: tuple[torch.Tensor, ...] = ()
@@ -93,7 +98,10 @@ class TrainingSampler:
 
     @torch.no_grad()
     def text(self, prompts: Sequence[str]) -> torch.Tensor:
-        """N x L x D, all padded to the length of the longest. Raises BadInput for one longer than the weights can read."""
+        """N x L x D, all padded to the length of the longest.
+
+        Raises BadInput for one longer than the weights can read.
+        """
         length = max(map(self.executor.text_length, prompts))
         embeddings, _ = self.pipe.encode_prompt(
             list(prompts),
@@ -117,7 +125,8 @@ class TrainingSampler:
 
     @torch.no_grad()
     def tokens(self, pictures: Sequence[np.ndarray], batch: int = 64) -> torch.Tensor:
-        """uint8 H x W x 3 pictures of one size -> N x tokens x C. Their sides must be multiples of the pipeline's 16 or 32 px a token."""
+        """uint8 H x W x 3 pictures of one size -> N x tokens x C. Their sides must be multiples of the pipeline's 16 or
+        32 px a token."""
         vae, parts = self.pipe.vae, []
         for start in range(0, len(pictures), batch):
             shown = to_tensor(list(pictures[start : start + batch])).to(self.device, vae.dtype)
@@ -125,7 +134,8 @@ class TrainingSampler:
         return torch.cat(parts)
 
     def references(self, rows: Sequence[Sequence[np.ndarray]]) -> tuple[torch.Tensor, ...]:
-        """Tokens of the references of a batch, equally many each, N x tokens x C for every place among them. rows: pictures of a sample."""
+        """Tokens of the references of a batch, equally many each, N x tokens x C for every place among them. rows:
+        pictures of a sample."""
         return tuple(map(self.tokens, zip(*rows, strict=True)))
 
     def grid(self, picture: np.ndarray) -> tuple[int, int]:

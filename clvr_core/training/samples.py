@@ -23,12 +23,20 @@ if TYPE_CHECKING:
     from ..executor.klein import KleinExecutor
 
 SHARE = 8
-"""One row in so many is held out."""
+"""One row in this many is held out."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One step of a trajectory. references: the canvases given, the one to edit first. number: 1 for the first step."""
+    """One step of a trajectory.
+
+    brief: the prompt of the run.
+    past, last: the earlier actions and the one of this step.
+    scene_prompt, edit_prompt: its proxy prompts.
+    references: the given canvases, the one to edit first.
+    target: the picture that the step drew.
+    number: 1 for the first step.
+    """
 
     brief: str
     past: tuple[Action, ...]
@@ -44,7 +52,8 @@ class Sample:
         return words_of(self.last)
 
     def text(self, mode: Conditioning, window: PromptWindow) -> str:
-        """What the executor is told: the accumulated trace as the loop tells and shortens it, or in mode `proxy` the step's own words."""
+        """Return the prompt of the executor: the accumulated trace, shortened as the loop does it, or in mode `proxy`
+        the words of this step alone."""
         steps = tuple(Step(index, action, accepted=True) for index, action in enumerate(self.past))
         return shorten_to_window(Trajectory(Brief(self.brief, conditioning=mode), steps=steps), self.last, window)[0]
 
@@ -62,7 +71,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Window:
-    """What an executor reads, or less: a shorter text is cheaper to train on."""
+    """The prompt window of an executor, or a smaller one: a shorter text is cheaper to train on."""
 
     executor: KleinExecutor
     limit: int | None = None
@@ -84,12 +93,12 @@ def read_picture(path: Path) -> np.ndarray:
 
 
 def one_shot(brief: str, target: Path | None = None) -> Sample:
-    """A brief drawn at once: its own words, judged by its own words."""
+    """Return the sample of a brief drawn in one shot: its own words draw and judge."""
     return Sample(brief, (), Action("GENERATE", scene_prompt=brief), brief, "", (), target)
 
 
 def samples_of(folder: Path, row: Row) -> list[Sample]:
-    """Raises OSError if one of the row's pictures is missing or is none."""
+    """Return the steps of a row. Raises OSError if one of its pictures is missing or unreadable."""
     paths = [folder / turn.image for turn in row.turns]
     for path in paths:
         try:
@@ -121,8 +130,12 @@ def _action(turn: Turn) -> Action:
 
 @dataclass(frozen=True)
 class Samples:
-    """Every SHARE-th row is held out. skipped: rows left out because a picture was missing. wholes: of each row that is not held out, the
-    brief alone and the last canvas."""
+    """The samples of a data set.
+
+    train, held: of the rows to train on, and of every SHARE-th row, which is held out.
+    skipped: rows left out because a picture was missing.
+    wholes: of each row to train on, the brief alone with the last canvas.
+    """
 
     train: tuple[Sample, ...]
     held: tuple[Sample, ...]
@@ -131,7 +144,7 @@ class Samples:
 
     @classmethod
     def read(cls, folder: Path, report: Callable[[str], None] = print) -> Samples:
-        """Raises BadInput if there are no rows, or none with all its pictures."""
+        """Read a data set. Raises BadInput if it has no rows, or none with all its pictures."""
         train: list[Sample] = []
         held: list[Sample] = []
         wholes: list[Sample] = []
@@ -156,7 +169,8 @@ class Samples:
 
 
 def alike(samples: Sequence[Sample], rng: random.Random, batch: int) -> list[Sample]:
-    """A batch of samples with equally many references, each such number drawn as often as the samples have it."""
+    """Return a batch of samples with the same number of references. Each number is drawn as often as the samples have
+    it."""
     count = len(rng.choice(samples).references)
     fitting = [sample for sample in samples if len(sample.references) == count]
     return [rng.choice(fitting) for _ in range(batch)]

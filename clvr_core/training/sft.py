@@ -1,4 +1,5 @@
-"""Diffusion SFT: each step of a trajectory, drawn anew from the accumulated trace and the earlier canvases, by flow matching."""
+"""Diffusion SFT: each step of a trajectory is learnt from the accumulated trace and the earlier canvases, by flow
+matching."""
 
 from __future__ import annotations
 
@@ -28,11 +29,17 @@ from .stage import RECORD, curve_of, processes, save_record, save_weights, settl
 
 @dataclass(frozen=True)
 class SftConfig:
-    """mode: how the trace is told. trace: share of the samples told by it; the others by their step's own words, so that the weights serve
-    both ways of the loop. whole: share of the samples that draw from nothing which are the brief alone and the last canvas of a row:
-    without them a model that learns to begin with a part forgets to draw the whole. replay: share of them that are random scenes of the
-    shapes world, told as its base was taught, for the same end. window: tokens at which a trace is shortened, None for
-    as many as the weights read. sigma_mean, sigma_std: of the logit of the noise level.
+    """Settings of the training.
+
+    mode: conditioning mode of the trace.
+    trace: share of the samples whose prompt is the trace; the others have the words of their step alone, so that the
+        weights serve both modes of the loop.
+    whole: of the samples without references, the share that are a row's brief alone with its last canvas. Without them
+        a model that learns to begin with a part forgets to draw the whole.
+    replay: of the same, the share that are random scenes of the shapes world with prompts as its base was taught, for
+        the same reason.
+    window: tokens at which a trace is shortened; None for as many as the weights read.
+    sigma_mean, sigma_std: of the logit of the noise level.
     """
 
     batch: int = 32
@@ -51,7 +58,7 @@ class SftConfig:
 
 
 class Following(torch.nn.Module):
-    """Velocity regression on the canvas that a step made: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0."""
+    """Velocity regression on the canvas of a step: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0."""
 
     def __init__(self, transformer: torch.nn.Module, mean: float, std: float) -> None:
         super().__init__()
@@ -76,11 +83,16 @@ def sft(
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
 ) -> Path:
-    """Trains on the data set in `data`, from the weights in `start`. Returns the folder of the LoRA, or of the weights if all are trained.
+    """Train on the data set in `data`, or continue a run that was stopped in `out`. Rows without their pictures are
+    left out and counted.
 
-    `world`: the shapes world, which alone has scenes to `replay`. `quick`: as `quicken` says. `executor`: the weights if they are loaded
-    already. Rows without their pictures are left out and counted.
-    Goes on where an earlier run in `out` stopped. Raises BadInput for settings, weights or data that cannot be used.
+    start: folder of the weights.
+    world: the shapes world, the only one with scenes to `replay`.
+    quick: compile the blocks, see `compile_blocks`.
+    executor: the weights, if they are loaded already.
+
+    Returns the folder of the LoRA, or of the weights if all are trained. Raises BadInput for settings, weights or data
+    that cannot be used.
     """
     accelerator = accelerator or processes()
     executor = executor or KleinExecutor.load(start)
@@ -145,7 +157,7 @@ def _replayed(rng: random.Random, window: Window) -> tuple[str, Picture]:
 
 
 def finish(out: Path, painter: TrainingSampler, lora: Lora, record: dict, accelerator: Accelerator) -> Path:
-    """Writes what was trained: `out/lora`, or `out/weights` where all weights were."""
+    """Write the trained weights: `out/lora`, or `out/weights` if all weights were trained."""
     folder = out / ("lora" if lora.rank else "weights")
     pipe = painter.pipe
     state = gathered(pipe.transformer)

@@ -1,4 +1,5 @@
-"""What the stages share: a folder that holds one run with its settings, weights that are whole or not there, and how far they moved."""
+"""Parts common to the training stages: a folder that holds one run with its settings, weights written whole or not at
+all, and the size of the change."""
 
 from __future__ import annotations
 
@@ -25,15 +26,21 @@ RECORD = "training.json"
 
 
 def processes() -> Accelerator:
-    """All that `torchrun` or `accelerate launch` started, or this one alone. On CPUs accelerate by itself takes each for the only one: they
-    would do the same work twice and write over each other's files."""
+    """Return the processes that `torchrun` or `accelerate launch` started, or this one alone.
+
+    On CPUs accelerate by itself treats each process as the only one: all would do the same work and overwrite each
+    other's files.
+    """
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     return Accelerator(cpu=several and not torch.cuda.is_available())
 
 
 def settle(out: Path, cls: type[T], config: Path | None, run: Mapping[str, Any]) -> T:
-    """The settings in `config`, JSON of what differs from the defaults of `cls`, noted in `out` with `run`, what else the result depends
-    on.
+    """Read the settings of a run and record them in its folder.
+
+    cls: dataclass of the settings with their defaults.
+    config: JSON of what differs from the defaults, None for nothing.
+    run: everything else that the result depends on, recorded with the settings.
 
     Raises BadInput for a config that cannot be read, and if the run in `out` had other settings.
     """
@@ -54,7 +61,8 @@ def settle(out: Path, cls: type[T], config: Path | None, run: Mapping[str, Any])
 
 
 def save_weights(pipe, folder: Path, recipe: SamplingRecipe, record: Mapping[str, Any]) -> None:
-    """A folder of weights with the record of how they were made. Whole when it appears; an earlier one of that name goes."""
+    """Write a folder of weights with the record of how they were made, whole or not at all; an earlier folder is
+    replaced."""
     fresh = folder.with_name(folder.name + "-new")
     shutil.rmtree(fresh, ignore_errors=True)
     with writing(folder):
@@ -75,13 +83,13 @@ def curve_of(folder: Path, name: str = "curve.jsonl") -> list[dict[str, Any]]:
 
 
 def lineage(start: Path) -> dict[str, Any]:
-    """What the weights gone on from are: their checksums, and their own record if they have one."""
+    """Return the checksums of the weights that training starts from, and their own training record if they have one."""
     record = start / RECORD
     return {"files": digests(start), "training": json.loads(record.read_text()) if record.exists() else None}
 
 
 def moved(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
-    """Frobenius norm of the change over that of `before`, all tensors taken as one vector."""
+    """Return the Frobenius norm of the change divided by that of `before`, all tensors taken as one vector."""
     zero = torch.zeros((), dtype=torch.float64)
     change = sum(((after[name].double() - value.double()).square().sum() for name, value in before.items()), zero)
     return float((change / sum((value.double().square().sum() for value in before.values()), zero)).sqrt())

@@ -1,4 +1,4 @@
-"""The benchmarks, by the name a person types. None of their data are part of this package."""
+"""The benchmarks by name. None of their data are part of this package."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ __all__ = ["BENCHMARKS", "Benchmark", "Item", "data_hash", "recognise"]
 
 
 def recognise(folder: Path, name: str = "auto") -> Benchmark:
-    """The benchmark of that name, if the folder holds it; with `auto`, the one that the folder holds. Raises BadInput."""
+    """Return the benchmark of a name, or with `auto` the one whose data the folder holds. Raises BadInput if there is
+    none."""
     if name != "auto" and name not in BENCHMARKS:
         raise BadInput(f"unknown benchmark {name!r:.40}; choose one of {', '.join(BENCHMARKS)}, or auto")
     if not folder.is_dir():

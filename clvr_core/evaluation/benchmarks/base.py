@@ -1,4 +1,5 @@
-"""What a benchmark is to the runner: items read from its own files, places for pictures in its own layout, questions, and its numbers."""
+"""What every benchmark provides: items read from its own files, paths of pictures in its own layout, questions, and
+measures."""
 
 from __future__ import annotations
 
@@ -9,23 +10,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import BadInput
-from ..complexity import Parse
+from ..prompt_parse import Parse
 
 HOLDS = 0.5
-"""From this probability of a yes on, an atom holds."""
+"""An atom holds from this probability of yes on."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_FILE = 256 << 20
 
 Answers = Mapping[str, float | None]
-"""Of one picture: probability 0..1 of a yes for each atom, a grade on its own scale for each scale; None where no answer came."""
+"""Answers about one picture: the probability of yes, 0 to 1, for each atom, a grade for each scale, None without an
+answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A statement that holds of a picture or does not.
+    """A statement about a picture that holds or does not.
 
-    question: yes means that it holds. parents: atoms without which it cannot hold. extra: asked for a second reading only, and no part
-    of the benchmark's own.
+    id: unique among the item's atoms and scales.
+    question: yes means that it holds.
+    parents: atoms without which it cannot hold.
+    extra: asked for a second, stricter reading only; it is not part of the benchmark.
     """
 
     id: str
@@ -38,7 +42,11 @@ class Atom:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A grade from `low` up. rungs: (grade, what a picture must be to have at least it), ascending."""
+    """A graded question.
+
+    low: the lowest grade.
+    rungs: (grade, what a picture must be to get at least this grade), ascending.
+    """
 
     id: str
     asked: str
@@ -52,8 +60,14 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One task. tag: the part of the benchmark whose mean it enters. pictures: how many the benchmark has drawn for it. source: picture
-    to edit, relative to the data folder, or empty. complexity: the benchmark's own measure. record: the line as it was read."""
+    """One task of a benchmark.
+
+    tag: the part of the benchmark whose mean it counts in.
+    pictures: how many the benchmark draws for it.
+    source: picture to edit, relative to the data folder, or "".
+    complexity: the benchmark's own measure, None without one.
+    record: the line as it was read.
+    """
 
     id: str
     prompt: str
@@ -71,9 +85,12 @@ class Item:
 class Measure:
     """One of the benchmark's numbers.
 
-    value: of one picture, None if answers are missing for it. over: mean of the tags' means, or of all items alike. weights: of the
-    tags; one that is not named has no part in it. unit: how much an item weighs among its like. best: the best of an item's pictures
-    instead of each. top: the most that can be had.
+    value: of one picture; None if answers are missing for it.
+    over: mean of the tags' means, or of all items alike.
+    weights: of the tags; a tag without a weight does not count.
+    unit: weight of an item within its tag.
+    best: take the best of an item's pictures instead of their mean.
+    top: the largest possible value.
     """
 
     name: str
@@ -86,8 +103,14 @@ class Measure:
 
 
 class Benchmark:
-    """name: as typed. title: as printed: what is measured here is like the benchmark and not it. expected: items in its own file.
-    licence: of its data, in a sentence. notes: what is to be known of its official numbers."""
+    """A benchmark.
+
+    name: as typed on the command line.
+    title: as printed, such as GenEval-compatible: the numbers here are like the benchmark's and not its own.
+    expected: number of items in its own file.
+    licence: of its data, in a sentence.
+    notes: what to know about its official numbers.
+    """
 
     name = ""
     title = ""
@@ -98,29 +121,30 @@ class Benchmark:
     notes: tuple[str, ...] = ()
 
     def find(self, folder: Path) -> tuple[Path, ...]:
-        """The files to read, in order; none if the folder does not hold this benchmark."""
+        """Return the files to read, in order; () if the folder does not hold this benchmark."""
         found = [path for name in self.files for path in sorted(folder.glob(name)) if path.is_file()]
         return tuple(dict.fromkeys(found))
 
     def read(self, folder: Path) -> list[Item]:
-        """Raises BadInput naming file, line and field for what cannot be read."""
+        """Read the items. Raises BadInput naming file, line and field that cannot be read."""
         raise NotImplementedError
 
     def path(self, item: Item, k: int) -> str:
-        """Where the benchmark's own script looks for picture `k` of the item, relative to the folder of pictures."""
+        """Return the path of picture `k` of an item, relative to the folder of pictures, where the benchmark's own
+        script looks for it."""
         raise NotImplementedError
 
     def sidecars(self, items: Sequence[Item], folder: str) -> dict[str, str]:
-        """Other files that the official script reads: path relative to the folder of pictures -> text."""
+        """Return other files that the official script reads, by path relative to the folder of pictures."""
         return {}
 
     def passed(self, item: Item, answers: Answers) -> float | None:
-        """1 if the picture is all that was asked for, else 0."""
+        """Return 1 if the picture shows everything asked for, else 0; None if answers are missing."""
         return all_hold(item, answers)
 
 
 def settled(item: Item, answers: Answers, extra: bool = False) -> dict[str, float | None]:
-    """The atoms' answers, with 0 where a parent does not hold: without a dog there is no brown one."""
+    """Return the atoms' answers, with 0 where a parent does not hold: without a dog there is no brown one."""
     known: dict[str, float | None] = {}
     for atom in item.atoms:
         if atom.extra and not extra:
@@ -141,14 +165,14 @@ def all_hold(item: Item, answers: Answers, extra: bool = False) -> float | None:
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:
-    """None if any is missing."""
+    """Return the mean, None if a value is missing or there is none."""
     values = list(values)
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def graded(combine: Callable[[Mapping[str, float]], float]) -> Callable[[Item, Answers], float | None]:
-    """A number made of the grades; None if one is missing."""
+    """Return a measure that combines the grades, None if one is missing."""
 
     def value(item: Item, answers: Answers) -> float | None:
         grades = {scale.id: answers.get(scale.id) for scale in item.scales}
@@ -159,7 +183,7 @@ def graded(combine: Callable[[Mapping[str, float]], float]) -> Callable[[Item, A
 
 
 def records(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """(where, record) for each line of a JSONL file, whatever its ending, or each entry of a JSON list."""
+    """Read (where, record) of each line of a JSONL file, whatever its name ends in, or of each entry of a JSON list."""
     text = text_of(path)
     if path.suffix == ".jsonl" or text.lstrip().startswith("{"):
         found = []
@@ -213,7 +237,7 @@ def need(record: Mapping[str, Any], name: str, kind: type | tuple[type, ...], wh
 
 
 def unlike(items: Sequence[Item], path: Callable[[Item, int], str]) -> Sequence[Item]:
-    """The items, if no two have one id or one place for their picture. Raises BadInput naming the first that do."""
+    """Return the items. Raises BadInput for the first two with the same id or the same path."""
     seen: dict[str, str] = {}
     for item in items:
         for key in dict.fromkeys((f"id {item.id}", f"picture {path(item, 0)}")):
@@ -226,7 +250,7 @@ def unlike(items: Sequence[Item], path: Callable[[Item, int], str]) -> Sequence[
 
 
 def inside(name: str, where: str) -> str:
-    """A path from a data file, which must stay in its folder. Raises BadInput for one that leaves it."""
+    """Return a path from a data file. Raises BadInput if it leaves its folder."""
     parts = Path(name).parts
     if not parts or Path(name).is_absolute() or ".." in parts or "\\" in name or ":" in name or "\0" in name:
         raise BadInput(f"{where}: {name!r:.60} is no path inside the data folder")

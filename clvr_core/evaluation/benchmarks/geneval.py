@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
-from ..complexity import of_record
+from ..prompt_parse import of_record
 from .base import Answers, Atom, Benchmark, Item, Measure, all_hold, need, records, unlike
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -28,7 +28,7 @@ def plural(noun: str) -> str:
 
 
 def counted(count: int, noun: str, words: str = "") -> str:
-    """three red apples; an apple."""
+    """Return a clause in words: three red apples; an apple."""
     whole = f"{words} {noun if count == 1 else plural(noun)}".strip()
     if count == 1:
         return f"{'an' if whole[0] in 'aeiou' else 'a'} {whole}"
@@ -36,7 +36,7 @@ def counted(count: int, noun: str, words: str = "") -> str:
 
 
 def clauses(record: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
-    """The include clauses. Raises BadInput for one that says nothing, or points at no earlier one."""
+    """Return the include clauses. Raises BadInput for an empty clause or one that refers to no earlier one."""
     include = need(record, "include", list, where)
     for place, clause in enumerate(include):
         if not isinstance(clause, dict):
@@ -65,8 +65,11 @@ def clauses(record: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
 
 
 def checklist(record: Mapping[str, Any], where: str) -> tuple[Atom, ...]:
-    """The clauses as questions. As in the official rules a clause asks for at least its count, unless one more is excluded; that there is
-    exactly its count is asked beside it, for the stricter reading."""
+    """Return the clauses as questions.
+
+    As in the official rules a clause asks for at least its count, unless one more is excluded. Whether there is exactly
+    its count is asked as well, for the stricter reading.
+    """
     include, atoms = clauses(record, where), []
     limits = {clause["class"]: clause["count"] for clause in record.get("exclude") or ()}
     for place, clause in enumerate(include):

@@ -1,4 +1,5 @@
-"""GenEval 2 (arXiv 2512.16853, data CC BY-NC 4.0): 800 prompts of 3 to 10 atoms, each atom a question with its answer."""
+"""GenEval 2 (arXiv 2512.16853, data CC BY-NC 4.0): 800 prompts of 3 to 10 atoms, each atom a question with its
+answer."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import BadInput
-from ..complexity import Parse, words_of
+from ..prompt_parse import Parse, words_of
 from .base import Answers, Atom, Benchmark, Item, Measure, mean_of, need, records, unlike
 
 
 def question_for(question: str, answer: str) -> str:
-    """A question whose yes means that the answer is the right one."""
+    """Return a question whose yes means that the answer is right."""
     if answer.strip().casefold() == "yes":
         return question
     if answer.strip().casefold() == "no":
@@ -95,7 +96,7 @@ class GenEval2(Benchmark):
         return f"{item.id}.png" if k == 0 else f"more/{item.id}-{k}.png"
 
     def sidecars(self, items: Sequence[Item], folder: str) -> dict[str, str]:
-        """The map from prompt to picture, with paths relative to the folder that holds the map's own folder."""
+        """Return the map from prompt to picture, with paths relative to the parent of the map's folder."""
         return {
             "image_paths.json": json.dumps({item.prompt: f"{folder}/{self.path(item, 0)}" for item in items}, indent=1)
             + "\n"

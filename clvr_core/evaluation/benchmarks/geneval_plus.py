@@ -1,4 +1,5 @@
-"""GenEval++ (Echo-4o, arXiv 2508.09987, Apache-2.0): up to three attributed kinds of thing, 280 prompts in seven parts."""
+"""GenEval++ (Echo-4o, arXiv 2508.09987, Apache-2.0): up to three attributed kinds of thing, 280 prompts in seven
+parts."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import BadInput
-from ..complexity import of_record
+from ..prompt_parse import of_record
 from .base import Answers, Atom, Benchmark, Item, Measure, all_hold, need, records, unlike
 from .geneval import clauses, counted, plural
 

@@ -1,4 +1,5 @@
-"""ImagineBench (Echo-4o, arXiv 2508.09987, Apache-2.0): 270 things as they are not, graded for fantasy, identity and looks."""
+"""ImagineBench (Echo-4o, arXiv 2508.09987, Apache-2.0): 270 things as they are not, graded for fantasy, identity and
+looks."""
 
 from __future__ import annotations
 

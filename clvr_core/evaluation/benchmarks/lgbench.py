@@ -1,5 +1,5 @@
-"""LGBench (VisionDirector, arXiv 2512.19243): tasks of 10 to 23 goals, to draw or to edit. Its data are not public yet; the records are
-read as the paper shows them."""
+"""LGBench (VisionDirector, arXiv 2512.19243): tasks of 10 to 23 goals, to draw or to edit. Its data are not public yet;
+the records are read as the paper shows them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SOURCES = ("source", "source_image", "image", "Image")
 
 
 def share(item: Item, answers: Answers) -> float | None:
-    """Of the goals that were answered."""
+    """Return the share of the answered goals that hold."""
     known = [value for atom in item.atoms if (value := answers.get(atom.id)) is not None]
     return sum(value >= HOLDS for value in known) / len(known) if known else None
 
 
 def enough(item: Item, answers: Answers) -> float | None:
-    """Whether 80 % of all the goals hold; None as long as the open ones could decide it."""
+    """Return whether 80 % of all goals hold, None while missing answers could decide it."""
     held = sum((answers.get(atom.id) or 0.0) >= HOLDS for atom in item.atoms)
     silent = sum(answers.get(atom.id) is None for atom in item.atoms)
     count = len(item.atoms)

@@ -49,7 +49,7 @@ def scales_for(prompt: str) -> tuple[Scale, ...]:
 
 
 def track_of(name: str) -> str | None:
-    """The track that a file or a category is named for."""
+    """Return the track named in the name of a file or category."""
     plain = name.casefold().replace("-", "_").replace(" ", "_")
     return next((track for track in (*TRACKS[::-1], "text") if track in plain), None)
 

@@ -1,4 +1,4 @@
-"""Prompts of one's own: a line each in prompts.txt, or prompts.jsonl with an id, a prompt and, if wanted, its list of statements."""
+"""Your own prompts: one a line in prompts.txt, or prompts.jsonl with id, prompt and optionally a list of statements."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ...errors import BadInput
-from ..complexity import of_shapes
+from ..prompt_parse import of_shapes
 from .base import Atom, Benchmark, Item, Measure, all_hold, mean_of, need, records, settled, text_of, unlike
 
 NAME = re.compile(r"[\w-][\w.-]{0,79}")
@@ -19,7 +19,8 @@ def atoms_for(statements: list[str]) -> tuple[Atom, ...]:
 
 
 class Prompts(Benchmark):
-    """What has no statements of its own gets them from a model once, when the folder is prepared: see evaluation.atoms."""
+    """Your own prompts. Those without statements get them once from a model, by `clvr eval prepare`: see
+    evaluation.atoms."""
 
     name = "prompts"
     title = "complexity probe"

@@ -1,6 +1,7 @@
 """WISE (arXiv 2503.07265, no licence file): 1000 prompts whose picture takes knowledge of the world.
 
-Two protocols: the legacy one grades three things from 0 to 2; WISE_Verified, the default since April 2026, is a yes or no.
+Two protocols: the legacy one grades three things from 0 to 2; WISE_Verified, the default since April 2026, is a yes or
+no.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All that was scored in a folder of pictures: one page, one plot, one table."""
+"""The report of all results in a folder of pictures: one page, one plot, one table."""
 
 from __future__ import annotations
 
@@ -22,8 +22,12 @@ class Written:
 
 
 def write_report(images: Path, out: Path, data: Path | None = None, baseline: str | None = None) -> Written:
-    """Writes report.html, report.png and report.csv into `out`. data: the benchmark's folder, for pictures side by side. Raises BadInput if
-    nothing was scored, or the files cannot be written."""
+    """Write report.html, report.png and report.csv into `out`.
+
+    data: the benchmark's folder, for pictures side by side.
+
+    Raises BadInput if there are no results, or the files cannot be written.
+    """
     groups = gather(images, data, baseline)
     written = Written(
         out / "report.html", out / "report.png", out / "report.csv", sum(len(group.entries) for group in groups)

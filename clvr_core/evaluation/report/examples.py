@@ -1,4 +1,5 @@
-"""Pictures side by side where one name is all that was asked for and the baseline is not, and the other way round."""
+"""Examples: items where one arm's picture shows everything asked for and the baseline's does not, or the other way
+round."""
 
 from __future__ import annotations
 
@@ -12,12 +13,18 @@ from ..benchmarks.base import HOLDS, Answers, Item
 from .gather import Entry, Group
 
 SHOWN = 4
-"""Of each kind, for each name."""
+"""Examples of each kind, for each name."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """files: the baseline's picture and the other's; None where it is gone. faults: what does not hold of each, in words."""
+    """Two pictures of one item.
+
+    k: number of the picture.
+    won: the arm's picture is the better one.
+    files: the baseline's picture and the arm's; None if it is gone.
+    faults: what does not hold in each, in words.
+    """
 
     item: Item
     k: int
@@ -27,7 +34,8 @@ class Example:
 
 
 def examples(group: Group, entry: Entry) -> list[Example]:
-    """The wins first, the widest gaps of the headline first; the item's order breaks ties, so that the choice can be repeated."""
+    """Return the examples, wins first, each kind by the gap of the headline measure. The order of items breaks ties, so
+    the choice is repeatable."""
     if not group.items:
         return []
     mine, theirs = group.answers.get(entry.name, {}), group.answers.get(group.baseline.name, {})
@@ -52,7 +60,7 @@ def examples(group: Group, entry: Entry) -> list[Example]:
 
 
 def counts(group: Group, entry: Entry) -> tuple[int, int]:
-    """Items won and lost against the baseline."""
+    """Return how many items were won and lost against the baseline."""
     theirs = {item["id"]: item["passed"] for item in group.baseline.result["by_item"]}
     pairs = [(item["passed"], theirs.get(item["id"])) for item in entry.result["by_item"]]
     gaps = np.array([a - b for a, b in pairs if a is not None and b is not None])
@@ -60,7 +68,7 @@ def counts(group: Group, entry: Entry) -> tuple[int, int]:
 
 
 def faults(item: Item, answers: Answers | Mapping[str, float | None]) -> str:
-    """What does not hold, and each grade."""
+    """Return what does not hold, and each grade, in words."""
     missing = [atom.text for atom in item.atoms if not atom.extra and (answers.get(atom.id) or 0.0) < HOLDS]
     grades = [
         f"{scale.id} {answers[scale.id]:.1f} of {scale.high:g}"

@@ -1,4 +1,5 @@
-"""The results in a folder of pictures, put together where they can be compared: same benchmark, same data, same judge, same words."""
+"""Gathering the results in a folder of pictures into groups that can be compared: same benchmark, data, judge and
+texts."""
 
 from __future__ import annotations
 
@@ -23,7 +24,10 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Entry:
-    """One name under one judge. gap: of the headline to the baseline's, over the same items."""
+    """One name under one judge.
+
+    gap: of the headline measure to the baseline's, over the same items.
+    """
 
     arm: Arm
     result: Mapping[str, Any]
@@ -49,7 +53,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Group:
-    """Entries that can be compared, the baseline first. data, items: if the benchmark's folder was given and is the one scored."""
+    """Entries that can be compared, the baseline first.
+
+    data, items: if the benchmark's folder was given and is the one that was scored.
+    """
 
     bench: Benchmark
     entries: tuple[Entry, ...]
@@ -68,7 +75,7 @@ class Group:
 
 
 def gather(images: Path, data: Path | None, baseline: str | None) -> list[Group]:
-    """Raises BadInput if there is no result, or none of the baseline's name."""
+    """Gather the results. Raises BadInput if there are none, or none of the baseline's name."""
     grouped: dict[tuple, list[Entry]] = {}
     for arm in arms_in(images):
         for result in arm.results():
@@ -107,12 +114,12 @@ def _group(entries: Sequence[Entry], data: Path | None, baseline: str | None) ->
 
 
 def recognise_same(bench: Benchmark, data: Path, digest: str) -> bool:
-    """Whether the folder holds the data that were scored. Raises BadInput if it holds no benchmark."""
+    """Say whether the folder holds the data that were scored. Raises BadInput if it holds no benchmark."""
     return recognise(data).name == bench.name and data_hash(bench, data) == digest
 
 
 def answers_of(entry: Entry) -> dict[Key, Answers]:
-    """Those that the result was made of."""
+    """Return the answers that the result was computed from."""
     for path in entry.arm.kept.glob("answers-*.jsonl"):
         key = path.stem.removeprefix("answers-")
         held = read_json(entry.arm.kept / f"result-{key}.json")
@@ -122,7 +129,8 @@ def answers_of(entry: Entry) -> dict[Key, Answers]:
 
 
 def pass_gap(mine: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[float, Interval] | None:
-    """Difference of the share of items that are all that was asked for, paired; None without two items in common."""
+    """Return the paired difference in the share of items that show everything asked for; None with fewer than two
+    common items."""
     theirs = {item["id"]: item["passed"] for item in other["by_item"]}
     pairs = [(item["passed"], theirs.get(item["id"])) for item in mine["by_item"]]
     gaps = np.array([a - b for a, b in pairs if a is not None and b is not None])

@@ -1,4 +1,4 @@
-"""The results as one page that needs nothing beside itself."""
+"""The results as one HTML page that needs no other file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .gather import Entry, Group
 from .style import CSS
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""Even if markup of a model slipped through, the page would run nothing and ask no one."""
+"""Content security policy. Even if markup of a model got into the page, it could run and load nothing."""
 
 
 PROMPT = 2_000
-"""Characters of a prompt that are shown."""
+"""Characters of a prompt shown, at most."""
 TINY = 40_000
-"""Bytes of a file below which it is taken for a picture of few pixels, and shown larger."""
+"""A file of fewer bytes is taken for a picture of few pixels, and shown larger."""
 
 
 def page(groups: Sequence[Group], plot: bytes) -> str:
@@ -174,7 +174,7 @@ def _printed(row: Row, names: Sequence[str], width: int) -> Html:
 
 
 def _parts(group: Group) -> Html | None:
-    """The headline by tag."""
+    """Return the headline measure by tag."""
     tags = list(dict.fromkeys(tag for entry in group.entries for tag in entry.headline["tags"]))
     if len(tags) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Two plots a group: pass over complexity, and the headline over what it cost."""
+"""Two plots for each group: the pass rate over complexity, and the headline measure over its cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..plot import STYLE
 from .gather import Entry, Group
 
 COLORS = ("#0f8a9d", "#a3402e", "#4d7c0f", "#7a5230", "#c2388a", "#37475a")
-"""None of those that an arm has of its own."""
+"""Colours of names that are not arms; no arm has one of them."""
 
 
 def plot(groups: Sequence[Group], path: Path) -> None:
@@ -39,7 +39,7 @@ def _shortened(text: str) -> str:
 
 
 def _look(entry: Entry, place: int) -> tuple[str, str]:
-    """Of an arm by its own colour as long as no other has it."""
+    """Return colour and line style: those in STYLE for the name of an arm, else the next of COLORS."""
     color, line, _ = STYLE.get(entry.name, (COLORS[place % len(COLORS)], "-", ""))
     return color, line
 

@@ -1,4 +1,7 @@
-"""The look of the page. Neutral greys, so that nothing tints the pictures; light or dark as the reader's machine is set."""
+"""The look of the page.
+
+Neutral greys, so that nothing tints the pictures; light or dark as the reader's machine is set.
+"""
 
 LIGHT = "--page:#f3f3f2;--card:#fff;--sunk:#f6f6f5;--mat:#e6e6e4;--ink:#1c1c1e;--soft:#56575c;--line:#dededb;"
 LIGHT += "--warn:#fcf1d8;--warn-ink:#6d4700;"

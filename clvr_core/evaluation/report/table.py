@@ -1,4 +1,4 @@
-"""The numbers as CSV: a line for each name, measure and judge, and the rows that papers print, marked as such."""
+"""The numbers as CSV: a line for each name, measure and judge, and the numbers printed in papers, marked as such."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from clvr_core.brief import Brief, Goal
-from clvr_core.evaluation.complexity import Parse, estimate, of_record, of_shapes, of_words, tiers
 from clvr_core.evaluation.curve import curve_of, logistic, partial, ranks
+from clvr_core.evaluation.prompt_parse import Parse, estimate, of_record, of_shapes, of_words, tiers
 from clvr_core.evaluation.statistics import area
 from clvr_core.policy.complexity import complexity, of_goals
 from clvr_core.shapes.grammar import parse as parse_shapes

@@ -1,7 +1,8 @@
-"""How complex a free prompt is: a parse into what it asks for, two declared scores of that, tiers that differ in it and not in length.
+"""The complexity of a free prompt: a parse into what it asks for, two scores of the parse, and tiers that differ in
+score but not in length.
 
-Neither score is the CLVR paper's, whose coefficients and extractor are unpublished; the form of the first and the area under the pass
-rate follow it (arXiv 2605.14876, its section on complexity).
+Neither score is the CLVR paper's, whose coefficients and extractor are unpublished. The form of the first score, and
+the area under the pass rate, follow the paper (arXiv 2605.14876, section on complexity).
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ from ..protocols import Message, Vlm
 from ..vlm.replies import Answer, Malformed, ask
 
 KINDS, VALUES, MANY = 80, 16, 16
-"""Of the declared grammar that `bits` counts choices in: kinds of thing, values of an attribute, the largest count told apart."""
+"""Sizes of the grammar in which `bits` counts choices: kinds of thing, values of an attribute, largest count."""
 GLYPH = math.log2(64)
 TASK = "complexity"
 
 
 @dataclass(frozen=True, slots=True)
 class Parse:
-    """groups: kinds of thing. entities: the things, each of several counted, at most MANY of a group. attributes, relations, negations.
-    glyphs: characters of each text that is to be written. words: of the prompt. exact: bits where a grammar knows them."""
+    """What a prompt asks for.
+
+    groups: kinds of thing.
+    entities: things, each of several counted, at most MANY of a group.
+    attributes, relations, negations: how many are named.
+    glyphs: characters of each text to be written.
+    words: of the prompt.
+    exact: bits, if a grammar knows them.
+    """
 
     groups: int
     entities: int
@@ -39,12 +47,12 @@ class Parse:
 
     @property
     def score(self) -> float:
-        """C_v1."""
+        """The score C_v1 of policy/complexity.py."""
         return complexity(self.entities, self.relations + self.attributes, self.words, len(self.glyphs), self.negations)
 
     @property
     def bits(self) -> float:
-        """Choices that the prompt makes in the declared grammar, in bits; the grammar's own count where there is one."""
+        """Choices that the prompt makes in the grammar, in bits: the exact count if there is one, else an estimate."""
         if self.exact is not None:
             return self.exact
         pointers = 2 * math.log2(max(2, self.groups))
@@ -57,7 +65,7 @@ def words_of(prompt: str) -> int:
 
 
 def of_record(record: Mapping[str, Any], prompt: str) -> Parse:
-    """From a record as GenEval has them: `include` with class, count, color, size, region and position, and `exclude`."""
+    """Parse a record of GenEval's form: `include` with class, count, color, size, region, position, and `exclude`."""
     include = [clause for clause in record.get("include", ()) if isinstance(clause, Mapping)]
     counts = [min(MANY, max(1, int(clause.get("count", 1)))) for clause in include]
     named = {clause.get("class"): count for clause, count in zip(include, counts)}
@@ -69,7 +77,8 @@ def of_record(record: Mapping[str, Any], prompt: str) -> Parse:
 
 
 def of_shapes(prompt: str) -> Parse | None:
-    """By the grammar of the shapes world, whose bits are exact; None for a prompt in other words."""
+    """Parse a prompt by the grammar of the shapes world, whose bits are exact. Returns None for a prompt in other
+    words."""
     from ..shapes.grammar import NotInGrammar, parse
     from ..shapes.spec import ANYWHERE
 
@@ -135,7 +144,8 @@ to the letter. What the request does not say is not listed."""
 
 
 def of_words(vlm: Vlm, prompt: str) -> Answer[Parse]:
-    """By a language model. No value if it gave none that makes sense; a relation must join things that it listed."""
+    """Parse a prompt by a language model. Returns no value if its reply makes no sense; a relation must join listed
+    things."""
     message = Message("user", ASKED.format(prompt=prompt), data={"task": TASK, "prompt": prompt})
     answer = ask(vlm, (message,), PARSE_SCHEMA, ParseReply, check=_sensible)
     value = answer.value
@@ -164,7 +174,7 @@ def _sensible(reply: ParseReply) -> None:
 
 
 def estimate(prompt: str) -> Parse:
-    """What the words alone tell, where nothing has taken the prompt apart: quoted texts, denials, and clauses taken for things. Rough."""
+    """Estimate roughly by the words alone: quoted texts, negations, and clauses counted as things."""
     quoted = re.findall(r"\"([^\"]{1,200})\"|\u201c([^\u201d]{1,200})\u201d", prompt)
     clauses = [part for part in re.split(r"[,.;:]|\band\b|\bwith\b", prompt) if words_of(part)]
     glyphs = tuple(len(a or b) for a, b in quoted)
@@ -175,7 +185,12 @@ def estimate(prompt: str) -> Parse:
 
 @dataclass(frozen=True, slots=True)
 class Tiers:
-    """members: places of the prompts in each tier, rising complexity. dropped: left out to balance the words. words: mean of each tier."""
+    """Prompts in tiers of rising complexity.
+
+    members: places of the prompts in each tier.
+    dropped: prompts left out to balance the number of words.
+    words: mean number of words in each tier.
+    """
 
     members: tuple[tuple[int, ...], ...]
     dropped: tuple[int, ...]
@@ -185,9 +200,11 @@ class Tiers:
 def tiers(
     scores: Sequence[float], words: Sequence[int], count: int = 10, keep: float = 0.5, within: float = 0.1
 ) -> Tiers:
-    """Equal parts by score, each trimmed until its mean of words is `within` (a share) of the mean of all, or `keep` of it is left.
+    """Divide prompts into tiers of equal size by score, and balance their lengths.
 
-    The prompt that pulls its tier's mean farthest away goes first. Raises ValueError for fewer prompts than tiers.
+    From each tier prompts are dropped until its mean number of words is within a share `within` of the mean of all, or
+    a share `keep` of the tier is left. The prompt that moves the mean of its tier most goes first. Raises ValueError
+    for fewer prompts than tiers.
     """
     if len(scores) < count:
         raise ValueError(f"{len(scores)} prompts make no {count} tiers")
