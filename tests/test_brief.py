@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from clvr_core.brief import MAX_PROMPT, Brief, Budget, Goal
+from clvr_core.brief import MAX_PROMPT, STRATEGIES, Brief, Budget, Goal
 from clvr_core.errors import BadInput
 from clvr_core.trajectory import Cost, seed_for, timeless
 from tests.fakes import step, trajectory
@@ -18,7 +18,7 @@ from tests.fakes import step, trajectory
         ({"prompt": ""}, "the brief is empty"),
         ({"prompt": " \n\t"}, "the brief is empty"),
         ({"prompt": "x" * (MAX_PROMPT + 1)}, "20,001 characters; at most 20,000"),
-        ({"strategy": "hope"}, "unknown strategy 'hope'; choose one of clvr, director, strokes, oneshot, best-of-n"),
+        ({"strategy": "hope"}, f"unknown strategy 'hope'; choose one of {', '.join(STRATEGIES)}"),
         ({"conditioning": "all"}, "unknown conditioning 'all'; choose one of proxy, instruction, summary, trace"),
         ({"candidates": 0}, "candidates is 0"),
         ({"candidates": 65}, "candidates is 65"),

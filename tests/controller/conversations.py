@@ -2,23 +2,32 @@
 
     python -m tests.controller.conversations
 
-Writes tests/controller/conversations/STRATEGY.txt, to be read by a person before it is committed.
+Writes tests/controller/conversations/STRATEGY.txt, to be read by a person before it is committed, and adds the digests of
+new prompt texts to tests/controller/wordings.json.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clvr_core.brief import Brief
+from clvr_core.controller import TEMPLATES as CONTROLLER
+from clvr_core.policy import LOOPS
 from clvr_core.protocols import Decision, Message, Picture, Question, Reply
 from clvr_core.run.session import RunModels, Session, drive
+from clvr_core.templates import Templates
+from clvr_core.verifier import TEMPLATES as VERIFIER
 from tests.fakes import FakeExecutor
 from tests.run.script import canvas_of, edit, generate
 
 FOLDER = Path(__file__).parent / "conversations"
+WORDINGS = Path(__file__).parent / "wordings.json"
+"""Part -> version of its prompts -> name of each text -> digest."""
+PARTS = {"controller": CONTROLLER, "verifier": VERIFIER}
 PROMPT = 'a barn at dusk with "MILK" over its door,\n\na black cat to the left of it and a full moon'
 GOALS = [
     {"text": "dusk", "kind": "global", "check": "Is it dusk?", "feasibility": 0.9},
@@ -43,9 +52,8 @@ ACTIONS = [
     edit("add a black cat left of the barn", goals=["g4"]),
 ]
 STRATEGIES: dict[str, dict[str, Any]] = {
-    "clvr": {},
+    **{name: {} for name in LOOPS},
     "director": {"candidates": 1},
-    "strokes": {},
     "oneshot": {},
     "clvr-fused": {"fused": True},
     "director-set": {"candidates": 2, "judging": "set", "evidence": True},
@@ -114,6 +122,23 @@ def conversation(strategy: str) -> str:
     return "\n\n\n".join(vlm.prompts) + "\n"
 
 
+def digests(templates: Templates) -> dict[str, str]:
+    """Name of each prompt text -> first 16 hexadecimal digits of its SHA-256."""
+    texts = sorted(path for path in templates.folder.glob("*.txt") if path.name != "version.txt")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in texts}
+
+
+def list_new_texts() -> None:
+    """Add the texts that the current versions do not list yet. A text that is listed keeps its digest: another wording
+    needs another version, so that no run is continued in other words."""
+    listed = json.loads(WORDINGS.read_text("utf-8"))
+    for part, templates in PARTS.items():
+        known = listed[part].setdefault(templates.version, {})
+        listed[part][templates.version] = dict(sorted((digests(templates) | known).items()))
+    WORDINGS.write_text(json.dumps(listed, indent=1) + "\n", "utf-8")
+
+
 if __name__ == "__main__":
     for name in STRATEGIES:
         (FOLDER / f"{name}.txt").write_text(conversation(name), encoding="utf-8")
+    list_new_texts()

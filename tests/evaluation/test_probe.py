@@ -154,7 +154,15 @@ def unit(arm: str, tier: int, rate: float = 0.5) -> UnitResult:
 
 
 SETTINGS = {"per_tier": 8, "seed": 0, "evaluations": 240, "flip": 0.05, "bits": list(BITS)}
-RATES = {"oneshot": 0.25, "rewrite": 0.375, "best-of-n": 0.5, "clvr": 1.0, "director": 0.5, "strokes": 0.75}
+RATES = {
+    **dict.fromkeys(ARMS, 0.625),
+    "oneshot": 0.25,
+    "rewrite": 0.375,
+    "best-of-n": 0.5,
+    "clvr": 1.0,
+    "director": 0.5,
+    "strokes": 0.75,
+}
 
 
 def results(**rates: float) -> dict:
