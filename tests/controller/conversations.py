@@ -58,7 +58,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "clvr-fused": {"fused": True},
     "director-set": {"candidates": 2, "judging": "set", "evidence": True},
 }
-"""The strategy stands before the hyphen."""
+"""Name of a strategy, or name-variant."""
 
 
 class Recorder:
@@ -117,7 +117,8 @@ def _pictures(images: Sequence[Picture]) -> str:
 
 def conversation(strategy: str) -> str:
     vlm = Recorder()
-    brief = Brief(PROMPT, strategy.partition("-")[0], width=8, height=8, **STRATEGIES[strategy])
+    name = strategy if strategy in LOOPS else strategy.partition("-")[0]
+    brief = Brief(PROMPT, name, width=8, height=8, **STRATEGIES[strategy])
     drive(Session(brief, RunModels(vlm, FakeExecutor())))
     return "\n\n\n".join(vlm.prompts) + "\n"
 
