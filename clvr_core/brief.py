@@ -1,9 +1,9 @@
-"""What was asked: the brief, its goals, its budget."""
+"""The request: a brief with its goals and its budget."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from .errors import BadInput
 
@@ -12,12 +12,14 @@ Need = Literal["must", "nice"]
 Strategy = Literal["clvr", "director", "strokes", "oneshot", "best-of-n"]
 Conditioning = Literal["proxy", "instruction", "summary", "trace"]
 Judging = Literal["each", "pairs", "set"]
-STRATEGIES: tuple[str, ...] = Strategy.__args__
-GOAL_KINDS: tuple[str, ...] = GoalKind.__args__
-CONDITIONINGS: tuple[str, ...] = Conditioning.__args__
-JUDGINGS: tuple[str, ...] = Judging.__args__
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+GOAL_KINDS: tuple[GoalKind, ...] = get_args(GoalKind)
+CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
+JUDGINGS: tuple[Judging, ...] = get_args(Judging)
 LIMITS = ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience")
+"""Fields of a budget that end a run."""
 MAX_PROMPT = 20_000
+"""Characters."""
 MAX_SIDE = 8192
 """Pixels."""
 
@@ -27,11 +29,16 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One requirement of the brief. Made once, then frozen for the run.
+    """One requirement of the brief. Made once, then unchanged for the run.
 
-    text: verbatim where it quotes the brief. check: a question whose answer "yes" means that the goal holds.
-    feasibility: 0..1, how likely one generation meets it. conflicts_with: ids of goals that cannot hold beside it. need: a run is served
-    that meets every `must`; a `nice` goal is worked for, and missing it is no failure.
+    id: unique in the brief; drafted goals have g1, g2, ..., the artist's wishes a1, a2, ...
+    text: the requirement, verbatim where it quotes the brief.
+    kind: global (style, light, the whole scene), local (one object), text (lettering) or layout (arrangement).
+    check: a question whose answer "yes" means that the goal holds.
+    feasibility: 0..1, how likely one generation meets it.
+    area: where in the picture; None if the brief does not say.
+    conflicts_with: ids of goals that cannot hold beside it.
+    need: the brief is met when every `must` holds; a missed `nice` goal is no failure.
     """
 
     id: str
@@ -46,12 +53,16 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Where the loop must stop, and from where on a goal counts as met. None means no limit.
+    """The limits of a run and the judge's thresholds. A limit of None means no limit.
 
-    rounds: actions that draw. images: pictures drawn, candidates counted. evaluations: transformer calls (NFE, one per sample and
-    branch of guidance). seconds: wall time. vlm_tokens: tokens the vision-language model read and wrote. patience: rounds without
-    improvement after which the loop gives up. met, unmet: probabilities 0..1 that the judge gives a goal; from `met` up it holds, from
-    `unmet` down it does not, between them the judge is unsure.
+    rounds: actions that draw.
+    images: pictures drawn, all candidates counted.
+    evaluations: transformer evaluations (NFE, one for each sample and branch of guidance).
+    seconds: wall time.
+    vlm_tokens: tokens that the vision-language model reads and writes.
+    patience: rounds without improvement after which the loop gives up.
+    met: probability 0..1 from which up a goal counts as met.
+    unmet: probability 0..1 up to which a goal counts as unmet; between `unmet` and `met` the judge is unsure.
     """
 
     rounds: int = 8
@@ -74,7 +85,7 @@ class Budget:
             )
 
     def covers(self, other: Budget) -> bool:
-        """Whether no limit is tighter than the other's, and the judge is held to the same thresholds."""
+        """Whether no limit is tighter than the other's and the judge's thresholds are the same."""
         limits = ((getattr(self, name), getattr(other, name)) for name in LIMITS)
         wide = all(mine is None or (theirs is not None and theirs <= mine) for mine, theirs in limits)
         return wide and (self.met, self.unmet) == (other.met, other.unmet)
@@ -82,15 +93,26 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """The request as it was given.
+    """The request as the artist gave it.
 
-    candidates: size of the micro-grid, None for the strategy's own. final_ab: compare the end with the one-shot picture, None for the
-    strategy's own. conditioning: what text the executor is given. goals: the checklist, if the artist wrote it; else it is drafted.
-    judging, of several candidates: `each` against every goal, `pairs` the same with ties broken by comparison, `set` all of them side by
-    side and then only the winner against the goals. evidence: the judge says in words what it sees where a goal does not hold. fused:
-    `clvr` has a new canvas judged and the next action chosen in one reply, which saves a call and judges by words, not by probabilities.
-    picture: SHA-256 of the pixels of the picture that the run begins from, if it edits one; it has the width and height of the brief.
-    estimate: how much is asked for opens the gate to one shot and lowers the limit of rounds, beside what the goals and the budget say.
+    prompt: what the picture should show, at most MAX_PROMPT characters.
+    strategy: how the loop works, by its name in `clvr_core.policy`.
+    seed: of the run, below 2**63; `seed_for` derives those of the pictures.
+    width: of the canvas, in pixels.
+    height: of the canvas, in pixels.
+    budget: the limits of the run.
+    candidates: pictures of a round, 1 to 64; None for the strategy's own number.
+    final_ab: whether the result is compared with the one-shot picture; None for the strategy's own choice.
+    conditioning: which text the executor gets (see `clvr_core/run/conditioning.py`).
+    goals: the checklist, if the artist wrote one; else it is drafted.
+    judging: how several candidates are judged. `each`: all by every goal. `pairs`: the same, ties broken by comparison.
+        `set`: all side by side, then only the winner by every goal.
+    evidence: whether the judge says in words what it sees where a goal does not hold.
+    fused: whether verdicts and next action come in one reply, where the strategy allows it: a call less, verdicts in
+        words instead of probabilities.
+    picture: SHA-256 of the pixels of the picture that the run begins from, which has the brief's width and height; ""
+        for none.
+    estimate: whether the estimated complexity of the goals also decides on the one-shot gate and the limit of rounds.
     """
 
     prompt: str

@@ -1,23 +1,25 @@
-"""A list of goals as text, a line each, as a person writes it: `[nice] [text] the sign says "OPEN"`."""
+"""A list of goals as text, one goal a line, as an artist writes it: `[nice] [text] the sign says "OPEN"`."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import get_args
 
-from .brief import GOAL_KINDS, Goal
+from .brief import GOAL_KINDS, Goal, GoalKind, Need
 from .errors import BadInput
 
 MOST = 40
 LONGEST = 400
 MARK = re.compile(r"\[([a-z]+)\]\s*")
-NEEDS = ("must", "nice")
+KINDS: dict[str, GoalKind] = {kind: kind for kind in GOAL_KINDS}
+NEEDS: dict[str, Need] = {need: need for need in get_args(Need)}
 
 
 def goals_from(text: str) -> tuple[Goal, ...]:
-    """A goal for each line with something on it; marks in front say its kind and its need: local and must where they are left out.
+    """One goal for each line that is not empty. Marks in front give its kind and its need, by default local and must.
 
-    Raises BadInput for a mark that is not known, a line of marks alone, over-long lines and more than 40 goals.
+    Raises BadInput for an unknown mark, a line of marks alone, a line that is too long, and more than 40 goals.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if len(lines) > MOST:
@@ -26,16 +28,15 @@ def goals_from(text: str) -> tuple[Goal, ...]:
 
 
 def _goal(number: int, line: str) -> Goal:
-    kind, need, words = "local", "must", line
+    kind: GoalKind = "local"
+    need: Need = "must"
+    words = line
     while mark := MARK.match(words):
-        said, words = mark[1], words[mark.end() :]
-        if said in GOAL_KINDS:
-            kind = said
-        elif said in NEEDS:
-            need = said
-        else:
-            known = ", ".join(f"[{each}]" for each in (*GOAL_KINDS, *NEEDS))
-            raise BadInput(f"goals line {number} is marked [{said}]; the marks are {known}")
+        name, words = mark[1], words[mark.end() :]
+        if name not in (*KINDS, *NEEDS):
+            known = ", ".join(f"[{each}]" for each in (*KINDS, *NEEDS))
+            raise BadInput(f"goals line {number} is marked [{name}]; the marks are {known}")
+        kind, need = KINDS.get(name, kind), NEEDS.get(name, need)
     if not words:
         raise BadInput(f"goals line {number} has a mark and no words; say what the picture should show")
     if len(words) > LONGEST:
@@ -44,8 +45,12 @@ def _goal(number: int, line: str) -> Goal:
 
 
 def lines_of(goals: Iterable[Goal]) -> str:
-    """The inverse of `goals_from`, as far as it goes: a drafted goal has also an area, a feasibility and conflicts."""
-    return "\n".join(
-        f"{'[nice] ' if goal.need == 'nice' else ''}{f'[{goal.kind}] ' if goal.kind != 'local' else ''}{' '.join(goal.text.split())}"
-        for goal in goals
-    )
+    """The inverse of `goals_from`. Area, feasibility, conflicts and question of a goal have no place in the text and
+    are lost."""
+    return "\n".join(map(_line, goals))
+
+
+def _line(goal: Goal) -> str:
+    need = "[nice] " if goal.need == "nice" else ""
+    kind = f"[{goal.kind}] " if goal.kind != "local" else ""
+    return f"{need}{kind}{' '.join(goal.text.split())}"

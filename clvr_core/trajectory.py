@@ -1,6 +1,7 @@
 """The record of a run: its steps, which form a tree over canvases, and what they cost.
 
-A canvas is a picture that the run drew or was given, named by its index in drawing order. The pixels are in the run folder.
+A canvas is a picture that the run drew or was given, named by its index in drawing order. The pixels are in the run
+folder.
 """
 
 from __future__ import annotations
@@ -316,7 +317,8 @@ class Trajectory:
 
     @property
     def offered(self) -> tuple[int, ...]:
-        """Canvases that the controller may refer to, at most four: the current one, then other kept ones, newest first."""
+        """Canvases that the controller may refer to, at most four: the current one, then other kept ones, newest
+        first."""
         kept = [
             step.chosen for step in reversed(self.steps) if step.chosen not in (None, self.current) and step.accepted
         ]
@@ -350,8 +352,8 @@ T = TypeVar("T", Trajectory, Step)
 def timeless(record: T) -> T:
     """The trajectory or step without wall times, as pictures carry it, so that the same run gives the same bytes.
 
-    The limits of the budget are left out as long as the run has not ended: they decide only when it ends. So a run that gets a larger
-    budget later has the bytes of one that had it from the start.
+    The limits of the budget are left out as long as the run has not ended: they decide only when it ends. So a run that
+    gets a larger budget later has the bytes of one that had it from the start.
     """
     if isinstance(record, Step):
         return replace(record, cost=replace(record.cost, seconds={}))
@@ -392,7 +394,8 @@ C = TypeVar("C", bound=str)
 def with_codes(trajectory: Trajectory) -> Trajectory:
     """Fill in the codes of a record from before there were any, from the beginnings of its sentences.
 
-    A sentence that no earlier version wrote leaves its code empty. Every reader of records calls this, and nothing else reads sentences.
+    A sentence that no earlier version wrote leaves its code empty. Every reader of records calls this, and nothing else
+    reads sentences.
     """
     steps = tuple(
         step if step.ruling else replace(step, ruling=_code(step.reason, _RULINGS, "")) for step in trajectory.steps

@@ -71,4 +71,4 @@ class TestNeed:
         goals = goals_from("[nice] a barn\n[nice] a cat")
         told = trajectory(step(canvas=0, verdicts={"g1": "met", "g2": "unmet"}), goals=goals)
         assert not rules.satisfied(told, told.steps[0])
-        assert not policy_for(Brief("x")).final_gate(told)[0]
+        assert not policy_for(Brief("x")).final_gate(told).accepted

@@ -12,7 +12,8 @@ from . import rules
 from .rules import Stop
 
 OVER_EDIT_LIMIT = 0.5
-"""Share of change that an edit should not have made (0..1) above which it is rolled back, unless the judge says that it was carried out."""
+"""Share of change that an edit should not have made (0..1) above which it is rolled back, unless the judge says that it
+was carried out."""
 END_REFUSED = "END refused"
 
 
@@ -59,7 +60,8 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Policy:
-    """A strategy. The class says all of it that other rooms need; docs/how-to/add-a-strategy.md lists the steps to add one.
+    """A strategy. The class says all of it that other rooms need; docs/how-to/add-a-strategy.md lists the steps to add
+    one.
 
     grid: candidates of a round where the brief does not say how many.
     """
@@ -75,7 +77,8 @@ class Policy:
     paper: ClassVar[str]
     """arXiv id of its source; "" for none."""
     loops: ClassVar[bool] = True
-    """Whether it asks for actions round after round; False for a baseline, which draws one round of the brief's own words."""
+    """Whether it asks for actions round after round; False for a baseline, which draws one round of the brief's own
+    words."""
     calls: ClassVar[int]
     """Calls of the vision-language model in a round of one picture, for a forecast without earlier runs."""
     inspects_text: ClassVar[bool] = False
@@ -130,7 +133,8 @@ class Policy:
         return Acceptance(True, "end accepted", f"END: every goal {'holds' if every else 'that must holds'}")
 
     def stop(self, trajectory: Trajectory) -> Stop | None:
-        """Why to stop before the next round, or None. Limits on images and evaluations are checked with the round's own cost."""
+        """Why to stop before the next round, or None. Limits on images and evaluations are checked with the round's own
+        cost."""
         patience = trajectory.brief.budget.patience
         if rules.all_met(trajectory, trajectory.current_step):
             return Stop("goals met", "every goal is met")

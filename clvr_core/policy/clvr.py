@@ -1,4 +1,5 @@
-"""CLVR (arXiv 2605.14876): the controller chooses GENERATE, EDIT, VALIDATE or END; each canvas has to pass a gate, and so has the end."""
+"""CLVR (arXiv 2605.14876): the controller chooses GENERATE, EDIT, VALIDATE or END; each canvas has to pass a gate, and
+so has the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The baselines that the loop is measured against: one picture of the brief's own words, and the best of several by the same judge."""
+"""The baselines that the loop is measured against: one picture of the brief's own words, and the best of several by the
+same judge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""VisionDirector (arXiv 2512.19243): one shot or stages, one or two goals a batch, global before local, a grid of candidates, rollback."""
+"""VisionDirector (arXiv 2512.19243): one shot or stages, one or two goals a batch, global before local, a grid of
+candidates, rollback."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from .base import Directive, Policy, StrategyPlan
 from .complexity import of_goals, one_shot_chance
 
 ONE_SHOT_CHANCE = 0.25
-"""Chance that one generation meets all goals from which on it is tried. The paper gives no number for its gate; its observed rate of one
-shot falls below one half at about 22 goals, which were written by its authors."""
+"""Chance that one generation meets all goals from which on it is tried. The paper gives no number for its gate; its
+observed rate of one shot falls below one half at about 22 goals, which were written by its authors."""
 BATCH = 2
 """Goals of a batch, at most."""
 ORDER = {"global": 0, "layout": 1, "local": 2, "text": 3}
@@ -28,7 +29,8 @@ def batches(goals: tuple[Goal, ...], size: int) -> tuple[tuple[str, ...], ...]:
 
 
 def next_batch(trajectory: Trajectory, tries: int = TRIES) -> tuple[str, ...]:
-    """The open goals of the first batch that failed less than `tries` times from the current canvas; all open goals if there is none."""
+    """The open goals of the first batch that failed less than `tries` times from the current canvas; all open goals if
+    there is none."""
     left = rules.open_goals(trajectory, trajectory.current_step)
     for batch in trajectory.plan:
         focus = tuple(goal for goal in batch if goal in left)

@@ -1,4 +1,4 @@
-"""What a remark of the artist makes of a run. Pure, as the strategies are."""
+"""Applies a remark of the artist to a run. Pure, as the strategies are."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from ..trajectory import Remark, Step, Trajectory, Verdict
 from . import rules
 
 BY_THE_ARTIST = "the artist's word"
+"""Evidence of a verdict that the artist gave."""
 MAX_WORDS = 2_000
+"""Characters of a wish."""
 
 
 def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
-    """The trajectory with the remark in it. A wish becomes a goal, so that it is judged and a canvas that meets it can be kept.
+    """Return the trajectory with the remark applied. A wish becomes a goal, so that it is judged like the others.
 
-    Raises BadInput for a goal or a canvas that the run does not have, for words that are too long, and for a list without goals.
+    Raises BadInput for a goal or a canvas that the run does not have, for words that are too long, and if no goal is
+    left.
     """
-    _known(trajectory, remark)
+    _check(trajectory, remark)
     goals = tuple(goal for goal in trajectory.goals if goal.id not in remark.dropped)
     if remark.words:
         goals = (*goals, wish(remark.words, sum(bool(earlier.words) for earlier in trajectory.remarks) + 1))
@@ -26,7 +29,7 @@ def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
         raise BadInput("every goal was dropped, and nothing was wished for; keep one, or stop the run")
     current = trajectory.current if remark.back_to is None else remark.back_to
     steps = tuple(
-        _reread(step, remark, step.chosen is not None and step.chosen == current) for step in trajectory.steps
+        _with_remark(step, remark, step.chosen is not None and step.chosen == current) for step in trajectory.steps
     )
     leader = rules.best(steps)
     return replace(
@@ -40,7 +43,7 @@ def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
 
 
 def is_wish(goal: str) -> bool:
-    """By the id: those of drafted goals begin with g."""
+    """Whether the id is one of a wish: a1, a2, ... Ids of drafted goals begin with g."""
     return goal.startswith("a")
 
 
@@ -48,7 +51,7 @@ def wish(words: str, number: int) -> Goal:
     return Goal(f"a{number}", words, "global", check=f"Does the picture show what the artist asks for here: {words}?")
 
 
-def _known(trajectory: Trajectory, remark: Remark) -> None:
+def _check(trajectory: Trajectory, remark: Remark) -> None:
     if len(remark.words) > MAX_WORDS:
         raise BadInput(f"the remark has {len(remark.words):,} characters; at most {MAX_WORDS:,} are read")
     ids = {goal.id for goal in trajectory.goals}
@@ -59,9 +62,10 @@ def _known(trajectory: Trajectory, remark: Remark) -> None:
         raise BadInput(f"the remark goes back to canvas {remark.back_to}, which no step of the run proposed")
 
 
-def _reread(step: Step, remark: Remark, here: bool) -> Step:
-    """Without the verdicts of dropped goals; on the current canvas the artist's word in the place of the judge's."""
-    corrected = remark.corrected if here else {}
+def _with_remark(step: Step, remark: Remark, current: bool) -> Step:
+    """The step without the verdicts of dropped goals; if it proposed the current canvas, with the artist's verdicts on
+    it."""
+    corrected = remark.corrected if current else {}
     if not corrected and not remark.dropped:
         return step
     kept = [

@@ -1,4 +1,4 @@
-"""The rules all strategies share: how a canvas scores, what counts as better, when to stop. Pure functions of the trajectory."""
+"""The rules that all strategies share: how a canvas scores, what counts as better, when to stop. Pure functions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..brief import Goal
-from ..trajectory import ActionKind, Ended, Step, Trajectory, Verdict, states
+from ..trajectory import ActionKind, Ended, State, Step, Trajectory, Verdict, states
 from .complexity import of_goals, rounds_for
 
-WEIGHT = {"met": 1.0, "unsure": 0.5, "unmet": 0.0, "pending": 0.0}
-UNCLEAR = ("error", "unsure")
+WEIGHT: dict[State, float] = {"met": 1.0, "unsure": 0.5, "unmet": 0.0, "pending": 0.0}
+"""What a verdict counts in a score."""
+UNCLEAR: tuple[State, ...] = ("error", "unsure")
+"""States in which the judge has not decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,7 @@ class Stop:
 
 
 def judged(verdicts: Iterable[Verdict]) -> dict[str, float]:
-    """Weight of each goal that the judge answered; `error` is left out, since it says nothing about the picture."""
+    """Goal -> weight, of the goals that the judge answered: an `error` says nothing about the picture."""
     return {verdict.goal: WEIGHT[verdict.state] for verdict in verdicts if verdict.state != "error"}
 
 
@@ -40,7 +42,8 @@ def gain(before: Sequence[Verdict], after: Sequence[Verdict]) -> float | None:
 
 
 def unclear(goals: Iterable[Goal], verdicts: Iterable[Verdict]) -> frozenset[str]:
-    """Goals of which the judge has not clearly spoken, or was not asked yet, since the artist wished for them later."""
+    """Ids of the goals without a clear verdict, or without any: the artist may have wished for them after the
+    judging."""
     found = {verdict.goal: verdict.state for verdict in verdicts}
     return frozenset(goal.id for goal in goals if found.get(goal.id, "unsure") in UNCLEAR)
 
@@ -50,13 +53,13 @@ def met(verdicts: Iterable[Verdict]) -> frozenset[str]:
 
 
 def lost(before: Iterable[Verdict], after: Iterable[Verdict]) -> frozenset[str]:
-    """Goals that held before and are now said not to hold. A goal the judge could not answer is not lost."""
+    """Ids of the goals that were met before and are now unmet or unsure. A goal without an answer is not lost."""
     now = states(after)
     return frozenset(goal for goal in met(before) if now.get(goal) in ("unmet", "unsure"))
 
 
 def wanted(goals: Sequence[Goal]) -> tuple[Goal, ...]:
-    """The goals that can hold together: of two in conflict the earlier one is kept."""
+    """The goals that can hold together: of two in conflict the earlier one."""
     kept: list[Goal] = []
     for goal in goals:
         if not any(other.id in goal.conflicts_with or goal.id in other.conflicts_with for other in kept):
@@ -65,37 +68,37 @@ def wanted(goals: Sequence[Goal]) -> tuple[Goal, ...]:
 
 
 def kinds(trajectory: Trajectory, *allowed: ActionKind) -> tuple[ActionKind, ...]:
-    """Those that the run may still choose: one that begins from a given picture edits it and never paints another."""
+    """The allowed kinds of action without GENERATE if the run edits a given picture."""
     return tuple(kind for kind in allowed if not (trajectory.brief.picture and kind == "GENERATE"))
 
 
 def all_met(trajectory: Trajectory, step: Step | None) -> bool:
-    """True if the step's canvas has every goal met that can hold beside the others. Needs a word of the judge on each."""
+    """Whether the step's canvas meets every wanted goal, by a verdict on each."""
     return step is not None and bool(trajectory.goals) and not open_goals(trajectory, step)
 
 
 def satisfied(trajectory: Trajectory, step: Step | None) -> bool:
-    """As `all_met`, of the goals that must hold; of all where none must."""
+    """Whether the step's canvas meets every wanted goal that must hold; every wanted goal if none must."""
     return step is not None and bool(trajectory.goals) and not musts(trajectory, open_goals(trajectory, step))
 
 
 def musts(trajectory: Trajectory, goals: Iterable[str]) -> tuple[str, ...]:
-    """Those of the goals that must hold; all of them where the run has no such goal."""
+    """The given goals that must hold; all of them if the run has no goal that must."""
     needed = {goal.id for goal in trajectory.goals if goal.need == "must"}
     return tuple(goal for goal in goals if goal in needed or not needed)
 
 
 def open_goals(trajectory: Trajectory, step: Step | None) -> tuple[str, ...]:
-    """Ids of the goals that can hold and do not yet, in the order of the brief."""
+    """Ids of the wanted goals that the step's canvas does not meet, in the brief's order."""
     done = met(step.verdicts) if step else frozenset()
     return tuple(goal.id for goal in wanted(trajectory.goals) if goal.id not in done)
 
 
 def ahead(challenger: Sequence[Verdict], holder: Sequence[Verdict]) -> bool:
-    """True if the challenger is strictly better on the goals judged on both.
+    """Whether the challenger's summed weight is higher over the goals judged on both canvases.
 
-    If these are level, it is ahead if it has all that the holder has met, and meets a goal of which nothing is known on the holder: else
-    one missing answer would hold back every canvas after it.
+    If the sums are equal, the challenger is ahead if it meets all that the holder meets and also a goal that was not
+    judged on the holder. Without this rule one missing answer would keep back every later canvas.
     """
     new, old = judged(challenger), judged(holder)
     if not new or not old:
@@ -106,12 +109,13 @@ def ahead(challenger: Sequence[Verdict], holder: Sequence[Verdict]) -> bool:
 
 
 def better(challenger: Step, holder: Step | None) -> bool:
-    """True if the challenger's canvas is strictly better by the judge's word; a tie, or no word, keeps the earlier canvas."""
+    """Whether the challenger's canvas is strictly better by the verdicts. A tie or a missing judgement keeps the
+    holder."""
     return challenger.chosen is not None if holder is None else ahead(challenger.verdicts, holder.verdicts)
 
 
 def best(steps: Iterable[Step]) -> Step | None:
-    """The step with the best canvas, each held against the best before it."""
+    """The step with the best canvas: each is compared with the best one before it."""
     found = None
     for step in steps:
         if step.chosen is not None and better(step, found):
@@ -120,7 +124,7 @@ def best(steps: Iterable[Step]) -> Step | None:
 
 
 def choose(verdicts: Sequence[Sequence[Verdict]]) -> int:
-    """Index of the best of several candidates; the first of equals, and the first where none was judged."""
+    """Index of the best of several candidates; the first of equals, and 0 if none was judged."""
     pick = 0
     for index, each in enumerate(verdicts):
         if ahead(each, verdicts[pick]):
@@ -129,14 +133,14 @@ def choose(verdicts: Sequence[Sequence[Verdict]]) -> int:
 
 
 def level(verdicts: Sequence[Sequence[Verdict]]) -> tuple[int, ...]:
-    """Indices of the candidates between which the verdicts do not decide, the one that `choose` would take first."""
+    """Indices of the candidates that no verdict separates from the one of `choose`, that one first."""
     first = choose(verdicts)
     rest = (index for index, each in enumerate(verdicts) if index != first and not ahead(verdicts[first], each))
     return (first, *rest)
 
 
 def rounds_without_gain(trajectory: Trajectory) -> int:
-    """How many of the last steps brought no canvas that was kept, since the artist last steered."""
+    """How many of the last steps were not kept, counted since the artist last changed the course of the run."""
     count, steered = 0, max((remark.after for remark in trajectory.remarks if remark.steers), default=-1)
     for step in reversed(trajectory.steps):
         if step.accepted or step.index <= steered:
@@ -146,7 +150,7 @@ def rounds_without_gain(trajectory: Trajectory) -> int:
 
 
 def round_limit(trajectory: Trajectory) -> int:
-    """The budget's, or what the complexity of the goals is granted if the brief asks for that and it is less."""
+    """The budget's limit of rounds, or a smaller one by the complexity of the goals if `Brief.estimate` is set."""
     brief = trajectory.brief
     if not brief.estimate or not trajectory.goals:
         return brief.budget.rounds
@@ -154,7 +158,8 @@ def round_limit(trajectory: Trajectory) -> int:
 
 
 def spent(trajectory: Trajectory, images: int = 0, evaluations: int = 0) -> Stop | None:
-    """Which limit of the budget is reached, or would be exceeded by a round of so many images and evaluations; None if none."""
+    """Which limit of the budget is reached, or would be exceeded by a round of so many images and evaluations; None if
+    the budget has room."""
     reason = _limit(trajectory, images, evaluations)
     return None if reason is None else Stop("budget spent", reason)
 
@@ -167,7 +172,8 @@ def _limit(trajectory: Trajectory, images: int, evaluations: int) -> str | None:
     if budget.images is not None and cost.images + images > budget.images:
         return f"budget: {cost.images} of {budget.images} images are spent and the next round draws {images}"
     if budget.evaluations is not None and cost.evaluations + evaluations > budget.evaluations:
-        return f"budget: {cost.evaluations} of {budget.evaluations} evaluations are spent and the next round costs {evaluations}"
+        spent_so_far = f"{cost.evaluations} of {budget.evaluations} evaluations are spent"
+        return f"budget: {spent_so_far} and the next round costs {evaluations}"
     if budget.seconds is not None and cost.wall >= budget.seconds:
         return f"budget: {cost.wall:.1f} s of {budget.seconds:g} s are spent"
     if budget.vlm_tokens is not None and cost.vlm_tokens >= budget.vlm_tokens:

@@ -1,4 +1,5 @@
-"""Think in Strokes (arXiv 2604.04746): plan, sketch, inspect, refine in growing sub-scenes; what is not painted yet is pending."""
+"""Think in Strokes (arXiv 2604.04746): plan, sketch, inspect, refine in growing sub-scenes; what is not painted yet is
+pending."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Strokes(Policy):
     inspects_text: ClassVar[bool] = True
 
     def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
-        """Whole-picture goals first, then growing sub-scenes; layout comes last, when everything it arranges is there."""
+        """Whole-picture goals first, then growing sub-scenes; layout comes last, when everything it arranges is
+        there."""
         things = tuple(goal for goal in rules.wanted(goals) if goal.kind in ("global", "local", "text"))
         layout = tuple(goal.id for goal in rules.wanted(goals) if goal.kind == "layout")
         plan = (*batches(things, SUBSCENE), *((layout,) if layout else ()))
@@ -50,7 +52,8 @@ class Strokes(Policy):
 
 
 def _missed(trajectory: Trajectory, focus: tuple[str, ...]) -> tuple[str, ...]:
-    """The goals of the focus that a kept step served and the current canvas does not meet: they are corrected before anything is added."""
+    """The goals of the focus that a kept step served and the current canvas does not meet: they are corrected before
+    anything is added."""
     step = trajectory.current_step
     verdicts = step.verdicts if step else ()
     due = {goal for done in trajectory.steps if done.accepted for goal in done.action.goals} & set(focus)

@@ -1,4 +1,5 @@
-"""The pictures, latents and masks of one run: the newest in memory, all in its store, each known by the digest it must have."""
+"""The pictures, latents and masks of one run: the newest in memory, all in its store, each known by the digest it must
+have."""
 
 from __future__ import annotations
 
@@ -81,7 +82,8 @@ class Canvases:
         return digest_of(mask)
 
     def forget(self, wanted: Collection[int | None]) -> None:
-        """Hold only the `wanted` canvases and the newest ones in memory; the others are read from the store when needed."""
+        """Hold only the `wanted` canvases and the newest ones in memory; the others are read from the store when
+        needed."""
         keep = {*wanted, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
         self._latents = {canvas: latent for canvas, latent in self._latents.items() if canvas in keep}

@@ -57,7 +57,8 @@ def _painted_mask(call: Draw, canvases: Canvases) -> Picture | None:
 
 
 def _left_out(references: tuple[int, ...], most: int | None) -> str:
-    """Name the canvases beyond the `most` references that the executor takes (None: any number); "" if there are none."""
+    """Name the canvases beyond the `most` references that the executor takes (None: any number); "" if there are
+    none."""
     beyond = () if most is None else references[most:]
     if not beyond:
         return ""

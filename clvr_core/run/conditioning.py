@@ -1,4 +1,4 @@
-"""Which words the executor is given for an action, and what of them its text encoder can read."""
+"""The prompt that the executor gets for an action, shortened to what its text encoder reads."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ from ..protocols import PromptWindow
 from ..trajectory import Action, Step, Trajectory
 
 
-def prompt_for(trajectory: Trajectory, action: Action) -> str:
-    """The text by the brief's conditioning mode.
-
-    proxy: the scene prompt of a GENERATE or the instruction of an EDIT, alone. instruction: the brief, then the instruction.
-    summary: the brief, one summary for each kept step, the instruction. trace: the same with every prompt of every kept step,
-    as CLVR conditions its trained executor (c_t of arXiv 2605.14876, eq. 1, images entering as references). One shot of the brief's
-    own words is the brief alone in every mode.
-    """
-    return next(_shorter(trajectory, action))[0]
-
-
 def shorten_to_window(trajectory: Trajectory, action: Action, executor: PromptWindow | None) -> tuple[str, str]:
-    """The text of `prompt_for`, shortened to what the executor reads, and a sentence that says what was left out, "" if nothing was.
+    """Return the prompt by `Brief.conditioning`, shortened to the executor's window (None: unlimited), and a sentence
+    on what was left out ("" if nothing was).
 
-    Left out are first the kept steps, from the oldest on, then the summary of this one, then the brief; the words of the action itself
-    are cut only where they alone are too long, from their end.
+    proxy: the scene prompt of a GENERATE or the instruction of an EDIT, alone.
+    instruction: the brief, then the instruction.
+    summary: the brief, one summary for each kept step, then the instruction.
+    trace: the brief, all texts of every kept step, then the instruction: how CLVR conditions its trained executor (c_t
+        of arXiv 2605.14876, eq. 1, whose images are the references here).
+
+    One shot of the brief's own words is the brief alone in every mode. Left out are first the kept steps, oldest first,
+    then the summary of this one, then the brief. The words of the action are cut, from their end, only if they alone
+    are too long.
     """
-    told = _shorter(trajectory, action)
-    text, dropped = next(told)
+    versions = _shorter(trajectory, action)
+    text, dropped = next(versions)
     if executor is None or (window := executor.window) is None or (whole := executor.tokens(text)) <= window:
         return text, ""
-    for text, dropped in told:
+    for text, dropped in versions:
         if executor.tokens(text) <= window:
-            return text, _told(whole, window, dropped)
+            return text, _warning(whole, window, dropped)
     cut, left = _cut(text, executor.tokens, window)
-    return cut, _told(whole, window, [*dropped, f"its last {left} words"])
+    return cut, _warning(whole, window, [*dropped, f"its last {left} words"])
 
 
-def _told(tokens: int, window: int, dropped: list[str]) -> str:
-    return f"the prompt for the executor has {tokens} tokens and its text encoder reads {window}; left out: {', '.join(dropped)}"
+def _warning(tokens: int, window: int, dropped: list[str]) -> str:
+    left_out = ", ".join(dropped)
+    return f"the prompt for the executor has {tokens} tokens and its text encoder reads {window}; left out: {left_out}"
 
 
 def _shorter(trajectory: Trajectory, action: Action) -> Iterator[tuple[str, list[str]]]:
-    """The text and what it lacks, from the whole of it to the words of the action alone."""
+    """Yield ever shorter prompts, from the whole to the words of the action alone, each with the parts that it
+    lacks."""
     last = words_of(action)
     mode = trajectory.brief.conditioning
     if mode == "proxy" or last == trajectory.brief.prompt:
@@ -62,7 +61,7 @@ def _shorter(trajectory: Trajectory, action: Action) -> Iterator[tuple[str, list
 
 
 def words_of(action: Action) -> str:
-    """What an action asks for: the instruction of an EDIT, else the scene."""
+    """The action's own text: the instruction of an EDIT, else the scene prompt."""
     return action.edit_prompt if action.kind == "EDIT" else action.scene_prompt
 
 
@@ -76,7 +75,7 @@ def _step(step: Step, mode: str) -> str:
 
 
 def _cut(text: str, tokens: Callable[[str], int], window: int) -> tuple[str, int]:
-    """As many whole words from the beginning as fit, and how many do not; at least one."""
+    """Cut the text after as many words as fit, at least one. Returns the beginning and how many words were cut."""
     ends = [found.end() for found in re.finditer(r"\S+", text)]
     few, many = 1, len(ends)
     while few < many:

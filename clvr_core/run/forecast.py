@@ -30,8 +30,8 @@ class Forecast:
 
 
 def forecast(brief: Brief, earlier: Iterable[Trajectory]) -> Forecast:
-    """Take medians over the earlier runs (newest first) that have the brief's strategy and canvas size and the models of the
-    newest such run. Without one, the calls are those that the strategy declares."""
+    """Take medians over the earlier runs (newest first) that have the brief's strategy and canvas size and the models
+    of the newest such run. Without one, the calls are those that the strategy declares."""
     policy = policy_for(brief)
     rounds = brief.budget.rounds if policy.loops else 1
     candidates = policy.candidates(Trajectory(brief))

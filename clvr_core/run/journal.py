@@ -1,4 +1,5 @@
-"""The journal of one run as a session uses it: replays what is on record, compares it with what this version decides, appends the rest."""
+"""The journal of one run as a session uses it: replays what is on record, compares it with what this version decides,
+appends the rest."""
 
 from __future__ import annotations
 
@@ -38,8 +39,8 @@ class Journal:
     def __init__(self, store: RunStore, budget: Budget, settled: int | None = None) -> None:
         """
         budget: the run's budget from now on.
-        settled: number of lines that stay valid under `budget`; later ones were written under a smaller budget and are decided again.
-            None if all stay valid.
+        settled: number of lines that stay valid under `budget`; later ones were written under a smaller budget and are
+            decided again. None if all stay valid.
         """
         self.store, self.budget = store, budget
         self.position = 0
@@ -71,7 +72,8 @@ class Journal:
         return recorded is None
 
     def next_result(self, call: Call, upto: int | None = None) -> Result | None:
-        """Read the result of `call` from the next line, among the first `upto` lines if given; None once the record is used up."""
+        """Read the result of `call` from the next line, among the first `upto` lines if given; None once the record is
+        used up."""
         if upto is not None and self.position >= upto:
             return None
         line = self.recorded(EVENTS[type(call)])
@@ -84,8 +86,8 @@ class Journal:
         return self._result(call, line) if same else None
 
     def passes_review(self, asks: bool, upto: int | None = None) -> bool:
-        """Whether the run continues here without a remark: none is on record at this place, and either later lines are on record or
-        nobody can be asked (`asks` is False)."""
+        """Whether the run continues here without a remark: none is on record at this place, and either later lines are
+        on record or nobody can be asked (`asks` is False)."""
         lines = self.store.lines
         end = len(lines) if upto is None else min(upto, len(lines))
         if self._settled is not None:
@@ -114,7 +116,8 @@ class Journal:
         return result
 
     def _settle(self, event: str) -> None:
-        """Keep the lines of an ending as long as the loop ends in the same way under the new budget; the end itself is recorded again."""
+        """Keep the lines of an ending as long as the loop ends in the same way under the new budget; the end itself is
+        recorded again."""
         line = self._line()
         if line is not None and self.ending is not None and line["event"] == event != "end":
             return

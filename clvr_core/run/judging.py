@@ -1,4 +1,5 @@
-"""Judges what a round drew: each candidate, a set of them, or one candidate together with the choice of the next action."""
+"""Judges what a round drew: each candidate, a set of them, or one candidate together with the choice of the next
+action."""
 
 from __future__ import annotations
 
@@ -70,15 +71,15 @@ def _edit(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spen
 
 
 def wants_fused(call: Judge) -> bool:
-    """Whether verdicts and next action should come in one reply: the brief asks for it, the strategy allows it, and the call is
-    about one canvas that was drawn."""
+    """Whether verdicts and next action should come in one reply: the brief asks for it, the strategy allows it, and the
+    call is about one canvas that was drawn."""
     brief = call.trajectory.brief
     return brief.fused and policy_for(brief).fuses and call.action.draws and len(call.canvases) == 1
 
 
 def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | None:
-    """Judge the canvas and choose the next action in one reply; None if the reply was unusable, so that the caller asks for the
-    verdicts alone."""
+    """Judge the canvas and choose the next action in one reply; None if the reply was unusable, so that the caller asks
+    for the verdicts alone."""
     (canvas,), step, spent = call.canvases, call.trajectory.steps[-1], _Spent()
     kept = replace(step, chosen=canvas, accepted=True)
     trajectory = replace(call.trajectory, steps=(*call.trajectory.steps[:-1], kept), current=canvas)

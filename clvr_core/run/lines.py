@@ -1,4 +1,5 @@
-"""The lines of a journal: which of them stand after rewinds, what a decision's line holds, and the trajectory that the lines add up to."""
+"""The lines of a journal: which of them stand after rewinds, what a decision's line holds, and the trajectory that the
+lines add up to."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ def canvases_of(lines: list[dict[str, Any]]) -> set[int]:
 
 
 def decision_line(event: str, before: Trajectory, after: Trajectory) -> dict[str, Any]:
-    """The line of a decision that led from `before` to `after`: what is new or changed, so that `trajectory_from` finds `after` again."""
+    """The line of a decision that led from `before` to `after`: what is new or changed, so that `trajectory_from` finds
+    `after` again."""
     line: dict[str, Any] = {"event": event, "warnings": list(after.warnings), "overhead": to_json(after.overhead)}
     known = {step.index: step for step in before.steps}
     for name in DECISIONS[event]:
@@ -95,7 +97,8 @@ class DecisionLine:
 
 
 def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
-    """The trajectory as far as the lines tell it. Raises ValueError naming the line and the field that cannot be read."""
+    """The trajectory as far as the lines tell it. Raises ValueError naming the line and the field that cannot be
+    read."""
     first = lines[0]
     brief = from_json(Brief, first.get("brief"), "line 1: brief")
     trajectory = Trajectory(brief, models=first.get("models", {}), prompts=first.get("prompts", {}))

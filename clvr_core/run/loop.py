@@ -1,8 +1,8 @@
 """The order of work in one run. Nothing else decides it.
 
-`run` is a generator: it yields a Call for everything that costs time and receives the call's result, and it yields each decision. It
-holds no model, file or clock, so a recorded run replays to the same state (resume), and many runs can advance side by side with their
-drawing in one batch (the probe).
+`run` is a generator: it yields a Call for everything that costs time and receives the call's result, and it yields each
+decision. It holds no model, file or clock, so a recorded run replays to the same state (resume), and many runs can
+advance side by side with their drawing in one batch (the probe).
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """`winner`: 0 for the first canvas or 1 for the second if both orders agree, -1 if they do not, None if the judge failed."""
+    """`winner`: 0 for the first canvas or 1 for the second if both orders agree, -1 if they do not, None if the judge
+    failed."""
 
     winner: int | None
     cost: Cost = field(default_factory=Cost)
@@ -274,8 +275,8 @@ def _warned(trajectory: Trajectory, *warnings: str) -> Trajectory:
 
 
 def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
-    """Carry out one action: draw and judge, judge again, or pass END through the final gate. Returns the trajectory and, if the run ends,
-    why."""
+    """Carry out one action: draw and judge, judge again, or pass END through the final gate. Returns the trajectory
+    and, if the run ends, why."""
     action = chosen.action
     step = Step(len(trajectory.steps), action, parent=trajectory.current, cost=chosen.cost)
     if action.kind == "END":
@@ -318,8 +319,8 @@ def _ruled(step: Step, acceptance: Acceptance) -> Step:
 
 
 def _validate(trajectory: Trajectory, step: Step):
-    """Judge the current canvas again by the goals without a clear verdict. A new verdict replaces the old one, a missing
-    answer does not."""
+    """Judge the current canvas again by the goals without a clear verdict. A new verdict replaces the old one, a
+    missing answer does not."""
     held = trajectory.current_step
     assert held is not None and held.chosen is not None, "VALIDATE is allowed only if there is a canvas"
     unclear = rules.unclear(trajectory.goals, held.verdicts)
@@ -357,7 +358,8 @@ def _postponed(verdict: Verdict, pending: frozenset[str]) -> Verdict:
 
 
 def _finish(trajectory: Trajectory, policy: Policy, stop: Stop, nfe: int):
-    """Hand over the best canvas by the verdicts; if the strategy compares the result, only if the one-shot picture does not beat it."""
+    """Hand over the best canvas by the verdicts; if the strategy compares the result, only if the one-shot picture does
+    not beat it."""
     best, choice, step = trajectory.best, "the best canvas by the judge's word", trajectory.best_step
     if step is None:
         choice = "no canvas was drawn"
@@ -383,8 +385,8 @@ def _finish(trajectory: Trajectory, policy: Policy, stop: Stop, nfe: int):
 
 
 def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
-    """The step of the one-shot picture: the first canvas if it was drawn from the brief's own words, else one more picture if the budget
-    has room, else None."""
+    """The step of the one-shot picture: the first canvas if it was drawn from the brief's own words, else one more
+    picture if the budget has room, else None."""
     brief = trajectory.brief
     for step in trajectory.steps:
         if step.action.kind == "GENERATE" and step.action.scene_prompt == brief.prompt and step.chosen is not None:
@@ -413,7 +415,8 @@ def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
 
 
 def _prefer(best: int, step: Step, rival: Step, winner: int | None) -> tuple[int | None, str]:
-    """The canvas to hand over and why. `step`: that of the best canvas. `winner`: of the comparison with the rival, as in Compared."""
+    """The canvas to hand over and why. `step`: that of the best canvas. `winner`: of the comparison with the rival, as
+    in Compared."""
     if winner == 0:
         return best, "preferred to the one-shot picture in both orders"
     if winner == 1:

@@ -15,7 +15,8 @@ from .lines import REWIND, standing
 
 
 class MemoryFolder:
-    """A `RunStore` without files: all its pictures stay in memory, and an ended run has no best picture file and no report."""
+    """A `RunStore` without files: all its pictures stay in memory, and an ended run has no best picture file and no
+    report."""
 
     where = "the run in memory"
 

@@ -35,7 +35,8 @@ from .loop import (
 from .run_models import RunModels
 
 Reviewer = Callable[[Trajectory], tuple[Remark, Picture | None]]
-"""Asks the artist about the last step. The second part is a painted mask, uint8 H x W, 255 where the next edit may change the picture."""
+"""Asks the artist about the last step. The second part is a painted mask, uint8 H x W, 255 where the next edit may
+change the picture."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
-"""A run on disk: `trajectory.jsonl`, one event a line, and one PNG for each canvas, beside it the latent it was decoded from if the
-executor takes latents back."""
+"""A run on disk: `trajectory.jsonl`, one event a line, and one PNG for each canvas, beside it the latent it was decoded
+from if the executor takes latents back."""
 
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path) -> RunFolder:
-        """Open the run, or begin a new one if there is no folder or its writer was killed before the first line was whole."""
+        """Open the run, or begin a new one if there is no folder or its writer was killed before the first line was
+        whole."""
         journal = path / JOURNAL
         try:
             if journal.exists() and b"\n" in journal.read_bytes():
@@ -109,12 +110,14 @@ class RunFolder:
             kept += len(line) + 1
         if not lines or lines[0]["event"] != "start":
             raise BadInput(
-                f"{path} holds no run to go on with: {JOURNAL} has no complete first line; start anew in an empty folder"
+                f"{path} holds no run to go on with: {JOURNAL} has no complete first line; "
+                "start anew in an empty folder"
             )
         schema = lines[0].get("schema", SCHEMA)
         if not isinstance(schema, int) or schema < 1:
             raise BadInput(
-                f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); restore the file or start a new run"
+                f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); "
+                "restore the file or start a new run"
             )
         if schema > SCHEMA:
             raise BadInput(f"{journal} has schema version {schema}; this version reads up to {SCHEMA}; update clvr")
@@ -167,7 +170,8 @@ class RunFolder:
             self._clear(gone)
 
     def fork(self, path: Path, keep: int, budget: Budget) -> RunFolder:
-        """Copy the first `keep` lines and their pictures into another folder, under this budget, to continue in another way there."""
+        """Copy the first `keep` lines and their pictures into another folder, under this budget, to continue in another
+        way there."""
         first = {**self.lines[0], "brief": {**self.lines[0]["brief"], "budget": to_json(budget)}}
         other = RunFolder.reopen(path)
         with other.writing():
@@ -252,7 +256,8 @@ class RunFolder:
 
 
 def read_trajectory(path: Path) -> Trajectory:
-    """Read the run in the folder `path` as far as its complete lines tell it. Writes nothing, so another process may continue the run.
+    """Read the run in the folder `path` as far as its complete lines tell it. Writes nothing, so another process may
+    continue the run.
 
     Raises BadInput if there is no run that can be read.
     """

@@ -1,4 +1,5 @@
-"""One run: its loop, the models that perform its calls, the journal that records every result before the next call begins."""
+"""One run: its loop, the models that perform its calls, the journal that records every result before the next call
+begins."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ Listener = Callable[[str, dict[str, Any]], None]
 
 
 class Session:
-    """One run. To lead it: `advance`, then for each call that returns `perform`, `note` and `advance` with the result; `drive` does so.
+    """One run. To lead it: `advance`, then for each call that returns `perform`, `note` and `advance` with the result;
+    `drive` does so.
 
     models: may be replaced between two calls by models of the same names.
     trajectory: the run as far as it has come.
@@ -74,7 +76,8 @@ class Session:
         folder: where the run is kept; None keeps it in memory. Lines on record there are replayed without a call.
         reviewer: asks the artist after each step; None asks nobody, and remarks on record stay valid.
         settled: number of lines that stay valid under the brief's budget, as `Journal` takes it.
-        picture: the picture that a new run begins from (see `beginning_with`); None if there is none, or the folder has it.
+        picture: the picture that a new run begins from (see `beginning_with`); None if there is none, or the folder has
+            it.
 
         Raises BadInput if the folder records another run, or the picture is not the brief's.
         """
@@ -125,10 +128,10 @@ class Session:
         return self.canvases.digests(*canvases)
 
     def advance(self, result: Result | None = None, upto: int | None = None) -> Call | None:
-        """Send the last call's result to the loop, replay what is on record, and return the next call that has to be performed.
+        """Send the last call's result to the loop, replay what is on record, and return the next call to perform; None at
+        the end of the run. All that was recorded is on disk by then.
 
         upto: number of lines that are replayed at most; the call after them is returned although it may be on record.
-        Returns None at the end of the run. All that was recorded is on disk by then.
         """
         while True:
             try:
@@ -157,7 +160,8 @@ class Session:
         return result
 
     def note(self, call: Call, result: Result, by: str = "") -> None:
-        """Record a call's result. `by`: name of what made it, where the parts of a graph may be others the next time."""
+        """Record a call's result. `by`: name of what made it, where the parts of a graph may be others the next
+        time."""
         self._take(call, result)
         self._record(result_line(call, result, by))
 
@@ -284,7 +288,8 @@ def resume(
     # Runs from before prompts had versions name none, and are continued.
     if (asked := first.get("prompts", PROMPTS)) != PROMPTS:
         raise BadInput(
-            f"{folder.where} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; start a new run"
+            f"{folder.where} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; "
+            "start a new run"
         )
     return session
 
@@ -296,10 +301,11 @@ def go_on(
     listener: Listener | None = None,
     reviewer: Reviewer | None = None,
 ) -> Session:
-    """Continue the run under a budget in which no limit is tighter than before. Lines that only end the run for its old budget are
-    rewound; the others stay.
+    """Continue the run under a budget in which no limit is tighter than before. Lines that only end the run for its old
+    budget are rewound; the others stay.
 
-    Raises BadInput as `resume` does, for a tighter budget, and for one under which the rounds on record would be others.
+    Raises BadInput as `resume` does, for a tighter budget, and for one under which the rounds on record would be
+    others.
     """
     held = resume(folder, models)
     brief = replace(held.brief, budget=budget)

@@ -15,8 +15,8 @@ from .store import RunStore, digest_of
 
 
 def fit_to_canvas(picture: Picture, width: int, height: int, step: int) -> Picture:
-    """Scale the picture down to at most `width` x `height` pixels in area, in its own proportions, and crop both sides to multiples of
-    `step` pixels (at least one multiple). A picture that fits already is returned unchanged."""
+    """Scale the picture down to at most `width` x `height` pixels in area, in its own proportions, and crop both sides
+    to multiples of `step` pixels (at least one multiple). A picture that fits already is returned unchanged."""
     high, wide = picture.shape[:2]
     scale = min(1.0, (width * height / (wide * high)) ** 0.5)
     return crop_to_size(picture, *(max(step, int(side * scale) // step * step) for side in (wide, high)))

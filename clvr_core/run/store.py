@@ -19,7 +19,8 @@ def digest_of(values: Picture | np.ndarray) -> str:
 
 
 class RunStore(Protocol):
-    """Keeps the journal, the pictures, the latents and the masks of one run: `RunFolder` on disk, `MemoryFolder` in memory.
+    """Keeps the journal, the pictures, the latents and the masks of one run: `RunFolder` on disk, `MemoryFolder` in
+    memory.
 
     lines: the journal's lines that no rewind took back, oldest first.
     texts: further texts that each picture saved from now on carries, by key.
@@ -42,7 +43,8 @@ class RunStore(Protocol):
         ...
 
     def rewind(self, keep: int, budget: Budget) -> None:
-        """Keep the first `keep` lines, drop the others with the pictures that only they name, and give the run this budget."""
+        """Keep the first `keep` lines, drop the others with the pictures that only they name, and give the run this
+        budget."""
         ...
 
     def file_of(self, canvas: int) -> str:
@@ -50,7 +52,8 @@ class RunStore(Protocol):
         ...
 
     def save_canvas(self, canvas: int, drawing: Drawing, trajectory: Trajectory) -> str:
-        """Save picture and latent, the picture with the run so far in its metadata, and return the file's name ("" if it has none)."""
+        """Save picture and latent, the picture with the run so far in its metadata, and return the file's name ("" if
+        it has none)."""
         ...
 
     def picture(self, canvas: int, sha256: str | None = None) -> Picture:

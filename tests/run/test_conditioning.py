@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clvr_core.brief import Brief
-from clvr_core.run.conditioning import prompt_for, shorten_to_window
+from clvr_core.run.conditioning import shorten_to_window
 from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.trajectory import Action
 from tests.fakes import FakeExecutor, FakeVlm, step, trajectory
@@ -13,6 +13,13 @@ from tests.fakes import FakeExecutor, FakeVlm, step, trajectory
 MODES = ("proxy", "instruction", "summary", "trace")
 EDIT = Action("EDIT", "The cat is missing.", "a barn and a cat", "add a cat")
 GENERATE = Action("GENERATE", "I start over.", "a barn, whole", "not read")
+
+
+def prompt_for(trajectory, action) -> str:
+    """The prompt for an executor without a window."""
+    prompt, warning = shorten_to_window(trajectory, action, None)
+    assert warning == ""
+    return prompt
 
 
 def run(mode: str, steps: bool = True):
