@@ -66,8 +66,8 @@ def run(comfy: Comfy, form: str, rounds: int, side: int) -> Spent | None:
     script = {"goals": 30, "halves": 1, "width": side, "height": side, "grain": GRAIN}
     entry = comfy.run(FORMS[form](next(SEEDS), script=script, strategy="director", rounds=rounds, patience=50))
     assert entry["status"]["status_str"] == "success", error_of(entry)
-    told = [line.split()[2:] for line in comfy.log.read_text()[said:].splitlines() if line.startswith("stub: busy ")]
-    calls = [(what, *itertools.starmap(Moment, batched_by_two(map(float, numbers)))) for what, *numbers in told]
+    found = [line.split()[2:] for line in comfy.log.read_text()[said:].splitlines() if line.startswith("stub: busy ")]
+    calls = [(what, *itertools.starmap(Moment, batched_by_two(map(float, numbers)))) for what, *numbers in found]
     draws = [place for place, (what, *_) in enumerate(calls) if what == "draw"]
     assert len(draws) == rounds
     if rounds == 1:
@@ -90,8 +90,8 @@ def batched_by_two(values: Iterable[float]) -> Iterator[tuple[float, float]]:
 
 def a_round(comfy: Comfy, form: str, rounds: int, side: int, repeat: int) -> dict:
     each = [run(comfy, form, rounds, side) for _ in range(repeat)]
-    told = {"loop": form, "side": side, "rounds": rounds}
-    return told | {words: statistics.median(getattr(spent, name) for spent in each) for name, words in COLUMNS.items()}
+    found = {"loop": form, "side": side, "rounds": rounds}
+    return found | {words: statistics.median(getattr(spent, name) for spent in each) for name, words in COLUMNS.items()}
 
 
 def resident(comfy: Comfy, field: str = "VmRSS") -> float:
@@ -140,14 +140,14 @@ def main() -> None:
     parser.add_argument("--only", choices=("rounds", "cold", "memory"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    told: dict[str, list[dict]] = {}
+    found: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as folder:
         if options.only in (None, "cold"):
             (Path(folder) / "cold").mkdir()
-            told["cold"] = [cold(Path(folder) / "cold")]
+            found["cold"] = [cold(Path(folder) / "cold")]
             print(
-                table(told["cold"]),
-                verdict("first picture, s", told["cold"][0]["first picture, s"], COLD_BAR),
+                table(found["cold"]),
+                verdict("first picture, s", found["cold"][0]["first picture, s"], COLD_BAR),
                 "",
                 sep="\n",
             )
@@ -162,14 +162,14 @@ def main() -> None:
                     forms = [
                         (form, rounds, side) for form in FORMS for side in options.side for rounds in (5, 10, measure)
                     ]
-                    told[only] = [a_round(comfy, form, rounds, side, options.repeat) for form, rounds, side in forms]
-                    worst = verdict("ms a round", max(row["ms a round"] for row in told[only]), ROUND_BAR)
+                    found[only] = [a_round(comfy, form, rounds, side, options.repeat) for form, rounds, side in forms]
+                    worst = verdict("ms a round", max(row["ms a round"] for row in found[only]), ROUND_BAR)
                 else:
-                    told[only] = [memory(comfy, form, measure, 1024) for form in FORMS]
-                    worst = verdict("MB more after", max(row["MB more after"] for row in told[only]), MEMORY_BAR)
-            print(table(told[only]), worst, "", sep="\n")
+                    found[only] = [memory(comfy, form, measure, 1024) for form in FORMS]
+                    worst = verdict("MB more after", max(row["MB more after"] for row in found[only]), MEMORY_BAR)
+            print(table(found[only]), worst, "", sep="\n")
     if options.json:
-        options.json.write_text(json.dumps(told, indent=1))
+        options.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

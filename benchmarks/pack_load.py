@@ -30,9 +30,9 @@ def load(pack: Path) -> float:
     command = [PYTHON, ROOT / "tests" / "comfy" / "loading.py", pack]
     done = subprocess.run(command, cwd=os.environ["COMFYUI_DIR"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["loaded"], done.stderr[-4000:]
-    return told["seconds"]
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["loaded"], done.stderr[-4000:]
+    return result["seconds"]
 
 
 def main() -> None:
@@ -43,12 +43,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         pack = copied(Path(folder))
         seconds = [load(pack) for _ in range(options.repeat)]
-    told = {"min": min(seconds), "median": statistics.median(seconds), "max": max(seconds)}
-    print("| " + " | ".join(told) + " |", "|" + "---|" * len(told), sep="\n")
-    print("| " + " | ".join(f"{value:.3f}" for value in told.values()) + " |")
-    print(f"processor seconds of a load, bar {BAR:g}: {'met' if told['max'] <= BAR else 'NOT MET'}")
+    result = {"min": min(seconds), "median": statistics.median(seconds), "max": max(seconds)}
+    print("| " + " | ".join(result) + " |", "|" + "---|" * len(result), sep="\n")
+    print("| " + " | ".join(f"{value:.3f}" for value in result.values()) + " |")
+    print(f"processor seconds of a load, bar {BAR:g}: {'met' if result['max'] <= BAR else 'NOT MET'}")
     if options.json:
-        options.json.write_text(json.dumps({"seconds": seconds} | told, indent=1))
+        options.json.write_text(json.dumps({"seconds": seconds} | result, indent=1))
 
 
 if __name__ == "__main__":

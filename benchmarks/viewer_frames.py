@@ -75,8 +75,10 @@ def measure(count: int, folder: Path, browser: str) -> dict:
         write_png(folder / f"{canvas}.png", np.kron(blocks, np.ones((32, 32, 1), np.uint8)), {})
     page = folder / f"{count}.html"
     write_report(run(count), lambda canvas: folder / f"{canvas}.png", page)
-    told = os.environ | {"PAGE": page.as_uri(), "CHROMIUM": browser}
-    done = subprocess.run(["node", "e2e/frames.js"], cwd=WEB, env=told, capture_output=True, text=True, check=True)
+    environment = os.environ | {"PAGE": page.as_uri(), "CHROMIUM": browser}
+    done = subprocess.run(
+        ["node", "e2e/frames.js"], cwd=WEB, env=environment, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1]) | {"megabytes": page.stat().st_size / 1e6}
 
 
@@ -102,9 +104,9 @@ def main() -> None:
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for count in options.steps:
         with tempfile.TemporaryDirectory() as folder:
-            told = measure(count, Path(folder), browser)
-        cells = [told["megabytes"], told["loaded"], len(told["frames"])]
-        for times in map(np.array, (told["frames"], told["work"])):
+            measured = measure(count, Path(folder), browser)
+        cells = [measured["megabytes"], measured["loaded"], len(measured["frames"])]
+        for times in map(np.array, (measured["frames"], measured["work"])):
             cells += [np.median(times), np.percentile(times, 95), times.max()]
         print(
             f"| {count} | "

@@ -146,7 +146,7 @@ def _row(entry: Entry, names: Sequence[str]) -> Html:
     result, spent = entry.result, entry.result.get("spent") or {}
     pictures = result["pictures"]
     made = (result.get("made_by") or {}).get("models", {}).get("executor")
-    told = [
+    costs = [
         f"{spent[key]:,.0f}" if key != "seconds" else f"{spent[key]:.1f}"
         for key in ("evaluations", "vlm_tokens", "seconds")
         if spent
@@ -157,7 +157,7 @@ def _row(entry: Entry, names: Sequence[str]) -> Html:
         *(_value(result["measures"].get(name)) for name in names),
         _gap(entry),
         el("td", f"{pictures['judged'] - pictures['unanswered']} of {pictures['expected']}"),
-        *(el("td", value) for value in told or ["-", "-", "-"]),
+        *(el("td", value) for value in costs or ["-", "-", "-"]),
     )
 
 
