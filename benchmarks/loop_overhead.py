@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from clvr_core.brief import Brief, Budget
+from clvr_core.policy import LOOPS
 from clvr_core.protocols import Decision, Drawing, Reply
 from clvr_core.run.run_folder import RunFolder
 from clvr_core.run.session import RunModels, Session, drive
@@ -234,7 +235,7 @@ def command_line(repeat: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strategy", default="clvr", choices=("clvr", "director", "strokes"))
+    parser.add_argument("--strategy", default="clvr", choices=LOOPS)
     parser.add_argument("--size", type=int, default=96, help="side of the canvas in pixels")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument(
