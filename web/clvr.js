@@ -1,7 +1,8 @@
-/** Registers the viewer with ComfyUI's front end: on nodes, in the sidebar, and for dropped pictures. */
+/** Registers with ComfyUI's front end what stands on nodes, the sidebar, and what a dropped picture opens. */
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { attachBefore } from "./brief/node.js";
 import { openDropped } from "./comfy/drop.js";
 import { SHOWN_ON, attach, restore } from "./comfy/node.js";
 import { Runs } from "./comfy/runs.js";
@@ -23,6 +24,8 @@ app.registerExtension({
     openDropped(app, runs, sidebar);
   },
   nodeCreated(/** @type {any} */ node) {
+    // In one extension, so that their order on a node is the same at each load.
+    attachBefore(node, api);
     if (SHOWN_ON.includes(node.comfyClass)) panels.set(node, attach(node, runs, noted));
   },
   loadedGraphNode(/** @type {any} */ node) {

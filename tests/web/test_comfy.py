@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.comfy.graphs import SCRIPTED, graph, stubbed
+from tests.comfy.graphs import SCRIPTED, graph, loop, stubbed
 from tests.comfy.server import Comfy
 from tests.comfy.test_review import reviewed
 from tests.web.pictures import check
@@ -34,6 +34,11 @@ def front(request, comfy_folder, chromium, node, tmp_path_factory):
         yield request.param, server
 
 
+def viewed(node: str) -> dict:
+    """View Trajectory behind the second output of this node."""
+    return {"30": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": [node, 1], "columns": 4}}}
+
+
 def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
     name, server = front
     output = run_node(
@@ -42,10 +47,8 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         URL=f"http://127.0.0.1:{server.port}",
         OUT=tmp_path,
         FRONT=name,
-        GRAPH=json.dumps(
-            graph(rounds=3)
-            | {"5": {"class_type": "CLVR_ViewTrajectory", "inputs": {"trajectory": ["2", 1], "columns": 4}}}
-        ),
+        GRAPH=json.dumps(graph(rounds=3) | viewed("2")),
+        LOOP=json.dumps(loop() | viewed("7")),
         REVIEWED=json.dumps(
             [json.dumps(stubbed(reviewed(prompt=SCRIPTED, seed=seed, rounds=12, candidates=1))) for seed in (91, 92)]
         ),

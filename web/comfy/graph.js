@@ -1,14 +1,37 @@
-/** The place of a node in its workflow. */
+/** The place of a node in its workflow, and what holds as long as the node is there. */
 
 /** The outermost graph, the one that a workflow file holds. @param {any} node ComfyUI's */
 export const rootOf = (node) => node.graph?.rootGraph ?? node.graph;
 
 /**
- * Whether the node is still in its workflow. ComfyUI's front end does not call `onRemoved` for nodes that are removed with a whole subgraph
- * (LGraph.clear up to 1.49).
+ * Whether the node is in a workflow. A copy on its way into a subgraph never is. ComfyUI's front end does not call `onRemoved` for nodes
+ * that are removed with a whole subgraph (LGraph.clear up to 1.49).
  * @param {any} node
  */
 export function isInWorkflow(node) {
   const root = rootOf(node);
-  return !root || node.graph === root || !root.subgraphs || root.subgraphs.get(node.graph.id) === node.graph;
+  return Boolean(root) && (node.graph === root || root.subgraphs.get(node.graph.id) === node.graph);
+}
+
+/** Calls `also` after the own method of the object. @param {any} object @param {string} method @param {(...details: any[]) => void} also */
+export function after(object, method, also) {
+  const own = object[method];
+  object[method] = function (/** @type {any[]} */ ...details) {
+    const result = own?.apply(this, details);
+    also(...details);
+    return result;
+  };
+}
+
+/**
+ * Listens to events from when the node comes into a workflow until it leaves it. With a whole subgraph it leaves without a word, and the next
+ * event or change of the graph finds it gone.
+ * @param {any} node @param {import("./runs.js").Api} api @param {Record<string, (event: any) => void>} listeners by type of event
+ */
+export function listen(node, api, listeners) {
+  const nothing = (/** @type {any} */ _) => {};
+  /** @type {[string, (event: any) => void][]} */
+  const all = Object.entries({ graphChanged: nothing, ...listeners }).map(([type, work]) => [type, (event) => (isInWorkflow(node) ? work(event) : node.onRemoved())]);
+  after(node, "onAdded", () => all.forEach(([type, listener]) => api.addEventListener(type, listener)));
+  after(node, "onRemoved", () => all.forEach(([type, listener]) => api.removeEventListener(type, listener)));
 }

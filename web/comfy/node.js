@@ -1,6 +1,6 @@
 /** The viewer on nodes. It shows the run of its node, or of a node before it, and after a reload the last run. */
 
-import { isInWorkflow, rootOf } from "./graph.js";
+import { after, listen, rootOf } from "./graph.js";
 import { Panel } from "./panel.js";
 
 export const SHOWN_ON = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
@@ -15,7 +15,6 @@ export function attach(node, runs, noted) {
   node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT });
   /** @param {CustomEvent<{ run: string, node: string, workflow?: string }>} event */
   const onRun = ({ detail }) => {
-    if (!isInWorkflow(node)) return node.onRemoved();
     const from = String(detail.node).split(":").pop();
     // Other open workflows may run too, and have nodes of the same ids.
     const own = rootOf(node)?.id;
@@ -25,13 +24,8 @@ export function attach(node, runs, noted) {
     node.properties[PROPERTY] = detail.run;
     noted();
   };
-  runs.api.addEventListener("clvr.node", onRun);
-  const removed = node.onRemoved;
-  node.onRemoved = function (/** @type {any[]} */ ...details) {
-    runs.api.removeEventListener("clvr.node", onRun);
-    panel.destroy();
-    return removed?.apply(this, details);
-  };
+  listen(node, runs.api, { "clvr.node": onRun });
+  after(node, "onRemoved", () => panel.destroy());
   return panel;
 }
 

@@ -7,6 +7,7 @@ import { address, seen } from "./comfy.js";
 import "./shown.js";
 import "./steered.js";
 import "./dropped.js";
+import "./subgraphs.js";
 
 test("the pack made the page complain of nothing", () => {
   assert.deepEqual(seen.errors.filter((error) => /clvr/i.test(error)), []);

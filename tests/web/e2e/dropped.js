@@ -16,7 +16,7 @@ async function made() {
   const { outputs } = entries.find(({ prompt }) => Object.values(prompt[2]).some(({ inputs }) => PROMPT.test(inputs.prompt)));
   const saved = (node) => `/view?${new URLSearchParams(outputs[node].images[0])}`;
   const own = (filename) => `/view?${new URLSearchParams({ filename, subfolder: `clvr/${run}`, type: "output" })}`;
-  return { run, canvas: own("canvas-000.png"), best: own("best.png"), saved: saved("3"), sheet: saved("5") };
+  return { run, canvas: own("canvas-000.png"), best: own("best.png"), saved: saved("3"), sheet: saved("30") };
 }
 
 /** Drops it on an empty graph, and waits for workflow and trajectory. @param {string} route */

@@ -54,7 +54,7 @@ class FakeNode {
   properties = {};
   inputs = [];
   widgets = [];
-  constructor(id, graph) {
+  constructor(id, graph = { getNodeById: () => null }) {
     Object.assign(this, { id, graph });
   }
   getInputLink(slot) {
@@ -65,6 +65,13 @@ class FakeNode {
     this.widgets.push({ name, type, element, options });
     document.body.append(element);
   }
+}
+
+/** The viewer on a node that comes into its workflow. */
+function attached(node, noted = () => {}) {
+  const panel = attach(node, runs, noted);
+  node.onAdded();
+  return panel;
 }
 
 const settled = async () => {
@@ -82,7 +89,7 @@ beforeEach(() => {
 test("a node shows the run it is at work on, as it grows", async () => {
   const node = new FakeNode(3);
   let noted = 0;
-  const panel = attach(node, runs, () => noted++);
+  const panel = attached(node, () => noted++);
   assert.match(inside(panel).textContent, /Press Run/);
   api.known = 4;
   api.tell("clvr.node", { run: "r-1", node: "3" });
@@ -110,7 +117,7 @@ test("a node shows what a node that feeds it does, and no other's", async () => 
   for (const id of [1, 2, 3, 9]) nodes[id] = new FakeNode(id, graph);
   nodes[3].inputs = [{ link: null }, { link: 2 }];
   nodes[2].inputs = [{ link: 1 }, { link: 3 }];
-  const panel = attach(nodes[3], runs, () => {});
+  const panel = attached(nodes[3]);
   for (const node of ["9", "", null]) api.tell("clvr.node", { run: "r-1", node });
   assert.equal(panel.run, null);
   api.tell("clvr.node", { run: "r-1", node: "12:1" });
@@ -119,19 +126,25 @@ test("a node shows what a node that feeds it does, and no other's", async () => 
 
 test("a node of another workflow with the same number shows nothing", () => {
   const node = new FakeNode(3, { id: "mine", getNodeById: () => null });
-  const panel = attach(node, runs, () => {});
+  const panel = attached(node);
   api.tell("clvr.node", { run: "r-1", node: "3", workflow: "another" });
   assert.equal(panel.run, null);
   api.tell("clvr.node", { run: "r-1", node: "3", workflow: "mine" });
   assert.equal(panel.run, "r-1");
 });
 
+test("a node that never comes into a workflow listens to nothing", () => {
+  const panel = attach(new FakeNode(3, null), runs, () => {});
+  api.tell("clvr.node", { run: "r-1", node: "3" });
+  assert.deepEqual([api.listening.size, panel.run], [0, null]);
+});
+
 test("a node removed with its subgraph, without a call of onRemoved, stops listening at the next event", () => {
-  const root = { id: "root", subgraphs: new Map() };
+  const root = { id: "root", subgraphs: new Map(), getNodeById: () => null };
   const graph = { id: "inner", rootGraph: root, getNodeById: () => null };
   root.subgraphs.set("inner", graph);
   const node = new FakeNode(3, graph);
-  const panel = attach(node, runs, () => {});
+  const panel = attached(node);
   api.tell("clvr.node", { run: "r-1", node: "7:3", workflow: "root" });
   assert.equal(panel.run, "r-1");
   root.subgraphs = new Map([["inner", { ...graph }]]);
@@ -168,9 +181,9 @@ test("nothing listens any more when the node is removed", async () => {
     assert.equal(this, node);
     called += details.length;
   };
-  const panel = attach(node, runs, () => {});
+  const panel = attached(node);
   panel.follow("r-1");
-  assert.equal(api.listening.size, 2);
+  assert.equal(api.listening.size, 3);
   node.onRemoved(1, 2);
   assert.deepEqual([api.listening.size, called, panel.host.isConnected], [0, 2, false]);
   const before = api.asked.length;

@@ -1,19 +1,17 @@
-/** Adds the checklist and the forecast to Brief, and the forecast to Generate in a Loop. */
+/** The checklist and the forecast on Brief, and the forecast on Generate in a Loop. */
 
-import { api } from "../../scripts/api.js";
-import { app } from "../../scripts/app.js";
-import { Checklist } from "./brief/checklist.js";
-import { Forecast } from "./brief/forecast.js";
-import { modelsOf, sizeOf } from "./brief/models.js";
-import { isInWorkflow } from "./comfy/graph.js";
+import { Checklist } from "./checklist.js";
+import { Forecast } from "./forecast.js";
+import { modelsOf, sizeOf } from "./models.js";
+import { after, isInWorkflow, listen } from "../comfy/graph.js";
 
 const LIST_ON = ["CLVR_Brief"];
 /** Height of three lines of a forecast, pixels. */
 const LEAST_HEIGHT = 72;
 const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
 
-/** @param {string} path @param {unknown} body */
-async function ask(path, body) {
+/** @param {import("../comfy/runs.js").Api} api @param {string} path @param {unknown} body */
+async function ask(api, path, body) {
   const answer = await api.fetchApi(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
   const data = await answer.json();
   if (!answer.ok) throw new Error(data.error ?? `the server answered ${answer.status}`);
@@ -22,16 +20,6 @@ async function ask(path, body) {
 
 /** @param {any} node @param {string} name */
 const widget = (node, name) => node.widgets?.find((/** @type {any} */ each) => each.name === name);
-
-/** Calls `also` after the own method of the node. @param {any} node @param {string} method @param {(...details: any[]) => void} also */
-function after(node, method, also) {
-  const own = node[method];
-  node[method] = function (/** @type {any[]} */ ...details) {
-    const result = own?.apply(this, details);
-    also(...details);
-    return result;
-  };
-}
 
 /** @param {any} node */
 function addChecklist(node) {
@@ -49,10 +37,10 @@ function addChecklist(node) {
   after(node, "onRemoved", () => list.host.remove());
 }
 
-/** @param {any} node */
-function addForecast(node) {
+/** @param {any} node @param {import("../comfy/runs.js").Api} api */
+function addForecast(node, api) {
   const value = (/** @type {string} */ name) => widget(node, name)?.value;
-  const line = new Forecast(ask, () => ({
+  const line = new Forecast((path, body) => ask(api, path, body), () => ({
     strategy: value("strategy"),
     rounds: value("rounds"),
     candidates: value("candidates"),
@@ -63,30 +51,19 @@ function addForecast(node) {
   }));
   line.host.style.minHeight = `${LEAST_HEIGHT}px`;
   node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT, getMaxHeight: () => 90 });
+  const changed = () => isInWorkflow(node) && line.soon();
   for (const name of ["strategy", "rounds", "candidates", "width", "height"]) {
     const own = widget(node, name);
-    if (own) after(own, "callback", () => line.soon());
+    if (own) after(own, "callback", changed);
   }
-  /** Calls `act` as long as the node is in its workflow. @param {() => void} act */
-  const ifInWorkflow = (act) => () => (isInWorkflow(node) ? act() : node.onRemoved());
-  const [over, changed] = [ifInWorkflow(() => line.update()), ifInWorkflow(() => line.soon())];
-  api.addEventListener("execution_success", over);
   // A model file may be chosen in any node before this one.
-  api.addEventListener("graphChanged", changed);
-  after(node, "onConfigure", changed);
-  after(node, "onConnectionsChange", changed);
-  after(node, "onRemoved", () => {
-    api.removeEventListener("execution_success", over);
-    api.removeEventListener("graphChanged", changed);
-    line.close();
-  });
-  line.soon();
+  listen(node, api, { execution_success: () => line.update(), graphChanged: changed });
+  for (const method of ["onAdded", "onConfigure", "onConnectionsChange"]) after(node, method, changed);
+  after(node, "onRemoved", () => line.close());
 }
 
-app.registerExtension({
-  name: "clvr.brief",
-  nodeCreated(/** @type {any} */ node) {
-    if (LIST_ON.includes(node.comfyClass)) addChecklist(node);
-    if (FORECAST_ON.includes(node.comfyClass)) addForecast(node);
-  },
-});
+/** @param {any} node ComfyUI's @param {import("../comfy/runs.js").Api} api */
+export function attachBefore(node, api) {
+  if (LIST_ON.includes(node.comfyClass)) addChecklist(node);
+  if (FORECAST_ON.includes(node.comfyClass)) addForecast(node, api);
+}
