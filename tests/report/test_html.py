@@ -314,7 +314,9 @@ def test_an_installed_package_holds_the_viewer(tmp_path: Path) -> None:
     """Its one source stands in web/viewer, beside the package."""
     pytest.importorskip("setuptools")
     root = Path(__file__).parents[2]
-    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path)]
+    # The metadata would be written into the sources, which may be read-only.
+    command = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(tmp_path)]
+    command += ["build_py", "--build-lib", str(tmp_path)]
     done = subprocess.run(
         command, cwd=root, capture_output=True, text=True, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     )
