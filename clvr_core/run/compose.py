@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..executor.masks import mask_of
-from ..protocols import DrawRequest, Executor, Picture, PromptWindow, ReferenceLimit
+from ..protocols import DrawRequest, Picture
 from .canvases import Canvases
 from .conditioning import shorten_to_window
 from .loop import Draw
+from .run_models import RunModels
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +25,14 @@ class Composition:
     warnings: tuple[str, ...]
 
 
-def compose(call: Draw, executor: Executor, canvases: Canvases) -> Composition:
+def compose(call: Draw, models: RunModels, canvases: Canvases) -> Composition:
     """Compose the requests of one round. Raises BadInput if a picture, latent or mask is missing in the run's store."""
     brief, action = call.trajectory.brief, call.action
     references = action.references if action.kind == "EDIT" else ()
     mask = _painted_mask(call, canvases)
     if mask is None and action.region and references:
         mask = mask_of(action.region, brief.width, brief.height)
-    window = executor if isinstance(executor, PromptWindow) else None
-    prompt, shortened = shorten_to_window(call.trajectory, action, window)
+    prompt, shortened = shorten_to_window(call.trajectory, action, models.window)
     request = DrawRequest(
         prompt,
         0,
@@ -43,8 +43,7 @@ def compose(call: Draw, executor: Executor, canvases: Canvases) -> Composition:
         action.strength,
         tuple(map(canvases.latent, references)),
     )
-    most = executor.references if isinstance(executor, ReferenceLimit) else None
-    warnings = (shortened, _left_out(references, most))
+    warnings = (shortened, _left_out(references, models.limit.references if models.limit else None))
     return Composition(call, tuple(replace(request, seed=seed) for seed in call.seeds), tuple(filter(None, warnings)))
 
 

@@ -76,7 +76,7 @@ def perform(
             return Chosen(ahead.action)
         return _choose(call, models, canvases, started)
     if isinstance(call, Draw):
-        composition = compose(call, models.executor, canvases)
+        composition = compose(call, models, canvases)
         drawings = models.executor.draw(composition.requests)
         return save_drawings(composition, drawings, time.perf_counter() - started, canvases)
     if isinstance(call, Judge):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from ..protocols import Executor, Vlm
+from ..protocols import Executor, PromptWindow, ReferenceLimit, Vlm
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RunModels:
     """
     vlm: drafts the goals and chooses the actions.
@@ -28,3 +29,14 @@ class RunModels:
     def names(self) -> dict[str, str]:
         """Role -> name of its model, as a journal's first line records them."""
         return {"controller": self.vlm.name, "verifier": self.verifier.name, "executor": self.executor.name}
+
+    # A look at a protocol takes as long as the rest of a round's composition, so each is taken once.
+    @cached_property
+    def window(self) -> PromptWindow | None:
+        """The executor, if it says how much of a prompt it reads."""
+        return self.executor if isinstance(self.executor, PromptWindow) else None
+
+    @cached_property
+    def limit(self) -> ReferenceLimit | None:
+        """The executor, if it says how many references it takes."""
+        return self.executor if isinstance(self.executor, ReferenceLimit) else None

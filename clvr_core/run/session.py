@@ -171,7 +171,7 @@ class Session:
 
     def compose(self, call: Draw) -> Composition:
         """The requests for the executor, for a caller that draws by other means than `perform`."""
-        return compose(call, self.models.executor, self.canvases)
+        return compose(call, self.models, self.canvases)
 
     def drawn(self, composition: Composition, drawings: Sequence[Drawing], seconds: float) -> Drawn:
         """Save the drawings of these requests and return the result to `note`."""
