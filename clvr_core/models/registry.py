@@ -35,17 +35,23 @@ class Models(RunModels):
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hide the progress bars of diffusers and transformers: small weights load at once."""
+def _quiet() -> Iterator[None]:
+    """
+    Hide the progress bars of diffusers and transformers, since small weights load at once, and what diffusers logs of
+    a file that is missing: BadInput says it in one sentence.
+    """
     from diffusers.utils import logging as diffusers
     from transformers.utils import logging as transformers
 
     shown = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
+    level = diffusers.get_verbosity()
     for library in shown:
         library.disable_progress_bar()
+    diffusers.set_verbosity(diffusers.CRITICAL)
     try:
         yield
     finally:
+        diffusers.set_verbosity(level)
         for library in shown:
             library.enable_progress_bar()
 
@@ -53,7 +59,7 @@ def _no_bars() -> Iterator[None]:
 def _shapes(folder: str) -> Models:
     from .. import shapes
 
-    with _no_bars():
+    with _quiet():
         vlm, executor = shapes.load_vlm(), shapes.load_executor(getattr(shapes, folder))
 
     def check(prompt: str) -> None:
@@ -124,10 +130,10 @@ def _configured(config: Config, path: Path) -> Models:
     if isinstance(settings, ExecutorSettings) and not local:
         from .. import shapes
 
-        with _no_bars():
+        with _quiet():
             executor = shapes.load_executor()
         return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check or executor.text_length, judge=judge)
-    with _no_bars() if local else nullcontext():
+    with _quiet() if local else nullcontext():
         executor = load_executor(settings, device, plan.mode if plan else "resident")
     if plan and sharing:
         turns.movers["executor"] = mover_of(executor, plan.mode)
