@@ -96,14 +96,14 @@ def subdivide(sigmas: torch.Tensor, steps: int) -> torch.Tensor:
 
 @torch.no_grad()
 def walk(
-    painter: TrainingSampler, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor
+    sampler: TrainingSampler, condition: Condition, noise: torch.Tensor, sampling: Sampling, sigmas: torch.Tensor
 ) -> torch.Tensor:
     """Return the teacher's path, N x len(sigmas) x tokens x C."""
-    fine, blank = subdivide(sigmas, sampling.steps).to(noise.device), painter.blank(condition.text.shape[1])
+    fine, blank = subdivide(sigmas, sampling.steps).to(noise.device), sampler.blank(condition.text.shape[1])
     each, mixed, marks = (len(fine) - 1) // (len(sigmas) - 1), noise, [noise]
     for index, (high, low) in enumerate(pairwise(fine), 1):
         mixed = mixed + (low - high) * guided(
-            painter.pipe.transformer, mixed, high.expand(len(mixed)), condition, blank, sampling.guidance
+            sampler.pipe.transformer, mixed, high.expand(len(mixed)), condition, blank, sampling.guidance
         )
         if index % each == 0:
             marks.append(mixed)
@@ -111,7 +111,7 @@ def walk(
 
 
 def draw_paths(
-    painter: TrainingSampler,
+    sampler: TrainingSampler,
     folder: Path,
     config: DistilConfig,
     sigmas: torch.Tensor,
@@ -137,16 +137,16 @@ def draw_paths(
             continue
         rng = random.Random(f"{seed}/paths/{index}")
         if index < plain:
-            prompts, references = _cases(painter, config, rng)
+            prompts, references = _cases(sampler, config, rng)
         else:
-            traces = traces or _traces(painter, config, steps)
-            prompts, references = _traced(painter, config, traces, rng)
+            traces = traces or _traces(sampler, config, steps)
+            prompts, references = _traced(sampler, config, traces, rng)
         condition, sampling = (
-            Condition(painter.text(prompts), references),
+            Condition(sampler.text(prompts), references),
             config.edit if references else config.generate,
         )
-        noise = painter.noise(condition, torch.Generator().manual_seed(seed * 1_000_003 + index))
-        tensors = {"waymarks": walk(painter, condition, noise, sampling, sigmas)}
+        noise = sampler.noise(condition, torch.Generator().manual_seed(seed * 1_000_003 + index))
+        tensors = {"waymarks": walk(sampler, condition, noise, sampling, sigmas)}
         tensors |= {f"reference.{place}": tokens for place, tokens in enumerate(references)}
         fresh = path.with_suffix(".part")
         with writing(folder):
@@ -172,25 +172,25 @@ Cases = tuple[list[str], tuple[torch.Tensor, ...]]
 Traces = list[tuple[Sample, str]]
 
 
-def _cases(painter: TrainingSampler, config: DistilConfig, rng: random.Random) -> Cases:
+def _cases(sampler: TrainingSampler, config: DistilConfig, rng: random.Random) -> Cases:
     """Return random prompts of one kind and one padded length, and their references."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
-    lengths = list(painter.recipe.text_lengths)
+    lengths = list(sampler.recipe.text_lengths)
     length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
     make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
     samples, prompts = [], []
     while len(samples) < config.shard:
         sample = make(rng)
         prompt = brief_of(sample.target, rng, config.telling)[1] if kind == "t2i" else sample.prompt
-        if painter.executor.tokens(prompt) <= lengths[-1] and painter.executor.text_length(prompt) == length:
+        if sampler.executor.tokens(prompt) <= lengths[-1] and sampler.executor.text_length(prompt) == length:
             samples.append(sample)
             prompts.append(prompt)
-    return prompts, painter.references([tuple(map(render, sample.references)) for sample in samples])
+    return prompts, sampler.references([tuple(map(render, sample.references)) for sample in samples])
 
 
-def _traces(painter: TrainingSampler, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
+def _traces(sampler: TrainingSampler, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
     """Return the steps of trajectories with their prompts, grouped by number of references and padded length."""
-    executor, window = painter.executor, Window(painter.executor, config.window)
+    executor, window = sampler.executor, Window(sampler.executor, config.window)
     found: dict[tuple[int, int], Traces] = {}
     for step in steps:
         text = step.text("trace", window)
@@ -198,12 +198,12 @@ def _traces(painter: TrainingSampler, config: DistilConfig, steps: Sequence[Samp
     return [found[key] for key in sorted(found)]
 
 
-def _traced(painter: TrainingSampler, config: DistilConfig, traces: Sequence[Traces], rng: random.Random) -> Cases:
+def _traced(sampler: TrainingSampler, config: DistilConfig, traces: Sequence[Traces], rng: random.Random) -> Cases:
     """Return prompts and references as `_cases` does, for steps of trajectories. A step may come several times, each
     with its own noise."""
     like = rng.choices(traces, list(map(len, traces)))[0]
     chosen = rng.choices(like, k=config.shard)
-    return [text for _, text in chosen], painter.references([step.pictures for step, _ in chosen])
+    return [text for _, text in chosen], sampler.references([step.pictures for step, _ in chosen])
 
 
 def load_paths(folder: Path) -> list[Paths]:
@@ -261,18 +261,18 @@ def distil(
         raise BadInput(
             f"traces is {settings.traces}, and there are no trajectories to tell them by; name a data set with --data"
         )
-    painter = TrainingSampler(executor, accelerator.device)
-    pipe = painter.pipe
+    sampler = TrainingSampler(executor, accelerator.device)
+    pipe = sampler.pipe
     pipe.transformer.to(accelerator.device).requires_grad_(False)
     pipe.register_modules(scheduler=_scheduler(pipe.scheduler, settings.shift))
     tokens = 9
-    sigmas = painter.sigmas(settings.steps, tokens)
+    sigmas = sampler.sigmas(settings.steps, tokens)
     report = accelerator.print
     ranks = accelerator.process_index, accelerator.num_processes
     steps = Samples.read(data, report).train if data else ()
     if quick:
         compile_blocks(pipe.transformer, accelerator.device)
-    draw_paths(painter, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report, steps=steps)
+    draw_paths(sampler, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report, steps=steps)
     accelerator.wait_for_everyone()
     shards = load_paths(out / "paths")
     base = {name: value.detach().cpu().clone() for name, value in pipe.transformer.state_dict().items()}
@@ -284,7 +284,7 @@ def distil(
         shard = shared.choice(shards)
         rows = mine.sample(range(len(shard.prompts)), min(settings.batch, len(shard.prompts)))
         condition = Condition(
-            painter.text([shard.prompts[row] for row in rows]),
+            sampler.text([shard.prompts[row] for row in rows]),
             tuple(tokens[rows].to(accelerator.device) for tokens in shard.references),
         )
         index = torch.tensor([mine.randrange(settings.steps) for _ in rows], device=accelerator.device)

@@ -164,13 +164,13 @@ class Rollouts:
     """Draws groups with the old policy, judges them, and measures them."""
 
     def __init__(
-        self, painter: TrainingSampler, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig
+        self, sampler: TrainingSampler, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig
     ) -> None:
-        self.painter, self.reward, self.exact, self.config = painter, reward, exact, config
+        self.sampler, self.reward, self.exact, self.config = sampler, reward, exact, config
         self.samples, self.steps = samples, by_step(samples.train)
         self.firsts = [sample for sample in samples.train if not sample.references]
         self.world = exact is not None
-        self.window = Window(painter.executor, config.window)
+        self.window = Window(sampler.executor, config.window)
 
     def pick(self, shared: random.Random, mine: random.Random) -> list[Sample]:
         """Return one sample for each group, all with the same number of references."""
@@ -193,21 +193,21 @@ class Rollouts:
         texts = [
             sample.text(config.mode if rng.random() < config.trace else "proxy", self.window) for sample in samples
         ]
-        references = self.painter.references([sample.pictures for sample in samples])
-        grid = self.painter.grid(samples[0].pictures[0]) if references else self._grid(samples[0])
-        text = self.painter.text(texts).repeat_interleave(each, 0)
+        references = self.sampler.references([sample.pictures for sample in samples])
+        grid = self.sampler.grid(samples[0].pictures[0]) if references else self._grid(samples[0])
+        text = self.sampler.text(texts).repeat_interleave(each, 0)
         return Condition(text, tuple(tokens.repeat_interleave(each, 0) for tokens in references), grid)
 
     def _grid(self, sample: Sample) -> tuple[int, int]:
-        return (3, 3) if sample.target is None else self.painter.grid(read_picture(sample.target))
+        return (3, 3) if sample.target is None else self.sampler.grid(read_picture(sample.target))
 
     def draw(self, transformer: torch.nn.Module, shared: random.Random, mine: random.Random) -> tuple[Drawn, dict]:
         """Return the drawings to learn from, and measures of them."""
         config, samples = self.config, self.pick(shared, mine)
         condition = self.condition(samples, config.size, mine)
-        noise = self.painter.noise(condition, torch.Generator().manual_seed(mine.randrange(2**62)))
-        clean = self.painter.sample(transformer, condition, noise, config.sampling)
-        pictures = self.painter.pictures(clean, condition.grid)
+        noise = self.sampler.noise(condition, torch.Generator().manual_seed(mine.randrange(2**62)))
+        clean = self.sampler.sample(transformer, condition, noise, config.sampling)
+        pictures = self.sampler.pictures(clean, condition.grid)
         groups = [pictures[start : start + config.size] for start in range(0, len(pictures), config.size)]
         rewards, missing = self.judge(samples, groups)
         advantage = advantages(rewards, config.clip)
@@ -250,9 +250,9 @@ class Rollouts:
             if not found:
                 continue
             condition = self.condition(found, 1, random.Random(0))
-            noise = self.painter.noise(condition, torch.Generator().manual_seed(seed))
-            pictures = self.painter.pictures(
-                self.painter.sample(transformer, condition, noise, self.config.sampling), condition.grid
+            noise = self.sampler.noise(condition, torch.Generator().manual_seed(seed))
+            pictures = self.sampler.pictures(
+                self.sampler.sample(transformer, condition, noise, self.config.sampling), condition.grid
             )
             values = [score(judge, sample, picture) for sample, picture in zip(found, pictures)]
             known = [value for value in values if value is not None]
@@ -294,15 +294,15 @@ def pprl(
     settings = settle(out, PprlConfig, config, run)
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
-    painter = TrainingSampler(executor, accelerator.device)
-    transformer = painter.pipe.transformer.to(accelerator.device)
+    sampler = TrainingSampler(executor, accelerator.device)
+    transformer = sampler.pipe.transformer.to(accelerator.device)
     torch.manual_seed(seed)
     attach(transformer, settings.lora, lora)
     if quick:
         compile_blocks(transformer, accelerator.device)
     old, first = FrozenCopy(transformer), FrozenCopy(transformer)
     accelerator.register_for_checkpointing(old)
-    rollouts = Rollouts(painter, samples, reward, ExactReward() if world else None, settings)
+    rollouts = Rollouts(sampler, samples, reward, ExactReward() if world else None, settings)
     log = _Log(out, accelerator)
     kept: dict[str, Drawn] = {}
 
@@ -317,7 +317,7 @@ def pprl(
                 kept["drawn"], seen = rollouts.draw(transformer, shared, mine)
             log.add(step, seen)
         drawn = kept["drawn"]
-        return wrapped(drawn, painter.blank(drawn.condition.text.shape[1])) * drawn.weight
+        return wrapped(drawn, sampler.blank(drawn.condition.text.shape[1])) * drawn.weight
 
     def resumed(step: int) -> None:
         log.resume(step)
@@ -350,7 +350,7 @@ def pprl(
         from ..evaluation.plot import plot_training
 
         plot_training(record["measures"], out / "pprl.png", settings.arm)
-    return finish(out, painter, settings.lora, record, accelerator)
+    return finish(out, sampler, settings.lora, record, accelerator)
 
 
 class _Log:

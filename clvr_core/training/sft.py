@@ -105,8 +105,8 @@ def sft(
         )
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
-    painter = TrainingSampler(executor, accelerator.device)
-    transformer = painter.pipe.transformer.to(accelerator.device)
+    sampler = TrainingSampler(executor, accelerator.device)
+    transformer = sampler.pipe.transformer.to(accelerator.device)
     torch.manual_seed(seed)
     attach(transformer, settings.lora)
     if quick:
@@ -128,9 +128,9 @@ def sft(
             if mine.random() < settings.replay:
                 texts[place], pictures[place] = _replayed(mine, window)
         texts = ["" if mine.random() < settings.drop_text else text for text in texts]
-        references = painter.references([sample.pictures for sample in batch])
-        condition = Condition(painter.text(texts), references, painter.grid(pictures[0]))
-        return wrapped(painter.tokens(pictures), condition)
+        references = sampler.references([sample.pictures for sample in batch])
+        condition = Condition(sampler.text(texts), references, sampler.grid(pictures[0]))
+        return wrapped(sampler.tokens(pictures), condition)
 
     objective = Following(transformer, settings.sigma_mean, settings.sigma_std)
     fit(objective, loss_of, settings.schedule, out / "sft", seed=seed, accelerator=accelerator, report=report)
@@ -145,7 +145,7 @@ def sft(
         "curves": {"sft": curve_of(out / "sft")},
         "start": {"files": digests(start)},
     }
-    return finish(out, painter, settings.lora, record, accelerator)
+    return finish(out, sampler, settings.lora, record, accelerator)
 
 
 def _replayed(rng: random.Random, window: Window) -> tuple[str, Picture]:
@@ -156,10 +156,10 @@ def _replayed(rng: random.Random, window: Window) -> tuple[str, Picture]:
             return prompt, render(scene)
 
 
-def finish(out: Path, painter: TrainingSampler, lora: Lora, record: dict, accelerator: Accelerator) -> Path:
+def finish(out: Path, sampler: TrainingSampler, lora: Lora, record: dict, accelerator: Accelerator) -> Path:
     """Write the trained weights: `out/lora`, or `out/weights` if all weights were trained."""
     folder = out / ("lora" if lora.rank else "weights")
-    pipe = painter.pipe
+    pipe = sampler.pipe
     state = gathered(pipe.transformer)
     if accelerator.is_main_process and lora.rank:
         with writing(out):
@@ -170,6 +170,6 @@ def finish(out: Path, painter: TrainingSampler, lora: Lora, record: dict, accele
         whole = type(pipe.transformer).from_config(pipe.transformer.config)
         whole.load_state_dict(state)
         pipe.register_modules(transformer=whole.eval())
-        save_weights(pipe.to("cpu"), folder, painter.executor.recipe, record)
+        save_weights(pipe.to("cpu"), folder, sampler.executor.recipe, record)
     accelerator.wait_for_everyone()
     return folder

@@ -130,7 +130,7 @@ def files(pipe, tmp_path_factory) -> Path:
     return folder
 
 
-def painter(files: Path, **more) -> ExecutorSettings:
+def settings_of(files: Path, **more) -> ExecutorSettings:
     names = {"transformer": "flux-2-klein-4b", "text_encoder": "qwen_3_4b", "vae": "flux2-vae"}
     given = {part: str(files / f"{name}.safetensors") for part, name in names.items()} | {
         "tokenizer": str(files / "tokenizer")
@@ -142,7 +142,7 @@ class TestThereAndBack:
     def test_the_three_files_draw_what_the_folder_draws(self, pipe, files, tmp_path):
         pipe.save_pretrained(tmp_path / "klein")
         own = load_executor(ExecutorSettings(folder=str(tmp_path / "klein"), dtype="float32"), "cpu")
-        put_together = load_executor(painter(files), "cpu")
+        put_together = load_executor(settings_of(files), "cpu")
         assert close(pictures(own, REQUEST)[0], pictures(put_together, REQUEST)[0])
         assert put_together.name == "flux-2-klein-4b.safetensors + qwen_3_4b.safetensors + flux2-vae.safetensors"
         assert put_together.recipe == own.recipe == published(True) and put_together.distilled
@@ -150,7 +150,9 @@ class TestThereAndBack:
         assert close(pictures(own, edit)[0], pictures(put_together, edit)[0])
 
     def test_a_clvr_toml_that_names_them_gives_models_and_a_plan_of_their_memory(self, files, tmp_path):
-        settings = {part: getattr(painter(files), part) for part in ("transformer", "text_encoder", "vae", "tokenizer")}
+        settings = {
+            part: getattr(settings_of(files), part) for part in ("transformer", "text_encoder", "vae", "tokenizer")
+        }
         settings |= {"device": "cpu", "dtype": "float32"}
         lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
         path = tmp_path / "clvr.toml"
@@ -158,7 +160,7 @@ class TestThereAndBack:
         models = load_models(str(path))
         assert {"DiT", "text encoder", "VAE"} == set(re.findall(r"(\w[\w ]*?) \d+ MB", models.memory.partition(";")[0]))
         assert np.array_equal(
-            pictures(models.executor, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0]
+            pictures(models.executor, REQUEST)[0], pictures(load_executor(settings_of(files), "cpu"), REQUEST)[0]
         )
 
     def test_one_of_them_takes_the_place_of_the_folders_own(self, pipe, files, tmp_path):
@@ -168,7 +170,7 @@ class TestThereAndBack:
                 path.unlink()
         both = {"text_encoder": str(files / "qwen_3_4b.safetensors"), "vae": str(files / "flux2-vae.safetensors")}
         mixed = load_executor(ExecutorSettings(folder=str(tmp_path / "klein"), dtype="float32", **both), "cpu")
-        assert close(pictures(mixed, REQUEST)[0], pictures(load_executor(painter(files), "cpu"), REQUEST)[0])
+        assert close(pictures(mixed, REQUEST)[0], pictures(load_executor(settings_of(files), "cpu"), REQUEST)[0])
         assert mixed.name == "klein + qwen_3_4b.safetensors + flux2-vae.safetensors"
 
     def test_the_vae_encodes_and_decodes_as_it_did(self, pipe, files):
@@ -240,13 +242,13 @@ class TestThereAndBack:
     def test_a_base_is_known_by_its_name_or_by_a_guidance(self, files, tmp_path):
         base = tmp_path / "flux-2-klein-base-4b.safetensors"
         shutil.copy(files / "flux-2-klein-4b.safetensors", base)
-        assert load_executor(painter(files, transformer=str(base)), "cpu").nfe(REQUEST) == 56
-        assert load_executor(painter(files, transformer=str(base), steps=4, guidance=1.0), "cpu").nfe(REQUEST) == 4
-        assert load_executor(painter(files, steps=10, guidance=3.0), "cpu").nfe(REQUEST) == 20
-        assert load_executor(painter(files), "cpu").nfe(REQUEST) == 4
+        assert load_executor(settings_of(files, transformer=str(base)), "cpu").nfe(REQUEST) == 56
+        assert load_executor(settings_of(files, transformer=str(base), steps=4, guidance=1.0), "cpu").nfe(REQUEST) == 4
+        assert load_executor(settings_of(files, steps=10, guidance=3.0), "cpu").nfe(REQUEST) == 20
+        assert load_executor(settings_of(files), "cpu").nfe(REQUEST) == 4
 
     def test_what_they_take_is_known_before_they_are_loaded(self, pipe, files):
-        held = {each.name: each.nbytes for each in weights_of(painter(files, dtype="bfloat16", storage="fp8"))}
+        held = {each.name: each.nbytes for each in weights_of(settings_of(files, dtype="bfloat16", storage="fp8"))}
         state = pipe.text_encoder.state_dict()
         layers = sum(value.numel() for name, value in state.items() if not re.search(r"layers\.27\.|lm_head", name))
         assert held["text encoder"] == 2 * layers and held.keys() == {"DiT", "text encoder", "VAE"}
@@ -282,7 +284,7 @@ class TestRefusals:
 
     def test_a_folder_without_words_or_without_klein_s_marks_says_what_to_give(self, files, tmp_path):
         with pytest.raises(BadInput, match=r"none is not a folder; .*qwen25_tokenizer of ComfyUI"):
-            load_executor(painter(files, tokenizer=str(tmp_path / "none")), "cpu")
+            load_executor(settings_of(files, tokenizer=str(tmp_path / "none")), "cpu")
         with pytest.raises(
             BadInput, match=r"holds no tokenizer that can be read .*; give the tokenizer folder of FLUX.2-klein-4B"
         ):
@@ -319,9 +321,9 @@ class TestRefusals:
         wide["model.embed_tokens.weight"] = torch.cat([wide["model.embed_tokens.weight"]] * 2, 1)
         save_file(wide, tmp_path / "wide.safetensors")
         with pytest.raises(BadInput, match="is no whole text encoder"):
-            load_executor(painter(files, text_encoder=str(tmp_path / "wide.safetensors")), "cpu")
+            load_executor(settings_of(files, text_encoder=str(tmp_path / "wide.safetensors")), "cpu")
         save_file(comfy_vae(vae(latent_channels=8).state_dict()), tmp_path / "deep.safetensors")
         with pytest.raises(
             BadInput, match=r"paints 16 channels and the VAE holds 32; give the VAE of FLUX.2, flux2-vae"
         ):
-            load_executor(painter(files, vae=str(tmp_path / "deep.safetensors")), "cpu")
+            load_executor(settings_of(files, vae=str(tmp_path / "deep.safetensors")), "cpu")

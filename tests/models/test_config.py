@@ -165,9 +165,9 @@ def klein(tmp_path_factory) -> Path:
 
 
 def test_a_folder_without_a_recipe_is_sampled_as_its_makers_do(klein):
-    painter = ExecutorSettings(folder=str(klein), dtype="float32")
-    assert load_executor(painter, "cpu").recipe == published(distilled=False)
-    four = replace(painter, steps=4, guidance=1.0)
+    settings = ExecutorSettings(folder=str(klein), dtype="float32")
+    assert load_executor(settings, "cpu").recipe == published(distilled=False)
+    four = replace(settings, steps=4, guidance=1.0)
     assert load_executor(four, "cpu").recipe == replace(
         published(distilled=False), generate=Sampling(4), edit=Sampling(4)
     )

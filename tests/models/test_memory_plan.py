@@ -174,8 +174,8 @@ class TestPresets:
         for name in ("Qwen3-VL-4B-Instruct", "FLUX.2-klein-base-4B", "klein-4b-dswm.safetensors"):
             (tmp_path / name).mkdir()
         config = presets()["klein-4b-dswm"].config(str(tmp_path))
-        painter = config.executor
-        assert (painter.steps, painter.guidance, painter.transformer) == (
+        settings = config.executor
+        assert (settings.steps, settings.guidance, settings.transformer) == (
             4,
             1.0,
             str(tmp_path / "klein-4b-dswm.safetensors"),

@@ -23,16 +23,16 @@ from clvr_core.training.stage import RECORD
 CPU = torch.device("cpu")
 
 
-def told(painter):
-    noise = torch.randn(3, 9, painter.pipe.transformer.config.in_channels, generator=torch.Generator().manual_seed(1))
-    return noise, torch.tensor([0.9, 0.5, 0.1]), Condition(painter.text(["a red circle"]).expand(3, -1, -1))
+def told(sampler):
+    noise = torch.randn(3, 9, sampler.pipe.transformer.config.in_channels, generator=torch.Generator().manual_seed(1))
+    return noise, torch.tensor([0.9, 0.5, 0.1]), Condition(sampler.text(["a red circle"]).expand(3, -1, -1))
 
 
-def outcome(painter):
+def outcome(sampler):
     """What it predicts, and the gradient of the square of that."""
-    transformer = painter.pipe.transformer.requires_grad_(True)
+    transformer = sampler.pipe.transformer.requires_grad_(True)
     transformer.zero_grad()
-    velocity = predict(transformer, *told(painter))
+    velocity = predict(transformer, *told(sampler))
     velocity.square().mean().backward()
     return velocity.detach(), torch.cat(
         [each.grad.flatten() for each in transformer.parameters() if each.grad is not None]
@@ -44,18 +44,18 @@ def test_compiled_in_bfloat16_it_predicts_and_learns_nearly_the_same(tiny, monke
     # The usual cache is shared by all that a user runs, and what was compiled with the settings of another CPU does not compile here.
     cache = f"clvr-tests-{getpass.getuser()}-{torch.backends.cpu.get_cpu_capability()}"
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / cache))
-    painter = TrainingSampler(KleinExecutor.load(tiny))
-    names = list(painter.pipe.transformer.state_dict())
-    velocity, gradient = outcome(painter)
+    sampler = TrainingSampler(KleinExecutor.load(tiny))
+    names = list(sampler.pipe.transformer.state_dict())
+    velocity, gradient = outcome(sampler)
     attention = F.scaled_dot_product_attention
-    compile_blocks(painter.pipe.transformer, CPU)
-    quick, downhill = outcome(painter)
+    compile_blocks(sampler.pipe.transformer, CPU)
+    quick, downhill = outcome(sampler)
     assert quick.dtype == torch.float32 and not torch.equal(quick, velocity)
     assert (quick - velocity).norm() < 0.02 * velocity.norm()
     assert F.cosine_similarity(downhill, gradient, dim=0) > 0.999
     assert F.scaled_dot_product_attention is attention
-    assert list(painter.pipe.transformer.state_dict()) == names
-    assert all(each.dtype == torch.float32 for each in painter.pipe.transformer.parameters())
+    assert list(sampler.pipe.transformer.state_dict()) == names
+    assert all(each.dtype == torch.float32 for each in sampler.pipe.transformer.parameters())
 
 
 def test_attention_is_computed_in_float_and_given_back_as_it_came():

@@ -47,10 +47,10 @@ class TestThePaths:
     def test_end_where_the_pipeline_would(self, tiny):
         """The same noise, words and guidance through diffusers' own loop."""
         executor = KleinExecutor.load(tiny)
-        painter = TrainingSampler(executor)
-        condition = Condition(painter.text(["a red circle", "two blue squares"]))
-        noise = painter.noise(condition, torch.Generator().manual_seed(3))
-        path = walk(painter, condition, noise, Sampling(4, 2.0), painter.sigmas(4, 9))
+        sampler = TrainingSampler(executor)
+        condition = Condition(sampler.text(["a red circle", "two blue squares"]))
+        noise = sampler.noise(condition, torch.Generator().manual_seed(3))
+        path = walk(sampler, condition, noise, Sampling(4, 2.0), sampler.sigmas(4, 9))
         theirs = executor.pipe(
             prompt=["a red circle", "two blue squares"],
             latents=noise.transpose(1, 2).unflatten(2, (3, 3)),
@@ -62,13 +62,13 @@ class TestThePaths:
             text_encoder_out_layers=executor.recipe.text_layers,
             output_type="np",
         ).images
-        ours = painter.pictures(path[:, -1], (3, 3))
+        ours = sampler.pictures(path[:, -1], (3, 3))
         assert (
             abs(torch.tensor(theirs) * 255 - torch.stack([torch.from_numpy(picture).float() for picture in ours])).max()
             <= 1.01
         )
         assert torch.equal(path[:, 0], noise) and torch.allclose(
-            path[:, -1], painter.sample(executor.pipe.transformer, condition, noise, Sampling(4, 2.0)), atol=1e-5
+            path[:, -1], sampler.sample(executor.pipe.transformer, condition, noise, Sampling(4, 2.0)), atol=1e-5
         )
 
     def test_a_student_that_goes_straight_to_the_next_waymark_has_no_loss(self):
