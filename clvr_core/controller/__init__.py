@@ -16,7 +16,7 @@ from ..records import to_json
 from ..text import one_line
 from ..trajectory import Action, ActionKind, Trajectory, Verdict, states
 from ..vlm.decisions import decide
-from ..vlm.replies import Answer, Malformed, ask
+from ..vlm.replies import Answer, Malformed, Runs, ask, last_said, settled
 from . import prompts
 from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, GoalsReply, contradiction_text
 
@@ -109,7 +109,8 @@ def ask_fused(vlm: Vlm, situation: Situation) -> Answer[Fused]:
     text = prompts.fused_text(_action_text(situation), situation.trajectory.current)
     message = replace(_request(situation, text), data={"task": "fused"})
     schema = prompts.fused_schema(situation.allowed, _ids(situation), situation.canvases)
-    answer = ask(vlm, _conversation(message), schema, FusedReply, check=lambda reply: _fused(reply, situation))
+    check = lambda reply: _fused(reply, situation)  # noqa: E731
+    answer = ask(vlm, _conversation(message), schema, FusedReply, check, _unraised)
     return _with_value(answer, lambda reply: _fused(reply, situation))
 
 
@@ -143,6 +144,21 @@ def _fused(reply: FusedReply, situation: Situation) -> Fused:
         Verdict(goal, seen[goal].state, one_line(seen[goal].evidence, prompts.MAX_EVIDENCE)) for goal in _ids(situation)
     )
     return Fused(tuple(verdicts), _action(reply, situation))
+
+
+def _unraised(runs: Runs[FusedReply]) -> FusedReply:
+    """Return the last object. Raises Malformed if it says of a goal that it holds after one before it said less."""
+    said = settled([[_ranks(reply) for reply in run] for run in runs])
+    if doubtful := [goal for goal, rank in said.items() if rank is None]:
+        raise Malformed(f"it says two things of the goals {', '.join(doubtful)[:200]}; one object is asked for")
+    return last_said(runs)
+
+
+def _ranks(reply: FusedReply) -> dict[str, float | None]:
+    """Return the least that is said of each goal."""
+    ranks = {"met": 1.0, "unsure": 0.5, "unmet": 0.0}
+    least_last = sorted(((seen.goal, ranks[seen.state]) for seen in reply.verdicts), key=lambda pair: -pair[1])
+    return dict(least_last)
 
 
 def _request(situation: Situation, text: str) -> Message:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..records import to_json
 from ..text import clip, one_line
 from ..verifier.prompts import QUOTED, goal_question
 from ..vlm.decisions import decide
-from ..vlm.replies import Malformed, ask
+from ..vlm.replies import Malformed, Runs, ask, settled
 from .benchmarks.base import Item, Scale
 
 PROTOCOLS = {
@@ -161,22 +161,38 @@ def _schema(item: Item) -> dict[str, Any]:
 def _reply(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:
     names = [*(atom.id for atom in item.atoms), *(scale.id for scale in item.scales)]
 
+    heard: list[_Reply] = []
+
     def require_answers(reply: _Reply) -> None:
+        heard.append(reply)
         read = _read(item, reply)
         if open_ := [number for number, name in enumerate(names, 1) if read[name] is None]:
             raise Malformed(f"question {open_[0]} has no answer of its kind")
 
     data = {"task": "checklist", "item": item.id, "atoms": to_json(item.atoms)}
     message = Message("user", _asked(item), tuple(pictures), data)
-    answer = ask(vlm, (message,), _schema(item), _Reply, check=require_answers)
-    if answer.value is None:
-        return Judged(dict.fromkeys(names), dict.fromkeys(names, answer.failure), answer.tokens, answer.calls)
-    reasons = {
-        names[said.question - 1]: one_line(said.reason, 300)
-        for said in answer.value.answers
-        if said.reason and said.question <= len(names)
-    }
-    return Judged(_read(item, answer.value), reasons, answer.tokens, answer.calls)
+    settle: Callable[[Runs[_Reply]], _Reply] = lambda runs: _unraised(item, runs)  # noqa: E731
+    answer = ask(vlm, (message,), _schema(item), _Reply, require_answers, settle)
+    answers: dict[str, float | None] = dict.fromkeys(names)
+    reasons = dict.fromkeys(names, "" if answer.value else answer.failure)
+    # A question without an answer leaves the others theirs; the second reply fills what the first left open.
+    for reply in heard if answer.value is None else [answer.value]:
+        said = {names[one.question - 1]: one.reason for one in reply.answers if 1 <= one.question <= len(names)}
+        for name, value in _read(item, reply).items():
+            if answers[name] is None and value is not None:
+                answers[name], reasons[name] = value, one_line(said[name], 300)
+    return Judged(answers, {name: reason for name, reason in reasons.items() if reason}, answer.tokens, answer.calls)
+
+
+def _unraised(item: Item, runs: Runs[_Reply]) -> _Reply:
+    """Return the last answers to all questions but those that objects side by side answer in two ways, and those that
+    an earlier object answered with less.
+    """
+    names = [part.id for part in (*item.atoms, *item.scales)]
+    said = settled([[_read(item, reply) for reply in run] for run in runs])
+    last = {one.question: one for reply in runs[-1] for one in reply.answers}
+    answered = [number for number, name in enumerate(names, 1) if said[name] is not None]
+    return _Reply(tuple(last[number] for number in answered))
 
 
 def _read(item: Item, reply: _Reply) -> dict[str, float | None]:

@@ -15,7 +15,9 @@ from .replies import TRANSPORT_ERRORS, describe
 DECIDE = "You look at pictures and answer questions about them. You answer with the one word Yes or No."
 ONE_WORD = "Answer with one word, Yes or No."
 LEAST_MASS = 0.2
-"""Probability that Yes and No must have together at the first token; below it their ratio means nothing."""
+"""Probability that Yes and No must have together at the first token; below it there is no answer."""
+SLACK = 0.01
+"""By how much probabilities may add up to more than 1, which is what rounding does."""
 MAX_EVIDENCE = 500
 """Characters of evidence that are kept."""
 
@@ -46,6 +48,21 @@ def decide(vlm: Vlm, images: Sequence[Picture], questions: Sequence[Question]) -
         return Decided(first, tokens, 1)
     second, more = _once(vlm, images, questions)
     return Decided(tuple(a if a.yes is not None else b for a, b in zip(first, second)), tokens + more, 2)
+
+
+def weigh(yes: float, no: float, tokens: int = 0) -> Decision:
+    """Make a decision of the probabilities of Yes and No at the first token.
+
+    `Decision.yes` is the value from P(Yes) to 1 - P(No) that is nearest to 0.5, so what lies on other words lowers the
+    confidence and never raises it. A goal is met by P(Yes) itself, as in VQAScore (arXiv 2404.01291), and unmet by
+    P(No) itself. The decision has no answer if the two have less than LEAST_MASS, or belong to no distribution.
+    """
+    # NaN fails the comparison too.
+    if not (yes >= 0 and no >= 0 and yes + no <= 1 + SLACK):
+        return Decision(None, f"Yes has probability {yes:.3g} and No {no:.3g}, which is no distribution", tokens)
+    if yes + no < LEAST_MASS:
+        return Decision(None, f"the answer would not begin with Yes or No (probability {yes + no:.2f})", tokens)
+    return Decision(min(max(yes, 0.5), max(1 - no, 0.0)), "", tokens)
 
 
 def word(token: str) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 from ..errors import BadInput, JudgeFailure
 from ..protocols import Decision, Message, Picture, Question, Reply
 from .constrain import Document, Grammars
-from .decisions import DECIDE, LEAST_MASS, ONE_WORD, word
+from .decisions import DECIDE, ONE_WORD, weigh, word
 from .prefix import Reader, Run
 from .prompt import THOUGHT_ENDS, Prompter, Turn
 from .quantised import Quantise, check_quantise, config_of
@@ -57,7 +57,7 @@ class LocalVlm:
     """A `Vlm` in this process. Replies are greedy; with llguidance they are constrained to their schema, else it is
     asked for in words.
 
-    Decisions are the probabilities of Yes against No at the first token; the pictures are read once for all questions
+    Decisions are made of the probabilities of Yes and No at the first token; the pictures are read once for all questions
     and no text is generated. `check` is called before every forward pass. Tokens are counted as if no prefix were
     cached, so that a resumed run counts the same. A lock keeps calls of several threads apart. Raises BadInput for a
     model without tokens for Yes and No, or without marks around its thoughts if `thinking` is above 0.
@@ -103,9 +103,7 @@ class LocalVlm:
         return Reply(text, len(prompt) + thoughts + len(tokens), finished)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        """Decide each question; `yes` is None where Yes and No together have less than LEAST_MASS at
-        the first token.
-        """
+        """Decide each question by `weigh`."""
         if not questions:
             return []
         pictures = tuple(map(self._image, images))
@@ -118,7 +116,7 @@ class LocalVlm:
             self._reader.finish(run)
             found = [(float(share[self._yes].sum()), float(share[self._no].sum())) for share in shares]
         costs = [len(tail) + (len(prompt) if first else 0) for first, tail in zip((True, *[False] * len(tails)), tails)]
-        return [_decision(yes, no, cost) for (yes, no), cost in zip(found, costs)]
+        return [weigh(yes, no, cost) for (yes, no), cost in zip(found, costs)]
 
     def move(self, device: str) -> None:
         """Move the weights to the device and drop the cached prefixes."""
@@ -175,12 +173,6 @@ class LocalVlm:
                 raise JudgeFailure(
                     f"{self.name} ran out of memory; lower image_side, now {side}, or choose a smaller model"
                 ) from error
-
-
-def _decision(yes: float, no: float, tokens: int) -> Decision:
-    if yes + no < LEAST_MASS:
-        return Decision(None, f"the answer would not begin with Yes or No (probability {yes + no:.2f})", tokens)
-    return Decision(yes / (yes + no), "", tokens)
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:

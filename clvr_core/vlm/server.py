@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,8 +20,8 @@ from PIL import Image
 from ..errors import BadInput, JudgeFailure
 from ..http_json import Limits, ServerFailure, address, ask_json, key_of
 from ..protocols import Decision, Message, Picture, Question, Reply
-from .decisions import DECIDE, LEAST_MASS, ONE_WORD, word
-from .replies import Malformed, in_words, parse
+from .decisions import DECIDE, LEAST_MASS, ONE_WORD, SLACK, weigh, word
+from .replies import Malformed, in_words, objects_in, settled
 
 IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
 """Probability of yes that stands for an answer in words, from a server without probabilities."""
@@ -28,6 +29,8 @@ REFUSED = (400, 422)
 """HTTP statuses of a server that does not know a setting."""
 TOP = 20
 """Alternatives at a token that are asked for, the most that OpenAI's API and vLLM allow by default."""
+ANY_ANSWER = "yes, no or unsure"
+"""Stands for an answer in the format that the model is shown, so that a format that it repeats answers nothing."""
 _NO_PROBABILITIES = Decision(None, "the server tells no probabilities")
 
 
@@ -60,14 +63,10 @@ class Endpoint:
 
 
 @dataclass(frozen=True)
-class _Answer:
-    question: int
-    answer: str
-
-
-@dataclass(frozen=True)
 class _Answers:
-    answers: tuple[_Answer, ...]
+    """answers: objects with question and answer. One that is not is nobody's answer, and leaves the others theirs."""
+
+    answers: tuple[Any, ...]
 
 
 class ServerVlm:
@@ -107,15 +106,21 @@ class ServerVlm:
             found = [each.result() for each in asked]
         if open_ := [index for index, decision in enumerate(found) if decision in (None, _NO_PROBABILITIES)]:
             none_at_all = all(decision is _NO_PROBABILITIES for decision in found)
-            for index, decision in zip(open_, self._in_words(pictures, [questions[index] for index in open_], check)):
+            try:
+                told = self._in_words(pictures, [questions[index] for index in open_], check)
+            except JudgeFailure as error:
+                if len(open_) == len(questions):
+                    raise
+                told = [Decision(None, str(error))] * len(open_)  # the others keep their answers
+            for index, decision in zip(open_, told):
                 found[index] = decision
             if none_at_all:  # and the request was not refused for another fault, since then the words had failed too
                 self._probabilities = False
         return [decision or _NO_PROBABILITIES for decision in found]
 
     def _likelihood(self, pictures: Sequence[dict], question: Question, check: Callable[[], None]) -> Decision | None:
-        """Decide one question by probabilities; None if the reply begins with neither word, as that of a model that
-        thinks first.
+        """Decide one question by `weigh`; None if the reply begins with neither word, as that of a model that thinks
+        first.
         """
         said = [
             {"role": "system", "content": DECIDE},
@@ -125,33 +130,36 @@ class ServerVlm:
             answer = self._ask(said, check, max_tokens=1, logprobs=True, top_logprobs=TOP)
         except ServerFailure as error:
             return _NO_PROBABILITIES if error.status in REFUSED else Decision(None, str(error))
-        if (first := _first_token(answer)) is None:
+        tokens = _tokens(answer)
+        try:
+            first = _first_token(answer)
+        except JudgeFailure as error:
+            return Decision(None, str(error), tokens)
+        if first is None:
             return _NO_PROBABILITIES
         yes, no = (sum(share for word, share in first if word == wanted) for wanted in ("yes", "no"))
-        return Decision(yes / (yes + no), "", _tokens(answer)) if yes + no >= LEAST_MASS else None
+        return None if yes + no < LEAST_MASS else weigh(yes, no, tokens)
 
     def _in_words(
         self, pictures: Sequence[dict], questions: Sequence[Question], check: Callable[[], None]
     ) -> list[Decision]:
         numbers = list(range(1, len(questions) + 1))
         listed = "\n".join(f"{number}. {question.text}" for number, question in zip(numbers, questions))
-        request = f'Answer each question about what is shown, as JSON {{"answers": [{{"question": 1, "answer": "yes"}}, ...]}}.\n{listed}'
+        shape = json.dumps({"answers": [{"question": 1, "answer": ANY_ANSWER}]})
+        request = (
+            f"Answer each question about what is shown, as JSON {shape}, with one entry for each question.\n{listed}"
+        )
         said = [{"role": "user", "content": _content(request, pictures, pictures_first=True)}]
         reply = self._structured(said, _answers_schema(numbers), check)
         try:
-            found = parse(reply.text, reply.finished, _Answers).answers
+            runs = objects_in(reply.text, reply.finished, _Answers)
         except Malformed as error:
             raise JudgeFailure(f"{self.name}: {error}") from error
-        answers: dict[int, set[str]] = {}
-        for one in found:
-            answers.setdefault(one.question, set()).add(one.answer.strip().casefold())
-        # Two different answers to one question are no answer.
-        words = [answers[number].pop() if len(answers.get(number, ())) == 1 else "" for number in numbers]
+        told = settled([[_told(each) for each in run] for run in runs])
         share = reply.tokens // len(questions)
-        return [
-            Decision(IN_WORDS.get(word), "" if word in IN_WORDS else "the question was not answered", share)
-            for word in words
-        ]
+        decisions = (Decision(told.get(number), "", share) for number in numbers)
+        no_answer = "the question was not answered, or not in one way"
+        return [replace(each, evidence=no_answer) if each.yes is None else each for each in decisions]
 
     def _structured(self, messages: list[dict], schema: Mapping[str, Any], check: Callable[[], None]) -> Reply:
         limit = self.endpoint.max_tokens
@@ -282,12 +290,51 @@ def _tokens(answer: Mapping[str, Any]) -> int:
     return total if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < 2**31 else 0
 
 
+def _told(reply: _Answers) -> dict[int, float | None]:
+    """Return the probability that stands for the answer to each question; None for two answers, and for one that is
+    none of IN_WORDS.
+    """
+    told: dict[int, float | None] = {}
+    for one in reply.answers:
+        number, answer = (one.get("question"), one.get("answer")) if isinstance(one, dict) else (None, None)
+        if answer == ANY_ANSWER:
+            continue
+        value = IN_WORDS.get(word(answer)) if isinstance(answer, str) and type(number) is int else None
+        # A number of another type names its question too, but answers it in vain.
+        if isinstance(number, str) and number.isdecimal() and len(number) < 9:
+            number = int(number)
+        if isinstance(number, (int, float)):
+            told[int(number)] = value if told.get(int(number), value) == value else None
+    return told
+
+
 def _first_token(answer: Mapping[str, Any]) -> list[tuple[str, float]] | None:
-    """Return the likeliest words at the first token with their probabilities; None if the answer holds none."""
+    """Return the likeliest words at the first token with their probabilities; None if the answer holds none.
+
+    Raises JudgeFailure if they belong to no distribution.
+    """
+    choice = _choice(answer)
     try:
-        tokens = _choice(answer)["logprobs"]["content"]
-        listed = tokens[0]["top_logprobs"] if tokens != [] else []
-        pairs = [(str(item["token"]), math.exp(min(float(item["logprob"]), 0.0))) for item in listed]
-    except (KeyError, IndexError, TypeError, ValueError):
+        tokens = choice["logprobs"]["content"]
+        listed = [(item["token"], item["logprob"]) for item in (tokens[0]["top_logprobs"] if tokens != [] else [])]
+    except (KeyError, IndexError, TypeError):
         return None
-    return [(word(token), share) for token, share in pairs if share >= 0]
+    # Some servers write null for an alternative that they do not know; without Yes and No, that is mass elsewhere.
+    known = [(token, logprob) for token, logprob in listed if logprob is not None or _is_answer(token)]
+    found = [(word(str(token)), _share(token, logprob)) for token, logprob in known]
+    if (total := sum(share for _, share in found)) > 1 + SLACK:
+        raise JudgeFailure(f"the server's probabilities add up to {total:.2f}, which is no distribution")
+    return found
+
+
+def _is_answer(token: Any) -> bool:
+    return isinstance(token, str) and word(token) in ("yes", "no")
+
+
+def _share(token: Any, logprob: Any) -> float:
+    # NaN fails the comparison too.
+    if not isinstance(token, str) or type(logprob) not in (int, float) or not logprob <= SLACK:
+        raise JudgeFailure(
+            f"the server's log probability of {token!r:.40} is {logprob!r:.40}, which belongs to no distribution"
+        )
+    return math.exp(max(min(logprob, 0.0), -1e4))

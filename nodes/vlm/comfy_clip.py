@@ -18,7 +18,7 @@ from ...clvr_core.errors import BadInput, JudgeFailure
 from ...clvr_core.protocols import Decision, Message, Picture, Question, Reply
 from ...clvr_core.text import one_line
 from ...clvr_core.vlm.constrain import Document, Grammars
-from ...clvr_core.vlm.decisions import DECIDE, LEAST_MASS, ONE_WORD, word
+from ...clvr_core.vlm.decisions import DECIDE, ONE_WORD, weigh, word
 from ...clvr_core.vlm.prompt import common
 from ...clvr_core.vlm.replies import in_words
 from ...clvr_core.vlm.server import IN_WORDS
@@ -53,8 +53,8 @@ class ClipVlm:
     """A `Vlm` that runs on a CLIP object.
 
     Replies are decoded greedily, at most `reply_limit` tokens. With llguidance installed they cannot leave their
-    schema; without it the prompt asks for the schema. A decision is the probability of Yes relative to No as the first
-    token; all decisions of a call come from one forward pass if the model's class allows it. A picture counts as one
+    schema; without it the prompt asks for the schema. A decision is made of the probabilities of Yes and No as the
+    first token; all decisions of a call come from one forward pass if the model's class allows it. A picture counts as one
     token per 32 x 32 pixels.
 
     Raises Blind for a CLIP that drops pictures or writes no text.
@@ -96,7 +96,7 @@ class ClipVlm:
         return self._reply(_append(messages, in_words(schema)))
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        """See `Vlm`. A decision is None if Yes and No together are unlikely: then their ratio means nothing."""
+        """See `Vlm`. Each question is decided by `weigh`."""
         if not questions:
             return []
         asked = [
@@ -138,9 +138,7 @@ class ClipVlm:
         """Make a decision of the logits of the first token, a vector of the vocabulary's length."""
         probabilities = logits.softmax(-1)
         yes, no = float(probabilities[self._yes].sum()), float(probabilities[self._no].sum())
-        if yes + no < LEAST_MASS:
-            return Decision(None, f"the answer would not begin with Yes or No (probability {yes + no:.2f})", cost)
-        return Decision(yes / (yes + no), "", cost)
+        return weigh(yes, no, cost)
 
     def _reply(self, messages: Sequence[Message], choose: Callable[[torch.Tensor], int] | None = None) -> Reply:
         prompt = self._prompt(messages)

@@ -261,6 +261,34 @@ class TestAReply:
         judged = judge_picture(FakeVlm(replies=[JudgeFailure("gone")] * 2), item, [grey()], "reply")
         assert judged.silent and "gone" in judged.reasons["realism"]
 
+    def test_that_lacks_one_answer_twice_keeps_the_others(self, item):
+        replies = [self.said(2, None, 0), self.said(1, True, 7)]
+        judged = judge_picture(FakeVlm(replies=replies), item, [grey()], "reply")
+        assert judged.answers == {"consistency": 2.0, "realism": None, "aesthetic_quality": 0.0}
+        assert "question 2 has no answer" in judged.reasons["realism"] and judged.reasons["consistency"] == "seen"
+
+    @pytest.mark.parametrize(
+        ("form", "found"),
+        [
+            ("The format is {high}. I answer {low}", [1.0, 1.0, 0.0]),
+            ("{low}{low}", [1.0, 1.0, 0.0]),
+            ("{low}. At best {high}", [None, 1.0, None]),
+            ("{high}{low}", [None, 1.0, None]),
+        ],
+        ids=["example first", "doubled", "raised", "contradictory"],
+    )
+    def test_of_several_objects_the_last_counts_but_never_raises_a_grade(self, item, form, found):
+        text = form.format(high=self.said(2, 1, 2), low=self.said(1, 1, 0))
+        judged = judge_picture(FakeVlm(replies=[text, text]), item, [grey()], "reply")
+        assert list(judged.answers.values()) == found
+
+    @pytest.mark.parametrize("number", [0, -9, 99])
+    def test_a_reason_to_a_question_that_was_not_asked_is_nobodys(self, item, number):
+        more = {"question": number, "answer": 1, "reason": "strange"}
+        text = json.dumps({"answers": [*json.loads(self.said(2, 1, 0))["answers"], more]})
+        judged = judge_picture(FakeVlm(replies=[text]), item, [grey()], "reply")
+        assert set(judged.reasons.values()) == {"seen"} and None not in judged.answers.values()
+
     def test_two_answers_to_one_question_are_none(self, item):
         twice = json.dumps({"answers": [{"question": 1, "answer": 2}, {"question": 1, "answer": 0}]})
         judged = judge_picture(FakeVlm(replies=[twice, twice]), item, [grey()], "reply")

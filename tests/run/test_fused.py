@@ -74,6 +74,28 @@ def test_a_reply_of_no_use_leaves_the_judge_as_it_was(bad):
     assert judged(vlm)[0] == 0 and list(states(run.steps[0].verdicts).values()) == ["met", "unmet", "unsure"]
 
 
+EDITED = edit("add a cat", 0)
+
+
+@pytest.mark.parametrize(
+    ("reply", "seen"),
+    [
+        (f"The format is {fused('mmm', END)}. My answer: {fused('muu', EDITED)}", "muu"),
+        (fused("muu", EDITED) + fused("muu", EDITED), "muu"),
+        (fused("mmm", END) + fused("muu", EDITED), None),
+        (f"{fused('muu', EDITED)} If all held: {fused('mmm', END)}", None),
+        (f"{fused('muu', EDITED)[:-1]}, {fused('mmm', END)[1:]}", None),
+        (f"The format is {fused('mmm', END)}. My answer: {fused('muu', EDITED)[:60]}", None),
+    ],
+    ids=["example first", "doubled", "contradictory", "raised", "keys twice", "cut"],
+)
+def test_an_example_or_a_second_object_never_makes_a_goal_met(reply, seen):
+    vlm = eyes([reply, reply], [generate(), END], {0: "uuu"})
+    run = play(vlm, budget=Budget(rounds=1, patience=1))
+    expected = [STATES[letter] for letter in seen or "uuu"]
+    assert list(states(run.steps[0].verdicts).values()) == expected and bool(judged(vlm)) == (seen is None)
+
+
 def test_an_action_for_a_canvas_that_was_rolled_back_is_not_taken():
     vlm = eyes(
         [fused("mmu", edit("add a cat", 0)), fused("uuu", edit("add a dog", 1)), fused("mmm", END)],

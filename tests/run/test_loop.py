@@ -162,9 +162,9 @@ CUT = Reply(
     False,
 )
 PROSE = (
-    'I weighed {this} and {"that": 1}.\n```json\n'
+    'I weighed {this} and {"that": 1} and {"kind": "END"}.\n```json\n'
     + json.dumps(generate("the barn"))
-    + '\n```\nNot {"kind": "END"}, {}.'
+    + '\n```\nNot {"that": 2}, {}.'
 )
 
 
@@ -179,7 +179,7 @@ class TestABadReply:
         )
         assert len(vlm.chats) == 3
 
-    def test_of_several_objects_between_words_the_first_that_fits_is_read(self):
+    def test_of_several_objects_between_words_the_last_that_fits_is_read(self):
         executor = FakeExecutor()
         run = play(scripted([PROSE], {0: "mmm"}), executor)
         assert executor.requests[0].prompt == "the barn" and run.warnings == ()

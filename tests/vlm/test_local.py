@@ -76,7 +76,7 @@ def prompts(qwen, monkeypatch) -> list[tuple[str, list[Image.Image]]]:
 
 
 def separately(vlm: LocalVlm, images: Sequence[np.ndarray], question: Question) -> float:
-    """The probability of yes by transformers' own path: one whole prompt, no cache, no positions given."""
+    """The decision by transformers' own path: one whole prompt, no cache, no positions given."""
     content = [
         *({"type": "image", "image": Image.fromarray(image)} for image in images),
         {"type": "text", "text": f"{question.text}\n{ONE_WORD}"},
@@ -92,7 +92,7 @@ def separately(vlm: LocalVlm, images: Sequence[np.ndarray], question: Question) 
     yes, no = (
         sum(float(shares[token]) for text, token in words.items() if word(text) == wanted) for wanted in ("yes", "no")
     )
-    return yes / (yes + no)
+    return sorted((yes, 0.5, 1 - no))[1]
 
 
 class TestDecide:

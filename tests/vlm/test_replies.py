@@ -53,11 +53,69 @@ class TestFinding:
         assert read(text) == Note("a")
 
     def test_braces_and_quotes_inside_strings_do_not_end_the_object(self):
-        text = 'note: {"title": "a } b { c ] \\" d", "places": [1]} and {"title": "second"} }'
+        text = 'note: {"title": "a } b { c ] \\" d", "places": [1]} and a stray }'
         assert read(text) == Note('a } b { c ] " d', (1,))
 
-    def test_of_several_objects_the_first_valid_one_counts(self):
-        assert read('{"name": "no title"} {"title": 3} {"title": "a"} {"title": "b"}') == Note("a")
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'The format is {"title": "x"}.\nMy answer: {"title": "a"}',
+            'The format is ```json\n{"title": "x"}\n``` and I write:\n```json\n{"title": "a"}\n```',
+            '{"title": "x"} <think>No.</think> {"title": "a"}',
+            '{"name": "no title"} {"title": 3} {"title": "a"}',
+            '{"title": "x",} is the format, {"title": "a",} the answer.',
+            'The format is {"title": ...}. {"title": "a"}',
+            '{"title": "a"} {"title": "a"}',
+            '{"title": "a"}. It has no {"colour": "red"} and no {"x", "y"}.',
+        ],
+    )
+    def test_of_several_objects_the_last_valid_one_counts(self, text):
+        assert read(text) == Note("a")
+
+    @pytest.mark.parametrize("between", ["", " ", "\n\n", ",", "\n```\n```json\n"])
+    def test_objects_side_by_side_that_differ_contradict_each_other(self, between):
+        with pytest.raises(Malformed, match="contradict each other"):
+            read(f'{{"title": "a"}}{between}{{"title": "b"}}')
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            '{"title": "a", "title": "b"}',
+            '{"title": 3}',
+            '{"title": "a" "b"}',
+            '{"title": "a re',
+            '{"ti',
+            "{'title': 'a'}",
+            '{title: "a"}',
+        ],
+    )
+    def test_an_example_is_not_taken_for_an_answer_that_cannot_be_read(self, answer):
+        with pytest.raises(Malformed):
+            read(f'The format is {{"title": "x"}}. My answer: {answer}')
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            'The format is {"title": "x"}',
+            'The format is {"title": "x"}. My ans',
+            '{"title": "x"} is the format. My answer: {',
+            '{"title": "x"} <think>But no,',
+        ],
+    )
+    def test_an_example_is_not_taken_for_an_answer_that_was_cut_off(self, text):
+        with pytest.raises(Malformed, match="cut by the length limit"):
+            read(text, finished=False)
+
+    @pytest.mark.parametrize(
+        "text", ['{"title": "a", "title": "b"}', '{"title": "a", "title": "a"}', '{"title": "a", "\\u0074itle": "b"}']
+    )
+    def test_a_key_that_stands_twice_has_no_value(self, text):
+        with pytest.raises(Malformed, match="found two values"):
+            read(text)
+
+    def test_a_reply_of_too_many_objects_is_not_read(self):
+        with pytest.raises(Malformed, match="more than 100 objects"):
+            read('{"title": "a"} ' * 101)
 
     def test_an_object_inside_another_is_not_the_reply(self):
         with pytest.raises(Malformed, match="title is missing"):

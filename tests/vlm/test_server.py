@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -156,7 +157,7 @@ class TestDecide:
             vlm = model(server)
             (red,), (blue,) = vlm.decide((RED,), self.QUESTIONS[:1]), vlm.decide((BLUE,), self.QUESTIONS[:1])
             body = server.asked[0].body
-        assert red.yes == pytest.approx(0.9 / 0.96) and blue.yes == pytest.approx(0.1 / 0.9) and red.tokens == 10
+        assert red.yes == pytest.approx(0.9) and blue.yes == pytest.approx(0.2) and red.tokens == 10
         assert (body["max_tokens"], body["logprobs"], body["temperature"]) == (
             1,
             True,
@@ -223,14 +224,14 @@ class TestDecide:
         with serving(answer) as server:
             vlm = model(server)
             (red,), (blue,) = vlm.decide((RED,), self.QUESTIONS[:1]), vlm.decide((BLUE,), self.QUESTIONS[:1])
-        assert red.yes == 0.5 and blue.yes == pytest.approx(0.1 / 0.9)
+        assert red.yes == 0.5 and blue.yes == pytest.approx(0.2)
 
     def test_a_refusal_for_another_fault_does_not_change_the_way_of_asking(self):
         with serving(lambda asked: Said(status=400) if is_red(asked) else seeing(asked)) as server:
             vlm = model(server)
             with pytest.raises(JudgeFailure):
                 vlm.decide((RED,), self.QUESTIONS[:1])
-            assert vlm.decide((BLUE,), self.QUESTIONS[:1])[0].yes == pytest.approx(0.1 / 0.9)
+            assert vlm.decide((BLUE,), self.QUESTIONS[:1])[0].yes == pytest.approx(0.2)
 
     def test_one_question_without_a_probability_does_not_change_the_way_of_asking(self):
         def answer(asked: Asked) -> Said:
@@ -253,13 +254,90 @@ class TestDecide:
             decisions = model(server).decide((RED,), self.QUESTIONS)
         assert [decision.yes for decision in decisions] == [None] * 3 and "not answered" in decisions[0].evidence
 
+    @pytest.mark.parametrize(
+        "words",
+        [completion("I cannot say."), completion("{}"), Said({"choices": []}), Said(status=404)],
+        ids=["prose", "no answers", "no choice", "failure"],
+    )
+    def test_words_that_fail_leave_the_probabilities_of_the_other_questions(self, words):
+        def answer(asked: Asked) -> Said:
+            if "logprobs" not in asked.body:
+                return words
+            return completion("", logprobs=[("The", 0.9)]) if "round" in said_in(asked.body) else seeing(asked)
+
+        with serving(answer) as server:
+            first, second, third = model(server).decide((RED,), self.QUESTIONS)
+        assert first.yes == third.yes == pytest.approx(0.9) and second.yes is None and second.evidence
+
+    def test_one_answer_of_another_form_leaves_the_others_theirs(self):
+        odd = [None, "yes", {"question": 2, "answer": None}, {"question": "2", "answer": "yes"}, {"question": [2]}]
+        answers = [{"question": 1, "answer": "yes"}, *odd, {"question": 3, "answer": "No."}]
+        with serving(lambda _: completion(json.dumps({"answers": answers}))) as server:
+            decisions = model(server).decide((RED,), self.QUESTIONS)
+        assert [decision.yes for decision in decisions] == [0.9, None, 0.1]
+
+    def test_the_format_that_is_shown_is_no_answer(self):
+        def answer(asked: Asked) -> Said:
+            text = said_in(asked.body)
+            return completion(text[text.index("{") : text.index("}]}") + 3])
+
+        with serving(answer) as server:
+            (decision,) = model(server).decide((RED,), self.QUESTIONS[:1])
+        assert decision.yes is None
+
+    @pytest.mark.parametrize(
+        "listed",
+        [
+            [("Yes", math.nan), ("No", -3.0)],
+            [("Yes", -0.7), ("No", math.nan)],
+            [("Yes", -0.1), ("No", -3.0), ("The", math.nan)],
+            [("Yes", math.inf), ("No", -3.0)],
+            [("Yes", 7.0), ("No", -3.0)],
+            [("Yes", "-0.1"), ("No", "-3.0")],
+            [("Yes", True), ("No", -3.0)],
+            [("Yes", None), ("No", -3.0)],
+            [("Yes", -0.1), ("No", None)],
+            [("Yes", [-0.1]), ("No", -3.0)],
+            [(5, -0.1)],
+            [("Yes", -0.1), ("yes", -0.1), ("No", -0.1)],
+            [("Yes", -0.3), ("The", -0.3)],
+        ],
+        ids=repr,
+    )
+    def test_what_is_no_distribution_is_no_answer_and_is_not_asked_for_in_words(self, listed):
+        said = completion("", logprobs=[("x", 1.0)])
+        top = [{"token": token, "logprob": logprob} for token, logprob in listed]
+        said.body["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = top
+        with serving(lambda _: said) as server:
+            (decision,) = model(server).decide((RED,), self.QUESTIONS[:1])
+            assert len(server.asked) == 1
+        assert decision.yes is None and "distribution" in decision.evidence
+
+    @pytest.mark.parametrize(
+        ("listed", "yes"),
+        [
+            ([("Yes", math.log(0.9)), ("No", -math.inf)], 0.9),
+            ([("Yes", math.log(0.9)), ("No", -9999.0), ("The", None)], 0.9),
+            ([("\u0120Yes", 1e-6), ("No", -(10**400))], 1.0),
+            ([("Yes.", math.log(0.3)), ("yes", math.log(0.4)), ("No", math.log(0.3))], 0.7),
+        ],
+        ids=["infinity", "null", "rounding", "spellings"],
+    )
+    def test_the_odd_numbers_of_real_servers_are_read(self, listed, yes):
+        said = completion("", logprobs=[("x", 1.0)])
+        top = [{"token": token, "logprob": logprob} for token, logprob in listed]
+        said.body["choices"][0]["logprobs"]["content"][0]["top_logprobs"] = top
+        with serving(lambda _: said) as server:
+            (decision,) = model(server).decide((RED,), self.QUESTIONS[:1])
+        assert decision.yes == pytest.approx(yes)
+
     def test_a_failure_at_one_question_leaves_the_others_theirs(self):
         def answer(asked: Asked) -> Said:
             return Said(status=404) if "round" in said_in(asked.body) else seeing(asked)
 
         with serving(answer) as server:
             first, second, third = model(server).decide((RED,), self.QUESTIONS)
-        assert first.yes == third.yes > 0.9 and second.yes is None and "404" in second.evidence
+        assert first.yes == third.yes == pytest.approx(0.9) and second.yes is None and "404" in second.evidence
 
     def test_a_cancel_that_is_told_once_ends_all_the_questions(self):
         class Cancelled(BaseException):

@@ -194,7 +194,7 @@ def outspoken(model: Any, words: Qwen2TokenizerFast) -> Any:
         for word in ("Yes", "No", "yes", "no"):
             row = head[words.convert_tokens_to_ids(word)]
             row.mul_(16)
-            row[0] = 3
+            row[0] = 9
     return model
 
 
