@@ -2,7 +2,8 @@
 
     python -m tests.nodes.papers
 
-Writes web/docs, locales/en/nodeDefs.json and tests/comfy/schemas.json. Needs no ComfyUI: the schemas are read through
+Writes web/docs, locales/en/nodeDefs.json and tests/comfy/schemas.json, and adds the English words for a new strategy to
+the other locales until somebody translates them. Needs no ComfyUI: the schemas are read through
 tests/nodes/stub_comfy, and tests/comfy/test_papers.py checks that a real ComfyUI reads the same.
 """
 
@@ -139,9 +140,24 @@ def unreplaced(schemas: dict[str, Any], replacements: dict[str, list[dict[str, A
     }
 
 
+def with_new_strategies(text: str) -> str:
+    """Add to the strategy tooltips of a nodeDefs.json, in any language, the English words for strategies they lack."""
+    from clvr_core.policy import POLICIES
+
+    nodes = json.loads(text)
+    for node in nodes.values():
+        if shown := node.get("inputs", {}).get("strategy"):
+            lacking = [policy for name, policy in POLICIES.items() if name not in shown["tooltip"]]
+            shown["tooltip"] += "".join(f" {policy.name}: {policy.hint}." for policy in lacking)
+    return json.dumps(nodes, indent=1, ensure_ascii=False) + "\n"
+
+
 def made() -> dict[str, str]:
     """Return path -> text of every file as the command writes it."""
     files = papers(object_info())
+    for path in sorted((ROOT / "locales").glob("*/nodeDefs.json")):
+        name = path.relative_to(ROOT).as_posix()
+        files.setdefault(name, with_new_strategies(path.read_text(encoding="utf-8")))
     return files | {SCHEMAS: with_the_gone(files[SCHEMAS], (ROOT / SCHEMAS).read_text(encoding="utf-8"))}
 
 

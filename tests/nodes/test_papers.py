@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
-from tests.nodes.papers import GONE, PAGES, ROOT, SCHEMAS, made, object_info, page, unreplaced, with_the_gone
+from tests.nodes.papers import (
+    GONE,
+    PAGES,
+    ROOT,
+    SCHEMAS,
+    made,
+    object_info,
+    page,
+    unreplaced,
+    with_new_strategies,
+    with_the_gone,
+)
 
 RENEW = "run python -m tests.nodes.papers"
 
@@ -50,3 +62,15 @@ def test_every_node_is_found_by_three_other_names():
     assert {
         name: node["search_aliases"] for name, node in object_info().items() if len(node["search_aliases"]) < 3
     } == {}
+
+
+def test_a_new_strategy_is_named_in_every_language_until_it_is_translated(monkeypatch):
+    from clvr_core.policy import POLICIES
+
+    known = (ROOT / "locales" / "ja" / "nodeDefs.json").read_text(encoding="utf-8")
+    assert with_new_strategies(known) == known, "all of today's are translated"
+
+    monkeypatch.setitem(POLICIES, "patient", SimpleNamespace(name="patient", hint="waits"))
+    found = json.loads(with_new_strategies(known))
+    tooltips = [node["inputs"]["strategy"]["tooltip"] for node in found.values() if "strategy" in node["inputs"]]
+    assert len(tooltips) == 2 and all(tooltip.endswith(" patient: waits.") for tooltip in tooltips)
