@@ -26,6 +26,10 @@ import numpy as np
 
 CONTRACT = "clvr-f32-1"
 """Written into each merged file. A change of one bit of the arithmetic needs a new name."""
+TILE_ROWS = 16
+TILE = 1 << 18
+"""Multiplications of a tile of `product`: up to 4 * 65536 OpenBLAS uses one thread (GEMM_MULTITHREAD_THRESHOLD in its
+interface/gemm.c)."""
 
 
 def combine(
@@ -74,3 +78,30 @@ def on_grid(down: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     down, up = np.ldexp(down, -exponent[:, None]), np.ldexp(up, exponent[None, :])
     point = bits - np.frexp(np.abs(up).max(initial=0.0))[1]
     return np.ldexp(np.rint(np.ldexp(down, bits)), -bits), np.ldexp(np.rint(np.ldexp(up, point)), -point)
+
+
+def product(up: np.ndarray, down: np.ndarray) -> np.ndarray:
+    """Return B A of factors from `on_grid`, fp64 [rows, columns].
+
+    It is computed in small tiles. For a larger product BLAS starts threads of its own, which under the worker threads
+    of a merge wait for each other with the cores busy: four times the work and more. The bits are the same, because the
+    sums are exact.
+    """
+    (rows, rank), columns = up.shape, down.shape[1]
+    width = max(TILE // (TILE_ROWS * rank), 1)
+    out = np.empty((rows, columns))
+    for top, bottom, high in _cuts(rows, TILE_ROWS):
+        for left, right, wide in _cuts(columns, width):
+            shape = (bottom - top) // high, (right - left) // wide
+            np.matmul(
+                up[top:bottom].reshape(shape[0], 1, high, rank),
+                down[:, left:right].reshape(rank, shape[1], wide).transpose(1, 0, 2),
+                out=out[top:bottom, left:right].reshape(shape[0], high, shape[1], wide).transpose(0, 2, 1, 3),
+            )
+    return out
+
+
+def _cuts(length: int, size: int) -> list[tuple[int, int, int]]:
+    """Cut a length into whole tiles of a size and one smaller rest: start, end and size of the tiles of each."""
+    whole = length - length % size
+    return [cut for cut in ((0, whole, size), (whole, length, length - whole)) if cut[0] < cut[1]]

@@ -106,7 +106,7 @@ class LoraProduct:
 
     def delta(self, first: int, last: int, factor: float) -> np.ndarray:
         down, up = self._cache.get(self)
-        product = up[first:last] @ down
+        product = formula.product(up[first:last], down)
         product *= self.scale * factor
         return product.astype(np.float32)
 
@@ -150,7 +150,7 @@ class LokrProduct:
             if len(parts) == 2:
                 right = _matrix(parts[1], parts[1].shape[0]).astype(np.float64)
                 right, left = formula.on_grid(right, left)
-                left = left @ right
+                left = formula.product(left, right)
             made.append(left)
         return tuple(made)
 

@@ -130,3 +130,19 @@ def test_factors_of_bf16_lose_nothing_on_the_grid():
     a, b = formula.on_grid(down.copy(), up.copy())
     exact = np.array([[sum(x * y for x, y in zip(row, column)) for column in down.T] for row in up])
     assert np.abs(b @ a - exact).max() <= 2.0**-24
+
+
+@pytest.mark.parametrize(
+    "rows, rank, columns", [(1, 1, 1), (40, 3, 50), (15, 32, 1000), (33, 200, 131), (2, 20_000, 3)]
+)
+def test_the_product_of_factors_is_made_in_tiles_that_blas_does_not_divide_among_threads(
+    monkeypatch, rows, rank, columns
+):
+    random = np.random.default_rng(rank)
+    down, up = formula.on_grid(random.standard_normal((rank, columns)), random.standard_normal((rows, rank)))
+    right, tiles, matmul = up @ down, [], np.matmul
+    monkeypatch.setattr(
+        np, "matmul", lambda a, b, out: tiles.append(a.shape[2] * rank * b.shape[2]) or matmul(a, b, out)
+    )
+    assert formula.product(up, down).tobytes() == right.tobytes()
+    assert max(tiles) <= max(formula.TILE, formula.TILE_ROWS * rank)
