@@ -14,6 +14,7 @@ const SETTINGS = {
   "Comfy.Workflow.Persist": true,
   "Comfy.ColorPalette": "dark",
   "Comfy.Minimap.Visible": false,
+  "Comfy.Workflow.ShowMissingModelsWarning": false,
 };
 let chromium;
 /** @type {import("puppeteer-core").Page} */
@@ -99,19 +100,20 @@ export async function draw(vue) {
 }
 
 
-/** Once the page has drawn frames in which none of the pack's elements moved or said anything else. */
-export async function still() {
+/** Once the page has drawn so many frames in which no node and none of the pack's elements moved or said anything else. */
+export async function still(frames = FRAMES) {
   await page.waitForFunction(
     (frames) => {
       const hosts = [...document.querySelectorAll(".clvr-panel, .clvr-before, .clvr-review")];
       const boxes = hosts.map((host) => Object.values(host.getBoundingClientRect().toJSON()));
-      const now = JSON.stringify([window.innerWidth, window.innerHeight, boxes, globalThis.clvr.texts(), globalThis.clvr.before(".clvr")?.textContent]);
+      const nodes = globalThis.app.graph.nodes.map(({ boundingRect }) => [...boundingRect]);
+      const now = JSON.stringify([window.innerWidth, window.innerHeight, boxes, nodes, globalThis.clvr.texts(), globalThis.clvr.before(".clvr")?.textContent]);
       globalThis.clvr.alike = now === globalThis.clvr.drawn ? globalThis.clvr.alike + 1 : 0;
       globalThis.clvr.drawn = now;
       return globalThis.clvr.alike >= frames || ((globalThis.clvr.alike %= frames), false);
     },
     { ...PATIENCE, polling: "raf" },
-    FRAMES,
+    frames,
   );
   await page.evaluate(() => delete globalThis.clvr.drawn);
 }
