@@ -294,7 +294,7 @@ def _begin(
     """Create or continue the run of a job, and return its session and its first call (None if the run has ended)."""
     if models.check:
         models.check(job.brief.prompt)
-    folder = RunFolder.reopen(out / job.id)
+    folder = RunFolder.reopen(out / job.id, "the same command")
     if folder.lines and folder.lines[0].get("brief") != to_json(job.brief):
         raise BadInput(
             f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"

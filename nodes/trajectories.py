@@ -11,6 +11,7 @@ from PIL import Image
 from ..clvr_core.errors import BadInput
 from ..clvr_core.protocols import Picture
 from ..clvr_core.report import contact_sheet, write_report
+from ..clvr_core.run.reading import read_journal
 from ..clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from ..clvr_core.storage.png import save_png
 from ..clvr_core.trajectory import Step, Trajectory
@@ -95,7 +96,8 @@ class LoadTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, run: str = "") -> io.NodeOutput:
-        folder = RunFolder.open(require_inside(runs_folder() / run))
+        path = require_inside(runs_folder() / run)
+        folder = RunFolder(path, read_journal(path).lines)
         try:
             trajectory = trajectory_from(folder.lines)
         except ValueError as error:
@@ -160,11 +162,12 @@ def step_line(run: Trajectory, step: Step) -> str:
 
 def save(run: Run, path: Path) -> Run:
     """Copy the run, with best picture and report, into this new folder. Raises BadInput if its journal has changed."""
-    source, trajectory = RunFolder.open(run.folder), run.trajectory
+    source, trajectory = RunFolder(run.folder, read_journal(run.folder).lines), run.trajectory
     if trajectory_from(source.lines[: run.position]) != trajectory:
         raise changed_run(run.folder)
     folder = source.fork(path, run.position, trajectory.brief.budget)
     if trajectory.best is not None:
         save_png(path / BEST, folder.picture(trajectory.best), trajectory, trajectory.best)
     write_report(trajectory, folder.canvas_path, path / REPORT)
+    folder.close()
     return Run(trajectory, path, run.position, run.executor)

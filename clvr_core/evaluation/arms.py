@@ -209,7 +209,7 @@ class Way:
         brief = Brief(job.prompt, cast(Strategy, self.arm), job.seed, *self._size(job), budget, count)
         if job.source is not None:
             brief = beginning_with(brief, job.source)
-        folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"))
+        folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"), "the same command")
         models = self.models
         if folder.lines:
             return resume(folder, models)

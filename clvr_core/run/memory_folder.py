@@ -61,3 +61,6 @@ class MemoryFolder:
 
     def finish(self, trajectory: Trajectory, best: Picture | None) -> None:
         pass
+
+    def close(self) -> None:
+        pass

@@ -7,9 +7,10 @@ import io
 import json
 import os
 import re
-import shutil
+import stat
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,134 +24,171 @@ from ..errors import BadInput
 from ..protocols import Drawing, Picture
 from ..records import to_json
 from ..report import write_report
-from ..storage.atomic import write_bytes
+from ..storage.atomic import PART, write_bytes
+from ..storage.lock import LOCK, FolderLock
 from ..storage.png import read_png, save_png
-from ..trajectory import SCHEMA, Step, Trajectory
+from ..trajectory import Step, Trajectory
 from .lines import REWIND, canvases_of, standing, trajectory_from
+from .reading import JOURNAL, is_begun, read_journal, read_trajectory
 from .store import digest_of
 
 __all__ = ["BEST", "JOURNAL", "REPORT", "RunFolder", "digest_of", "read_trajectory", "trajectory_from"]
 
-JOURNAL = "trajectory.jsonl"
 BEST = "best.png"
 REPORT = "report.html"
+FIRST = b'{"event":"start",'
+"""How the file of every journal begins."""
 
 
 class RunFolder:
     """A `RunStore` on disk, made empty by `create` and opened again by `open`.
 
-    The file of the journal is only ever appended to; `lines` are those that no rewind took back.
+    The file of the journal is only ever appended to; `lines` are those that no rewind took back. While a run is written
+    its folder is locked, so that no other process goes on with it; `close` and the end of the object release it. A
+    later RunFolder of the same process takes the lock over, and this one then writes nothing more.
+
     """
 
-    def __init__(self, path: Path, lines: list[dict[str, Any]]) -> None:
+    def __init__(self, path: Path, lines: list[dict[str, Any]], size: int | None = None, again: str = "") -> None:
+        """
+        size: bytes of the journal as it was read; None if that was not for writing.
+        again: the command that continues the run, for sentences; `clvr resume` if empty.
+        """
         self.path, self.lines = path, lines
+        self._again = again
         self.texts: Mapping[str, str] = {}
+        self._size = size
+        self._lock = FolderLock(path)
         self._unsynced = False
         self._step_texts: dict[int, tuple[Step, str]] = {}
+        weakref.finalize(self, self._lock.release)
 
     @property
     def where(self) -> str:
         return str(self.path)
 
+    @property
+    def again(self) -> str:
+        """The command that continues the run, for sentences."""
+        return self._again or f"clvr resume {self.path}"
+
     @classmethod
     def create(cls, path: Path) -> RunFolder:
         """Make the folder if it is missing. Raises BadInput if it cannot be written or is not empty."""
+        folder = cls(path, [], 0)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise BadInput(
-                    f"output folder {path} is not empty; choose a new one, or go on with: clvr resume {path}"
-                )
+            folder._require_empty()
+            folder._lock.acquire()
+            folder._require_empty()
             (path / JOURNAL).touch()
         except OSError as error:
             raise BadInput(
                 f"output folder {path} cannot be written: {error.strerror}; choose another with --out"
             ) from error
-        return cls(path, [])
+        return folder
+
+    def _require_empty(self) -> None:
+        if any(path.name != LOCK for path in self.path.iterdir()):
+            raise BadInput(
+                f"output folder {self.path} is not empty; choose a new one, or go on with: clvr resume {self.path}"
+            )
 
     @classmethod
-    def reopen(cls, path: Path) -> RunFolder:
+    def reopen(cls, path: Path, again: str = "") -> RunFolder:
         """Open the run, or begin a new one if there is no folder or its writer was killed before the first line was
-        whole."""
-        journal = path / JOURNAL
+        whole. Raises BadInput as `open` does, and for a journal that is not one of a run."""
+        if is_begun(path):
+            return cls.open(path, again)
+        folder, journal = cls(path, [], 0, again), path / JOURNAL
         try:
-            if journal.exists() and b"\n" in journal.read_bytes():
-                return cls.open(path)
             path.mkdir(parents=True, exist_ok=True)
+            folder._lock.acquire(take_over=True)
+            if is_begun(path):
+                return cls.open(path, again)
+            if os.path.lexists(journal):
+                folder._require_own(journal)
+                if not FIRST.startswith(journal.read_bytes()[: len(FIRST)].rstrip(b"\0")):
+                    raise BadInput(f"{journal} is not one of clvr; move it away or choose another folder")
             journal.write_bytes(b"")
         except OSError as error:
             raise BadInput(f"run folder {path} cannot be used: {error.strerror}") from error
-        return cls(path, [])
+        return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path, again: str = "") -> RunFolder:
         """Read the run to continue it: a last line that was cut and files that were half written are removed.
 
-        Raises BadInput if the folder holds no run or a damaged one.
+        Raises BadInput if the folder holds no run or a damaged one, or if another process writes it.
         """
-        journal = path / JOURNAL
-        try:
-            raw = journal.read_bytes()
-        except OSError as error:
-            raise BadInput(f"{path} holds no run: {JOURNAL} cannot be read ({error.strerror})") from error
-        lines, kept = [], 0
-        # Split at newlines only: splitlines would also split at a stray carriage return.
-        for number, line in enumerate(raw.split(b"\n")[:-1], 1):
-            try:
-                value = json.loads(line)
-                if not isinstance(value, dict) or not isinstance(value.get("event"), str):
-                    raise ValueError("not an event")
-            except (ValueError, RecursionError) as error:
-                if kept + len(line) + 1 == len(raw):
-                    break
-                raise BadInput(
-                    f"{journal} line {number} is damaged ({error}); restore the file or start a new run"
-                ) from error
-            lines.append(value)
-            kept += len(line) + 1
-        if not lines or lines[0]["event"] != "start":
-            raise BadInput(
-                f"{path} holds no run to go on with: {JOURNAL} has no complete first line; "
-                "start anew in an empty folder"
-            )
-        schema = lines[0].get("schema", SCHEMA)
-        if not isinstance(schema, int) or schema < 1:
-            raise BadInput(
-                f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); "
-                "restore the file or start a new run"
-            )
-        if schema > SCHEMA:
-            raise BadInput(f"{journal} has schema version {schema}; this version reads up to {SCHEMA}; update clvr")
-        try:
-            lines, gone = standing(lines)
-        except ValueError as error:
-            raise BadInput(f"{journal} is damaged ({error}); restore the file or start a new run") from error
-        folder = cls(path, lines)
+        if not (path / JOURNAL).is_file():
+            read_journal(path)  # raises, and nothing is locked
+        folder = cls(path, [], None, again)
         with folder.writing():
-            folder._clear(gone)
-            for part in path.glob(".*.part"):
+            folder._require_own(path / JOURNAL)
+            read = read_journal(path)
+            folder.lines, folder._size = read.lines, read.size
+            folder._clear(read.gone)
+            for part in path.glob(PART):
                 part.unlink()
-            if kept < len(raw):
-                with journal.open("r+b") as file:
-                    file.truncate(kept)
-                    os.fsync(file.fileno())
+            if read.size < (path / JOURNAL).stat().st_size:
+                folder._cut()
         return folder
+
+    @staticmethod
+    def _require_own(journal: Path) -> None:
+        if not stat.S_ISREG(journal.lstat().st_mode):
+            raise BadInput(f"{journal} is a link, and what it leads to is not written; put the file itself there")
+
+    def _cut(self) -> None:
+        """Remove what lies behind the last whole line."""
+        with (self.path / JOURNAL).open("r+b") as file:
+            file.truncate(self._size)
+            os.fsync(file.fileno())
+
+    def hold(self) -> None:
+        """Lock the folder if it is not locked. Raises BadInput if it is another's, or if another has written to the
+        journal meanwhile."""
+        if self._lock.lost:
+            raise BadInput(f"{self.path} is gone on with by a later session of this process; this one has ended")
+        if self._lock.held:
+            return
+        self._lock.acquire(take_over=True)
+        size = (self.path / JOURNAL).stat().st_size
+        if self._size is None:
+            self._size = size
+        elif self._size != size:
+            self._lock.release()
+            raise BadInput(f"{self.path} was gone on with by another session meanwhile; go on with: {self.again}")
+
+    def close(self) -> None:
+        """Release the folder to others. Writing locks it again."""
+        self._lock.release()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn an OSError into a BadInput that says how to continue the run."""
+        """Lock the folder, and turn an OSError into a BadInput that says how to continue the run."""
         try:
-            yield
+            with self._lock.turn:
+                self.hold()
+                yield
         except OSError as error:
             raise BadInput(
-                f"{self.path} cannot be written: {error.strerror}; mend that and go on with: clvr resume {self.path}"
+                f"{self.path} cannot be written: {error.strerror}; mend that and go on with: {self.again}"
             ) from error
 
     def append(self, line: dict[str, Any]) -> None:
         # Half of a surrogate pair has no UTF-8 form; JSON has an escape for it.
         data = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
-        with self.writing(), (self.path / JOURNAL).open("ab") as file:
-            file.write(data)
+        with self.writing():
+            try:
+                with (self.path / JOURNAL).open("ab") as file:
+                    file.write(data)
+            except OSError:
+                with suppress(OSError):  # what was written of it would stand before the next line
+                    self._cut()
+                raise
+            self._size = (self._size or 0) + len(data)
         self.lines.append(line)
         self._unsynced = True
 
@@ -173,12 +211,12 @@ class RunFolder:
         """Copy the first `keep` lines and their pictures into another folder, under this budget, to continue in another
         way there."""
         first = {**self.lines[0], "brief": {**self.lines[0]["brief"], "budget": to_json(budget)}}
-        other = RunFolder.reopen(path)
+        other = RunFolder.reopen(path, self._again)
         with other.writing():
             for canvas in canvases_of(self.lines[:keep]):
-                shutil.copyfile(self.canvas_path(canvas), other.canvas_path(canvas))
+                write_bytes(other.canvas_path(canvas), self.canvas_path(canvas).read_bytes())
                 if self.latent_path(canvas).exists():
-                    shutil.copyfile(self.latent_path(canvas), other.latent_path(canvas))
+                    write_bytes(other.latent_path(canvas), self.latent_path(canvas).read_bytes())
         for line in (first, *self.lines[1:keep]):
             other.append(line)
         other.sync()
@@ -253,17 +291,3 @@ class RunFolder:
         except BadInput as error:
             raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
         return picture
-
-
-def read_trajectory(path: Path) -> Trajectory:
-    """Read the run in the folder `path` as far as its complete lines tell it. Writes nothing, so another process may
-    continue the run.
-
-    Raises BadInput if there is no run that can be read.
-    """
-    try:
-        whole = (path / JOURNAL).read_bytes().split(b"\n")[:-1]
-        lines = [json.loads(line) for line in whole]
-        return trajectory_from(standing(lines)[0])
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise BadInput(f"{path} holds no run that can be read ({error})") from error

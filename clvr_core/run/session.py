@@ -138,6 +138,7 @@ class Session:
                 asked = self._run.send(result)
             except StopIteration:
                 self.folder.sync()
+                self.folder.close()
                 return None
             result = None
             if isinstance(asked, Decided):
@@ -224,13 +225,16 @@ def _named(models: Any) -> str:
 
 
 def drive(session: Session) -> Trajectory:
-    """Run the session to its end."""
-    call = session.advance()
-    while call is not None:
-        result = session.perform(call)
-        session.note(call, result)
-        call = session.advance(result)
-    return session.trajectory
+    """Run the session to its end. However that comes, the run's folder is then free for others."""
+    try:
+        call = session.advance()
+        while call is not None:
+            result = session.perform(call)
+            session.note(call, result)
+            call = session.advance(result)
+        return session.trajectory
+    finally:
+        session.folder.close()
 
 
 def drive_all(
@@ -240,6 +244,14 @@ def drive_all(
 
     progress: called after each round with the number of sessions that are done.
     """
+    try:
+        return _side_by_side(sessions, executor, progress)
+    finally:
+        for session in sessions:
+            session.folder.close()
+
+
+def _side_by_side(sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None]) -> list[Trajectory]:
     calls: dict[int, Call | None] = {index: session.advance() for index, session in enumerate(sessions)}
     while any(calls.values()):
         waiting: list[tuple[int, Composition]] = []

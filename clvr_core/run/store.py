@@ -75,3 +75,7 @@ class RunStore(Protocol):
     def finish(self, trajectory: Trajectory, best: Picture | None) -> None:
         """Save the results of an ended run. `best`: its best picture, None if it drew none."""
         ...
+
+    def close(self) -> None:
+        """Let others write to the place. Writing again is possible as long as nobody has."""
+        ...

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ..errors import BadInput
 
+PART = f".{'[0-9a-f]' * 16}.part"
+"""Pattern of the temporary names of `write_bytes`, and of nothing else."""
+
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:

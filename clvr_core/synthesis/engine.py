@@ -206,7 +206,7 @@ def _some(
 
 
 def _session(path: Path, prompt: str, models: Models, settings: Settings, index: int) -> Session:
-    folder = RunFolder.reopen(path)
+    folder = RunFolder.reopen(path, "the same command")
     if folder.lines:
         return resume(folder, models)
     brief = Brief(

@@ -10,8 +10,11 @@ import folder_paths
 
 from ...clvr_core.brief import Budget
 from ...clvr_core.errors import BadInput
-from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
+from ...clvr_core.run.reading import JOURNAL, is_begun, read_journal
+from ...clvr_core.run.run_folder import trajectory_from
 
+AGAIN = "queue the prompt once more"
+"""How a run continues, for sentences."""
 SAVED = "saved"
 """Folder, below that of the runs, of the runs that Save Trajectory keeps."""
 LISTED = 200
@@ -67,8 +70,8 @@ def folder_for(key: str, budget: Budget) -> Path:
     """
     budgets: dict[Path, Budget] = {}
     number = 1
-    while (path := runs_folder() / f"{key}-{number}").exists() and (lines := RunFolder.reopen(path).lines):
-        budgets[path] = trajectory_from(lines[:1]).brief.budget
+    while (path := runs_folder() / f"{key}-{number}").exists() and is_begun(path):
+        budgets[path] = trajectory_from(read_journal(path).lines[:1]).brief.budget
         number += 1
     fitting = [path for path, recorded in budgets.items() if budget.covers(recorded)]
     return max(fitting, key=lambda path: budgets[path].rounds, default=path)

@@ -20,12 +20,13 @@ from ...clvr_core.brief import Brief
 from ...clvr_core.errors import BadInput
 from ...clvr_core.protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from ...clvr_core.run.loop import Call, Draw
+from ...clvr_core.run.reading import read_journal
 from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from ...clvr_core.run.session import Reviewer, RunModels, Session, go_on
 from ...clvr_core.run.start_image import crop_to_size
 from ...clvr_core.trajectory import Trajectory
 from ..host.progress import announce_run
-from ..host.run_folders import changed_run, folder_for, key_of
+from ..host.run_folders import AGAIN, changed_run, folder_for, key_of
 from ..host.sockets import Run
 
 REVIEW = "CLVR_Review"
@@ -142,7 +143,7 @@ class GraphSession:
         if cached:
             self.session, self.call = cached
             return
-        folder = RunFolder.open(run.folder)
+        folder = RunFolder.open(run.folder, AGAIN)
         if len(folder.lines) < run.position:
             raise changed_run(run.folder)
         if trajectory_from(folder.lines[:1]).brief.budget != self.brief.budget:
@@ -154,12 +155,13 @@ class GraphSession:
             self.brief, RunModels(self.vlm, self.executor, judge=self.judge), folder, reviewer=self.reviewer
         )
         self.call = self.session.advance(upto=position)
+        folder.close()
         CACHE.keep(self.session, self.call)
 
     def _fork(self, folder: RunFolder, position: int, key: str) -> RunFolder:
         """Return the folder of this key under the run's budget; a new one gets a copy of the run up to `position`."""
         path = folder_for(key, self.brief.budget)
-        other = RunFolder.reopen(path)
+        other = RunFolder.reopen(path, AGAIN)
         if not other.lines:
             return folder.fork(path, position, self.brief.budget)
         go_on(other, RunModels(self.named[0], self.executor, judge=self.named[1]), self.brief.budget).advance()
@@ -185,12 +187,17 @@ class GraphSession:
         perform: makes the call.
         """
         result = self.recorded(by)
-        self.session.folder.texts = self.texts
-        if result is None:
-            result = perform(self.session, self.call)
-        CACHE.drop()
-        self.session.note(self.call, result, by)
-        self.call = self.session.advance(result, upto=self.session.position)
+        folder = self.session.folder
+        folder.texts = self.texts
+        try:
+            folder.hold()
+            if result is None:
+                result = perform(self.session, self.call)
+            CACHE.drop()
+            self.session.note(self.call, result, by)
+            self.call = self.session.advance(result, upto=self.session.position)
+        finally:
+            folder.close()
         CACHE.keep(self.session, self.call)
         announce_run(self.session.folder.path)
 
@@ -208,10 +215,10 @@ def run_at(planned: Run, folder: Path, position: int) -> Run:
     """Return the run after the first `position` lines of this folder's journal. Raises BadInput if it has changed."""
     if cached := CACHE.at(folder, position, planned.trajectory.brief):
         return Run(cached.trajectory, folder, position, planned.executor)
-    opened = RunFolder.open(folder)
-    if position not in range(1, len(opened.lines) + 1):
+    lines = read_journal(folder).lines
+    if position not in range(1, len(lines) + 1):
         raise changed_run(folder)
-    return Run(trajectory_from(opened.lines[:position]), folder, position, planned.executor)
+    return Run(trajectory_from(lines[:position]), folder, position, planned.executor)
 
 
 def best_of(run: Run) -> Picture | None:

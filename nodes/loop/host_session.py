@@ -17,7 +17,7 @@ from ...clvr_core.run.run_folder import RunFolder, trajectory_from
 from ...clvr_core.run.session import Listener, Reviewer, RunModels, Session, drive, go_on
 from ...clvr_core.trajectory import Trajectory
 from ..host.progress import announce_run, interruptible, show_round, show_text
-from ..host.run_folders import folder_for, key_of, note_used
+from ..host.run_folders import AGAIN, folder_for, key_of, note_used
 from ..host.sockets import ExecutorHandle, Run
 from ..host.summaries import summary_of
 
@@ -50,7 +50,7 @@ def session_for(
             executor.weights,
         ]
     )
-    folder = RunFolder.reopen(folder_for(key, brief.budget))
+    folder = RunFolder.reopen(folder_for(key, brief.budget), AGAIN)
     opened(folder)
     note_used(folder.path)
     if not folder.lines:
@@ -119,6 +119,7 @@ def begin(
         result = session.perform(call)
         session.note(call, result)
         session.advance(result)
+    session.folder.close()
     announce_run(session.folder.path)
     planned = [line["event"] for line in session.folder.lines].index("planned") + 1
     return Run(trajectory_from(session.folder.lines[:planned]), session.folder.path, planned, executor.executor)

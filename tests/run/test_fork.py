@@ -32,6 +32,7 @@ def test_a_fork_has_the_first_lines_and_their_pictures_under_its_own_budget(run,
     keep = [line["event"] for line in source.lines].index("step") + 1
     before = {path.name: path.read_bytes() for path in run.iterdir()}
     fork = source.fork(tmp_path / "fork", keep, Budget(rounds=3))
+    fork.close()
     assert fork.lines[1:] == source.lines[1:keep] and trajectory_from(fork.lines).brief.budget.rounds == 3
     assert sorted(path.name for path in (tmp_path / "fork").iterdir()) == ["canvas-000.png", JOURNAL]
     assert (tmp_path / "fork" / "canvas-000.png").read_bytes() == before["canvas-000.png"]
