@@ -1,4 +1,7 @@
-"""Nodes for benchmarks: one gives the next prompt of a benchmark, one scores its picture."""
+"""Nodes for benchmarks: one gives the next prompt of a benchmark, one scores its picture.
+
+What only scoring needs is imported where a node scores: most who load the pack never score a picture.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,10 @@ import torch
 from comfy_api.latest import io
 
 from ..clvr_core.errors import BadInput
-from ..clvr_core.evaluation.arms import seed_of
-from ..clvr_core.evaluation.atoms import draw_up, with_atoms
 from ..clvr_core.evaluation.benchmarks import BENCHMARKS, data_hash, recognise
 from ..clvr_core.evaluation.benchmarks.base import Item
 from ..clvr_core.evaluation.judging import PROTOCOLS
-from ..clvr_core.evaluation.score import Scoring, VlmJudge
-from ..clvr_core.evaluation.store import KEPT, NAME, Arm, read_picture
+from ..clvr_core.evaluation.store import KEPT, NAME, Arm, read_picture, seed_of
 from ..clvr_core.protocols import Vlm
 from .host.pictures import as_image, as_pictures
 from .host.sockets import BENCH_ITEM, VLM, BenchTask
@@ -38,6 +38,8 @@ def with_statements(task: BenchTask, vlm: Vlm) -> BenchTask:
 
     Raises BadInput if it fails on an item.
     """
+    from ..clvr_core.evaluation.atoms import draw_up, with_atoms
+
     results = results_folder(task)
     items = with_atoms(task.items, results)
     if any(not item.atoms and not item.scales for item in items):
@@ -192,6 +194,8 @@ class BenchmarkScore(io.ComfyNode):
     def execute(
         cls, task: BenchTask, image: torch.Tensor, vlm: Vlm, name: str = "run", protocol: str = "decisions"
     ) -> io.NodeOutput:
+        from ..clvr_core.evaluation.score import Scoring, VlmJudge
+
         task = with_statements(task, vlm)
         arm = Arm(results_folder(task), name)
         arm.save(task.bench, task.item, task.k, np.ascontiguousarray(as_pictures(image)[0]))

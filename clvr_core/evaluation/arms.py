@@ -6,7 +6,6 @@ and the judge picks one, and each strategy runs the loop.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
 from collections.abc import Sequence
@@ -263,9 +262,3 @@ def _silent(trajectory: Trajectory) -> str:
         return f"no picture was judged: {next((verdict.evidence for verdict in step.verdicts), 'no verdict')}"
     outcome = _outcome(trajectory)
     return outcome.reason if outcome.ended == "controller failed" else ""
-
-
-def seed_of(seed: str, item: str, k: int) -> int:
-    """Return the seed of picture `k` of an item, below 2**32, which every library accepts. It is the same for every
-    arm."""
-    return int.from_bytes(hashlib.sha256(f"clvr-eval/{seed}/{item}/{k}".encode()).digest()[:4], "big")

@@ -13,10 +13,10 @@ from ..errors import BadInput
 from ..models.registry import Models
 from ..run.start_image import fit_to_canvas
 from ..storage.atomic import write_bytes
-from .arms import ARMS, Job, Made, NotMade, Way, seed_of
+from .arms import ARMS, Job, Made, NotMade, Way
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
-from .store import Arm, file_hash, read_picture
+from .store import Arm, file_hash, read_picture, seed_of
 
 STEP = 16
 """Pixels. The sides of a picture to edit are cut to a multiple of this."""

@@ -31,6 +31,12 @@ NAME = re.compile(r"[\w][\w.+-]{0,63}")
 MAX_SIDE = 8192
 
 
+def seed_of(seed: str, item: str, k: int) -> int:
+    """Return the seed of picture `k` of an item, below 2**32, which every library accepts. It is the same for every
+    arm."""
+    return int.from_bytes(hashlib.sha256(f"clvr-eval/{seed}/{item}/{k}".encode()).digest()[:4], "big")
+
+
 class Lines:
     """A file of JSON lines that is only appended to. A last line cut by a kill is dropped; nothing has used it."""
 

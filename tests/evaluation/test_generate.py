@@ -11,11 +11,11 @@ import pytest
 
 from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.evaluation import store
-from clvr_core.evaluation.arms import ARMS, LOOPS, seed_of
+from clvr_core.evaluation.arms import ARMS, LOOPS
 from clvr_core.evaluation.benchmarks import BENCHMARKS
 from clvr_core.evaluation.benchmarks.base import Item
 from clvr_core.evaluation.generate import Generation, Order, sample
-from clvr_core.evaluation.store import Arm, read_picture
+from clvr_core.evaluation.store import Arm, read_picture, seed_of
 from clvr_core.models.registry import Models
 from clvr_core.protocols import Decision
 from clvr_core.shapes import CANVAS, load_vlm
