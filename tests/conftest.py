@@ -1,10 +1,23 @@
-"""The order in which files go to the processes of pytest-xdist: first those of the browser and ComfyUI, which have few but long tests."""
+"""The folder of caches, and the order in which files go to the processes of pytest-xdist: first those of the browser and
+ComfyUI, which have few but long tests."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 LONG = "web", "comfy"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep the tests, and the processes that they start, out of the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("CLVR_CACHE", str(folder))
+        yield folder
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -22,7 +22,7 @@ from . import formula
 BLOCK = 1 << 18
 """Elements merged at a time: their inputs and fp32 values fit into the second-level cache of a core."""
 ROW = BLOCK * max(FLOATS.values())
-"""Bytes of the buffer for one input."""
+"""Bytes of a block of one input, at most."""
 WINDOW = 4 << 20
 """Bytes of the output written at a time."""
 Form = tuple[str, float | None]
@@ -30,19 +30,18 @@ Form = tuple[str, float | None]
 
 
 class Engine:
-    """Buffers for a block of inputs and a window of the output, and the arithmetic between them.
+    """A buffer for a window of the output, and the arithmetic between blocks of inputs and the window.
 
-    rows: three buffers of ROW bytes for the raw bytes of the base and of one or two other inputs.
     window: a buffer of WINDOW bytes for the output. It starts on a memory page, as direct writes need.
     """
 
     def __init__(self) -> None:
-        self._rows, self._window = mmap.mmap(-1, 3 * ROW), mmap.mmap(-1, WINDOW)
-        rows, self.window = memoryview(self._rows), memoryview(self._window)
-        self.rows = tuple(rows[index * ROW : (index + 1) * ROW] for index in range(3))
+        self._window = mmap.mmap(-1, WINDOW)
+        self.window = memoryview(self._window)
 
     def merge(
         self,
+        rows: Sequence[memoryview],
         forms: Sequence[Form],
         strengths: Sequence[float],
         low: np.ndarray | None,
@@ -50,9 +49,10 @@ class Engine:
         offset: int,
         dtype: str,
     ) -> bool:
-        """Merge `count` elements of `rows`, round them to nearest even and write them into `window`.
+        """Merge `count` elements, round them to nearest even and write them into `window`.
 
-        forms: how each used row is stored, the base first; 1 to 3 of them.
+        rows: the raw bytes of the inputs, the base first; 1 to 3 of them.
+        forms: how each row is stored.
         strengths: the strength of each row after the first.
         low: the sum of the low-rank deltas, fp32 [count], or None.
         count: elements, at most BLOCK.
@@ -69,10 +69,7 @@ class Engine:
 
 
 class TorchEngine(Engine):
-    """For all dtypes.
-
-    Inputs of one dtype are converted by one stacked operation, so that a block takes few calls of torch.
-    """
+    """For all dtypes."""
 
     def __init__(self) -> None:
         import torch
@@ -81,11 +78,12 @@ class TorchEngine(Engine):
         self._values = torch.empty(3, BLOCK)
         self._numpy = self._values[0].numpy()
         types = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F8_E4M3": torch.float8_e4m3fn}
-        self._in = {name: torch.frombuffer(self._rows, dtype=dtype).view(3, -1) for name, dtype in types.items()}
+        self._types = types
         self._out = {name: torch.frombuffer(self._window, dtype=dtype) for name, dtype in types.items()}
 
     def merge(
         self,
+        rows: Sequence[memoryview],
         forms: Sequence[Form],
         strengths: Sequence[float],
         low: np.ndarray | None,
@@ -97,13 +95,10 @@ class TorchEngine(Engine):
 
         many = len(forms)
         values = self._values[:many, :count]
-        if len(set(forms)) == 1 and forms[0][1] is None:
-            values.copy_(self._in[forms[0][0]][:many, :count])
-        else:
-            for index, (source, scale) in enumerate(forms):
-                values[index].copy_(self._in[source][index, :count])
-                if scale is not None:
-                    values[index].mul_(float(np.float32(scale)))
+        for value, row, (source, scale) in zip(values, rows, forms):
+            value.copy_(torch.frombuffer(row, dtype=self._types[source], count=count))
+            if scale is not None:
+                value.mul_(float(np.float32(scale)))
         base = values[0]
         if many > 1:
             deltas = values[1:]
@@ -143,6 +138,7 @@ class KernelEngine(Engine):
 
     def merge(
         self,
+        rows: Sequence[memoryview],
         forms: Sequence[Form],
         strengths: Sequence[float],
         low: np.ndarray | None,
@@ -150,9 +146,9 @@ class KernelEngine(Engine):
         offset: int,
         dtype: str,
     ) -> bool:
-        rows = [row[: 2 * count] for row in self.rows[: len(forms)]] + [None] * (3 - len(forms))
         alpha, beta = (*strengths, 1.0, 1.0)[:2]
-        return self._kernel.merge(self.window[offset : offset + 2 * count], *rows, alpha, beta, low, count)
+        buffers = (*rows, None, None)[:3]
+        return self._kernel.merge(self.window[offset : offset + 2 * count], *buffers, alpha, beta, low, count)
 
 
 @cache

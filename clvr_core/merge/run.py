@@ -15,6 +15,7 @@ from .keep import kept_lora
 from .measures import Findings, summed
 from .plan import MergePlan, make_plan
 from .stream import Progress, Stream, Streamed
+from .sums import Sums
 from .survey import Cancel, Survey, survey, survival_warnings
 from .target import Target, check_target
 
@@ -26,6 +27,7 @@ class Merged:
     out: the merged file.
     nbytes: its size.
     read: bytes of weights read for the arithmetic.
+    hashed: bytes of inputs hashed; those whose sum is known from an earlier merge are not.
     seconds: wall time, survey included.
     found: the measures.
     kept: the LoRA written beside it, if the recipe keeps LoRAs.
@@ -34,6 +36,7 @@ class Merged:
     out: Path
     nbytes: int
     read: int
+    hashed: int
     seconds: float
     found: Findings
     kept: Path | None = None
@@ -60,7 +63,8 @@ def merge(
     cancel: called in this thread as often; returns True to stop.
     threads: worker threads, one more than there are cores (at most 8) if None.
     overwrite: replace `out` if it exists.
-    sha256: record the SHA-256 of the inputs. Hashing takes longer than the merge.
+    sha256: record the SHA-256 of the inputs. Hashing takes longer than the merge; files that have not changed since an
+        earlier merge are not hashed again.
     measured: measure the deltas of every weight instead of a sample. This takes longer than the merge.
     surveyed: the result of `survey` on this plan, if the caller made it before.
     lora_out: path for the LoRAs that the recipe keeps, OUT.lora.safetensors if None.
@@ -69,7 +73,7 @@ def merge(
     In both cases `out` is unchanged and no temporary file stays. The temporary file of a merge that was killed is
     removed by the next one to `out`.
     """
-    out, started = Path(out), time.perf_counter()
+    out, started, begun = Path(out), time.perf_counter(), time.time_ns()
     title = out.stem
     sums = headers.no_sums(plan) if sha256 else {}
     start = len(headers.header(plan, headers.metadata(plan, sums, title)))
@@ -78,11 +82,16 @@ def merge(
     kept = (lora_out or out.with_name(f"{out.stem}.lora.safetensors")) if plan.kept else None
     if kept:
         check_target(plan, kept, 0, overwrite)
+    files = _files(plan) if sha256 else []
+    table = Sums()
+    known = table.known(files)
+    hashed = [file for file in files if file not in known]
     with Target(out, start, plan.nbytes) as target:
-        stream = Stream(plan, threads=threads, progress=progress, cancel=cancel, sha256=sha256, measured=measured)
+        stream = Stream(plan, threads=threads, progress=progress, cancel=cancel, hashed=hashed, measured=measured)
         streamed = stream.run(target.write)
-        head = headers.header(plan, headers.metadata(plan, streamed.sha256, title))
+        head = headers.header(plan, headers.metadata(plan, known | streamed.sha256, title))
         _check_unchanged(plan)
+        table.keep(streamed.sha256, begun)
         target.seal(head)
         if kept:
             with kept_lora(plan, kept) as lora:
@@ -90,7 +99,15 @@ def merge(
         else:
             target.place()
     seconds = time.perf_counter() - started
-    return Merged(out, start + plan.nbytes, streamed.read, seconds, _findings(plan, found, streamed, measured), kept)
+    return Merged(
+        out,
+        start + plan.nbytes,
+        streamed.read,
+        sum(file.size for file in hashed),
+        seconds,
+        _findings(plan, found, streamed, measured),
+        kept,
+    )
 
 
 def _findings(plan: MergePlan, found: Survey, streamed: Streamed, measured: bool) -> Findings:
@@ -107,11 +124,14 @@ def _findings(plan: MergePlan, found: Survey, streamed: Streamed, measured: bool
     return Findings(tensors, blocks, False, tuple(warnings))
 
 
+def _files(plan: MergePlan) -> list[File]:
+    return [file for _, checkpoint in plan.checkpoints for file in checkpoint.files]
+
+
 def _check_unchanged(plan: MergePlan) -> None:
-    for _, checkpoint in plan.checkpoints:
-        for file in checkpoint.files:
-            if file.changed:
-                raise BadInput(f"{file.path} was changed while it was merged; merge again once it is complete")
+    for file in _files(plan):
+        if file.changed:
+            raise BadInput(f"{file.path} was changed while it was merged; merge again once it is complete")
 
 
 def made_before(plan: MergePlan, out: Path) -> bool:
@@ -135,8 +155,7 @@ def made_before(plan: MergePlan, out: Path) -> bool:
         return False
     finally:
         file.close()
-    inputs = [each for _, checkpoint in plan.checkpoints for each in checkpoint.files]
-    return same and all(file.modified >= each.modified for each in inputs)
+    return same and all(file.modified >= each.modified for each in _files(plan))
 
 
 def verify(
@@ -166,7 +185,8 @@ def verify(
             _same_header(file, plan)
             survey(plan)
             compare = _Compare(file, plan)
-            streamed = Stream(plan, threads=threads, progress=progress, cancel=cancel, sha256=True).run(compare.take)
+            stream = Stream(plan, threads=threads, progress=progress, cancel=cancel, hashed=_files(plan))
+            streamed = stream.run(compare.take)
             _same_sums(file, record, plan, streamed)
             compare.raise_if_different()
             _same_metadata(file, plan, streamed)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count as counter
 from typing import Any
@@ -20,7 +20,8 @@ import numpy as np
 from ..errors import BadInput
 from ..weights import dtypes
 from ..weights.checkpoint import File
-from .engine import BLOCK, WINDOW, Engine, engine_for
+from .engine import BLOCK, ROW, WINDOW, Engine, engine_for
+from .hashing import HASHED, Hasher, Pool, in_order
 from .measures import Measures, measure
 from .plan import MergePlan, Output, Part, Segment
 from .survey import Cancel, Cancelled, low_rank, refuse_not_finite, rounded_bytes, values_of
@@ -30,8 +31,8 @@ Progress = Callable[[int, int], Any]
 hash."""
 Sink = Callable[[int, memoryview, int], None]
 """Takes a window: its first byte in the output's data, a buffer of WINDOW bytes, and how many of these are filled."""
-HASHED = 1 << 20
-"""Bytes of an input hashed at a time."""
+HELD = 16 << 20
+"""Bytes of inputs that each worker keeps until they are hashed."""
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Streamed:
     """The result of a pass.
 
     tensors, blocks: measures of every weight by tensor of the output and by block, if they were asked for.
-    sha256: of the input files, if they were asked for.
+    sha256: of the input files that were to be hashed.
     read: bytes of weights read for the arithmetic.
     """
 
@@ -58,7 +59,7 @@ class Stream:
     """One pass over the weights of a surveyed plan.
 
     threads: worker threads, `default_threads()` if None.
-    sha256: hash the input files as well.
+    hashed: input files to hash as well.
     measured: measure the deltas of every weight as well.
     """
 
@@ -69,7 +70,7 @@ class Stream:
         threads: int | None = None,
         progress: Progress | None = None,
         cancel: Cancel | None = None,
-        sha256: bool = False,
+        hashed: Iterable[File] = (),
         measured: bool = False,
     ) -> None:
         self.plan, self.threads, self.measured = plan, threads or default_threads(), measured
@@ -87,11 +88,16 @@ class Stream:
         self._scales: dict[str, float] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._errors: list[BaseException] = []
-        self._files = (
-            dict.fromkeys(file for _, checkpoint in plan.checkpoints for file in checkpoint.files) if sha256 else {}
-        )
+        self._files = dict.fromkeys(hashed)
+        given = {file: ranges for file, ranges in in_order(plan).items() if file in self._files}
+        self._hasher = Hasher(given, self._stop, self._add)
+        self._alone = [file for file in self._files if file not in given]
         self._done, self._total = 0, plan.nbytes + sum(file.size for file in self._files)
         self.found = Streamed()
+
+    def _add(self, size: int) -> None:
+        with self._lock:
+            self._done += size
 
     def run(self, sink: Sink) -> Streamed:
         """Give every window of the output to the sink, which may be called by several threads at once.
@@ -109,6 +115,7 @@ class Stream:
                     name: float(np.float32(self._largest.get(name, 0.0)) / np.float32(448)) or 1.0 for name in fp8_names
                 }
             self._windows(sink)
+        self.found.sha256 |= self._hasher.sums()
         if self._progress:
             self._progress(self._total, self._total)
         return self.found
@@ -117,7 +124,7 @@ class Stream:
         numbers = counter()
         jobs = [lambda: self._work(numbers, sink)] * self.threads
         if sink:
-            jobs += [lambda file=file: self._hash(file) for file in self._files]
+            jobs += [lambda file=file: self._hash(file) for file in self._alone]
         threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in jobs]
         try:
             for thread in threads:
@@ -155,23 +162,23 @@ class Stream:
             view = buffer[: min(HASHED, file.size - start)]
             file.read_into(view, start)
             digest.update(view)
-            with self._lock:
-                self._done += len(view)
+            self._add(len(view))
         with self._lock:
             self.found.sha256[file] = digest.hexdigest()
 
     def _work(self, numbers: counter, sink: Sink | None) -> None:
-        engine = self._engine()
+        engine, pool = self._engine(), Pool(HELD if sink and self._files else 3 * ROW)
         total = self.plan.nbytes
         while not self._stop.is_set() and (start := next(numbers) * WINDOW) < total:
             size = min(WINDOW, total - start)
-            self._fill(engine, start, size, bool(sink))
+            self._fill(engine, pool, start, size, bool(sink))
             if sink:
                 sink(start, engine.window, size)
-            with self._lock:
-                self._done += size
+            self._add(size)
+        if sink:
+            self._hasher.help_until(self._hasher.complete)
 
-    def _fill(self, engine: Engine, start: int, size: int, last: bool) -> None:
+    def _fill(self, engine: Engine, pool: Pool, start: int, size: int, last: bool) -> None:
         index = max(bisect_right(self._starts, start) - 1, 0)
         while index < len(self._items) and self._items[index].start < start + size:
             item = self._items[index]
@@ -189,9 +196,11 @@ class Stream:
                         engine.window[begin - start : end - start], item.base.start + begin - item.start
                     )
             elif last or item.output.dtype == "F8_E4M3":
-                self._merge(engine, item, begin, end, start, last)
+                self._merge(engine, pool, item, begin, end, start, last)
 
-    def _merge(self, engine: Engine, segment: Segment, begin: int, end: int, window: int, last: bool) -> None:
+    def _merge(
+        self, engine: Engine, pool: Pool, segment: Segment, begin: int, end: int, window: int, last: bool
+    ) -> None:
         """Merge the elements in the bytes `begin` to `end` of the output into the window that starts at byte
         `window`."""
         dtype = segment.output.dtype
@@ -201,12 +210,11 @@ class Stream:
         first, stop = (begin - segment.start) // size, (end - segment.start) // size
         for place in range(first, stop, BLOCK):
             count = min(BLOCK, stop - place)
-            for part, row in zip(parts, engine.rows):
-                self._read(part, row, place, count)
+            rows = self._read(pool, parts, place, count, last)
             low = None if segment.copy else low_rank(segment, place, count)
             offset = segment.start + place * size - window
             if not engine.merge(
-                forms, segment.strengths, low, count, offset, dtype if last and not self._rounds_in_numpy else ""
+                rows, forms, segment.strengths, low, count, offset, dtype if last and not self._rounds_in_numpy else ""
             ):
                 self._refuse(segment)
             scale = self._scales.get(segment.output.name)
@@ -224,11 +232,22 @@ class Stream:
                 raw = np.frombuffer(engine.window[offset : offset + count * size], np.uint8)
                 self._measure(segment, place, low, engine.merged(count), dtypes.decode(raw, dtype, scale))
 
-    def _read(self, part: Part, row: memoryview, place: int, count: int) -> None:
-        size = part.itemsize
-        part.tensor.file.read_into(row[: count * size], part.start + place * size)
+    def _read(self, pool: Pool, parts: Sequence[Part], place: int, count: int, last: bool) -> list[memoryview]:
+        """Read `count` elements of each part from element `place` on, and give the bytes to the hasher as well."""
+        sizes = [count * part.itemsize for part in parts]
+        if not (pool.pending and pool.has(sizes)):
+            self._hasher.help_until(lambda: not pool.pending)
+            pool.clear()
+        rows = []
+        for part, size in zip(parts, sizes):
+            row, start = pool.take(size), part.start + place * part.itemsize
+            part.tensor.file.read_into(row, start)
+            if last:
+                self._hasher.give(pool, part.tensor.file, start, row)
+            rows.append(row)
         with self._lock:
-            self.found.read += count * size
+            self.found.read += sum(sizes)
+        return rows
 
     def _refuse(self, segment: Segment) -> None:
         for part in segment.reads():

@@ -87,9 +87,8 @@ def hard_block(dtype: str, inputs: int) -> tuple[list[np.ndarray], np.ndarray]:
 def merged_bytes(made: engine.Engine, dtype: str, raw: list[np.ndarray], strengths, low: np.ndarray | None) -> bytes:
     """The output of an engine for these inputs, written behind 64 other bytes of its window."""
     count, size = len(raw[0]) // dtypes.FLOATS[dtype], len(raw[0])
-    for row, data in zip(made.rows, raw):
-        row[:size] = data.data
-    assert made.merge([(dtype, None)] * len(raw), strengths, low, count, 64, dtype) is True
+    rows = [memoryview(data) for data in raw]
+    assert made.merge(rows, [(dtype, None)] * len(raw), strengths, low, count, 64, dtype) is True
     return bytes(made.window[64 : 64 + size])
 
 
@@ -111,9 +110,8 @@ def test_every_implementation_gives_the_bits_of_the_reference(request, implement
 def test_scaled_fp8_is_read_with_the_bits_of_the_reference(scales):
     raw, low = hard_block("F8_E4M3", 1)
     made, count = engine.TorchEngine(), len(low)
-    for row, data in zip(made.rows, raw):
-        row[:count] = data.data
-    assert made.merge([("F8_E4M3", scale) for scale in scales], (0.7,), low, count, 0, "") is True
+    rows = [memoryview(data) for data in raw]
+    assert made.merge(rows, [("F8_E4M3", scale) for scale in scales], (0.7,), low, count, 0, "") is True
     base, other = (dtypes.decode(each, "F8_E4M3", scale) for each, scale in zip(raw, scales))
     assert made.merged(count).tobytes() == formula.combine(base, other, alpha=0.7, low_rank=low).tobytes()
 
