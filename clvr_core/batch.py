@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .brief import Brief, Goal
-from .errors import BadInput, JudgeFailure
+from .errors import Away, BadInput, JudgeFailure
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
 from .protocols import Concurrent, Interruptible
@@ -190,7 +190,8 @@ async def paint(
     on_event: called from any thread when a run begins, writes a line of its journal, and ends.
 
     When the coroutine is cancelled, waiting for a server ends at once, other calls are finished, and every run can be
-    continued later. A run that fails gives a Result with state `failed`. Raises BadInput for a concurrency out of range
+    continued later. A run that fails gives a Result with state `failed`. When a server is away for longer than it is
+    waited for, its runs end as `stopped`, and none is begun after them. Raises BadInput for a concurrency out of range
     and for a folder that cannot be written.
     """
     if not 1 <= concurrency <= MOST:
@@ -200,9 +201,15 @@ async def paint(
     except OSError as error:
         raise BadInput(f"output folder {out} cannot be written: {error.strerror}; choose another with --out") from error
     stop, gate = threading.Event(), asyncio.Semaphore(concurrency)
+    away: list[str] = []
 
     async def run(job: Job) -> Result:
         async with gate:
+            if away:  # each of the others would wait for the same server in vain
+                result = Result(job.id, "stopped", away[0])
+                on_event(job.id, None)
+                on_event(job.id, result)
+                return result
             on_event(job.id, None)
             try:
                 result = await _run(job, shared, out, pool, lambda line: on_event(job.id, line))
@@ -210,6 +217,9 @@ async def paint(
                 stop.set()
                 on_event(job.id, Result(job.id, "stopped", "to be gone on with by the same command"))
                 raise
+            except Away as error:
+                away.append(str(error))
+                result = Result(job.id, "stopped", away[-1])
             on_event(job.id, result)
             return result
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from . import __version__
 from .brief import CONDITIONINGS, JUDGINGS, STRATEGIES, Brief, Budget
 from .doctor import PACKAGES
-from .errors import BadInput
+from .errors import Away, BadInput
 from .evaluation.command import add_arguments as add_eval_arguments
 from .merge.command import add_arguments as add_merge_arguments
 from .policy import BASELINES
@@ -46,12 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options)
     except BadInput as error:
         return _failed(options, str(error), BAD_INPUT)
+    except Away as error:
+        return _failed(options, f"{error}{_again(options)}", BAD_INPUT)
     except ModuleNotFoundError as error:
         return _failed(options, _missing(error), BAD_INPUT)
     except KeyboardInterrupt:
-        return _failed(
-            options, "interrupted" + (f"; go on with: {options.again}" if options.again else ""), INTERRUPTED
-        )
+        return _failed(options, f"interrupted{_again(options)}", INTERRUPTED)
+
+
+def _again(options: argparse.Namespace) -> str:
+    return f"; go on with: {options.again}" if options.again else ""
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -7,3 +7,8 @@ class BadInput(ValueError):
 
 class JudgeFailure(RuntimeError):
     """A vision-language model gave no usable answer. Says nothing about the picture."""
+
+
+class Away(Exception):
+    """A server gives no answer and was waited for in vain. It is nobody's verdict: nothing of the call is recorded, and
+    the run can be gone on with once the server is back."""

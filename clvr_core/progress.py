@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,3 +59,32 @@ class ProgressBar:
         if remark:
             self._bar.set_postfix_str(remark, refresh=False)
         self._bar.update(done - self._bar.n)
+
+
+class Countdown:
+    """Says on stderr what is waited for and for how long at most: on a terminal in one line that counts down,
+    elsewhere in a line each minute. Any thread may call it."""
+
+    EVERY = 60.0
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._said: dict[str, float] = {}
+
+    def __call__(self, said: str, left: float) -> None:
+        """Show the words, and the seconds `left`; no words end the line."""
+        with self._lock:
+            if sys.stderr.isatty():
+                words = f"{said}; waits for it, {_clock(left)} at most"[:119] if said else ""
+                print(f"\r{words}\x1b[K", end="", file=sys.stderr, flush=True)
+            elif said and time.monotonic() - self._said.get(said, -math.inf) >= self.EVERY:
+                self._said[said] = time.monotonic()
+                print(f"{said}; waits for it, {_clock(left)} at most", file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+
+
+countdown = Countdown()
+"""The one that servers are waited for with, since a process has one stderr."""

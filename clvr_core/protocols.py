@@ -74,7 +74,8 @@ class Decision:
 class Vlm(Protocol):
     """A vision-language model.
 
-    Both methods raise JudgeFailure, OSError or TimeoutError if no answer came; a failure is never a verdict.
+    Both methods raise JudgeFailure, OSError or TimeoutError if no answer came; a failure is never a verdict. Both raise
+    Away if no other question would get an answer either; then the run stops where it is.
     """
 
     @property

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from clvr_core.http_json import client
+from tests.waiting import Clock
+
 LONG = "web", "comfy"
 
 
@@ -28,3 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.parent.name) if item.path.parent.name in LONG else len(LONG))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which servers are waited for, moved by the waiting alone."""
+    clock = Clock()
+    monkeypatch.setattr(client, "time", clock)
+    return clock

@@ -235,13 +235,13 @@ def canvases(out: Path) -> dict[str, bytes]:
 
 
 class TestServerGone:
-    def test_a_server_that_dies_fails_the_runs_and_they_go_on_when_it_is_back_at_another_port(self, tmp_path, capsys):
+    def test_a_server_that_dies_stops_the_runs_and_they_go_on_when_it_is_back_at_another_port(self, tmp_path, capsys):
         written(tmp_path, *map(json.dumps, BRIEFS[:2]))
         with serving_images(drawing(RenderExecutor())) as server:
             (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
         assert cli.main(command(tmp_path, tmp_path / "out", "--json")) == cli.BAD_INPUT
         told = json.loads(capsys.readouterr().out)
-        assert told["failed"] == 2 and "refuses the connection" in told["results"][0]["reason"]
+        assert told["stopped"] == 2 and "refuses the connection" in told["results"][0]["reason"]
         with serving_images(drawing(RenderExecutor())) as server:
             (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
             assert cli.main(command(tmp_path, tmp_path / "out")) == cli.DONE

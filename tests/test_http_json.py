@@ -8,31 +8,32 @@ import threading
 import pytest
 
 from clvr_core.errors import BadInput
-from clvr_core.http_json import Limits, ServerFailure, address, ask_json
+from clvr_core.http_json import Client, Limits, ServerFailure, address
 from tests.vlm.servers import Said, serving
 
-QUICK = Limits(timeout=5, retries=2, backoff=0)
+QUICK = Limits(timeout=5, retries=2, backoff=0, wait=0)
 
 
 class Stopped(Exception):
     pass
 
 
-def ask(*answers: Said, limits: Limits = QUICK, **settings):
+def ask(*answers: Said, limits: Limits = QUICK, key_variable: str = ""):
     """The answer, or the failure, and how often the server was asked; the last answer is repeated."""
     left = list(answers)
     with serving(lambda _: left.pop(0) if len(left) > 1 else left[0]) as server:
         try:
-            found = ask_json(f"{server.url}/thing", {"a": "\xfc"}, limits=limits, **settings)
+            found = Client(server.url, key_variable, limits).ask("/thing", {"a": "\xfc"})
         except ServerFailure as failure:
             return failure, len(server.asked)
         return found, len(server.asked)
 
 
-def test_an_object_comes_back_and_the_request_is_what_was_said():
+def test_an_object_comes_back_and_the_request_is_what_was_said(monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "secret")
     with serving(lambda _: Said({"b": 2})) as server:
-        assert ask_json(f"{server.url}/thing", {"a": "\xfc"}, key="secret", limits=QUICK) == {"b": 2}
-        assert ask_json(f"{server.url}/models", limits=QUICK) == {"b": 2}
+        assert Client(server.url, "SOME_KEY", QUICK).ask("/thing", {"a": "\xfc"}) == {"b": 2}
+        assert Client(server.url, limits=QUICK).ask("/models") == {"b": 2}
         post, get = server.asked
     assert (post.path, post.body, post.headers["Authorization"]) == ("/v1/thing", {"a": "\xfc"}, "Bearer secret")
     assert (get.path, get.body) == ("/v1/models", None) and "Authorization" not in get.headers
@@ -48,13 +49,87 @@ def test_a_busy_server_is_given_up_after_the_retries():
     assert times == 3 and failure.status == 503 and "answered 503" in str(failure) and "overloaded" in str(failure)
 
 
-def test_the_wait_that_a_server_asks_for_is_kept(monkeypatch):
-    waits = []
-    monkeypatch.setattr("clvr_core.http_json._sleep", lambda seconds, check: waits.append(seconds))
-    assert ask(Said(status=429, headers={"Retry-After": "7"}), Said({}))[1] == 2
-    assert ask(Said(status=429, headers={"Retry-After": "99999"}), Said({}))[1] == 2
-    assert ask(Said(status=429, headers={"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), Said({}))[1] == 2
-    assert 5 < waits[0] < 9 and waits[1] == 30 and waits[2] == 0
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "500"}, 500),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:40 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 40),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT", "Date": "Wed, 21 Oct 2026 07:28:40 GMT"}, 0),
+        ({"Retry-After": "soon"}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_wait_that_a_server_asks_for_is_kept(headers, seconds, clock):
+    asked_at = []
+
+    def answer(_) -> Said:
+        asked_at.append(clock.now)
+        return Said(status=429, headers=headers) if len(asked_at) == 1 else Said({})
+
+    with serving(answer) as server:
+        Client(server.url, limits=Limits(timeout=5, retries=0)).ask("/thing")
+    # Not asked for, it is the backoff: half a second, spread by a fifth.
+    assert asked_at[1] - asked_at[0] == pytest.approx(seconds or 0.5, abs=0.16)
+
+
+def test_a_wait_that_is_longer_than_the_servers_is_said_at_once(clock):
+    said = Said(status=429, headers={"Retry-After": "5000"})
+    failure, times = ask(said, limits=Limits(timeout=5, retries=3))
+    assert (times, clock.now) == (1, 0) and "it is not to be asked again for 5000 s" in str(failure) and failure.away
+
+
+class TestAnOutage:
+    """How long a server is waited for. The clock is a fake one."""
+
+    LIMITS = Limits(timeout=5, retries=1, wait=600)
+
+    @pytest.mark.parametrize("status", [429, 502, 503, 529])
+    def test_a_server_that_is_loading_is_waited_for_by_the_clock_and_told(self, status, clock):
+        told = []
+        answer = lambda _: Said({"error": "loading"}, status) if clock.now < 599 else Said({"b": 2})  # noqa: E731
+        with serving(answer) as server:
+            client = Client(server.url, limits=self.LIMITS, waiting=lambda said, left: told.append((said, left)))
+            assert client.ask("/thing") == {"b": 2}
+        assert 599 <= clock.now <= 600 and len(server.asked) < 40
+        assert told[-1] == ("", 0) and f"answered {status}" in told[0][0] and 500 < told[0][1] < 600
+        lefts = [left for _, left in told[:-1]]
+        assert lefts == sorted(lefts, reverse=True) and 500 < len(lefts) < 620, "about once a second"
+
+    def test_one_that_does_not_come_back_is_given_up_when_the_time_is_over(self, clock):
+        failure, _ = ask(Said(status=503), limits=self.LIMITS)
+        assert clock.now == pytest.approx(600, abs=2) and failure.away and failure.status == 503
+
+    def test_one_that_never_answered_is_asked_a_few_times_only(self, clock):
+        with pytest.raises(ServerFailure, match="refuses the connection"):
+            Client(f"http://127.0.0.1:{nobody()}/v1", limits=self.LIMITS).ask("/thing")
+        assert clock.now < 2
+
+    def test_one_that_has_answered_is_waited_for_when_it_is_gone(self, clock):
+        with serving(lambda _: Said({"b": 2})) as server:
+            client = Client(server.url, limits=self.LIMITS)
+            client.ask("/thing")
+        with pytest.raises(ServerFailure, match="refuses the connection") as gone:
+            client.ask("/thing")
+        assert clock.now == pytest.approx(600, abs=2) and gone.value.away
+        with pytest.raises(ServerFailure):
+            client.ask("/thing")
+        assert clock.now < 605, "who asks next does not wait for the same outage again"
+
+    def test_other_failures_are_tried_a_few_times_only(self, clock):
+        failure, times = ask(Said(status=500), limits=self.LIMITS)
+        assert times == 2 and clock.now < 2 and failure.away
+
+    @pytest.mark.parametrize("status", [400, 413, 422])
+    def test_a_refused_request_says_nothing_of_the_server(self, status):
+        assert not ask(Said(status=status))[0].away
+
+
+def nobody() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 422])
@@ -63,22 +138,21 @@ def test_a_refusal_is_not_repeated(status):
     assert (times, failure.status) == (1, status) and "no such thing" in str(failure)
 
 
-def test_a_server_that_quotes_the_key_does_not_put_it_into_the_message():
-    failure, _ = ask(Said({"error": "bad key sk-12345"}, status=401), key="sk-12345")
+def test_a_server_that_quotes_the_key_does_not_put_it_into_the_message(monkeypatch):
+    monkeypatch.setenv("SOME_KEY", "sk-12345")
+    failure, _ = ask(Said({"error": "bad key sk-12345"}, status=401), key_variable="SOME_KEY")
     assert "sk-12345" not in str(failure) and "bad key ***" in str(failure)
 
 
 def test_nobody_there_is_said():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = nobody()
     with pytest.raises(ServerFailure, match=rf"127.0.0.1:{port} refuses the connection; is the server running"):
-        ask_json(f"http://127.0.0.1:{port}/v1/thing", {}, limits=QUICK)
+        Client(f"http://127.0.0.1:{port}/v1", limits=QUICK).ask("/thing", {})
 
 
 def test_a_server_that_hangs_is_left_after_the_timeout():
-    failure, times = ask(Said(hang=60), limits=Limits(timeout=0.3, retries=2, backoff=0))
-    assert times == 1 and "gave no whole answer within 0.3 s" in str(failure)
+    failure, times = ask(Said(hang=60), limits=Limits(timeout=0.3, retries=2, backoff=0, wait=0))
+    assert times == 1 and "gave no whole answer within 0.3 s" in str(failure) and failure.timed_out
 
 
 def test_an_answer_that_is_cut_is_asked_for_again():
@@ -124,7 +198,7 @@ def test_what_is_no_http_is_said():
         thread = threading.Thread(target=talk, daemon=True)
         thread.start()
         with pytest.raises(ServerFailure, match="does not speak HTTP as expected"):
-            ask_json(f"http://127.0.0.1:{server.getsockname()[1]}/", {}, limits=QUICK)
+            Client(f"http://127.0.0.1:{server.getsockname()[1]}", limits=QUICK).ask("/", {})
         thread.join()
 
 
@@ -140,7 +214,7 @@ def test_a_check_that_raises_ends_the_request_at_once(answer):
             raise Stopped
 
     with serving(lambda _: answer) as server, pytest.raises(Stopped):
-        ask_json(f"{server.url}/thing", {}, limits=QUICK, check=check)
+        Client(server.url, limits=Limits(timeout=5), check=check).ask("/thing", {})
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "https://example.com", "http://[::1]:80/v1/"])
@@ -173,7 +247,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated():
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("change", [{"timeout": 0}, {"retries": -1}, {"backoff": -1}, {"max_bytes": 0}])
+@pytest.mark.parametrize("change", [{"timeout": 0}, {"retries": -1}, {"backoff": -1}, {"max_bytes": 0}, {"wait": -1}])
 def test_limits_out_of_range_are_refused(change):
     with pytest.raises(BadInput, match="limits of a server"):
         Limits(**change)

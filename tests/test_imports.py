@@ -123,7 +123,7 @@ FLOORS = (
 """The parts of the core from the ground up. A part imports parts of lower floors."""
 
 SAME_FLOOR = {
-    "http_json": {"errors", "text"},
+    "http_json": {"errors", "progress", "text"},
     "checklist": {"brief"},
     "trajectory": {"brief"},
     "controller": {"vlm"},

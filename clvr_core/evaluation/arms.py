@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -95,11 +95,15 @@ class Way:
     patience: int = 3
     keep_runs: bool = True
 
-    def make(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
-        """Make the pictures of all jobs at the same time. Returns one result for each job, in order."""
+    def make(self, jobs: Sequence[Job]) -> Iterator[Made | NotMade]:
+        """Make the pictures of all jobs, at the same time where that is possible. Yields one result for each job, in
+        order; raises Away if a server is."""
         if self.arm in LOOPS or (self.arm == "best-of-n" and all(job.source is None for job in jobs)):
-            return self._loops(jobs)
-        return [self._plain(job) for job in jobs] if self.arm != "oneshot" else self._shots(jobs)
+            yield from self._loops(jobs)
+        elif self.arm == "oneshot":
+            yield from self._shots(jobs) if jobs else ()
+        else:
+            yield from map(self._plain, jobs)
 
     def cost(self, job: Job) -> tuple[int, int]:
         """Return the transformer evaluations of a job at most, and those of one drawn picture."""

@@ -167,7 +167,7 @@ class Generation:
         for start in range(0, len(left), self.order.parallel):
             batch = self._readable(left[start : start + self.order.parallel], report)
             jobs = [self._job(item, k) for item, k in batch]
-            for (item, k), job, made in zip(batch, jobs, self.way.make(jobs) if jobs else []):
+            for (item, k), job, made in zip(batch, jobs, self.way.make(jobs)):
                 if isinstance(made, NotMade):
                     report.failed.append((job.name, made.why))
                     self.journal.append({"item": item.id, "k": k, "failed": made.why})

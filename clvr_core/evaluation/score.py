@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .. import __version__
-from ..errors import BadInput
+from ..errors import Away, BadInput
 from ..protocols import Concurrent, Picture, Vlm
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Answers, Item
@@ -169,6 +169,9 @@ class Scoring:
         tally = _Tally(done=len(there) - len(left))
         progress(tally.done, len(there), "")
         for item, k, outcome in self._looked(left, there, tally):
+            if isinstance(outcome, Away):
+                tally.down = tally.down or str(outcome)
+                continue
             if isinstance(outcome, BadInput):
                 tally.unreadable.append(str(outcome))
             else:
@@ -203,16 +206,15 @@ class Scoring:
 
     def _looked(
         self, left: Sequence[tuple[Item, int]], there: Mapping[Key, Path], tally: _Tally
-    ) -> Iterator[tuple[Item, int, Judged | BadInput]]:
+    ) -> Iterator[tuple[Item, int, Judged | BadInput | Away]]:
         """Yield the judged pictures as they are answered, at most `parallel` at once; none is begun after the judge is
         down."""
 
-        def look(item: Item, k: int) -> Judged | BadInput:
+        def look(item: Item, k: int) -> Judged | BadInput | Away:
             try:
-                pictures = self._pictures(item, there[item.id, k])
-            except BadInput as error:
+                return self.judge.look(item, self._pictures(item, there[item.id, k]))
+            except (BadInput, Away) as error:
                 return error
-            return self.judge.look(item, pictures)
 
         queue = iter(left)
         if self.judge.parallel == 1:

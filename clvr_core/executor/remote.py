@@ -10,13 +10,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from ..errors import BadInput
-from ..http_json import Limits, ServerFailure, address, ask_json, key_of
+from ..errors import Away, BadInput
+from ..http_json import Client, Limits, ServerFailure, address
 from ..protocols import Drawing, DrawRequest, Picture
 from .masks import within_mask
 
@@ -32,6 +31,7 @@ class ImageServer:
     parallel: requests at the same time, at least 1.
     timeout: seconds for one try.
     retries: tries after the first one.
+    wait: seconds that a server is waited for that is away.
     width, height: of the canvas, in pixels.
     """
 
@@ -45,12 +45,17 @@ class ImageServer:
     retries: int = 3
     width: int = 1024
     height: int = 1024
+    wait: float = 600.0
 
     def __post_init__(self) -> None:
         address(self.url)
-        Limits(timeout=self.timeout, retries=self.retries)
+        _ = self.limits  # raises for what is out of range
         if self.parallel < 1:
             raise BadInput(f"parallel of the server {self.url} is {self.parallel}; it must be at least 1")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(timeout=self.timeout, retries=self.retries, wait=self.wait)
 
 
 BYTES_A_PIXEL = 6
@@ -61,13 +66,13 @@ class RemoteExecutor:
     """Draws on a server, one request for each picture: `/images/generations`, or `/images/edits` with the references.
 
     A mask is applied to the picture that comes back. `check` is called while waiting. An answer is accepted only if it
-    is a picture of the size that was asked for. `draw` raises BadInput if no picture came; the run can be resumed once
-    the server is back.
+    is a picture of the size that was asked for. `draw` raises Away if the server is away, and BadInput if no picture
+    came otherwise; the run can be resumed.
     """
 
     def __init__(self, server: ImageServer, check: Callable[[], None] = lambda: None) -> None:
-        self.server, self.check, self._url = server, check, address(server.url)
-        self._key = key_of(server.key_variable)
+        self.server, self.check = server, check
+        self._client = Client(server.url, server.key_variable, server.limits)
         self.name = server.model or "image model"
 
     @property
@@ -97,22 +102,19 @@ class RemoteExecutor:
         if not self.server.model:
             del settings["model"]
         most = 8192 + BYTES_A_PIXEL * request.width * request.height * 4 // 3
-        limits = Limits(timeout=self.server.timeout, retries=self.server.retries, max_bytes=most)
-        options: dict[str, Any] = {"key": self._key, "limits": limits, "check": self.check}
+        options: dict[str, Any] = {"check": self.check, "max_bytes": most}
         try:
             if request.references:
                 kind, data = form(
                     settings | {"output_format": "png"}, [_png(reference) for reference in request.references]
                 )
-                answer = ask_json(f"{self._url}/images/edits", data=data, kind=kind, **options)
+                answer = self._client.ask("/images/edits", data=data, kind=kind, **options)
             else:
-                answer = ask_json(f"{self._url}/images/generations", settings, **options)
+                answer = self._client.ask("/images/generations", settings, **options)
             picture = _picture(answer, request)
         except ServerFailure as error:
-            host = urlsplit(self._url).netloc
-            raise BadInput(
-                f"{self.name} at {host} gave no picture: {error}; mend that, then go on with the run"
-            ) from error
+            words = f"{self.name} at {self._client.host} gave no picture: {error}; mend that, then go on with the run"
+            raise Away(words) if error.away else BadInput(words) from error
         return Drawing(within_mask(request, picture), self.nfe(request))
 
 

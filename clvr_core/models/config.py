@@ -38,10 +38,11 @@ class Server:
     parallel: int = 4
     timeout: float = 120.0
     retries: int = 3
+    wait: float = 600.0
 
     @property
     def endpoint(self) -> Endpoint:
-        limits = Limits(timeout=self.timeout, retries=self.retries)
+        limits = Limits(timeout=self.timeout, retries=self.retries, wait=self.wait)
         return Endpoint(
             self.url, self.model, self.key_variable, self.image_side, self.max_tokens, self.parallel, limits
         )

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import BadInput, JudgeFailure
+from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
 
@@ -94,7 +94,7 @@ def _check_sight(vlm: Vlm, settings: Any, path: Path) -> None:
         return
     try:
         check_sight(vlm)
-    except JudgeFailure as error:
+    except (JudgeFailure, Away) as error:
         place = f" at {settings.url}" if isinstance(settings, Server) else ""
         raise BadInput(f"{error}; mend the model{place} or its entry in {path}") from error
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -126,13 +126,14 @@ def synthesize(
     done = {decision.id for decision in decisions}
     waiting = [(f"{index:06d}", prompt) for index, prompt in enumerate(prompts) if f"{index:06d}" not in done]
     for start in range(0, len(waiting), settings.together):
-        made = _some(out, waiting[start : start + settings.together], models, second, settings)
-        decisions += made
+        made: list[Decision] = []
+        try:
+            for decision in _some(out, waiting[start : start + settings.together], models, second, settings):
+                made.append(decision)
+        finally:  # a server that goes away takes no decision with it
+            decisions += made
+            _append(out, made)
         with writing(out):
-            with (out / DECISIONS).open("ab") as file:
-                file.write(b"".join(json.dumps(to_json(decision)).encode() + b"\n" for decision in made))
-                file.flush()
-                os.fsync(file.fileno())
             _write(out, decisions)
         report(
             f"{len(decisions)}/{len(prompts)} briefs, {sum(decision.row is not None for decision in decisions)} kept"
@@ -143,6 +144,13 @@ def synthesize(
     for decision in decisions:
         counts[decision.kind] = counts.get(decision.kind, 0) + 1
     return counts
+
+
+def _append(out: Path, made: Sequence[Decision]) -> None:
+    with writing(out), (out / DECISIONS).open("ab") as file:
+        file.write(b"".join(json.dumps(to_json(decision)).encode() + b"\n" for decision in made))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _write(out: Path, decisions: Sequence[Decision]) -> None:
@@ -190,7 +198,7 @@ def _with_kind(decision: Decision) -> Decision:
 
 def _some(
     out: Path, briefs: Sequence[tuple[str, str]], models: Models, second: Vlm, settings: Settings
-) -> list[Decision]:
+) -> Iterator[Decision]:
     sessions = [_session(out / RUNS / name, prompt, models, settings, int(name)) for name, prompt in briefs]
     trajectories = drive_all(sessions, models.executor)
     candidates = [_straight(trajectory) for trajectory in trajectories]
@@ -199,10 +207,8 @@ def _some(
         models.executor.draw([_one_shot(trajectories[index].brief) for index in asked]) if asked else ()
     )
     against = dict(zip(asked, shots))
-    return [
-        _decide(out, name, session, line, against.get(index), models, second)
-        for index, ((name, _), session, line) in enumerate(zip(briefs, sessions, candidates))
-    ]
+    for index, ((name, _), session, line) in enumerate(zip(briefs, sessions, candidates)):
+        yield _decide(out, name, session, line, against.get(index), models, second)
 
 
 def _session(path: Path, prompt: str, models: Models, settings: Settings, index: int) -> Session:

@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL import Image
 
-from ..errors import BadInput, JudgeFailure
-from ..http_json import Limits, ServerFailure, address, ask_json, key_of
+from ..errors import Away, BadInput, JudgeFailure
+from ..http_json import Client, Limits, ServerFailure, address
 from ..protocols import Decision, Message, Picture, Question, Reply
 from .decisions import DECIDE, LEAST_MASS, ONE_WORD, SLACK, weigh, word
 from .replies import Malformed, in_words, objects_in, settled
@@ -75,12 +74,13 @@ class ServerVlm:
 
     What a server lacks is found out once: a schema that it refuses goes into the prompt, and without probabilities all
     questions are answered in one JSON reply. `check` is called while waiting. Neither the name nor a failure holds the
-    address, since both go into trajectories. Raises BadInput if no model is named and the server lists none.
+    address, since both go into trajectories. Raises BadInput if no model is named and the server lists none, and Away
+    where no request at all gets an answer.
     """
 
     def __init__(self, endpoint: Endpoint, check: Callable[[], None] = lambda: None) -> None:
-        self.endpoint, self.check, self._url = endpoint, check, address(endpoint.url)
-        self._key = key_of(endpoint.key_variable)
+        self.endpoint, self.check = endpoint, check
+        self._client = Client(endpoint.url, endpoint.key_variable, endpoint.limits)
         self.model = self.name = endpoint.model or self._first_listed()
         self._schemas = self._probabilities = True
 
@@ -103,12 +103,12 @@ class ServerVlm:
                 asked = [pool.submit(self._likelihood, pictures, question, check) for question in questions]
             if check.ended is not None:
                 raise check.ended
-            found = [each.result() for each in asked]
+            found = self._unless_away([each.result() for each in asked])
         if open_ := [index for index, decision in enumerate(found) if decision in (None, _NO_PROBABILITIES)]:
             none_at_all = all(decision is _NO_PROBABILITIES for decision in found)
             try:
                 told = self._in_words(pictures, [questions[index] for index in open_], check)
-            except JudgeFailure as error:
+            except (JudgeFailure, Away) as error:
                 if len(open_) == len(questions):
                     raise
                 told = [Decision(None, str(error))] * len(open_)  # the others keep their answers
@@ -118,9 +118,18 @@ class ServerVlm:
                 self._probabilities = False
         return [decision or _NO_PROBABILITIES for decision in found]
 
-    def _likelihood(self, pictures: Sequence[dict], question: Question, check: Callable[[], None]) -> Decision | None:
+    def _unless_away(self, found: list[Decision | ServerFailure | None]) -> list[Decision | None]:
+        """Return the answers, where a question that the server did not hear has none. Raises Away if it heard none."""
+        unheard = [each for each in found if isinstance(each, ServerFailure)]
+        if len(unheard) == len(found) and unheard:
+            raise self._away(unheard[0])
+        return [Decision(None, str(each)) if isinstance(each, ServerFailure) else each for each in found]
+
+    def _likelihood(
+        self, pictures: Sequence[dict], question: Question, check: Callable[[], None]
+    ) -> Decision | ServerFailure | None:
         """Decide one question by `weigh`; None if the reply begins with neither word, as that of a model that thinks
-        first.
+        first; the failure if the server is away.
         """
         said = [
             {"role": "system", "content": DECIDE},
@@ -129,6 +138,8 @@ class ServerVlm:
         try:
             answer = self._ask(said, check, max_tokens=1, logprobs=True, top_logprobs=TOP)
         except ServerFailure as error:
+            if error.away:
+                return error
             return _NO_PROBABILITIES if error.status in REFUSED else Decision(None, str(error))
         tokens = _tokens(answer)
         try:
@@ -169,40 +180,48 @@ class ServerVlm:
                 return _reply(self._ask(messages, check, max_tokens=limit, response_format=shape))
             except ServerFailure as error:
                 if error.status not in REFUSED:
-                    raise JudgeFailure(str(error)) from error
+                    raise self._failed(error) from error
                 # If the schema is not at fault, the same request without it fails too, with the error of the server.
         try:
             reply = _reply(
                 self._ask([*messages, {"role": "user", "content": in_words(schema)}], check, max_tokens=limit)
             )
         except ServerFailure as error:
-            raise JudgeFailure(str(error)) from error
+            raise self._failed(error) from error
         self._schemas = False
         return reply
 
     def _ask(self, messages: list[dict], check: Callable[[], None], **settings: Any) -> dict[str, Any]:
         body = {"model": self.model, "messages": messages, "temperature": 0, **settings}
-        try:
-            return ask_json(
-                f"{self._url}/chat/completions", body, key=self._key, limits=self.endpoint.limits, check=check
-            )
-        except ServerFailure as error:
-            raise ServerFailure(str(error).replace(urlsplit(self._url).netloc, "the server"), error.status) from error
+        for last in (False, True):
+            try:
+                return self._client.ask("/chat/completions", body, check=check)
+            except ServerFailure as error:
+                if error.timed_out and not last:
+                    continue
+                raise error.renamed(str(error).replace(self._client.host, "the server")) from error
+        raise AssertionError("unreachable")
+
+    def _failed(self, error: ServerFailure) -> JudgeFailure | Away:
+        return self._away(error) if error.away else JudgeFailure(str(error))
+
+    def _away(self, error: ServerFailure) -> Away:
+        return Away(f"{self.name} is away: {error}")
 
     def _first_listed(self) -> str:
         try:
-            listed = ask_json(f"{self._url}/models", key=self._key, limits=self.endpoint.limits, check=self.check).get(
-                "data"
-            )
+            listed = self._client.ask("/models", check=self.check).get("data")
         except ServerFailure as error:
-            raise BadInput(f"no model is named for the server {self._url}, and it lists none: {error}") from error
+            raise BadInput(
+                f"no model is named for the server {self.endpoint.url}, and it lists none: {error}"
+            ) from error
         items = listed if isinstance(listed, list) else []
         names = [
             item["id"] for item in items if isinstance(item, dict) and isinstance(item.get("id"), str) and item["id"]
         ]
         if not names:
             raise BadInput(
-                f"no model is named for the server {self._url}, and it lists none; load a model there or name one"
+                f"no model is named for the server {self.endpoint.url}, and it lists none; load a model there or name one"
             )
         return names[0]
 

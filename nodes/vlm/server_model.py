@@ -6,7 +6,7 @@ import comfy.model_management
 import folder_paths
 from comfy_api.latest import io
 
-from ...clvr_core.errors import BadInput, JudgeFailure
+from ...clvr_core.errors import Away, BadInput, JudgeFailure
 from ...clvr_core.models.config import read_servers
 from ...clvr_core.vlm.server import ServerVlm
 from ...clvr_core.vlm.sight import check_sight
@@ -65,6 +65,6 @@ class ServerModel(io.ComfyNode):
         vlm.name = f"{vlm.model} ({server})"
         try:
             check_sight(vlm)
-        except JudgeFailure as error:
+        except (JudgeFailure, Away) as error:
             raise BadInput(f"{error}; see to the server, or to its entry in {config_file()}") from error
         return io.NodeOutput(vlm)

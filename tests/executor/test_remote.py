@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clvr_core.errors import BadInput
+from clvr_core.errors import Away, BadInput
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.protocols import DrawRequest
 from tests.executor.images import Asked, drawing, picture_answer, serving_images
@@ -28,7 +28,7 @@ def noisy(seed: int, width: int = 64, height: int = 96) -> np.ndarray:
 
 
 def remote(url: str, **settings) -> RemoteExecutor:
-    return RemoteExecutor(ImageServer(url, **({"retries": 0, "timeout": 10} | settings)))
+    return RemoteExecutor(ImageServer(url, **({"retries": 0, "timeout": 10, "wait": 0.0} | settings)))
 
 
 def test_a_generation_is_asked_for_as_the_api_has_it():
@@ -101,7 +101,7 @@ def test_a_mask_is_kept_to_bit_for_bit():
 def test_the_key_is_sent_and_told_to_nobody(monkeypatch):
     monkeypatch.setenv("IMAGES_KEY", "sk-secret")
     said = Said(b'{"error": "the key sk-secret is not known"}', 401)
-    with serving_images(lambda asked: said) as server, pytest.raises(BadInput, match="answered 401") as refused:
+    with serving_images(lambda asked: said) as server, pytest.raises(Away, match="answered 401") as refused:
         remote(server.url, key_variable="IMAGES_KEY").draw([DrawRequest("a", 1, **SMALL)])
     assert server.asked[0].headers["Authorization"] == "Bearer sk-secret" and "sk-secret" not in str(refused.value)
     monkeypatch.delenv("IMAGES_KEY")
@@ -110,7 +110,7 @@ def test_the_key_is_sent_and_told_to_nobody(monkeypatch):
 
 
 def test_a_busy_server_is_asked_again(monkeypatch):
-    monkeypatch.setattr("clvr_core.http_json._sleep", lambda seconds, check: None)
+    monkeypatch.setattr("clvr_core.http_json.client._sleep", lambda seconds, check, tell: None)
     answers = iter([Said(b"", 503), Said(b"", 429), picture_answer(noisy(1))])
     with serving_images(lambda asked: next(answers)) as server:
         found = remote(server.url, retries=2).draw([DrawRequest("a", 1, (noisy(2),), **SMALL)])
@@ -148,14 +148,29 @@ def bomb(side: int) -> str:
             "not a picture",
         ),
         (Said(b'{"data": [{"b64_json": "' + b"A" * 200_000 + b'"}]}'), "answered with more than"),
-        (Said(b"", 500), "answered 500"),
-        (Said(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),
+        (Said(b"", 400), "answered 400"),
     ],
 )
 def test_what_is_no_picture_of_the_size_is_not_taken_for_one(answer, says):
     with serving_images(lambda asked: answer) as server, pytest.raises(BadInput, match=says) as refused:
         remote(server.url, model="klein").draw([DrawRequest("a", 1, **SMALL)])
     assert str(refused.value).startswith("klein at 127.0.0.1:") and str(refused.value).endswith(
+        "mend that, then go on with the run"
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Said(b"", 500), "answered 500"),
+        (Said(b"", 503), "answered 503"),
+        (Said(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),
+    ],
+)
+def test_a_server_that_is_away_is_no_refusal_of_the_picture(answer, says):
+    with serving_images(lambda asked: answer) as server, pytest.raises(Away, match=says) as away:
+        remote(server.url, model="klein").draw([DrawRequest("a", 1, **SMALL)])
+    assert str(away.value).startswith("klein at 127.0.0.1:") and str(away.value).endswith(
         "mend that, then go on with the run"
     )
 
@@ -173,7 +188,7 @@ def test_a_picture_that_would_unpack_to_gigabytes_is_not_unpacked(side, says, mo
 def test_a_server_that_hangs_is_given_up_and_a_check_ends_the_wait():
     hang = threading.Event()
     with serving_images(lambda asked: hang.wait(5) or Said(b"{}")) as server:
-        with pytest.raises(BadInput, match=r"gave no whole answer within 0.2 s"):
+        with pytest.raises(Away, match=r"gave no whole answer within 0.2 s"):
             remote(server.url, timeout=0.2).draw([DrawRequest("a", 1, **SMALL)])
         executor = remote(server.url)
         executor.check = lambda: (_ for _ in ()).throw(KeyboardInterrupt)
@@ -183,5 +198,5 @@ def test_a_server_that_hangs_is_given_up_and_a_check_ends_the_wait():
 
 
 def test_a_server_that_is_not_there_is_named():
-    with pytest.raises(BadInput, match=r"127.0.0.1:9 refuses the connection; is the server running\?"):
+    with pytest.raises(Away, match=r"127.0.0.1:9 refuses the connection; is the server running\?"):
         remote("http://127.0.0.1:9/v1").draw([DrawRequest("a", 1, **SMALL)])

@@ -433,7 +433,7 @@ class Replayed:
     def __init__(self) -> None:
         self.words, self.finished, self.tokens = "", True, []
 
-    def __call__(self, url: str, body: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def __call__(self, path: str, body: dict[str, Any], **_: Any) -> dict[str, Any]:
         choice: dict[str, Any] = {"finish_reason": "stop" if self.finished else "length"}
         if body.get("logprobs"):
             text = body["messages"][1]["content"][-1]["text"]
@@ -494,7 +494,7 @@ def in_this_process(draw: random.Random) -> Iterator[Wrong]:
 @pytest.mark.parametrize("path", COUNTS)
 def test_no_wrong_met_and_no_lost_answer(path, seed, monkeypatch):
     replayed, draw = Replayed(), random.Random(f"{path} {seed}")
-    monkeypatch.setattr(server, "ask_json", replayed)
+    monkeypatch.setattr(server.Client, "ask", replayed.__call__)
     found = {
         "words": lambda: in_words(draw, replayed),
         "logprobs": lambda: by_logprobs(draw, replayed),

@@ -19,7 +19,7 @@ from tests.fakes import FakeExecutor
 from tests.vlm.servers import Asked, Said, completion, said_in, serving
 
 KEY = "sk-p/Lain+secret_quokka"
-QUICK = Limits(timeout=5, retries=1, backoff=0)
+QUICK = Limits(timeout=5, retries=1, backoff=0, wait=0)
 
 
 def echoing(asked: Asked) -> Said:
@@ -36,7 +36,7 @@ def echoing(asked: Asked) -> Said:
 
 
 def refusing(asked: Asked) -> Said:
-    return Said({"error": f"Bearer {KEY} is not known"}, status=401)
+    return Said({"error": f"Bearer {KEY} is not known"}, status=400)
 
 
 @pytest.mark.parametrize("key", ["sk-secret\nX: y", "sk-secret\r", "sk-secret\x07", "sk-secret\u20ac"])

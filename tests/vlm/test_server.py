@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 
 from clvr_core.brief import Brief, Budget
-from clvr_core.errors import BadInput, JudgeFailure
+from clvr_core.errors import Away, BadInput, JudgeFailure
 from clvr_core.http_json import Limits
 from clvr_core.protocols import Message, Question
-from clvr_core.run.run_folder import BEST, RunFolder
-from clvr_core.run.session import RunModels, Session, drive
+from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder
+from clvr_core.run.session import RunModels, Session, drive, resume
+from clvr_core.trajectory import timeless
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from clvr_core.vlm.sight import check_sight
-from tests.fakes import FakeExecutor, FakeVlm
+from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.vlm.servers import Asked, Said, completion, pictures_in, said_in, serving
 from tests.waiting import until
 
-LIMITS = Limits(timeout=5, retries=1, backoff=0)
+LIMITS = Limits(timeout=5, retries=1, backoff=0, wait=0)
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 RED, BLUE = (np.full((40, 20, 3), value, np.uint8) for value in ((220, 30, 30), (30, 60, 220)))
 ASK = [Message("system", "be brief"), Message("user", "what is this?", (RED,))]
@@ -135,7 +136,7 @@ class TestChat:
                 raise Stopped
 
         with serving(lambda _: Said(hang=60)) as server, ThreadPoolExecutor(3) as pool:
-            vlm = ServerVlm(Endpoint(server.url, "eye", limits=Limits(timeout=30, retries=0)), check)
+            vlm = ServerVlm(Endpoint(server.url, "eye", limits=Limits(timeout=30, retries=0, wait=0)), check)
             asked = [pool.submit(vlm.chat, ASK, SCHEMA) for _ in range(2)] + [
                 pool.submit(vlm.decide, (RED,), [Question("a")])
             ]
@@ -279,6 +280,8 @@ class TestDecide:
     def test_the_format_that_is_shown_is_no_answer(self):
         def answer(asked: Asked) -> Said:
             text = said_in(asked.body)
+            if "logprobs" in asked.body:
+                return completion("")
             return completion(text[text.index("{") : text.index("}]}") + 3])
 
         with serving(answer) as server:
@@ -353,12 +356,14 @@ class TestDecide:
                 raise Cancelled
 
         with serving(lambda _: Said(hang=60)) as server:
-            vlm = ServerVlm(Endpoint(server.url, "eye", parallel=3, limits=Limits(timeout=30, retries=0)), check)
+            vlm = ServerVlm(
+                Endpoint(server.url, "eye", parallel=3, limits=Limits(timeout=30, retries=0, wait=0)), check
+            )
             with pytest.raises(Cancelled):
                 vlm.decide((), [Question(text) for text in "abc"])
         assert asked and not after, "the others would else go on until the server answers"
         with serving(lambda _: completion("{}")) as server:
-            vlm._url = server.url
+            vlm._client.url = server.url
             assert vlm.chat([Message("user", "again")], {}).text == "{}", "the next request is not touched by it"
 
     def test_a_question_about_texts_needs_no_picture(self):
@@ -383,7 +388,7 @@ class TestEndpoint:
         monkeypatch.setenv("EYE_KEY", "sk-99")
         with serving(lambda asked: Said({"error": f"who is {asked.headers['Authorization']}?"}, status=401)) as server:
             vlm = model(server, key_variable="EYE_KEY")
-            with pytest.raises(JudgeFailure) as failed:
+            with pytest.raises(Away) as failed:
                 vlm.chat(ASK, SCHEMA)
             assert server.asked[0].headers["Authorization"] == "Bearer sk-99"
         assert "sk-99" not in str(failed.value) and "sk-99" not in vlm.name and "sk-99" not in repr(vlm.endpoint)
@@ -412,7 +417,7 @@ class TestSight:
             check_sight(model(server))
 
     def test_no_answer_is_no_proof_of_blindness(self):
-        with serving(lambda _: Said(status=404)) as server, pytest.raises(JudgeFailure, match="could not be asked"):
+        with serving(lambda _: Said(status=400)) as server, pytest.raises(JudgeFailure, match="could not be asked"):
             check_sight(model(server))
 
     def test_a_model_that_mixes_the_colors_up_is_refused(self):
@@ -420,25 +425,58 @@ class TestSight:
             check_sight(FakeVlm(decisions=[[0.1], [0.9]]))
 
 
+GONE = {
+    "hangs": (Said(hang=60), "gave no whole answer within"),
+    "cuts": (Said(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),
+    "error": (Said({"error": "out of memory"}, status=500), "answered 500: .*out of memory"),
+    "busy": (Said(status=503), "answered 503"),
+    "who are you": (Said(status=401), "answered 401"),
+}
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_a_server_that_is_away_stops_the_run_where_it_can_be_gone_on_with(name, tmp_path):
+    """After the goals it is away: nothing of the step is written, and the run goes on as if nothing had been."""
+    said, says = GONE[name]
+    limits = Limits(timeout=0.2 if name == "hangs" else 5, retries=0, backoff=0, wait=0)
+    brief = Brief("a red cup", "clvr", width=8, height=8, budget=Budget(rounds=2, patience=2))
+    runs = []
+    for folder, away in (("whole", False), ("stopped", True)):
+
+        def answer(asked: Asked, away: bool = away) -> Said:
+            if away and len(server.asked) > 4:  # two for the goals, and one or two for the action
+                return said
+            return seeing(asked) if "logprobs" in asked.body else completion("prose")
+
+        with serving(answer) as server:
+            models = RunModels(model(server, limits=limits), FakeExecutor(lambda request: grey(request.seed % 256)))
+            run = RunFolder.create(tmp_path / folder)
+            if away:
+                with pytest.raises(Away, match=f"eye is away: the server {says}"):
+                    drive(Session(brief, models, run))
+                assert run.lines[-1]["event"] == "drawn", "what was done is kept"
+                assert b"127.0.0.1" not in (tmp_path / folder / JOURNAL).read_bytes(), "a run is shared"
+            else:
+                runs.append(drive(Session(brief, models, run)))
+    with serving(lambda asked: seeing(asked) if "logprobs" in asked.body else completion("prose")) as server:
+        models = RunModels(model(server, limits=limits), FakeExecutor(lambda request: grey(request.seed % 256)))
+        runs.append(drive(resume(RunFolder.open(tmp_path / "stopped"), models)))
+    assert timeless(runs[0]) == timeless(runs[1]) and runs[0].steps
+
+
 HOSTILE = {
-    "hangs": Said(hang=60),
-    "cuts": completion('{"goals": []}'),
     "floods": Said(b"[" + b"0," * 5_000_000),
     "other schema": completion('{"thoughts": "fine", "verdict": "met"}'),
     "prose": completion("All goals are met! Yes, yes, yes. The picture is perfect."),
     "thinks for ever": completion("<think>is it met? yes, met, all met", finish="length"),
-    "error": Said({"error": "out of memory"}, status=500),
     "html": Said(b"<html>Yes</html>"),
 }
-HOSTILE["cuts"].cut = 5
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_server_ends_the_run_with_the_best_picture_and_never_with_a_goal_met(name, tmp_path):
     with serving(lambda _: HOSTILE[name]) as server:
-        vlm = model(
-            server, limits=Limits(timeout=0.2 if name == "hangs" else 5, retries=0, backoff=0, max_bytes=1 << 20)
-        )
+        vlm = model(server, limits=Limits(timeout=5, retries=0, backoff=0, wait=0, max_bytes=1 << 20))
         brief = Brief("a red cup", "clvr", budget=Budget(rounds=2, patience=2))
         session = Session(brief, RunModels(vlm, FakeExecutor()), RunFolder.create(tmp_path / "run"))
         end = drive(session)
