@@ -21,6 +21,7 @@ from .errors import Away, BadInput, JudgeFailure
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
 from .protocols import Concurrent, Interruptible
+from .reading import json_of
 from .records import from_json, to_json
 from .run.loop import Call
 from .run.run_folder import BEST, RunFolder
@@ -114,8 +115,8 @@ def read_jobs(path: Path, usual: Brief) -> list[Job]:
         if not line.strip():
             continue
         try:
-            job = _job(json.loads(line), number, usual)
-        except (ValueError, RecursionError) as error:
+            job = _job(json_of(line), number, usual)
+        except ValueError as error:
             raise BadInput(f"{path} line {number}: {error}") from error
         if job.id.casefold() in jobs:
             raise BadInput(

@@ -150,8 +150,8 @@ class Brief:
             raise BadInput(f"candidates is {self.candidates}; it must be between 1 and 64")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
-        twice = [
-            goal.id for place, goal in enumerate(self.goals) if goal.id in {other.id for other in self.goals[:place]}
-        ]
-        if twice:
-            raise BadInput(f"two goals have the id {twice[0]!r}; each needs its own")
+        taken: set[str] = set()
+        for goal in self.goals:
+            if goal.id in taken:
+                raise BadInput(f"two goals have the id {goal.id!r}; each needs its own")
+            taken.add(goal.id)

@@ -30,13 +30,14 @@ def goals_from(text: str) -> tuple[Goal, ...]:
 def _goal(number: int, line: str) -> Goal:
     kind: GoalKind = "local"
     need: Need = "must"
-    words = line
-    while mark := MARK.match(words):
-        name, words = mark[1], words[mark.end() :]
+    end = 0
+    while mark := MARK.match(line, end):
+        name, end = mark[1], mark.end()
         if name not in (*KINDS, *NEEDS):
             known = ", ".join(f"[{each}]" for each in (*KINDS, *NEEDS))
             raise BadInput(f"goals line {number} is marked [{name}]; the marks are {known}")
         kind, need = KINDS.get(name, kind), NEEDS.get(name, need)
+    words = line[end:]
     if not words:
         raise BadInput(f"goals line {number} has a mark and no words; say what the picture should show")
     if len(words) > LONGEST:

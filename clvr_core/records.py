@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
 
+from .text import shown
+
 T = TypeVar("T")
 PLAIN = (str, int, float, bool, type(None))
 
@@ -50,7 +52,7 @@ def from_json(cls: type[T], data: Any, where: str = "") -> T:
     """
     where = where or cls.__name__
     if not isinstance(data, dict):
-        raise ValueError(f"{where}: expected an object, found {data!r:.80}")
+        raise ValueError(f"{where}: expected an object, found {shown(data)}")
     hints, values = _hints(cls), {}
     for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]  # T is a dataclass
         if field.name in data:
@@ -68,11 +70,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert(next(arg for arg in args if arg is not type(None)), value, where)
     if origin is typing.Literal:
         if value not in args:
-            raise ValueError(f"{where}: {value!r:.80} is none of {', '.join(map(str, args))}")
+            raise ValueError(f"{where}: {shown(value)} is none of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
         if not isinstance(value, list):
-            raise ValueError(f"{where}: expected a list, found {value!r:.80}")
+            raise ValueError(f"{where}: expected a list, found {shown(value)}")
         if args[-1] is Ellipsis:
             return tuple(_convert(args[0], item, f"{where}[{index}]") for index, item in enumerate(value))
         if len(args) != len(value):
@@ -80,7 +82,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return tuple(_convert(arg, item, f"{where}[{index}]") for index, (arg, item) in enumerate(zip(args, value)))
     if origin in (dict, Mapping):
         if not isinstance(value, dict):
-            raise ValueError(f"{where}: expected an object, found {value!r:.80}")
+            raise ValueError(f"{where}: expected an object, found {shown(value)}")
         return {str(key): _convert(args[1], item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_json(hint, value, where)
@@ -88,8 +90,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         if not abs(value) < 1e308:  # NaN, the infinities, and integers that no float holds
-            raise ValueError(f"{where}: expected a finite number, found {str(value)[:40]}")
+            raise ValueError(f"{where}: expected a finite number, found {shown(value, 40)}")
         return float(value)
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
-        raise ValueError(f"{where}: expected {hint.__name__}, found {value!r:.80}")
+        raise ValueError(f"{where}: expected {hint.__name__}, found {shown(value)}")
     return value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..reading import json_of
 from .benchmarks.base import Answers, Benchmark, Item, mapping, records, text_of
 from .scoring import Key
 
@@ -65,7 +65,7 @@ def _geneval(items: Mapping[str, Item], path: Path) -> tuple[Read, list[str]]:
 def _more_than_asked(item: Item, details: Any) -> bool:
     """Say, by the boxes in the official file, whether there are more things than asked for."""
     try:
-        boxes = json.loads(details) if isinstance(details, str) else {}
+        boxes = json_of(details) if isinstance(details, str) else {}
     except ValueError:
         boxes = {}
     counts = {clause["class"]: clause.get("count", 1) for clause in item.record.get("include", ())}
@@ -201,6 +201,6 @@ def _put(found: Read, odd: list[str], key: Key, answers: Answers, where: str) ->
 
 def _parsed(path: Path) -> Any:
     try:
-        return json.loads(text_of(path))
+        return json_of(text_of(path))
     except ValueError as error:
         raise BadInput(f"{path} is no JSON: {error}") from error

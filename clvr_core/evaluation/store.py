@@ -22,7 +22,9 @@ from PIL import Image
 
 from ..errors import BadInput
 from ..protocols import Picture
+from ..reading import json_of
 from ..storage.atomic import write_bytes
+from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import write_png
 from .benchmarks.base import PICTURES, Benchmark, Item
 
@@ -50,7 +52,7 @@ class Lines:
         whole = 0
         for number, line in enumerate(raw.split(b"\n")[:-1], 1):
             try:
-                value = json.loads(line)
+                value = json_of(line)
                 if not isinstance(value, dict):
                     raise ValueError("not an object")
             except ValueError as error:
@@ -166,15 +168,15 @@ def arms_in(images: Path) -> list[Arm]:
 def read_picture(path: Path) -> Picture:
     """Read a picture as uint8 H x W x 3. Raises BadInput for a file that is no whole PNG, JPEG or WebP."""
     try:
-        with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as image:
+        with opened(path.read_bytes()) as image:
             if max(image.size) > MAX_SIDE:
                 raise BadInput(
                     f"{path} is {image.size[0]} x {image.size[1]} pixels; at most {MAX_SIDE} on a side are read"
                 )
-            return np.array(image.convert("RGB"))
+            return pixels(image)
     except BadInput:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+    except DECODING_ERRORS as error:
         raise BadInput(f"{path} cannot be read as a picture: {error}") from error
 
 
@@ -185,7 +187,7 @@ def file_hash(path: Path) -> str:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON file; None if it does not exist."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json_of(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

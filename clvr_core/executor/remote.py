@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import secrets
 from collections.abc import Callable, Sequence
@@ -11,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from ..errors import Away, BadInput
 from ..http_json import Client, Limits, ServerFailure, address
 from ..protocols import Drawing, DrawRequest, Picture
+from ..storage.pictures import DECODING_ERRORS, FORMATS, opened, pixels
 from .masks import within_mask
 
 
@@ -158,14 +157,15 @@ def _picture(answer: dict[str, Any], request: DrawRequest) -> Picture:
         raise ServerFailure("its answer holds no data[0].b64_json")
     try:
         data = base64.b64decode(text, validate=True)
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as head:
             # Checked before the pixels are decompressed.
-            if image.size != (request.width, request.height):
+            if head.size != (request.width, request.height):
                 raise ServerFailure(
-                    f"it drew {image.width} x {image.height} where {request.width} x {request.height} was asked for"
+                    f"it drew {head.width} x {head.height} where {request.width} x {request.height} was asked for"
                 )
-            return np.asarray(image.convert("RGB"))
-    except (binascii.Error, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        with opened(data) as image:
+            return pixels(image)
+    except DECODING_ERRORS as error:
         if isinstance(error, ServerFailure):
             raise
         raise ServerFailure("its answer is not a picture") from error

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from .. import __version__
 from ..errors import BadInput
 from ..progress import countdown
+from ..reading import json_of
 from ..text import one_line
 from . import wire
 
@@ -235,8 +236,8 @@ class Client:
 
     def _object(self, content: bytes) -> dict[str, Any]:
         try:
-            value = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            value = json_of(content)
+        except ValueError as error:
             words = f"{self.host} answered with something that is not JSON: {one_line(str(error), 200)}"
             raise ServerFailure(_without(self._key, words)) from error
         if not isinstance(value, dict):

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import __version__
 from ..errors import BadInput
+from ..reading import json_of
 from ..weights.checkpoint import Checkpoint, File
 from .formula import CONTRACT
 from .plan import MergePlan
@@ -133,14 +134,14 @@ def read_record(file: File) -> dict[str, Any]:
     Raises BadInput if the file is not a merged one, or one of a later version of clvr.
     """
     try:
-        record = json.loads(file.metadata.get(RECIPE, "null"))
+        record = json_of(file.metadata.get(RECIPE, "null"))
         inputs = (
             [(str(entry["role"]), str(entry["name"]), list(entry["files"])) for entry in record["inputs"]]
             if record
             else []
         )
         version = record["v"] if record else None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{file.path}: its recipe is damaged ({str(error)[:80]}); merge anew") from error
     if not inputs:
         raise BadInput(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from math import isfinite, sqrt
 from typing import Any
 
 from ..errors import BadInput
+from ..reading import json_of
 from ..weights.checkpoint import Checkpoint
 
 _PATTERN = re.compile(r"(\^?)((?:[\w-]|\\?\.)+)\$?")
@@ -76,7 +76,7 @@ def _settings(file: Checkpoint) -> dict[str, Any]:
     try:
         if text is None and file.path.name.startswith("adapter_model") and beside.is_file():
             source, text = beside.name, beside.read_text()
-        found = json.loads(text) if text else {}
+        found = json_of(text) if text else {}
         # diffusers writes the settings of all its models into one object: transformer.lora_alpha.
         settings = {key.removeprefix("transformer.").removeprefix("unet."): value for key, value in found.items()}
         patterns = [value for key in ("alpha_pattern", "rank_pattern") for value in (settings.get(key) or {}).values()]
@@ -85,6 +85,6 @@ def _settings(file: Checkpoint) -> dict[str, Any]:
                 raise ValueError("an alpha or a rank is no number")
         if any(rank == 0 for rank in (settings.get("r"), *(settings.get("rank_pattern") or {}).values())):
             raise ValueError("a rank is 0")
-    except (ValueError, AttributeError, RecursionError, OSError) as error:
+    except (ValueError, AttributeError, OSError) as error:
         raise BadInput(f"{file.path}: {source} is damaged ({str(error)[:80]}); get the file anew") from error
     return settings

@@ -55,6 +55,10 @@ class Embedded:
     kind: Literal["shapes"]
 
 
+MAX_TOML = 1 << 18
+"""Bytes of a file of settings."""
+MAX_DOTS = 100
+"""Dots in one of its lines: the parser takes the square of their number."""
 PARTS = ("transformer", "text_encoder", "vae", "tokenizer")
 
 
@@ -147,9 +151,16 @@ class Config:
 
 
 def parsed(path: Path) -> dict[str, Any]:
-    """Parse a TOML file. Raises BadInput if it cannot be read."""
+    """Parse a TOML file. Raises BadInput if it cannot be read, or is longer or deeper than settings ever are."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_TOML:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes, and at most {MAX_TOML:,} are read")
+        text = path.read_text(encoding="utf-8")
+        if max((line.count(".") for line in text.splitlines()), default=0) > MAX_DOTS:
+            raise ValueError(f"a line of it has more than {MAX_DOTS} dots")
+        return tomllib.loads(text)
+    except RecursionError as error:
+        raise BadInput(f"{path} is not TOML of settings: it is nested too deeply") from error
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # TOML's own error, or bytes that are no UTF-8

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import base64
 import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
+
+from ..storage.pictures import DECODING_ERRORS, opened
 
 LOSSLESS = 256 * 256
 """Pixels up to which a picture is stored without loss."""
 SIDE = 1024
 """Pixels of the longer side of a reduced picture: the largest size that the page shows, at two device pixels to a CSS
 pixel, and the size of most models' canvases."""
+_LARGE = 1 << 22
+"""Pixels beyond which a picture is decoded while no other is."""
+_ALONE = ThreadPoolExecutor(1)
+"""Decodes the large pictures. With a lock in its place each thread would keep the memory that it once had."""
 
 
 def embedded(path: Path | None) -> dict[str, str]:
@@ -20,16 +27,20 @@ def embedded(path: Path | None) -> dict[str, str]:
     if path is None or not Path(path).is_file():
         return {"missing": "is not in the run folder"}
     try:
-        with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as image:
-            picture = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError):
+        with opened(Path(path).read_bytes()) as image:
+            count = image.width * image.height
+            if count > _LARGE:
+                return {"url": _ALONE.submit(_url, image, False).result()}
+            return {"url": _url(image, count <= LOSSLESS)}
+    except DECODING_ERRORS:
         return {"missing": "cannot be read as a picture"}
-    file = io.BytesIO()
-    if picture.width * picture.height <= LOSSLESS:
-        picture.save(file, "PNG", optimize=True)
-        kind = "png"
+
+
+def _url(image: Image.Image, lossless: bool) -> str:
+    picture, file = image if image.mode == "RGB" else image.convert("RGB"), io.BytesIO()
+    if lossless:
+        picture.copy().save(file, "PNG", optimize=True)
     else:
         picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         picture.save(file, "JPEG", quality=90, subsampling=0)
-        kind = "jpeg"
-    return {"url": f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"}
+    return f"data:image/{'png' if lossless else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"

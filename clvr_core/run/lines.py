@@ -8,6 +8,7 @@ from typing import Any
 
 from ..brief import Brief, Goal
 from ..records import from_json, to_json
+from ..text import shown
 from ..trajectory import Cost, Outcome, Remark, Route, Step, Trajectory, with_codes
 
 REWIND = "rewind"
@@ -36,7 +37,7 @@ def standing(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[int
             continue
         keep = line.get("keep")
         if not isinstance(keep, int) or not 1 <= keep <= len(stand):
-            raise ValueError(f"line {number} keeps {keep!r:.40} of {len(stand)} lines")
+            raise ValueError(f"line {number} keeps {shown(keep, 40)} of {len(stand)} lines")
         gone |= canvases_of(stand[keep:])
         del stand[keep:]
         if "budget" in line and isinstance(brief := stand[0].get("brief"), dict):
@@ -102,6 +103,7 @@ def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
     first = lines[0]
     brief = from_json(Brief, first.get("brief"), "line 1: brief")
     trajectory = Trajectory(brief, models=first.get("models", {}), prompts=first.get("prompts", {}))
+    steps: dict[int, Step] = {}  # in the order of the lines that brought them
     for number, line in enumerate(lines[1:], 2):
         if line["event"] not in DECISIONS:
             continue
@@ -110,10 +112,8 @@ def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
         if line["event"] == "planned":
             trajectory = replace(trajectory, goals=read.goals, plan=read.plan, gate=read.gate, route=read.route)
         else:
-            fresh = {step.index: step for step in read.steps}
-            kept = [fresh.pop(step.index, step) for step in trajectory.steps]
-            steps = (*kept, *fresh.values())
-            trajectory = replace(trajectory, steps=steps, current=read.current, best=read.best, outcome=read.outcome)
+            steps |= {step.index: step for step in read.steps}
+            trajectory = replace(trajectory, current=read.current, best=read.best, outcome=read.outcome)
         if line["event"] == "remarked":
             trajectory = replace(trajectory, goals=read.goals, remarks=read.remarks)
-    return with_codes(trajectory)
+    return with_codes(replace(trajectory, steps=tuple(steps.values())))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..reading import json_of
+from ..text import shown
 from ..trajectory import SCHEMA, Trajectory
 from .lines import standing, trajectory_from
 
@@ -35,10 +36,10 @@ def read_journal(path: Path) -> Read:
     # Split at newlines only: splitlines would also split at a stray carriage return.
     for number, line in enumerate(raw.split(b"\n")[:-1], 1):
         try:
-            value = json.loads(line)
+            value = json_of(line)
             if not isinstance(value, dict) or not isinstance(value.get("event"), str):
                 raise ValueError("not an event")
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if kept + len(line) + 1 == len(raw):
                 break
             raise BadInput(
@@ -53,7 +54,7 @@ def read_journal(path: Path) -> Read:
     schema = lines[0].get("schema", SCHEMA)
     if not isinstance(schema, int) or schema < 1:
         raise BadInput(
-            f"{journal} line 1 is damaged (its schema version is {schema!r:.40}); restore the file or start a new run"
+            f"{journal} line 1 is damaged (its schema version is {shown(schema, 40)}); restore the file or start a new run"
         )
     if schema > SCHEMA:
         raise BadInput(f"{journal} has schema version {schema}; this version reads up to {SCHEMA}; update clvr")
@@ -76,9 +77,9 @@ def read_trajectory(path: Path) -> Trajectory:
     """
     try:
         whole = _bytes_of(path).split(b"\n")[:-1]
-        lines = [json.loads(line) for line in whole]
+        lines = [json_of(line) for line in whole]
         return trajectory_from(standing(lines)[0])
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise BadInput(f"{path} holds no run that can be read ({error})") from error
 
 

@@ -26,8 +26,10 @@ from ..records import to_json
 from ..report import write_report
 from ..storage.atomic import PART, write_bytes
 from ..storage.lock import LOCK, FolderLock
+from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import read_png, save_png
 from ..trajectory import Step, Trajectory
+from ..weights.checkpoint import File
 from .lines import REWIND, canvases_of, standing, trajectory_from
 from .reading import JOURNAL, is_begun, read_journal, read_trajectory
 from .store import digest_of
@@ -260,11 +262,11 @@ class RunFolder:
         try:
             if path.parent != self.path or not re.fullmatch(r"mask-\d+\.png", name):
                 raise ValueError("it is not the name of a mask")
-            with Image.open(path) as image:
-                mask = np.asarray(image.convert("L"))
+            with opened(path.read_bytes(), ["PNG"]) as image:
+                mask = pixels(image, "L")
             if digest_of(mask) != sha256:
                 raise ValueError("it is not the mask that was painted")
-        except (OSError, ValueError) as error:
+        except DECODING_ERRORS as error:
             raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
         return mask
 
@@ -275,6 +277,7 @@ class RunFolder:
     def latent(self, canvas: int, sha256: str) -> np.ndarray:
         path = self.latent_path(canvas)
         try:
+            File(path).close()  # refuses a header that no latent has, before safetensors reads it
             latent = load(path.read_bytes())["latent"]
             if digest_of(latent) != sha256:
                 raise ValueError("it is not what the run drew")

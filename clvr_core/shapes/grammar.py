@@ -242,9 +242,16 @@ _INSTRUCTIONS = [
 def parse_instruction(text: str) -> tuple[Instruction, ...]:
     """Return the changes that an instruction names, in order; other words are skipped. Empty if none was understood."""
     text, found = " ".join(text.lower().split()), []
+    coming = [(kind, pattern, pattern.search(text)) for kind, pattern in _INSTRUCTIONS]
     position = 0
-    while position < len(text):
-        matches = [(kind, match) for kind, pattern in _INSTRUCTIONS if (match := pattern.search(text, position))]
+    while True:
+        # Searched again only where its match lies behind, so that each pattern passes over the text once.
+        coming = [
+            (kind, pattern, match if match.start() >= position else pattern.search(text, position))
+            for kind, pattern, match in coming
+            if match is not None
+        ]
+        matches = [(kind, match) for kind, _, match in coming if match is not None]
         if not matches:
             break
         kind, match = min(matches, key=lambda pair: (pair[1].start(), -pair[1].end()))

@@ -5,12 +5,11 @@ The trajectory is stored without wall times, as ASCII JSON with sorted keys, so 
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,9 +19,13 @@ from PIL import Image
 
 from ..errors import BadInput
 from ..protocols import Picture
+from ..reading import json_of
 from ..records import from_json, to_json
+from ..text import shown
 from ..trajectory import SCHEMA, Step, Trajectory, timeless, with_codes
 from .atomic import write_bytes
+from .pictures import DECODING_ERRORS, MAX_PIXELS, pixels
+from .png_decode import MAX_TEXT, bare, texts_of
 from .png_encode import SIGNATURE, encode
 
 TRAJECTORY_KEY = "clvr"
@@ -30,10 +33,6 @@ TRAJECTORY_KEY = "clvr"
 CANVAS_KEY = "clvr_canvas"
 """Key of the text that holds the picture's own number among the canvases."""
 
-MAX_TEXT = 64 << 20
-"""Bytes of all texts of a picture."""
-MAX_PIXELS = 1 << 26
-"""A limit, because a small file can hold a huge picture: this many pixels unpack to 200 MB."""
 MAX_COMPRESSED = 1 << 20
 """Bytes of an unpacked text. Pillow, and with it ComfyUI, refuses a picture with a longer compressed text."""
 
@@ -135,25 +134,17 @@ def read_png(path: str | os.PathLike[str]) -> tuple[Picture, dict[str, str]]:
     text.
     """
     name, data = Path(path).name, _read(path)
-    chunks = list(_chunks(data, name))
-    texts = _texts(chunks, name)
-    pixels = SIGNATURE + b"".join(whole for kind, _, whole in chunks if kind not in _TEXT)
     try:
-        with Image.open(io.BytesIO(pixels), formats=["PNG"]) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"it is {image.width} x {image.height}, and at most {MAX_PIXELS:,} pixels are read")
-            picture = np.array(image.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as problem:
+        texts = texts_of(data)
+        file = bare(data, MAX_PIXELS)
+    except ValueError as problem:
         raise BadInput(f"{name} is not a whole PNG: {problem}") from problem
-    return picture, texts
+    del data  # a large picture is then in memory once less
+    try:
+        with Image.open(file, formats=["PNG"]) as image:
+            return pixels(image), texts
+    except (*DECODING_ERRORS, struct.error, zlib.error) as problem:
+        raise BadInput(f"{name} is not a whole PNG: {problem}") from problem
 
 
 def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
@@ -161,18 +152,21 @@ def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
 
     Raises BadInput if there is none, or one that cannot be read.
     """
-    name = Path(path).name
-    text = _texts(_chunks(_read(path), name), name).get(TRAJECTORY_KEY)
+    name, data = Path(path).name, _read(path)
+    try:
+        text = texts_of(data, TRAJECTORY_KEY).get(TRAJECTORY_KEY)
+    except ValueError as problem:
+        raise BadInput(f"{name} is not a whole PNG: {problem}") from problem
     if text is None:
         raise BadInput(
             f"{name} carries no trajectory; choose a picture as a run saved it (other programs drop the metadata)"
         )
     try:
-        record = json.loads(text)
+        record = json_of(text)
         schema = record.get("schema", SCHEMA)
         if not isinstance(schema, int) or schema < 1:
-            raise ValueError(f"its schema version is {schema!r:.40}")
-    except (ValueError, AttributeError, RecursionError) as problem:
+            raise ValueError(f"its schema version is {shown(schema, 40)}")
+    except (ValueError, AttributeError) as problem:
         raise BadInput(f"the trajectory in {name} is damaged: {problem}") from problem
     if schema > SCHEMA:
         raise BadInput(
@@ -180,69 +174,15 @@ def trajectory_of(path: str | os.PathLike[str]) -> Trajectory:
         )
     try:
         return with_codes(from_json(Trajectory, record))
-    except (ValueError, TypeError, AttributeError, RecursionError) as problem:
+    except (ValueError, TypeError, AttributeError) as problem:
         raise BadInput(f"the trajectory in {name} is damaged: {problem}") from problem
-
-
-_TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as problem:
         raise BadInput(f"{Path(path).name} cannot be read: {problem.strerror}") from problem
-
-
-def _chunks(data: bytes, name: str) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield each chunk up to IEND as (type, content, all its bytes).
-
-    Raises BadInput for a file that is cut short or damaged.
-    """
     if not data.startswith(SIGNATURE):
-        raise BadInput(f"{name} is not a PNG")
-    position, kind = len(SIGNATURE), b""
-    while kind != b"IEND":
-        head = data[position : position + 8]
-        if len(head) < 8:
-            raise BadInput(f"{name} is cut short: the file ends after {len(data):,} bytes")
-        length, kind = struct.unpack(">I4s", head)
-        whole = data[position : position + length + 12]
-        if len(whole) < length + 12:
-            raise BadInput(f"{name} is cut short: the file ends after {len(data):,} bytes")
-        if zlib.crc32(whole[4:-4]) != int.from_bytes(whole[-4:], "big"):
-            raise BadInput(f"{name} is damaged: the checksum of its {kind!r} part at byte {position:,} does not fit")
-        yield kind, whole[8:-4], whole
-        position += length + 12
-
-
-def _texts(chunks: Iterable[tuple[bytes, bytes, bytes]], name: str) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for kind, content, _ in chunks:
-        if kind not in _TEXT:
-            continue
-        key, _, rest = content.partition(b"\0")
-        try:
-            texts[key.decode("latin-1")] = _text(kind, rest, MAX_TEXT - sum(map(len, texts.values())))
-        except (ValueError, IndexError, zlib.error) as problem:
-            raise BadInput(f"{name} is damaged: its text {key!r:.90} cannot be read: {problem}") from problem
-    return texts
-
-
-def _text(kind: bytes, rest: bytes, room: int) -> str:
-    if kind == b"tEXt":
-        return rest.decode("latin-1")
-    if kind == b"zTXt":
-        return _unpack(rest[1:], room).decode("latin-1")
-    packed, (_, _, body) = rest[0], rest[2:].split(b"\0", 2)
-    return (_unpack(body, room) if packed else body).decode("utf-8")
-
-
-def _unpack(data: bytes, room: int) -> bytes:
-    unpacker = zlib.decompressobj()
-    text = unpacker.decompress(data, max(room, 1))
-    if unpacker.unconsumed_tail:
-        raise ValueError(f"it unpacks to more than {MAX_TEXT:,} bytes")
-    if not unpacker.eof:
-        raise ValueError("it ends too early")
-    return text
+        raise BadInput(f"{Path(path).name} is not a PNG")
+    return data

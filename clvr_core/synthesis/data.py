@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import BadInput
+from ..reading import json_of
 from ..records import from_json, to_json
 from ..storage.atomic import write_bytes
 
@@ -72,7 +73,7 @@ def read_rows(folder: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(from_json(Row, json.loads(line)))
+            rows.append(from_json(Row, json_of(line)))
         except ValueError as error:
             raise BadInput(f"{path} line {number}: {error}; mend the line or take it out") from error
     return rows

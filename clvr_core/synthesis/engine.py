@@ -28,6 +28,7 @@ from ..brief import Brief, Budget
 from ..errors import BadInput
 from ..models.registry import Models
 from ..protocols import Drawing, DrawRequest, Picture, Vlm
+from ..reading import json_of
 from ..records import from_json, to_json
 from ..run.conditioning import words_of
 from ..run.run_folder import RunFolder
@@ -180,7 +181,7 @@ def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settin
         if lines[-1]:
             path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
     try:
-        return [_with_kind(from_json(Decision, json.loads(line))) for line in lines[:-1]]
+        return [_with_kind(from_json(Decision, json_of(line))) for line in lines[:-1]]
     except ValueError as error:
         raise BadInput(
             f"{path} is damaged ({error}); restore it, or remove it to decide from the runs again"

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ..brief import Brief, Conditioning
 from ..errors import BadInput
 from ..protocols import PromptWindow
 from ..run.conditioning import shorten_to_window, words_of
+from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..synthesis.data import Row, Turn, read_rows
 from ..trajectory import Action, Step, Trajectory
 
@@ -89,7 +89,8 @@ class Window:
 
 def read_picture(path: Path) -> np.ndarray:
     """Read a picture as uint8 H x W x 3."""
-    return np.array(Image.open(path).convert("RGB"))
+    with opened(path.read_bytes()) as image:
+        return pixels(image)
 
 
 def one_shot(brief: str, target: Path | None = None) -> Sample:
@@ -101,10 +102,11 @@ def samples_of(folder: Path, row: Row) -> list[Sample]:
     """Return the steps of a row. Raises OSError if one of its pictures is missing or unreadable."""
     paths = [folder / turn.image for turn in row.turns]
     for path in paths:
+        data = path.read_bytes()
         try:
-            with Image.open(path) as picture:
+            with opened(data) as picture:
                 picture.verify()
-        except (UnidentifiedImageError, SyntaxError) as error:  # a PNG with a broken chunk is a SyntaxError to PIL
+        except DECODING_ERRORS as error:
             raise OSError(f"{path} is no picture") from error
     actions = tuple(map(_action, row.turns))
     return [

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from ..errors import BadInput
 from ..executor.klein import SamplingRecipe
+from ..reading import json_of
 from ..records import from_json, to_json
 from ..shapes.model import save_pipeline
 from ..storage.atomic import write_bytes, writing
@@ -45,7 +46,7 @@ def settle(out: Path, cls: type[T], config: Path | None, run: Mapping[str, Any])
     Raises BadInput for a config that cannot be read, and if the run in `out` had other settings.
     """
     try:
-        settings = from_json(cls, json.loads(config.read_text())) if config else cls()
+        settings = from_json(cls, json_of(config.read_text())) if config else cls()
         out.mkdir(parents=True, exist_ok=True)
         note, wanted = out / NOTE, json.dumps({**run, "config": to_json(settings)}, indent=1)
         if note.exists() and note.read_text() != wanted:

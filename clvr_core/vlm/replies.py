@@ -29,7 +29,9 @@ MAX_REPLY = 400_000
 MAX_QUOTED = 4_000
 """Characters of an unusable reply that are quoted to the model."""
 MAX_OBJECTS = 100
-"""Objects of one reply that are tried; each broken one costs a pass over the text."""
+"""Objects of one reply that are tried."""
+MAX_OPEN = 8
+"""Of those, the ones that never end, each of which costs a pass over the rest of the text."""
 
 _STRING = r'"(?:[^"\\]+|\\.)*(?P<closed>")?'
 # Objects of other languages too, with 'a': or a: for "a":. They are not read, but what stands before them is no answer.
@@ -143,7 +145,7 @@ def objects_in(text: str, finished: bool, cls: type[T]) -> Runs[T]:
     cut = "" if finished else "the reply was cut by the length limit; "
     runs: list[list[T]] = []
     faults: dict[bool, list[str]] = {True: [], False: []}  # of objects that are JSON, and of those that are not
-    spoilt, count, at = "", 0, _reply_start(text)
+    spoilt, count, unended, at = "", 0, 0, _reply_start(text)
     begin, first, end = at, at, at  # of the reply; of the last run and behind it
     while (start := _next_object(text, at)) is not None:
         count += 1
@@ -151,6 +153,9 @@ def objects_in(text: str, finished: bool, cls: type[T]) -> Runs[T]:
             raise Malformed(f"the reply holds more than {MAX_OBJECTS} objects; one is asked for")
         found = _object_at(text, start)
         at, fault = found.at, found.fault
+        unended += found.reach == len(text)
+        if unended > MAX_OPEN:
+            raise Malformed(f"the reply holds more than {MAX_OPEN} objects that never end; one that ends is asked for")
         try:
             value = _typed(cls, found.data) if not fault else None
         except Malformed as error:

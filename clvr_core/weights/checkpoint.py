@@ -7,7 +7,6 @@ The format: eight bytes with the length of the header, a JSON header, and the by
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import struct
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadInput
+from ..reading import json_of
+from ..text import shown
 
 HEADER_LIMIT = 16 << 20
 """Bytes of a header.
@@ -146,8 +147,8 @@ class File:
                 f"{path} has a header of more than {BRACKETS_LIMIT} brackets, as no checkpoint has; get it from a source you trust"
             )
         try:
-            header = json.loads(text.decode(), object_pairs_hook=_object, parse_constant=_constant)
-        except (ValueError, RecursionError) as error:
+            header = json_of(text.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        except ValueError as error:
             raise BadInput(f"{path} has a damaged header ({str(error)[:100]}); copy it anew") from error
         if not isinstance(header, dict):
             raise BadInput(f"{path} has a damaged header (it is no JSON object); copy it anew")
@@ -176,10 +177,12 @@ class File:
             raise BadInput(f"{where} is not described by dtype, shape and data_offsets; copy it anew")
         dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(dtype, str) or dtype not in BITS:
-            raise BadInput(f"{where} has the unknown dtype {dtype!r:.40}; save the checkpoint as bf16, fp16 or fp32")
+            raise BadInput(
+                f"{where} has the unknown dtype {shown(dtype, 40)}; save the checkpoint as bf16, fp16 or fp32"
+            )
         if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
             raise BadInput(
-                f"{where} has shape {shape!r:.60} and offsets {offsets!r:.60}, which are not lists of sizes; copy it anew"
+                f"{where} has shape {shown(shape, 60)} and offsets {shown(offsets, 60)}, which are not lists of sizes; copy it anew"
             )
         begin, end = offsets
         if not begin <= end <= self.size - self.data:
@@ -188,7 +191,7 @@ class File:
             )
         if (bits := prod(shape) * BITS[dtype]) != 8 * (end - begin):
             raise BadInput(
-                f"{where} has shape {shape!r:.60} in {dtype}, {bits // 8} bytes, but {end - begin} bytes of data; copy it anew"
+                f"{where} has shape {shown(shape, 60)} in {dtype}, {bits // 8} bytes, but {end - begin} bytes of data; copy it anew"
             )
         return Tensor(name, dtype, tuple(shape), self, self.data + begin, end - begin)
 
@@ -331,10 +334,10 @@ def _shards(path: Path) -> dict[str, str]:
             raise BadInput(
                 f"{path} is larger than {HEADER_LIMIT} bytes, as no index is; get it from a source you trust"
             )
-        found = json.loads(path.read_text(), object_pairs_hook=_object, parse_constant=_constant)
+        found = json_of(path.read_text(), object_pairs_hook=_object, parse_constant=_constant)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}; check the path") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInput(f"{path} is damaged ({str(error)[:100]}); copy it anew") from error
     names = found.get("weight_map") if isinstance(found, dict) else None
     if not isinstance(names, dict) or not names:

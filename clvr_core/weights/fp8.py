@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BadInput
+from ..reading import json_of
 from .checkpoint import Checkpoint, Tensor
 from .dtypes import FLOATS
 
@@ -98,8 +99,8 @@ def _formats(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _json(path: Path, name: str, text: str | bytes) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = json_of(text)
+    except ValueError as error:
         raise BadInput(f"{path}: {name} is damaged ({str(error)[:80]}); copy it anew") from error
     return found if isinstance(found, dict) else {}
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import io
 import threading
 import time
 import uuid
@@ -14,7 +12,6 @@ from typing import Any
 import comfy.model_management
 import numpy as np
 from comfy_execution.utils import get_executing_context
-from PIL import Image
 from server import PromptServer
 
 from ...clvr_core.errors import BadInput
@@ -23,6 +20,7 @@ from ...clvr_core.protocols import Picture
 from ...clvr_core.records import from_json
 from ...clvr_core.run.run_folder import RunFolder
 from ...clvr_core.run.session import Reviewer
+from ...clvr_core.storage.pictures import DECODING_ERRORS, opened
 from ...clvr_core.trajectory import Remark, Trajectory
 from .progress import show_text
 
@@ -153,11 +151,9 @@ def mask_from(text: Any, width: int, height: int) -> Picture:
     """Decode a PNG in base64 to uint8 H x W, 255 where it is painted. Raises BadInput if nothing is painted."""
     try:
         data = base64.b64decode(text, validate=True)
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            if image.width * image.height > MAX_MASK_PIXELS:
-                raise ValueError(f"it has {image.width} x {image.height} pixels")
+        with opened(data, ["PNG"], MAX_MASK_PIXELS) as image:
             mask = np.asarray(image.convert("L").resize((width, height)))
-    except (OSError, ValueError, TypeError, binascii.Error, Image.DecompressionBombError) as error:
+    except (*DECODING_ERRORS, TypeError) as error:
         raise BadInput(f"the mask cannot be read: {error}") from error
     mask = np.where(mask > 127, 255, 0).astype(np.uint8)
     if not mask.any():

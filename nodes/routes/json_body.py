@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from aiohttp import web
+
+from ...clvr_core.reading import json_of
 
 MAX_BYTES = 8 << 20
 """A mask of 1024 x 1024 pixels as PNG is far smaller."""
@@ -19,7 +20,7 @@ async def read_json_object(request: web.Request) -> dict[str, Any]:
     if len(raw) > MAX_BYTES:
         return {}
     try:
-        data = json.loads(raw)
+        data = json_of(bytes(raw))
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}

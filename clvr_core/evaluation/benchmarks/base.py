@@ -3,13 +3,13 @@ measures."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import BadInput
+from ...reading import json_of
 from ..prompt_parse import Parse
 
 HOLDS = 0.5
@@ -223,8 +223,8 @@ def mapping(path: Path) -> dict[str, Any]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return json_of(text)
+    except ValueError as error:
         raise BadInput(f"{where} is no JSON: {error}") from error
 
 
