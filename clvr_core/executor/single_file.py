@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import torch
 
 from ..errors import BadInput
 from ..weights.checkpoint import open_checkpoint
-from ..weights.fp8 import dequantised
 from ..weights.manifest import TOKENIZERS
+from ..weights.quantised import dequantised
 
 TYPES = {
     "F32": torch.float32,
@@ -231,6 +232,10 @@ def _read(path: Path, dtype: torch.dtype, named: Callable[[str], str]) -> dict[s
         found = {}
         for old, tensor in dequantised(checkpoint)[0].tensors.items():
             if not (name := named(old)):
+                continue
+            if tensor.codec is not None:
+                value = torch.from_numpy(tensor.codec.values(0, prod(tensor.shape))).reshape(tensor.shape)
+                found[name] = value.to(dtype)
                 continue
             if tensor.dtype not in TYPES:
                 raise BadInput(

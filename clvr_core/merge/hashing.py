@@ -140,6 +140,8 @@ def in_order(plan: MergePlan) -> dict[File, list[tuple[int, int]]]:
     ranges: dict[File, list[tuple[int, int]]] = {}
     for segment in sorted(plan.segments, key=_start):
         for part in segment.reads() if segment.merged else ():
+            if part.tensor.codec is not None:  # read as values, not as the bytes of the file
+                continue
             ranges.setdefault(part.tensor.file, []).append((part.start, part.start + part.count * part.itemsize))
     return {
         file: found

@@ -14,8 +14,8 @@ from pathlib import Path
 from ..errors import BadInput
 from ..weights.checkpoint import Checkpoint, Tensor, open_checkpoint
 from ..weights.dtypes import FLOATS
-from ..weights.fp8 import FP8_MARK, dequantised
 from ..weights.layout import Layout, atoms_of, block_of, layout_of, prefix_of, tensor_of
+from ..weights.quantised import FP8_MARK, dequantised, is_quantised
 from . import lowrank
 from .lowrank import Term
 from .recipe import DTYPES, MergeRecipe, matches
@@ -29,12 +29,12 @@ class Part:
     """An atom in a file: consecutive rows of a tensor.
 
     tensor: the tensor in the file.
-    start: byte in the file where the rows begin.
+    first: element of the tensor where the rows begin.
     shape: of the atom.
     """
 
     tensor: Tensor
-    start: int
+    first: int
     shape: tuple[int, ...]
 
     @property
@@ -44,6 +44,21 @@ class Part:
     @property
     def itemsize(self) -> int:
         return self.tensor.nbytes // max(prod(self.tensor.shape), 1)
+
+    @property
+    def start(self) -> int:
+        """Byte in the file where the rows begin, of a tensor without a codec."""
+        return self.tensor.start + self.first * self.itemsize
+
+    @property
+    def form(self) -> tuple[str, float | None]:
+        """The dtype in which the values are read, and their scale."""
+        return ("F32", None) if self.tensor.codec is not None else (self.tensor.dtype, self.tensor.scale)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether the values were rounded to 8 bits or fewer."""
+        return is_quantised(self.tensor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +304,12 @@ class _Planner:
                 beta,
                 tuple(replace(term, factor=align) for term in deltas if align * term.product.scale),
             )
+            if segment.terms and not segment.merged:
+                stored = part.tensor
+                raise BadInput(
+                    f"{stored.file.path}: {stored.name} is {stored.dtype} without scales of any known quantiser, and a LoRA changes "
+                    f"{segment.atom}; merge the LoRA into the bf16 safetensors of the same model, or leave the weight out with --exclude"
+                )
             segments.append(segment)
         self._check_patterns(base)
         kept = {}
@@ -332,7 +353,7 @@ class _Planner:
                     raise BadInput(
                         f"{tensor.file.path}: {name} and {other} are the same weight; get the file from a source you trust"
                     )
-                atoms[atom] = Part(tensor, tensor.start + index * tensor.nbytes // len(pieces), shape)
+                atoms[atom] = Part(tensor, index * prod(shape), shape)
         if not atoms:
             raise BadInput(f"{checkpoint.path} holds no tensors; give a checkpoint")
         return Model(role, plain, layout, prefix, atoms)
@@ -381,13 +402,13 @@ class _Planner:
         return tuple(outputs), homes
 
     def _dtype(self, parts: list[Part], fp8: bool) -> str:
-        dtype = parts[0].tensor.dtype
+        dtype = parts[0].form[0]
         if dtype not in FLOATS:
             return dtype
         if self.recipe.dtype in ("base", "fp8"):
             if fp8:
                 return "F8_E4M3"
-            return "BF16" if dtype == "F8_E4M3" else dtype
+            return "BF16" if parts[0].quantised else dtype
         return DTYPES[self.recipe.dtype]
 
     def _check_patterns(self, base: Model) -> None:
@@ -413,16 +434,14 @@ def _fp8_atoms(models: list[Model]) -> set[str]:
     """Return the atoms to store in fp8: those that an input stores in fp8, or else the matrices of the numbered
     blocks."""
     for model in models:
-        if found := {
-            atom for atom, part in model.atoms.items() if part.tensor.dtype == "F8_E4M3" and atom.endswith(".weight")
-        }:
+        if found := {atom for atom, part in model.atoms.items() if part.quantised and atom.endswith(".weight")}:
             return found
     return {
         atom
         for atom, part in models[0].atoms.items()
         if len(part.shape) == 2
         and atom.endswith(".weight")
-        and part.tensor.dtype in FLOATS
+        and part.form[0] in FLOATS
         and block_of(atom, models[0].layout)[-1].isdecimal()
     }
 
@@ -460,7 +479,7 @@ def _require_same_weights(base: Model, other: Model) -> None:
             f"{where} has other shapes than {against} in {len(wrong)} tensors: {shapes}; use one size of one model, 4B or 9B"
         )
     for atom, part in base.atoms.items():
-        kinds = [each.atoms[atom].tensor.dtype for each in (base, other)]
+        kinds = [each.atoms[atom].form[0] for each in (base, other)]
         if kinds[0] != kinds[1] and not FLOATS.keys() >= set(kinds):
             raise BadInput(
                 f"{where}: {part.tensor.name} is {kinds[1]}, in {against} it is {kinds[0]}; use bf16, fp16 or fp32 checkpoints"

@@ -82,7 +82,7 @@ class Stream:
         self._starts = [item.start for item in self._items]
         dtypes = {segment.output.dtype for segment in plan.segments if segment.merged}
         self._rounds_in_numpy = plan.recipe.rounding == "stochastic" or "F8_E4M3" in dtypes
-        inputs = {part.tensor.dtype for segment in plan.segments if segment.merged for _, part in segment.sources()}
+        inputs = {part.form[0] for segment in plan.segments if segment.merged for _, part in segment.sources()}
         self._fused = dtypes | inputs == {"BF16"} and not self._rounds_in_numpy and not measured
         self._largest: dict[str, float] = {}
         self._scales: dict[str, float] = {}
@@ -206,7 +206,7 @@ class Stream:
         dtype = segment.output.dtype
         size = dtypes.FLOATS[dtype]
         parts = segment.reads()
-        forms = [(part.tensor.dtype, part.tensor.scale) for part in parts]
+        forms = [part.form for part in parts]
         first, stop = (begin - segment.start) // size, (end - segment.start) // size
         for place in range(first, stop, BLOCK):
             count = min(BLOCK, stop - place)
@@ -234,16 +234,19 @@ class Stream:
 
     def _read(self, pool: Pool, parts: Sequence[Part], place: int, count: int, last: bool) -> list[memoryview]:
         """Read `count` elements of each part from element `place` on, and give the bytes to the hasher as well."""
-        sizes = [count * part.itemsize for part in parts]
+        sizes = [count * dtypes.FLOATS[part.form[0]] for part in parts]
         if not (pool.pending and pool.has(sizes)):
             self._hasher.help_until(lambda: not pool.pending)
             pool.clear()
         rows = []
         for part, size in zip(parts, sizes):
             row, start = pool.take(size), part.start + place * part.itemsize
-            part.tensor.file.read_into(row, start)
-            if last:
-                self._hasher.give(pool, part.tensor.file, start, row)
+            if part.tensor.codec is not None:
+                row[:] = values_of(part, place, count).data.cast("B")
+            else:
+                part.tensor.file.read_into(row, start)
+                if last:
+                    self._hasher.give(pool, part.tensor.file, start, row)
             rows.append(row)
         with self._lock:
             self.found.read += sum(sizes)

@@ -75,6 +75,8 @@ def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
 
 def values_of(part: Part, start: int, count: int) -> np.ndarray:
     """Read `count` elements of the part from element `start` on, as fp32 [count]."""
+    if part.tensor.codec is not None:
+        return part.tensor.codec.values(part.first + start, count)
     size = FLOATS[part.tensor.dtype]
     raw = part.tensor.file.read(part.start + start * size, count * size)
     return dtypes.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
@@ -169,7 +171,7 @@ def _copied(plan: MergePlan, segment: Segment) -> Segment:
                 path = plan.base.checkpoint.path
                 raise BadInput(
                     f"{part.tensor.file.path}: {part.tensor.name} ({part.tensor.dtype}) differs from {path}, and integers are not merged; "
-                    f"use {role} weights that were trained from this base"
+                    f"use {role} weights that were trained from this base, or the bf16 safetensors if these are quantised"
                 )
     return replace(segment, aligned=None, distilled=None, copy="base")
 
@@ -177,7 +179,7 @@ def _copied(plan: MergePlan, segment: Segment) -> Segment:
 def refuse_not_finite(part: Part) -> None:
     """Raise BadInput, with their number, if the part's tensor holds values that are NaN or infinite."""
     tensor = part.tensor
-    whole = replace(part, start=tensor.start, shape=tensor.shape)
+    whole = replace(part, first=0, shape=tensor.shape)
     count = 0
     for start in range(0, whole.count, CHUNK):
         count += int(np.count_nonzero(~np.isfinite(values_of(whole, start, min(CHUNK, whole.count - start)))))
@@ -213,9 +215,7 @@ def _warn(plan: MergePlan, found: Survey, whole: Measures) -> None:
         if not delta.squares and role != "lora":
             found.warnings.append(f"the {role} weights are those of the base; is it the right file?")
     dtypes = sorted({segment.output.dtype for segment in plan.segments if segment.merged})
-    if "F8_E4M3" in dtypes and any(
-        part.tensor.dtype == "F8_E4M3" for model in plan.models for part in model.atoms.values()
-    ):
+    if "F8_E4M3" in dtypes and any(part.quantised for model in plan.models for part in model.atoms.values()):
         found.warnings.append(
             "fp8 weights are merged and rounded to fp8 again; with --dtype bf16 less of the deltas is lost"
         )

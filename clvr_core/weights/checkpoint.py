@@ -14,7 +14,9 @@ import threading
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from ..errors import BadInput
 from ..reading import json_of
@@ -196,14 +198,28 @@ class File:
         return Tensor(name, dtype, tuple(shape), self, self.data + begin, end - begin)
 
 
+class Codec(Protocol):
+    """Reads the values of a quantised tensor whose elements are not all the same multiple of what is stored."""
+
+    def values(self, first: int, count: int) -> np.ndarray:
+        """Return the elements from `first` on, fp32 [count]."""
+        ...
+
+    def steps(self, first: int, count: int) -> np.ndarray:
+        """Return the distance between the neighbouring values around each element, fp32 [count]."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """Where a tensor is in a file.
 
     dtype: by the format's name, such as BF16.
+    shape: of its values; in the file a tensor with a codec may have another.
     start: byte in the file where it begins.
     nbytes: its size in bytes.
     scale: factor on the stored values of scaled fp8, None for other tensors.
+    codec: reads the values where one scale for all of them does not; None for other tensors.
     """
 
     name: str
@@ -213,6 +229,7 @@ class Tensor:
     start: int
     nbytes: int
     scale: float | None = None
+    codec: Codec | None = None
 
     def read(self) -> bytearray:
         return self.file.read(self.start, self.nbytes)

@@ -19,7 +19,7 @@ def decode(raw: np.ndarray, dtype: str, scale: float | None = None) -> np.ndarra
     if dtype == "BF16":
         values = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     elif dtype == "F8_E4M3":
-        values = _e4m3()[raw]
+        values = e4m3()[raw]
     else:
         values = raw.view(np.float32 if dtype == "F32" else np.float16).astype(np.float32)
     return values if scale is None else values * np.float32(scale)
@@ -42,13 +42,19 @@ def encode(values: np.ndarray, dtype: str, scale: float | None = None) -> np.nda
 
 
 @cache
-def _e4m3() -> np.ndarray:
+def e4m3() -> np.ndarray:
     """Return the 256 values of fp8 e4m3 by code (no infinities; 0x7f and 0xff are NaN), arXiv:2209.05433."""
     code = np.arange(256)
     exponent, mantissa = (code >> 3) & 15, code & 7
     size = np.where(exponent == 0, mantissa / 8 * 2.0**-6, (1 + mantissa / 8) * 2.0 ** (exponent - 7))
     size[(code & 127) == 127] = np.nan
     return np.where(code < 128, size, -size).astype(np.float32)
+
+
+@cache
+def e5m2() -> np.ndarray:
+    """Return the 256 values of fp8 e5m2 by code: the upper half of an fp16."""
+    return (np.arange(256, dtype=np.uint16) << 8).view(np.float16).astype(np.float32)
 
 
 def _to_e4m3(values: np.ndarray) -> np.ndarray:

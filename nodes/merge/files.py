@@ -171,7 +171,7 @@ def planned(recipe: MergeRecipe) -> Iterator[MergePlan]:
 def refuse_fp8(plan: MergePlan, choice: str) -> None:
     """Raise BadInput for a model with fp8 weights, unless `choice` is dequantise."""
     for model in plan.models:
-        if choice != "dequantise" and any(part.tensor.dtype == "F8_E4M3" for part in model.atoms.values()):
+        if choice != "dequantise" and any(part.quantised for part in model.atoms.values()):
             raise BadInput(
                 f"{model.role} is {model.checkpoint.path.name}, whose fp8 weights have lost most of what a small delta changes; "
                 "use the bf16 file of the same model, or set fp8 to dequantise to merge the values that they stand for all the same"

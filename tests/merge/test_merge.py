@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from clvr_core.errors import BadInput
 from clvr_core.merge import engine
 from clvr_core.merge.plan import make_plan
-from clvr_core.merge.recipe import Block, MergeRecipe
+from clvr_core.merge.recipe import Block, Lora, MergeRecipe
 from clvr_core.merge.run import merge
 from tests.merge import klein
 from tests.weights.test_checkpoint import sharded
@@ -235,6 +235,53 @@ def test_scaled_fp8_of_diffusers_keeps_three_scales_in_one_fused_tensor(tmp_path
     assert right.keys() == values.keys()
     for name in right:
         assert klein.same_bits(right[name], klein.contract(values[name], *(each[name] for each in others))), name
+
+
+def test_every_quantised_form_is_merged_by_its_values_in_any_layout(tmp_path):
+    """Three forms of 8 bits in one fused qkv, and fp8 with a scale for each row in the other matrices."""
+    from tests.weights.test_quantised import E5, hadamard, mark
+
+    base, aligned, distilled = klein.three()
+    values, files = klein.to_diffusers(base), {}
+    for name, value in values.items():
+        layer = name.removesuffix(".weight")
+        if value.dim() < 2 or "blocks" not in name:
+            files[name] = value
+            continue
+        whole = value.float()
+        rows = whole.abs().amax(1, keepdim=True) / 120
+        if layer.endswith("to_k"):
+            turned = (whole.double() @ hadamard(16)).float()
+            files[name] = (turned / rows).round().clamp(-127, 127).to(torch.int8)
+            files[f"{layer}.comfy_quant"] = mark(format="int8_tensorwise", convrot=True, convrot_groupsize=16)
+            codes = files[name].double() @ hadamard(16)
+        else:
+            files[name] = (whole / rows).to(E5 if layer.endswith("to_v") else torch.float8_e4m3fn)
+            codes = files[name].double()
+        files[f"{layer}.weight_scale"] = rows
+        values[name] = (codes * rows.double()).float()
+    paths = [klein.save(tmp_path / "b.safetensors", files), *written(tmp_path, tensors=(base, aligned, distilled))[1:]]
+    right = [klein.to_diffusers(each) for each in (aligned, distilled)]
+    for number, layout in enumerate(("bfl", "diffusers")):
+        found = merged(tmp_path, MergeRecipe(*paths, layout=layout), f"{number}.safetensors")
+        found = klein.to_diffusers(found) if layout == "bfl" else found
+        assert found.keys() == values.keys()
+        for name in values:
+            assert klein.same_bits(found[name], klein.contract(values[name], *(each[name] for each in right))), name
+
+
+def test_a_lora_on_integers_is_refused_unless_they_are_left_out(tmp_path):
+    base = {"a.weight": torch.ones(8, 4, dtype=torch.int8), "b.weight": torch.ones(8, 4)}
+    lora = {
+        f"{name}.lora_{part}.weight": torch.ones(size) for name in "ab" for part, size in (("A", (2, 4)), ("B", (8, 2)))
+    }
+    paths = [klein.save(tmp_path / f"{number}.safetensors", each) for number, each in enumerate((base, lora))]
+    with pytest.raises(
+        BadInput, match=r"0\.safetensors: a\.weight is I8 without scales of any known quantiser, and a LoRA"
+    ):
+        make_plan(MergeRecipe(paths[0], loras=(Lora(paths[1]),)))
+    found = merged(tmp_path, MergeRecipe(paths[0], loras=(Lora(paths[1]),), exclude=("a",)))
+    assert klein.same_bits(found["a.weight"], base["a.weight"]) and (found["b.weight"] == 3).all()
 
 
 def test_fp8_is_written_when_asked_with_new_scales(tmp_path):

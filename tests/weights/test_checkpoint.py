@@ -14,7 +14,6 @@ from safetensors import safe_open
 
 from clvr_core.errors import BadInput
 from clvr_core.weights.checkpoint import HEADER_LIMIT, File, open_checkpoint
-from clvr_core.weights.fp8 import dequantised
 from tests.merge import klein
 
 
@@ -205,49 +204,6 @@ def test_a_folder_with_two_candidates_or_none_is_refused(tmp_path):
         klein.save(tmp_path / f"{name}.safetensors", {"a": torch.ones(2)})
     with pytest.raises(BadInput, match=r"2 candidates \(a\.safetensors, b\.safetensors\)"):
         open_checkpoint(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("tensors", "metadata", "words"),
-    [
-        ({"a.weight": torch.ones(2, 2, dtype=torch.uint8), "a.weight_scale_2": torch.ones(())}, {}, "nvfp4"),
-        (
-            {"a.weight": torch.ones(2, 2)},
-            {"_quantization_metadata": '{"layers": {"a": {"format": "nvfp4"}}}'},
-            "quantised as 'nvfp4'",
-        ),
-        ({"a.weight": torch.ones(2, 2, dtype=torch.int8), "a.weight_scale": torch.ones(())}, {}, "no scaled fp8"),
-        ({"a.weight": torch.ones(4, dtype=torch.uint8), "a.weight.absmax": torch.ones(1)}, {}, "bitsandbytes"),
-        ({"a.weight": torch.ones(2, 2).to(torch.float8_e5m2)}, {}, "F8_E5M2"),
-        ({"a.weight": torch.ones(2, 2, dtype=torch.float64)}, {}, "F64"),
-        (
-            {"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale": torch.ones(2, 1)},
-            {},
-            "not one fp32 scale",
-        ),
-        (
-            {"a.weight": torch.ones(2, 2).to(torch.float8_e4m3fn), "a.weight_scale": torch.tensor(float("nan"))},
-            {},
-            "positive number",
-        ),
-    ],
-)
-def test_quantised_weights_other_than_scaled_fp8_are_refused_by_name(tmp_path, tensors, metadata, words):
-    found = open_checkpoint(klein.save(tmp_path / "x.safetensors", tensors, metadata))
-    with pytest.raises(BadInput, match=words) as caught:
-        dequantised(found)
-    assert "use the bf16, fp16 or scaled fp8 (e4m3) safetensors" in str(caught.value) or "copy" in str(caught.value)
-    found.close()
-
-
-def test_comfyui_quant_marks_beside_the_weights_are_read(tmp_path):
-    mark = torch.tensor(list(b'{"format": "mxfp8"}'), dtype=torch.uint8)
-    found = open_checkpoint(
-        klein.save(tmp_path / "x.safetensors", {"a.weight": torch.ones(2, 2), "a.comfy_quant": mark})
-    )
-    with pytest.raises(BadInput, match="a is quantised as 'mxfp8'"):
-        dequantised(found)
-    found.close()
 
 
 def test_no_damage_to_a_header_gets_past_more_than_safetensors_lets_through(tmp_path):
