@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.5,
         help="largest delta, relative to the base, taken for one of this base (default 0.5)",
     )
+    strengths.add_argument(
+        "--fp8",
+        default="refuse",
+        choices=("refuse", "dequantise"),
+        help="differences of weights of 8 bits or fewer, much of which is rounding noise (default refuse)",
+    )
     output = parser.add_argument_group("output")
     output.add_argument("--out", type=Path, metavar="O", help="the merged .safetensors file")
     output.add_argument(
@@ -125,6 +131,7 @@ def _merge(options: argparse.Namespace) -> int:
         options.seed,
         options.keep_lora,
         options.limit,
+        options.fp8,
     )
     with make_plan(recipe) as plan:
         result: dict[str, Any] = {"exit": 0}

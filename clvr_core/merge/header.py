@@ -182,6 +182,7 @@ def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], 
             seed=int(record["seed"]),
             keep_lora=bool(record["keep_lora"]),
             limit=float(record["limit"]),
+            fp8="dequantise",  # it was merged
         )
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, BadInput):

@@ -176,12 +176,15 @@ class Findings:
 
     tensors, blocks: by name.
     sampled: estimated from a sample, not computed from every weight.
+    noise: by role, the norm that the rounding of quantised weights alone gives its delta, relative to the base's norm;
+        from a sample.
     """
 
     tensors: dict[str, Measures]
     blocks: dict[str, Measures]
     sampled: bool
     warnings: tuple[str, ...]
+    noise: Mapping[str, float] = field(default_factory=dict)
 
 
 def summed(parts: Iterable[Measures]) -> Measures:

@@ -87,6 +87,8 @@ class MergeRecipe:
     keep_lora: write the LoRAs into a file beside the merged file instead of into it.
     limit: the largest median of |delta| / |base| over the matrices of a checkpoint that is accepted, above 0. A larger
         one means that the checkpoint was not made from this base.
+    fp8: what to do with a difference of weights of which one has 8 bits or fewer, much of which is rounding noise:
+        `refuse` it, or `dequantise` and merge the values all the same.
 
     Raises BadInput for a recipe without anything to merge or convert, and for a strength or limit out of range.
     """
@@ -106,6 +108,7 @@ class MergeRecipe:
     seed: int = 0
     keep_lora: bool = False
     limit: float = 0.5
+    fp8: Literal["refuse", "dequantise"] = "refuse"
 
     def __post_init__(self) -> None:
         converts = self.layout != "base" or self.dtype != "base"

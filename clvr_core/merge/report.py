@@ -24,6 +24,9 @@ def merge_report(
     written: bytes of the merged file; None if nothing was merged.
     """
     recipe = plan.recipe
+    model = summed(found.blocks.values()).figures()
+    for role, floor in found.noise.items():
+        model[role]["noise_floor"] = float(f"{floor:.4g}")
     return {
         "version": __version__,
         "formula": FORMULA,
@@ -40,7 +43,7 @@ def merge_report(
         "bytes_read": read,
         "bytes_written": written,
         "expected": EXPECTED,
-        "model": summed(found.blocks.values()).figures(),
+        "model": model,
         "blocks": {name: found.blocks[name].figures() for name in _in_order(found.blocks)},
         "survival": {name: _survivals(measures) for name, measures in found.tensors.items()},
         "outliers": outliers(found.tensors),
@@ -86,7 +89,10 @@ def merge_summary(values: dict[str, Any]) -> str:
     for role in DELTAS:
         if role in model:
             norm, kept = model[role]["relative_norm"], model[role]["survival"]
-            lines.append(f"{role:<10} {_percent(norm)} of the base's norm, {_percent(kept)} of it survives rounding")
+            noise = f" (noise of 8 bits alone {_percent(floor)})" if (floor := model[role].get("noise_floor")) else ""
+            lines.append(
+                f"{role:<10} {_percent(norm)} of the base's norm{noise}, {_percent(kept)} of it survives rounding"
+            )
     if model["cosine"] is not None:
         lines.append(
             f"cosine     {model['cosine']:+.3f}, signs differ in {_percent(model['sign_conflicts'])} of the weights that both move"

@@ -121,7 +121,7 @@ def _findings(plan: MergePlan, found: Survey, streamed: Streamed, measured: bool
     warnings = [each for each in found.warnings if each not in estimated] + survival_warnings(
         plan, tensors, summed(blocks.values())
     )
-    return Findings(tensors, blocks, False, tuple(warnings))
+    return Findings(tensors, blocks, False, tuple(warnings), found.findings().noise)
 
 
 def _files(plan: MergePlan) -> list[File]:

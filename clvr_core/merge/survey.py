@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from math import sqrt
 from statistics import median
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from ..errors import BadInput
 from ..weights import dtypes
 from ..weights.dtypes import FLOATS
+from ..weights.quantised import steps_of
 from . import formula
 from .measures import Findings, Measures, measure, summed
 from .plan import MergePlan, Part, Segment
@@ -26,6 +28,8 @@ CHUNK = 1 << 18
 """Elements (or bytes) read at a time where a whole tensor is read."""
 SURVIVAL = 0.9
 """A smaller share of a delta left after rounding gives a warning."""
+LARGE = 4.0
+"""Root mean square of a matrix that no weights have: the codes of scaled fp8 have about 90."""
 
 Cancel = Callable[[], bool]
 """Returns True to stop the merge."""
@@ -37,18 +41,26 @@ class Cancelled(Exception):
 
 @dataclass
 class Survey:
-    """Measures estimated from the sample, by tensor of the output and by block, and warnings for the user."""
+    """Measures estimated from the sample, by tensor of the output and by block, and warnings for the user.
+
+    noise: by role, the expected sum of the squared rounding errors of quantised weights in its delta.
+    large: by role, root mean squares above LARGE of quantised matrices, by the name of the tensor.
+    """
 
     tensors: dict[str, Measures] = field(default_factory=dict)
     blocks: dict[str, Measures] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    noise: dict[str, float] = field(default_factory=dict)
+    large: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, segment: Segment, found: Measures) -> None:
         self.tensors.setdefault(segment.output.name, Measures()).add(found)
         self.blocks.setdefault(segment.block, Measures()).add(found)
 
     def findings(self) -> Findings:
-        return Findings(self.tensors, self.blocks, True, tuple(self.warnings))
+        base = summed(self.blocks.values()).base
+        noise = {role: sqrt(squares / base) for role, squares in self.noise.items() if base}
+        return Findings(self.tensors, self.blocks, True, tuple(self.warnings), noise)
 
 
 def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
@@ -68,6 +80,7 @@ def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
             simplified.append(_copied(plan, segment))
     whole = summed(found.blocks.values())
     _check_norms(plan, found)
+    _check_noise(plan, simplified, found)
     _warn(plan, found, whole)
     plan.segments = tuple(simplified)
     return found
@@ -132,6 +145,7 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
         for role, part in segment.sources():
             if not np.isfinite(values[role]).all():
                 refuse_not_finite(part)
+        _add_noise(segment, start, count, weight, values, found)
         base = values.pop("base")
         same = {role for role in same if np.array_equal(values[role].view(np.uint32), base.view(np.uint32))}
         low = low_rank(segment, start, count)
@@ -146,6 +160,24 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
             deltas["lora"] = (low, 1.0)
         found.add(segment, measure(segment.atom, start, weight, base, deltas, merged, back))
     return {role for role in same if segment.count and _equal(segment.base, getattr(segment, role))}
+
+
+def _add_noise(
+    segment: Segment, start: int, count: int, weight: float, values: dict[str, np.ndarray], found: Survey
+) -> None:
+    """Add what the rounding of quantised weights alone gives the deltas: a twelfth of the squared step, for each."""
+    squares = {}
+    for role, part in segment.sources():
+        steps = steps_of(part.tensor, part.first + start, count) if part.quantised else None
+        if steps is None:
+            continue
+        squares[role] = weight * float(np.dot(steps, steps)) / 12
+        size = float(np.sqrt(np.mean(np.square(values[role]))))
+        if segment.columns > 1 and size > LARGE:
+            found.large.setdefault(role, {})[part.tensor.name] = size
+    for role in values:
+        if role != "base" and not squares.keys().isdisjoint((role, "base")):
+            found.noise[role] = found.noise.get(role, 0.0) + squares.get(role, 0.0) + squares.get("base", 0.0)
 
 
 def _equal(left: Part, right: Part) -> bool:
@@ -210,10 +242,42 @@ def _check_norms(plan: MergePlan, found: Survey) -> None:
             )
 
 
+def _check_noise(plan: MergePlan, segments: list[Segment], found: Survey) -> None:
+    """Raise BadInput for a delta of quantised weights, or warn of it, as the recipe says."""
+    paths = {model.role: model.checkpoint.path for model in plan.models}
+    blamed: dict[str, str] = {}
+    for segment in segments:
+        parts = {} if segment.copy else dict(segment.sources())
+        for role in parts.keys() - {"base"}:
+            if source := next((each for each in (role, "base") if parts[each].quantised), None):
+                blamed.setdefault(role, source)
+    floors, whole = found.findings().noise, summed(found.blocks.values())
+    for role in ("aligned", "distilled"):
+        norm = whole.relative_norm(role)
+        if role not in blamed or not norm:
+            continue
+        share = min(floors[role] / norm, 1.0) ** 2
+        said = (
+            f"{paths[blamed[role]]} has weights of 8 bits or fewer: their rounding alone makes {floors[role]:.2%} of the base's norm, and "
+            f"the {role} delta is {norm:.2%}, so about {share:.0%} of its square is noise"
+        )
+        if plan.recipe.fp8 == "refuse":
+            raise BadInput(
+                f"{said}; use the bf16 file of the same model, or --fp8 dequantise to merge the values all the same"
+            )
+        found.warnings.append(f"{said}; the bf16 file of the same model has none")
+
+
 def _warn(plan: MergePlan, found: Survey, whole: Measures) -> None:
     for role, delta in whole.deltas.items():
         if not delta.squares and role != "lora":
             found.warnings.append(f"the {role} weights are those of the base; is it the right file?")
+    for role, large in found.large.items():
+        worst = max(large, key=large.__getitem__)
+        found.warnings.append(
+            f"{len(large)} quantised matrices of the {role} weights are far larger than weights are ({worst} has a root mean "
+            f"square of {large[worst]:.3g}): are their scales missing?"
+        )
     dtypes = sorted({segment.output.dtype for segment in plan.segments if segment.merged})
     if "F8_E4M3" in dtypes and any(part.quantised for model in plan.models for part in model.atoms.values()):
         found.warnings.append(

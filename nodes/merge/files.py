@@ -66,6 +66,7 @@ class MergeInputs:
             rounding=self.rounding,
             keep_lora=self.keep_lora,
             limit=self.limit,
+            fp8=self.fp8,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -208,6 +209,60 @@ def test_blocks_come_by_number(tmp_path):
     assert [name for name in values["blocks"] if name.startswith("single_b")] == [
         f"single_blocks.{number}" for number in range(11)
     ]
+
+
+E4 = torch.float8_e4m3fn
+
+
+def test_the_noise_of_fp8_stands_beside_the_norm_and_its_delta_is_refused_unless_asked_for(tmp_path):
+    """bf16 base, fp8 distilled: the noise is the distance of the fp8 values from those that they were rounded from."""
+    base, aligned, distilled = klein.three()
+    eight = {name: value.to(E4) if value.dim() > 1 else value for name, value in distilled.items()}
+    noise, norm, size = (
+        sum(float((one[name].double() - two[name].double()).square().sum()) for name in base) ** 0.5
+        for one, two in ((eight, distilled), (eight, base), (base, {name: value * 0 for name, value in base.items()}))
+    )
+    paths = written(tmp_path, tensors=(base, aligned, eight))
+    with pytest.raises(BadInput) as caught:
+        found_in(tmp_path, MergeRecipe(*paths))
+    floor = float(re.search(r"rounding alone makes ([\d.]+)%", str(caught.value))[1]) / 100
+    assert floor == pytest.approx(noise / size, rel=0.05)
+    assert f"the distilled delta is {norm / size:.2%}" in str(caught.value)
+    assert f"{paths[2]} has weights of 8 bits" in str(caught.value) and "--fp8 dequantise" in str(caught.value)
+    for measured in (False, True):
+        values = found_in(tmp_path, MergeRecipe(*paths, fp8="dequantise"), measured=measured)
+        assert values["model"]["distilled"]["noise_floor"] == pytest.approx(floor, rel=1e-2)
+        assert "noise_floor" not in values["model"]["aligned"]
+        assert any("its square is noise" in each for each in values["warnings"])
+        assert f"noise of 8 bits alone {100 * floor:.3g} %" in merge_summary(values)
+
+
+def test_fp8_without_a_difference_of_checkpoints_is_not_refused(tmp_path):
+    base, _, distilled = klein.three()
+    eight, file = ({name: value.to(E4) for name, value in each.items()} for each in (base, distilled))
+    paths = [klein.save(tmp_path / f"{number}.safetensors", each) for number, each in enumerate((eight, base, file))]
+    lora = klein.save(tmp_path / "l.safetensors", named(factors()))
+    assert not found_in(tmp_path, MergeRecipe(paths[0], loras=(Lora(lora),), dtype="fp32"))["warnings"]
+    # Nothing but the distilled weights themselves in bf16:
+    found_in(tmp_path, MergeRecipe(paths[1], distilled=paths[2]))
+    assert all(
+        torch.equal(value, file[name].bfloat16()) for name, value in load_file(tmp_path / "out.safetensors").items()
+    )
+    with pytest.raises(BadInput, match=r"0\.safetensors has weights of 8 bits"):
+        found_in(tmp_path, MergeRecipe(paths[0], distilled=paths[1], beta=0.5))
+
+
+def test_codes_of_fp8_without_their_scales_are_warned_of(tmp_path):
+    base, _, _ = klein.three()
+    codes = {name: (value.float() / value.abs().max() * 448).to(E4) for name, value in base.items()}
+    lora = klein.save(tmp_path / "l.safetensors", named(factors()))
+    path = klein.save(tmp_path / "b.safetensors", codes)
+    (said,) = found_in(tmp_path, MergeRecipe(path, loras=(Lora(lora),), dtype="fp32"))["warnings"]
+    matrices = sum(value.dim() > 1 for value in base.values())
+    assert (
+        said.startswith(f"{matrices} quantised matrices of the base weights are far larger")
+        and "scales missing" in said
+    )
 
 
 def test_what_fp8_leaves_of_the_deltas_is_measured_with_its_scales(tmp_path):

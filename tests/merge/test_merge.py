@@ -215,7 +215,7 @@ def test_scaled_fp8_is_read_with_its_scales_and_written_as_bf16(tmp_path, old):
     base, aligned, distilled = klein.three()
     eights = scaled(base, old)
     paths = [klein.save(tmp_path / "b.safetensors", eights), *written(tmp_path, tensors=(base, aligned, distilled))[1:]]
-    with make_plan(MergeRecipe(*paths)) as plan:
+    with make_plan(MergeRecipe(*paths, fp8="dequantise")) as plan:
         warnings = merge(plan, tmp_path / "out.safetensors").found.warnings
     assert any("calibrated input scales" in each for each in warnings)
     found = load_file(tmp_path / "out.safetensors")
@@ -229,7 +229,7 @@ def test_scaled_fp8_of_diffusers_keeps_three_scales_in_one_fused_tensor(tmp_path
     base, aligned, distilled = klein.three()
     eights = scaled(klein.to_diffusers(base))
     paths = [klein.save(tmp_path / "b.safetensors", eights), *written(tmp_path, tensors=(base, aligned, distilled))[1:]]
-    found = merged(tmp_path, MergeRecipe(*paths, layout="bfl"))
+    found = merged(tmp_path, MergeRecipe(*paths, layout="bfl", fp8="dequantise"))
     right = klein.to_diffusers(found)
     values, others = dequantised(eights), [klein.to_diffusers(each) for each in (aligned, distilled)]
     assert right.keys() == values.keys()
@@ -263,7 +263,7 @@ def test_every_quantised_form_is_merged_by_its_values_in_any_layout(tmp_path):
     paths = [klein.save(tmp_path / "b.safetensors", files), *written(tmp_path, tensors=(base, aligned, distilled))[1:]]
     right = [klein.to_diffusers(each) for each in (aligned, distilled)]
     for number, layout in enumerate(("bfl", "diffusers")):
-        found = merged(tmp_path, MergeRecipe(*paths, layout=layout), f"{number}.safetensors")
+        found = merged(tmp_path, MergeRecipe(*paths, layout=layout, fp8="dequantise"), f"{number}.safetensors")
         found = klein.to_diffusers(found) if layout == "bfl" else found
         assert found.keys() == values.keys()
         for name in values:
@@ -312,7 +312,9 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
             assert klein.same_bits(found[name], exact.bfloat16()), name
     # And read again.
     again = merged(
-        tmp_path, MergeRecipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors"), "again.safetensors"
+        tmp_path,
+        MergeRecipe(tmp_path / "out.safetensors", tmp_path / "aligned-bfl.safetensors", fp8="dequantise"),
+        "again.safetensors",
     )
     values = dequantised({name: value for name, value in found.items() if not name.endswith("comfy_quant")})
     assert all(klein.same_bits(again[name], klein.contract(values[name], aligned[name])) for name in base)
