@@ -21,6 +21,7 @@ from .doctor import PACKAGES
 from .errors import Away, BadInput
 from .evaluation.command import add_arguments as add_eval_arguments
 from .merge.command import add_arguments as add_merge_arguments
+from .merge.extract_command import add_arguments as add_extract_arguments
 from .policy import BASELINES
 from .progress import ProgressBar
 
@@ -207,6 +208,8 @@ def _parser() -> argparse.ArgumentParser:
 
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
+    extract = commands.add_parser("extract", help="make a LoRA from the difference of two checkpoints")
+    add_extract_arguments(extract)
 
     add_eval_arguments(
         commands.add_parser("eval", help="measure models by the field's benchmarks, whose data you bring")
@@ -226,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="DIR",
             help="where the weights of a set lie (default: CLVR_MODELS, ./models)",
         )
-    for command in (generate, resume, probe, synthesis, batch, doctor, merge):
+    for command in (generate, resume, probe, synthesis, batch, doctor, merge, extract):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
 

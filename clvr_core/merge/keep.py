@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
+from ..weights.dtypes import FLOATS
 from .lowrank import LoraProduct
 from .plan import Kept, MergePlan, Output
 from .target import Target
@@ -26,29 +28,44 @@ def kept_lora(plan: MergePlan, path: Path) -> Iterator[Target]:
     """
     outputs = {output.name: output for output in plan.outputs}
     prefix = "transformer." if plan.layout == "diffusers" else "diffusion_model."
-    entries: dict[str, dict] = {}
-    end = 0
+    shapes: dict[str, tuple[str, list[int]]] = {}
     for name, kept in plan.kept.items():
         module = prefix + name.removeprefix(plan.base.prefix if plan.layout == plan.base.layout else "").removesuffix(
             ".weight"
         )
         rank = sum(product.rank for product in _products(kept))
-        rows, columns = outputs[name].shape[0], kept[0].product.columns
-        for part, shape in (("lora_A", [rank, columns]), ("lora_B", [rows, rank])):
-            size = 4 * shape[0] * shape[1]
-            entries[f"{module}.{part}.weight"] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
-            end += size
-    text = json.dumps(
-        {"__metadata__": {"format": "pt", "dswm.version": __version__}, **entries}, separators=(",", ":")
-    ).encode()
+        shapes[f"{module}.lora_A.weight"] = ("F32", [rank, kept[0].product.columns])
+        shapes[f"{module}.lora_B.weight"] = ("F32", [outputs[name].shape[0], rank])
+    factors = (factor for name, kept in plan.kept.items() for factor in _factors(outputs[name], kept))
+    data = (np.ascontiguousarray(factor).reshape(-1).view(np.uint8) for factor in factors)
+    with lora_file(path, shapes, {"format": "pt", "dswm.version": __version__}, data) as target:
+        yield target
+
+
+@contextmanager
+def lora_file(
+    path: Path, shapes: Mapping[str, tuple[str, list[int]]], metadata: Mapping[str, str], data: Iterable[np.ndarray]
+) -> Iterator[Target]:
+    """Write a safetensors file, and yield it sealed, to be placed at `path`.
+
+    shapes: dtype and shape of the tensors by name.
+    data: the bytes of each, uint8, in the same order.
+
+    Raises BadInput if the file cannot be written.
+    """
+    entries: dict[str, dict] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, (dtype, shape) in shapes.items():
+        size = prod(shape) * FLOATS[dtype]
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % 4096)
     with Target(path, len(text) + 8, end, direct=False) as target:
         place = 0
-        for name, kept in plan.kept.items():
-            for factor in _factors(outputs[name], kept):
-                data = np.ascontiguousarray(factor).reshape(-1).view(np.uint8).data
-                target.write(place, data, len(data))
-                place += len(data)
+        for each in data:
+            target.write(place, each.data, len(each))
+            place += len(each)
         target.seal(struct.pack("<Q", len(text)) + text)
         yield target
 
