@@ -96,17 +96,49 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class EditCheck:
-    """The judge's answer on an edit as such. None stands for a question that was not asked or got no usable answer.
+class Change:
+    """What differs between two canvases where the second was to stay as the first, measured on the pixels without a
+    model (`clvr_core/verifier/changes.py`).
 
-    success: whether the instruction was carried out.
-    over_edit: 0..1, how much changed that should have stayed.
+    outside: 0..1, share of those pixels that changed visibly.
+    strength: 0..255, mean change of the pixels that changed.
+    colour: shift of the colour in CIELAB (L, a, b).
+    uneven: how far from that shift the shift of single places is, in CIELAB.
+    offset: pixels to the right and down by which the picture moved; None if it has too little structure to tell.
+    scale: factor by which it grew; None likewise.
+    sharpness: mean step between neighbouring pixels, after over before: below 1 it was blurred.
+    noise: noise that was added, in levels of 0..255; below 0 if there is less.
+    meant: boxes in which the change was meant, which are left out of all this.
+    """
+
+    outside: float = 0.0
+    strength: float = 0.0
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    uneven: float = 0.0
+    offset: tuple[float, float] | None = None
+    scale: float | None = None
+    sharpness: float = 1.0
+    noise: float = 0.0
+    meant: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EditCheck:
+    """What is known of an edit as such. None stands for a question that was not asked or got no usable answer, and for
+    a canvas that was not measured.
+
+    success: whether the instruction was carried out, by the judge.
+    over_edit: 0..1, how much changed that should have stayed, by the judge.
     evidence: what the judge saw.
+    change: measured between the canvas that was edited and the new one.
+    drift: measured between the clean source of that canvas and the new one, where the source is another canvas.
     """
 
     success: bool | None = None
     over_edit: float | None = None
     evidence: str = ""
+    change: Change | None = None
+    drift: Change | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,6 +338,20 @@ class Trajectory:
     def step_of(self, canvas: int | None) -> Step | None:
         """The step that proposed this canvas; None if no step did."""
         return next((step for step in self.steps if canvas is not None and step.chosen == canvas), None)
+
+    def edits_since_source(self, canvas: int) -> tuple[Step, ...]:
+        """The edits that lie between a canvas and its clean source, oldest first; none for a canvas that was drawn
+        from words alone or given. Their number is the canvas's depth."""
+        found: list[Step] = []
+        while (step := self._drawn_by(canvas)) is not None and step.action.kind == "EDIT" and step.action.references:
+            found.append(step)
+            canvas = step.action.references[0]
+        return tuple(reversed(found))
+
+    def _drawn_by(self, canvas: int) -> Step | None:
+        """The step that drew this canvas, whether or not it proposed it."""
+        drew = (step for step in self.steps if any(candidate.canvas == canvas for candidate in step.candidates))
+        return next(drew, None)
 
     @property
     def best_step(self) -> Step | None:

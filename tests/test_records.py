@@ -11,14 +11,15 @@ import pytest
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.records import from_json, to_json
 from clvr_core.run import loop
-from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict
+from clvr_core.trajectory import Action, Candidate, Change, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict
 
 GOAL = Goal("g1", 'a sign "\xdcber"', "text", "Is it?", 0.25, (0.0, 0.25, 0.5, 1.0), ("g2", "g3"), "nice")
 COST = Cost({"draw": 1.5, "judge": 0.25}, 7, 3, 16, 2)
 ACTION = Action("EDIT", "so far", "all of it", "this", (3, 1), ("g1",), (0.0, 0.0, 0.5, 1.0), 0.75)
 CANDIDATE = Candidate(4, "canvas-004.png", 2**62, "ab" * 32, 8, "canvas-004.safetensors")
 VERDICT = Verdict("g1", "unsure", "too dark", 0.5)
-CHECK = EditCheck(False, 0.5, "the sky changed")
+CHANGE = Change(0.25, 40.0, (1.0, -2.0, 0.5), 3.0, (1.5, 0.0), 1.01, 0.9, 0.75, ((0.0, 0.0, 0.5, 1.0),))
+CHECK = EditCheck(False, 0.5, "the sky changed", CHANGE, Change(1.0))
 STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST, "goals gained")
 REMARK = Remark(3, "accept", "a moon", {"g1": "met"}, ("g2",), 1, "mask-003.png", "cd" * 32)
 OUTCOME = Outcome("END", 4, True, "A/B", "end action")
@@ -64,7 +65,7 @@ RESULTS = (
     REMARK,
     loop.Compared(None),
 )
-FULL = (GOAL, BRIEF.budget, BRIEF, ACTION, CANDIDATE, VERDICT, CHECK, COST, STEP, OUTCOME, TRAJECTORY, *RESULTS)
+FULL = (GOAL, BRIEF.budget, BRIEF, ACTION, CANDIDATE, VERDICT, CHANGE, CHECK, COST, STEP, OUTCOME, TRAJECTORY, *RESULTS)
 BARE = (
     Goal("g", ""),
     Budget(),
@@ -72,6 +73,7 @@ BARE = (
     Action("END"),
     Candidate(0, "", 0, ""),
     Verdict("g", "met"),
+    Change(),
     EditCheck(),
     Cost(),
     Step(0, Action("END")),
@@ -95,7 +97,7 @@ def test_what_is_written_is_read_back_the_same(value):
 
 def test_every_record_of_a_run_is_covered_here():
     assert {type(value) for value in RESULTS} == set(loop.RESULTS.values())
-    for value in FULL[:11]:
+    for value in FULL[:12]:
         defaults = [
             field.name
             for field in fields(value)

@@ -32,6 +32,7 @@ from .loop import (
     Result,
     Review,
 )
+from .measuring import with_changes
 from .run_models import RunModels
 
 Reviewer = Callable[[Trajectory], tuple[Remark, Picture | None]]
@@ -138,6 +139,7 @@ def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -
         judgement = judge_and_choose(models.vlm, call, canvases.picture)
     if judgement is None:
         judgement = judge_candidates(models.verifier, call, canvases.picture)
+    judgement = with_changes(judgement, call, canvases)
     return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))
 
 

@@ -117,6 +117,11 @@ def unfinished(folder: Path) -> None:
     (folder / JOURNAL).write_bytes(b"\n".join([*lines[: drawn + 1], lines[drawn + 1][:40]]))
 
 
+def measured(folder: Path) -> None:
+    """An edit of an edit, each with what it changed on the pixels."""
+    play(folder, scripted([generate(), edit(), edit("more", 1)], {0: "muu", 1: "mmu", 2: "mmm"}))
+
+
 def play(folder: Path, script, *, reviewer=None, **brief: Any) -> None:
     drive(Session(a_brief(**brief), RunModels(script, FakeExecutor()), RunFolder.create(folder), reviewer=reviewer))
 
@@ -130,8 +135,9 @@ RUNS = {
     "rewound": rewound,
     "unfinished": unfinished,
     "with-codes": rolled_back,
+    "measured": measured,
 }
-"""All but `with-codes` were written before there were codes beside the sentences."""
+"""All but `with-codes` and `measured` were written before there were codes beside the sentences."""
 
 
 def without_clock(line: bytes) -> bytes:

@@ -1,8 +1,9 @@
 /** Builds the card of one step: its action, pictures, verdicts, cost, and whether it was kept. */
 
+import { changeWords } from "./changes.js";
 import { bar, chip, el, fact, icon, name, prose, svg } from "./dom.js";
 import { image, thumb } from "./pictures.js";
-import { draws, handedOver, tally, wall } from "./tree.js";
+import { depthOf, draws, handedOver, tally, wall } from "./tree.js";
 import { ACTIONS, WORDS, WORST_FIRST, capital, count, figure, metWords, percent, seconds, shorten, whole } from "./words.js";
 
 /**
@@ -95,7 +96,7 @@ export function unfold(view, position, inside) {
 /** @param {RunView} view @param {number} position @returns {HTMLElement[]} */
 function inner(view, position) {
   const step = view.run.steps[position];
-  const body = el("div", { class: "body" }, plates(view, step), el("div", { class: "words" }, ...wordsOf(view, step.action), check(step)));
+  const body = el("div", { class: "body" }, plates(view, step), el("div", { class: "words" }, ...wordsOf(view, step.action), check(view, step)));
   const judged = verdicts(view, position);
   return judged ? [body, judged] : [body];
 }
@@ -217,12 +218,22 @@ function verdicts(view, position) {
   );
 }
 
-/** @param {Step} step */
-function check({ edit }) {
-  if (edit.success === null && edit.over_edit === null && !edit.evidence) return null;
+/** @param {RunView} view @param {Step} step */
+function check(view, step) {
+  const { edit } = step;
+  const measured = edit.change && step.chosen !== null ? el("p", { class: "measured" }, measuredWords(edit, depthOf(view.run.steps, view.owners, step.chosen))) : null;
+  if (edit.success === null && edit.over_edit === null && !edit.evidence) return measured && el("div", { class: "check" }, measured);
   const [kind, words] = edit.success === null ? ["unsure", "edit not judged"] : edit.success ? ["met", "edit carried out"] : ["unmet", "edit not carried out"];
   const over = edit.over_edit !== null && el("span", {}, `over-edit ${percent(edit.over_edit)}`);
-  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), edit.evidence ? prose(edit.evidence, 300) : null);
+  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), edit.evidence ? prose(edit.evidence, 300) : null, measured);
+}
+
+/** @param {Step["edit"]} edit @param {number} depth */
+function measuredWords({ change, drift }, depth) {
+  const rest = change && changeWords(change);
+  const since = drift && changeWords(drift);
+  const parts = [`Edit ${depth} since the source`, `the rest of the picture: ${rest || "as before"}`, drift && `against the source: ${since || "as it was"}`];
+  return `${parts.filter(Boolean).join("; ")}.`;
 }
 
 /** @param {Step} step */

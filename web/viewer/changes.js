@@ -1,8 +1,10 @@
-/** Finds the pixels in which two canvases differ, inside and outside the region of the edit. */
+/** Finds the pixels in which two canvases differ, inside and outside the region of the edit, and words what was measured of an edit. */
 
 import { draws } from "./tree.js";
+import { figure, percent } from "./words.js";
 
 /** @typedef {import("./record.js").Box} Box */
+/** @typedef {import("./record.js").Change} Change */
 
 /** A pixel counts as changed from this difference of a colour channel (0..255) on: more than JPEG compression alone causes. */
 export const THRESHOLD = 16;
@@ -13,12 +15,13 @@ export const THRESHOLD = 16;
  * @param {number} width
  * @param {number} height
  * @param {Box[] | null} boxes where the edit is meant to change something; null if that is not known
- * @returns {{ pixels: Uint8ClampedArray, inside: number, outside: number }} RGBA of the map, and the changed shares (0..1) of the canvas.
- *   Without boxes all change counts as inside.
+ * @returns {{ pixels: Uint8ClampedArray, inside: number, outside: number }} RGBA of the map, and the changed shares (0..1) of the pixels
+ *   inside and of those outside, as in clvr_core/verifier/changes.py. Without boxes every pixel is inside.
  */
 export function changeMap(before, after, width, height, boxes) {
   const pixels = new Uint8ClampedArray(4 * width * height);
   const count = { inside: 0, outside: 0 };
+  const all = { inside: 0, outside: 0 };
   for (let y = 0, at = 0; y < height; y++) {
     for (let x = 0; x < width; x++, at += 4) {
       const changed = Math.max(Math.abs(before[at] - after[at]), Math.abs(before[at + 1] - after[at + 1]), Math.abs(before[at + 2] - after[at + 2])) >= THRESHOLD;
@@ -27,16 +30,42 @@ export function changeMap(before, after, width, height, boxes) {
       const grey = 150 + 0.3 * (0.3 * after[at] + 0.59 * after[at + 1] + 0.11 * after[at + 2]);
       const color = !changed ? [grey, grey, grey] : within ? [44, 76, 176] : [200, 30, 20];
       pixels.set([...color, 255], at);
-      if (changed) count[within ? "inside" : "outside"]++;
+      const side = within ? "inside" : "outside";
+      all[side]++;
+      if (changed) count[side]++;
     }
   }
-  const all = Math.max(1, width * height);
-  return { pixels, inside: count.inside / all, outside: count.outside / all };
+  return { pixels, inside: count.inside / Math.max(1, all.inside), outside: count.outside / Math.max(1, all.outside) };
+}
+
+/** From here on a shift is worth a word: one that nobody sees is not. */
+const SEEN = { outside: 0.005, offset: 0.5, scale: 0.002, light: 0.5, hue: 1, blur: 0.03, noise: 0.5 };
+
+/** What happened to that which was to stay, in a few words; "" if nothing did. @param {Change} change */
+export function changeWords({ outside, offset, scale, colour, sharpness, noise }) {
+  const moved = offset ? Math.hypot(offset[0], offset[1]) : 0;
+  const [light, ...hue] = colour;
+  return [
+    outside >= SEEN.outside && `${percent(outside)} repainted`,
+    moved >= SEEN.offset && `moved ${figure(moved)} px`,
+    scale !== null && Math.abs(scale - 1) >= SEEN.scale && `${scale > 1 ? "grown" : "shrunk"} by ${figure(100 * Math.abs(scale - 1))}\u00a0%`,
+    Math.abs(light) >= SEEN.light && `${light > 0 ? "lighter" : "darker"} (${signed(light)} L)`,
+    Math.hypot(...hue) >= SEEN.hue && `tinted (${signed(hue[0])} a, ${signed(hue[1])} b)`,
+    Math.abs(sharpness - 1) >= SEEN.blur && `${sharpness > 1 ? "sharper" : "softer"} (${percent(sharpness)})`,
+    Math.abs(noise) >= SEEN.noise && `${noise > 0 ? "noisier" : "smoother"} (${signed(noise)} levels)`,
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
+/** @param {number} value */
+function signed(value) {
+  return `${value < 0 ? "\u2212" : "+"}${figure(Math.abs(value))}`;
 }
 
 /**
- * The regions that the steps from one canvas to the other were meant to change, or the areas of the goals they served. Null if no steps
- * lead from one to the other, or if one of the steps has neither.
+ * The places that the steps from one canvas to the other were meant to change: those that were measured with, else their regions or the
+ * areas of the goals they served. Null if no steps lead from one to the other, or if one of the steps has none of these.
  * @param {import("./card.js").RunView} view @param {number} before @param {number} after @returns {Box[] | null}
  */
 export function intended(view, before, after) {
@@ -47,10 +76,10 @@ export function intended(view, before, after) {
     const position = view.owners.get(canvas);
     if (position === undefined || seen.has(position)) return null;
     seen.add(position);
-    const { action, parent, ...step } = view.run.steps[position];
+    const { action, parent, edit, ...step } = view.run.steps[position];
     const areas = action.goals.map((id) => view.goals.get(id)?.area ?? null);
-    const named = action.region ? [action.region] : areas.length && areas.every((area) => area !== null) ? areas : [];
-    if (parent === null || !named.length || !draws({ action, parent, ...step })) return null;
+    const named = edit.change ? edit.change.meant : action.region ? [action.region] : areas.length && areas.every((area) => area !== null) ? areas : [];
+    if (parent === null || !(named.length || edit.change) || !draws({ action, parent, edit, ...step })) return null;
     boxes.push(...named.filter((area) => area !== null));
     canvas = parent;
   }

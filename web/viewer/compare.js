@@ -129,7 +129,7 @@ export class Compare {
       map.getContext("2d")?.putImageData(new ImageData(new Uint8ClampedArray(pixels), one.width, one.height), 0, 0);
       drawing = map;
       words = boxes
-        ? `Outside the edit (red) ${share(outside)} of the canvas changed, inside it (blue) ${share(inside)}.`
+        ? `Outside the edit ${share(outside)} of the pixels changed (red), inside it ${share(inside)} (blue).`
         : `${share(inside)} of the canvas changed (blue). No region was named for the edit, so all change counts as meant.`;
     } catch (problem) {
       drawing = el("p", { class: "note" }, `There is no map of changes: ${/** @type {Error} */ (problem).message}.`);

@@ -10,7 +10,9 @@
  * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null }} Verdict
  * @typedef {{ canvas: number, file: string, seed: string, nfe: number }} Candidate
  * @typedef {{ seconds: Record<string, number>, vlm_tokens: number, vlm_calls: number, evaluations: number, images: number }} Cost
- * @typedef {{ success: boolean | null, over_edit: number | null, evidence: string }} EditCheck
+ * @typedef {{ outside: number, strength: number, colour: number[], uneven: number, offset: number[] | null, scale: number | null,
+ *   sharpness: number, noise: number, meant: Box[] }} Change
+ * @typedef {{ success: boolean | null, over_edit: number | null, evidence: string, change: Change | null, drift: Change | null }} EditCheck
  * @typedef {{ index: number, action: Action, parent: number | null, candidates: Candidate[], chosen: number | null, verdicts: Verdict[],
  *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, cost: Cost }} Step
  * @typedef {{ rounds: number, images: number | null, evaluations: number | null, seconds: number | null, vlm_tokens: number | null,
@@ -127,6 +129,25 @@ const verdict = shape({
   evidence: [text, ""],
   confidence: [maybe(number), null],
 });
+const change = shape({
+  outside: [number, 0],
+  strength: [number, 0],
+  colour: [list(number), [0, 0, 0]],
+  uneven: [number, 0],
+  offset: [maybe(list(number)), null],
+  scale: [maybe(number), null],
+  sharpness: [number, 1],
+  noise: [number, 0],
+  meant: [list(box), []],
+});
+const UNCHECKED = { success: null, over_edit: null, evidence: "", change: null, drift: null };
+const edit = shape({
+  success: [maybe(flag), null],
+  over_edit: [maybe(number), null],
+  evidence: [text, ""],
+  change: [maybe(change), null],
+  drift: [maybe(change), null],
+});
 const step = shape({
   index: [index],
   action: [action],
@@ -135,7 +156,7 @@ const step = shape({
   chosen: [maybe(index), null],
   verdicts: [list(verdict), []],
   score: [maybe(number), null],
-  edit: [shape({ success: [maybe(flag), null], over_edit: [maybe(number), null], evidence: [text, ""] }), { success: null, over_edit: null, evidence: "" }],
+  edit: [edit, UNCHECKED],
   accepted: [flag, false],
   reason: [text, ""],
   cost: [cost, NO_COST],

@@ -32,6 +32,18 @@ export function owners(steps) {
   return found;
 }
 
+/** How many edits lie between a canvas and one that was drawn from words alone or given. @param {Step[]} steps @param {Map<number, number>} drew as `owners` gives it @param {number} canvas */
+export function depthOf(steps, drew, canvas) {
+  const seen = new Set();
+  for (let at = canvas; ; ) {
+    const position = drew.get(at);
+    const step = position === undefined || seen.has(at) ? null : steps[position];
+    if (!step || step.action.kind !== "EDIT" || !step.action.references.length) return seen.size;
+    seen.add(at);
+    at = step.action.references[0];
+  }
+}
+
 /** Arranges the steps as a tree that holds each of them once. A parent that no earlier step drew is ignored. @param {Run} run @returns {Tree} */
 export function grow(run) {
   const { steps } = run;

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { read } from "../../../web/viewer/record.js";
-import { allGoals, changes, grow, known, optional, tally } from "../../../web/viewer/tree.js";
+import { allGoals, changes, depthOf, grow, known, optional, owners, tally } from "../../../web/viewer/tree.js";
 import { drawn, step } from "./runs.js";
 
 const run = (steps, more = {}) => read({ brief: { prompt: "x" }, steps, ...more });
@@ -99,4 +99,10 @@ test("nice goals are optional unless there are no others", () => {
 test("must-have and nice-to-have goals are counted apart, and only those that are asked for", () => {
   const verdicts = [{ goal: "a", state: "met" }, { goal: "b", state: "unsure" }, { goal: "c", state: "met" }, { goal: "gone", state: "met" }];
   assert.deepEqual(tally(["a", "b", "c", "d"], verdicts, new Set(["c", "d"])), { must: { met: 1, all: 2 }, nice: { met: 1, all: 2 } });
+});
+
+test("the depth of a canvas is the number of edits since one that was drawn from words", () => {
+  const edit = (index, reference) => ({ ...step(index, reference), action: { kind: "EDIT", references: [reference] } });
+  const { steps } = run([step(0, null), edit(1, 0), edit(2, 1), step(3, null), edit(4, 3), edit(5, 5)]);
+  assert.deepEqual([0, 1, 2, 3, 4, 5, 99].map((canvas) => depthOf(steps, owners(steps), canvas)), [0, 1, 2, 0, 1, 1, 0]);
 });

@@ -39,6 +39,17 @@ test("everything that happened is shown", () => {
   assert.deepEqual(all(element, "figure.chosen").map(({ id }) => id), ["canvas-2"]);
 });
 
+test("a card says what an edit did to the rest, and how many edits lie behind it", () => {
+  const record = run();
+  record.steps[1].edit.change = { outside: 0.08, meant: [[0.5, 0, 1, 0.5]] };
+  record.steps[3].edit = { change: { offset: [1.2, 0] }, drift: {} };
+  show(record);
+  assert.deepEqual(texts(element, ".measured"), [
+    "Edit 1 since the source; the rest of the picture: 8\u00a0% repainted.",
+    "Edit 2 since the source; the rest of the picture: moved 1.2 px; against the source: as it was.",
+  ]);
+});
+
 test("a rolled-back branch is nested under the step it started from, with its reason", () => {
   show(run());
   const items = [...one(".run > section > ol.line").children];

@@ -1,0 +1,67 @@
+"""Adds to the judgement of an edit what changed on the pixels, against the canvas edited and against its clean source."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..brief import Box
+from ..executor.masks import MARGIN
+from ..protocols import Picture
+from ..trajectory import Action, Change, EditCheck, Trajectory
+from ..verifier.changes import WHOLE, measure
+from .canvases import Canvases
+from .loop import Judge, Judgement
+
+
+def with_changes(judgement: Judgement, call: Judge, canvases: Canvases) -> Judgement:
+    """Measure every canvas of a call that judges an edit. Raises BadInput if a picture or mask is missing in the run's
+    store."""
+    if call.before is None:
+        return judgement
+    before, mask = canvases.picture(call.before), _painted(call, canvases)
+    meant = meant_by(call.trajectory, call.action)
+    earlier = call.trajectory.edits_since_source(call.before)
+    source = earlier[0].action.references[0] if earlier else None
+    won = _won(tuple(step.edit for step in earlier))
+    edits = []
+    for canvas, edit in zip(call.canvases, judgement.edits, strict=True):
+        after, drift = canvases.picture(canvas), None
+        change = _measured(before, after, meant, mask)
+        if source is not None and won is not None and change is not None:
+            drift = _measured(canvases.picture(source), after, (*won, *change.meant))
+        edits.append(replace(edit, change=change, drift=drift))
+    return replace(judgement, edits=tuple(edits))
+
+
+def meant_by(trajectory: Trajectory, action: Action) -> tuple[Box, ...] | None:
+    """Where the action was to change something: its region, wider by the margin of a mask, or the areas of its goals;
+    everywhere for a goal about the whole picture. None if neither says where."""
+    if action.region:
+        left, top, right, bottom = action.region
+        return ((max(left - MARGIN, 0.0), max(top - MARGIN, 0.0), min(right + MARGIN, 1.0), min(bottom + MARGIN, 1.0)),)
+    goals = [goal for goal in trajectory.goals if goal.id in action.goals]
+    if any(goal.kind == "global" for goal in goals):
+        return (WHOLE,)
+    areas = tuple(goal.area for goal in goals if goal.area is not None)
+    return areas if areas and len(areas) == len(goals) else None
+
+
+def _painted(call: Judge, canvases: Canvases) -> Picture | None:
+    """The mask that the artist painted for the step being judged."""
+    before = call.trajectory.steps[-1].index - 1
+    masks = (remark for remark in call.trajectory.remarks if remark.after == before and remark.mask)
+    remark = next(masks, None)
+    return None if remark is None else canvases.mask(remark)
+
+
+def _measured(
+    before: Picture, after: Picture, meant: tuple[Box, ...] | None, mask: Picture | None = None
+) -> Change | None:
+    return measure(before, after, meant, mask) if before.shape == after.shape else None
+
+
+def _won(edits: tuple[EditCheck, ...]) -> tuple[Box, ...] | None:
+    """All boxes in which earlier edits were meant to change something; None if one of them was not measured."""
+    if any(edit.change is None for edit in edits):
+        return None
+    return tuple(dict.fromkeys(box for edit in edits if edit.change for box in edit.change.meant))

@@ -1,0 +1,145 @@
+"""What is measured of an edit, on pictures whose change is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from clvr_core.trajectory import Change
+from clvr_core.verifier.changes import measure
+from tests.verifier.changed_pictures import FILE, cases
+
+SIDE, ROOM = 320, 20
+STILL = Change(offset=(0.0, 0.0), scale=1.0)
+PLACE = (0.25, 0.25, 0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def wide() -> np.ndarray:
+    """A picture with structure at every place, ROOM pixels larger on each side than those compared."""
+    dots = np.random.default_rng(7).integers(40, 215, (40, 40, 3), dtype=np.uint8)
+    side = SIDE + 2 * ROOM
+    return np.asarray(Image.fromarray(dots).resize((side, side), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def before(wide) -> np.ndarray:
+    return window(wide, 0, 0)
+
+
+def window(wide: np.ndarray, right: int, down: int) -> np.ndarray:
+    """The middle of the picture, whose content lies so many pixels further to the right and down."""
+    top, left = ROOM - down, ROOM - right
+    return np.ascontiguousarray(wide[top : top + SIDE, left : left + SIDE])
+
+
+def with_square(picture: np.ndarray, side: int = 60, at: int = 90) -> np.ndarray:
+    picture = picture.copy()
+    picture[at : at + side, at : at + side] = (250, 10, 10)
+    return picture
+
+
+def test_equal_pictures_differ_in_nothing(before):
+    assert measure(before, before.copy()) == STILL
+
+
+def test_what_changes_where_it_was_meant_is_left_out(before):
+    change = measure(before, with_square(before), (PLACE,))
+    assert change == Change(offset=(0.0, 0.0), scale=1.0, meant=(PLACE,))
+
+
+def test_what_changes_elsewhere_is_told_as_a_share_of_the_rest(before):
+    place = (0.5, 0.5, 1.0, 1.0)
+    change = measure(before, with_square(before), (place,))
+    assert change.outside == pytest.approx(60 * 60 / (SIDE * SIDE * 0.75), abs=1e-3) and change.strength > 50
+    assert change.colour == (0.0, 0.0, 0.0) and change.offset == (0.0, 0.0)
+
+
+def test_of_an_edit_that_named_no_place_the_area_of_large_change_was_meant(before):
+    change = measure(before, with_square(before))
+    (left, top, right, bottom), *more = change.meant
+    assert not more and change.outside == 0
+    assert 70 <= left * SIDE <= 90 and 150 <= right * SIDE <= 170 and (left, right) == (top, bottom)
+
+
+def test_of_two_such_areas_the_greater_was_meant_and_the_other_is_a_fault(before):
+    change = measure(before, with_square(with_square(before), 30, 250))
+    assert change.outside == pytest.approx(900 / SIDE**2, rel=0.1) and change.meant[0][2] < 0.6
+
+
+def test_an_area_in_two_diagonal_parts_is_one(before):
+    after = with_square(with_square(before, 50, 90), 50, 140)
+    assert measure(before, after).outside == 0
+
+
+def test_a_mask_says_exactly_what_could_change(before):
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[90:150, 90:150] = 255
+    change = measure(before, with_square(before), ((0.0, 0.0, 0.1, 0.1),), mask)
+    assert change.outside == 0 and change.meant == ((90 / SIDE, 90 / SIDE, 150 / SIDE, 150 / SIDE),)
+
+
+def test_where_all_was_meant_nothing_is_known_of_the_rest(before):
+    whole = ((0.0, 0.0, 1.0, 1.0),)
+    assert measure(before, 255 - before, whole) == Change(meant=whole)
+
+
+@pytest.mark.parametrize("moved", [(3, 0), (-2, 5), (0, -8)])
+def test_an_offset_is_found_and_is_no_edit_of_one_place(wide, before, moved):
+    change = measure(before, window(wide, *moved))
+    assert change.offset == pytest.approx(moved, abs=0.5) and change.scale == pytest.approx(1, abs=2e-3)
+    assert change.meant == () and change.outside > 0.4
+
+
+@pytest.mark.parametrize("growth", [1.02, 0.98])
+def test_a_change_of_scale_is_found(before, growth):
+    side = round(SIDE * growth)
+    grown = Image.fromarray(before).resize((side, side), Image.Resampling.BICUBIC)
+    spare = (side - SIDE) // 2
+    after = np.asarray(grown.crop((spare, spare, spare + SIDE, spare + SIDE)))
+    assert measure(before, after, ()).scale == pytest.approx(growth, abs=5e-3)
+
+
+def test_a_flat_picture_has_too_little_structure_for_an_offset():
+    flat = np.full((96, 96, 3), 200, np.uint8)
+    change = measure(flat, flat - 30, ())
+    assert change.offset is None and change.scale is None and change.outside == 1
+
+
+def test_a_lighter_picture_is_told_in_lightness(before):
+    change = measure(before, before + 12, ())
+    lightness, green_red, blue_yellow = change.colour
+    assert 4 < lightness < 6 and max(abs(green_red), abs(blue_yellow)) < 0.5 and change.offset == (0.0, 0.0)
+
+
+def test_lab_of_a_known_colour():
+    """sRGB red is L 53.24, a 80.09, b 67.20 under D65."""
+    black, red = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), (255, 0, 0), np.uint8)
+    assert measure(black, red, ()).colour == pytest.approx((53.24, 80.09, 67.20), abs=0.1)
+
+
+def test_a_shift_of_colour_in_one_half_is_uneven(before):
+    after = before.copy()
+    after[: SIDE // 3] += 25
+    assert measure(before, after, ()).uneven > 5 > measure(before, before + 25, ()).uneven
+
+
+def test_blur_and_noise_are_told(before):
+    blurred = np.asarray(Image.fromarray(before).filter(ImageFilter.GaussianBlur(4)))
+    assert measure(before, blurred, ()).sharpness < 0.9
+    drawn = np.random.default_rng(1).normal(0, 6, before.shape)
+    noisy = measure(before, np.clip(before + drawn, 0, 255).astype(np.uint8), ())
+    assert noisy.noise == pytest.approx(6, abs=1.5) and noisy.sharpness > 1
+
+
+def test_the_numbers_are_short_and_plain(before):
+    change = measure(before, with_square(before, 60, 10), (PLACE,))
+    numbers = (change.outside, change.strength, *change.colour, change.uneven, change.sharpness, change.noise)
+    assert all(type(number) is float and number == round(number, 4) for number in numbers)
+
+
+def test_the_browser_is_tested_with_the_shares_found_here():
+    assert json.loads(FILE.read_text("utf-8")) == cases()
