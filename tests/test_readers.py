@@ -135,7 +135,7 @@ READERS: dict[str, tuple[str, Callable[[int], str | bytes], Read]] = {
     "settings in a deep list": ("a.toml", lambda n: "a=" + "[" * (n // 2) + "]" * (n // 2), parsed),
     "settings by dots": ("a.toml", lambda n: ".".join("a" * (n // 2)) + "=1", parsed),
     "header of weights": ("a.safetensors", header, lambda p: File(p).close()),
-    "answer of a server": ("a.json", goals, lambda p: Client("http://x")._object(p.read_bytes())),
+    "answer of a server": ("a.json", goals, lambda p: Client("http://127.0.0.1")._object(p.read_bytes())),
     "brief of the shapes world": ("a.txt", lambda n: filled("a red circle, ", n), text(grammar.parse)),
     "blocks of a recipe": ("a.txt", lambda n: filled("double.1=0.5\n", n), text(Block.parse_lines)),
 }
@@ -448,7 +448,7 @@ def test_json_nested_too_deeply_is_a_sentence_for_every_reader(tmp_path: Path, d
         else:
             assert depth <= MAX_DEPTH, f"reader {number}"
     with pytest.raises(ServerFailure if depth > MAX_DEPTH else AssertionError, match=r"nested|"):
-        Client("http://x")._object(line.encode())
+        Client("http://127.0.0.1")._object(line.encode())
         raise AssertionError("it was read")
 
 
