@@ -21,7 +21,7 @@ EVENTS: dict[type, str] = {
     Review: "review",
 }
 """Event of the line that records a call's result."""
-DECISIONS = ("plan", "current", "best")
+DECIDED = ("plan", "current", "best")
 """Fields of a decision's line in which a replay must agree with the record."""
 
 
@@ -65,7 +65,7 @@ class Journal:
         if recorded is None:
             self.store.append(line)
         else:
-            for key in DECISIONS:
+            for key in DECIDED:
                 if recorded.get(key) != line.get(key):
                     raise self.differs(f"{key} {recorded.get(key)} where this version decides {line.get(key)}")
         self.position += 1

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..brief import Budget
+from ..errors import BadInput
 from ..protocols import Drawing, Picture
 from ..records import to_json
 from ..trajectory import Trajectory
 from .lines import REWIND, standing
+from .store import digest_of
 
 
 class MemoryFolder:
@@ -45,19 +47,24 @@ class MemoryFolder:
         return ""
 
     def picture(self, canvas: int, sha256: str | None = None) -> Picture:
-        return self._drawings[canvas].picture
+        drawing = self._drawings.get(canvas)
+        return self._kept(f"canvas {canvas}", None if drawing is None else drawing.picture, sha256)
 
     def latent(self, canvas: int, sha256: str) -> np.ndarray:
-        latent = self._drawings[canvas].latent
-        if latent is None:
-            raise KeyError(canvas)
-        return latent
+        drawing = self._drawings.get(canvas)
+        return self._kept(f"the latent of canvas {canvas}", None if drawing is None else drawing.latent, sha256)
 
     def save_mask(self, name: str, mask: Picture) -> None:
         self._masks[name] = mask
 
     def mask(self, name: str, sha256: str) -> Picture:
-        return self._masks[name]
+        return self._kept(f"the mask {name}", self._masks.get(name), sha256)
+
+    def _kept(self, what: str, values: np.ndarray | None, sha256: str | None) -> np.ndarray:
+        if values is None or (sha256 is not None and digest_of(values) != sha256):
+            found = "is not there" if values is None else "is another than the run had"
+            raise BadInput(f"{what} of {self.where} {found}, and the run needs it to go on; start a new run")
+        return values
 
     def finish(self, trajectory: Trajectory, best: Picture | None) -> None:
         pass

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from clvr_core.brief import Budget
+from clvr_core.errors import BadInput
+from clvr_core.protocols import Drawing
 from clvr_core.run.lines import trajectory_from
 from clvr_core.run.memory_folder import MemoryFolder
 from clvr_core.run.run_folder import RunFolder
 from clvr_core.run.session import RunModels, Session, drive, go_on, resume
+from clvr_core.run.store import digest_of
 from clvr_core.trajectory import Trajectory, timeless
-from tests.fakes import FakeExecutor
+from tests.fakes import FakeExecutor, grey, trajectory
 from tests.run.script import a_brief, edit, generate, scripted
 
 SCRIPT = [generate(), *repeat(edit(), 4)], {0: "muu", 1: "mmu", 2: "muu", 3: "mmm"}
@@ -73,7 +76,17 @@ def test_old_canvases_are_held_by_the_store_alone():
     assert len(session.canvases) <= 10 and session.picture(1)[0, 0, 0] == 20
 
 
-@pytest.mark.parametrize("canvas", [0, 5])
-def test_a_picture_that_was_never_drawn_is_a_key_error(canvas):
-    with pytest.raises(KeyError):
-        MemoryFolder().picture(canvas)
+@pytest.mark.parametrize("folder", ["memory", "disk"])
+def test_what_is_missing_or_another_is_refused_by_every_store(tmp_path, folder):
+    store = MemoryFolder() if folder == "memory" else RunFolder.create(tmp_path / "run")
+    latent, mask = np.ones((2, 1, 1), np.float32), np.zeros((8, 8), np.uint8)
+    reads = [(store.picture, 0, grey(7)), (store.latent, 0, latent), (store.mask, "mask-000.png", mask)]
+    for read, name, values in reads:
+        with pytest.raises(BadInput, match="and the run needs it to go on"):
+            read(name, digest_of(values))
+    store.save_canvas(0, Drawing(grey(7), 1, latent), trajectory())
+    store.save_mask("mask-000.png", mask)
+    for read, name, values in reads:
+        assert np.array_equal(read(name, digest_of(values)), values)
+        with pytest.raises(BadInput, match="and the run needs it to go on"):
+            read(name, digest_of(values + 1))
