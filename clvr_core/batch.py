@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .brief import Brief, Goal
-from .errors import Away, BadInput, JudgeFailure
+from .errors import Away, BadInput, CannotWrite, JudgeFailure
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
 from .protocols import Concurrent, Interruptible
@@ -26,7 +26,8 @@ from .records import from_json, to_json
 from .run.loop import Call
 from .run.run_folder import BEST, RunFolder
 from .run.session import Session
-from .storage.atomic import write_bytes
+from .storage.atomic import AGAIN, write_bytes, writing
+from .storage.lock import locked
 from .trajectory import Trajectory
 
 SUMMARY = "summary.json"
@@ -192,15 +193,11 @@ async def paint(
 
     When the coroutine is cancelled, waiting for a server ends at once, other calls are finished, and every run can be
     continued later. A run that fails gives a Result with state `failed`. When a server is away for longer than it is
-    waited for, its runs end as `stopped`, and none is begun after them. Raises BadInput for a concurrency out of range
-    and for a folder that cannot be written.
+    waited for, its runs end as `stopped`, and none is begun after them. Raises BadInput for a concurrency out of range,
+    for a folder that another process holds or that cannot be written, and once the disk takes no file any more.
     """
     if not 1 <= concurrency <= MOST:
         raise BadInput(f"--concurrency is {concurrency}; it must be between 1 and {MOST}")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"output folder {out} cannot be written: {error.strerror}; choose another with --out") from error
     stop, gate = threading.Event(), asyncio.Semaphore(concurrency)
     away: list[str] = []
 
@@ -226,13 +223,14 @@ async def paint(
 
     # Not the pool of the event loop, which has about one thread a core: a run that waits for a server occupies a
     # thread.
-    with _side_by_side(models, stop) as shared, ThreadPoolExecutor(min(concurrency, len(jobs))) as pool:
+    with locked(out), _side_by_side(models, stop) as shared, ThreadPoolExecutor(min(concurrency, len(jobs))) as pool:
         try:
             results = await asyncio.gather(*map(run, jobs))
         except BaseException:
             stop.set()
             raise
-    write_bytes(out / SUMMARY, (json.dumps(batch_summary(results), indent=1) + "\n").encode())
+        with writing(out):
+            write_bytes(out / SUMMARY, (json.dumps(batch_summary(results), indent=1) + "\n").encode())
     return results
 
 
@@ -295,6 +293,8 @@ async def _run(
         while call is not None:
             call = await loop.run_in_executor(pool, _turn, session, call)
     except (BadInput, JudgeFailure, OSError) as error:
+        if isinstance(error, CannotWrite) and error.of_disk:
+            raise  # the other runs would draw for nothing
         return Result(job.id, "failed", str(error))
     return _result(job, session.trajectory, out)
 
@@ -305,7 +305,7 @@ def _begin(
     """Create or continue the run of a job, and return its session and its first call (None if the run has ended)."""
     if models.check:
         models.check(job.brief.prompt)
-    folder = RunFolder.reopen(out / job.id, "the same command")
+    folder = RunFolder.reopen(out / job.id, AGAIN)
     if folder.lines and folder.lines[0].get("brief") != to_json(job.brief):
         raise BadInput(
             f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"

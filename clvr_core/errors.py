@@ -5,6 +5,18 @@ class BadInput(ValueError):
     """Input that cannot be used. The message says what is wrong, where, the value found, and what to do."""
 
 
+class CannotWrite(BadInput):
+    """A file could not be written.
+
+    of_disk: whether the whole disk is at fault (full, read-only, broken, a limit of size), so that no other file can be
+        written either.
+    """
+
+    def __init__(self, message: str, of_disk: bool = False) -> None:
+        super().__init__(message)
+        self.of_disk = of_disk
+
+
 class JudgeFailure(RuntimeError):
     """A vision-language model gave no usable answer. Says nothing about the picture."""
 

@@ -18,16 +18,19 @@ import pytest
 from clvr_core import cli
 from clvr_core.batch import SUMMARY, Job, Result, Table, read_jobs, run_batch
 from clvr_core.brief import Brief, Budget
-from clvr_core.errors import BadInput
+from clvr_core.errors import BadInput, CannotWrite
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.models.registry import Models
 from clvr_core.run.run_folder import BEST, JOURNAL
 from clvr_core.shapes import load_vlm
+from clvr_core.storage.lock import FolderHeld
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.executor.images import Asked as ImageAsked
 from tests.executor.images import drawing, picture_answer, serving_images
 from tests.fakes import FakeExecutor
+from tests.faults import failing_disk
 from tests.shapes.oracle import RenderExecutor
+from tests.storage.test_lock import Elsewhere
 from tests.vlm.servers import Asked as ChatAsked
 from tests.vlm.servers import Said, completion, pictures_in, said_in, serving
 from tests.waiting import let_others_run
@@ -134,6 +137,28 @@ class TestRuns:
         (named,) = run_batch(jobs(BRIEFS[0]), Models(load_vlm(), FakeExecutor(), 96, 96), tmp_path, 1)
         assert named.state == "failed" and "was made by other models" in named.reason
         assert json.loads((tmp_path / "run-0" / JOURNAL).read_text().splitlines()[0])["brief"]["prompt"] == BRIEFS[0]
+
+    def test_a_disk_that_takes_nothing_ends_all_of_them_and_the_same_command_goes_on(self, tmp_path):
+        mine = models()
+        with failing_disk(after=9), pytest.raises(CannotWrite, match=r"No space left.*go on with: the same command"):
+            run_batch(jobs(*BRIEFS), mine, tmp_path, 1)
+        assert not (tmp_path / "run-3").exists(), "for which would be drawn in vain"
+        assert [result.state for result in run_batch(jobs(*BRIEFS), models(), tmp_path, 2)] == ["met"] * 4
+
+    def test_a_folder_that_cannot_be_written_or_that_another_process_writes_fails_alone(self, tmp_path):
+        (tmp_path / "run-0").write_text("in the way")
+        (tmp_path / "run-1").mkdir()
+        other = Elsewhere(tmp_path / "run-1")
+        results = run_batch(jobs(*BRIEFS[:3]), models(), tmp_path, 2)
+        assert [result.state for result in results] == ["failed", "failed", "met"]
+        assert "cannot be used: File exists" in results[0].reason and "is in use by" in results[1].reason
+        other.ends()
+
+    def test_two_batches_in_one_folder_are_one(self, tmp_path):
+        other = Elsewhere(tmp_path, b'{"pid":7,"command":"clvr batch"}')
+        with pytest.raises(FolderHeld, match=f"{tmp_path} is in use by clvr batch process 7; wait"):
+            run_batch(jobs(BRIEFS[0]), models(), tmp_path, 1)
+        other.ends()
 
     def test_models_in_this_process_work_for_one_at_a_time(self, tmp_path):
         inside, most = [], []

@@ -16,13 +16,14 @@ from typing import cast
 from ..brief import Brief, Budget, Strategy
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
-from ..errors import BadInput, JudgeFailure
+from ..errors import BadInput, CannotWrite, JudgeFailure
 from ..models.registry import Models
 from ..policy import LOOPS, POLICIES, rules
 from ..protocols import DrawRequest, Picture
 from ..run.run_folder import RunFolder
 from ..run.session import Session, drive, drive_all, resume
 from ..run.start_image import beginning_with
+from ..storage.atomic import AGAIN
 from ..trajectory import Outcome, Trajectory, seed_for
 from ..verifier import judge
 
@@ -97,7 +98,7 @@ class Way:
 
     def make(self, jobs: Sequence[Job]) -> Iterator[Made | NotMade]:
         """Make the pictures of all jobs, at the same time where that is possible. Yields one result for each job, in
-        order; raises Away if a server is."""
+        order; raises Away if a server is, and CannotWrite."""
         if self.arm in LOOPS or (self.arm == "best-of-n" and all(job.source is None for job in jobs)):
             yield from self._loops(jobs)
         elif self.arm == "oneshot":
@@ -184,9 +185,11 @@ class Way:
             try:
                 sessions[place] = self._session(job)
             except BadInput as error:
-                made[place] = NotMade(str(error))
+                made[place] = _not_made(error)
         try:
             drive_all(list(sessions.values()), self.models.executor)
+        except CannotWrite:
+            raise
         except BadInput:
             # One of them cannot be drawn. Each run continues alone from its folder, and that one raises its own error.
             for place in sessions:
@@ -200,7 +203,7 @@ class Way:
             session = self._session(job)
             drive(session)
         except BadInput as error:
-            return NotMade(str(error))
+            return _not_made(error)
         return self._result(job, session)
 
     def _session(self, job: Job) -> Session:
@@ -212,7 +215,7 @@ class Way:
         brief = Brief(job.prompt, cast(Strategy, self.arm), job.seed, *self._size(job), budget, count)
         if job.source is not None:
             brief = beginning_with(brief, job.source)
-        folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"), "the same command")
+        folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"), AGAIN)
         models = self.models
         if folder.lines:
             return resume(folder, models)
@@ -251,6 +254,13 @@ class Way:
 
     def _forget(self, job: Job) -> None:
         shutil.rmtree(self.runs / job.name.replace("/", "-"), ignore_errors=True)
+
+
+def _not_made(error: BadInput) -> NotMade:
+    """Return what ails one picture; raise what ails the disk."""
+    if isinstance(error, CannotWrite):
+        raise error
+    return NotMade(str(error))
 
 
 def _outcome(trajectory: Trajectory) -> Outcome:

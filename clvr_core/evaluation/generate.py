@@ -12,7 +12,8 @@ from .. import __version__
 from ..errors import BadInput
 from ..models.registry import Models
 from ..run.start_image import fit_to_canvas
-from ..storage.atomic import write_bytes
+from ..storage.atomic import write_bytes, writing
+from ..storage.lock import locked
 from .arms import ARMS, Job, Made, NotMade, Way
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
@@ -156,8 +157,13 @@ class Generation:
         return Job(f"{item.id}-{k}", item.prompt, seed_of(f"{self.order.seed}", item.id, k), picture, limit)
 
     def run(self, progress: Progress = lambda done, total, remark: None) -> Generated:
-        """Draw the pictures. Raises BadInput if the vision-language model is down or a file cannot be written;
-        everything before is saved."""
+        """Draw the pictures. Raises BadInput if the vision-language model is down, a file cannot be written, or another
+        process draws these pictures; everything before is saved."""
+        with locked(self.arm.kept):
+            self.journal = self.arm.pictures()  # as it is now that nobody else writes
+            return self._run(progress)
+
+    def _run(self, progress: Progress) -> Generated:
         report, left = Generated(), self.left()
         total = sum(1 for _ in self.wanted())
         report.there, silent = total - len(left), 0
@@ -220,12 +226,10 @@ class Generation:
     def _sidecars(self) -> None:
         for name, text in self.bench.sidecars(self.items, self.arm.name).items():
             path = self.arm.folder / name
-            try:
+            with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if not path.exists() or path.read_text(encoding="utf-8") != text:
                     write_bytes(path, text.encode())
-            except OSError as error:
-                raise BadInput(f"{path} cannot be written: {error.strerror}") from error
 
 
 def sample(items: Sequence[Item], limit: int | None) -> list[Item]:

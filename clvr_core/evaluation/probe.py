@@ -26,6 +26,7 @@ import numpy as np
 from ..brief import Brief, Budget, Strategy
 from ..errors import BadInput
 from ..policy import LOOPS
+from ..records import from_json
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
 from ..run.session import RunModels, Session, drive_all
 from ..shapes import CANVAS, MERGED, load_executor, load_vlm
@@ -34,6 +35,8 @@ from ..shapes.grammar import parse
 from ..shapes.perceive import perceive
 from ..shapes.phrases import write
 from ..shapes.sampling import grouped_scene, tell
+from ..storage.atomic import keep_note, write_bytes, writing
+from ..storage.lock import alone_in_folder
 from .statistics import auc, interval, ratio, resample
 
 ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
@@ -151,6 +154,7 @@ def _worker(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+@alone_in_folder
 def run_probe(
     out: Path,
     *,
@@ -178,11 +182,7 @@ def run_probe(
     }
     units = _folder(out, settings)
     work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in ARMS]
-    results = {
-        key: UnitResult(**json.loads(path.read_text()))
-        for key in work
-        if (path := units / f"{key[0]}-{key[1]}.json").exists()
-    }
+    results = {key: _read(path) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
     workers = workers or max(1, os.cpu_count() or 1)
     # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
     with ProcessPoolExecutor(workers, initializer=_worker, initargs=(1,), mp_context=_spawn()) as pool:
@@ -194,16 +194,23 @@ def run_probe(
         for future in tqdm(as_completed(waiting), total=len(waiting), unit="unit", desc="probe"):
             result = future.result()
             results[waiting[future]] = result
-            temporary = units / "unit.tmp"
-            temporary.write_text(json.dumps(asdict(result)))
-            temporary.replace(units / f"{result.arm}-{result.tier}.json")
+            with writing(out):
+                write_bytes(units / f"{result.arm}-{result.tier}.json", json.dumps(asdict(result)).encode())
     summary = summarise(results, settings)
-    (out / "probe.json").write_text(json.dumps(summary, indent=1))
-    (out / "probe.md").write_text(table(summary))
     from .plot import plot_probe
 
-    plot_probe(summary, out / "probe.png")
+    with writing(out):
+        write_bytes(out / "probe.json", json.dumps(summary, indent=1).encode())
+        write_bytes(out / "probe.md", table(summary).encode())
+        plot_probe(summary, out / "probe.png")
     return summary
+
+
+def _read(path: Path) -> UnitResult:
+    try:
+        return from_json(UnitResult, json.loads(path.read_text()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is damaged ({error}); remove it and give the same command") from error
 
 
 def _spawn():
@@ -214,13 +221,10 @@ def _spawn():
 
 def _folder(out: Path, settings: dict) -> Path:
     units, note = out / "units", out / "units" / "settings.json"
-    try:
+    with writing(out):
         units.mkdir(parents=True, exist_ok=True)
-        if note.exists() and json.loads(note.read_text()) != settings:
+        if not keep_note(note, json.dumps(settings)):
             raise BadInput(f"{out} holds a probe with other settings; choose another folder with --out")
-        note.write_text(json.dumps(settings))
-    except (OSError, json.JSONDecodeError) as error:
-        raise BadInput(f"{out} cannot be used for the probe: {error}; choose another folder with --out") from error
     return units
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from ..errors import BadInput
 from ..protocols import Picture
 from ..reading import json_of
-from ..storage.atomic import write_bytes
+from ..storage.atomic import write_bytes, writing
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import write_png
 from .benchmarks.base import PICTURES, Benchmark, Item
@@ -60,21 +60,17 @@ class Lines:
             self.lines.append(value)
             whole += len(line) + 1
         if whole < len(raw):
-            with path.open("r+b") as file:
+            with writing(path), path.open("r+b") as file:
                 file.truncate(whole)
 
     def append(self, line: dict[str, Any]) -> None:
         """Append a line; it is on the disk when this returns."""
-        try:
+        with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
                 file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise BadInput(
-                f"{self.path} cannot be written: {error.strerror}; mend that and run the same command again"
-            ) from error
         self.lines.append(line)
 
 
@@ -101,7 +97,7 @@ class Arm:
     def save(self, bench: Benchmark, item: Item, k: int, picture: Picture) -> Path:
         """Write a picture, whole or not at all. A .jpg is a JPEG of the highest quality, everything else a PNG."""
         path = self.folder / bench.path(item, k)
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.suffix == ".jpg":
                 file = io.BytesIO()
@@ -109,10 +105,6 @@ class Arm:
                 write_bytes(path, file.getvalue())
             else:
                 write_png(path, picture, {})
-        except OSError as error:
-            raise BadInput(
-                f"{path} cannot be written: {error.strerror}; mend that and run the same command again"
-            ) from error
         return path
 
     def agree(self, settings: dict[str, Any]) -> None:
@@ -185,9 +177,12 @@ def file_hash(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file; None if it does not exist."""
+    """Read a JSON file; None if it does not exist or is empty, as a kill may have left it."""
     try:
-        value = json_of(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not text.strip("\0"):
+            return None
+        value = json_of(text)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -198,8 +193,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, json.dumps(value, indent=1, allow_nan=False).encode() + b"\n")
-    except OSError as error:
-        raise BadInput(f"{path} cannot be written: {error.strerror}") from error

@@ -20,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ..brief import Budget
-from ..errors import BadInput
+from ..errors import BadInput, CannotWrite
 from ..protocols import Drawing, Picture
 from ..records import to_json
 from ..report import write_report
-from ..storage.atomic import PART, write_bytes
+from ..storage.atomic import OF_DISK, PART, write_bytes, writing
 from ..storage.lock import LOCK, FolderLock
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import read_png, save_png
@@ -85,7 +85,7 @@ class RunFolder:
             folder._require_empty()
             (path / JOURNAL).touch()
         except OSError as error:
-            raise BadInput(
+            raise CannotWrite(
                 f"output folder {path} cannot be written: {error.strerror}; choose another with --out"
             ) from error
         return folder
@@ -114,7 +114,10 @@ class RunFolder:
                     raise BadInput(f"{journal} is not one of clvr; move it away or choose another folder")
             journal.write_bytes(b"")
         except OSError as error:
-            raise BadInput(f"run folder {path} cannot be used: {error.strerror}") from error
+            raise CannotWrite(
+                f"run folder {path} cannot be used: {error.strerror}; mend that and go on with: {folder.again}",
+                error.errno in OF_DISK,
+            ) from error
         return folder
 
     @classmethod
@@ -169,15 +172,10 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Lock the folder, and turn an OSError into a BadInput that says how to continue the run."""
-        try:
-            with self._lock.turn:
-                self.hold()
-                yield
-        except OSError as error:
-            raise BadInput(
-                f"{self.path} cannot be written: {error.strerror}; mend that and go on with: {self.again}"
-            ) from error
+        """Lock the folder, and turn an OSError into a CannotWrite that says how to continue the run."""
+        with writing(self.path, self.again), self._lock.turn:
+            self.hold()
+            yield
 
     def append(self, line: dict[str, Any]) -> None:
         # Half of a surrogate pair has no UTF-8 form; JSON has an escape for it.

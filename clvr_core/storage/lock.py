@@ -14,16 +14,18 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ..errors import BadInput
 from ..records import from_json, to_json
 from ..text import one_line
+from .atomic import writing
 
 msvcrt: Any = None
 try:
@@ -32,6 +34,8 @@ except ImportError:  # Windows
     fcntl = None
     msvcrt = import_module("msvcrt")
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LOCK = ".clvr.lock"
 """Name of the file that is locked. It is removed on release, while it is still locked."""
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
@@ -182,14 +186,32 @@ class FolderLock:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make the folder if it is missing, and hold its lock. Raises FolderHeld, and OSError if it cannot be written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(folder)
-    lock.acquire()
+    """Make the folder if it is missing, and hold its lock. What was made is removed if it stayed empty.
+
+    Raises FolderHeld, and CannotWrite if the folder cannot be written.
+    """
+    lock, made = FolderLock(folder), not folder.exists()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
     try:
         yield
     finally:
         lock.release()
+        if made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def alone_in_folder(work: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """Decorate a function whose first argument is a folder, so that it runs while that is `locked`."""
+
+    @wraps(work)
+    def run(folder: Path, /, *rest: P.args, **named: P.kwargs) -> T:
+        with locked(folder):
+            return work(folder, *rest, **named)
+
+    return run
 
 
 def _open(path: Path) -> int:

@@ -34,7 +34,8 @@ from ..run.conditioning import words_of
 from ..run.run_folder import RunFolder
 from ..run.session import Session, drive_all, resume
 from ..shapes.sampling import random_brief
-from ..storage.atomic import writing
+from ..storage.atomic import AGAIN, keep_note, write_bytes, writing
+from ..storage.lock import alone_in_folder
 from ..trajectory import Trajectory, seed_for
 from ..verifier import compare
 from .data import IMAGES, Row, Turn, write_rows
@@ -104,6 +105,7 @@ def read_prompts(path: Path) -> list[str]:
     return list(dict.fromkeys(prompts))
 
 
+@alone_in_folder
 def synthesize(
     out: Path,
     prompts: Sequence[str],
@@ -120,7 +122,7 @@ def synthesize(
     report: called with a line about the progress.
 
     Returns how many trajectories were kept, and how many rejected by kind of reason. Raises BadInput if `out` holds a
-    data set of other settings or cannot be written.
+    data set of other settings, is held by another process or cannot be written.
     """
     settings = settings or Settings()
     decisions = _open(out, prompts, models, second, settings)
@@ -170,16 +172,14 @@ def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settin
     with writing(out):
         for folder in (out, out / RUNS, out / IMAGES):
             folder.mkdir(parents=True, exist_ok=True)
-        wanted = json.dumps(named, indent=1)
-        if note.exists() and note.read_text() != wanted:
+        if not keep_note(note, json.dumps(named, indent=1)):
             raise BadInput(
                 f"{out} holds a data set of other prompts, models or settings; choose another folder with --out"
             )
-        note.write_text(wanted)
         lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
         # A kill may have cut the last line; its briefs are decided again from their recorded runs.
         if lines[-1]:
-            path.write_bytes(b"".join(line + b"\n" for line in lines[:-1]))
+            write_bytes(path, b"".join(line + b"\n" for line in lines[:-1]))
     try:
         return [_with_kind(from_json(Decision, json_of(line))) for line in lines[:-1]]
     except ValueError as error:
@@ -213,7 +213,7 @@ def _some(
 
 
 def _session(path: Path, prompt: str, models: Models, settings: Settings, index: int) -> Session:
-    folder = RunFolder.reopen(path, "the same command")
+    folder = RunFolder.reopen(path, AGAIN)
     if folder.lines:
         return resume(folder, models)
     brief = Brief(

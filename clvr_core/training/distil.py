@@ -33,7 +33,7 @@ from .compile import compile_blocks
 from .fit import Schedule, fit
 from .sampler import Condition, TrainingSampler, guided, predict
 from .samples import Sample, Samples, Window
-from .stage import curve_of, moved, processes, save_weights, settle
+from .stage import curve_of, moved, processes, save_weights, settle, stage
 
 Report = Callable[[str], None]
 
@@ -238,6 +238,7 @@ class Imitation(torch.nn.Module):
         return (predict(self.transformer, here, high, condition) - wanted).square().mean()
 
 
+@stage
 def distil(
     out: Path, start: Path, config: Path | None = None, *, data: Path | None = None, seed: int = 0, quick: bool = False
 ) -> Path:

@@ -18,6 +18,7 @@ from accelerate.utils import set_seed
 from diffusers.training_utils import EMAModel
 
 from ..errors import BadInput
+from ..storage.atomic import write_bytes
 
 STATE, FRESH, COMPLETE = "state", "state-new", "complete"
 CURVE = "curve.jsonl"
@@ -192,4 +193,4 @@ def trim(curve: Path, step: int) -> None:
     lines = curve.read_text().splitlines(keepends=True) if curve.exists() else []
     kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
     if kept != lines:
-        curve.write_text("".join(kept))
+        write_bytes(curve, "".join(kept).encode())

@@ -33,7 +33,7 @@ from .rewards import ARMS, ExactReward, Reward
 from .sampler import Condition, TrainingSampler, guided
 from .samples import Sample, Samples, Window, alike, one_shot, read_picture
 from .sft import finish
-from .stage import curve_of, processes, settle
+from .stage import curve_of, processes, settle, stage
 
 MEASURES = "measures.jsonl"
 
@@ -262,6 +262,7 @@ class Rollouts:
         return result
 
 
+@stage
 def pprl(
     out: Path,
     start: Path,

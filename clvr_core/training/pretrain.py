@@ -21,7 +21,7 @@ from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, random_sce
 from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
 from ..weights.manifest import digests
 from .fit import Schedule, fit
-from .stage import curve_of, lineage, processes, save_weights, settle
+from .stage import curve_of, lineage, processes, save_weights, settle, stage
 
 Vae = Any
 """An AutoencoderKLFlux2. diffusers' hints lack its config, and allow None where this class has a module."""
@@ -379,6 +379,7 @@ class BaseConfig:
     recipe: SamplingRecipe = RECIPE
 
 
+@stage
 def train_base(out: Path, config: Path | None = None, *, seed: int = 0, start: Path | None = None) -> Path:
     """Train the embedded base from nothing, or continue a run that was stopped in `out`. Runs under `torchrun` and
     `accelerate launch` too.

@@ -24,7 +24,7 @@ from .compile import compile_blocks
 from .fit import Schedule, fit
 from .sampler import Condition, TrainingSampler, predict
 from .samples import Samples, Window, alike
-from .stage import RECORD, curve_of, processes, save_record, save_weights, settle
+from .stage import RECORD, curve_of, processes, save_record, save_weights, settle, stage
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Following(torch.nn.Module):
         return (velocity.float() - (noise - target).float()).square().mean()
 
 
+@stage
 def sft(
     out: Path,
     start: Path,

@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -18,9 +20,11 @@ from ..executor.klein import SamplingRecipe
 from ..reading import json_of
 from ..records import from_json, to_json
 from ..shapes.model import save_pipeline
-from ..storage.atomic import write_bytes, writing
+from ..storage.atomic import OF_DISK, keep_note, write_bytes, writing
+from ..storage.lock import locked
 from ..weights.manifest import digests, write_manifest
 
+P = ParamSpec("P")
 T = TypeVar("T")
 NOTE = "config.json"
 RECORD = "training.json"
@@ -36,6 +40,28 @@ def processes() -> Accelerator:
     return Accelerator(cpu=several and not torch.cuda.is_available())
 
 
+def stage(work: Callable[Concatenate[Path, P], T]) -> Callable[Concatenate[Path, P], T]:
+    """Decorate a stage, whose first argument is its output folder.
+
+    The folder is locked while the stage runs, by the first of several processes. A disk that takes no file any more
+    ends it with CannotWrite.
+    """
+
+    @wraps(work)
+    def run(out: Path, /, *rest: P.args, **named: P.kwargs) -> T:
+        first = int(os.environ.get("RANK", "0")) == 0
+        try:
+            with locked(out) if first else nullcontext():
+                return work(out, *rest, **named)
+        except OSError as error:
+            if error.errno not in OF_DISK:
+                raise
+            with writing(out):
+                raise
+
+    return run
+
+
 def settle(out: Path, cls: type[T], config: Path | None, run: Mapping[str, Any]) -> T:
     """Read the settings of a run and record them in its folder.
 
@@ -48,12 +74,10 @@ def settle(out: Path, cls: type[T], config: Path | None, run: Mapping[str, Any])
     try:
         settings = from_json(cls, json_of(config.read_text())) if config else cls()
         out.mkdir(parents=True, exist_ok=True)
-        note, wanted = out / NOTE, json.dumps({**run, "config": to_json(settings)}, indent=1)
-        if note.exists() and note.read_text() != wanted:
+        if not keep_note(out / NOTE, json.dumps({**run, "config": to_json(settings)}, indent=1)):
             raise BadInput(
                 f"{out} holds a training run with other settings, another seed or another start; choose another folder with --out"
             )
-        note.write_text(wanted)
     except (OSError, ValueError) as error:
         if isinstance(error, BadInput):
             raise
@@ -68,7 +92,7 @@ def save_weights(pipe, folder: Path, recipe: SamplingRecipe, record: Mapping[str
     shutil.rmtree(fresh, ignore_errors=True)
     with writing(folder):
         save_pipeline(pipe, fresh, recipe)
-        (fresh / RECORD).write_text(json.dumps(record, indent=1))
+        write_bytes(fresh / RECORD, json.dumps(record, indent=1).encode())
         write_manifest(fresh)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)

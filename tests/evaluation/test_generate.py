@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from clvr_core.errors import BadInput, JudgeFailure
+from clvr_core.errors import BadInput, CannotWrite, JudgeFailure
 from clvr_core.evaluation import store
 from clvr_core.evaluation.arms import ARMS, LOOPS
 from clvr_core.evaluation.benchmarks import BENCHMARKS
@@ -20,10 +20,13 @@ from clvr_core.models.registry import Models
 from clvr_core.protocols import Decision
 from clvr_core.shapes import CANVAS, load_vlm
 from clvr_core.shapes.perceive import perceive
+from clvr_core.storage.lock import FolderHeld
 from clvr_core.trajectory import seed_for
 from tests.evaluation.folders import MAKERS, write_lines
 from tests.fakes import FakeExecutor, FakeVlm
+from tests.faults import failing_disk
 from tests.shapes.oracle import RenderExecutor
+from tests.storage.test_lock import Elsewhere
 
 BRIEFS = ["a red circle at the top left and two blue squares", "three yellow diamonds"]
 
@@ -133,6 +136,45 @@ def test_a_name_stands_for_one_way_of_making(world, change):
     world.generation("clvr").run()
     with pytest.raises(BadInput, match=f"holds pictures made otherwise: {next(iter(change))}"):
         world.generation("clvr", **change)
+
+
+@pytest.mark.parametrize("arm", ["oneshot", "clvr"])
+def test_a_disk_that_takes_nothing_ends_it_at_once_and_the_same_command_goes_on(tmp_path, arm):
+    briefs = [f"{many} red circles" for many in ("two", "three", "four", "five", "six", "seven")]
+    whole, world = World(tmp_path / "whole", briefs), World(tmp_path / "world", briefs)
+    whole.generation(arm, parallel=2).run()
+    models = shapes()
+    with (
+        failing_disk(after=12),
+        pytest.raises(CannotWrite, match=r"No space left.*; mend that and go on with: the same"),
+    ):
+        world.generation(arm, models, parallel=2).run()
+    drawn = len(models.executor.requests)
+    assert 0 < drawn < len(shapes_drawn(whole, arm)), "what cannot be kept is not drawn"
+    world.generation(arm, parallel=2).run()
+    assert world.bytes(arm) == whole.bytes(arm)
+
+
+def shapes_drawn(world, arm):
+    return [k for line in world.lines(arm) for k in range(line["images"])]
+
+
+def test_what_another_process_draws_is_not_drawn_a_second_time(world):
+    generation = world.generation("oneshot")
+    generation.arm.kept.mkdir(parents=True)
+    other = Elsewhere(generation.arm.kept)
+    with pytest.raises(FolderHeld):
+        generation.run()
+    other.ends()
+    assert generation.run().made == 2 and world.generation("oneshot").run().there == 2
+
+
+def test_settings_that_a_kill_left_empty_are_none(world):
+    world.generation("oneshot").run()
+    note = Arm(world.images, "oneshot").kept / "settings.json"
+    said = note.read_bytes()
+    note.write_bytes(b"")
+    assert world.generation("oneshot").run().there == 2 and note.read_bytes() == said
 
 
 def test_pictures_of_someone_else_are_not_drawn_over(world):

@@ -29,7 +29,9 @@ from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.model import TEXT_BUCKETS, build_tokenizer
 from clvr_core.shapes.perceive import Perception
 from clvr_core.shapes.planner import layout
+from clvr_core.storage.lock import FolderHeld
 from tests.shapes.oracle import RenderExecutor
+from tests.storage.test_lock import Elsewhere
 
 WIDTH = (BITS[1] - BITS[0]) / TIERS
 
@@ -52,6 +54,13 @@ def renderer(monkeypatch) -> Renderer:
     executor = Renderer()
     monkeypatch.setattr(probe, "load_executor", lambda folder: executor)
     return executor
+
+
+def test_a_probe_that_another_process_makes_is_told(tmp_path):
+    other = Elsewhere(tmp_path)
+    with pytest.raises(FolderHeld, match="in use by another process"):
+        run_probe(tmp_path)
+    other.ends()
 
 
 class TestBriefs:
@@ -276,9 +285,9 @@ class TestTheProbe:
 
     def test_a_folder_that_cannot_be_used_is_refused_by_name(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(BadInput, match="file cannot be used for the probe"):
+        with pytest.raises(BadInput, match="file cannot be written"):
             run_probe(tmp_path / "file", per_tier=8)
         (tmp_path / "units").mkdir()
         (tmp_path / "units" / "settings.json").write_text("{")
-        with pytest.raises(BadInput, match="cannot be used for the probe"):
+        with pytest.raises(BadInput, match="holds a probe with other settings"):
             run_probe(tmp_path, per_tier=8)

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from clvr_core.brief import Budget
-from clvr_core.errors import BadInput
+from clvr_core.errors import BadInput, CannotWrite
 from clvr_core.protocols import Drawing
 from clvr_core.run.reading import read_journal, read_trajectory
 from clvr_core.run.run_folder import JOURNAL, RunFolder
 from clvr_core.run.session import RunModels, Session, drive, drive_all, go_on, resume, start
 from clvr_core.storage.lock import LOCK, FolderHeld
 from tests.fakes import FakeExecutor, grey
+from tests.faults import largest_file
 from tests.run.script import a_brief, edit, generate, scripted
 from tests.storage.test_lock import Elsewhere
 
@@ -148,6 +149,15 @@ def test_what_a_failed_write_left_of_a_line_does_not_stand_before_the_next(tmp_p
     monkeypatch.undo()
     session.folder.append({"event": "judged"})
     assert events(tmp_path / "run")[-1] == "judged"
+
+
+@pytest.mark.parametrize("size", [700, 1500, 2500])
+def test_a_run_under_a_limit_of_file_size_ends_with_a_sentence_and_goes_on_without_it(tmp_path, size):
+    with largest_file(size), pytest.raises(CannotWrite, match=r"File too large; mend that and go on with: clvr resume"):
+        drive(start(a_brief(), models(), tmp_path / "run"))
+    left = (tmp_path / "run" / JOURNAL).read_bytes()
+    assert len(left) <= size and left.endswith(b"\n")
+    assert drive(resume(RunFolder.open(tmp_path / "run"), models())).outcome
 
 
 class TestFilesThatAreNotOurs:

@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clvr_core.errors import BadInput
+from clvr_core.errors import BadInput, CannotWrite
 from clvr_core.models.registry import Models
 from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.judge import ShapesVlm
 from clvr_core.shapes.perceive import perceive
+from clvr_core.storage.lock import FolderHeld
 from clvr_core.synthesis import engine
 from clvr_core.synthesis.data import read_rows
 from clvr_core.synthesis.engine import Settings, data_summary, random_prompts, read_prompts, synthesize
 from tests.fakes import FakeVlm
+from tests.faults import DISK, failing_disk
 from tests.shapes.oracle import RenderExecutor
+from tests.storage.test_lock import Elsewhere
 
 PROMPTS = random_prompts(10, 3)
 
@@ -163,10 +166,30 @@ class TestGoingOn:
         with pytest.raises(BadInput, match="other prompts, models or settings"):
             made(out, PROMPTS[:3])
 
-    def test_a_full_disk_is_said_in_a_sentence(self, tmp_path):
+    def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(self, tmp_path):
         (tmp_path / "set").write_text("in the way")
         with pytest.raises(BadInput, match="cannot be written"):
             made(tmp_path / "set")
+
+    @pytest.mark.parametrize("code", DISK)
+    def test_a_fault_of_the_disk_ends_it_and_names_the_command_that_goes_on(self, tmp_path, code):
+        with failing_disk(code, after=9), pytest.raises(CannotWrite) as told:
+            made(tmp_path / "set", PROMPTS[:4])
+        assert str(told.value).endswith("; mend that and go on with: the same command")
+        assert sum(made(tmp_path / "set", PROMPTS[:4]).values()) == 4
+
+    def test_a_set_that_another_process_makes_is_told(self, tmp_path):
+        (tmp_path / "set").mkdir()
+        other = Elsewhere(tmp_path / "set")
+        with pytest.raises(FolderHeld, match="is in use by another process"):
+            made(tmp_path / "set")
+        other.ends()
+
+    def test_settings_that_a_kill_left_empty_are_none(self, data):
+        out, counts = data
+        said = (out / "settings.json").read_bytes()
+        (out / "settings.json").write_bytes(b"")
+        assert made(out) == counts and (out / "settings.json").read_bytes() == said
 
 
 def test_prompts_are_read_once_each_and_an_empty_file_is_refused(tmp_path):

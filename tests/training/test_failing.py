@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 
 import pytest
 import torch
 from accelerate import Accelerator
 from torch.nn import Linear
 
+from clvr_core.errors import BadInput, CannotWrite
+from clvr_core.storage.lock import FolderHeld
+from clvr_core.training.distil import distil
 from clvr_core.training.fit import Schedule, TrainingFailed, fit
+from clvr_core.training.pprl import pprl
+from clvr_core.training.pretrain import train_base
+from clvr_core.training.sft import sft
+from clvr_core.training.stage import settle, stage
+from tests.faults import largest_file
+from tests.storage.test_lock import Elsewhere
 
 PLAN = Schedule(steps=6, lr=0.1, warmup=1, log_every=1, save_every=2)
 
@@ -50,6 +60,46 @@ def test_a_full_disk_leaves_the_save_before(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "state-new").exists()
     monkeypatch.undo()
     assert torch.equal(run(tmp_path / "run"), whole)
+
+
+@stage
+def a_stage(out, fault=None):
+    with fault or nullcontext():
+        run(out / "fit")
+    return out
+
+
+def test_a_file_that_may_not_grow_ends_a_stage_with_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(Accelerator, "save_state", lambda self, folder, **options: folder and None)
+    with pytest.raises(
+        CannotWrite, match=f"{tmp_path} cannot be written: .*; mend that and go on with: the same command"
+    ):
+        a_stage(tmp_path, largest_file(20))
+
+
+def test_a_stage_that_another_process_trains_is_told_by_the_first_of_its_own(tmp_path, monkeypatch):
+    other = Elsewhere(tmp_path)
+    for train in (a_stage, train_base, distil, sft, pprl):
+        with pytest.raises(FolderHeld, match="in use by another process"):
+            train(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    assert a_stage(tmp_path) == tmp_path, "of several processes the first has the lock"
+    other.ends()
+
+
+def test_settings_that_a_kill_left_empty_are_none(tmp_path):
+    settle(tmp_path, Schedule, tiny(tmp_path), {"seed": 1})
+    said = (tmp_path / "config.json").read_bytes()
+    (tmp_path / "config.json").write_bytes(b"")
+    settle(tmp_path, Schedule, tiny(tmp_path), {"seed": 1})
+    assert (tmp_path / "config.json").read_bytes() == said
+    with pytest.raises(BadInput, match="with other settings"):
+        settle(tmp_path, Schedule, tiny(tmp_path), {"seed": 2})
+
+
+def tiny(folder):
+    (folder / "tiny.json").write_text('{"steps": 1, "lr": 0.1}')
+    return folder / "tiny.json"
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "other"])
