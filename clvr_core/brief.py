@@ -109,7 +109,7 @@ class Brief:
         `set`: all side by side, then only the winner by every goal.
     evidence: whether the judge says in words what it sees where a goal does not hold.
     fused: whether verdicts and next action come in one reply, where the strategy allows it: a call less, verdicts in
-        words instead of probabilities.
+        words instead of probabilities, except where the run could end by them.
     picture: SHA-256 of the pixels of the picture that the run begins from, which has the brief's width and height; ""
         for none.
     estimate: whether the estimated complexity of the goals also decides on the one-shot gate and the limit of rounds.

@@ -15,7 +15,7 @@ from ..errors import BadInput
 from ..protocols import Message, Picture, Question, Vlm
 from ..records import to_json
 from ..text import clip, one_line
-from ..verifier.prompts import QUOTED, goal_question
+from ..verifier.prompts import QUOTED, UNQUOTED, goal_question
 from ..vlm.decisions import decide
 from ..vlm.replies import Malformed, Runs, ask, settled
 from .benchmarks.base import Item, Scale
@@ -61,7 +61,7 @@ def rung_question(scale: Scale, grade: float, level: str) -> Question:
 
 def questions(item: Item) -> list[Question]:
     """Return the questions: the atoms in order, then the rungs of each scale."""
-    asked = [goal_question(Goal(atom.id, atom.text, check=atom.question)) for atom in item.atoms]
+    asked = [goal_question(Goal(atom.id, atom.text, check=atom.question), UNQUOTED) for atom in item.atoms]
     return [*asked, *(rung_question(scale, grade, level) for scale in item.scales for grade, level in scale.rungs)]
 
 

@@ -3,14 +3,14 @@ action."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..controller import Situation, ask_fused
 from ..policy import policy_for, rules
 from ..protocols import Picture, Vlm
-from ..trajectory import Cost, EditCheck, Verdict
-from ..verifier import Thresholds, best_of, check_edit, explain, judge, knock_out
+from ..trajectory import Cost, EditCheck, Trajectory, Verdict
+from ..verifier import Judged, Thresholds, best_of, check_edit, explain, judge, knock_out, wording_of
 from .loop import Judge, Judgement
 
 Pictures = Callable[[int], Picture]
@@ -36,7 +36,7 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
     brief, spent, pick = call.trajectory.brief, _Spent(), None
     pictures = [picture(canvas) for canvas in call.canvases]
     if brief.judging == "set" and len(pictures) > 1:
-        answer = best_of(vlm, brief, call.goals, pictures)
+        answer = best_of(vlm, brief, call.goals, pictures, wording_of(call.trajectory))
         pick = answer.value
         spent.add(answer.tokens, answer.calls)
     judged = [
@@ -45,7 +45,8 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
     ]
     verdicts, edits = (tuple(part) for part in zip(*judged))
     if brief.judging == "pairs" and len(level := rules.level(verdicts)) > 1:
-        answer = knock_out(vlm, brief, call.goals, [pictures[index] for index in level])
+        rivals = [pictures[index] for index in level]
+        answer = knock_out(vlm, brief, call.goals, rivals, wording_of(call.trajectory))
         pick = None if answer.value is None else level[answer.value]
         spent.add(answer.tokens, answer.calls)
     return Judgement(verdicts, edits, spent.cost, pick)
@@ -54,18 +55,22 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
 def _one(
     vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent
 ) -> tuple[tuple[Verdict, ...], EditCheck]:
-    brief = call.trajectory.brief
-    judged = judge(vlm, shown, call.goals, Thresholds(brief.budget.met, brief.budget.unmet))
-    if brief.evidence:
+    judged = _judged(vlm, call, shown)
+    if call.trajectory.brief.evidence:
         judged = explain(vlm, shown, call.goals, judged)
     spent.add(judged.tokens, judged.calls)
     return judged.verdicts, _edit(vlm, call, shown, picture, spent)
 
 
+def _judged(vlm: Vlm, call: Judge, shown: Picture) -> Judged:
+    budget = call.trajectory.brief.budget
+    return judge(vlm, shown, call.goals, Thresholds(budget.met, budget.unmet), wording_of(call.trajectory))
+
+
 def _edit(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent) -> EditCheck:
     if call.before is None:
         return EditCheck()
-    edit, tokens, calls = check_edit(vlm, picture(call.before), shown, call.action)
+    edit, tokens, calls = check_edit(vlm, picture(call.before), shown, call.action, wording_of(call.trajectory))
     spent.add(tokens, calls)
     return edit
 
@@ -79,7 +84,11 @@ def wants_fused(call: Judge) -> bool:
 
 def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | None:
     """Judge the canvas and choose the next action in one reply; None if the reply was unusable, so that the caller asks
-    for the verdicts alone."""
+    for the verdicts alone.
+
+    A reply by which the run could end is judged again by probabilities, which count in place of its verdicts: by an END,
+    and by verdicts of which none says that a goal that must hold does not.
+    """
     (canvas,), step, spent = call.canvases, call.trajectory.steps[-1], _Spent()
     kept = replace(step, chosen=canvas, accepted=True)
     trajectory = replace(call.trajectory, steps=(*call.trajectory.steps[:-1], kept), current=canvas)
@@ -88,5 +97,24 @@ def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | No
     if answer.value is None:
         return None
     spent.add(answer.tokens, answer.calls)
+    verdicts, action = answer.value.verdicts, answer.value.action
+    if action.kind == "END" or not _missed(trajectory, verdicts):
+        judged = _judged(vlm, call, picture(canvas))
+        spent.add(judged.tokens, judged.calls)
+        said = {verdict.goal: verdict for verdict in verdicts}
+        verdicts = tuple(
+            verdict
+            if verdict.evidence or verdict.state != said[verdict.goal].state
+            else replace(verdict, evidence=said[verdict.goal].evidence)
+            for verdict in judged.verdicts
+        )
+        if action.kind == "END" and not rules.satisfied(trajectory, replace(kept, verdicts=verdicts)):
+            action = None
     edit = _edit(vlm, call, picture(canvas), picture, spent)
-    return Judgement((answer.value.verdicts,), (edit,), spent.cost, next=answer.value.action)
+    return Judgement((verdicts,), (edit,), spent.cost, next=action)
+
+
+def _missed(trajectory: Trajectory, verdicts: Sequence[Verdict]) -> bool:
+    """Whether a wanted goal that must hold is unmet. Nothing but a new picture can then end the run as met."""
+    left = rules.musts(trajectory, [goal.id for goal in rules.wanted(trajectory.goals)])
+    return any(verdict.state == "unmet" and verdict.goal in left for verdict in verdicts)

@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..policy.remarks import apply_remark
 from ..protocols import Drawing, Picture
 from ..trajectory import Action, Cost, Remark, Trajectory
-from ..verifier import compare
+from ..verifier import compare, wording_of
 from .canvases import Canvases
 from .compose import Composition, compose
 from .judging import judge_and_choose, judge_candidates, wants_fused
@@ -146,7 +146,7 @@ def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -
 def _compare(call: Compare, models: RunModels, canvases: Canvases, started: float) -> Compared:
     trajectory = call.trajectory
     first, second = canvases.picture(call.first), canvases.picture(call.second)
-    answer = compare(models.verifier, trajectory.brief, trajectory.goals, first, second)
+    answer = compare(models.verifier, trajectory.brief, trajectory.goals, first, second, wording_of(trajectory))
     return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
 
 

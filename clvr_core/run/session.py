@@ -17,8 +17,10 @@ from ..errors import BadInput
 from ..policy import policy_for
 from ..protocols import Drawing, DrawRequest, Executor, Picture
 from ..records import from_json, to_json
+from ..text import shown
 from ..trajectory import SCHEMA, Trajectory
 from ..verifier import TEMPLATES as VERIFIER
+from ..verifier import UNQUOTED, WORDINGS
 from . import loop
 from .canvases import Canvases
 from .compose import Composition, compose
@@ -48,6 +50,8 @@ __all__ = [
 
 PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
 """Versions of the prompts to the models."""
+FIRST_PROMPTS = {"controller": "1", "verifier": UNQUOTED}
+"""Those of runs from before prompts had versions."""
 
 Listener = Callable[[str, dict[str, Any]], None]
 """Called with the event and the content of each line that is new in the journal."""
@@ -86,7 +90,13 @@ class Session:
         self.brief, self.models, self.reviewer = brief, models, reviewer
         self.folder: RunStore = MemoryFolder() if folder is None else folder
         self.listener = listener or (lambda event, line: None)
-        self.trajectory = Trajectory(brief, models=models.names, prompts=PROMPTS)
+        prompts = self.folder.lines[0].get("prompts", FIRST_PROMPTS) if self.folder.lines else PROMPTS
+        if prompts not in [PROMPTS | {"verifier": wording} for wording in WORDINGS]:
+            raise BadInput(
+                f"{self.folder.where} was asked for in the words of prompts {shown(prompts, 200)}, and this version has {PROMPTS}; "
+                "start a new run"
+            )
+        self.trajectory = Trajectory(brief, models=models.names, prompts=prompts)
         self.canvases = Canvases(self.folder, picture, brief.picture)
         self._journal = Journal(self.folder, brief.budget, settled)
         self._ahead: ChosenAhead | None = None
@@ -96,7 +106,7 @@ class Session:
             "schema": SCHEMA,
             "brief": to_json(brief),
             "models": models.names,
-            "prompts": PROMPTS,
+            "prompts": prompts,
         }
         self._record(first)
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
@@ -296,12 +306,6 @@ def resume(
         raise BadInput(
             f"{folder.where} was made by {_named(first.get('models'))}, and these models are {_named(models.names)}; "
             "go on with the same ones or start a new run"
-        )
-    # Runs from before prompts had versions name none, and are continued.
-    if (asked := first.get("prompts", PROMPTS)) != PROMPTS:
-        raise BadInput(
-            f"{folder.where} was asked for in the words of prompts {asked}, and this version has {PROMPTS}; "
-            "start a new run"
         )
     return session
 

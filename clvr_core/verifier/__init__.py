@@ -11,13 +11,26 @@ from ..brief import Brief, Budget, Goal
 from ..errors import BadInput
 from ..protocols import Decision, Picture, Vlm
 from ..text import one_line
-from ..trajectory import Action, EditCheck, State, Verdict
+from ..trajectory import Action, EditCheck, State, Trajectory, Verdict
 from ..vlm.decisions import MAX_EVIDENCE, decide
 from ..vlm.replies import Answer, ask
 from . import prompts
-from .prompts import TEMPLATES
+from .prompts import NEWEST, TEMPLATES, UNQUOTED, WORDINGS
 
-__all__ = ["TEMPLATES", "Judged", "Thresholds", "best_of", "check_edit", "compare", "explain", "judge", "knock_out"]
+__all__ = [
+    "TEMPLATES",
+    "UNQUOTED",
+    "WORDINGS",
+    "Judged",
+    "Thresholds",
+    "best_of",
+    "check_edit",
+    "compare",
+    "explain",
+    "judge",
+    "knock_out",
+    "wording_of",
+]
 
 
 @dataclass(frozen=True)
@@ -46,6 +59,11 @@ class Thresholds:
 USUAL = Thresholds()
 
 
+def wording_of(trajectory: Trajectory) -> str:
+    """Return the version of the words in which the run is judged."""
+    return trajectory.prompts.get("verifier", NEWEST)
+
+
 @dataclass(frozen=True)
 class Judged:
     """Verdicts in the order of the goals, the tokens read and written for them, and the calls of the model."""
@@ -55,19 +73,25 @@ class Judged:
     calls: int = 0
 
 
-def judge(vlm: Vlm, picture: Picture, goals: Sequence[Goal], thresholds: Thresholds = USUAL) -> Judged:
+def judge(
+    vlm: Vlm, picture: Picture, goals: Sequence[Goal], thresholds: Thresholds = USUAL, wording: str = NEWEST
+) -> Judged:
     """Give one verdict for each goal, by one call about the whole picture (uint8 H x W x 3), repeated once if an answer
     is unusable.
 
     A goal without a usable answer is `error` with the reason as evidence, never `unmet`; other goals keep their
     verdicts.
+
+    wording: version of the words that the model is asked in, of `WORDINGS`; so for all that follow here.
     """
-    decided = decide(vlm, (_one(picture),), [prompts.goal_question(goal) for goal in goals])
+    decided = decide(vlm, (_one(picture),), [prompts.goal_question(goal, wording) for goal in goals])
     verdicts = tuple(_verdict(goal, decision, thresholds) for goal, decision in zip(goals, decided.decisions))
     return Judged(verdicts, tokens=decided.tokens, calls=decided.calls)
 
 
-def check_edit(vlm: Vlm, before: Picture, after: Picture, action: Action) -> tuple[EditCheck, int, int]:
+def check_edit(
+    vlm: Vlm, before: Picture, after: Picture, action: Action, wording: str = NEWEST
+) -> tuple[EditCheck, int, int]:
     """Ask whether the instruction was carried out and whether the rest was kept; return the check, the tokens and the
     calls.
 
@@ -76,7 +100,8 @@ def check_edit(vlm: Vlm, before: Picture, after: Picture, action: Action) -> tup
     """
     if not action.edit_prompt.strip():
         return EditCheck(), 0, 0
-    decided = decide(vlm, (_one(before), _one(after)), (prompts.done_question(action), prompts.kept_question(action)))
+    asked = prompts.done_question(action, wording), prompts.kept_question(action, wording)
+    decided = decide(vlm, (_one(before), _one(after)), asked)
     done, kept = decided.decisions
     check = EditCheck(
         success=None if done.yes is None else done.yes >= 0.5,
@@ -86,12 +111,14 @@ def check_edit(vlm: Vlm, before: Picture, after: Picture, action: Action) -> tup
     return check, decided.tokens, decided.calls
 
 
-def compare(vlm: Vlm, brief: Brief, goals: Sequence[Goal], first: Picture, second: Picture) -> Answer[int]:
+def compare(
+    vlm: Vlm, brief: Brief, goals: Sequence[Goal], first: Picture, second: Picture, wording: str = NEWEST
+) -> Answer[int]:
     """Ask which picture fits the brief better, in both orders: 0 the first, 1 the second, -1 if the orders disagree.
 
     Without an answer in each order the value is None: one order alone measures the bias of the order.
     """
-    question = prompts.compare_question(brief, goals)
+    question = prompts.compare_question(brief, goals, wording)
     ahead = decide(vlm, (_one(first), _one(second)), (question,))
     if (forth := ahead.decisions[0]).yes is None:
         return Answer(None, forth.evidence, ahead.tokens, ahead.calls)
@@ -104,7 +131,9 @@ def compare(vlm: Vlm, brief: Brief, goals: Sequence[Goal], first: Picture, secon
     return Answer(1 if forth.yes < 0.5 < back.yes else -1, "", tokens, calls)
 
 
-def best_of(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture]) -> Answer[int]:
+def best_of(
+    vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture], wording: str = NEWEST
+) -> Answer[int]:
     """Ask for each picture whether it fits the brief best, all in one call, in both orders; return the index, the
     earlier one at a tie.
 
@@ -112,7 +141,7 @@ def best_of(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Pi
     """
     pictures, count, tokens, calls = tuple(map(_one, pictures)), len(pictures), 0, 0
     chances = np.zeros(count)
-    questions = [prompts.best_question(brief, goals, place, count) for place in range(1, count + 1)]
+    questions = [prompts.best_question(brief, goals, place, count, wording) for place in range(1, count + 1)]
     for order in (1, -1):
         decided = decide(vlm, pictures[::order], questions)
         tokens, calls = tokens + decided.tokens, calls + decided.calls
@@ -122,14 +151,16 @@ def best_of(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Pi
     return Answer(int(chances.argmax()), "", tokens, calls)
 
 
-def knock_out(vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture]) -> Answer[int]:
+def knock_out(
+    vlm: Vlm, brief: Brief, goals: Sequence[Goal], pictures: Sequence[Picture], wording: str = NEWEST
+) -> Answer[int]:
     """Compare pictures two at a time, the winner with the next; return the index that is left.
 
     A picture loses only if the judge prefers the other in both orders; a comparison without an answer changes nothing.
     """
     holder, tokens, calls = 0, 0, 0
     for challenger in range(1, len(pictures)):
-        answer = compare(vlm, brief, goals, pictures[holder], pictures[challenger])
+        answer = compare(vlm, brief, goals, pictures[holder], pictures[challenger], wording)
         tokens, calls = tokens + answer.tokens, calls + answer.calls
         if answer.value == 1:
             holder = challenger

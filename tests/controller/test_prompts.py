@@ -9,7 +9,7 @@ import pytest
 from clvr_core.controller import TEMPLATES as CONTROLLER
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import RunFolder, trajectory_from
-from clvr_core.run.session import PROMPTS, RunModels, resume, start
+from clvr_core.run.session import PROMPTS, RunModels, drive, resume, start
 from clvr_core.templates import Templates
 from clvr_core.verifier import TEMPLATES as VERIFIER
 from tests.controller.conversations import FOLDER, PARTS, STRATEGIES, WORDINGS, conversation, digests
@@ -48,6 +48,29 @@ def test_a_run_in_other_words_is_not_gone_on_with(tmp_path):
     journal.write_text(journal.read_text().replace('"controller":"1"', '"controller":"0"'))
     with pytest.raises(BadInput, match=r"prompts .*0.* and this version has"):
         resume(RunFolder.open(tmp_path), RunModels(scripted(), FakeExecutor()))
+
+
+def test_a_run_in_the_first_words_of_the_verifier_is_gone_on_with_in_them(tmp_path):
+    """And so is one from before the prompts had versions. The first words are kept to the letter."""
+    digest = json.loads(WORDINGS.read_text("utf-8"))["verifier"]["1"]
+    for name in ("goal", "edit_done", "edit_kept", "compare", "choose"):
+        assert digests(VERIFIER)[f"{name}_1.txt"] == digest[f"{name}.txt"]
+    for number, named in enumerate(('"prompts":{"controller":"1","verifier":"1"}', '"schema":1')):
+        out = tmp_path / str(number)
+        drive(start(a_brief(), RunModels(scripted([generate()], {0: "mmm"}), FakeExecutor()), out))
+        journal = out / "trajectory.jsonl"
+        lines = journal.read_text().splitlines(keepends=True)
+        prompts = json.dumps(PROMPTS, separators=(",", ":"))
+        lines[0] = lines[0].replace(f'"prompts":{prompts}', named)
+        assert named in lines[0]
+        journal.write_text(
+            "".join(line for line in lines if json.loads(line)["event"] in ("start", "goals", "planned"))
+        )
+        vlm = scripted([generate()], {0: "mmm"})
+        run = drive(resume(RunFolder.open(out), RunModels(vlm, FakeExecutor())))
+        asked = [question.text for each in vlm.decides for question in each.questions]
+        assert run.outcome.met and run.prompts == {"controller": "1", "verifier": "1"}
+        assert [text.split(" Judge only")[0] for text in asked] == [f"Is thing {place} there?" for place in (1, 2, 3)]
 
 
 class TestTemplates:

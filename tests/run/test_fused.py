@@ -43,10 +43,12 @@ def tasks(vlm) -> list[str]:
     return [chat.messages[-1].data["task"] for chat in vlm.chats]
 
 
-def test_a_round_costs_one_reply_and_no_decision_but_that_on_the_edit():
-    vlm = eyes([fused("muu", edit("add a cat", 0)), fused("mmm", END)], [generate()])
+def test_a_round_costs_one_reply_and_only_the_last_one_decisions_on_the_goals():
+    vlm = eyes([fused("muu", edit("add a cat", 0)), fused("mmm", END)], [generate()], {1: "mmm"})
     run = play(vlm)
-    assert tasks(vlm) == ["goals", "action", "fused", "fused"] and not judged(vlm) and run.outcome.met
+    assert tasks(vlm) == ["goals", "action", "fused", "fused"] and judged(vlm) == [1] and run.outcome.met
+    assert [verdict.confidence for verdict in run.steps[1].verdicts] == [0.9] * 3
+    assert [verdict.evidence for verdict in run.steps[1].verdicts] == ["seen m"] * 3
     assert [step.action.kind for step in run.steps] == ["GENERATE", "EDIT"]
     assert [(verdict.state, verdict.evidence) for verdict in run.steps[0].verdicts] == [
         ("met", "seen m"),
@@ -78,6 +80,30 @@ EDITED = edit("add a cat", 0)
 
 
 @pytest.mark.parametrize(
+    ("words", "action", "seen"),
+    [
+        ("mmm", END, "uuu"),
+        ("mmm", END, "mmu"),
+        ("mmm", EDITED, "muu"),
+        ("mm?", EDITED, "uu?"),
+        ("muu", END, "mmu"),
+        ("mmm", END, "eee"),
+    ],
+)
+def test_words_that_could_end_the_run_are_judged_by_probabilities_first(words, action, seen):
+    """An END that they speak against is not taken either: the controller is asked anew."""
+    vlm = eyes([fused(words, action), fused("uuu", EDITED)], [generate(), edit("add a dog", 0), END], {0: seen})
+    run = play(vlm, budget=Budget(rounds=2, patience=1))
+    found = {"m": "met", "u": "unmet", "?": "unsure", "e": "error"}
+    assert list(states(run.steps[0].verdicts).values()) == [found[letter] for letter in seen]
+    assert not run.outcome.met and [step.action.kind for step in run.steps[:2]] == ["GENERATE", "EDIT"]
+    assert run.steps[1].action.edit_prompt == ("add a dog" if action is END else "add a cat")
+    for verdict, said in zip(run.steps[0].verdicts, words):
+        agree = STATES[said] == verdict.state
+        assert verdict.state == "error" or verdict.evidence == (f"seen {said}" if agree else "")
+
+
+@pytest.mark.parametrize(
     ("reply", "seen"),
     [
         (f"The format is {fused('mmm', END)}. My answer: {fused('muu', EDITED)}", "muu"),
@@ -100,6 +126,7 @@ def test_an_action_for_a_canvas_that_was_rolled_back_is_not_taken():
     vlm = eyes(
         [fused("mmu", edit("add a cat", 0)), fused("uuu", edit("add a dog", 1)), fused("mmm", END)],
         [generate(), edit("add a moon", 0)],
+        {2: "mmm"},
     )
     run = play(vlm)
     assert [step.action.edit_prompt for step in run.steps] == ["", "add a cat", "add a moon"] and tasks(vlm).count(
@@ -107,16 +134,16 @@ def test_an_action_for_a_canvas_that_was_rolled_back_is_not_taken():
     ) == 2
 
 
-def test_a_refused_end_is_not_said_again_by_itself():
-    vlm = eyes([fused("mmu", END), fused("mmm", END)], [generate(), edit("add a moon", 0)])
+def test_an_end_beside_a_goal_that_is_unmet_is_not_taken():
+    vlm = eyes([fused("mmu", END), fused("mmm", END)], [generate(), edit("add a moon", 0)], {0: "mmu", 1: "mmm"})
     run = play(vlm)
-    assert [step.action.kind for step in run.steps] == ["GENERATE", "END", "EDIT"] and run.outcome.met
+    assert [step.action.kind for step in run.steps] == ["GENERATE", "EDIT"] and run.outcome.met
 
 
 @pytest.mark.parametrize("kept", range(1, 11))
 def test_a_run_killed_at_any_line_goes_on_with_the_action_that_was_foreseen(kept, tmp_path):
     def script():
-        return eyes([fused("muu", edit("add a cat", 0)), fused("mmm", END)], [generate()])
+        return eyes([fused("muu", edit("add a cat", 0)), fused("mmm", END)], [generate()], {1: "mmm"})
 
     whole = play(script(), RunFolder.create(tmp_path / "run"))
     journal = tmp_path / "run" / "trajectory.jsonl"
@@ -124,7 +151,7 @@ def test_a_run_killed_at_any_line_goes_on_with_the_action_that_was_foreseen(kept
     journal.write_text("".join(lines[:kept]))
     done = [json.loads(line)["event"] for line in lines[:kept]].count
     replies = [fused("muu", edit("add a cat", 0)), fused("mmm", END)][done("judged") :]
-    vlm = eyes(replies, [] if done("action") else [generate()])
+    vlm = eyes(replies, [] if done("action") else [generate()], {1: "mmm"})
     executor = FakeExecutor()
     executor.requests = [None] * done("drawn")
     again = drive(resume(RunFolder.open(tmp_path / "run"), RunModels(vlm, executor)))

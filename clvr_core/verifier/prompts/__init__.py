@@ -1,7 +1,12 @@
-"""The questions of the verifier. Each docstring says what the answer yes means."""
+"""The questions of the verifier. Each docstring says what the answer yes means.
+
+A question quotes what a controller wrote as a JSON string, so that no words of it end the quotation. `wording` is the
+version of the words: a run is judged to its end in those that it began with.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,33 +23,43 @@ QUOTED = 2_000
 MAX_SEEN = 240
 """Characters of a sentence of evidence."""
 TEMPLATES = Templates(Path(__file__).parent)
+UNQUOTED = "1"
+"""The wording in which the question stands as it was written: of runs made with it, and of benchmarks, whose questions
+no controller writes."""
+NEWEST = TEMPLATES.version
+WORDINGS = (UNQUOTED, NEWEST)
 
 
-def goal_question(goal: Goal) -> Question:
+def goal_question(goal: Goal, wording: str = NEWEST) -> Question:
     """Yes means that the goal holds."""
-    asked = one_line(goal.check, QUOTED) or f'Does the picture show this: "{one_line(goal.text, QUOTED)}"?'
-    return Question(TEMPLATES.text("goal", question=asked), data={"task": "goal", "goal": to_json(goal)})
+    text, check = one_line(goal.text, QUOTED), one_line(goal.check, QUOTED)
+    if wording == UNQUOTED:
+        asked = TEMPLATES.text("goal_1", question=check or f'Does the picture show this: "{text}"?')
+    else:
+        asked = TEMPLATES.text("goal", goal=_quoted(text), question=_quoted(check) if check else "")
+    return Question(asked, data={"task": "goal", "goal": to_json(goal)})
 
 
-def done_question(action: Action) -> Question:
+def done_question(action: Action, wording: str = NEWEST) -> Question:
     """Yes means that the instruction was carried out. The first image is before, the second after."""
-    return _about_an_edit("edit_done", action)
+    return _about_an_edit("edit_done", action, wording)
 
 
-def kept_question(action: Action) -> Question:
+def kept_question(action: Action, wording: str = NEWEST) -> Question:
     """Yes means that nothing else changed."""
-    return _about_an_edit("edit_kept", action)
+    return _about_an_edit("edit_kept", action, wording)
 
 
-def compare_question(brief: Brief, goals: Sequence[Goal]) -> Question:
+def compare_question(brief: Brief, goals: Sequence[Goal], wording: str = NEWEST) -> Question:
     """Yes means that the first image fits better than the second."""
-    text = TEMPLATES.text("compare", brief=brief.prompt, goals=_listed(goals))
+    text = TEMPLATES.text(_named("compare", wording), brief=brief.prompt, goals=_listed(goals, wording))
     return Question(text, data={"task": "compare", "prompt": brief.prompt, "goals": to_json(tuple(goals))})
 
 
-def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int) -> Question:
+def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int, wording: str = NEWEST) -> Question:
     """Yes means that the image at this place, from 1, fits best of all."""
-    text = TEMPLATES.text("choose", brief=brief.prompt, goals=_listed(goals), count=str(count), place=str(place))
+    numbers = {"count": str(count), "place": str(place)}
+    text = TEMPLATES.text(_named("choose", wording), brief=brief.prompt, goals=_listed(goals, wording), **numbers)
     return Question(
         text, data={"task": "choose", "place": place, "prompt": brief.prompt, "goals": to_json(tuple(goals))}
     )
@@ -72,10 +87,20 @@ def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Mes
     }
 
 
-def _about_an_edit(template: str, action: Action) -> Question:
-    text = TEMPLATES.text(template, instruction=clip(action.edit_prompt, QUOTED))
+def _named(template: str, wording: str) -> str:
+    return f"{template}_1" if wording == UNQUOTED else template
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _about_an_edit(template: str, action: Action, wording: str) -> Question:
+    words = clip(action.edit_prompt, QUOTED)
+    text = TEMPLATES.text(_named(template, wording), instruction=words if wording == UNQUOTED else _quoted(words))
     return Question(text, data={"task": template.replace("_", "-"), "instruction": action.edit_prompt})
 
 
-def _listed(goals: Sequence[Goal]) -> str:
-    return "\n".join(f"- {one_line(goal.text, QUOTED)}" for goal in goals)
+def _listed(goals: Sequence[Goal], wording: str) -> str:
+    words = (one_line(goal.text, QUOTED) for goal in goals)
+    return "\n".join(f"- {text if wording == UNQUOTED else _quoted(text)}" for text in words)
