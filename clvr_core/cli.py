@@ -1,16 +1,21 @@
 """The command line `clvr`.
 
-Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted. An error is one line
-    on stderr. With
+Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted, 143 and 129 ended by
+    SIGTERM and SIGHUP. An error is one line on stderr. With
 --json, one line of JSON goes to stdout in every case.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "critical")
+    for each in (sys.stdout, sys.stderr):
+        if isinstance(each, io.TextIOWrapper):  # a path may have characters that the terminal's encoding lacks
+            each.reconfigure(errors="backslashreplace")
     try:
-        _parser().parse_args(arguments, options)
-        return options.run(options)
+        with _ended_in_order():
+            _parser().parse_args(arguments, options)
+            return options.run(options)
     except BadInput as error:
         return _failed(options, str(error), BAD_INPUT)
     except Away as error:
@@ -53,6 +62,39 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(options, _missing(error), BAD_INPUT)
     except KeyboardInterrupt:
         return _failed(options, f"interrupted{_again(options)}", INTERRUPTED)
+    except _Ended as error:
+        return _failed(options, f"ended by {error.signal.name}{_again(options)}", 128 + error.signal)
+
+
+class _Ended(BaseException):
+    """The process was told to end."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Raise _Ended for the signals of `kill` and of a closed terminal, so that temporary files are removed.
+
+    One that is ignored, as under nohup, stays ignored.
+    """
+
+    def end(number: int, _: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # one is enough, and the next must not cut the cleaning short
+        raise _Ended(number)
+
+    before = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+                if number not in before and signal.getsignal(number) is signal.SIG_DFL:
+                    before[number] = signal.signal(number, end)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _again(options: argparse.Namespace) -> str:

@@ -69,7 +69,13 @@ def metadata(plan: MergePlan, sha256: Mapping[File, str], title: str) -> dict[st
         found["modelspec.implementation"] = _IMPLEMENTATION[plan.layout]
     if licenses:
         found["modelspec.license"] = ", ".join(licenses)
-    return dict(sorted(found.items()))
+    return {utf8(key): utf8(value) for key, value in sorted(found.items())}
+
+
+def utf8(text: str) -> str:
+    """Return the text as UTF-8 can write it: \\udcff for the byte FF of a file name that is no UTF-8, or for half a
+    character in a metadata text. A safetensors file with such a character could not be read."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def header(plan: MergePlan, texts: Mapping[str, str]) -> bytes:
@@ -97,10 +103,14 @@ def record(plan: MergePlan, sha256: Mapping[File, str]) -> dict[str, Any]:
     recipe, inputs = plan.recipe, []
     strengths = iter([strength for _, strength in plan.loras])
     for role, checkpoint in plan.checkpoints:
-        entry: dict[str, Any] = {"role": role, "name": checkpoint.path.name, "files": []}
+        entry: dict[str, Any] = {"role": role, "name": utf8(checkpoint.path.name), "files": []}
         for file in checkpoint.files:
             entry["files"].append(
-                {"name": file.path.name, "size": file.size, **({"sha256": sha256[file]} if file in sha256 else {})}
+                {
+                    "name": utf8(file.path.name),
+                    "size": file.size,
+                    **({"sha256": sha256[file]} if file in sha256 else {}),
+                }
             )
         if role == "lora":
             entry["strength"] = next(strengths)

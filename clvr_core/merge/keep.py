@@ -19,7 +19,7 @@ from .target import Target
 
 
 @contextmanager
-def kept_lora(plan: MergePlan, path: Path) -> Iterator[Target]:
+def kept_lora(plan: MergePlan, path: Path, overwrite: bool) -> Iterator[Target]:
     """Write the LoRA of a plan with `keep_lora`, and yield it sealed, to be placed at `path`.
 
     It holds fp32 A and B of each weight, by the names that ComfyUI reads (in diffusers' layout: those that diffusers
@@ -38,18 +38,23 @@ def kept_lora(plan: MergePlan, path: Path) -> Iterator[Target]:
         shapes[f"{module}.lora_B.weight"] = ("F32", [outputs[name].shape[0], rank])
     factors = (factor for name, kept in plan.kept.items() for factor in _factors(outputs[name], kept))
     data = (np.ascontiguousarray(factor).reshape(-1).view(np.uint8) for factor in factors)
-    with lora_file(path, shapes, {"format": "pt", "dswm.version": __version__}, data) as target:
+    with lora_file(path, shapes, {"format": "pt", "dswm.version": __version__}, data, overwrite) as target:
         yield target
 
 
 @contextmanager
 def lora_file(
-    path: Path, shapes: Mapping[str, tuple[str, list[int]]], metadata: Mapping[str, str], data: Iterable[np.ndarray]
+    path: Path,
+    shapes: Mapping[str, tuple[str, list[int]]],
+    metadata: Mapping[str, str],
+    data: Iterable[np.ndarray],
+    overwrite: bool = False,
 ) -> Iterator[Target]:
     """Write a safetensors file, and yield it sealed, to be placed at `path`.
 
     shapes: dtype and shape of the tensors by name.
     data: the bytes of each, uint8, in the same order.
+    overwrite: replace a file that is there.
 
     Raises BadInput if the file cannot be written.
     """
@@ -61,7 +66,7 @@ def lora_file(
         end += size
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % 4096)
-    with Target(path, len(text) + 8, end, direct=False) as target:
+    with Target(path, len(text) + 8, end, direct=False, overwrite=overwrite) as target:
         place = 0
         for each in data:
             target.write(place, each.data, len(each))

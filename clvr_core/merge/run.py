@@ -62,7 +62,7 @@ def merge(
     progress: called in this thread with the bytes done and in all, at most 20 times a second.
     cancel: called in this thread as often; returns True to stop.
     threads: worker threads, one more than there are cores (at most 8) if None.
-    overwrite: replace `out` if it exists.
+    overwrite: replace `out` if it exists; if it is a link, the file that the link leads to.
     sha256: record the SHA-256 of the inputs. Hashing takes longer than the merge; files that have not changed since an
         earlier merge are not hashed again.
     measured: measure the deltas of every weight instead of a sample. This takes longer than the merge.
@@ -86,7 +86,7 @@ def merge(
     table = Sums()
     known = table.known(files)
     hashed = [file for file in files if file not in known]
-    with Target(out, start, plan.nbytes) as target:
+    with Target(out, start, plan.nbytes, overwrite=overwrite) as target:
         stream = Stream(plan, threads=threads, progress=progress, cancel=cancel, hashed=hashed, measured=measured)
         streamed = stream.run(target.write)
         head = headers.header(plan, headers.metadata(plan, known | streamed.sha256, title))
@@ -94,7 +94,7 @@ def merge(
         table.keep(streamed.sha256, begun)
         target.seal(head)
         if kept:
-            with kept_lora(plan, kept) as lora:
+            with kept_lora(plan, kept, overwrite) as lora:
                 target.place_with(lora)
         else:
             target.place()
@@ -227,7 +227,7 @@ def _inputs(
     for entry in record["inputs"]:
         role, name = entry["role"], entry["name"]
         path = next(more, None) if role == "lora" else paths.get(role)
-        path = path or file.path.parent / os.path.basename(name)
+        path = path or _beside(file.path.parent, os.path.basename(name))
         if not path.exists():
             raise BadInput(f"{file.path} was merged from {name}, which is not beside it; give it with --{role}")
         if role == "lora":
@@ -235,6 +235,13 @@ def _inputs(
         else:
             found[role] = path
     return found, tuple(given)
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """Return the path of a recorded name. One that is no UTF-8 is recorded as `headers.utf8` spells it."""
+    if (folder / name).exists():
+        return folder / name
+    return next((each for each in folder.iterdir() if headers.utf8(each.name) == name), folder / name)
 
 
 def _same_header(file: File, plan: MergePlan) -> None:

@@ -36,7 +36,8 @@ def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None
 
     Raises BadInput if it cannot, or if `out` is an input, or if it exists and `overwrite` is False.
     """
-    folder = out.parent
+    real = _real(out)
+    folder = real.parent
     try:
         if out.suffix != ".safetensors":
             raise BadInput(f"--out {out} must end in .safetensors, or no loader will find it")
@@ -57,13 +58,18 @@ def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None
                 raise BadInput(f"--out {out} is read-only; choose another name")
         if not os.access(folder, os.W_OK):
             raise BadInput(f"--out {out}: the folder {folder} is read-only; choose another")
-        free = shutil.disk_usage(folder).free + sum(part.stat().st_blocks * 512 for part in _leftovers(out))
+        free = shutil.disk_usage(folder).free + sum(part.stat().st_blocks * 512 for part in _leftovers(real))
     except OSError as error:
         raise BadInput(f"--out {out} cannot be written: {error.strerror}; choose another place") from error
     if free < size + RESERVE:
         raise BadInput(
             f"--out {out} needs {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; make room or choose another disk"
         )
+
+
+def _real(out: Path) -> Path:
+    """Return the path to write: of a link, that of the file that it leads to, so that the link stays."""
+    return Path(os.path.realpath(out))
 
 
 def _leftovers(out: Path) -> Iterator[Path]:
@@ -90,23 +96,25 @@ class Target:
     before `place` removes it.
     """
 
-    def __init__(self, out: Path, start: int, size: int, direct: bool = True) -> None:
+    def __init__(self, out: Path, start: int, size: int, direct: bool = True, overwrite: bool = False) -> None:
         """Create the temporary file, after removing those that killed merges left.
 
-        out: the final path.
+        out: the final path, or a link to it.
         start: bytes of the header, in front of the data.
         size: bytes of the data.
         direct: write large files past the page cache. The views given to `write` must then start on a memory page.
+        overwrite: `place` replaces a file that is there by then.
 
         Raises BadInput if the file cannot be created at this size.
         """
-        self.out, self.start, self.size = out, start, size
-        self.part = _temporary_path(out)
+        self.out, self.start, self.size, self._overwrite = out, start, size, overwrite
+        self.real = _real(out)
+        self.part = _temporary_path(self.real)
         self._lock = threading.Lock()
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
         self._direct = False
         try:
-            for part in _leftovers(out):
+            for part in _leftovers(self.real):
                 part.unlink()
             if direct and size >= DIRECT and hasattr(os, "O_DIRECT"):
                 try:
@@ -210,15 +218,25 @@ class Target:
             raise self._failed(error) from error
 
     def place(self) -> None:
-        """Rename the sealed file to its final path. Raises BadInput if that fails."""
+        """Rename the sealed file to its final path.
+
+        Raises BadInput if that fails, and if another merge has placed a file there that was not to be replaced.
+        """
         try:
             if os.name == "nt":  # Windows cannot rename an open file; elsewhere the lock is held up to the end
                 self._close()
-            os.replace(self.part, self.out)
+            if self._overwrite:
+                os.replace(self.part, self.real)
+            else:
+                _place_new(self.part, self.real)
+        except FileExistsError as error:
+            raise BadInput(
+                f"--out {self.out} was written meanwhile, by another merge perhaps; choose another name, or give --overwrite"
+            ) from error
         except OSError as error:
             raise self._failed(error) from error
         self._close()
-        sync_folder(self.out.parent)
+        sync_folder(self.real.parent)
 
     def place_with(self, lora: Target) -> None:
         """Rename this checkpoint and the LoRA kept from it, both sealed, to their final paths.
@@ -227,21 +245,39 @@ class Target:
         a checkpoint that it was not kept from; a checkpoint without its LoRA is noticed by the next merge and made
         again. Raises BadInput if a rename fails; the old pair then stays.
         """
-        aside = _temporary_path(lora.out)
+        aside = _temporary_path(lora.real)
         try:
             with contextlib.suppress(FileNotFoundError):
-                os.replace(lora.out, aside)
-                sync_folder(lora.out.parent)
+                os.replace(lora.real, aside)
+                sync_folder(lora.real.parent)
         except OSError as error:
             raise lora._failed(error) from error
         try:
             self.place()
         except BaseException:
             if self.part.exists() and aside.exists():  # the old checkpoint is still there, so its LoRA stays too
-                os.replace(aside, lora.out)
+                os.replace(aside, lora.real)
             raise
         aside.unlink(missing_ok=True)
         lora.place()
+
+
+def _place_new(part: Path, place: Path) -> None:
+    """Rename a file to a path where nothing is. Raises FileExistsError if something is there, which `rename` would
+    replace."""
+    if os.name == "nt":
+        os.rename(part, place)  # there it replaces nothing
+        return
+    try:
+        os.link(part, place)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(place):
+            raise FileExistsError(errno.EEXIST, "the file exists") from None
+        os.rename(part, place)
+    else:
+        part.unlink()
 
 
 def _temporary_path(out: Path) -> Path:

@@ -207,11 +207,10 @@ def _read(
     known = tensor.dtype in ("F8_E4M3", "F8_E5M2") and (scale is None or scale.dtype in FLOATS)
     if format_ in ("", FP8, "float8_e5m2") and known and second is None:
         return _scaled(tensor, scale), used
-    said = f"is quantised as {format_!r:.40}" if format_ else "has scales that no public format of its dtype has"
+    layer = tensor.name.rpartition(".")[0]
+    said = f"{layer} is quantised as {format_!r:.40}" if format_ else f"{tensor.name} has scales of no public format"
     names = ", ".join(sorted(used)) or "no scale"
-    raise BadInput(
-        f"{tensor.file.path}: {tensor.name} {said} ({tensor.dtype} with {names}), which cannot be merged; {REMEDY}"
-    )
+    raise BadInput(f"{tensor.file.path}: {said} ({tensor.dtype} with {names}), which cannot be merged; {REMEDY}")
 
 
 def _int8(tensor: Tensor, scale: Tensor, mark: Mapping[str, Any]) -> Tensor:

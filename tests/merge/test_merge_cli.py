@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from clvr_core.cli import main
+from clvr_core.merge import target
 from clvr_core.merge.recipe import Lora
 from tests.merge import klein
 from tests.merge.test_lowrank import factors, named
@@ -264,6 +265,38 @@ def test_an_interrupt_is_exit_130_and_leaves_nothing(tmp_path):
         assert process.wait() == 130
         assert process.stderr.read() == "clvr: interrupted; go on with: the same command\n"
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_merge_that_is_told_to_end_leaves_nothing(tmp_path, capsys, monkeypatch, name):
+    paths, number = written(tmp_path), getattr(signal, name)
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(target.Target, "write", lambda *_: os.kill(os.getpid(), number))
+    assert main(words(paths, "--out", tmp_path / "out" / "x.safetensors", "--threads", 1)) == 128 + number
+    assert f"clvr: ended by {name}; go on with: the same command" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == [] and signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started(tmp_path, monkeypatch):
+    paths, write = written(tmp_path), target.Target.write
+    monkeypatch.setattr(target.Target, "write", lambda *what: (os.kill(os.getpid(), signal.SIGHUP), write(*what)))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(words(paths, "--out", tmp_path / "x.safetensors")) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8"])
+def test_a_path_that_the_terminal_cannot_say_is_spelt(tmp_path, monkeypatch, encoding):
+    paths = written(tmp_path)
+    out = tmp_path / os.fsdecode("m\u6a21".encode() + b"\xe8.safetensors")
+    said = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(said, encoding))
+    assert main(words(paths, "--out", out)) == 0
+    sys.stdout.flush()
+    spelt = (r"m\u6a21\udce8" if encoding == "cp1252" else "m\u6a21\\udce8") + ".safetensors"
+    assert spelt in said.getvalue().decode(encoding)
 
 
 def test_help_and_dry_run_do_not_load_torch(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
@@ -58,6 +60,59 @@ def test_an_existing_file_is_replaced_only_when_asked(paths, out):
     assert untouched(out)
     merged(out.parent, MergeRecipe(*paths), overwrite=True)
     assert out.stat().st_size > 1000
+
+
+def test_a_link_is_written_through(paths, tmp_path):
+    disk, folder = tmp_path / "disk", tmp_path / "out"
+    disk.mkdir()
+    folder.mkdir()
+    (real := disk / "m.safetensors").write_bytes(b"what was there")
+    (link := folder / "link.safetensors").symlink_to(real)
+    refused(paths, link, "exists; choose another name")
+    found = merged(folder, MergeRecipe(*paths), link.name, overwrite=True)
+    assert link.is_symlink() and link.resolve() == real and load_file(real).keys() == found.keys()
+    assert [path.name for path in disk.iterdir()] == [real.name] and [path.name for path in folder.iterdir()] == [
+        link.name
+    ]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_merges_to_one_name_the_later_does_not_replace_the_earlier(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(PermissionError(errno.EPERM, "no hard links")))
+    out = tmp_path / "x.safetensors"
+    made = [target.Target(out, 8, 0) for _ in range(2)]
+    for number, each in enumerate(made):
+        each.seal(bytes([number]) * 8)
+    made[1].place()
+    with pytest.raises(BadInput, match=r"x\.safetensors was written meanwhile, .* or give --overwrite"), made[0]:
+        made[0].place()
+    assert out.read_bytes() == b"\1" * 8 and list(tmp_path.iterdir()) == [out]
+    with target.Target(out, 8, 0, overwrite=True) as asked:
+        asked.seal(b"\2" * 8)
+        asked.place()
+    assert out.read_bytes() == b"\2" * 8 and list(tmp_path.iterdir()) == [out]
+
+
+def test_names_and_texts_that_are_no_utf8_give_a_file_that_can_be_read(tmp_path):
+    """Linux allows any byte in a file name, and JSON allows halves of characters in metadata."""
+    base, aligned, _ = klein.three()
+    paths = [tmp_path / os.fsdecode(name.encode() + b"\xe8.safetensors") for name in ("base", "aligned")]
+    for path, each in zip(paths, (base, aligned)):
+        path.write_bytes(klein.save(tmp_path / "x.safetensors", each, {"author": "nobody"}).read_bytes())
+    # A text of the same length, so that the header keeps its length.
+    paths[0].write_bytes(paths[0].read_bytes().replace(b'"nobody"', rb'"\ud83d"'))
+    out = tmp_path / os.fsdecode(b"out\xe8.safetensors")
+    with make_plan(MergeRecipe(*paths)) as plan:
+        merge(plan, out)
+    with safe_open(shutil.copy(out, tmp_path / "read.safetensors"), "pt") as file:
+        texts = file.metadata()
+        assert set(file.keys()) == base.keys()
+    assert texts["author"] == r"\ud83d" and texts["modelspec.title"] == r"out\udce8"
+    assert json.loads(texts["dswm.recipe"])["inputs"][0]["name"] == r"base\udce8.safetensors"
+    assert [path for _, path in verify(out, {})] == [str(path) for path in paths], "found beside it under its own name"
+    with make_plan(MergeRecipe(*paths)) as plan:
+        assert made_before(plan, out)
 
 
 def test_the_output_must_not_be_an_input_by_any_name(paths, tmp_path):

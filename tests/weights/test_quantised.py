@@ -192,7 +192,11 @@ E4_WEIGHT, I8_WEIGHT = torch.ones(4, 4).to(E4), torch.ones(4, 4, dtype=torch.int
 @pytest.mark.parametrize(
     ("tensors", "metadata", "words"),
     [
-        ({"a.weight": torch.ones(2, 2, dtype=torch.uint8), "a.weight_scale_2": torch.ones(())}, {}, "no public format"),
+        (
+            {"a.weight": torch.ones(2, 2, dtype=torch.uint8), "a.weight_scale_2": torch.ones(())},
+            {},
+            "scales of no public format",
+        ),
         (
             {"a.weight": torch.ones(2, 2)},
             {"_quantization_metadata": '{"layers": {"a": {"format": "nvfp4"}}}'},
@@ -201,12 +205,12 @@ E4_WEIGHT, I8_WEIGHT = torch.ones(4, 4).to(E4), torch.ones(4, 4, dtype=torch.int
         (
             {"a.weight": torch.ones(2, 2), "a.weight_scale": torch.ones(())},
             {},
-            r"no public format .*\(F32 with a\.weight_scale",
+            r"scales of no public format .*\(F32 with a\.weight_scale",
         ),
         (
             {"a.weight": I8_WEIGHT, "a.weight_scale": torch.ones(())},
             {},
-            r"no public format .*\(I8 with a\.weight_scale",
+            r"scales of no public format .*\(I8 with a\.weight_scale",
         ),
         (
             {"a.weight": I8_WEIGHT, "a.weight_scale": torch.ones(4, 1), "a.comfy_quant": mark(format="convrot_w4a4")},
@@ -259,7 +263,7 @@ E4_WEIGHT, I8_WEIGHT = torch.ones(4, 4).to(E4), torch.ones(4, 4, dtype=torch.int
         (
             {"a.weight": E4_WEIGHT, "a.weight_scale": torch.ones(4, 1).to(torch.float8_e8m0fnu)},
             {},
-            "no public format",
+            "scales of no public format",
         ),
         ({"a.weight": E4_WEIGHT, "a.weight_scale": torch.ones(3, 1)}, {}, r"has the shape \[3, 1\]"),
         (
@@ -272,7 +276,7 @@ E4_WEIGHT, I8_WEIGHT = torch.ones(4, 4).to(E4), torch.ones(4, 4, dtype=torch.int
             "in 1 tiles of 512",
         ),
         ({"a.weight": E4_WEIGHT, "a.weight_scale": torch.tensor(float("nan"))}, {}, "positive number"),
-        ({"a.weight": E4_WEIGHT, "a.weight_scale": torch.tensor(1)}, {}, "no public format"),
+        ({"a.weight": E4_WEIGHT, "a.weight_scale": torch.tensor(1)}, {}, "scales of no public format"),
     ],
 )
 def test_what_has_no_public_formula_is_refused_with_tensor_dtype_and_quantiser(tmp_path, tensors, metadata, words):
