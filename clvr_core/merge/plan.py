@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import BadInput
 from ..weights.checkpoint import Checkpoint, Tensor, open_checkpoint
 from ..weights.dtypes import FLOATS
-from ..weights.layout import Layout, atoms_of, block_of, layout_of, prefix_of, tensor_of
+from ..weights.layout import Layout, atoms_of, block_of, in_diffusion_model, layout_of, prefix_of, tensor_of
 from ..weights.quantised import FP8_MARK, dequantised, is_quantised
 from . import lowrank
 from .lowrank import Term
@@ -76,6 +76,10 @@ class Model:
     layout: Layout
     prefix: str
     atoms: dict[str, Part]
+
+    def is_inside(self, part: Part) -> bool:
+        """Say whether the part belongs to the diffusion model."""
+        return in_diffusion_model(part.tensor.name, self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -431,16 +435,24 @@ def _names(atom: str, layout: Layout) -> tuple[str, ...]:
 
 
 def _fp8_atoms(models: list[Model]) -> set[str]:
-    """Return the atoms to store in fp8: those that an input stores in fp8, or else the matrices of the numbered
-    blocks."""
+    """Return the atoms to store in fp8: those that an input stores in 8 bits, or else the matrices of the numbered
+    blocks.
+
+    Only the diffusion model's: ComfyUI reads no scales of a text encoder, of embeddings or of a VAE in a checkpoint.
+    """
     for model in models:
-        if found := {atom for atom, part in model.atoms.items() if part.quantised and atom.endswith(".weight")}:
+        if found := {
+            atom
+            for atom, part in model.atoms.items()
+            if part.quantised and atom.endswith(".weight") and len(part.shape) == 2 and model.is_inside(part)
+        }:
             return found
     return {
         atom
         for atom, part in models[0].atoms.items()
         if len(part.shape) == 2
         and atom.endswith(".weight")
+        and models[0].is_inside(part)
         and part.form[0] in FLOATS
         and block_of(atom, models[0].layout)[-1].isdecimal()
     }

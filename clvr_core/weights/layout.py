@@ -18,6 +18,11 @@ from typing import Literal
 Layout = Literal["bfl", "diffusers", "plain"]
 
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
+BESIDE = (
+    *("first_stage_model.", "vae.", "cond_stage_model.", "conditioner.", "text_encoders.", "text_encoder."),
+    *("text_encoder_2.", "text_encoder_3.", "model_ema.", "clip_l.", "clip_g.", "t5xxl."),
+)
+"""Beginnings of the tensor names that whole checkpoints have beside the diffusion model."""
 NUMBERED = ("double_blocks", "single_blocks", "transformer_blocks", "single_transformer_blocks")
 
 _DOUBLE = {
@@ -76,6 +81,14 @@ def prefix_of(names: Iterable[str]) -> str:
     """Return the prefix of the diffusion model's tensor names, "" if they have none."""
     names = list(names)
     return next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in names)), "")
+
+
+def in_diffusion_model(name: str, prefix: str) -> bool:
+    """Say whether a tensor belongs to the diffusion model of its file, not to a text encoder, VAE or copy beside it.
+
+    prefix: of the file's diffusion model, as `prefix_of` returns it.
+    """
+    return name.startswith(prefix) if prefix else not name.startswith(BESIDE)
 
 
 def layout_of(names: Iterable[str]) -> Layout:

@@ -201,6 +201,26 @@ def test_fp8_files_are_refused_or_dequantised_by_choice(comfy, three):
     assert {value.dtype for value in load_file(out(comfy, "eight")).values()} == {torch.bfloat16}
 
 
+def test_the_loader_reads_the_fp8_matrices_of_a_whole_checkpoint_with_their_scales(comfy, three):
+    """Its text encoder stays in bf16: ComfyUI reads no scales there."""
+    folder = comfy.base / "models" / "diffusion_models" / "merge"
+    paths = [
+        klein.save(folder / f"whole-{number}.safetensors", klein.all_in_one(each)) for number, each in enumerate(three)
+    ]
+    with make_plan(MergeRecipe(*paths, dtype="fp8")) as plan:
+        merge(plan, folder / "whole.safetensors")
+    go(comfy, loaded("merge/whole.safetensors") | saved(["3", 0], "whole-saved"))
+    file, found = load_file(folder / "whole.safetensors"), written(comfy, "whole-saved")
+    inside = {name: value for name, value in file.items() if name.startswith("model.diffusion_model.")}
+    eight = [name for name, value in inside.items() if value.dtype == torch.float8_e4m3fn]
+    assert len(eight) == 12 and not any(
+        value.dtype == torch.float8_e4m3fn for value in (file[n] for n in file.keys() - inside)
+    )
+    for name, value in inside.items():
+        if not name.endswith("comfy_quant"):  # what is not fp8 is saved in the dtype that it is computed in
+            assert klein.same_bits(found[name.removeprefix("model.diffusion_model.")].to(value.dtype), value), name
+
+
 def test_files_that_do_not_fit_are_refused_in_the_words_of_the_widgets(comfy, three):
     assert "other shapes than" in failed(comfy, files("no", aligned="other"))
     assert "there is nothing to merge into the base; give aligned, distilled or lora" in failed(

@@ -85,6 +85,22 @@ def three(dtype: torch.dtype = torch.bfloat16, **more) -> tuple[dict[str, torch.
     return base, moved(base, 1, 0.023), moved(base, 2, 0.028)
 
 
+def all_in_one(diffusion_model: dict[str, torch.Tensor], seed: int = 9) -> dict[str, torch.Tensor]:
+    """A whole checkpoint as ComfyUI saves it: the diffusion model with some of a text encoder and a VAE beside it."""
+    random = np.random.default_rng(seed)
+    beside = {
+        "text_encoders.qwen3_4b.transformer.model.embed_tokens.weight": (20, 16),
+        "text_encoders.qwen3_4b.transformer.model.layers.0.mlp.up_proj.weight": (32, 16),
+        "vae.decoder.mid.attn_1.q.weight": (16, 16),
+        "vae.decoder.conv_in.weight": (4, 4, 3, 3),
+    }
+    found = {f"model.diffusion_model.{name}": value for name, value in diffusion_model.items()}
+    return found | {
+        name: torch.from_numpy((random.standard_normal(shape) * 0.02).astype(np.float32)).bfloat16()
+        for name, shape in beside.items()
+    }
+
+
 def save(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None = None) -> Path:
     save_file({name: value.contiguous() for name, value in tensors.items()}, path, metadata)
     return path

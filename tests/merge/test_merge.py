@@ -320,6 +320,21 @@ def test_fp8_is_written_when_asked_with_new_scales(tmp_path):
     assert all(klein.same_bits(again[name], klein.contract(values[name], aligned[name])) for name in base)
 
 
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float8_e4m3fn])
+def test_of_a_whole_checkpoint_only_the_diffusion_models_matrices_become_fp8(tmp_path, stored):
+    """Whatever the text encoder and the VAE are stored in."""
+    base, aligned, _ = (klein.all_in_one(each) for each in klein.three())
+    beside = {name for name in base if not name.startswith("model.diffusion_model.")}
+    base |= {name: base[name].to(stored) for name in beside}
+    paths = [klein.save(tmp_path / f"{number}.safetensors", each) for number, each in enumerate((base, aligned))]
+    found = merged(tmp_path, MergeRecipe(*paths, dtype="fp8", fp8="dequantise"))
+    eight = {name for name, value in found.items() if value.dtype == torch.float8_e4m3fn}
+    assert eight == {name for name in base if "_blocks." in name and base[name].dim() == 2}
+    assert {found[name].dtype for name in beside} == {torch.bfloat16}
+    scales = {name for name in found if name.endswith(("weight_scale", "comfy_quant"))}
+    assert len(scales) == 2 * len(eight) and all(name.startswith("model.diffusion_model.") for name in scales)
+
+
 def other_models():
     """Tiny models of other families, by their own classes."""
     import diffusers
