@@ -207,12 +207,13 @@ def _differences(pieces: list[Segment]) -> Iterator[tuple[int, np.ndarray]]:
     for piece in pieces:
         rows, columns = piece.count // piece.columns, piece.columns
         step = max(ROWS // columns, 1)
-        for first in range(0, rows, step) if piece.distilled else ():
-            many = min(step, rows - first)
-            place = first * columns, many * columns
-            values = values_of(piece.distilled, *place)
-            values -= values_of(piece.base, *place)
-            yield row + first, values.reshape(many, columns)
+        if piece.distilled is not None:
+            for first in range(0, rows, step):
+                many = min(step, rows - first)
+                place = first * columns, many * columns
+                values = values_of(piece.distilled, *place)
+                values -= values_of(piece.base, *place)
+                yield row + first, values.reshape(many, columns)
         row += rows
 
 
