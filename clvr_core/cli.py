@@ -11,11 +11,7 @@ import argparse
 import io
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +25,7 @@ from .merge.command import add_arguments as add_merge_arguments
 from .merge.extract_command import add_arguments as add_extract_arguments
 from .policy import BASELINES
 from .progress import ProgressBar
+from .signals import Ended, ended_in_order
 
 if TYPE_CHECKING:
     from .executor.klein import KleinExecutor
@@ -51,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(each, io.TextIOWrapper):  # a path may have characters that the terminal's encoding lacks
             each.reconfigure(errors="backslashreplace")
     try:
-        with _ended_in_order():
+        with ended_in_order():
             _parser().parse_args(arguments, options)
             return options.run(options)
     except BadInput as error:
@@ -62,39 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(options, _missing(error), BAD_INPUT)
     except KeyboardInterrupt:
         return _failed(options, f"interrupted{_again(options)}", INTERRUPTED)
-    except _Ended as error:
+    except Ended as error:
         return _failed(options, f"ended by {error.signal.name}{_again(options)}", 128 + error.signal)
-
-
-class _Ended(BaseException):
-    """The process was told to end."""
-
-    def __init__(self, number: int) -> None:
-        self.signal = signal.Signals(number)
-
-
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Raise _Ended for the signals of `kill` and of a closed terminal, so that temporary files are removed.
-
-    One that is ignored, as under nohup, stays ignored.
-    """
-
-    def end(number: int, _: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)  # one is enough, and the next must not cut the cleaning short
-        raise _Ended(number)
-
-    before = {}
-    try:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-                if number not in before and signal.getsignal(number) is signal.SIG_DFL:
-                    before[number] = signal.signal(number, end)
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _again(options: argparse.Namespace) -> str:

@@ -108,7 +108,7 @@ def test_policy_uses_nothing_that_reads_or_writes():
 
 
 FLOORS = (
-    {"errors", "reading", "records", "protocols", "text", "http_json", "templates", "progress"},
+    {"errors", "reading", "records", "protocols", "text", "http_json", "templates", "progress", "signals"},
     {"brief", "checklist", "trajectory"},
     {"storage", "weights"},
     {"policy", "controller", "verifier", "vlm", "report"},
