@@ -65,7 +65,8 @@ def test_the_whole_loop_runs_with_it_and_no_address_or_key_is_in_what_it_leaves(
     assert b"127.0.0.1" not in told and b"v1" not in json.dumps(run.models).encode()
 
 
-BROKEN = {"500": Said(status=500), "prose": completion("prose"), "flood": Said(b"x" * 9_000_000), "hang": Said(hang=30)}
+BROKEN = {"prose": completion("prose"), "flood": Said(b"x" * 9_000_000)}
+AWAY = {"500": Said(status=500), "hang": Said(hang=30)}
 
 
 @pytest.mark.parametrize("how", BROKEN)
@@ -86,6 +87,28 @@ def test_a_server_that_breaks_midway_ends_the_loop_with_a_picture_and_a_warning(
     run = trajectory_from(RunFolder.open(folder).lines)
     assert not run.outcome.met and (folder / BEST).exists() and "warning: " in "".join(entry["outputs"]["10"]["text"])
     assert all(verdict.state == "error" for step in run.steps for verdict in step.verdicts)
+
+
+@pytest.mark.parametrize("how", AWAY)
+def test_a_server_that_is_away_midway_stops_the_run_which_goes_on_when_it_is_queued_again(comfy, file, how):
+    away = [False]
+
+    def answer(asked: Asked) -> Said:
+        count[0] += 1
+        return AWAY[how] if away[0] and count[0] > 2 else sees(asked)
+
+    with serving(answer) as server:
+        written(file, server.url, "timeout = 0.5\n")
+        before, count, away[0] = runs(comfy), [0], True
+        seed = 200 + list(AWAY).index(how)
+        assert "eye (mine) is away: the server" in error_of(comfy.run(eyes("mine") | loop(seed=seed)))
+        (folder,) = [path for path in runs(comfy) if path not in before]
+        assert trajectory_from(RunFolder.open(folder).lines).outcome is None
+        away[0] = False
+        entry = comfy.run(eyes("mine") | loop(seed=seed))
+    assert entry["status"]["status_str"] == "success", error_of(entry)
+    assert [path for path in runs(comfy) if path not in before] == [folder]
+    assert trajectory_from(RunFolder.open(folder).lines).outcome.met
 
 
 def test_a_server_that_does_not_answer_is_named_before_anything_is_drawn(comfy, file):
