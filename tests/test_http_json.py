@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import socket
+import sys
 import threading
 
 import pytest
 
+from clvr_core import __version__
 from clvr_core.errors import BadInput
 from clvr_core.http_json import Client, Limits, ServerFailure, address
 from tests.vlm.servers import Said, serving
@@ -251,3 +255,74 @@ def test_a_password_in_an_address_is_refused_and_not_repeated():
 def test_limits_out_of_range_are_refused(change):
     with pytest.raises(BadInput, match="limits of a server"):
         Limits(**change)
+
+
+class TestWhatTheServerSaid:
+    @pytest.mark.parametrize(
+        ("answer", "says"),
+        [
+            (Said({"error": {"message": "upstream is busy", "code": 429}}), "answered 429: .*upstream is busy"),
+            (Said({"choices": [{"error": {"message": "idle", "code": "502"}}]}), "answered 502: .*idle"),
+        ],
+    )
+    def test_an_error_inside_an_answer_is_one_and_is_waited_for(self, answer, says):
+        assert ask(answer, Said({"b": 2})) == ({"b": 2}, 2)
+        failure, times = ask(answer)
+        assert times == 3 and re.search(says, str(failure)) and failure.away
+
+    def test_an_error_inside_an_answer_that_names_no_status_is_not_repeated(self):
+        failure, times = ask(Said({"error": "Unexpected endpoint. Returning 200 anyway"}))
+        assert times == 1 and "Unexpected endpoint" in str(failure) and not failure.away
+        assert ask(Said({"error": None, "b": 2})) == ({"error": None, "b": 2}, 1)
+
+    @pytest.mark.parametrize(
+        ("status", "path", "says"),
+        [
+            (401, "/v1", r"; name the variable that holds its key \(key_variable\)$"),
+            (307, "/v1", r"; it points to https://b.example/v2: write that into url$"),
+            (404, "", r"; with most servers the url ends in /v1$"),
+            (404, "/v1", r"answered 404$"),
+            (405, "/v1/chat/completions", r"; with most servers the url ends in /v1$"),
+        ],
+    )
+    def test_what_to_do_is_said_with_it(self, status, path, says):
+        said = Said(b"", status, {"Location": "https://b.example/v2?key=sk-1"})
+        with serving(lambda _: said) as server, pytest.raises(ServerFailure, match=says):
+            Client(server.url.removesuffix("/v1") + path, limits=QUICK).ask("/thing")
+
+    def test_a_key_that_is_refused_is_named_by_its_variable(self, monkeypatch):
+        monkeypatch.setenv("SOME_KEY", "sk-12345")
+        assert str(ask(Said(b"", 401), key_variable="SOME_KEY")[0]).endswith("; the key is in SOME_KEY (key_variable)")
+
+    def test_a_refusal_that_comes_before_a_large_request_is_read_is_heard(self):
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+
+            def refuse() -> None:
+                connection, _ = server.accept()
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+                connection.shutdown(socket.SHUT_RDWR)
+                connection.close()
+
+            thread = threading.Thread(target=refuse, daemon=True)
+            thread.start()
+            client = Client(f"http://127.0.0.1:{server.getsockname()[1]}", limits=Limits(timeout=5, retries=0, wait=0))
+            with pytest.raises(ServerFailure) as failed:
+                client.ask("/thing", data=bytes(30_000_000))
+            thread.join()
+        # Not every system keeps an answer that lies unread when the connection is reset.
+        assert failed.value.status == 413 or sys.platform != "linux"
+
+    def test_what_a_gateway_packed_is_unpacked_up_to_the_limit(self):
+        packed = {"Content-Encoding": "gzip"}
+        assert ask(Said(gzip.compress(b'{"b": 2}'), headers=packed)) == ({"b": 2}, 1)
+        bomb = Said(gzip.compress(bytes(10_000_000)), headers=packed)
+        assert "more than 100,000 bytes" in str(ask(bomb, limits=Limits(max_bytes=100_000))[0])
+        assert "does not speak HTTP" in str(ask(Said(b"no gzip", headers=packed))[0])
+
+    def test_a_client_says_who_it_is(self):
+        with serving(lambda _: Said({})) as server:
+            Client(server.url, limits=QUICK).ask("/thing")
+        assert server.asked[0].headers["User-Agent"] == f"clvr/{__version__}"

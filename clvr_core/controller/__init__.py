@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from ..brief import Box, Brief, Goal
+from ..brief import Brief, Goal
 from ..errors import BadInput
 from ..protocols import Message, Picture, Question, Vlm
 from ..records import to_json
@@ -18,6 +18,7 @@ from ..trajectory import Action, ActionKind, Trajectory, Verdict, states
 from ..vlm.decisions import decide
 from ..vlm.replies import Answer, Malformed, Runs, ask, last_said, settled
 from . import prompts
+from .optional import Optional
 from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, GoalsReply, contradiction_text
 
 __all__ = [
@@ -62,6 +63,10 @@ class Situation:
         if not self.allowed:
             raise BadInput("the controller is asked for an action, but no kind of action is allowed")
 
+    def fields(self) -> Optional:
+        """A reader of the optional fields of one reply."""
+        return Optional(self.trajectory.brief.width, self.trajectory.brief.height)
+
     @property
     def canvases(self) -> tuple[int, ...]:
         """Indices of the pictures, the current canvas first, the others in the order of `pictures`."""
@@ -74,8 +79,9 @@ def draft_goals(vlm: Vlm, brief: Brief) -> Answer[tuple[Goal, ...]]:
     Conflicts are made symmetric. `check` is empty if the model gave no question for a goal.
     """
     message = Message("user", prompts.goals_text(brief), data={"task": "goals", "prompt": brief.prompt})
-    answer = ask(vlm, _conversation(message), prompts.GOALS_SCHEMA, GoalsReply, check=_goals)
-    return _with_value(answer, _goals)
+    check = lambda reply: _goals(reply, Optional(brief.width, brief.height))  # noqa: E731
+    answer = ask(vlm, _conversation(message), prompts.GOALS_SCHEMA, GoalsReply, check)
+    return _with_value(answer, _goals, Optional(brief.width, brief.height))
 
 
 def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
@@ -85,8 +91,9 @@ def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
     """
     message = _request(situation, _action_text(situation))
     schema = prompts.action_schema(situation.allowed, _ids(situation), situation.canvases)
-    answer = ask(vlm, _conversation(message), schema, ActionReply, check=lambda reply: _action(reply, situation))
-    return _with_value(answer, lambda reply: _action(reply, situation))
+    convert = lambda reply, fields: _action(reply, situation, fields)  # noqa: E731
+    answer = ask(vlm, _conversation(message), schema, ActionReply, lambda reply: convert(reply, situation.fields()))
+    return _with_value(answer, convert, situation.fields())
 
 
 @dataclass(frozen=True)
@@ -109,14 +116,15 @@ def ask_fused(vlm: Vlm, situation: Situation) -> Answer[Fused]:
     text = prompts.fused_text(_action_text(situation), situation.trajectory.current)
     message = replace(_request(situation, text), data={"task": "fused"})
     schema = prompts.fused_schema(situation.allowed, _ids(situation), situation.canvases)
-    check = lambda reply: _fused(reply, situation)  # noqa: E731
+    convert = lambda reply, fields: _fused(reply, situation, fields)  # noqa: E731
+    check = lambda reply: convert(reply, situation.fields())  # noqa: E731
     answer = ask(vlm, _conversation(message), schema, FusedReply, check, _unraised)
-    return _with_value(answer, lambda reply: _fused(reply, situation))
+    return _with_value(answer, convert, situation.fields())
 
 
-def _with_value(answer: Answer[A], convert: Callable[[A], B]) -> Answer[B]:
-    value = None if answer.value is None else convert(answer.value)
-    return Answer(value, answer.failure, answer.tokens, answer.calls)
+def _with_value(answer: Answer[A], convert: Callable[[A, Optional], B], fields: Optional) -> Answer[B]:
+    value = None if answer.value is None else convert(answer.value, fields)
+    return Answer(value, answer.failure, answer.tokens, answer.calls, tuple(fields.warnings))
 
 
 def _action_text(situation: Situation) -> str:
@@ -135,7 +143,7 @@ def _ids(situation: Situation) -> list[str]:
     return [goal.id for goal in situation.trajectory.goals]
 
 
-def _fused(reply: FusedReply, situation: Situation) -> Fused:
+def _fused(reply: FusedReply, situation: Situation, fields: Optional) -> Fused:
     """Raises Malformed for verdicts that do not name every goal once, and as `_action` does."""
     seen = {verdict.goal: verdict for verdict in reply.verdicts}
     if len(seen) != len(reply.verdicts) or seen.keys() != set(_ids(situation)):
@@ -143,7 +151,7 @@ def _fused(reply: FusedReply, situation: Situation) -> Fused:
     verdicts = (
         Verdict(goal, seen[goal].state, one_line(seen[goal].evidence, prompts.MAX_EVIDENCE)) for goal in _ids(situation)
     )
-    return Fused(tuple(verdicts), _action(reply, situation))
+    return Fused(tuple(verdicts), _action(reply, situation, fields))
 
 
 def _unraised(runs: Runs[FusedReply]) -> FusedReply:
@@ -239,11 +247,8 @@ def _conversation(message: Message) -> tuple[Message, ...]:
     return Message("system", prompts.system_text()), message
 
 
-def _goals(reply: GoalsReply) -> tuple[Goal, ...]:
-    """Convert a reply.
-
-    Raises Malformed for an empty list, a text that is too long, a number out of range, a conflict with an unknown goal.
-    """
+def _goals(reply: GoalsReply, fields: Optional) -> tuple[Goal, ...]:
+    """Convert a reply. Raises Malformed for an empty list and for a text that is too long."""
     ids: dict[str, str] = {}
     id_at: dict[int, str] = {}
     firsts: dict[str, tuple[int, GoalDraft]] = {}
@@ -257,9 +262,7 @@ def _goals(reply: GoalsReply) -> tuple[Goal, ...]:
         raise Malformed("the list of goals is empty")
     conflicts: set[tuple[str | None, str | None]] = set()
     for place, draft in enumerate(reply.goals, 1):
-        for other in draft.conflicts_with:
-            if not 1 <= other <= len(reply.goals):
-                raise Malformed(f"goal {place} conflicts with goal {other!r:.20}, but the list has {len(reply.goals)}")
+        for other in fields.places(f"a conflict of goal {place}", draft.conflicts_with, len(reply.goals)):
             conflicts |= {(id_at.get(place), id_at.get(other)), (id_at.get(other), id_at.get(place))}
     return tuple(
         Goal(
@@ -267,15 +270,15 @@ def _goals(reply: GoalsReply) -> tuple[Goal, ...]:
             text=_bounded(f"the text of goal {place}", draft.text, prompts.MAX_GOAL_TEXT),
             kind=draft.kind,
             check=_bounded(f"the check of goal {place}", draft.check, prompts.MAX_GOAL_TEXT),
-            feasibility=_fraction(f"the feasibility of goal {place}", draft.feasibility),
-            area=_box(f"the area of goal {place}", draft.area),
+            feasibility=fields.fraction(f"the feasibility of goal {place}", draft.feasibility, 1.0) or 0.0,
+            area=fields.box(f"the area of goal {place}", draft.area),
             conflicts_with=tuple(other for other in firsts if other != goal and (goal, other) in conflicts),
         )
         for goal, (place, draft) in firsts.items()
     )
 
 
-def _action(reply: ActionReply, situation: Situation) -> Action:
+def _action(reply: ActionReply, situation: Situation, fields: Optional) -> Action:
     """Convert a reply. Raises Malformed for an action that cannot be carried out in this situation."""
     trajectory, offered = situation.trajectory, situation.canvases
     if reply.kind not in situation.allowed:
@@ -303,8 +306,8 @@ def _action(reply: ActionReply, situation: Situation) -> Action:
         edit_prompt=_bounded("edit_prompt", reply.edit_prompt, prompts.MAX_PROMPT_FIELD),
         references=references if reply.kind == "EDIT" else (),
         goals=tuple(dict.fromkeys(reply.goals)),
-        region=_box("region", reply.region),
-        strength=None if reply.strength is None else _fraction("strength", reply.strength),
+        region=fields.box("the region", reply.region),
+        strength=fields.fraction("the strength", reply.strength, None),
     )
     if action.kind == "EDIT" and not action.edit_prompt:
         raise Malformed("an EDIT needs an edit_prompt, the instruction with what must stay")
@@ -318,20 +321,3 @@ def _bounded(name: str, text: str, limit: int) -> str:
     if len(text := text.strip()) > limit:
         raise Malformed(f"{name} has {len(text):,} characters; at most {limit:,}")
     return text
-
-
-def _fraction(name: str, value: float) -> float:
-    if not 0 <= value <= 1:
-        raise Malformed(f"{name} is {value:g}; it must be between 0 and 1")
-    return value
-
-
-def _box(name: str, box: Box | None) -> Box | None:
-    if box is None:
-        return None
-    left, top, right, bottom = box
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise Malformed(
-            f"{name} is {list(box)}; it must be [left, top, right, bottom] in fractions from 0 to 1, or null"
-        )
-    return box

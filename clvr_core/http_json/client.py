@@ -131,7 +131,7 @@ class Client:
         Raises BadInput for an address or a key that cannot be used.
         """
         self.url, self.limits, self.check, self.waiting = address(url), limits, check, waiting
-        self._key = key_of(key_variable)
+        self.key_variable, self._key = key_variable, key_of(key_variable)
         self._answered = False
         self._lost: float | None = None
 
@@ -217,7 +217,9 @@ class Client:
             heard = wire.exchange(f"{self.url}{path}", data, headers, limits.timeout, max_bytes, check)
         except wire.TimedOut:
             raise ServerFailure(
-                f"{host} gave no whole answer within {limits.timeout:g} s", away=True, timed_out=True
+                f"{host} gave no whole answer within {limits.timeout:g} s; if it needs longer, raise timeout",
+                away=True,
+                timed_out=True,
             ) from None
         except wire.TooLarge:
             raise ServerFailure(f"{host} answered with more than {max_bytes:,} bytes") from None
@@ -225,14 +227,33 @@ class Client:
             return _Unanswered(ServerFailure(_without(self._key, f"{host} {error}"), away=True), self._answered)
         self._answered = True
         content, status = _redacted(self._key, heard.content), heard.status
-        if 200 <= status < 300:
-            return self._object(content)
         said = one_line(content[:2000].decode("utf-8", "replace"), 300)
-        words = _without(self._key, f"{host} answered {status}{': ' if said else ''}{said}")
-        failure = ServerFailure(words, status, away=status not in REQUEST)
+        if 200 <= status < 300:
+            value = self._object(content)
+            error = _error_in(value)
+            if error is None:
+                return value
+            # Gateways answer 200 before they know what comes; the true status stands inside.
+            status, said = _code(error), one_line(json.dumps(error, ensure_ascii=False), 300)
+        words = f"{host} answered {status}{': ' if said else ''}{said}{self._hint(status, heard)}"
+        failure = ServerFailure(_without(self._key, words), status, away=status not in (*REQUEST, 200))
         if status not in (*AWAY, *BUSY):
             raise failure
         return _Unanswered(failure, status in AWAY, heard.asked_wait)
+
+    def _hint(self, status: int, heard: wire.Heard) -> str:
+        """Return what to do about an answer, to stand behind it; empty if there is nothing to say."""
+        if status in (401, 403):
+            key = f"the key is in {self.key_variable}" if self.key_variable else "name the variable that holds its key"
+            return f"; {key} (key_variable)"
+        if 300 <= status < 400:
+            place = urlsplit(heard.headers.get("location", ""))
+            return (
+                f"; it points to {one_line(place._replace(query='', fragment='').geturl(), 200)}: write that into url"
+            )
+        if status in (200, 404, 405) and not urlsplit(self.url).path.endswith("/v1"):
+            return "; with most servers the url ends in /v1"
+        return ""
 
     def _object(self, content: bytes) -> dict[str, Any]:
         try:
@@ -256,6 +277,20 @@ class _Unanswered:
     failure: ServerFailure
     by_clock: bool
     asked_wait: float = 0.0
+
+
+def _error_in(value: Mapping[str, Any]) -> Any:
+    """Return the error that an answer holds, or that its first choice holds; None if there is none."""
+    choices = value.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return value.get("error") or (first.get("error") if isinstance(first, dict) else None) or None
+
+
+def _code(error: Any) -> int:
+    """Return the HTTP status that an error inside an answer names; 200 if it names none."""
+    code = error.get("code") if isinstance(error, dict) else None
+    code = int(code) if isinstance(code, str) and code.isdecimal() and len(code) == 3 else code
+    return code if type(code) is int and 400 <= code < 600 else 200
 
 
 def _sleep(seconds: float, check: Callable[[], None], tell: Callable[[], None]) -> None:

@@ -3,7 +3,7 @@ action."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from ..controller import Situation, ask_fused
@@ -33,12 +33,13 @@ class _Spent:
 
 def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
     """Judge the canvases of a call in the way that `Brief.judging` says. The cost has no seconds yet."""
-    brief, spent, pick = call.trajectory.brief, _Spent(), None
+    brief, spent, pick, warnings = call.trajectory.brief, _Spent(), None, []
     pictures = [picture(canvas) for canvas in call.canvases]
     if brief.judging == "set" and len(pictures) > 1:
         answer = best_of(vlm, brief, call.goals, pictures, wording_of(call.trajectory))
         pick = answer.value
         spent.add(answer.tokens, answer.calls)
+        warnings += _unanswered("comparison of the candidates", answer.failure)
     judged = [
         _one(vlm, call, shown, picture, spent) if pick in (None, index) else ((), EditCheck())
         for index, shown in enumerate(pictures)
@@ -49,7 +50,19 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
         answer = knock_out(vlm, brief, call.goals, rivals, wording_of(call.trajectory))
         pick = None if answer.value is None else level[answer.value]
         spent.add(answer.tokens, answer.calls)
-    return Judgement(verdicts, edits, spent.cost, pick)
+        warnings += _unanswered("comparison of two candidates", answer.failure)
+    warnings += _unchecked(edits)
+    return Judgement(verdicts, edits, spent.cost, pick, warnings=tuple(warnings))
+
+
+def _unanswered(what: str, why: str) -> list[str]:
+    return [f"no {what}: {why}"] if why else []
+
+
+def _unchecked(edits: Iterable[EditCheck]) -> list[str]:
+    """A warning for each edit of which a question got no answer: then `evidence` says why."""
+    open_ = (edit.evidence for edit in edits if edit.success is None or edit.over_edit is None)
+    return [warning for why in open_ for warning in _unanswered("check of the edit", why)]
 
 
 def _one(
@@ -111,7 +124,8 @@ def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | No
         if action.kind == "END" and not rules.satisfied(trajectory, replace(kept, verdicts=verdicts)):
             action = None
     edit = _edit(vlm, call, picture(canvas), picture, spent)
-    return Judgement((verdicts,), (edit,), spent.cost, next=action)
+    warnings = (*answer.warnings, *_unchecked([edit]))
+    return Judgement((verdicts,), (edit,), spent.cost, next=action, warnings=warnings)
 
 
 def _missed(trajectory: Trajectory, verdicts: Sequence[Verdict]) -> bool:

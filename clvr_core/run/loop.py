@@ -7,7 +7,7 @@ advance side by side with their drawing in one batch (the probe).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -90,20 +90,28 @@ Call = DraftGoals | ChooseAction | Draw | Judge | Compare | Review
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """`failure`: why there are none; "" otherwise."""
+    """
+    failure: why there are none; "" otherwise.
+    warnings: what of the reply was left out, a sentence each.
+    """
 
     goals: tuple[Goal, ...]
     failure: str = ""
     cost: Cost = field(default_factory=Cost)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """`failure`: why the controller gave no usable action, so that `action` is a fallback; "" otherwise."""
+    """
+    failure: why the controller gave no usable action, so that `action` is a fallback; "" otherwise.
+    warnings: what of the reply was left out, a sentence each.
+    """
 
     action: Action
     failure: str = ""
     cost: Cost = field(default_factory=Cost)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +130,7 @@ class Judgement:
     edits: for each canvas the judge's answer on the edit as such.
     pick: index of the canvas that won a comparison; None if the verdicts alone decide.
     next: action that was chosen in the same reply, for the case that the canvas is kept.
+    warnings: what the judge was asked and did not answer, and what of a reply was left out, a sentence each.
     """
 
     verdicts: tuple[tuple[Verdict, ...], ...]
@@ -129,15 +138,20 @@ class Judgement:
     cost: Cost = field(default_factory=Cost)
     pick: int | None = None
     next: Action | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """`winner`: 0 for the first canvas or 1 for the second if both orders agree, -1 if they do not, None if the judge
-    failed."""
+    """
+    winner: 0 for the first canvas or 1 for the second if both orders agree, -1 if they do not, None if the judge
+        failed.
+    failure: why it did; "" otherwise.
+    """
 
     winner: int | None
     cost: Cost = field(default_factory=Cost)
+    failure: str = ""
 
 
 Result = Goals | Chosen | Drawn | Judgement | Compared | Remark
@@ -190,7 +204,7 @@ def run(
         if controller_failures > trajectory.brief.budget.patience:
             reason = f"the controller gave no usable action {controller_failures} times running: {chosen.failure}"
             stop = Stop("controller failed", reason)
-        trajectory = _warned(trajectory, chosen.failure)
+        trajectory = _warned(trajectory, chosen.failure, *chosen.warnings)
         if stop:
             trajectory = replace(trajectory, overhead=trajectory.overhead + chosen.cost)
             break
@@ -218,6 +232,7 @@ def _prepare(trajectory: Trajectory, policy: Policy):
         goals = (Goal(WHOLE, brief.prompt, "global", check=f"Does the picture show this: {brief.prompt}?"),)
         warnings = (f"no goal list: {drafted.failure or 'none was found'}; the brief is judged as one goal",)
     plan = policy.plan(brief, goals)
+    warnings = (*warnings, *drafted.warnings)
     trajectory = replace(
         trajectory,
         goals=goals,
@@ -274,6 +289,12 @@ def _warned(trajectory: Trajectory, *warnings: str) -> Trajectory:
     return replace(trajectory, warnings=(*trajectory.warnings, *added)) if added else trajectory
 
 
+def _warned_once(trajectory: Trajectory, warnings: Iterable[str]) -> Trajectory:
+    """Add those that no earlier step gave: a judge that cannot be shown two pictures fails at each step alike."""
+    known = {warning.partition(": ")[2] for warning in trajectory.warnings}
+    return _warned(trajectory, *(warning for warning in dict.fromkeys(warnings) if warning not in known))
+
+
 def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     """Carry out one action: draw and judge, judge again, or pass END through the final gate. Returns the trajectory
     and, if the run ends, why."""
@@ -295,6 +316,7 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     before = action.references[0] if action.kind == "EDIT" and action.references else None
     canvases = tuple(candidate.canvas for candidate in drawn.candidates)
     judgement = yield Judge(trajectory.with_step(step), trajectory.goals, canvases, before, action)
+    trajectory = _warned_once(trajectory, judgement.warnings)
     pending = policy.pending(trajectory, step)
     verdicts = tuple(tuple(_postponed(verdict, pending) for verdict in each) for each in judgement.verdicts)
     pick = rules.choose(verdicts) if judgement.pick is None else judgement.pick
@@ -376,6 +398,7 @@ def _finish(trajectory: Trajectory, policy: Policy, stop: Stop, nfe: int):
         if rival is not None and rival.chosen not in (None, best):
             compared = yield Compare(trajectory, best, rival.chosen)
             trajectory = replace(trajectory, overhead=trajectory.overhead + compared.cost)
+            trajectory = _warned_once(trajectory, [f"no comparison: {compared.failure}"] if compared.failure else ())
             best, choice = _prefer(best, step, rival, compared.winner)
     step = trajectory.step_of(best)
     outcome = Outcome(stop.reason, best, rules.satisfied(trajectory, step), choice, stop.ended)

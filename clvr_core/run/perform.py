@@ -71,7 +71,9 @@ def perform(
     started = time.perf_counter()
     if isinstance(call, DraftGoals):
         answer = draft_goals(models.vlm, call.brief)
-        return Goals(answer.value or (), answer.failure, _cost("think", started, answer.tokens, answer.calls))
+        return Goals(
+            answer.value or (), answer.failure, _cost("think", started, answer.tokens, answer.calls), answer.warnings
+        )
     if isinstance(call, ChooseAction):
         if ahead is not None and ahead.fits(call):
             return Chosen(ahead.action)
@@ -130,7 +132,7 @@ def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: 
             tokens, calls = tokens + again.tokens, calls + again.calls
             answer = again if again.value is not None else replace(answer, failure=again.failure)
     action = answer.value or fallback(trajectory, directive.focus)
-    return Chosen(action, answer.failure, _cost("think", started, tokens, calls))
+    return Chosen(action, answer.failure, _cost("think", started, tokens, calls), answer.warnings)
 
 
 def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -> Judgement:
@@ -147,7 +149,7 @@ def _compare(call: Compare, models: RunModels, canvases: Canvases, started: floa
     trajectory = call.trajectory
     first, second = canvases.picture(call.first), canvases.picture(call.second)
     answer = compare(models.verifier, trajectory.brief, trajectory.goals, first, second, wording_of(trajectory))
-    return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls))
+    return Compared(answer.value, _cost("judge", started, answer.tokens, answer.calls), answer.failure)
 
 
 def _review(call: Review, reviewer: Reviewer | None, canvases: Canvases) -> Remark:

@@ -156,15 +156,17 @@ def knock_out(
 ) -> Answer[int]:
     """Compare pictures two at a time, the winner with the next; return the index that is left.
 
-    A picture loses only if the judge prefers the other in both orders; a comparison without an answer changes nothing.
+    A picture loses only if the judge prefers the other in both orders; a comparison without an answer changes nothing,
+    and its failure is that of the answer.
     """
-    holder, tokens, calls = 0, 0, 0
+    holder, tokens, calls, failure = 0, 0, 0, ""
     for challenger in range(1, len(pictures)):
         answer = compare(vlm, brief, goals, pictures[holder], pictures[challenger], wording)
         tokens, calls = tokens + answer.tokens, calls + answer.calls
+        failure = answer.failure or failure
         if answer.value == 1:
             holder = challenger
-    return Answer(holder, "", tokens, calls)
+    return Answer(holder, failure, tokens, calls)
 
 
 @dataclass(frozen=True)

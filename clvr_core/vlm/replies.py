@@ -55,12 +55,14 @@ class Answer(Generic[T]):
     failure: why there is none, one sentence; empty otherwise.
     tokens: read and written over all calls.
     calls: of the model, failed ones included.
+    warnings: what of the reply was left out, a sentence each.
     """
 
     value: T | None
     failure: str = ""
     tokens: int = 0
     calls: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def last_said(runs: Runs[T]) -> T:

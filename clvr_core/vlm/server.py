@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +18,15 @@ from PIL import Image
 from ..errors import Away, BadInput, JudgeFailure
 from ..http_json import Client, Limits, ServerFailure, address
 from ..protocols import Decision, Message, Picture, Question, Reply
-from .decisions import DECIDE, LEAST_MASS, ONE_WORD, SLACK, weigh, word
+from .answers import first_token, loops, reply_of, thinks, tokens_of
+from .decisions import DECIDE, LEAST_MASS, ONE_WORD, weigh, word
+from .dialect import NO_THOUGHT, OF_CHAT, OF_DECISIONS, TOP, Dialect, chat_model, family, with_words
 from .replies import Malformed, in_words, objects_in, settled
 
 IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
 """Probability of yes that stands for an answer in words, from a server without probabilities."""
 REFUSED = (400, 422)
 """HTTP statuses of a server that does not know a setting."""
-TOP = 20
-"""Alternatives at a token that are asked for, the most that OpenAI's API and vLLM allow by default."""
 ANY_ANSWER = "yes, no or unsure"
 """Stands for an answer in the format that the model is shown, so that a format that it repeats answers nothing."""
 _NO_PROBABILITIES = Decision(None, "the server tells no probabilities")
@@ -72,8 +71,9 @@ class ServerVlm:
     """A `Vlm` on a server. Replies are greedy and constrained by JSON schema; decisions are the probabilities of Yes
     and No at the first token.
 
-    What a server lacks is found out once: a schema that it refuses goes into the prompt, and without probabilities all
-    questions are answered in one JSON reply. `check` is called while waiting. Neither the name nor a failure holds the
+    What a server lacks is found out once, by asking otherwise when it refuses: see `Dialect`. A schema that it refuses
+    goes into the prompt, and one that it does not hold to as well; without probabilities all questions are answered in
+    one JSON reply. `check` is called while waiting. Neither the name nor a failure holds the
     address, since both go into trajectories. Raises BadInput if no model is named and the server lists none, and Away
     where no request at all gets an answer.
     """
@@ -82,7 +82,11 @@ class ServerVlm:
         self.endpoint, self.check = endpoint, check
         self._client = Client(endpoint.url, endpoint.key_variable, endpoint.limits)
         self.model = self.name = endpoint.model or self._first_listed()
-        self._schemas = self._probabilities = True
+        self._probabilities, self._dialect = True, Dialect()
+        self._worded = False
+        self._tried: set[str] = set()  # what was asked otherwise already, or need not be
+        self._refused: set[str] = set()  # families of schemas
+        self._search = threading.RLock()
 
     @property
     def parallel(self) -> int:
@@ -93,10 +97,12 @@ class ServerVlm:
             {"role": message.role, "content": _content(message.text, map(self._image, message.images))}
             for message in messages
         ]
+        # A reply that was malformed: perhaps the server does not hold it to the schema, so say that in words from now on.
+        self._worded = self._worded or (bool(messages) and messages[-1].data.get("task") == "again")
         return self._structured(said, schema, self.check)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        pictures, check = [self._image(picture) for picture in images], _Shared(self.check)
+        pictures, check, before = [self._image(picture) for picture in images], _Shared(self.check), self._dialect
         found: list[Decision | None] = [_NO_PROBABILITIES] * len(questions)
         if self._probabilities:
             with ThreadPoolExecutor(self.endpoint.parallel) as pool:
@@ -114,7 +120,8 @@ class ServerVlm:
                 told = [Decision(None, str(error))] * len(open_)  # the others keep their answers
             for index, decision in zip(open_, told):
                 found[index] = decision
-            if none_at_all:  # and the request was not refused for another fault, since then the words had failed too
+            # Nor was the request refused for another fault: then the words had failed too, or gone otherwise.
+            if none_at_all and self._dialect == before:
                 self._probabilities = False
         return [decision or _NO_PROBABILITIES for decision in found]
 
@@ -136,14 +143,19 @@ class ServerVlm:
             {"role": "user", "content": _content(f"{question.text}\n{ONE_WORD}", pictures, True)},
         ]
         try:
-            answer = self._ask(said, check, max_tokens=1, logprobs=True, top_logprobs=TOP)
+            body = self._body(said, max_tokens=1, logprobs=True, top_logprobs=TOP)
+            answer = self._ask_otherwise("decisions", OF_DECISIONS, body, check)
+            if thinks(answer):
+                answer = self._without_thought(body, check) or answer
         except ServerFailure as error:
             if error.away:
                 return error
             return _NO_PROBABILITIES if error.status in REFUSED else Decision(None, str(error))
-        tokens = _tokens(answer)
+        except JudgeFailure as error:
+            return Decision(None, str(error))
+        tokens = tokens_of(answer)
         try:
-            first = _first_token(answer)
+            first = first_token(answer)
         except JudgeFailure as error:
             return Decision(None, str(error), tokens)
         if first is None:
@@ -173,29 +185,96 @@ class ServerVlm:
         return [replace(each, evidence=no_answer) if each.yes is None else each for each in decisions]
 
     def _structured(self, messages: list[dict], schema: Mapping[str, Any], check: Callable[[], None]) -> Reply:
-        limit = self.endpoint.max_tokens
-        if self._schemas:
+        limit, kind, spent = self.endpoint.max_tokens, family(schema), 0
+        words, refused = with_words(messages, in_words(schema)), False
+        if kind not in self._refused:
             shape = {"type": "json_schema", "json_schema": {"name": "reply", "strict": True, "schema": schema}}
+            body = self._body(words if self._worded else messages, max_tokens=limit, response_format=shape)
             try:
-                return _reply(self._ask(messages, check, max_tokens=limit, response_format=shape))
+                reply = reply_of(self._ask(body, check), limit)
+                if not loops(reply):
+                    return reply
+                spent = reply.tokens
             except ServerFailure as error:
                 if error.status not in REFUSED:
                     raise self._failed(error) from error
                 # If the schema is not at fault, the same request without it fails too, with the error of the server.
+                refused = True
+        before = self._dialect
         try:
-            reply = _reply(
-                self._ask([*messages, {"role": "user", "content": in_words(schema)}], check, max_tokens=limit)
-            )
+            answer = self._ask_otherwise("chat", OF_CHAT, self._body(words, max_tokens=limit), check)
         except ServerFailure as error:
             raise self._failed(error) from error
-        self._schemas = False
-        return reply
+        if refused and self._dialect == before:
+            self._refused.add(kind)
+        reply = reply_of(answer, limit)
+        return replace(reply, tokens=reply.tokens + spent)
 
-    def _ask(self, messages: list[dict], check: Callable[[], None], **settings: Any) -> dict[str, Any]:
-        body = {"model": self.model, "messages": messages, "temperature": 0, **settings}
+    def _body(self, messages: list[dict], **settings: Any) -> dict[str, Any]:
+        return {"model": self.model, "messages": messages, "temperature": 0, **settings}
+
+    def _ask_otherwise(
+        self, kind: str, changes: Sequence[Mapping[str, Any]], body: dict[str, Any], check: Callable[[], None]
+    ) -> dict[str, Any]:
+        """Ask, and if that is refused once with each of the changes, then with more and more of them together; keep what
+        is taken. Once a request of this kind was answered, or refused in every way, it is not tried otherwise again.
+        """
+        dialect = self._dialect
+        try:
+            answer = self._ask(body, check)
+            self._tried.add(kind)
+            return answer
+        except ServerFailure as error:
+            if error.status not in REFUSED or kind in self._tried:
+                raise
+            refused = error
+        with self._search:
+            if self._dialect != dialect:  # another thread has found one meanwhile
+                return self._ask(body, check)
+            if kind in self._tried:
+                raise refused
+            self._tried.add(kind)
+            asked = [dialect.of(body)]
+            for dialect in self._dialect.others(changes):
+                if (said := dialect.of(body)) in asked:
+                    continue
+                asked.append(said)
+                try:
+                    answer = self._ask(body, check, dialect)
+                except ServerFailure as error:
+                    if error.status not in REFUSED:
+                        raise
+                    continue
+                self._dialect = dialect
+                return answer
+        raise refused
+
+    def _without_thought(self, body: dict[str, Any], check: Callable[[], None]) -> dict[str, Any] | None:
+        """Ask a model that thinks first not to, in each of the known ways, and keep the one that helps."""
+        with self._search:
+            if "thought" in self._tried:
+                return None
+            self._tried.add("thought")
+            for more in NO_THOUGHT:
+                dialect = replace(self._dialect, more=more)
+                try:
+                    answer = self._ask(body, check, dialect)
+                except ServerFailure as error:
+                    if error.status not in REFUSED:
+                        raise
+                    continue
+                if not thinks(answer) and first_token(answer):
+                    self._dialect = dialect
+                    return answer
+        return None
+
+    def _ask(self, body: dict[str, Any], check: Callable[[], None], dialect: Dialect | None = None) -> dict[str, Any]:
+        said = (dialect or self._dialect).of(body)
         for last in (False, True):
             try:
-                return self._client.ask("/chat/completions", body, check=check)
+                answer = self._client.ask("/chat/completions", said, check=check)
+                self._tried.add("chat")
+                return answer
             except ServerFailure as error:
                 if error.timed_out and not last:
                     continue
@@ -223,7 +302,7 @@ class ServerVlm:
             raise BadInput(
                 f"no model is named for the server {self.endpoint.url}, and it lists none; load a model there or name one"
             )
-        return names[0]
+        return chat_model(names)
 
     def _image(self, picture: Picture) -> dict[str, Any]:
         image = Image.fromarray(picture)
@@ -285,30 +364,6 @@ def _answers_schema(numbers: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _choice(answer: Mapping[str, Any]) -> dict[str, Any]:
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise JudgeFailure("the server's answer holds no choice")
-    return choices[0]
-
-
-def _reply(answer: Mapping[str, Any]) -> Reply:
-    choice = _choice(answer)
-    if choice.get("finish_reason") == "content_filter":
-        raise JudgeFailure("the server's filter withheld the answer")
-    message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
-    if isinstance(content, list):
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return Reply(content if isinstance(content, str) else "", _tokens(answer), choice.get("finish_reason") != "length")
-
-
-def _tokens(answer: Mapping[str, Any]) -> int:
-    usage = answer.get("usage")
-    total = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return total if isinstance(total, int) and not isinstance(total, bool) and 0 <= total < 2**31 else 0
-
-
 def _told(reply: _Answers) -> dict[int, float | None]:
     """Return the probability that stands for the answer to each question; None for two answers, and for one that is
     none of IN_WORDS.
@@ -325,35 +380,3 @@ def _told(reply: _Answers) -> dict[int, float | None]:
         if isinstance(number, (int, float)):
             told[int(number)] = value if told.get(int(number), value) == value else None
     return told
-
-
-def _first_token(answer: Mapping[str, Any]) -> list[tuple[str, float]] | None:
-    """Return the likeliest words at the first token with their probabilities; None if the answer holds none.
-
-    Raises JudgeFailure if they belong to no distribution.
-    """
-    choice = _choice(answer)
-    try:
-        tokens = choice["logprobs"]["content"]
-        listed = [(item["token"], item["logprob"]) for item in (tokens[0]["top_logprobs"] if tokens != [] else [])]
-    except (KeyError, IndexError, TypeError):
-        return None
-    # Some servers write null for an alternative that they do not know; without Yes and No, that is mass elsewhere.
-    known = [(token, logprob) for token, logprob in listed if logprob is not None or _is_answer(token)]
-    found = [(word(str(token)), _share(token, logprob)) for token, logprob in known]
-    if (total := sum(share for _, share in found)) > 1 + SLACK:
-        raise JudgeFailure(f"the server's probabilities add up to {total:.2f}, which is no distribution")
-    return found
-
-
-def _is_answer(token: Any) -> bool:
-    return isinstance(token, str) and word(token) in ("yes", "no")
-
-
-def _share(token: Any, logprob: Any) -> float:
-    # NaN fails the comparison too.
-    if not isinstance(token, str) or type(logprob) not in (int, float) or not logprob <= SLACK:
-        raise JudgeFailure(
-            f"the server's log probability of {token!r:.40} is {logprob!r:.40}, which belongs to no distribution"
-        )
-    return math.exp(max(min(logprob, 0.0), -1e4))

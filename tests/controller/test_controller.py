@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields, replace
@@ -126,12 +127,40 @@ class TestGoals:
         assert [goal.conflicts_with for goal in kept] == [("g2",), ("g1",), ()]
 
     @pytest.mark.parametrize(
+        ("fields", "kept", "warns"),
+        [
+            ({"area": [100, 200, 600, 900]}, {"area": (0.1, 0.2, 0.6, 0.9)}, ""),
+            ({"area": [0, 0, 1.02, 1]}, {"area": (0, 0, 1, 1)}, ""),
+            ({"area": [256, 0, 2048, 1024]}, {"area": (0.125, 0, 1, 1)}, ""),
+            ({"area": []}, {}, ""),
+            ({"area": [10, 20, 3000, 400]}, {}, r"the area of goal 1 is \[10, 20, 3000, 400\], not \[left"),
+            ({"area": [0.5, 0, 0.5, 1]}, {}, "the area of goal 1"),
+            ({"area": [-1, 0, 0.5, 1]}, {}, "the area of goal 1"),
+            ({"area": "left"}, {}, "the area of goal 1 is 'left'"),
+            ({"area": [0, 0, True, 1]}, {}, "the area of goal 1"),
+            ({"area": {"x": 1}}, {}, "the area of goal 1"),
+            ({"feasibility": 85}, {"feasibility": 0.85}, ""),
+            ({"feasibility": 0}, {"feasibility": 0}, ""),
+            (
+                {"feasibility": "high"},
+                {},
+                "the feasibility of goal 1 is 'high', not a number from 0 to 1; it was left out",
+            ),
+            ({"feasibility": -1}, {}, "the feasibility of goal 1"),
+            ({"conflicts_with": [9, 1]}, {}, "a conflict of goal 1 is 9, not a place from 1 to 1"),
+            ({"conflicts_with": "none"}, {}, "a conflict of goal 1 is 'none'"),
+        ],
+        ids=str,
+    )
+    def test_an_optional_field_is_scaled_or_left_out_and_never_costs_the_reply(self, fields, kept, warns):
+        vlm = FakeVlm([json.dumps({"goals": [{"text": "x", **fields}]})])
+        answer = draft_goals(vlm, replace(BRIEF, width=2048, height=1024))
+        assert answer.value == (replace(Goal("g1", "x"), **kept),) and answer.calls == 1
+        assert len(answer.warnings) == bool(warns) and re.match(warns, "".join(answer.warnings))
+
+    @pytest.mark.parametrize(
         ("draft", "said"),
         [
-            ({"text": "x", "conflicts_with": [9]}, "conflicts with goal 9"),
-            ({"text": "x", "feasibility": 85}, "feasibility of goal 1 is 85"),
-            ({"text": "x", "area": [10, 20, 300, 400]}, "area of goal 1"),
-            ({"text": "x", "area": [0.5, 0, 0.5, 1]}, "area of goal 1"),
             ({"text": "x", "kind": "colour"}, "none of global, local"),
             ({"text": "x" * 100_000}, "100,000 characters"),
             ({"text": "x", "check": "x" * 100_000}, "100,000 characters"),
@@ -317,6 +346,22 @@ class TestWhatIsBelieved:
         assert decided(started(), {"kind": "END", "references": [0]})[0].value == Action("END")
 
     @pytest.mark.parametrize(
+        ("change", "kept", "warns"),
+        [
+            ({"region": [0, 500, 1000, 1000]}, {"region": (0, 0.5, 1, 1)}, ""),
+            ({"region": [1, 1, 0, 0]}, {}, r"the region is \[1, 1, 0, 0\]"),
+            ({"region": "top"}, {}, "the region is 'top'"),
+            ({"strength": 7}, {}, "the strength is 7, not a number from 0 to 1; it was left out"),
+        ],
+        ids=str,
+    )
+    def test_neither_does_one_of_an_action(self, change, kept, warns):
+        answer, _ = decided(started(), {**EDIT, **change})
+        plain, _ = decided(started(), EDIT)
+        assert answer.value == replace(plain.value, **kept) and answer.calls == 1
+        assert len(answer.warnings) == bool(warns) and re.match(warns, "".join(answer.warnings))
+
+    @pytest.mark.parametrize(
         ("change", "said"),
         [
             ({"kind": "VALIDATE"}, "VALIDATE is not allowed now; choose one of GENERATE, EDIT, END"),
@@ -329,9 +374,7 @@ class TestWhatIsBelieved:
             ({"references": ["http://example.com/x.png"]}, "references[0]"),
             ({"edit_prompt": "  "}, "an EDIT needs an edit_prompt"),
             ({"kind": "GENERATE"}, "a GENERATE needs a scene_prompt"),
-            ({"region": [0, 0, 1000, 1000]}, "region"),
-            ({"strength": 7}, "strength is 7"),
-            ({"edit_prompt": "x" * 100_000}, "edit_prompt has 100,000 characters; at most 2,000"),
+            ({"edit_prompt": "x" * 100_000}, "edit_prompt has 100,000 characters; at most 1,999"),
             ({"summary": "x" * 100_000}, "summary has 100,000 characters"),
         ],
     )

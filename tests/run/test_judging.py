@@ -15,7 +15,7 @@ from clvr_core.run.session import RunModels, go_on
 from clvr_core.trajectory import states
 from clvr_core.verifier import best_of, judge, knock_out
 from tests.fakes import FakeExecutor, FakeVlm, goals, grey
-from tests.run.script import asked, canvas_of, generate, judged, play, scripted
+from tests.run.script import asked, canvas_of, edit, generate, judged, play, scripted
 
 GOALS = goals("a barn", "a cat")
 BRIEF = Brief("a barn and a cat")
@@ -91,6 +91,30 @@ class TestTheSet:
         )
         run = play(vlm, candidates=2, judging="set")
         assert judged(vlm) == [0, 1] and run.best == 1
+        assert [warning for warning in run.warnings if "no comparison of the candidates: " in warning]
+
+
+class TestWhatTheJudgeDidNotAnswer:
+    def test_it_is_a_warning_of_the_run_once(self):
+        """As of a server that takes one picture, where each of these questions fails."""
+        script = [generate(), edit("a", 0), edit("b", 0)]
+        vlm = scripted(script, dict.fromkeys(range(3), "muu"), edits={1: (None, 0.9), 2: (0.9, None)})
+        run = play(vlm, judging="pairs", candidates=1, budget=Budget(rounds=3))
+        (warning,) = [each for each in run.warnings if "no check of the edit" in each]
+        assert warning.startswith("step 1: no check of the edit: fake-vlm gave no usable answer")
+
+    def test_so_is_a_comparison_of_two(self):
+        vlm = scripted([generate(), generate("b")], dict.fromkeys(range(4), "muu"))
+        others = vlm._decisions
+        gone = JudgeFailure("one picture at most")
+        vlm._decisions = lambda images, asked: gone if len(images) == 2 else others(images, asked)
+        run = play(vlm, judging="pairs", candidates=2, budget=Budget(rounds=2))
+        (warning,) = [each for each in run.warnings if "one picture at most" in each]
+        assert warning.startswith("step 0: no comparison of two candidates: ")
+
+    def test_what_is_left_out_of_an_action_is_one_too(self):
+        vlm = scripted([generate(region=[9000, 0, 1, 1])], {0: "mmm"})
+        assert play(vlm, budget=Budget(rounds=1)).warnings[0].startswith("step 0: the region is [9000, 0, 1, 1], not")
 
 
 class TestPairs:

@@ -457,7 +457,7 @@ def judged(vlm: Vlm, count: int) -> Truth:
 
 def in_words(draw: random.Random, replayed: Replayed) -> Iterator[Wrong]:
     vlm = ServerVlm(Endpoint("http://127.0.0.1:9/v1", "eye", parallel=1))
-    vlm._probabilities = vlm._schemas = False
+    vlm._probabilities, vlm._refused = False, {"answers"}
     for index in range(COUNTS["words"]):
         make = WORDS[index % len(WORDS)]
         case = make(draw)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...brief import GOAL_KINDS, Box, Brief, Goal, GoalKind
+from ...brief import GOAL_KINDS, Brief, Goal, GoalKind
 from ...templates import Templates
 from ...text import clip, one_line
 from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
@@ -15,8 +15,9 @@ from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
 MAX_GOALS = 40
 MAX_GOAL_TEXT = 400
 MAX_SUMMARY = 800
-MAX_PROMPT_FIELD = 2_000
-"""Characters, about the 512 tokens that FLUX.2 Klein's text encoder reads."""
+MAX_PROMPT_FIELD = 1_999
+"""Characters, about the 512 tokens that FLUX.2 Klein's text encoder reads. Not 2,000: llama.cpp before September 2026
+cannot parse that number in a schema (llama.cpp#27087)."""
 MAX_REFERENCES = 8
 MAX_NOTE = 4_000
 MAX_EVIDENCE = 160
@@ -28,14 +29,17 @@ Schema = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class GoalDraft:
-    """A goal as the model writes it; fields as in `Goal`. conflicts_with: positions in the list, from 1."""
+    """A goal as the model writes it; fields as in `Goal`. conflicts_with: positions in the list, from 1.
+
+    A field without a type is optional: what is wrong in it is left out, and the rest of the reply stands.
+    """
 
     text: str
     kind: GoalKind = "local"
     check: str = ""
-    feasibility: float = 1.0
-    conflicts_with: tuple[int, ...] = ()
-    area: Box | None = None
+    feasibility: Any = 1.0
+    conflicts_with: Any = ()
+    area: Any = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class ActionReply:
     """An action as the model writes it; fields as in `Action`.
 
     strength: parsed but not in the schema, since a controller does not know the executor's settings.
+    region, strength: without a type, as in `GoalDraft`.
     """
 
     kind: ActionKind
@@ -56,8 +61,8 @@ class ActionReply:
     references: tuple[int, ...] = ()
     edit_prompt: str = ""
     scene_prompt: str = ""
-    region: Box | None = None
-    strength: float | None = None
+    region: Any = None
+    strength: Any = None
 
 
 Sight = Literal["met", "unmet", "unsure"]
