@@ -279,14 +279,14 @@ class TestWhatTheServerSaid:
         ("status", "path", "says"),
         [
             (401, "/v1", r"; name the variable that holds its key \(key_variable\)$"),
-            (307, "/v1", r"; it points to https://b.example/v2: write that into url$"),
+            (307, "/v1", r"; it points to https://example.com/v2: write that into url$"),
             (404, "", r"; with most servers the url ends in /v1$"),
             (404, "/v1", r"answered 404$"),
             (405, "/v1/chat/completions", r"; with most servers the url ends in /v1$"),
         ],
     )
     def test_what_to_do_is_said_with_it(self, status, path, says):
-        said = Said(b"", status, {"Location": "https://b.example/v2?key=sk-1"})
+        said = Said(b"", status, {"Location": "https://example.com/v2?key=sk-1"})
         with serving(lambda _: said) as server, pytest.raises(ServerFailure, match=says):
             Client(server.url.removesuffix("/v1") + path, limits=QUICK).ask("/thing")
 
