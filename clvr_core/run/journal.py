@@ -8,6 +8,7 @@ from typing import Any
 from ..brief import Budget
 from ..errors import BadInput
 from ..records import from_json, to_json
+from .flaws import flaw_of
 from .loop import RESULTS, Call, ChooseAction, Compare, DraftGoals, Draw, Drawn, Judge, Result, Review
 from .run_folder import JOURNAL
 from .store import RunStore
@@ -108,6 +109,8 @@ class Journal:
     def _result(self, call: Call, line: dict[str, Any]) -> Result:
         try:
             result = from_json(RESULTS[type(call)], line.get("result"))
+            if flaw := flaw_of(call, result):
+                raise ValueError(flaw)
         except ValueError as error:
             raise BadInput(f"{self._place()} is damaged ({error}); restore the file or start a new run") from error
         seeds = tuple(candidate.seed for candidate in result.candidates) if isinstance(result, Drawn) else ()
