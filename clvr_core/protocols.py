@@ -126,11 +126,13 @@ class Drawing:
     nfe: transformer evaluations spent on this picture, both branches of guidance counted.
     latent: float32 channels x rows x columns that the picture was decoded from, from an executor that reads
         `DrawRequest.latents`.
+    warnings: what of the request the model did not get, beside references beyond its limit, a sentence each.
     """
 
     picture: Picture
     nfe: int
     latent: np.ndarray | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ..errors import Away, BadInput
 from ..http_json import Client, Limits, ServerFailure, address
 from ..protocols import Drawing, DrawRequest, Picture
 from ..storage.pictures import DECODING_ERRORS, FORMATS, opened, pixels
+from .dialect import Dialect, Form
 from .masks import within_mask
 
 
@@ -27,6 +29,7 @@ class ImageServer:
     model: the server's name of it; not sent if empty.
     key_variable: the environment variable that holds the key; empty if there is no key.
     steps, guidance: sent with each request; guidance above 1 counts as two evaluations a step.
+    references: that it edits from at most, at least 1; None to find that out when it refuses some.
     parallel: requests at the same time, at least 1.
     timeout: seconds for one try.
     retries: tries after the first one.
@@ -45,12 +48,15 @@ class ImageServer:
     width: int = 1024
     height: int = 1024
     wait: float = 600.0
+    references: int | None = None
 
     def __post_init__(self) -> None:
         address(self.url)
         _ = self.limits  # raises for what is out of range
         if self.parallel < 1:
             raise BadInput(f"parallel of the server {self.url} is {self.parallel}; it must be at least 1")
+        if self.references is not None and self.references < 1:
+            raise BadInput(f"references of the server {self.url} is {self.references}; it must be at least 1")
 
     @property
     def limits(self) -> Limits:
@@ -61,22 +67,32 @@ BYTES_A_PIXEL = 6
 """An upper bound of the size of a PNG or JPEG; base64 adds a third."""
 
 
+OWN = ("seed", "num_inference_steps", "guidance_scale", "strength")
+"""Fields in whose place a server that refuses them has values of its own."""
+
+
 class RemoteExecutor:
     """Draws on a server, one request for each picture: `/images/generations`, or `/images/edits` with the references.
 
-    A mask is applied to the picture that comes back. `check` is called while waiting. An answer is accepted only if it
-    is a picture of the size that was asked for. `draw` raises Away if the server is away, and BadInput if no picture
-    came otherwise; the run can be resumed.
+    Fields and references that the server refuses are left out from then on. A mask is sent, and applied to the picture
+    that comes back. `check` is called while waiting. An answer is accepted only if it is a picture of the size that was
+    asked for. `draw` raises Away if the server is away, and BadInput if no picture came otherwise; the run can be
+    resumed.
     """
 
     def __init__(self, server: ImageServer, check: Callable[[], None] = lambda: None) -> None:
         self.server, self.check = server, check
         self._client = Client(server.url, server.key_variable, server.limits)
+        self._generations, self._edits = Dialect(), Dialect(server.references)
         self.name = server.model or "image model"
 
     @property
     def parallel(self) -> int:
         return self.server.parallel
+
+    @property
+    def references(self) -> int | None:
+        return self._edits.references
 
     def nfe(self, request: DrawRequest) -> int:
         return self.server.steps * (2 if self.server.guidance > 1 else 1)
@@ -88,6 +104,20 @@ class RemoteExecutor:
             return list(pool.map(self._draw, requests))
 
     def _draw(self, request: DrawRequest) -> Drawing:
+        settings, files = self._settings(request), _files(request)
+        whole = Form(frozenset(settings) | files.keys(), len(request.references))
+        dialect = self._edits if request.references else self._generations
+        try:
+            answer, form = dialect.ask(whole, lambda form: self._ask(request, settings, files, form))
+            picture = _picture(answer, request)
+        except ServerFailure as error:
+            words = f"{self.name} at {self._client.host} gave no picture: {error}; mend that, then go on with the run"
+            raise Away(words) if error.away else BadInput(words) from error
+        own = [name for name in OWN if name in whole.names - form.names]
+        warnings = (f"{self.name} takes no {', '.join(own)}; it draws with its own",) if own else ()
+        return Drawing(within_mask(request, picture), self.nfe(request), warnings=warnings)
+
+    def _settings(self, request: DrawRequest) -> dict[str, Any]:
         settings = {
             "prompt": request.prompt,
             "model": self.server.model,
@@ -97,36 +127,42 @@ class RemoteExecutor:
             "num_inference_steps": self.server.steps,
             "guidance_scale": self.server.guidance,
             "response_format": "b64_json",
+            "output_format": "png",
         }
         if not self.server.model:
             del settings["model"]
+        if request.references and request.strength is not None:
+            settings["strength"] = request.strength
+        return settings
+
+    def _ask(
+        self, request: DrawRequest, settings: dict[str, Any], files: dict[str, bytes], form: Form
+    ) -> dict[str, Any]:
         most = 8192 + BYTES_A_PIXEL * request.width * request.height * 4 // 3
         options: dict[str, Any] = {"check": self.check, "max_bytes": most}
-        try:
-            if request.references:
-                kind, data = form(
-                    settings | {"output_format": "png"}, [_png(reference) for reference in request.references]
-                )
-                answer = self._client.ask("/images/edits", data=data, kind=kind, **options)
-            else:
-                answer = self._client.ask("/images/generations", settings, **options)
-            picture = _picture(answer, request)
-        except ServerFailure as error:
-            words = f"{self.name} at {self._client.host} gave no picture: {error}; mend that, then go on with the run"
-            raise Away(words) if error.away else BadInput(words) from error
-        return Drawing(within_mask(request, picture), self.nfe(request))
+        fields = {name: value for name, value in settings.items() if name in form.names}
+        if not request.references:
+            return self._client.ask("/images/generations", fields, **options)
+        shown = [_png(reference) for reference in request.references[: form.references]]
+        # As OpenAI's own client names them.
+        parts = [("image[]" if len(shown) > 1 else "image", data) for data in shown]
+        parts += [(name, data) for name, data in files.items() if name in form.names]
+        kind, data = multipart(fields, parts)
+        return self._client.ask("/images/edits", data=data, kind=kind, **options)
 
 
-def form(fields: dict[str, Any], pictures: Sequence[bytes]) -> tuple[str, bytes]:
-    """Return content type and content of multipart/form-data (RFC 7578). pictures: PNG files, each sent as a field
-    `image`.
+def multipart(fields: dict[str, Any], files: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
+    """Return content type and content of multipart/form-data (RFC 7578). files: PNG files by the name of their field,
+    which may come several times.
     """
     mark = f"clvr-{secrets.token_hex(16)}"
     parts = [
         (f'name="{name}"', "text/plain; charset=utf-8", str(value).encode(errors="replace"))
         for name, value in fields.items()
     ]
-    parts += [(f'name="image"; filename="{number}.png"', "image/png", data) for number, data in enumerate(pictures, 1)]
+    parts += [
+        (f'name="{name}"; filename="{number}.png"', "image/png", data) for number, (name, data) in enumerate(files, 1)
+    ]
     lines: list[bytes] = []
     for head, kind, data in parts:
         lines += [
@@ -137,6 +173,18 @@ def form(fields: dict[str, Any], pictures: Sequence[bytes]) -> tuple[str, bytes]
             data,
         ]
     return f"multipart/form-data; boundary={mark}", b"\r\n".join([*lines, f"--{mark}--".encode(), b""])
+
+
+def _files(request: DrawRequest) -> dict[str, bytes]:
+    """Return the mask of an edit by the names of its fields.
+
+    `mask_image`, of vLLM-Omni, is white where the picture may change; `mask`, of OpenAI, is transparent there.
+    """
+    if request.mask is None or not request.references:
+        return {}
+    nothing = np.zeros_like(request.mask)
+    clear = np.dstack([nothing, nothing, nothing, 255 - request.mask])
+    return {"mask_image": _png(request.mask), "mask": _png(clear)}
 
 
 def _png(picture: Picture) -> bytes:

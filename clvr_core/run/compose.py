@@ -17,7 +17,7 @@ class Composition:
     """
     call: the call that asks for the pictures.
     requests: one for each of the call's seeds.
-    warnings: what of the action the executor does not get, a sentence each.
+    warnings: what of the action is not in the requests, a sentence each.
     """
 
     call: Draw
@@ -43,8 +43,8 @@ def compose(call: Draw, models: RunModels, canvases: Canvases) -> Composition:
         action.strength,
         tuple(map(canvases.latent, references)),
     )
-    warnings = (shortened, _left_out(references, models.limit.references if models.limit else None))
-    return Composition(call, tuple(replace(request, seed=seed) for seed in call.seeds), tuple(filter(None, warnings)))
+    requests = tuple(replace(request, seed=seed) for seed in call.seeds)
+    return Composition(call, requests, (shortened,) if shortened else ())
 
 
 def _painted_mask(call: Draw, canvases: Canvases) -> Picture | None:
@@ -55,11 +55,14 @@ def _painted_mask(call: Draw, canvases: Canvases) -> Picture | None:
     return canvases.mask(remark)
 
 
-def _left_out(references: tuple[int, ...], most: int | None) -> str:
-    """Name the canvases beyond the `most` references that the executor takes (None: any number); "" if there are
-    none."""
+def left_out(composition: Composition, models: RunModels) -> tuple[str, ...]:
+    """Name in a warning the canvases beyond the references that the executor takes. It may have found its limit while
+    it drew."""
+    action = composition.call.action
+    references = action.references if action.kind == "EDIT" else ()
+    most = models.limit.references if models.limit else None
     beyond = () if most is None else references[most:]
     if not beyond:
-        return ""
+        return ()
     names = ", ".join(f"canvas {canvas}" for canvas in beyond)
-    return f"the executor edits from {most} of {len(references)} pictures; left out: {names}"
+    return (f"the executor edits from {most} of {len(references)} pictures; left out: {names}",)

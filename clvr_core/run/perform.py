@@ -15,7 +15,7 @@ from ..protocols import Drawing, Picture
 from ..trajectory import Action, Cost, Remark, Trajectory
 from ..verifier import compare, wording_of
 from .canvases import Canvases
-from .compose import Composition, compose
+from .compose import Composition, compose, left_out
 from .judging import judge_and_choose, judge_candidates, wants_fused
 from .loop import (
     Call,
@@ -81,7 +81,7 @@ def perform(
     if isinstance(call, Draw):
         composition = compose(call, models, canvases)
         drawings = models.executor.draw(composition.requests)
-        return save_drawings(composition, drawings, time.perf_counter() - started, canvases)
+        return save_drawings(composition, drawings, time.perf_counter() - started, models, canvases)
     if isinstance(call, Judge):
         return _judge(call, models, canvases, started)
     if isinstance(call, Review):
@@ -89,7 +89,9 @@ def perform(
     return _compare(call, models, canvases, started)
 
 
-def save_drawings(composition: Composition, drawings: Sequence[Drawing], seconds: float, canvases: Canvases) -> Drawn:
+def save_drawings(
+    composition: Composition, drawings: Sequence[Drawing], seconds: float, models: RunModels, canvases: Canvases
+) -> Drawn:
     """Save the pictures that were drawn for these requests, in their order. `seconds`: how long the drawing took."""
     call = composition.call
     first = call.trajectory.canvases
@@ -97,7 +99,8 @@ def save_drawings(composition: Composition, drawings: Sequence[Drawing], seconds
     candidates = [canvases.add(canvas, seed, drawing, call.trajectory) for canvas, (seed, drawing) in numbered]
     evaluations = sum(candidate.nfe for candidate in candidates)
     cost = Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates))
-    return Drawn(tuple(candidates), cost, composition.warnings)
+    told = dict.fromkeys(warning for drawing in drawings for warning in drawing.warnings)
+    return Drawn(tuple(candidates), cost, (*composition.warnings, *left_out(composition, models), *told))
 
 
 def note_of(remark: Remark) -> str:

@@ -186,7 +186,7 @@ class Session:
 
     def drawn(self, composition: Composition, drawings: Sequence[Drawing], seconds: float) -> Drawn:
         """Save the drawings of these requests and return the result to `note`."""
-        return save_drawings(composition, drawings, seconds, self.canvases)
+        return save_drawings(composition, drawings, seconds, self.models, self.canvases)
 
     def _take(self, call: Call, result: Result) -> None:
         """Note of a result, performed or read, what later calls need."""

@@ -15,8 +15,9 @@ from PIL import Image
 from clvr_core.errors import Away, BadInput
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.protocols import DrawRequest
-from tests.executor.images import Asked, drawing, picture_answer, serving_images
+from tests.executor.images import DIALECTS, Asked, dialect, drawing, picture_answer, serving_images
 from tests.fakes import FakeExecutor, grey
+from tests.run.script import edit, generate, play, scripted
 from tests.servers import Said
 from tests.waiting import HUNG
 
@@ -46,6 +47,7 @@ def test_a_generation_is_asked_for_as_the_api_has_it():
         "num_inference_steps": 4,
         "guidance_scale": 1.0,
         "response_format": "b64_json",
+        "output_format": "png",
     }
     assert drawn.nfe == executor.nfe(DrawRequest("x", 1)) == 4 and executor.name == "klein"
 
@@ -94,8 +96,125 @@ def test_a_mask_is_kept_to_bit_for_bit():
     mask = np.zeros((96, 64), np.uint8)
     mask[:10] = 255
     with serving_images(lambda asked: picture_answer(grey(9, 64, 96))) as server:
-        found = remote(server.url).draw([DrawRequest("a", 1, (noisy(1),), mask=mask, **SMALL)])[0].picture
+        found = remote(server.url).draw([DrawRequest("a", 1, (noisy(1),), mask=mask, strength=0.5, **SMALL)])[0].picture
     assert (found[:10] == 9).all() and np.array_equal(found[10:], noisy(1)[10:])
+    (asked,) = server.asked
+    assert np.array_equal(asked.files["mask_image"], mask), "white where it may change, as diffusers and vLLM-Omni"
+    assert np.array_equal(asked.files["mask"][..., 3], 255 - mask), "transparent where it may change, as OpenAI"
+    assert asked.fields["strength"] == "0.5"
+
+
+MASK = np.full((96, 64), 255, np.uint8)
+EDIT = DrawRequest("add a cat", 2, (noisy(1), noisy(2)), mask=MASK, strength=0.5, **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "refusals", "warnings"),
+    [
+        ("vllm-omni", (0, 0), ((), ())),
+        ("sglang", (0, 0), ((), ())),
+        (
+            "gpt-image",
+            (3, 4),
+            (
+                "klein takes no seed, num_inference_steps, guidance_scale; it draws with its own",
+                "klein takes no seed, num_inference_steps, guidance_scale, strength; it draws with its own",
+            ),
+        ),
+        (
+            "dall-e",
+            (2, 3),
+            (
+                "klein takes no seed, num_inference_steps, guidance_scale; it draws with its own",
+                "klein takes no seed, num_inference_steps, guidance_scale, strength; it draws with its own",
+            ),
+        ),
+    ],
+)
+def test_what_a_server_refuses_is_left_out_from_then_on(name, refusals, warnings):
+    requests = [DrawRequest("a", 1, **SMALL), EDIT]
+    with serving_images(dialect(name, FakeExecutor(lambda request: noisy(7)))) as server:
+        executor = remote(server.url, model="klein")
+        for request, refused, warning in zip(requests, refusals, warnings):
+            before = len(server.asked)
+            first, second = (executor.draw([request])[0] for _ in range(2))
+            assert np.array_equal(first.picture, noisy(7)), "SGLang makes a JPEG of it unless a PNG is asked for"
+            assert first.warnings == second.warnings == ((warning,) if warning else ())
+            assert len(server.asked) - before == refused + 2, "and it is asked without at once the second time"
+            sent = server.asked[-1].fields.keys() | server.asked[-1].files.keys()
+            known = DIALECTS[name][bool(request.references)]
+            assert sent <= known if refused else sent >= known
+            assert sent >= known & {"mask"}
+        assert len(server.asked[-1].pictures) == 2
+
+
+@pytest.mark.parametrize(("most", "shown"), [(1, 3), (2, 3), (3, 3)])
+def test_how_many_references_a_server_takes_is_learned_from_its_refusal(most, shown):
+    request = DrawRequest("a", 1, tuple(map(noisy, range(shown))), **SMALL)
+    with serving_images(dialect("vllm-omni", FakeExecutor(), most)) as server:
+        executor = remote(server.url)
+        executor.draw([DrawRequest("a", 1, (noisy(1),), **SMALL)])
+        executor.draw([request])
+        executor.draw([request])
+    assert [len(asked.pictures) for asked in server.asked] == [1, *range(3, most, -1), most, most]
+    assert executor.references == (None if most == shown else most)
+    assert np.array_equal(server.asked[-1].pictures[0], noisy(0)), "the one that is edited is the last to go"
+
+
+def test_a_server_that_takes_neither_the_fields_nor_the_references_is_found_out():
+    with serving_images(dialect("gpt-image", FakeExecutor(), most=1)) as server:
+        executor = remote(server.url)
+        for _ in range(2):
+            executor.draw([EDIT])
+    assert executor.references == 1 and len(server.asked) == 6 + 5 + 1
+
+
+def test_references_that_are_known_are_not_tried():
+    with serving_images(dialect("vllm-omni", FakeExecutor(), most=1)) as server:
+        remote(server.url, references=1).draw([EDIT])
+    assert [len(asked.pictures) for asked in server.asked] == [1]
+    with pytest.raises(BadInput, match="is 0; it must be at least 1"):
+        remote("http://127.0.0.1/v1", references=0)
+
+
+def test_candidates_that_are_refused_together_learn_once():
+    with serving_images(dialect("vllm-omni", FakeExecutor(), most=1)) as server:
+        executor = remote(server.url, parallel=4)
+        executor.draw([DrawRequest("a", 0, (noisy(1),), **SMALL)])
+        executor.draw([DrawRequest("a", seed, (noisy(1), noisy(2)), **SMALL) for seed in range(4)])
+    assert len(server.asked) <= 1 + 4 + 4, "four refusals at most, and a picture for each"
+
+
+def test_a_refusal_of_the_words_is_told_and_blames_no_field():
+    """As OpenAI's moderation does."""
+
+    def answer(asked: Asked) -> Said:
+        return Said(b"", 400) if asked.fields["prompt"] == "no" else picture_answer(noisy(1))
+
+    with serving_images(answer) as server:
+        executor = remote(server.url)
+        for refusals in (4, 1):
+            with pytest.raises(BadInput, match="answered 400"):
+                executor.draw([DrawRequest("no", 1, **SMALL)])
+            assert len(server.asked) == refusals
+            server.asked.clear()
+            assert executor.draw([DrawRequest("yes", 1, **SMALL)])[0].warnings == ()
+            assert server.asked[-1].fields.keys() >= {"seed", "output_format"}
+            server.asked.clear()
+
+
+def test_the_run_says_which_canvases_and_settings_the_server_did_not_take():
+    replies = [generate(), edit("add a cat", 0), edit("add a moon", 1, 0)]
+    with serving_images(dialect("gpt-image", FakeExecutor(), most=1)) as server:
+        run = play(scripted(replies, {0: "muu", 1: "mmu", 2: "mmm"}), remote(server.url))
+    assert run.outcome.met and [step.action.references for step in run.steps] == [(), (0,), (1, 0)]
+    told = "image model takes no seed, num_inference_steps, guidance_scale; it draws with its own"
+    assert run.warnings == (
+        f"step 0: {told}",
+        f"step 1: {told}",
+        "step 2: the executor edits from 1 of 2 pictures; left out: canvas 0",
+        f"step 2: {told}",
+    )
 
 
 def test_the_key_is_sent_and_told_to_nobody(monkeypatch):
