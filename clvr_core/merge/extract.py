@@ -20,9 +20,10 @@ from .. import __version__
 from ..errors import BadInput
 from ..weights import dtypes
 from .keep import lora_file
+from .measures import summed
 from .plan import MergePlan, Output, Segment, make_plan
 from .recipe import DTYPES, MergeRecipe
-from .survey import survey, values_of
+from .survey import Survey, survey, values_of
 from .target import check_target
 
 ROWS = 1 << 22
@@ -89,6 +90,7 @@ def extract(
     layout: Literal["bfl", "diffusers"] = "bfl",
     dtype: Literal["bf16", "fp16", "fp32"] = "bf16",
     limit: float = 0.5,
+    fp8: Literal["refuse", "dequantise"] = "refuse",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Extracted:
@@ -99,7 +101,7 @@ def extract(
     include, exclude: patterns of tensors, as in `MergeRecipe`.
     layout: naming of FLUX.2: `bfl` is read by ComfyUI and by diffusers, `diffusers` by diffusers and by clvr.
     dtype: of the factors.
-    limit: as in `MergeRecipe`.
+    limit, fp8: as in `MergeRecipe`.
     progress: called with the bytes read and to be read.
 
     Raises BadInput for wishes out of range, for checkpoints that do not fit or do not differ, and for a file that
@@ -110,7 +112,7 @@ def extract(
     if energy is not None and not 0 < energy < 1:
         raise BadInput(f"--energy is {energy}; it is a share above 0 and below 1")
     started = time.perf_counter()
-    recipe = MergeRecipe(base, distilled=tuned, include=include, exclude=exclude, limit=limit)
+    recipe = MergeRecipe(base, distilled=tuned, include=include, exclude=exclude, limit=limit, fp8=fp8)
     with _planned(recipe, layout) as plan:
         check_target(plan, out, 0, overwrite)
         found = survey(plan)
@@ -120,6 +122,7 @@ def extract(
                 f"{tuned} has the matrices of {base}, so there is nothing to extract; give the tuned weights"
             )
         ranks = rank or (RANK if energy is None else MOST)
+        _refuse_noise(plan, found)
         total = sum(prod(output.shape) for output, _ in matrices)
         done, modules = 0, {}
         name_of = naming(plan)
@@ -201,18 +204,28 @@ def _pieces(plan: MergePlan) -> tuple[list[tuple[Output, list[Segment]]], dict[s
     return matrices, others
 
 
+def _refuse_noise(plan: MergePlan, found: Survey) -> None:
+    """Raise BadInput if the difference is one of quantised weights, unless the recipe takes their values."""
+    noise = found.findings().noise.get("distilled")
+    if noise and plan.recipe.fp8 == "refuse":
+        norm = summed(found.tensors.values()).relative_norm("distilled")
+        raise BadInput(
+            f"{plan.base.checkpoint.path} or {plan.recipe.distilled} has weights of 8 bits or fewer, whose rounding makes {noise:.2%} "
+            f"of the base's norm, and the difference is {norm or 0:.2%}; use bf16 files, or --fp8 dequantise to take it all the same"
+        )
+
+
 def _differences(pieces: list[Segment]) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the difference of a matrix some rows at a time: the first row, and fp32 [rows, columns]."""
     row = 0
     for piece in pieces:
         rows, columns = piece.count // piece.columns, piece.columns
-        step = max(ROWS // columns, 1)
         if piece.distilled is not None:
+            step = max(ROWS // columns, 1)
             for first in range(0, rows, step):
                 many = min(step, rows - first)
                 place = first * columns, many * columns
-                values = values_of(piece.distilled, *place)
-                values -= values_of(piece.base, *place)
+                values = values_of(piece.distilled, *place) - values_of(piece.base, *place)
                 yield row + first, values.reshape(many, columns)
         row += rows
 

@@ -28,6 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp16", "fp32"), help="default bf16")
     parser.add_argument("--limit", type=float, default=0.5, help="as in clvr merge (default 0.5)")
+    parser.add_argument(
+        "--fp8", default="refuse", choices=("refuse", "dequantise"), help="weights of 8 bits or fewer (default refuse)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
     parser.set_defaults(run=run)
 
@@ -49,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
             layout=options.layout,
             dtype=options.dtype,
             limit=options.limit,
+            fp8=options.fp8,
             overwrite=options.overwrite,
             progress=bar.show,
         )

@@ -166,6 +166,17 @@ def test_wishes_that_cannot_be_met_are_one_sentence(tmp_path, capsys, monkeypatc
     assert not (tmp_path / "l.safetensors").exists()
 
 
+def test_the_difference_to_weights_of_8_bits_is_refused_unless_it_is_asked_for(tmp_path):
+    base, tuned = pair(tmp_path)
+    coarse = {
+        name: value.to(torch.float8_e4m3fn) if value.ndim > 1 else value for name, value in load_file(base).items()
+    }
+    klein.save(base, coarse)
+    with pytest.raises(BadInput, match="--fp8 dequantise to take it all the same"):
+        extract(base, tuned, tmp_path / "l.safetensors", rank=2)
+    assert extract(base, tuned, tmp_path / "l.safetensors", rank=2, fp8="dequantise").rank == 2
+
+
 def test_what_is_printed(tmp_path, capsys):
     base, tuned = pair(tmp_path, norms=True)
     words = [
