@@ -10,8 +10,8 @@ The walk of a tensor through a merge, in the order of the files:
    base, and simplifies segments whose delta is zero to plain copies.
 4. `stream`: worker threads walk over the output in windows of 4 MB and read the inputs of each window. `hashing` makes
    the SHA-256 of the inputs from the same buffers, and `sums` keeps them for the next merge.
-5. `engine`: computes the merged values of a block and rounds them to the dtype of the output. `formula` says which
-   arithmetic this is, in every implementation.
+5. `engine`: computes the merged values of a block and rounds them to the dtype of the output, in the compiled kernel
+   that `native` loads, or in torch. `formula` says which arithmetic this is, in every implementation.
 6. `target`: writes the windows into a temporary file, which takes the place of the old file only when it is complete.
 7. `header`: the safetensors header with the recipe and the SHA-256 of the inputs, written last.
 

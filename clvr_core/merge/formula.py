@@ -11,10 +11,10 @@ The same arithmetic is written in four places. Whoever changes one changes all f
 
 - `clvr_core/merge/formula.py`, `combine`: numpy, the reference. tests/merge/test_formula.py compares it with torch
   operations done one at a time, bit for bit, and with fp64.
-- `clvr_core/merge/engine.py`, `TorchEngine`: torch, for every dtype. tests/merge/test_kernel.py compares its bits with
-  the reference.
-- `clvr_core/merge/_kernel.c`, called by `KernelEngine` of engine.py: C, bf16 in and out. tests/merge/test_kernel.py
-  compares its bits with the reference, and `engine.kernel` does so again before a build is used.
+- `clvr_core/merge/engine.py`, `TorchEngine`: torch, for every dtype, where there is no kernel. tests/merge/test_kernel.py
+  compares its bits with the reference.
+- `clvr_core/merge/_kernel.c`, called by `KernelEngine` of engine.py: C, for every dtype. tests/merge/test_kernel.py
+  compares its bits with the reference, and `native.load` does so again before a library is used.
 - `nodes/merge/live_patch.py`: patches that ComfyUI evaluates when it loads a model. tests/comfy/test_merge.py compares
   them with the contract in a running ComfyUI: the same fp32 bits for checkpoints, within 1e-7 for a LoRA, whose
   factors ComfyUI multiplies itself.

@@ -131,7 +131,7 @@ class Hasher:
         return True
 
 
-def in_order(plan: MergePlan) -> dict[File, list[tuple[int, int]]]:
+def in_order(plan: MergePlan, measured: bool) -> dict[File, list[tuple[int, int]]]:
     """Return, for each input file, the byte ranges that the windows of the output read, in the order of the output.
 
     Left out are files whose bytes are read in another order, as where the layouts differ, and files that are read less
@@ -139,7 +139,7 @@ def in_order(plan: MergePlan) -> dict[File, list[tuple[int, int]]]:
     """
     ranges: dict[File, list[tuple[int, int]]] = {}
     for segment in sorted(plan.segments, key=_start):
-        for part in segment.reads() if segment.merged else ():
+        for part in segment.reads(measured).values() if segment.merged else ():
             if part.tensor.codec is not None:  # read as values, not as the bytes of the file
                 continue
             ranges.setdefault(part.tensor.file, []).append((part.start, part.start + part.count * part.itemsize))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from math import sqrt
 from typing import Any
 
@@ -44,6 +45,36 @@ class Delta:
 
 
 @dataclass(slots=True)
+class Pair:
+    """Sums over the elements that two sides change.
+
+    product: sum of one side times the other, with strengths.
+    signed: elements that both change.
+    conflicts: elements that they change in opposite directions.
+    """
+
+    product: float = 0.0
+    signed: float = 0.0
+    conflicts: float = 0.0
+
+    def add(self, other: Pair) -> None:
+        self.product += other.product
+        self.signed += other.signed
+        self.conflicts += other.conflicts
+
+
+def side_of(role: str) -> str:
+    """Return the side that a delta belongs to: LoRAs are added to the aligned one, every other delta is its own."""
+    return "aligned" if role == "lora" else role
+
+
+def sides_of(roles: Iterable[str]) -> list[str]:
+    """Return the sides of the deltas of these roles, aligned and distilled first."""
+    found = dict.fromkeys(map(side_of, roles))
+    return [side for side in dict.fromkeys(("aligned", "distilled", *found)) if side in found]
+
+
+@dataclass(slots=True)
 class Measures:
     """Sums over the elements of a tensor, a block or a model. Sums over a sample are weighted to estimate those over
     all elements.
@@ -51,25 +82,25 @@ class Measures:
     count: elements.
     base: sum of base^2.
     deltas: sums by role: aligned, lora or distilled.
-    aligned: sum of the squared aligned side, LoRAs included, with strengths.
-    cross: sum of aligned side times distilled side, with strengths.
-    conflicts: elements that the two sides change in opposite directions.
-    signed: elements that both sides change.
+    sides: sum of the square of each side, with strengths.
+    pairs: of each two sides.
     """
 
     count: float = 0.0
     base: float = 0.0
     deltas: dict[str, Delta] = field(default_factory=dict)
-    aligned: float = 0.0
-    cross: float = 0.0
-    conflicts: float = 0.0
-    signed: float = 0.0
+    sides: dict[str, float] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], Pair] = field(default_factory=dict)
 
     def add(self, other: Measures) -> None:
-        for name in ("count", "base", "aligned", "cross", "conflicts", "signed"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.count += other.count
+        self.base += other.base
         for role, delta in other.deltas.items():
             self.deltas.setdefault(role, Delta()).add(delta)
+        for side, squares in other.sides.items():
+            self.sides[side] = self.sides.get(side, 0.0) + squares
+        for sides, pair in other.pairs.items():
+            self.pairs.setdefault(sides, Pair()).add(pair)
 
     def relative_norm(self, role: str) -> float | None:
         """Return |delta| / |base|; the delta of a checkpoint is taken without its strength, that of LoRAs with
@@ -87,18 +118,23 @@ class Measures:
     def cosine(self) -> float | None:
         """Cosine between the aligned delta (LoRAs included) and the distilled one, with their strengths; None without
         both."""
-        distilled = self.deltas.get("distilled")
-        return (
-            self.cross / sqrt(self.aligned * distilled.scaled)
-            if self.aligned and distilled and distilled.scaled
-            else None
-        )
+        return self.cosine_of("aligned", "distilled")
+
+    def cosine_of(self, one: str, two: str) -> float | None:
+        """Cosine between two sides, with their strengths; None without both."""
+        squares = self.sides.get(one, 0.0) * self.sides.get(two, 0.0)
+        return self.pairs[one, two].product / sqrt(squares) if squares and (one, two) in self.pairs else None
 
     @property
     def sign_conflicts(self) -> float | None:
         """Of the weights that both sides change, the share that they change in opposite directions; 0.5 for independent
         deltas."""
-        return self.conflicts / self.signed if self.signed else None
+        return self.conflicts_of("aligned", "distilled")
+
+    def conflicts_of(self, one: str, two: str) -> float | None:
+        """Of the weights that both sides change, the share that they change in opposite directions."""
+        pair = self.pairs.get((one, two))
+        return pair.conflicts / pair.signed if pair and pair.signed else None
 
     def figures(self) -> dict[str, Any]:
         """Return the figures for the report.
@@ -152,17 +188,15 @@ def measure(
             float(abs(delta[index])),
             (atom, start + index),
         )
-        side = "distilled" if role == "distilled" else "aligned"
+        side = side_of(role)
         sides[side] = sides[side] + scaled if side in sides else scaled
-    if len(sides) == 2:
-        aligned, distilled = sides["aligned"], sides["distilled"]
-        found.aligned, found.cross = weight * _dot(aligned, aligned), weight * _dot(aligned, distilled)
+    found.sides = {side: weight * _dot(sides[side], sides[side]) for side in sides_of(sides)}
+    for one, two in combinations(found.sides, 2):
+        left, right = sides[one], sides[two]
         # Signs by comparison: the product of two small deltas would underflow.
-        both = int(np.count_nonzero((aligned != 0) & (distilled != 0)))
-        agree = int(
-            np.count_nonzero((aligned > 0) & (distilled > 0)) + np.count_nonzero((aligned < 0) & (distilled < 0))
-        )
-        found.signed, found.conflicts = weight * both, weight * (both - agree)
+        both = int(np.count_nonzero((left != 0) & (right != 0)))
+        alike = int(np.count_nonzero((left > 0) & (right > 0)) + np.count_nonzero((left < 0) & (right < 0)))
+        found.pairs[one, two] = Pair(weight * _dot(left, right), weight * both, weight * (both - alike))
     return found
 
 

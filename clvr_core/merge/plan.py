@@ -151,15 +151,14 @@ class Segment:
             if part is not None:
                 yield role, part
 
-    def reads(self) -> tuple[Part, ...]:
-        """Return the parts to read for the elements: all sources, or only the one that is copied."""
-        return tuple(part for role, part in self.sources() if self.copy in ("", role))
+    def reads(self, measured: bool = False) -> dict[str, Part]:
+        """Return the parts to read for the elements, by role: all sources, or only the one that is copied, unless the
+        deltas are measured."""
+        return {role: part for role, part in self.sources() if measured or self.copy in ("", role)}
 
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        """The strengths of the parts after the first in `reads`."""
-        given = () if self.copy else ((self.aligned, self.alpha), (self.distilled, self.beta))
-        return tuple(strength for part, strength in given if part is not None)
+    def strength(self, role: str) -> float:
+        """Return the strength of the difference of an input from the base."""
+        return self.alpha if role == "aligned" else self.beta
 
     def simplified(self, equal: Collection[str]) -> Segment:
         """Return the segment without the sources whose values all equal the base's (roles `equal`).
@@ -173,8 +172,7 @@ class Segment:
             distilled=None if "distilled" in equal else self.distilled,
         )
         roles = [role for role, _ in left.sources() if role != "base"]
-        strength = {"aligned": self.alpha, "distilled": self.beta}
-        if not self.terms and len(roles) < 2 and all(strength[role] == 1.0 for role in roles):
+        if not self.terms and len(roles) < 2 and all(self.strength(role) == 1.0 for role in roles):
             return replace(left, copy=roles[0] if roles else "base")
         return left
 

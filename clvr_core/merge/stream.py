@@ -20,9 +20,9 @@ import numpy as np
 from ..errors import BadInput
 from ..weights import dtypes
 from ..weights.checkpoint import File
-from .engine import BLOCK, ROW, WINDOW, Engine, engine_for
+from .engine import BLOCK, ROW, WINDOW, Block, Engine, engine_for, measured
 from .hashing import HASHED, Hasher, Pool, in_order
-from .measures import Measures, measure
+from .measures import Measures
 from .plan import MergePlan, Output, Part, Segment
 from .survey import Cancel, Cancelled, low_rank, refuse_not_finite, rounded_bytes, values_of
 
@@ -80,16 +80,13 @@ class Stream:
             key=lambda item: (item.start, item.nbytes),
         )
         self._starts = [item.start for item in self._items]
-        dtypes = {segment.output.dtype for segment in plan.segments if segment.merged}
-        self._rounds_in_numpy = plan.recipe.rounding == "stochastic" or "F8_E4M3" in dtypes
-        inputs = {part.form[0] for segment in plan.segments if segment.merged for _, part in segment.sources()}
-        self._fused = dtypes | inputs == {"BF16"} and not self._rounds_in_numpy and not measured
+        self._stochastic = plan.recipe.rounding == "stochastic"
         self._largest: dict[str, float] = {}
         self._scales: dict[str, float] = {}
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._errors: list[BaseException] = []
         self._files = dict.fromkeys(hashed)
-        given = {file: ranges for file, ranges in in_order(plan).items() if file in self._files}
+        given = {file: ranges for file, ranges in in_order(plan, measured).items() if file in self._files}
         self._hasher = Hasher(given, self._stop, self._add)
         self._alone = [file for file in self._files if file not in given]
         self._done, self._total = 0, plan.nbytes + sum(file.size for file in self._files)
@@ -106,7 +103,7 @@ class Stream:
         values that are not finite, Cancelled, and whatever the sink raises, in each case after all threads have ended.
         """
         fp8_names = {output.name for output in self.plan.outputs if output.dtype == "F8_E4M3"}
-        self._engine, context = engine_for(self._fused)
+        self._engine, context = engine_for()
         with context:
             if fp8_names:
                 self._total += self.plan.nbytes
@@ -205,32 +202,38 @@ class Stream:
         `window`."""
         dtype = segment.output.dtype
         size = dtypes.FLOATS[dtype]
-        parts = segment.reads()
-        forms = [part.form for part in parts]
+        parts = segment.reads(self.measured)
+        roles = tuple(parts)[1:]
+        forms, strengths = [part.form for part in parts.values()], [segment.strength(role) for role in roles]
+        copy = segment.copy if roles else ""
         first, stop = (begin - segment.start) // size, (end - segment.start) // size
         for place in range(first, stop, BLOCK):
             count = min(BLOCK, stop - place)
-            rows = self._read(pool, parts, place, count, last)
+            rows = self._read(pool, list(parts.values()), place, count, last)
             low = None if segment.copy else low_rank(segment, place, count)
-            offset = segment.start + place * size - window
-            if not engine.merge(
-                rows, forms, segment.strengths, low, count, offset, dtype if last and not self._rounds_in_numpy else ""
-            ):
+            block = Block(rows, forms, roles, strengths, low, count, copy)
+            offset, scale = segment.start + place * size - window, self._scales.get(segment.output.name)
+            to = dtype if last and not self._stochastic else ""
+            if not engine.merge(block, to, offset, scale, self.measured and bool(to)):
                 self._refuse(segment)
-            scale = self._scales.get(segment.output.name)
             if not last:
                 with self._lock:
-                    largest = max(
-                        self._largest.get(segment.output.name, 0.0), float(np.abs(engine.merged(count)).max())
+                    self._largest[segment.output.name] = max(
+                        self._largest.get(segment.output.name, 0.0), engine.peak(count)
                     )
-                    self._largest[segment.output.name] = largest
                 continue
-            if self._rounds_in_numpy:
+            if self._stochastic:
                 data = rounded_bytes(self.plan, segment, engine.merged(count), place, scale)
                 engine.window[offset : offset + len(data)] = data.data
             if self.measured:
-                raw = np.frombuffer(engine.window[offset : offset + count * size], np.uint8)
-                self._measure(segment, place, low, engine.merged(count), dtypes.decode(raw, dtype, scale))
+                found = (
+                    measured(block, segment.atom, place, 1.0, engine.merged(count), dtypes.decode(data, dtype, scale))
+                    if self._stochastic
+                    else engine.measures(segment.atom, place)
+                )
+                with self._lock:
+                    self.found.tensors.setdefault(segment.output.name, Measures()).add(found)
+                    self.found.blocks.setdefault(segment.block, Measures()).add(found)
 
     def _read(self, pool: Pool, parts: Sequence[Part], place: int, count: int, last: bool) -> list[memoryview]:
         """Read `count` elements of each part from element `place` on, and give the bytes to the hasher as well."""
@@ -253,24 +256,9 @@ class Stream:
         return rows
 
     def _refuse(self, segment: Segment) -> None:
-        for part in segment.reads():
+        for part in segment.reads().values():
             refuse_not_finite(part)
         name, dtype = segment.output.name, segment.output.dtype
         raise BadInput(
             f"{name} holds values that {dtype} cannot, when merged, though its inputs are finite; use --dtype bf16 or fp32"
         )
-
-    def _measure(
-        self, segment: Segment, place: int, low: np.ndarray | None, merged: np.ndarray, back: np.ndarray
-    ) -> None:
-        values = {role: values_of(part, place, len(merged)) for role, part in segment.sources()}
-        base = values.pop("base")
-        deltas = {
-            role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()
-        }
-        if low is not None:
-            deltas["lora"] = (low, 1.0)
-        found = measure(segment.atom, place, 1.0, base, deltas, merged, back)
-        with self._lock:
-            self.found.tensors.setdefault(segment.output.name, Measures()).add(found)
-            self.found.blocks.setdefault(segment.block, Measures()).add(found)

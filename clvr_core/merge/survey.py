@@ -1,4 +1,4 @@
-"""The survey before a merge: a sample of every tensor is read and merged in numpy, and nothing is written.
+"""The survey before a merge: a sample of every tensor is read and merged, and nothing is written.
 
 It finds inputs that were not made from the base, values that are not finite, tensors whose values equal the base's, and
 deltas that would not survive rounding.
@@ -18,8 +18,8 @@ from ..errors import BadInput
 from ..weights import dtypes
 from ..weights.dtypes import FLOATS
 from ..weights.quantised import steps_of
-from . import formula
-from .measures import Findings, Measures, measure, summed
+from .engine import Block, Engine, light_engine, measured
+from .measures import Findings, Measures, summed
 from .plan import MergePlan, Part, Segment
 
 SLICE, SLICES = 4096, 4
@@ -70,12 +70,12 @@ def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
     differ; raises Cancelled if `cancel` returns True.
     """
     found = Survey(warnings=list(plan.warnings))
-    simplified = []
+    simplified, engine = [], light_engine(SLICE * SLICES)
     for segment in plan.segments:
         if cancel and cancel():
             raise Cancelled
         if segment.merged:
-            simplified.append(segment.simplified(_sample(plan, segment, found)))
+            simplified.append(segment.simplified(_sample(plan, segment, found, engine)))
         else:
             simplified.append(_copied(plan, segment))
     whole = summed(found.blocks.values())
@@ -132,34 +132,73 @@ def _places(count: int) -> Iterator[tuple[int, int]]:
         yield index * (count - SLICE) // (SLICES - 1), SLICE
 
 
-def _sample(plan: MergePlan, segment: Segment, found: Survey) -> set[str]:
+def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine) -> set[str]:
     """Add the measures of a sample to `found`, and return the roles of the sources whose values all equal the
     base's."""
-    places = list(_places(segment.count))
-    weight = segment.count / max(sum(count for _, count in places), 1)
-    same = {role for role, _ in segment.sources() if role != "base"}
-    for start, count in places:
-        if not count:
-            continue
-        values = {role: values_of(part, start, count) for role, part in segment.sources()}
-        for role, part in segment.sources():
-            if not np.isfinite(values[role]).all():
+    if not segment.count:
+        return set()
+    places, parts, dtype = list(_places(segment.count)), dict(segment.sources()), segment.output.dtype
+    count = sum(many for _, many in places)
+    roles, weight = tuple(parts)[1:], segment.count / count
+    lows = [low for start, many in places if (low := low_rank(segment, start, many)) is not None]
+    block = Block(
+        [_row(part, places, count) for part in parts.values()],
+        [part.form for part in parts.values()],
+        roles,
+        [segment.strength(role) for role in roles],
+        np.concatenate(lows) if lows else None,
+        count,
+    )
+    scale = None
+    if dtype == "F8_E4M3":
+        engine.merge(block, "")
+        scale = max(engine.peak(count), 1e-30) / dtypes.LARGEST[dtype]
+    nearest = plan.recipe.rounding == "nearest"
+    if not engine.merge(block, dtype if nearest else "", 0, scale, nearest):
+        for part, values in zip(parts.values(), block.values()):
+            if not np.isfinite(values).all():
                 refuse_not_finite(part)
-        _add_noise(segment, start, count, weight, values, found)
-        base = values.pop("base")
-        same = {role for role in same if np.array_equal(values[role].view(np.uint32), base.view(np.uint32))}
-        low = low_rank(segment, start, count)
-        merged = formula.combine(base, values.get("aligned"), values.get("distilled"), segment.alpha, segment.beta, low)
-        dtype = segment.output.dtype
-        scale = max(float(np.abs(merged).max()), 1e-30) / dtypes.LARGEST[dtype] if dtype == "F8_E4M3" else None
-        back = dtypes.decode(rounded_bytes(plan, segment, merged, start, scale), dtype, scale)
-        deltas = {
-            role: (each - base, segment.alpha if role == "aligned" else segment.beta) for role, each in values.items()
-        }
-        if low is not None:
-            deltas["lora"] = (low, 1.0)
-        found.add(segment, measure(segment.atom, start, weight, base, deltas, merged, back))
-    return {role for role in same if segment.count and _equal(segment.base, getattr(segment, role))}
+    if any(part.quantised for part in parts.values()):
+        for start, many in places:
+            values = {role: values_of(part, start, many) for role, part in parts.items()}
+            _add_noise(segment, start, many, weight, values, found)
+    if nearest:
+        measures = engine.measures(segment.atom, 0, weight)
+    else:
+        merged, at, stored = engine.merged(count), 0, []
+        for start, many in places:
+            stored.append(rounded_bytes(plan, segment, merged[at : at + many], start, scale))
+            at += many
+        back = dtypes.decode(np.concatenate(stored), dtype, scale)
+        measures = measured(block, segment.atom, 0, weight, merged, back)
+    same = {role for role in roles if not measures.deltas[role].peak}
+    for delta in measures.deltas.values():
+        delta.place = segment.atom, _place(places, delta.place[1])
+    found.add(segment, measures)
+    return {role for role in same if _equal(segment.base, parts[role])}
+
+
+def _row(part: Part, places: list[tuple[int, int]], count: int) -> memoryview:
+    """Read the elements of the part at all places, one after the other, as `Part.form` says that they are stored."""
+    size = FLOATS[part.form[0]]
+    row, at = memoryview(bytearray(count * size)), 0
+    for start, many in places:
+        to = row[at : at + many * size]
+        if part.tensor.codec is not None:
+            to[:] = values_of(part, start, many).data.cast("B")
+        else:
+            part.tensor.file.read_into(to, part.start + start * size)
+        at += many * size
+    return row
+
+
+def _place(places: list[tuple[int, int]], index: int) -> int:
+    """Return the element of the atom that is at `index` of the sample."""
+    for start, many in places:
+        if index < many:
+            return start + index
+        index -= many
+    raise IndexError(index)
 
 
 def _add_noise(

@@ -7,11 +7,9 @@ tests/comfy/test_merge.py.
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
-import sys
-import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 try:
@@ -23,7 +21,7 @@ import numpy as np
 import pytest
 
 from clvr_core.errors import BadInput
-from clvr_core.merge import engine, formula
+from clvr_core.merge import engine, formula, native
 from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Lora, MergeRecipe
 from clvr_core.merge.run import merge
@@ -45,34 +43,34 @@ def extension():
 
 def test_the_build_makes_the_kernel_where_it_can_and_goes_on_where_it_cannot(extension):
     assert extension["name"] == "clvr_core.merge._kernel" and extension["optional"] is True
+    assert extension["py-limited-api"] is True, "the library knows nothing of Python, so one serves every version"
     assert "-ffp-contract=off" in extension["extra-compile-args"], "a fused multiply-add would change bits"
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, extension):
-    compiler, headers = shutil.which("cc"), Path(sysconfig.get_paths()["include"])
-    if not compiler or not (headers / "Python.h").exists():
-        pytest.skip("no C compiler or no headers of Python here")
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("no C compiler here")
     out = tmp_path_factory.mktemp("kernel") / "_kernel.so"
-    flags = [*extension["extra-compile-args"], "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", f"-I{headers}"]
+    flags = [*extension["extra-compile-args"], "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     subprocess.run([compiler, *flags, *(ROOT / source for source in extension["sources"]), "-o", out], check=True)
-    spec = importlib.util.spec_from_file_location("clvr_core.merge._kernel", out)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return native.load(out)
 
 
 @pytest.fixture
 def installed(built, monkeypatch):
-    monkeypatch.setitem(sys.modules, "clvr_core.merge._kernel", built)
-    monkeypatch.setattr("clvr_core.merge._kernel", built, raising=False)
-    engine.kernel.cache_clear()
-    yield built
-    engine.kernel.cache_clear()
+    monkeypatch.setattr(native, "kernel", lambda: built)
+    return built
 
 
 STRENGTHS = ((0.7, 0.85), (1.0, -0.3), (1.3,), (1.0,), ())
 """Of none to two inputs beside the base; a strength of 1 has a path of its own in torch."""
+
+
+def engine_of(request, implementation: str) -> engine.Engine:
+    if implementation == "c":
+        return engine.KernelEngine(request.getfixturevalue("built"))
+    return engine.TorchEngine() if implementation == "torch" else engine.Engine()
 
 
 def hard_block(dtype: str, inputs: int) -> tuple[list[np.ndarray], np.ndarray]:
@@ -80,86 +78,164 @@ def hard_block(dtype: str, inputs: int) -> tuple[list[np.ndarray], np.ndarray]:
     round."""
     random, largest = np.random.default_rng(1), {"F16": 1000.0, "F8_E4M3": 400.0}.get(dtype, 1e37)
     values = hard_values()
-    values = random.permutation(values[np.abs(values) < largest])[: engine.BLOCK]
+    values = random.permutation(values[np.abs(values) < largest])[: 1 << 15]
     return [dtypes.encode(random.permutation(values), dtype) for _ in range(1 + inputs)], random.permutation(values)
 
 
-def merged_bytes(made: engine.Engine, dtype: str, raw: list[np.ndarray], strengths, low: np.ndarray | None) -> bytes:
-    """The output of an engine for these inputs, written behind 64 other bytes of its window."""
-    count, size = len(raw[0]) // dtypes.FLOATS[dtype], len(raw[0])
+def block_of(raw: list[np.ndarray], forms, strengths, low: np.ndarray | None, copy: str = "") -> engine.Block:
+    count = len(raw[0]) // dtypes.FLOATS[forms[0][0]]
     rows = [memoryview(data) for data in raw]
-    assert made.merge(rows, [(dtype, None)] * len(raw), strengths, low, count, 64, dtype) is True
-    return bytes(made.window[64 : 64 + size])
+    return engine.Block(rows, forms, ("aligned", "distilled")[: len(raw) - 1], strengths, low, count, copy)
 
 
 @pytest.mark.parametrize("low_rank", [False, True], ids=["", "low-rank"])
 @pytest.mark.parametrize("strengths", STRENGTHS, ids=str)
-@pytest.mark.parametrize(
-    "implementation, dtype", [("torch", "F32"), ("torch", "F16"), ("torch", "BF16"), ("c", "BF16")]
-)
+@pytest.mark.parametrize("implementation", ["torch", "c"])
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16", "F8_E4M3"])
 def test_every_implementation_gives_the_bits_of_the_reference(request, implementation, dtype, strengths, low_rank):
-    made = engine.TorchEngine() if implementation == "torch" else engine.KernelEngine(request.getfixturevalue("built"))
+    made, scale = engine_of(request, implementation), 0.013 if dtype == "F8_E4M3" else None
     raw, low = hard_block(dtype, len(strengths))
     low = low if low_rank else None
+    if dtype == "F8_E4M3" and low is not None:
+        low = low * np.float32(0.01)
     base, *others = (dtypes.decode(each, dtype) for each in raw)
     right = formula.combine(base, *(*others, None, None)[:2], *(*strengths, 1.0, 1.0)[:2], low)
-    assert merged_bytes(made, dtype, raw, strengths, low) == dtypes.encode(right, dtype).tobytes()
+    assert made.merge(block_of(raw, [(dtype, None)] * len(raw), strengths, low), dtype, 64, scale) is True
+    assert bytes(made.window[64 : 64 + len(raw[0])]) == dtypes.encode(right, dtype, scale).tobytes()
 
 
+@pytest.mark.parametrize("implementation", ["torch", "c", "numpy"])
 @pytest.mark.parametrize("scales", [(0.5, 0.5), (2.0**-9, 0.013)], ids=str)
-def test_scaled_fp8_is_read_with_the_bits_of_the_reference(scales):
+def test_scaled_fp8_is_read_with_the_bits_of_the_reference(request, implementation, scales):
     raw, low = hard_block("F8_E4M3", 1)
-    made, count = engine.TorchEngine(), len(low)
-    rows = [memoryview(data) for data in raw]
-    assert made.merge(rows, [("F8_E4M3", scale) for scale in scales], (0.7,), low, count, 0, "") is True
+    made, forms = engine_of(request, implementation), [("F8_E4M3", scale) for scale in scales]
+    assert made.merge(block_of(raw, forms, (0.7,), low), "") is True
     base, other = (dtypes.decode(each, "F8_E4M3", scale) for each, scale in zip(raw, scales))
-    assert made.merged(count).tobytes() == formula.combine(base, other, alpha=0.7, low_rank=low).tobytes()
+    right = formula.combine(base, other, alpha=0.7, low_rank=low)
+    assert made.merged(len(low)).tobytes() == right.tobytes()
+    assert made.peak(len(low)) == np.abs(right).max()
+
+
+@pytest.mark.parametrize("implementation", ["torch", "c"])
+def test_every_code_of_the_small_dtypes_is_read_and_written_with_its_own_bits(request, implementation):
+    for dtype, codes in (("F16", np.arange(1 << 16, dtype=np.uint16)), ("F8_E4M3", np.arange(256, dtype=np.uint8))):
+        made, values = engine_of(request, implementation), dtypes.decode(codes.view(np.uint8), dtype)
+        codes = codes[np.isfinite(values)]
+        block = block_of([codes.view(np.uint8).copy()], [(dtype, None)], (), None)
+        assert made.merge(block, "F32") is True
+        assert bytes(made.window[: 4 * len(codes)]) == values[np.isfinite(values)].tobytes()
+        assert made.merge(block, dtype, 0, 1.0 if dtype == "F8_E4M3" else None) is True
+        assert bytes(made.window[: codes.nbytes]) == codes.tobytes()
+
+
+@pytest.mark.parametrize(
+    "roles, copy",
+    [
+        *((roles, "") for roles in (("aligned", "distilled"), ("distilled",), ("aligned",), ())),
+        (("aligned", "distilled"), "aligned"),
+        (("aligned",), "base"),
+    ],
+    ids=str,
+)
+def test_the_kernel_measures_what_numpy_does(built, roles, copy):
+    random = np.random.default_rng(5)
+    values = [random.standard_normal(3001).astype(np.float32) * (0.02 if number else 1) for number in range(3)]
+    raw = [dtypes.encode(values[0] + (each if number else 0), "BF16") for number, each in enumerate(values)]
+    low = None if copy else (random.standard_normal(3001) * (random.random(3001) < 0.5)).astype(np.float32) * 0.01
+    block = engine.Block(
+        [memoryview(each) for each in raw[: 1 + len(roles)]],
+        [("BF16", None)] * (1 + len(roles)),
+        roles,
+        (0.7, 0.85)[: len(roles)],
+        low,
+        3001,
+        copy,
+    )
+    found = []
+    for made in (engine.Engine(), engine.KernelEngine(built)):
+        assert made.merge(block, "F16", 0, None, True)
+        found.append(made.measures("atom", 7, 2.0))
+    right, measures = found
+    assert measures.count == right.count == 6002 and measures.base == pytest.approx(right.base, rel=1e-5)
+    assert list(measures.deltas) == list(right.deltas) and list(measures.sides) == list(right.sides)
+    for role, delta in right.deltas.items():
+        other = measures.deltas[role]
+        assert (other.peak, other.place) == (delta.peak, delta.place)
+        assert (other.squares, other.scaled) == pytest.approx((delta.squares, delta.scaled), rel=1e-5)
+        assert other.error == pytest.approx(delta.error, rel=1e-3, abs=1e-6)
+    assert measures.sides == pytest.approx(right.sides, rel=1e-5) and measures.pairs.keys() == right.pairs.keys()
+    for sides, pair in right.pairs.items():
+        other = measures.pairs[sides]
+        assert (other.signed, other.conflicts) == (pair.signed, pair.conflicts) and 0 < pair.conflicts < pair.signed
+        assert other.product == pytest.approx(pair.product, rel=1e-4, abs=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, 4095, 4096, 9998])
-def test_values_that_are_not_finite_are_reported(built, value, place):
+@pytest.mark.parametrize("place", [0, 511, 512, 9998])
+@pytest.mark.parametrize("implementation", ["torch", "c", "numpy"])
+def test_values_that_are_not_finite_are_reported(request, implementation, value, place):
+    made = engine_of(request, implementation)
     sources = [np.zeros(9999, np.float32) for _ in range(3)]
     for source in sources:
         source[place] = value
         raw = [(each.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8) for each in sources]
-        assert built.merge(np.empty(2 * 9999, np.uint8), *raw, 0.0, 1.0, None, 9999) is False
+        with np.errstate(invalid="ignore"):
+            assert made.merge(block_of(raw, [("BF16", None)] * 3, (0.0, 1.0), None), "BF16") is False
         source[place] = 0
 
 
+@pytest.mark.parametrize("implementation", ["torch", "c", "numpy"])
+@pytest.mark.parametrize("dtype, value", [("F16", 65520.0), ("BF16", 3.4e38)])
+def test_values_that_overflow_the_dtype_of_the_output_are_reported(request, implementation, dtype, value):
+    raw = [np.full(600, value, np.float32).view(np.uint8)]
+    assert engine_of(request, implementation).merge(block_of(raw, [("F32", None)], (), None), dtype) is False
+    raw = [np.full(600, value * 0.99, np.float32).view(np.uint8)]
+    assert engine_of(request, implementation).merge(block_of(raw, [("F32", None)], (), None), dtype) is True
+
+
 def test_short_buffers_are_refused(built):
-    whole, short = np.zeros(20, np.uint8), np.zeros(18, np.uint8)
-    for arguments in ((short, whole, None), (whole, short, None), (whole, whole, short)):
-        with pytest.raises(ValueError, match="shorter"):
-            built.merge(arguments[0], arguments[1], arguments[2], None, 1.0, 1.0, None, 10)
-    with pytest.raises(ValueError, match="shorter"):
-        built.merge(whole, whole, None, whole, 1.0, 1.0, None, 10)
+    made, whole = engine.KernelEngine(built, 20), np.zeros(20, np.uint8)
+    block = engine.Block([memoryview(whole)] * 2, [("BF16", None)] * 2, ("aligned",), (1.0,), None, 10)
+    assert made.merge(block, "BF16") is True
+    wrong = [
+        (replace(block, rows=[memoryview(whole), memoryview(whole)[:18]]), 0),
+        (replace(block, low=np.zeros(9, np.float32)), 0),
+        (block, 2),
+    ]
+    for each, offset in wrong:
+        with pytest.raises(ValueError, match="shorter than 10"):
+            made.merge(each, "BF16", offset)
 
 
-def test_a_merge_with_the_kernel_gives_the_file_of_a_merge_with_torch(tmp_path, installed, monkeypatch):
+@pytest.mark.parametrize("dtype", ["base", "fp16", "fp8"])
+def test_a_merge_with_the_kernel_gives_the_file_of_a_merge_with_torch(tmp_path, installed, monkeypatch, dtype):
     paths = written(tmp_path, ("bfl", "diffusers", "comfyui"))
     lora = klein.save(tmp_path / "l.safetensors", named(factors()))
-    used = []
-    monkeypatch.setattr(installed, "merge", lambda *args, real=installed.merge: used.append(1) or real(*args))
+    used, real = [], native.Kernel.merge
+    monkeypatch.setattr(native.Kernel, "merge", lambda self, job: used.append(job.count) or real(self, job))
     for number, recipe in enumerate(
         (
-            MergeRecipe(*paths),
-            MergeRecipe(*paths, alpha=0.7, beta=0.8, loras=(Lora(lora, 0.6),)),
-            MergeRecipe(paths[0], lora),
+            MergeRecipe(*paths, dtype=dtype),
+            MergeRecipe(*paths, alpha=0.7, beta=0.8, loras=(Lora(lora, 0.6),), dtype=dtype),
+            MergeRecipe(paths[0], lora, dtype=dtype),
         )
     ):
-        files = []
+        files, found = [], []
         for name in ("torch", "kernel"):
             with monkeypatch.context() as patch:
                 if name == "torch":
-                    patch.setattr(engine, "kernel", lambda: None)
+                    patch.setattr(native, "kernel", lambda: None)
                 (folder := tmp_path / f"{name}{number}").mkdir()
                 before = len(used)
                 with make_plan(recipe) as plan:
-                    merge(plan, folder / "out.safetensors")
+                    done = merge(plan, folder / "out.safetensors", measured=number == 1)
                 assert (len(used) > before) is (name == "kernel")
                 files.append((folder / "out.safetensors").read_bytes())
+                found.append({name: each.figures() for name, each in done.found.blocks.items()})
         assert files[0] == files[1]
+        for left, right in zip(found[0].values(), found[1].values()):
+            for key in left:
+                assert left[key] == (right[key] and pytest.approx(right[key], rel=2e-3, abs=1e-5)), key
 
 
 def test_the_kernel_finds_what_is_not_finite(tmp_path, installed):
@@ -173,8 +249,21 @@ def test_the_kernel_finds_what_is_not_finite(tmp_path, installed):
     assert not (tmp_path / "out.safetensors").exists()
 
 
-def test_a_kernel_of_other_bits_is_not_used(installed, monkeypatch):
-    assert engine.kernel() is installed
-    engine.kernel.cache_clear()
-    monkeypatch.setattr(installed, "merge", lambda out, *_: out.fill(0))
-    assert engine.kernel() is None
+def test_a_library_of_other_bits_of_another_version_or_of_none_is_not_used(built, tmp_path, monkeypatch):
+    assert native.load(built.path).path == built.path
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Kernel, "merge", lambda self, job: True)
+        assert native.load(built.path) is None, "other bits"
+    with monkeypatch.context() as patch:
+        patch.setattr(native, "VERSION", native.VERSION + 1)
+        assert native.load(built.path) is None, "another version"
+    (tmp_path / "text.so").write_text("none")
+    assert native.load(tmp_path / "text.so") is None and native.load(tmp_path / "absent.so") is None
+
+
+def test_a_library_from_before_the_version_was_checked_is_not_used(tmp_path):
+    if not (compiler := shutil.which("cc")):
+        pytest.skip("no C compiler here")
+    (tmp_path / "old.c").write_text("void *PyInit__kernel(void) { return 0; }")
+    subprocess.run([compiler, "-shared", "-fPIC", tmp_path / "old.c", "-o", tmp_path / "old.so"], check=True)
+    assert native.load(tmp_path / "old.so") is None

@@ -1,0 +1,130 @@
+"""The compiled kernel of _kernel.c, called by ctypes: where it is looked for, and when it is used."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..weights import dtypes
+from . import formula
+
+VERSION = 2
+"""Of `Job`. A library of another version, left by an earlier build, is not used."""
+ROWS = 8
+"""Inputs of a merge, the base included, that the kernel takes."""
+KINDS = {"F32": 0, "BF16": 1, "F16": 2, "F8_E4M3": 3}
+SOURCE = Path(__file__).with_name("_kernel.c")
+NAMES = ("_kernel.abi3.so", "_kernel.pyd", "_kernel.so")
+"""What the package's own build calls the library."""
+
+
+class Job(ctypes.Structure):
+    """What `clvr_merge` computes; the same as `struct job` of _kernel.c.
+
+    rows: addresses of the inputs, the base first.
+    low: address of the sum of the low-rank deltas, fp32; None without them.
+    out: address of the output; None to store nothing.
+    merged: address for the fp32 values before rounding, or None.
+    sums: address for the SUMS sums of the measures, to which they are added; None to measure nothing.
+    count: elements.
+    kinds, scales, strengths: of the rows: dtype, factor on the stored values (1 for none), strength of the delta.
+    sides: the side, from 0, of the delta of each row after the first, and in the last place that of the low-rank one.
+        Deltas of one side are added before they are compared with those of another.
+    inputs: rows in use.
+    copy: the row whose values are stored as they are, -1 to merge.
+    out_kind, out_scale: dtype of the output, and for fp8 the scale.
+    peak: with `merged`, set to the largest size of a merged value.
+    """
+
+    _fields_ = (
+        ("rows", ctypes.c_void_p * ROWS),
+        ("low", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("merged", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("kinds", ctypes.c_int32 * ROWS),
+        ("sides", ctypes.c_int32 * (ROWS + 1)),
+        ("scales", ctypes.c_float * ROWS),
+        ("strengths", ctypes.c_float * ROWS),
+        ("inputs", ctypes.c_int32),
+        ("copy", ctypes.c_int32),
+        ("out_kind", ctypes.c_int32),
+        ("out_scale", ctypes.c_float),
+        ("peak", ctypes.c_float),
+    )
+
+
+TERM, SIDE = 1, 1 + 4 * (ROWS + 1)
+PAIR = SIDE + ROWS
+SUMS = PAIR + 3 * ROWS * ROWS
+"""Places of the sums: base^2; from TERM on four for each delta (the low-rank one last): delta^2, rounding error * scaled
+delta, largest size, its place; from SIDE on the square of each side; from PAIR on three for each two sides, `one * ROWS +
+two`: their product, the elements that both change, and those that they change alike."""
+
+
+class Kernel:
+    """A loaded library."""
+
+    def __init__(self, path: Path) -> None:
+        """Load a library. Raises OSError or AttributeError for one that is none of ours."""
+        library = ctypes.CDLL(str(path))
+        library.clvr_size.restype = ctypes.c_int64
+        self.path, self.version, self.size = path, library.clvr_version(), library.clvr_size()
+        self._merge = library.clvr_merge
+        self._merge.argtypes = (ctypes.POINTER(Job),)
+
+    def merge(self, job: Job) -> bool:
+        """Do the job. Returns False if a merged or stored value is not finite."""
+        return bool(self._merge(ctypes.byref(job)))
+
+
+@cache
+def kernel() -> Kernel | None:
+    """Return the kernel that was built for this version, or None if there is none, or none that gives the bits of the
+    contract on this machine."""
+    return next((found for path in places() if (found := load(path))), None)
+
+
+def places() -> list[Path]:
+    """Return the paths where a library may be, the preferred first."""
+    return [SOURCE.with_name(name) for name in NAMES]
+
+
+def load(path: Path) -> Kernel | None:
+    """Return the kernel at this path if there is one of this version that gives the bits of the contract."""
+    if not path.is_file():
+        return None
+    try:
+        found = Kernel(path)
+    except (OSError, AttributeError):  # another machine's library, or of a version before `Job`
+        return None
+    right = (found.version, found.size) == (VERSION, ctypes.sizeof(Job))
+    return found if right and all(_right_bits(found, dtype) for dtype in KINDS) else None
+
+
+def address(buffer: Any) -> int:
+    """Return the address of a writable buffer, which the caller keeps alive."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
+def _right_bits(found: Kernel, dtype: str) -> bool:
+    count = 4999
+    random = np.random.default_rng(0)
+    rows = [dtypes.encode(random.standard_normal(count).astype(np.float32), dtype) for _ in range(3)]
+    low = random.standard_normal(count).astype(np.float32)
+    out = np.empty(count * dtypes.FLOATS[dtype], np.uint8)
+    job = Job(
+        inputs=3, copy=-1, count=count, out_kind=KINDS[dtype], out_scale=0.3, low=low.ctypes.data, out=address(out)
+    )
+    for index, row in enumerate(rows):
+        job.rows[index], job.kinds[index], job.scales[index] = address(row), KINDS[dtype], 1.0
+    job.strengths[1:3] = 0.7, 0.85
+    scale = 0.3 if dtype == "F8_E4M3" else None
+    base, first, second = (dtypes.decode(row, dtype) for row in rows)
+    merged = formula.combine(base, first, second, 0.7, 0.85, low)
+    return found.merge(job) and out.tobytes() == dtypes.encode(merged, dtype, scale).tobytes()
