@@ -173,8 +173,14 @@ def _matrix(tensor: Tensor, rows: int) -> np.ndarray:
 
 
 def is_low_rank(names: Iterable[str]) -> bool:
-    """Say whether one of the tensor names is that of a factor of a LoRA or LoKr."""
-    return any(_LORA.fullmatch(name) or _LOKR.fullmatch(name) for name in names)
+    """Say whether one of the tensor names is that of a factor of a LoRA or LoKr.
+
+    Not those of nunchaku, which has a factor beside each quantised weight.
+    """
+    names = list(names)
+    return not any(name.endswith(".qweight") for name in names) and any(
+        _LORA.fullmatch(name) or _LOKR.fullmatch(name) for name in names
+    )
 
 
 def terms_of(
@@ -271,6 +277,8 @@ def _alpha(tensor: Tensor) -> float:
         value = float(dtypes.decode(np.frombuffer(tensor.read(), np.uint8), tensor.dtype)[0])
         if isfinite(value):
             return value
+    if tensor.dtype in ("I8", "I16", "I32", "I64", "U8") and prod(tensor.shape) == 1:
+        return float(int.from_bytes(tensor.read(), "little", signed=tensor.dtype != "U8"))
     raise BadInput(
         f"{tensor.file.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, not one finite number; get the file anew"
     )

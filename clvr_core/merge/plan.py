@@ -12,74 +12,14 @@ from math import prod
 from pathlib import Path
 
 from ..errors import BadInput
-from ..weights.checkpoint import Checkpoint, Tensor, open_checkpoint
+from ..weights.checkpoint import Checkpoint, open_checkpoint
 from ..weights.dtypes import FLOATS
-from ..weights.layout import Layout, atoms_of, block_of, in_diffusion_model, layout_of, prefix_of, tensor_of
-from ..weights.quantised import FP8_MARK, dequantised, is_quantised
+from ..weights.layout import Layout, atoms_of, block_of, tensor_of
+from ..weights.quantised import FP8_MARK
 from . import lowrank
+from .inputs import Model, Part, cut, matched, refuse_other_kinds
 from .lowrank import Term
 from .recipe import DTYPES, MergeRecipe, matches
-
-MAX_NAMES = 20
-"""Tensors named in one error message, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """An atom in a file: consecutive rows of a tensor.
-
-    tensor: the tensor in the file.
-    first: element of the tensor where the rows begin.
-    shape: of the atom.
-    """
-
-    tensor: Tensor
-    first: int
-    shape: tuple[int, ...]
-
-    @property
-    def count(self) -> int:
-        return prod(self.shape)
-
-    @property
-    def itemsize(self) -> int:
-        return self.tensor.nbytes // max(prod(self.tensor.shape), 1)
-
-    @property
-    def start(self) -> int:
-        """Byte in the file where the rows begin, of a tensor without a codec."""
-        return self.tensor.start + self.first * self.itemsize
-
-    @property
-    def form(self) -> tuple[str, float | None]:
-        """The dtype in which the values are read, and their scale."""
-        return ("F32", None) if self.tensor.codec is not None else (self.tensor.dtype, self.tensor.scale)
-
-    @property
-    def quantised(self) -> bool:
-        """Whether the values were rounded to 8 bits or fewer."""
-        return is_quantised(self.tensor)
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One input checkpoint, divided into atoms (see weights/layout.py).
-
-    role: base, aligned or distilled.
-    layout: naming of its tensors.
-    prefix: what stands before every tensor name, such as `model.diffusion_model.`; "" for none.
-    atoms: where each atom is, by its name.
-    """
-
-    role: str
-    checkpoint: Checkpoint
-    layout: Layout
-    prefix: str
-    atoms: dict[str, Part]
-
-    def is_inside(self, part: Part) -> bool:
-        """Say whether the part belongs to the diffusion model."""
-        return in_diffusion_model(part.tensor.name, self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +212,9 @@ class _Planner:
             if role == "aligned" and lowrank.is_low_rank(checkpoint.tensors):
                 loras.append((checkpoint, recipe.alpha))
             else:
-                models.append(self._cut(role, checkpoint))
-                _require_same_weights(base, models[-1])
+                models.append(matched(base, cut(role, checkpoint, self.warnings), self.warnings))
+        if loras or recipe.loras:
+            refuse_other_kinds(base)
         loras += [(self._open(lora.path), lora.strength) for lora in recipe.loras]
         if recipe.keep_lora and not loras:
             raise BadInput("--keep-lora has nothing to keep: no input is a LoRA; give --lora FILE:STRENGTH")
@@ -300,8 +241,8 @@ class _Planner:
                 part.count,
                 prod(part.shape[1:]),
                 part,
-                by_role["aligned"][atom] if "aligned" in by_role and alpha else None,
-                by_role["distilled"][atom] if "distilled" in by_role and beta else None,
+                by_role["aligned"].get(atom) if "aligned" in by_role and alpha else None,
+                by_role["distilled"].get(atom) if "distilled" in by_role and beta else None,
                 alpha,
                 beta,
                 tuple(replace(term, factor=align) for term in deltas if align * term.product.scale),
@@ -330,35 +271,7 @@ class _Planner:
             raise BadInput(
                 f"{path} is a LoRA and cannot be the {role}; give a full checkpoint as --{role}, a LoRA as --lora"
             )
-        return self._cut(role, checkpoint)
-
-    def _cut(self, role: str, checkpoint: Checkpoint) -> Model:
-        plain, calibrated = dequantised(checkpoint)
-        if calibrated:
-            self.warnings.append(
-                f"{checkpoint.path.name}: its calibrated input scales belong to its own weights and are left out"
-            )
-        prefix = prefix_of(plain.tensors)
-        layout = layout_of(name.removeprefix(prefix) for name in plain.tensors)
-        atoms: dict[str, Part] = {}
-        for name, tensor in plain.tensors.items():
-            pieces = atoms_of(name.removeprefix(prefix), layout)
-            rows = tensor.shape[0] if tensor.shape else 1
-            if rows % len(pieces):
-                raise BadInput(
-                    f"{tensor.file.path}: {name} has {rows} rows, which are not {len(pieces)} equal parts; use an unpruned checkpoint"
-                )
-            shape = (rows // len(pieces), *tensor.shape[1:]) if len(pieces) > 1 else tensor.shape
-            for index, atom in enumerate(pieces):
-                if atom in atoms:
-                    other = atoms[atom].tensor.name
-                    raise BadInput(
-                        f"{tensor.file.path}: {name} and {other} are the same weight; get the file from a source you trust"
-                    )
-                atoms[atom] = Part(tensor, index * prod(shape), shape)
-        if not atoms:
-            raise BadInput(f"{checkpoint.path} holds no tensors; give a checkpoint")
-        return Model(role, plain, layout, prefix, atoms)
+        return cut(role, checkpoint, self.warnings)
 
     def _outputs(self, models: list[Model], layout: Layout) -> tuple[tuple[Output, ...], dict[str, tuple[Output, int]]]:
         """Return the tensors of the merged file in the order of its bytes, and for each atom its tensor and its first
@@ -458,47 +371,6 @@ def _fp8_atoms(models: list[Model]) -> set[str]:
 
 def _itemsize(dtype: str) -> int:
     return FLOATS.get(dtype) or {"BOOL": 1}.get(dtype) or int(dtype[1:]) // 8
-
-
-def _require_same_weights(base: Model, other: Model) -> None:
-    """Raise BadInput unless both models have the same atoms, of equal shapes and mergeable dtypes.
-
-    The sentence lists the tensors that differ, each missing or extra one with the nearest name of the other side.
-    """
-    where, against = other.checkpoint.path, base.checkpoint.path
-    missing, extra = (
-        list(dict.fromkeys(part.tensor.name for atom, part in x.atoms.items() if atom not in y.atoms))
-        for x, y in ((base, other), (other, base))
-    )
-    if missing or extra:
-        differences = [("-", name, extra) for name in missing] + [("+", name, missing) for name in extra]
-        lines = [_with_near_name(sign + name, name, others) for sign, name, others in differences[:MAX_NAMES]]
-        more = f" and {len(differences) - MAX_NAMES} more" if len(differences) > MAX_NAMES else ""
-        raise BadInput(
-            f"{where} has not the weights of {against}: {len(missing)} missing (-), {len(extra)} too many (+): {', '.join(lines)}{more}; "
-            f"use a base of the same model as the {other.role} checkpoint"
-        )
-    wrong = {
-        part.tensor.name: f"{part.tensor.name} {list(part.shape)} for {list(base.atoms[atom].shape)}"
-        for atom, part in other.atoms.items()
-        if part.shape != base.atoms[atom].shape
-    }
-    if wrong:
-        shapes = ", ".join(list(wrong.values())[:MAX_NAMES])
-        raise BadInput(
-            f"{where} has other shapes than {against} in {len(wrong)} tensors: {shapes}; use one size of one model, 4B or 9B"
-        )
-    for atom, part in base.atoms.items():
-        kinds = [each.atoms[atom].form[0] for each in (base, other)]
-        if kinds[0] != kinds[1] and not FLOATS.keys() >= set(kinds):
-            raise BadInput(
-                f"{where}: {part.tensor.name} is {kinds[1]}, in {against} it is {kinds[0]}; use bf16, fp16 or fp32 checkpoints"
-            )
-
-
-def _with_near_name(line: str, name: str, others: list[str]) -> str:
-    near = get_close_matches(name, others[:200], 1, 0.6)
-    return f"{line} (near {near[0]})" if near else line
 
 
 def _kept_rows(segments: list[Segment]) -> dict[str, tuple[Kept, ...]]:

@@ -63,7 +63,8 @@ def check_target(plan: MergePlan, out: Path, size: int, overwrite: bool) -> None
         raise BadInput(f"--out {out} cannot be written: {error.strerror}; choose another place") from error
     if free < size + RESERVE:
         raise BadInput(
-            f"--out {out} needs {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; make room or choose another disk"
+            f"--out {out} needs {size / 1e9:.3g} GB and {RESERVE >> 20} MB to spare, and {free / 1e9:.3g} GB are free; "
+            "make room or choose another disk"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import struct
 import threading
@@ -37,6 +38,7 @@ BITS = {
     **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
 }
 """Bits of an element by dtype, as the format names it."""
+_SHARD = re.compile(r"-(\d{4,5})-of-(\d{4,5})\.safetensors$")
 
 
 class File:
@@ -130,6 +132,8 @@ class File:
             raise BadInput(
                 f"{path} is a PyTorch pickle, not a safetensors file; get the .safetensors of this model or convert it"
             )
+        if size >= 8 and all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in head):
+            raise BadInput(f"{path} is {self._text()}")
         if size < 8:
             raise BadInput(
                 f"{path} is truncated: it has {size} bytes, a safetensors file has more than 8; copy it anew"
@@ -155,6 +159,18 @@ class File:
         if not isinstance(header, dict):
             raise BadInput(f"{path} has a damaged header (it is no JSON object); copy it anew")
         return header, 8 + length
+
+    def _text(self) -> str:
+        """Return what a file of text is that should have been weights. As a length, eight letters would be exabytes."""
+        start = bytes(self.read(0, min(200, self.size))).decode(errors="replace").strip()
+        if start.startswith("version ") and "git-lfs" in start:
+            return (
+                "a pointer of git-lfs and not the weights, which are still on the server; get them with: git lfs pull"
+            )
+        if start.startswith("<"):
+            return "a web page and not weights: the server asked for a login, a consent or a payment; download the file anew"
+        line = start.splitlines()[0] if start else ""
+        return f"a text ({line!r:.60}) and not weights; download the file anew"
 
     def _tensors(self, header: dict[str, Any]) -> dict[str, Tensor]:
         tensors = [self._tensor(name, entry) for name, entry in header.items()]
@@ -304,6 +320,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if folder:
         path = _in_folder(path)
     if not path.name.endswith(".index.json"):
+        if (shard := _SHARD.search(path.name)) and int(shard[2]) > 1:
+            index = path.with_name(f"{path.name[: shard.start()]}.safetensors.index.json")
+            there = index.name if index.exists() else "the .index.json beside it, or the folder with all of them"
+            raise BadInput(f"{path} is one shard of {int(shard[2])} and not the whole model; give {there}")
         file = File(path)
         return Checkpoint(path, (file,), file.tensors)
     shards = _shards(path)

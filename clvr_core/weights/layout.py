@@ -12,7 +12,7 @@ Sources: diffusers' `convert_flux2_transformer_checkpoint_to_diffusers`, ComfyUI
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 Layout = Literal["bfl", "diffusers", "plain"]
@@ -89,6 +89,14 @@ def in_diffusion_model(name: str, prefix: str) -> bool:
     prefix: of the file's diffusion model, as `prefix_of` returns it.
     """
     return name.startswith(prefix) if prefix else not name.startswith(BESIDE)
+
+
+def kind_of(names: Collection[str]) -> str:
+    """Return "a VAE" or "a text encoder" for the tensor names of one that stands alone, "" for other models."""
+    if "decoder.conv_in.weight" in names or "decoder.conv1.weight" in names:
+        return "a VAE"
+    alone = ("model.embed_tokens.weight", "shared.weight", "text_model.embeddings.token_embedding.weight")
+    return "a text encoder" if any(name in names for name in alone) else ""
 
 
 def layout_of(names: Iterable[str]) -> Layout:

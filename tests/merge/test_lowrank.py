@@ -127,6 +127,19 @@ def test_namings_and_scales(tmp_path, how, metadata, scale):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.uint8, torch.float16])
+def test_an_alpha_may_be_a_whole_number(tmp_path, dtype):
+    base, distilled, *paths = setup(tmp_path)
+    pairs = factors()
+    tensors = named(pairs, alpha=6)
+    tensors = {name: value.to(dtype) if name.endswith("alpha") else value for name, value in tensors.items()}
+    file = klein.save(tmp_path / "lora.safetensors", tensors)
+    check(
+        merged(tmp_path, MergeRecipe(paths[0], distilled=paths[1], loras=(Lora(file),))),
+        expected(base, distilled, pairs, 2.0),
+    )
+
+
 def test_alpha_by_module_and_from_the_settings_beside_the_file(tmp_path):
     base, distilled, *paths = setup(tmp_path)
     pairs = factors(("txt_in", "img_in"))

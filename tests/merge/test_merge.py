@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from itertools import product
 
 import pytest
@@ -502,6 +503,41 @@ def test_different_keys_are_listed_with_the_nearest_name(tmp_path):
     with pytest.raises(BadInput) as caught:
         make_plan(MergeRecipe(paths[0], klein.save(tmp_path / "many.safetensors", many)))
     assert str(caught.value).count("+") == 21 and "more; use a base of the same model" in str(caught.value)
+
+
+@pytest.mark.parametrize("whole", ["base", "distilled", "both"])
+def test_what_matches_is_merged_and_the_rest_passed_by_in_words(tmp_path, whole):
+    """A whole checkpoint beside a file of the diffusion model alone, in either place, with averaged copies and buffers."""
+    base, _, distilled = klein.three()
+    inputs = {"base": base, "distilled": distilled}
+    for number, role in enumerate(inputs):
+        if whole in (role, "both"):
+            more = {
+                "model_ema.img_inweight": torch.ones(3),
+                "betas": torch.ones(5),
+                "model_ema.num_updates": torch.tensor(7),
+            }
+            more = {name: value + number for name, value in more.items()}
+            inputs[role] = klein.all_in_one(inputs[role], seed=number) | more
+    paths = {role: klein.save(tmp_path / f"{role}.safetensors", each) for role, each in inputs.items()}
+    with make_plan(MergeRecipe(paths["base"], distilled=paths["distilled"], beta=0.5)) as plan:
+        warnings = merge(plan, tmp_path / "out.safetensors").found.warnings
+    found = load_file(tmp_path / "out.safetensors")
+    assert found.keys() == inputs["base"].keys()
+    prefix = "model.diffusion_model." if whole != "distilled" else ""
+    for name in base:
+        right = klein.contract(base[name], distilled=distilled[name], beta=0.5)
+        assert klein.same_bits(found[prefix + name], right), name
+    for name, value in inputs["base"].items():
+        if name.startswith(("model_ema.", "betas")) or (whole == "base" and not name.startswith(prefix)):
+            assert klein.same_bits(found[name], value), name
+    told = {
+        "base": "text_encoders (2 tensors), vae (2 tensors), model_ema (2 tensors), betas (1 tensor) of the base keep their values",
+        "distilled": "text_encoders (2 tensors), vae (2 tensors) of distilled.safetensors are passed by",
+        "both": "model_ema (2 tensors), betas (1 tensor) of the base keep their values",
+    }[whole]
+    assert len(warnings) == 1 and sorted(re.findall(r"\w+ \(\d", told)) == sorted(re.findall(r"\w+ \(\d", warnings[0]))
+    assert told.rpartition(")")[2] in warnings[0]
 
 
 def test_another_size_of_the_model_is_refused(tmp_path):

@@ -146,7 +146,7 @@ def test_places_that_cannot_be_written_are_refused(paths, tmp_path):
 
 def test_too_little_room_is_found_before_anything_is_written(paths, out, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, 20_000))
-    refused(paths, out, r"needs [45]\.\d+e-05 GB, and 2e-05 GB are free; make room", overwrite=True)
+    refused(paths, out, r"needs [45]\.\d+e-05 GB and 16 MB to spare, and 2e-05 GB are free; make room", overwrite=True)
     assert untouched(out)
 
 

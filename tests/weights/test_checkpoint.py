@@ -115,6 +115,40 @@ def test_pickles_and_gguf_are_refused_by_name(tmp_path):
         File(gguf)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "<!DOCTYPE html><html><head><title>Sign in</title>",
+            "is a web page and not weights: the server asked for a login",
+        ),
+        ("\n  <?xml version='1.0'?>", "is a web page"),
+        (
+            "version https:" + "//git-lfs.example/spec/v1\noid sha256:0\nsize 7751105712\n",
+            "is a pointer of git-lfs and not the weights, .* git lfs pull",
+        ),
+        ('{"error":"Unauthorized"}', r"""is a text \('\{"error":"Unauthorized"\}'\) and not weights"""),
+    ],
+)
+def test_a_text_in_place_of_weights_is_called_what_it_is(tmp_path, text, words):
+    path = tmp_path / "x.safetensors"
+    path.write_text(text)
+    with pytest.raises(BadInput, match=words) as caught:
+        File(path)
+    assert "bytes" not in str(caught.value)
+
+
+def test_one_shard_is_not_the_model(tmp_path):
+    index = sharded(tmp_path / "model", {f"{name}.weight": torch.ones(2) for name in "abc"})
+    shard = sorted(index.parent.glob("*-of-*.safetensors"))[0]
+    with pytest.raises(BadInput, match=rf"is one shard of \d and not the whole model; give {index.name}"):
+        open_checkpoint(shard)
+    alone = shard.rename(tmp_path / "other-00001-of-00004.safetensors")
+    with pytest.raises(BadInput, match=r"is one shard of 4 .*; give the \.index\.json beside it"):
+        open_checkpoint(alone)
+    open_checkpoint(alone.rename(tmp_path / "x-00001-of-00001.safetensors")).close()
+
+
 def test_a_circle_of_links_a_missing_file_and_what_is_no_file_are_refused(tmp_path):
     (tmp_path / "a.safetensors").symlink_to(tmp_path / "b.safetensors")
     (tmp_path / "b.safetensors").symlink_to(tmp_path / "a.safetensors")
