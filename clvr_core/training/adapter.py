@@ -107,12 +107,6 @@ class FrozenCopy:
     def __init__(self, model: torch.nn.Module) -> None:
         self.tensors = [parameter.detach().clone() for parameter in trained(model)]
 
-    def state_dict(self) -> dict:
-        return {str(place): tensor for place, tensor in enumerate(self.tensors)}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.tensors = [state[str(place)].to(tensor.device) for place, tensor in enumerate(self.tensors)]
-
     @torch.no_grad()
     def follow(self, model: torch.nn.Module, decay: float) -> None:
         for tensor, parameter in zip(self.tensors, trained(model)):

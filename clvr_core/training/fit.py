@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,7 @@ from diffusers.training_utils import EMAModel
 
 from ..errors import BadInput
 from ..storage.atomic import write_bytes
+from .state import TrainingState
 
 STATE, FRESH, COMPLETE = "state", "state-new", "complete"
 CURVE = "curve.jsonl"
@@ -47,19 +48,6 @@ class TrainingFailed(BadInput):
     """Training cannot continue. The last saved state is whole."""
 
 
-class Progress:
-    """State that a resumed run needs besides weights and optimiser."""
-
-    def __init__(self) -> None:
-        self.step, self.seconds = 0, 0.0
-
-    def state_dict(self) -> dict:
-        return {"step": self.step, "seconds": self.seconds}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.step, self.seconds = state["step"], state["seconds"]
-
-
 def fit(
     model: torch.nn.Module,
     loss_of: Callable[[torch.nn.Module, int], torch.Tensor],
@@ -70,6 +58,7 @@ def fit(
     accelerator: Accelerator,
     report: Callable[[str], None] = print,
     resumed: Callable[[int], None] = lambda step: None,
+    beside: Sequence[torch.Tensor] = (),
 ) -> torch.nn.Module:
     """Train `model` in place; at the end it has the averaged weights, or the last ones if `schedule.ema` is 0.
 
@@ -77,6 +66,7 @@ def fit(
     folder: for the state and `curve.jsonl`. A state that is there is continued.
     report: called with a line about the progress.
     resumed: called with the number of steps done before the first one.
+    beside: further tensors that the state holds; those of a state that is continued are loaded in place.
 
     Raises TrainingFailed for a state that is damaged or of another model, a loss that is not finite, and a full disk.
     The state on disk is then the last good one.
@@ -91,14 +81,13 @@ def fit(
     )
     # Without averaging there is no copy either: the weights may be spread over processes that hold a part each.
     ema = EMAModel((p for p in model.parameters() if p.requires_grad), decay=schedule.ema) if schedule.ema else None
-    progress = Progress()
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema:
         ema.to(accelerator.device)
-    accelerator.register_for_checkpointing(progress, *([ema] if ema else []))
+    progress = TrainingState(model, optimizer, accelerator, ema, beside)
     _settle(folder, accelerator)
     if (folder / STATE / COMPLETE).exists():
-        _load(folder / STATE, accelerator)
+        _load(folder / STATE, progress)
         report(f"resuming {folder.name} at step {progress.step}")
     if accelerator.is_main_process:
         trim(folder / CURVE, progress.step)
@@ -130,7 +119,7 @@ def fit(
                 )
             report(f"{folder.name} {progress.step}/{schedule.steps} loss {mean:.4f} {progress.seconds:.0f} s")
         if last or progress.step % schedule.save_every == 0:
-            _save(folder / FRESH, accelerator)
+            _save(folder / FRESH, progress)
             accelerator.wait_for_everyone()
             if accelerator.is_main_process:
                 (folder / FRESH / COMPLETE).touch()
@@ -140,19 +129,19 @@ def fit(
     return model.eval()
 
 
-def _load(state: Path, accelerator: Accelerator) -> None:
+def _load(folder: Path, state: TrainingState) -> None:
     try:
-        accelerator.load_state(str(state))
-    except Exception as error:  # safetensors, pickle and torch each raise their own kinds for a damaged file
+        state.load(folder)
+    except Exception as error:  # safetensors, json and torch each raise their own kinds for a damaged file
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TrainingFailed(
-            f"the checkpoint {state} cannot be gone on from: {first[:200]}; restore it, or remove the folder {state.parent} to begin anew"
+            f"the checkpoint {folder} cannot be gone on from: {first[:300]}; restore it, or remove the folder {folder.parent} to begin anew"
         ) from error
 
 
-def _save(fresh: Path, accelerator: Accelerator) -> None:
+def _save(fresh: Path, state: TrainingState) -> None:
     try:
-        accelerator.save_state(str(fresh))
+        state.save(fresh)
     except Exception as error:  # torch and safetensors wrap what the disk says in errors of their own
         if not _is_full(error, fresh.parent):
             raise

@@ -302,7 +302,6 @@ def pprl(
     if quick:
         compile_blocks(transformer, accelerator.device)
     old, first = FrozenCopy(transformer), FrozenCopy(transformer)
-    accelerator.register_for_checkpointing(old)
     rollouts = Rollouts(sampler, samples, reward, ExactReward() if world else None, settings)
     log = _Log(out, accelerator)
     kept: dict[str, Drawn] = {}
@@ -333,6 +332,7 @@ def pprl(
         accelerator=accelerator,
         report=report,
         resumed=resumed,
+        beside=old.tensors,
     )
     log.add(settings.schedule.steps, rollouts.measure(transformer, seed))
     record = {

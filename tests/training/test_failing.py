@@ -18,6 +18,7 @@ from clvr_core.training.pprl import pprl
 from clvr_core.training.pretrain import train_base
 from clvr_core.training.sft import sft
 from clvr_core.training.stage import settle, stage
+from clvr_core.training.state import TrainingState
 from tests.faults import largest_file
 from tests.storage.test_lock import Elsewhere
 
@@ -44,17 +45,16 @@ def test_a_loss_that_is_not_a_number_stops_before_it_touches_the_weights(tmp_pat
 
 
 def test_a_full_disk_leaves_the_save_before(tmp_path, monkeypatch):
-    whole, real = run(tmp_path / "whole"), Accelerator.save_state
+    whole, real = run(tmp_path / "whole"), TrainingState.save
     calls = []
 
-    def full(self, folder, **options):
+    def full(self, folder):
         calls.append(folder)
+        real(self, folder)
         if len(calls) == 2:
-            real(self, folder, **options)
             raise OSError(errno.ENOSPC, "No space left on device")
-        return real(self, folder, **options)
 
-    monkeypatch.setattr(Accelerator, "save_state", full)
+    monkeypatch.setattr(TrainingState, "save", full)
     with pytest.raises(TrainingFailed, match="is full; free some space"):
         run(tmp_path / "run")
     assert not (tmp_path / "run" / "state-new").exists()
@@ -70,7 +70,7 @@ def a_stage(out, fault=None):
 
 
 def test_a_file_that_may_not_grow_ends_a_stage_with_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(Accelerator, "save_state", lambda self, folder, **options: folder and None)
+    monkeypatch.setattr(TrainingState, "save", lambda self, folder: None)
     with pytest.raises(
         CannotWrite, match=f"{tmp_path} cannot be written: .*; mend that and go on with: the same command"
     ):
@@ -105,7 +105,7 @@ def tiny(folder):
 @pytest.mark.parametrize("harm", ["cut", "gone", "other"])
 def test_a_damaged_checkpoint_is_named_and_not_gone_on_from(tmp_path, harm):
     run(tmp_path, size=4 if harm == "other" else 3)
-    file = next((tmp_path / "state").glob("model*.safetensors"))
+    file = next((tmp_path / "state").glob("weights*.safetensors"))
     if harm == "cut":
         file.write_bytes(file.read_bytes()[:40])
     elif harm == "gone":
