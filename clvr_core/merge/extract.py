@@ -147,7 +147,7 @@ def extract(
         made = Extracted(out, 0, chosen, held, sqrt(whole / squares) if squares else 0.0, shares)
         made.left = [name for name, size in left.items() if size]
         made.warnings = _warnings(plan, made, sqrt(sum(left.values()) / whole), energy)
-        made.nbytes = _write(plan, made, {name: modules[name] for name in shares}, DTYPES[dtype], energy)
+        made.nbytes = _write(plan, made, {name: modules[name] for name in shares}, DTYPES[dtype], energy, overwrite)
         made.seconds = time.perf_counter() - started
         return made
 
@@ -270,7 +270,12 @@ def _rank_for(energy: float, held: list[np.ndarray], whole: float) -> int:
 
 
 def _write(
-    plan: MergePlan, made: Extracted, modules: dict[str, tuple[Output, Module]], dtype: str, energy: float | None
+    plan: MergePlan,
+    made: Extracted,
+    modules: dict[str, tuple[Output, Module]],
+    dtype: str,
+    energy: float | None,
+    overwrite: bool,
 ) -> int:
     """Write the modules, each of the same rank: diffusers takes the scale of all from the rank of one."""
     shapes, factors = {}, []
@@ -287,7 +292,7 @@ def _write(
     recipe = {"v": 1, "rank": made.rank, "energy": energy, "held": float(f"{made.held:.4g}"), "left": len(made.left)}
     recipe |= {"base": base.path.name, "tuned": tuned.path.name, "relative_norm": float(f"{made.relative_norm:.4g}")}
     metadata = {"format": "pt", "dswm.version": __version__, RECIPE: json.dumps(recipe, sort_keys=True)}
-    with lora_file(made.out, shapes, metadata, factors) as target:
+    with lora_file(made.out, shapes, metadata, factors, overwrite) as target:
         target.place()
         return target.start + target.size
 
