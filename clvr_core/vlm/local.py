@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import BadInput, JudgeFailure
 from ..protocols import Decision, Message, Picture, Question, Reply
+from ..text import one_line
 from .constrain import Document, Grammars
 from .decisions import DECIDE, ONE_WORD, weigh, word
 from .prefix import Reader, Run
@@ -68,7 +69,8 @@ class LocalVlm:
         self.model, self.processor = model, processor
         tokenizer = processor.tokenizer
         self._prompter = Prompter(model, processor)
-        self._reader = Reader(model, lambda: self.check())
+        self._reader = Reader(model, self._checked)
+        self._stopped: BaseException | None = None
         self._ends = _ends(model, tokenizer)
         self._grammars = Grammars(tokenizer, model.config.get_text_config().vocab_size, sorted(self._ends))
         vocabulary = tokenizer.get_vocab().items()
@@ -160,8 +162,18 @@ class LocalVlm:
         image.thumbnail((self.settings.image_side, self.settings.image_side), Image.Resampling.LANCZOS)
         return image
 
+    def _checked(self) -> None:
+        try:
+            self.check()
+        except BaseException as error:
+            self._stopped = error
+            raise
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
+        """Keep other threads out. Raises JudgeFailure for whatever goes wrong in the model, and what `check` raises as
+        it is.
+        """
         import torch
 
         with self._lock, torch.inference_mode():
@@ -173,6 +185,14 @@ class LocalVlm:
                 raise JudgeFailure(
                     f"{self.name} ran out of memory; lower image_side, now {side}, or choose a smaller model"
                 ) from error
+            except JudgeFailure:
+                raise
+            except Exception as error:  # the model's own code and its processor raise any kind
+                if error is self._stopped:
+                    raise
+                self._reader.forget()
+                said = one_line(f"{type(error).__name__}: {error}", 300)
+                raise JudgeFailure(f"{self.name} failed while reading ({said})") from error
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:
@@ -207,6 +227,11 @@ def load_local(settings: Local, check: Callable[[], None] = lambda: None) -> Loc
         Prompter(model, processor).text([Turn("user", ("What is this?", Image.new("RGB", (64, 64))))])
     except BadInput:
         raise
+    except ImportError as error:
+        said = one_line(str(error), 300)
+        raise BadInput(
+            f"the model in {folder} needs a package that is not installed here ({said}); install it, or choose another model"
+        ) from error
     except (
         Exception
     ) as error:  # transformers, tokenizers, safetensors and json each raise their own kinds for a damaged folder
@@ -295,12 +320,29 @@ def _processor(folder: Path) -> Any:
     return processor
 
 
+class _NoVideo(dict[str, Any]):
+    """Stands in for a processor's video part, from which some processors read settings for prompts without video. A
+    dict, since transformers writes the parts as JSON.
+    """
+
+    model_input_names: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
 def _without_video(folder: Path) -> Any:
     """Build the folder's processor without its video part, the only one that needs torchvision."""
     from transformers import PROCESSOR_MAPPING, AutoConfig, AutoImageProcessor, AutoTokenizer
+    from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
     own = {"local_files_only": True, "trust_remote_code": False}
-    kind: Any = PROCESSOR_MAPPING[type(AutoConfig.from_pretrained(folder, **own))]
+    config = AutoConfig.from_pretrained(folder, **own)
+    # By backend since transformers 5, before that the slow and the fast one.
+    readers: Any = IMAGE_PROCESSOR_MAPPING_NAMES.get(config.model_type)
+    if readers and not (readers.get("pil") if isinstance(readers, dict) else readers[0]):
+        raise ImportError(f"{config.model_type} has no image processor without torchvision")
+    kind: Any = PROCESSOR_MAPPING[type(config)]
     without_video: Any = type(
         kind.__name__, (kind,), {"check_argument_for_proper_class": lambda self, name, part: None}
     )
@@ -308,5 +350,5 @@ def _without_video(folder: Path) -> Any:
     settings, _ = kind.get_processor_dict(folder, **own)
     # transformers 5 reads the names of the parts from the signature, 4 keeps a list of them.
     names = kind.get_attributes() if hasattr(kind, "get_attributes") else kind.attributes
-    made = [parts[name].from_pretrained(folder, **own) if name in parts else None for name in names]
+    made = [parts[name].from_pretrained(folder, **own) if name in parts else _NoVideo() for name in names]
     return without_video.from_args_and_dict(made, settings)

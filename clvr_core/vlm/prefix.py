@@ -187,6 +187,9 @@ class Reader:
         ends = sorted({len(tail) - 1 for tail in tails})
         places = torch.tensor(ends, device=self.model.device)
         logits = self.model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=places).logits
+        if logits.shape[1] == longest:
+            # All of them: MiniCPM-V passes over logits_to_keep.
+            ends = list(range(longest))
         return [logits[row, ends.index(len(tail) - 1)].float() for row, tail in enumerate(tails)]
 
     def _text(self, run: Run, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:

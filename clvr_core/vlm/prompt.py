@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import itertools
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -38,7 +38,7 @@ class Prompt:
     images: the pictures, in order.
     typed: arguments of the model with one value for each token, 1 x L, by name.
     pictures: arguments of the model for all images, as the processor made them, by name.
-    image_processor: makes `pictures` for some of the images.
+    process: makes `pictures` of some of the images.
     """
 
     ids: Tensor
@@ -48,7 +48,7 @@ class Prompt:
     images: tuple[Image.Image, ...]
     typed: dict[str, Tensor]
     pictures: dict[str, Tensor]
-    image_processor: Any
+    process: Callable[[Sequence[Image.Image]], Mapping[str, Tensor]]
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -87,8 +87,8 @@ class Prompt:
             patches = [0, *itertools.accumulate(grids.prod(-1).tolist())]
             pixels = self.pictures["pixel_values"][patches[first] : patches[end]]
             return self.pictures | {"pixel_values": pixels, "image_grid_thw": grids[first:end]}
-        made = self.image_processor(list(self.images[first:end]), return_tensors="pt")
-        return {name: made[name].to(values.device) for name, values in self.pictures.items()}
+        made = self.process(self.images[first:end])
+        return {name: made[name] for name in self.pictures}
 
 
 def common(rows: Sequence[Sequence[Any]]) -> int:
@@ -139,9 +139,7 @@ class Prompter:
 
     def _prompt(self, text: str, turns: Sequence[Turn]) -> Prompt:
         images = [part for turn in turns for part in turn.parts if not isinstance(part, str)]
-        made = self.processor(text=[text], images=images or None, return_tensors="pt", **self._special(text)).to(
-            self.model.device
-        )
+        made = self._processed(text, images)
         ids = made["input_ids"]
         typed = {
             name: values
@@ -170,8 +168,17 @@ class Prompter:
             tuple(images),
             typed,
             pictures,
-            self.processor.image_processor,
+            self._pictures,
         )
+
+    def _processed(self, text: str, images: Sequence[Image.Image]) -> Mapping[str, Any]:
+        given = {"text": [text], "images": list(images) or None}
+        return self.processor(**given, return_tensors="pt", **self._special(text)).to(self.model.device)
+
+    def _pictures(self, images: Sequence[Image.Image]) -> Mapping[str, Any]:
+        """Process pictures as in a whole prompt: the processor has settings for its image processor, such as InternVL's
+        `crop_to_patches`."""
+        return self._processed(self.text([Turn("user", tuple(images))]), images)
 
     def shared(self, conversations: Sequence[Sequence[Turn]]) -> tuple[Prompt, list[list[int]]]:
         """Split prompts over the same pictures into a shared prefix with all pictures, and the tokens after it, at

@@ -299,6 +299,22 @@ class TestChat:
         with pytest.raises(JudgeFailure, match="lower image_side, now 1024"):
             qwen.chat(ASK, SCHEMA)
 
+    def test_an_error_in_the_models_own_code_is_a_failure_of_the_judge_and_its_next_answer_is_right(
+        self, qwen, monkeypatch
+    ):
+        before = qwen.decide((RED,), QUESTIONS)
+
+        def broken(*_, **__):
+            raise ValueError("Image features and image tokens do not match,\ntokens: 52, features: 4")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(qwen.model), "forward", broken)
+            for call in (lambda: qwen.chat(ASK, SCHEMA), lambda: qwen.decide((BLUE,), QUESTIONS)):
+                said = r"qwen3-vl failed while reading \(ValueError: Image features .* match, tokens: 52, features: 4\)"
+                with pytest.raises(JudgeFailure, match=said):
+                    call()
+        assert [each.yes for each in qwen.decide((RED,), QUESTIONS)] == pytest.approx([each.yes for each in before])
+
 
 def request_of(schema: dict) -> str:
     return f"\n\nAnswer with one JSON object of this schema and nothing else:\n{json.dumps(schema)}"

@@ -47,8 +47,11 @@ GEMMA_TEMPLATE = TEMPLATE.replace(f"{MARKS[3]}{MARKS[5]}{MARKS[4]}", MARKS[7])
 HIDDEN = 64
 
 
-def tokenizer(**named: Any) -> Qwen2TokenizerFast:
-    """A token for each byte, so that any text can be written, and those for Yes and No."""
+def tokenizer(marks: list[str] = MARKS, **named: Any) -> Qwen2TokenizerFast:
+    """A token for each byte, so that any text can be written, and those for Yes and No.
+
+    marks: control tokens, of which Qwen's first three are used whatever the model is.
+    """
     vocabulary = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges = []
     for whole in ("Yes", "No", "yes", "no", '{"', '":', "red"):
@@ -57,10 +60,10 @@ def tokenizer(**named: Any) -> Qwen2TokenizerFast:
             vocabulary[whole[:end]] = len(vocabulary)
     words = Tokenizer(models.BPE(vocabulary, merges))
     words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    words.add_special_tokens([AddedToken(mark, special=True) for mark in MARKS])
+    words.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
     made = Qwen2TokenizerFast(
         tokenizer_object=words,
-        additional_special_tokens=MARKS,
+        additional_special_tokens=marks,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         bos_token=None,
@@ -187,7 +190,9 @@ def outspoken(model: Any, words: Qwen2TokenizerFast) -> Any:
         for name, weight in model.named_parameters():
             if weight.ndim > 1 and weight is not table and weight is not head:
                 weight.mul_(4)
-            if "language_model" in name and name.endswith(("o_proj.weight", "down_proj.weight", "out_proj.weight")):
+            if "language_model" in name and name.endswith(
+                ("o_proj.weight", "down_proj.weight", "out_proj.weight", "w2.weight")
+            ):
                 weight[0] = 0
         table.mul_(10)
         table[:, 0], head[:, 0] = 1, 0
