@@ -22,14 +22,28 @@ from ..errors import BadInput
 from ..weights import dtypes
 from ..weights.checkpoint import Checkpoint, Tensor
 from ..weights.dtypes import FLOATS
-from ..weights.layout import PREFIXES, Layout, atoms_of, tensor_of
+from ..weights.layout import Layout
 from . import formula
+from .names import Names
 from .scales import Scales
 
-_LORA = re.compile(r"(.+?)\.(?:lora_|lora\.)(A|B|down|up)(?:\.default)?(?:\.weight)?")
+_LORA = re.compile(r"(.+?)(?:\.lora_|\.lora\.|_lora\.)(A|B|down|up)(?:\.(?!weight$|bias$)[\w-]+)?(?:\.weight)?")
 _LOKR = re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)")
-_DOTTED = ("base_model.model.", *PREFIXES, "base_model.model.")
-_ENCODED = ("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_transformer_", "lycoris_", "lora_")
+_EMBEDDING = re.compile(r"(bundle_emb|emb_params|string_to_param)\b.*")
+_KINDS = {
+    r".+\.hada_\w+": "a LoHa, an elementwise product of two LoRAs",
+    r".+\.(dora_scale|lora_magnitude_vector.*)": "a DoRA, whose delta depends on the weights",
+    r".+\.(lora_mid(\.weight)?|lokr_t[12])": "a convolution with a Tucker core",
+    r".+\.(diff|diff_b|w_norm|b_norm)": "a whole difference of weights, biases or norms",
+    r".+\.set_weight": "a value that replaces the weight, and no delta",
+    r".+\.reshape_weight": "a control LoRA for a model with more channels",
+    r".+\.lora_B(\.[\w-]+)?\.bias": "a LoRA of a bias",
+    r".+\.(oft_|boft_).+": "OFT, which rotates the weights",
+    r".+\.(a1|a2|b1|b2)\.weight": "a GLoRA, whose delta depends on the weights",
+    r".+\.(on_input|ia3_l)": "(IA)3, which scales the weights",
+    r".+\.processor\.(qkv|proj)_lora[12]\..+": "a LoRA in the naming of XLabs",
+}
+"""What a tensor of a name belongs to that is no factor of a LoRA or LoKr."""
 CACHE = 64 << 20
 """Bytes of fp64 factors kept in memory; the factors of the tensor in use are kept even if they are larger."""
 
@@ -51,23 +65,36 @@ class Product(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """The delta of one atom: some rows of a product.
+    """The delta of some rows of an atom: some rows of a product.
 
     product: the whole delta, which may belong to several atoms (a fused qkv).
-    row: the row of the product that is the first of the atom.
+    row: the first row of the product.
+    first, rows: the first row of the atom and how many; the delta of others is 0.
     factor: factor on the delta, from the recipe's blocks.
     """
 
     product: Product
     row: int
+    first: int
+    rows: int
     factor: float = 1.0
 
     def delta(self, start: int, stop: int, columns: int) -> np.ndarray:
         """Return the delta of the elements `start` to `stop` of the atom, which has `columns` a row: fp32 [stop -
         start]."""
         first, last = start // columns, -(-stop // columns)
-        rows = self.product.delta(self.row + first, self.row + last, self.factor)
-        return rows.reshape(-1)[start - first * columns : stop - first * columns]
+        top, bottom = max(first, self.first), min(last, self.first + self.rows)
+        if (top, bottom) == (first, last):
+            found = self._rows(top, bottom)
+        else:
+            found = np.zeros((last - first, columns), np.float32)
+            if top < bottom:
+                found[top - first : bottom - first] = self._rows(top, bottom)
+        return found.reshape(-1)[start - first * columns : stop - first * columns]
+
+    def _rows(self, top: int, bottom: int) -> np.ndarray:
+        skipped = self.row - self.first
+        return self.product.delta(top + skipped, bottom + skipped, self.factor)
 
 
 class _FactorCache:
@@ -184,49 +211,56 @@ def is_low_rank(names: Iterable[str]) -> bool:
 
 
 def terms_of(
-    file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[str, tuple[int, ...]]
-) -> dict[str, Term]:
-    """Return the delta of each atom that a LoRA or LoKr file changes.
+    file: Checkpoint, strength: float, layout: Layout, atoms: Mapping[str, tuple[int, ...]], warnings: list[str]
+) -> dict[str, list[Term]]:
+    """Return the deltas of each atom that a LoRA or LoKr file changes.
 
     strength: factor on all deltas of the file.
     layout: of the base.
     atoms: the shapes of the base's atoms by name.
+    warnings: takes a sentence for what is left out: the parts of text encoders that the base does not hold.
 
     Raises BadInput for tensors that belong to no LoRA or LoKr, for modules that the base does not have, and for shapes
     that do not fit.
     """
     modules, alphas = _modules(file)
-    names = _Names(layout, atoms)
+    names = Names(layout, atoms)
     scales = Scales(file)
     cache = _FactorCache()
-    unknown = sorted(module for module in modules if not names.find(module))
-    if unknown:
-        raise BadInput(
-            f"{file.path}: {len(unknown)} of {len(modules)} modules fit no weight of the base ({', '.join(unknown[:20])}); "
-            "use a LoRA that was trained for this model, without parts for text encoders"
+    encoders = {module: encoder for module in modules if (encoder := names.encoder_of(module))}
+    left = [module for module, encoder in encoders.items() if not names.holds(encoder)]
+    if left:
+        warnings.append(
+            f"{file.path.name}: {len(left)} modules of text encoders are left out, as the base holds none of theirs "
+            f"({', '.join(sorted({encoders[module] for module in left}))})"
         )
-    found: dict[str, Term] = {}
+    modules = {module: factors for module, factors in modules.items() if module not in left}
+    unknown = sorted(module for module in modules if not names.find(module))
+    if unknown or not modules:
+        raise BadInput(
+            f"{file.path}: {len(unknown or left)} of {len(modules) + len(left)} modules fit no weight of the base "
+            f"({', '.join((unknown or left)[:20])}); use a LoRA that was trained for this model"
+        )
+    found: dict[str, list[Term]] = {}
     for module, factors in modules.items():
-        target = names.find(module)
+        places = names.find(module)
         where = f"{file.path}: {module}"
         alpha = _alpha(alphas[module]) if module in alphas else None
-        shapes = [atoms[atom] for atom in target]
-        rows, columns = sum(shape[0] for shape in shapes), prod(shapes[0][1:])
+        rows, columns = sum(place.rows for place in places), prod(atoms[places[0].atom][1:])
         if "A" in factors or "B" in factors:
             product = _lora(cache, where, factors, partial(scales.lora, module, alpha), strength)
         else:
             product = LokrProduct(cache, factors, where, partial(scales.lokr, module, alpha), strength)
         if (product.rows, product.columns) != (rows, columns):
             raise BadInput(
-                f"{where} is a delta of {product.rows} x {product.columns}, the base has {rows} x {columns} there ({target[0]}); "
+                f"{where} is a delta of {product.rows} x {product.columns}, the base has {rows} x {columns} there ({places[0].atom}); "
                 "use a LoRA that was trained for this model"
             )
-        row = 0
-        for atom, shape in zip(target, shapes):
-            if atom in found:
+        for place in places:
+            terms = found.setdefault(place.atom, [])
+            if any(term.first < place.first + place.rows and place.first < term.first + term.rows for term in terms):
                 raise BadInput(f"{where} is given a second time, under another name; get the file anew")
-            found[atom] = Term(product, row)
-            row += shape[0]
+            terms.append(Term(product, place.source, place.first, place.rows))
     return found
 
 
@@ -238,20 +272,25 @@ def _modules(file: Checkpoint) -> tuple[dict[str, dict[str, Tensor]], dict[str, 
         if name.endswith(".alpha"):
             alphas[name.removesuffix(".alpha")] = tensor
             continue
+        if _EMBEDDING.fullmatch(name):  # of a text encoder, beside the LoRA
+            continue
         if found := _LORA.fullmatch(name):
             part = {"down": "A", "up": "B"}.get(found[2], found[2])
         elif found := _LOKR.fullmatch(name):
             part = found[2]
         else:
+            kind = next((kind for pattern, kind in _KINDS.items() if re.fullmatch(pattern, name)), "")
             raise BadInput(
-                f"{file.path}: {name} is no factor of a LoRA or LoKr (LoHa, DoRA, Tucker parts and full differences are not merged); "
-                "use a plain LoRA or LoKr, or merge the file where it was made and give the checkpoint as --aligned"
+                f"{file.path}: {name} is no factor of a LoRA or LoKr{f', but of {kind}' if kind else ''}; use a plain LoRA or LoKr, or "
+                "merge the file where it was made and give the checkpoint as --aligned"
             )
         if tensor.dtype not in FLOATS:
             raise BadInput(f"{file.path}: {name} is {tensor.dtype}; use a LoRA saved in bf16, fp16 or fp32")
         if not tensor.shape or not tensor.nbytes:
             raise BadInput(f"{file.path}: {name} has shape {list(tensor.shape)}, which is no matrix; get the file anew")
-        modules.setdefault(found[1], {})[part] = tensor
+        if part in modules.setdefault(found[1], {}):
+            raise BadInput(f"{file.path}: {name} is a second adapter for {found[1]}; give a file with one")
+        modules[found[1]][part] = tensor
     if not modules:
         raise BadInput(
             f"{file.path} holds no LoRA or LoKr; give a full checkpoint as --aligned, a LoRA as --lora FILE:STRENGTH"
@@ -282,33 +321,3 @@ def _alpha(tensor: Tensor) -> float:
     raise BadInput(
         f"{tensor.file.path}: {tensor.name} is {tensor.dtype} {list(tensor.shape)}, not one finite number; get the file anew"
     )
-
-
-class _Names:
-    """Finds the base's weights by the names that a LoRA may use: the dotted path of the module in either layout, or
-    kohya's form of it with _ for each dot.
-
-    A path with underscores is looked up among those of the base; where its dots were is never guessed.
-    """
-
-    def __init__(self, layout: Layout, atoms: Mapping[str, tuple[int, ...]]) -> None:
-        self._atoms = atoms
-        self._layouts: tuple[Layout, ...] = ("plain",) if layout == "plain" else ("bfl", "diffusers")
-        names = {tensor_of(atom, each) for atom in atoms for each in self._layouts}
-        modules = [name.removesuffix(".weight") for name in sorted(names) if name.endswith(".weight")]
-        self._encoded = {module.replace(".", "_"): module for module in modules}
-
-    def find(self, module: str) -> tuple[str, ...]:
-        """Return the atoms of the module's weight, top to bottom; () if the base has no such module."""
-        if "." not in module:
-            module = next(
-                (found for prefix in ("", *_ENCODED) if (found := self._encoded.get(module.removeprefix(prefix)))),
-                module,
-            )
-        for prefix in ("", *_DOTTED):
-            module = module.removeprefix(prefix)
-            for layout in self._layouts:
-                target = atoms_of(f"{module}.weight", layout)
-                if all(atom in self._atoms for atom in target):
-                    return target
-        return ()

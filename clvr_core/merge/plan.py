@@ -219,7 +219,7 @@ class _Planner:
         if recipe.keep_lora and not loras:
             raise BadInput("--keep-lora has nothing to keep: no input is a LoRA; give --lora FILE:STRENGTH")
         shapes = {atom: part.shape for atom, part in base.atoms.items()}
-        terms = [lowrank.terms_of(file, strength, base.layout, shapes) for file, strength in loras]
+        terms = [lowrank.terms_of(file, strength, base.layout, shapes, self.warnings) for file, strength in loras]
         layout: Layout = base.layout if recipe.layout == "base" else recipe.layout
         if layout != base.layout and base.layout == "plain":
             raise BadInput(
@@ -231,7 +231,7 @@ class _Planner:
         for atom, (output, start) in homes.items():
             align, distil = recipe.factors(_names(atom, base.layout))
             part = base.atoms[atom]
-            deltas = [each[atom] for each in terms if atom in each]
+            deltas = [term for each in terms for term in each.get(atom, ())]
             alpha, beta = recipe.alpha * align, recipe.beta * distil
             segment = Segment(
                 atom,
@@ -383,6 +383,6 @@ def _kept_rows(segments: list[Segment]) -> dict[str, tuple[Kept, ...]]:
                     f"--keep-lora: the delta of {segment.atom} is a LoKr, which is no product of two thin matrices; leave it out"
                 )
             found.setdefault(segment.output.name, []).append(
-                Kept(term.product, term.row, row, segment.count // segment.columns, term.factor)
+                Kept(term.product, term.row, row + term.first, term.rows, term.factor)
             )
     return {name: tuple(kept) for name, kept in found.items()}
