@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,6 +15,7 @@ from clvr_core import __version__
 from clvr_core.errors import BadInput
 from clvr_core.http_json import Client, Limits, ServerFailure, address
 from tests.vlm.servers import Said, serving
+from tests.waiting import HUNG
 
 QUICK = Limits(timeout=5, retries=2, backoff=0, wait=0)
 
@@ -326,3 +328,37 @@ class TestWhatTheServerSaid:
         with serving(lambda _: Said({})) as server:
             Client(server.url, limits=QUICK).ask("/thing")
         assert server.asked[0].headers["User-Agent"] == f"clvr/{__version__}"
+
+
+class TestSeveralAddresses:
+    """One model at several places."""
+
+    def test_the_least_busy_is_asked_first(self):
+        held, go_on = threading.Event(), threading.Event()
+
+        def slow(_) -> Said:
+            held.set()
+            assert go_on.wait(HUNG)
+            return Said({"by": "slow"})
+
+        with serving(slow) as one, serving(lambda _: Said({"by": "other"})) as other:
+            client = Client(one.url, limits=QUICK, urls=[other.url])
+            with ThreadPoolExecutor(1) as pool:
+                first = pool.submit(client.ask, "/thing")
+                assert held.wait(HUNG)
+                assert [client.ask("/thing")["by"] for _ in range(3)] == ["other"] * 3
+                go_on.set()
+                assert first.result()["by"] == "slow"
+
+    @pytest.mark.parametrize("away", [Said(status=503), Said(b"x", headers={"Content-Length": "9"})])
+    def test_one_that_is_away_is_passed_over_without_a_wait(self, away, clock):
+        with serving(lambda _: away) as one, serving(lambda _: Said({"b": 2})) as other:
+            client = Client(one.url, limits=Limits(timeout=5), urls=[other.url])
+            assert [client.ask("/thing")["b"] for _ in range(9)] == [2] * 9
+            assert (len(one.asked), len(other.asked), clock.now) == (1, 9, 0)
+
+    def test_all_that_are_away_are_waited_for_together(self, clock):
+        back = lambda _: Said(status=503) if clock.now < 100 else Said({"b": 2})  # noqa: E731
+        with serving(lambda _: Said(status=503)) as one, serving(back) as other:
+            assert Client(one.url, limits=Limits(timeout=5), urls=[other.url]).ask("/thing") == {"b": 2}
+        assert 100 <= clock.now < 145 and len(one.asked) + len(other.asked) < 40

@@ -1,4 +1,4 @@
-"""A client of one server: its key, its limits, and how long it is waited for."""
+"""A client of one server, at one address or several: its key, its limits, and how long it is waited for."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import math
 import os
 import random
 import re
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +31,8 @@ LONGEST_PAUSE = 30.0
 """Seconds between two tries, at most, unless the server asks for more."""
 UNTOLD = 2.0
 """Seconds that a server may be away before it is told."""
+SECRET = 8
+"""Characters from which on the value of a header is kept out of messages and answers as a key is."""
 _POLL = 0.05
 
 
@@ -44,9 +47,6 @@ class ServerFailure(OSError):
     def __init__(self, message: str, status: int | None = None, *, away: bool = False, timed_out: bool = False) -> None:
         super().__init__(message)
         self.status, self.away, self.timed_out = status, away, timed_out
-
-    def renamed(self, message: str) -> ServerFailure:
-        return ServerFailure(message, self.status, away=self.away, timed_out=self.timed_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,23 @@ def key_of(variable: str) -> str:
     return key
 
 
+@dataclass
+class _Place:
+    """One address of a server. busy: requests that are under way there. until: when it may be asked again. failures: in
+    a row."""
+
+    url: str
+    busy: int = 0
+    until: float = -math.inf
+    failures: int = 0
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
+
+
 class Client:
-    """Asks one server. Several threads may ask at the same time.
+    """Asks a server, at one address or at several that serve the same model. Several threads may ask at the same time.
 
     limits: of each request.
     check: called twenty times a second while waiting; what it raises ends the request at once.
@@ -123,21 +138,43 @@ class Client:
         limits: Limits = Limits(),
         check: Callable[[], None] = lambda: None,
         waiting: Callable[[str, float], None] = countdown,
+        *,
+        urls: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         """
         url: the part of the address that all requests share.
         key_variable: the environment variable that holds the key, sent as a bearer token; empty if there is no key.
+        urls: further addresses. A request goes to the one with the fewest requests under way, and to another if that
+            one is away.
+        headers: sent as well; each by the environment variable that holds its value.
 
-        Raises BadInput for an address or a key that cannot be used.
+        Raises BadInput for an address, a key or a header that cannot be used.
         """
-        self.url, self.limits, self.check, self.waiting = address(url), limits, check, waiting
-        self.key_variable, self._key = key_variable, key_of(key_variable)
+        self._places = [_Place(address(each)) for each in (url, *urls)]
+        self.limits, self.check, self.waiting = limits, check, waiting
+        self.key_variable, key = key_variable, key_of(key_variable)
+        self._headers = {"Accept": "application/json", "Connection": "close", "User-Agent": f"clvr/{__version__}"}
+        self._headers |= {"Authorization": f"Bearer {key}"} if key else {}
+        values = {name: key_of(variable) for name, variable in (headers or {}).items()}
+        if unfit := [name for name in values if not re.fullmatch(r"[A-Za-z0-9-]+", name)]:
+            raise BadInput(f"{unfit[0]!r:.80} cannot name a header; use letters, digits and hyphens")
+        self._headers |= values
+        self._secrets = [value for value in (key, *values.values()) if value == key != "" or len(value) >= SECRET]
         self._answered = False
         self._lost: float | None = None
+        self._guard = threading.Lock()
 
     @property
     def host(self) -> str:
-        return urlsplit(self.url).netloc
+        return self._places[0].host
+
+    def unnamed(self, failure: ServerFailure) -> ServerFailure:
+        """Return the failure without the addresses."""
+        words = str(failure)
+        for place in self._places:
+            words = words.replace(place.host, "the server")
+        return ServerFailure(words, failure.status, away=failure.away, timed_out=failure.timed_out)
 
     def ask(
         self,
@@ -158,13 +195,9 @@ class Client:
 
         Redirects are not followed. Raises ServerFailure if no JSON object came.
         """
-        headers = {"Accept": "application/json", "Connection": "close", "User-Agent": f"clvr/{__version__}"}
         if body is not None:
             data = json.dumps(body).encode()
-        if data is not None:
-            headers["Content-Type"] = kind
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
+        headers = self._headers | ({} if data is None else {"Content-Type": kind})
         check, most = check or self.check, max_bytes or self.limits.max_bytes
         said, failures, since, told = "", 0, time.monotonic(), False
 
@@ -176,7 +209,11 @@ class Client:
 
         try:
             while True:
-                answer = self._try(path, data, headers, check, most)
+                place = self._next()
+                try:
+                    answer = self._try(place, path, data, headers, check, most)
+                finally:
+                    place.busy -= 1
                 if isinstance(answer, dict):
                     self._lost = None
                     return answer
@@ -185,10 +222,14 @@ class Client:
                     # Those who ask one after the other wait for the same outage together.
                     self._lost = lost = time.monotonic() if self._lost is None else self._lost
                     left = min(since, lost) + self.limits.wait - time.monotonic()
-                if left <= 0 and failures >= self.limits.retries:
+                if left <= 0 and failures >= self.limits.retries * len(self._places):
                     raise answer.failure
-                pause = self._pause(answer, failures, left)
+                pause = self._pause(answer, failures // len(self._places), left)
                 failures, said = failures + 1, str(answer.failure)
+                place.until = time.monotonic() + max(pause, self._backoff(place.failures))
+                place.failures += 1
+                others = [other.until for other in self._places if other is not place]
+                pause = min(pause, max(0.0, min(others) - time.monotonic())) if others else pause
                 _sleep(pause, check, tell if answer.by_clock else lambda: None)
         finally:
             if told:
@@ -202,20 +243,37 @@ class Client:
         if (asked := unanswered.asked_wait) > max(left, LONGEST_PAUSE):
             failure = unanswered.failure
             raise ServerFailure(f"{failure}; it is not to be asked again for {asked:.0f} s", failure.status, away=True)
-        # Spread at random, so that several clients that were refused together do not come back together.
-        pause = min(self.limits.backoff * 2 ** min(failures, 16), LONGEST_PAUSE) * random.uniform(0.8, 1.2)
-        pause = max(pause, asked)
+        pause = max(self._backoff(failures), asked)
         # The last try is made when the time is over.
         return min(max(pause, _POLL), left) if left > 0 else pause
 
+    def _backoff(self, failures: int) -> float:
+        # Spread at random, so that several clients that were refused together do not come back together.
+        return min(self.limits.backoff * 2 ** min(failures, 16), LONGEST_PAUSE) * random.uniform(0.8, 1.2)
+
+    def _next(self) -> _Place:
+        """Return the place to ask next, and count the request there."""
+        with self._guard:
+            now = time.monotonic()
+            place = min(self._places, key=lambda place: (max(0.0, place.until - now), place.busy))
+            place.busy += 1
+            return place
+
     def _try(
-        self, path: str, data: bytes | None, headers: Mapping[str, str], check: Callable[[], None], max_bytes: int
+        self,
+        place: _Place,
+        path: str,
+        data: bytes | None,
+        headers: Mapping[str, str],
+        check: Callable[[], None],
+        max_bytes: int,
     ) -> dict[str, Any] | _Unanswered:
         """Ask once. Raises ServerFailure if another try would not help."""
-        limits, host = self.limits, self.host
+        limits, host = self.limits, place.host
         try:
-            heard = wire.exchange(f"{self.url}{path}", data, headers, limits.timeout, max_bytes, check)
+            heard = wire.exchange(f"{place.url}{path}", data, headers, limits.timeout, max_bytes, check)
         except wire.TimedOut:
+            place.until = time.monotonic() + LONGEST_PAUSE
             raise ServerFailure(
                 f"{host} gave no whole answer within {limits.timeout:g} s; if it needs longer, raise timeout",
                 away=True,
@@ -224,46 +282,55 @@ class Client:
         except wire.TooLarge:
             raise ServerFailure(f"{host} answered with more than {max_bytes:,} bytes") from None
         except wire.Broken as error:
-            return _Unanswered(ServerFailure(_without(self._key, f"{host} {error}"), away=True), self._answered)
+            return _Unanswered(ServerFailure(self._without_secrets(f"{host} {error}"), away=True), self._answered)
         self._answered = True
-        content, status = _redacted(self._key, heard.content), heard.status
+        content, status = heard.content, heard.status
+        for secret in self._secrets:
+            content = _redacted(secret, content)
         said = one_line(content[:2000].decode("utf-8", "replace"), 300)
         if 200 <= status < 300:
-            value = self._object(content)
+            value = self._object(host, content)
+            place.failures, place.until = 0, -math.inf
             error = _error_in(value)
             if error is None:
                 return value
             # Gateways answer 200 before they know what comes; the true status stands inside.
             status, said = _code(error), one_line(json.dumps(error, ensure_ascii=False), 300)
-        words = f"{host} answered {status}{': ' if said else ''}{said}{self._hint(status, heard)}"
-        failure = ServerFailure(_without(self._key, words), status, away=status not in (*REQUEST, 200))
+        words = f"{host} answered {status}{': ' if said else ''}{said}{self._hint(place, status, heard)}"
+        failure = ServerFailure(self._without_secrets(words), status, away=status not in (*REQUEST, 200))
         if status not in (*AWAY, *BUSY):
             raise failure
         return _Unanswered(failure, status in AWAY, heard.asked_wait)
 
-    def _hint(self, status: int, heard: wire.Heard) -> str:
+    def _hint(self, place: _Place, status: int, heard: wire.Heard) -> str:
         """Return what to do about an answer, to stand behind it; empty if there is nothing to say."""
         if status in (401, 403):
             key = f"the key is in {self.key_variable}" if self.key_variable else "name the variable that holds its key"
             return f"; {key} (key_variable)"
         if 300 <= status < 400:
-            place = urlsplit(heard.headers.get("location", ""))
+            target = urlsplit(heard.headers.get("location", ""))
             return (
-                f"; it points to {one_line(place._replace(query='', fragment='').geturl(), 200)}: write that into url"
+                f"; it points to {one_line(target._replace(query='', fragment='').geturl(), 200)}: write that into url"
             )
-        if status in (200, 404, 405) and not urlsplit(self.url).path.endswith("/v1"):
+        if status in (200, 404, 405) and not urlsplit(place.url).path.endswith("/v1"):
             return "; with most servers the url ends in /v1"
         return ""
 
-    def _object(self, content: bytes) -> dict[str, Any]:
+    def _object(self, host: str, content: bytes) -> dict[str, Any]:
         try:
             value = json_of(content)
         except ValueError as error:
-            words = f"{self.host} answered with something that is not JSON: {one_line(str(error), 200)}"
-            raise ServerFailure(_without(self._key, words)) from error
+            words = f"{host} answered with something that is not JSON: {one_line(str(error), 200)}"
+            raise ServerFailure(self._without_secrets(words)) from error
         if not isinstance(value, dict):
-            raise ServerFailure(f"{self.host} answered with {type(value).__name__} where an object belongs")
+            raise ServerFailure(f"{host} answered with {type(value).__name__} where an object belongs")
         return value
+
+    def _without_secrets(self, text: str) -> str:
+        """Remove key and header values from a message: a server may quote the request in its error."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,18 +372,11 @@ def _sleep(seconds: float, check: Callable[[], None], tell: Callable[[], None]) 
         time.sleep(min(left, _POLL))
 
 
-def _without(key: str, text: str) -> str:
-    """Remove the key from a message: a server may quote the request in its error."""
-    return text.replace(key, "***") if key else text
-
-
 def _redacted(key: str, answer: bytes) -> bytes:
     """Remove the key from an answer, which goes into journals, reports and pictures.
 
     JSON may escape characters as \\u0041.
     """
-    if not key:
-        return answer
     spelled = b"".join(
         b"(?:"
         + re.escape(letter.encode())

@@ -6,7 +6,8 @@ import dataclasses
 import re
 import sys
 import typing
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,13 +40,17 @@ class Server:
     timeout: float = 120.0
     retries: int = 3
     wait: float = 600.0
+    picture: Literal["jpeg", "png"] = "jpeg"
+    urls: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def endpoint(self) -> Endpoint:
         limits = Limits(timeout=self.timeout, retries=self.retries, wait=self.wait)
-        return Endpoint(
-            self.url, self.model, self.key_variable, self.image_side, self.max_tokens, self.parallel, limits
-        )
+        own = {each.name for each in dataclasses.fields(Endpoint)}
+        shared = {each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name in own}
+        return Endpoint(**shared, limits=limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +218,15 @@ def _server(name: str, table: Any) -> Server:
     if not isinstance(table, dict):
         raise BadInput(f"{name}: expected a table [{name}] with a url, found {table!r:.80}")
     _known(Server, table, f"{name}.")
-    server = from_json(Server, table, name)
+    server = from_json(Server, _with_one_url(table), name)
     _ = server.endpoint  # raises for what is out of range
     return server
+
+
+def _with_one_url(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with the first of several addresses as `url` and the others as `urls`."""
+    urls = data.get("url")
+    return {**data, "url": urls[0], "urls": urls[1:]} if isinstance(urls, list) and urls else data
 
 
 def _vlm(name: str, data: Any) -> Server | Local | Embedded:
@@ -234,7 +245,7 @@ def _vlm(name: str, data: Any) -> Server | Local | Embedded:
         )
     cls = Server if "url" in data else Local
     _known(cls, data, f"{name}.")
-    return from_json(cls, data, name)
+    return from_json(cls, _with_one_url(data), name)
 
 
 def _executor(name: str, data: Any) -> ExecutorSettings | ImageServer:

@@ -65,7 +65,7 @@ class Dialect:
 
 OF_CHAT: tuple[Mapping[str, Any], ...] = ({"limit": "max_completion_tokens"}, {"temperature": False}, {"system": False})
 """Changes that may help where any request is refused."""
-OF_DECISIONS: tuple[Mapping[str, Any], ...] = ({"top": FEW}, {"least": 16})
+OF_DECISIONS: tuple[Mapping[str, Any], ...] = ({"top": FEW}, {"least": 16}, {"system": False})
 """Changes that may help where a request for probabilities is refused."""
 
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -27,6 +27,8 @@ IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
 """Probability of yes that stands for an answer in words, from a server without probabilities."""
 REFUSED = (400, 422)
 """HTTP statuses of a server that does not know a setting."""
+EXACT = 512
+"""Pixels of the longer side up to which a picture is sent as PNG whatever the setting is."""
 ANY_ANSWER = "yes, no or unsure"
 """Stands for an answer in the format that the model is shown, so that a format that it repeats answers nothing."""
 _NO_PROBABILITIES = Decision(None, "the server tells no probabilities")
@@ -43,6 +45,10 @@ class Endpoint:
     max_tokens: of a reply, at least 1.
     parallel: requests at the same time, at least 1.
     limits: of each request.
+    picture: format that pictures of more than 512 pixels on a side are sent in: `jpeg` (quality 95) or `png`.
+    urls: further addresses of the same model.
+    extra: fields that are added to each request, in place of those of the same name.
+    headers: sent with each request: name -> the environment variable that holds the value.
     """
 
     url: str
@@ -52,9 +58,14 @@ class Endpoint:
     max_tokens: int = 1536
     parallel: int = 4
     limits: Limits = field(default_factory=Limits)
+    picture: Literal["jpeg", "png"] = "jpeg"
+    urls: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        address(self.url)
+        for url in (self.url, *self.urls):
+            address(url)
         for name in ("image_side", "max_tokens", "parallel"):
             if getattr(self, name) < 1:
                 raise BadInput(f"{name} of the server {self.url} is {getattr(self, name)}; it must be at least 1")
@@ -80,7 +91,9 @@ class ServerVlm:
 
     def __init__(self, endpoint: Endpoint, check: Callable[[], None] = lambda: None) -> None:
         self.endpoint, self.check = endpoint, check
-        self._client = Client(endpoint.url, endpoint.key_variable, endpoint.limits)
+        self._client = Client(
+            endpoint.url, endpoint.key_variable, endpoint.limits, urls=endpoint.urls, headers=endpoint.headers
+        )
         self.model = self.name = endpoint.model or self._first_listed()
         self._probabilities, self._dialect = True, Dialect()
         self._worded = False
@@ -202,7 +215,9 @@ class ServerVlm:
                 refused = True
         before = self._dialect
         try:
-            answer = self._ask_otherwise("chat", OF_CHAT, self._body(words, max_tokens=limit), check)
+            body = self._body(words, max_tokens=limit)
+            kind_of_chat = "chat with a system" if _has_system(body) else "chat"
+            answer = self._ask_otherwise(kind_of_chat, OF_CHAT, body, check)
         except ServerFailure as error:
             raise self._failed(error) from error
         if refused and self._dialect == before:
@@ -269,16 +284,17 @@ class ServerVlm:
         return None
 
     def _ask(self, body: dict[str, Any], check: Callable[[], None], dialect: Dialect | None = None) -> dict[str, Any]:
-        said = (dialect or self._dialect).of(body)
+        said = (dialect or self._dialect).of(body) | dict(self.endpoint.extra)
         for last in (False, True):
             try:
                 answer = self._client.ask("/chat/completions", said, check=check)
-                self._tried.add("chat")
+                # A request without a system message says nothing of those that have one.
+                self._tried |= {"chat", "chat with a system"} if _has_system(body) else {"chat"}
                 return answer
             except ServerFailure as error:
                 if error.timed_out and not last:
                     continue
-                raise error.renamed(str(error).replace(self._client.host, "the server")) from error
+                raise self._client.unnamed(error) from error
         raise AssertionError("unreachable")
 
     def _failed(self, error: ServerFailure) -> JudgeFailure | Away:
@@ -307,12 +323,14 @@ class ServerVlm:
     def _image(self, picture: Picture) -> dict[str, Any]:
         image = Image.fromarray(picture)
         image.thumbnail((self.endpoint.image_side, self.endpoint.image_side), Image.Resampling.LANCZOS)
-        file = io.BytesIO()
-        image.save(file, "PNG", compress_level=1)
-        return {
-            "type": "image_url",
-            "image_url": {"url": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"},
-        }
+        kind, file = self.endpoint.picture if max(image.size) > EXACT else "png", io.BytesIO()
+        image.save(file, kind, compress_level=1, quality=95, subsampling=0)
+        data = base64.b64encode(file.getvalue()).decode()
+        return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}}
+
+
+def _has_system(body: Mapping[str, Any]) -> bool:
+    return body["messages"][0]["role"] == "system"
 
 
 class _Shared:

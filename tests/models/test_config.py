@@ -57,6 +57,24 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
+def test_a_server_may_have_several_addresses_and_fields_and_headers_of_its_own(tmp_path):
+    text = """
+[controller]
+url = ["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"]
+picture = "png"
+extra = {chat_template_kwargs = {enable_thinking = false}}
+headers = {X-Team = "TEAM"}
+[executor]
+kind = "shapes"
+"""
+    endpoint = read_config(written(tmp_path, text)).controller.endpoint
+    assert (endpoint.url, endpoint.urls) == ("http://127.0.0.1:1/v1", ("http://127.0.0.1:2/v1",))
+    assert endpoint.extra == {"chat_template_kwargs": {"enable_thinking": False}}
+    assert (endpoint.headers, endpoint.picture) == ({"X-Team": "TEAM"}, "png")
+    with pytest.raises(BadInput, match="server address 'nowhere' is not one"):
+        _ = read_config(written(tmp_path, text.replace("http://127.0.0.1:2/v1", "nowhere"))).controller.endpoint
+
+
 def test_all_that_a_file_may_say_is_read(tmp_path):
     config = read_config(written(tmp_path, WHOLE))
     endpoint = config.controller.endpoint

@@ -34,7 +34,7 @@ def pictures_in(body: dict[str, Any]) -> list[np.ndarray]:
         for part in message["content"] if isinstance(message["content"], list) else []:
             if part["type"] == "image_url":
                 kind, _, data = part["image_url"]["url"].partition(",")
-                assert kind == "data:image/png;base64"
+                assert kind in ("data:image/png;base64", "data:image/jpeg;base64")
                 found.append(np.array(Image.open(io.BytesIO(base64.b64decode(data)))))
     return found
 

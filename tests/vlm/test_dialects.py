@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from clvr_core.controller.prompts import GOALS_SCHEMA, action_schema, fused_schema
-from clvr_core.errors import JudgeFailure
-from clvr_core.protocols import Question
+from clvr_core.errors import BadInput, JudgeFailure
+from clvr_core.protocols import Message, Question
 from clvr_core.synthesis.proxy import SCHEMA as PROXY
 from clvr_core.vlm.dialect import NO_THOUGHT
 from clvr_core.vlm.replies import ask
-from tests.vlm.servers import Asked, Said, completion, said_in, serving
+from clvr_core.vlm.server import Endpoint, ServerVlm
+from tests.vlm.servers import Asked, Said, completion, pictures_in, said_in, serving
 from tests.vlm.test_server import ASK, BLUE, RED, SCHEMA, model, seeing
 
 PARTS = {"type": "object", "properties": {"part": {"type": "integer"}}, "required": ["part"]}
@@ -24,13 +26,13 @@ class Part:
     part: int
 
 
-def refusing(test, then=seeing):
-    """A server that refuses what the test says of the body."""
+def refusing(test, words=lambda _: completion('{"a": 1}')):
+    """A server that refuses what the test says of the body, and sees."""
 
     def answer(asked: Asked) -> Said:
         if asked.body is not None and test(asked.body):
             return Said({"error": {"message": "not supported"}}, status=400)
-        return then(asked) if "logprobs" in asked.body else completion('{"a": 1}')
+        return seeing(asked) if "logprobs" in asked.body else words(asked)
 
     return answer
 
@@ -44,6 +46,7 @@ class TestDialects:
 
     QUESTION = (Question("Is it red?"),)
 
+    @pytest.mark.parametrize("first", ["chat", "decision"])
     @pytest.mark.parametrize(
         ("refuses", "sent"),
         [
@@ -54,14 +57,19 @@ class TestDialects:
         ],
         ids=["max_tokens", "temperature", "both", "system"],
     )
-    def test_a_request_is_asked_otherwise_until_it_is_taken_and_so_from_then_on(self, refuses, sent):
-        with serving(refusing(refuses)) as server:
+    def test_a_request_is_asked_otherwise_until_it_is_taken_and_so_from_then_on(self, refuses, sent, first):
+        words = lambda _: completion('{"answers": [{"question": 1, "answer": "yes"}], "a": 1}')  # noqa: E731
+        with serving(refusing(refuses, words=words)) as server:
             vlm = model(server)
-            assert vlm.chat(ASK, SCHEMA).text == '{"a": 1}'
+            if first == "chat":
+                vlm.chat(ASK, SCHEMA)
+            else:
+                assert vlm.decide((RED,), self.QUESTION)[0].yes == pytest.approx(0.9)
             before = len(server.asked)
-            assert vlm.chat(ASK, SCHEMA).text == '{"a": 1}' and vlm.decide((RED,), self.QUESTION)[0].yes > 0.8
+            vlm.chat(ASK, SCHEMA)
+            vlm.decide((RED,), self.QUESTION)
             later = [asked.body for asked in server.asked[before:]]
-        assert before < 10 and len(later) == 2 and "response_format" in later[0], "the schema was not at fault"
+        assert before < 12 and len(later) == 2 and "response_format" in later[0], "the schema was not at fault"
         names = {"max_tokens", "max_completion_tokens", "temperature"}
         assert {name: later[0][name] for name in names & later[0].keys()} == sent
         said = said_in(later[0])
@@ -144,6 +152,37 @@ class TestDialects:
             reply = model(server).chat(ASK, SCHEMA)
             assert len(server.asked) == 2
         assert (reply.text, reply.tokens, reply.finished) == ('{"a": 1}', 12, True)
+
+
+class TestSettings:
+    def test_fields_and_headers_are_added_and_a_field_of_the_same_name_is_replaced(self, monkeypatch):
+        monkeypatch.setenv("TEAM", "the-secret-team")
+        echoing = lambda asked: completion(f'{{"a": "{asked.headers["X-Team"]}"}}')  # noqa: E731
+        extra = {"temperature": 0.2, "provider": {"require_parameters": True}}
+        with serving(echoing) as server:
+            reply = model(server, extra=extra, headers={"X-Team": "TEAM"}).chat(ASK, SCHEMA)
+            (asked,) = server.asked
+        assert extra.items() <= asked.body.items() and asked.headers["X-Team"] == "the-secret-team"
+        assert reply.text == '{"a": "***"}', "it is kept out of records as a key is"
+        monkeypatch.delenv("TEAM")
+        with pytest.raises(BadInput, match="TEAM is to hold"):
+            model(server, headers={"X-Team": "TEAM"})
+
+    def test_a_header_that_cannot_be_one_is_refused(self, monkeypatch):
+        monkeypatch.setenv("TEAM", "the-secret-team")
+        with pytest.raises(BadInput, match="'X: Y' cannot name a header"):
+            ServerVlm(Endpoint("http://127.0.0.1:9/v1", "eye", headers={"X: Y": "TEAM"}))
+
+    @pytest.mark.parametrize(
+        ("side", "setting", "kind"), [(512, "jpeg", "png"), (514, "jpeg", "jpeg"), (514, "png", "png")]
+    )
+    def test_large_pictures_are_sent_as_jpeg(self, side, setting, kind):
+        picture = np.full((side, 64, 3), (200, 30, 90), np.uint8)
+        with serving(lambda _: completion("{}")) as server:
+            model(server, picture=setting).chat([Message("user", "look", (picture,))], SCHEMA)
+            body = server.asked[0].body
+        assert f"data:image/{kind};base64," in json.dumps(body)
+        assert np.abs(pictures_in(body)[0].astype(int) - picture).max() <= (2 if kind == "jpeg" else 0)
 
 
 class TestWhatTheModelSaid:

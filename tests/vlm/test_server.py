@@ -364,7 +364,7 @@ class TestDecide:
                 vlm.decide((), [Question(text) for text in "abc"])
         assert asked and not after, "the others would else go on until the server answers"
         with serving(lambda _: completion("{}")) as server:
-            vlm._client.url = server.url
+            vlm._client._places[0].url = server.url
             assert vlm.chat([Message("user", "again")], {}).text == "{}", "the next request is not touched by it"
 
     def test_a_question_about_texts_needs_no_picture(self):
