@@ -158,7 +158,9 @@ class ClipVlm:
             yield
         except comfy.model_management.OOM_EXCEPTION as error:
             raise JudgeFailure(f"{self.name} ran out of memory; choose a smaller model or smaller pictures") from error
-        except RuntimeError as error:
+        except (JudgeFailure, comfy.model_management.InterruptProcessingException):
+            raise
+        except Exception as error:  # ComfyUI's code for a model raises any kind
             raise JudgeFailure(f"{self.name} failed: {one_line(str(error), 200)}") from error
 
     def _prompt(self, messages: Sequence[Message], pictures_first: bool = False) -> Prompt:

@@ -160,6 +160,8 @@ class TestClip:
         [
             (torch.OutOfMemoryError("CUDA"), "small ran out of memory; choose a smaller model"),
             (RuntimeError("shapes\ndiffer"), "small failed: shapes differ"),
+            (ValueError("tokens: 52, features: 4"), "small failed: tokens: 52, features: 4"),
+            (JudgeFailure("the reply cannot be held to its schema"), "^the reply cannot be held to its schema"),
         ],
     )
     def test_a_failing_model_is_a_failure_of_the_judge_and_no_end_of_the_run(self, error, words):
@@ -167,6 +169,13 @@ class TestClip:
         vlm = ClipVlm(clip, "small")
         clip.fails = error
         with pytest.raises(JudgeFailure, match=words):
+            vlm.decide([], ask())
+
+    def test_cancel_within_the_model_is_no_failure(self, host):
+        clip = Clip("Yes")
+        vlm = ClipVlm(clip, "small")
+        clip.fails = host.Cancelled()
+        with pytest.raises(host.Cancelled):
             vlm.decide([], ask())
 
     def test_several_pictures_become_one_for_a_family_that_takes_one(self):
