@@ -52,7 +52,7 @@ def examine(weights: str = "") -> list[Finding]:
     findings += map(_package, PACKAGES)
     findings.append(_device())
     findings.append(_shapes())
-    findings += [_vision(), _quantisation()]
+    findings += [_vision(), _quantisation(), _merging()]
     findings += _presets(weights)
     findings.append(_comfyui())
     return findings
@@ -117,6 +117,13 @@ def _quantisation() -> Finding:
     return Finding(
         "quantised models", bool(usable), ", ".join(usable) if usable else f"no library is installed{missing}"
     )
+
+
+def _merging() -> Finding:
+    from .merge.native import engine_in_words, kernel
+
+    build = "" if kernel() else "; pip install . builds it with a C compiler, and DSWM Merge does so by itself"
+    return Finding("merging", True, f"by {engine_in_words()}{build}")
 
 
 def _presets(weights: str) -> list[Finding]:

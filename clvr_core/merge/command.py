@@ -152,7 +152,7 @@ def _merge(options: argparse.Namespace) -> int:
                     sha256=not options.no_sha256,
                     measured=options.report is not None,
                 )
-            values = merge_report(plan, done.found, done.seconds, done.read, done.nbytes)
+            values = merge_report(plan, done.found, done.seconds, done.read, done.nbytes, done.engine)
             result |= {"out": str(done.out), "bytes": done.nbytes, "seconds": round(done.seconds, 3)}
             if done.kept:
                 result["kept_lora"] = str(done.kept)

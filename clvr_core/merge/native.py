@@ -1,14 +1,24 @@
-"""The compiled kernel of _kernel.c, called by ctypes: where it is looked for, and when it is used."""
+"""The compiled kernel of _kernel.c, called by ctypes: where it is looked for, when it is used, and how it is built where
+it is missing."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import hashlib
+import os
+import platform
+import secrets
+import shutil
+import subprocess
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..storage.cache import cache_folder
 from ..weights import dtypes
 from . import formula
 
@@ -20,6 +30,9 @@ KINDS = {"F32": 0, "BF16": 1, "F16": 2, "F8_E4M3": 3}
 SOURCE = Path(__file__).with_name("_kernel.c")
 NAMES = ("_kernel.abi3.so", "_kernel.pyd", "_kernel.so")
 """What the package's own build calls the library."""
+FLAGS = ("-O3", "-ffp-contract=off", "-shared", "-fPIC")
+PATIENCE = 300
+"""Seconds for the compiler."""
 
 
 class Job(ctypes.Structure):
@@ -90,9 +103,65 @@ def kernel() -> Kernel | None:
     return next((found for path in places() if (found := load(path))), None)
 
 
+_forget = kernel.cache_clear
+
+
 def places() -> list[Path]:
-    """Return the paths where a library may be, the preferred first."""
-    return [SOURCE.with_name(name) for name in NAMES]
+    """Return the paths where a library may be, the preferred first: beside the source, and in the cache folder."""
+    return [*(SOURCE.with_name(name) for name in NAMES), own_place()]
+
+
+def own_place() -> Path:
+    """Return the path in the cache folder of the library that is built here from this source for this machine."""
+    source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:12]
+    suffix = ".dll" if os.name == "nt" else ".so"
+    return cache_folder() / f"merge-kernel-{source}-{platform.system()}-{platform.machine()}{suffix}".lower()
+
+
+def compiler() -> str | None:
+    """Return the path of a C compiler that takes the flags of `build`, or None."""
+    return next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+
+
+def build() -> bool:
+    """Compile the kernel into the cache folder. Returns whether it can be used; nothing is raised, and nothing is left
+    behind if not."""
+    if not (program := compiler()):
+        return False
+    to = own_place()
+    part = to.with_name(f".{secrets.token_hex(8)}{to.suffix}")
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        command = [program, *FLAGS, str(SOURCE), "-o", str(part)]
+        subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=PATIENCE)
+        if not load(part):
+            return False
+        os.replace(part, to)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    _forget()
+    return True
+
+
+@cache
+def build_in_background() -> threading.Thread | None:
+    """Start to build the kernel, once in a process, where there is none and a compiler is. Merges use torch until it is
+    there. Returns the thread, or None."""
+    if kernel() or not compiler():
+        return None
+    thread = threading.Thread(target=build, name="merge kernel", daemon=True)
+    thread.start()
+    return thread
+
+
+def engine_in_words() -> str:
+    """Say which engine merges."""
+    if found := kernel():
+        return "the compiled kernel" + (", built here" if found.path == own_place() else "")
+    return f"torch ({'the kernel was not built' if compiler() else 'there is no C compiler for the kernel'})"
 
 
 def load(path: Path) -> Kernel | None:

@@ -15,13 +15,19 @@ from .recipe import FORMULA
 
 
 def merge_report(
-    plan: MergePlan, found: Findings, seconds: float | None = None, read: int | None = None, written: int | None = None
+    plan: MergePlan,
+    found: Findings,
+    seconds: float | None = None,
+    read: int | None = None,
+    written: int | None = None,
+    engine: str | None = None,
 ) -> dict[str, Any]:
     """Return the report as a JSON object.
 
     seconds: time of the merge; None if nothing was merged.
     read: bytes of weights read for the arithmetic; None if nothing was merged.
     written: bytes of the merged file; None if nothing was merged.
+    engine: what merged, in words; None if nothing was merged.
     """
     recipe = plan.recipe
     model = summed(found.blocks.values()).figures()
@@ -42,6 +48,7 @@ def merge_report(
         "seconds": seconds,
         "bytes_read": read,
         "bytes_written": written,
+        "engine": engine,
         "expected": EXPECTED,
         "model": model,
         "blocks": {name: found.blocks[name].figures() for name in _in_order(found.blocks)},
@@ -97,6 +104,8 @@ def merge_summary(values: dict[str, Any]) -> str:
         lines.append(
             f"cosine     {model['cosine']:+.3f}, signs differ in {_percent(model['sign_conflicts'])} of the weights that both move"
         )
+    if values["engine"]:
+        lines.append(f"engine     {values['engine']}")
     lines.append(f"expected   {EXPECTED['relative_norm']}; cosine {EXPECTED['cosine']}")
     return "\n".join(lines)
 

@@ -30,6 +30,7 @@ class Merged:
     hashed: bytes of inputs hashed; those whose sum is known from an earlier merge are not.
     seconds: wall time, survey included.
     found: the measures.
+    engine: what merged, in words.
     kept: the LoRA written beside it, if the recipe keeps LoRAs.
     """
 
@@ -39,6 +40,7 @@ class Merged:
     hashed: int
     seconds: float
     found: Findings
+    engine: str
     kept: Path | None = None
 
 
@@ -106,6 +108,7 @@ def merge(
         sum(file.size for file in hashed),
         seconds,
         _findings(plan, found, streamed, measured),
+        streamed.engine,
         kept,
     )
 

@@ -23,6 +23,7 @@ from ..weights.checkpoint import File
 from .engine import BLOCK, ROW, WINDOW, Block, Engine, engine_for, measured
 from .hashing import HASHED, Hasher, Pool, in_order
 from .measures import Measures
+from .native import engine_in_words
 from .plan import MergePlan, Output, Part, Segment
 from .survey import Cancel, Cancelled, low_rank, refuse_not_finite, rounded_bytes, values_of
 
@@ -42,12 +43,14 @@ class Streamed:
     tensors, blocks: measures of every weight by tensor of the output and by block, if they were asked for.
     sha256: of the input files that were to be hashed.
     read: bytes of weights read for the arithmetic.
+    engine: what merged, in words.
     """
 
     tensors: dict[str, Measures] = field(default_factory=dict)
     blocks: dict[str, Measures] = field(default_factory=dict)
     sha256: dict[File, str] = field(default_factory=dict)
     read: int = 0
+    engine: str = ""
 
 
 def default_threads() -> int:
@@ -103,6 +106,7 @@ class Stream:
         values that are not finite, Cancelled, and whatever the sink raises, in each case after all threads have ended.
         """
         fp8_names = {output.name for output in self.plan.outputs if output.dtype == "F8_E4M3"}
+        self.found.engine = engine_in_words()
         self._engine, context = engine_for()
         with context:
             if fp8_names:

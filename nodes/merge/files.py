@@ -122,6 +122,7 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
     Return the file's name for a loader, the report as an IMAGE and its summary. Raises BadInput, with widgets named as
     the node names them.
     """
+    from ...clvr_core.merge.native import build_in_background
     from ...clvr_core.merge.picture import picture
     from ...clvr_core.merge.report import merge_report, merge_summary
     from ...clvr_core.merge.run import made_before, merge
@@ -138,6 +139,7 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
                 values = merge_report(plan, survey(plan, interrupted).findings())
                 done = f"{out.name} is this merge already; nothing was written"
             else:
+                build_in_background()  # for the next merge; this one does not wait
                 made = merge(
                     plan,
                     out,
@@ -147,7 +149,7 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
                     measured=inputs.every_weight,
                     lora_out=kept,
                 )
-                values = merge_report(plan, made.found, made.seconds, made.read, made.nbytes)
+                values = merge_report(plan, made.found, made.seconds, made.read, made.nbytes, made.engine)
                 done = f"{made.nbytes / 1e9:.3g} GB in {made.seconds:.1f} s: {out.name}"
                 done += f", and its LoRA {kept.name}" if kept else ""
     except BadInput as error:

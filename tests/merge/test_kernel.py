@@ -7,6 +7,7 @@ tests/comfy/test_merge.py.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -267,3 +268,47 @@ def test_a_library_from_before_the_version_was_checked_is_not_used(tmp_path):
     (tmp_path / "old.c").write_text("void *PyInit__kernel(void) { return 0; }")
     subprocess.run([compiler, "-shared", "-fPIC", tmp_path / "old.c", "-o", tmp_path / "old.so"], check=True)
     assert native.load(tmp_path / "old.so") is None
+
+
+@pytest.fixture
+def nothing_built(monkeypatch, tmp_path):
+    """A package without its library, and an empty cache folder."""
+    monkeypatch.setenv("CLVR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(native, "NAMES", ())
+    for each in (native.kernel, native.build_in_background):
+        each.cache_clear()
+    yield
+    for each in (native.kernel, native.build_in_background):
+        each.cache_clear()
+
+
+def test_where_a_compiler_is_the_kernel_is_built_in_the_background_and_used_from_then_on(nothing_built):
+    if not native.compiler():
+        pytest.skip("no C compiler here")
+    assert native.kernel() is None and native.engine_in_words().startswith("torch (the kernel was not built")
+    thread = native.build_in_background()
+    assert native.build_in_background() is thread, "once in a process"
+    thread.join()
+    assert native.kernel().path == native.own_place()
+    assert native.engine_in_words() == "the compiled kernel, built here"
+    assert os.listdir(native.own_place().parent) == [native.own_place().name]
+    native.build_in_background.cache_clear()
+    assert native.build_in_background() is None, "it is there"
+
+
+@pytest.mark.parametrize("case", ["no compiler", "a compiler that fails", "a compiler of other bits", "no place"])
+def test_where_the_kernel_cannot_be_built_nothing_is_said_and_nothing_is_left(
+    nothing_built, monkeypatch, tmp_path, case
+):
+    program = tmp_path / "cc"
+    program.write_text(
+        "#!/bin/sh\nfor out; do :; done\n" + ("echo none > $out\n" if case.endswith("bits") else "exit 1\n")
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(native, "compiler", lambda: None if case == "no compiler" else str(program))
+    if case == "no place":
+        (tmp_path / "cache").write_text("a file")
+    assert native.build() is False and native.kernel() is None
+    assert case == "no place" or not any((tmp_path / "cache").glob("*"))
+    if case == "no compiler":
+        assert native.build_in_background() is None and "there is no C compiler" in native.engine_in_words()
