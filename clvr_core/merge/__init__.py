@@ -5,7 +5,8 @@ The walk of a tensor through a merge, in the order of the files:
 1. `recipe`: the inputs, the strengths, and the layout and dtype of the output, as the user asked for them.
 2. `plan`: `make_plan` opens every input, reads the headers only, matches the tensors of all layouts and refuses inputs
    that cannot be merged. The tensor becomes one or more `Segment`s: which rows of which files go to which bytes of the
-   output. `lowrank` (with `scales`) matches the factors of LoRA and LoKr files to the same segments.
+   output. `inputs` divides the checkpoints and matches their weights; `lowrank` (with `names`,
+   `scales` and `products`) matches the deltas of LoRA files to the same segments.
 3. `survey`: reads a sample of each tensor, refuses values that are not finite and inputs that were not made from this
    base, and simplifies segments whose delta is zero to plain copies.
 4. `stream`: worker threads walk over the output in windows of 4 MB and read the inputs of each window. `hashing` makes

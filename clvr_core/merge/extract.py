@@ -19,11 +19,12 @@ import numpy as np
 from .. import __version__
 from ..errors import BadInput
 from ..weights import dtypes
+from .inputs import values_of
 from .keep import lora_file
 from .measures import summed
 from .plan import MergePlan, Output, Segment, make_plan
 from .recipe import DTYPES, MergeRecipe
-from .survey import Survey, survey, values_of
+from .survey import Survey, survey
 from .target import check_target
 
 ROWS = 1 << 22

@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from math import prod
 
+import numpy as np
+
 from ..errors import BadInput
+from ..weights import dtypes
 from ..weights.checkpoint import Checkpoint, Tensor
 from ..weights.dtypes import FLOATS
 from ..weights.layout import Layout, atoms_of, in_diffusion_model, kind_of, layout_of, prefix_of
@@ -85,6 +88,15 @@ class Model:
     def is_inside(self, part: Part) -> bool:
         """Say whether the part belongs to the diffusion model."""
         return in_diffusion_model(part.tensor.name, self.prefix)
+
+
+def values_of(part: Part, start: int, count: int) -> np.ndarray:
+    """Read `count` elements of the part from element `start` on, as fp32 [count]."""
+    if part.tensor.codec is not None:
+        return part.tensor.codec.values(part.first + start, count)
+    size = FLOATS[part.tensor.dtype]
+    raw = part.tensor.file.read(part.start + start * size, count * size)
+    return dtypes.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
 
 
 def cut(role: str, checkpoint: Checkpoint, warnings: list[str]) -> Model:

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import __version__
 from ..weights.dtypes import FLOATS
-from .lowrank import LoraProduct
 from .plan import Kept, MergePlan, Output
+from .products import LoraProduct
 from .target import Target
 
 

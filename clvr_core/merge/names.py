@@ -148,7 +148,7 @@ class Names:
         found = self._found(module)
         if parameter == "weight" or not found:
             return found
-        named = ((place, re.sub(r"weight$", parameter, place.atom)) for place in found)
+        named = ((place, f"{place.atom.removesuffix('weight')}{parameter}") for place in found)
         places = tuple(Place(atom, place.first, place.rows, place.source) for place, atom in named)
         return places if all(place.atom in self._atoms for place in places) else ()
 

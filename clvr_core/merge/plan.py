@@ -19,6 +19,7 @@ from ..weights.quantised import FP8_MARK
 from . import lowrank
 from .inputs import Model, Part, cut, matched, refuse_other_kinds
 from .lowrank import Term
+from .products import LoraProduct
 from .recipe import DTYPES, MergeRecipe, matches
 
 
@@ -128,7 +129,7 @@ class Kept:
     factor: factor on the delta, from the recipe's blocks.
     """
 
-    product: lowrank.LoraProduct
+    product: LoraProduct
     source: int
     row: int
     rows: int
@@ -218,8 +219,7 @@ class _Planner:
         loras += [(self._open(lora.path), lora.strength) for lora in recipe.loras]
         if recipe.keep_lora and not loras:
             raise BadInput("--keep-lora has nothing to keep: no input is a LoRA; give --lora FILE:STRENGTH")
-        shapes = {atom: part.shape for atom, part in base.atoms.items()}
-        terms = [lowrank.terms_of(file, strength, base.layout, shapes, self.warnings) for file, strength in loras]
+        terms = [lowrank.terms_of(file, strength, base.layout, base.atoms, self.warnings) for file, strength in loras]
         layout: Layout = base.layout if recipe.layout == "base" else recipe.layout
         if layout != base.layout and base.layout == "plain":
             raise BadInput(
@@ -378,9 +378,10 @@ def _kept_rows(segments: list[Segment]) -> dict[str, tuple[Kept, ...]]:
     for segment in segments:
         row = (segment.start - segment.output.start) // (_itemsize(segment.output.dtype) * segment.columns)
         for term in segment.terms:
-            if not isinstance(term.product, lowrank.LoraProduct):
+            if not isinstance(term.product, LoraProduct):
                 raise BadInput(
-                    f"--keep-lora: the delta of {segment.atom} is a LoKr, which is no product of two thin matrices; leave it out"
+                    f"--keep-lora: the delta of {segment.atom} is a LoKr, LoHa, DoRA or whole difference, which is no product of two thin "
+                    "matrices; leave the flag out"
                 )
             found.setdefault(segment.output.name, []).append(
                 Kept(term.product, term.row, row + term.first, term.rows, term.factor)

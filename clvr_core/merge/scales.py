@@ -17,6 +17,8 @@ _PATTERN = re.compile(r"(\^?)((?:[\w-]|\\?\.)+)\$?")
 class Scales:
     """The scales of the modules of one LoRA or LoKr file.
 
+    dora: the settings say that the file is a DoRA.
+
     In both methods `alpha` is the value of the tensor `MODULE.alpha` in the file, None if there is no such tensor;
     `rank` is that of the module's factors.
     """
@@ -24,11 +26,10 @@ class Scales:
     def __init__(self, file: Checkpoint) -> None:
         """Read the settings.
 
-        Raises BadInput if they are damaged, belong to a DoRA, or name modules by a regular expression.
+        Raises BadInput if they are damaged, or name modules by a regular expression.
         """
         settings, self._file = _settings(file), file
-        if settings.get("use_dora"):
-            raise BadInput(f"{file.path} is a DoRA, whose delta depends on the weights; merge it where it was made")
+        self.dora = bool(settings.get("use_dora"))
         self._rs, self._of_lokr = (
             bool(settings.get("use_rslora")),
             "lora_alpha" not in settings and {"alpha", "r"} <= settings.keys(),

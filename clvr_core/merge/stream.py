@@ -22,10 +22,11 @@ from ..weights import dtypes
 from ..weights.checkpoint import File
 from .engine import BLOCK, ROW, WINDOW, Block, Engine, engine_for, measured
 from .hashing import HASHED, Hasher, Pool, in_order
+from .inputs import values_of
 from .measures import Measures
 from .native import engine_in_words
 from .plan import MergePlan, Output, Part, Segment
-from .survey import Cancel, Cancelled, low_rank, refuse_not_finite, rounded_bytes, values_of
+from .survey import Cancel, Cancelled, low_rank, refuse_not_finite, rounded_bytes
 
 Progress = Callable[[int, int], Any]
 """Called in the thread that called `run`, with the bytes done and the bytes in all: of the output, and of the inputs to

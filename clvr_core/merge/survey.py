@@ -19,6 +19,7 @@ from ..weights import dtypes
 from ..weights.dtypes import FLOATS
 from ..weights.quantised import steps_of
 from .engine import Block, Engine, light_engine, measured
+from .inputs import values_of
 from .measures import Findings, Measures, summed
 from .plan import MergePlan, Part, Segment
 
@@ -84,15 +85,6 @@ def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
     _warn(plan, found, whole)
     plan.segments = tuple(simplified)
     return found
-
-
-def values_of(part: Part, start: int, count: int) -> np.ndarray:
-    """Read `count` elements of the part from element `start` on, as fp32 [count]."""
-    if part.tensor.codec is not None:
-        return part.tensor.codec.values(part.first + start, count)
-    size = FLOATS[part.tensor.dtype]
-    raw = part.tensor.file.read(part.start + start * size, count * size)
-    return dtypes.decode(np.frombuffer(raw, np.uint8), part.tensor.dtype, part.tensor.scale)
 
 
 def low_rank(segment: Segment, start: int, count: int) -> np.ndarray | None:

@@ -402,11 +402,15 @@ def test_convolutions(tmp_path):
             {
                 "txt_in.lora_A.weight": torch.ones(2, 24),
                 "txt_in.lora_B.weight": torch.ones(16, 2),
-                "txt_in.dora_scale": torch.ones(16, 1),
+                "txt_in.dora_scale": torch.ones(15, 1),
             },
-            "DoRA",
+            r"dora_scale \[15, 1\] is no magnitude for each of 16 rows",
         ),
-        ({"txt_in.hada_w1_a": torch.ones(2, 2), "txt_in.lora_A.weight": torch.ones(2, 24)}, "LoHa"),
+        ({"txt_in.hada_w1_a": torch.ones(2, 2), "txt_in.lora_A.weight": torch.ones(2, 24)}, "of several kinds"),
+        ({"txt_in.hada_w1_a": torch.ones(2, 2)}, "lacks hada_w1_b, hada_w2_a, hada_w2_b"),
+        ({"txt_in.set_weight": torch.ones(16, 24)}, "of a value that replaces the weight"),
+        ({"txt_in.oft_blocks": torch.ones(2, 2)}, "of OFT"),
+        ({"txt_in.diff_b": torch.ones(16)}, "changes a bias, and the base has none there"),
         ({"txt_in.lokr_w1": torch.ones(2, 2)}, "lacks lokr_w2"),
         (
             {
