@@ -30,7 +30,7 @@ def qwen(loaded) -> LocalVlm:
 
 def anew(vlm: LocalVlm, record, **settings) -> LocalVlm:
     made = LocalVlm(vlm.model, vlm.processor, replace(vlm.settings, **{"max_tokens": 120} | settings))
-    made._reader = Reader(vlm.model, lambda: made.check(), record=record)
+    made._reader = Reader(vlm.model, made._checked, record=record)
     return made
 
 
