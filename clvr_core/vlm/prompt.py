@@ -16,6 +16,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from torch import Tensor
 
+COUNTED = 256
+"""Pictures whose runs of tokens are remembered."""
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 
 
@@ -35,6 +37,7 @@ class Prompt:
     keys: what each token is; for image tokens a digest of the pixels, since all pictures of one size have the same ids.
     positions: int64, 1 x L, or 3 x 1 x L for a model with M-RoPE.
     spans: first and last + 1 token of each picture, or of all pictures together if the tokens do not tell them apart.
+        The processor's marks between the parts of a picture count as the picture's.
     images: the pictures, in order.
     typed: arguments of the model with one value for each token, 1 x L, by name.
     pictures: arguments of the model for all images, as the processor made them, by name.
@@ -91,6 +94,10 @@ class Prompt:
         return {name: made[name] for name in self.pictures}
 
 
+def _digest(image: Image.Image) -> bytes:
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
+
+
 def common(rows: Sequence[Sequence[Any]]) -> int:
     """Return the length of the longest common prefix."""
     return next(
@@ -110,6 +117,7 @@ class Prompter:
             for name in ("image_token_id", "image_token_index")
         )
         self.image_token = next((token for token in known if isinstance(token, int)), None)
+        self._counts: dict[bytes, int] = {}
         self._template = processor.chat_template or self.tokenizer.chat_template
         self._rope = getattr(getattr(model, "model", model), "get_rope_index", None)
 
@@ -147,15 +155,17 @@ class Prompter:
             if values.shape == ids.shape and name not in ("input_ids", "attention_mask")
         }
         pictures = {name: values for name, values in made.items() if values.shape != ids.shape}
-        tokens, spans = ids[0].tolist(), self._spans(ids[0].tolist())
+        tokens = ids[0].tolist()
+        runs = self._runs(tokens)
         keys: list[Hashable] = list(tokens)
-        if len(spans) == len(images):
-            for (first, end), image in zip(spans, images):
-                digest = hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
+        digests = [_digest(image) for image in images]
+        spans = self._spans(runs, images, digests)
+        if spans is not None:
+            for (first, end), digest in zip(spans, digests):
                 keys[first:end] = [digest] * (end - first)
         else:
             # The pictures cannot be told apart, so they share a span, and unique keys keep it from being cached.
-            first, end = (spans[0][0], spans[-1][1]) if spans else (0, len(tokens))
+            first, end = (runs[0][0], runs[-1][1]) if runs else (0, len(tokens))
             spans = [(first, end)]
             keys[first:end] = [object() for _ in range(first, end)]
         takes = inspect.signature(self.model.forward).parameters
@@ -213,10 +223,36 @@ class Prompter:
             return {"type": "image", "image": part}
         return {"type": "text", "text": self._marks.sub(lambda mark: f"{mark.group()[0]} {mark.group()[1:]}", part)}
 
-    def _spans(self, tokens: Sequence[int]) -> list[tuple[int, int]]:
+    def _runs(self, tokens: Sequence[int]) -> list[tuple[int, int]]:
+        """Return first and last + 1 of each run of image tokens."""
         runs = itertools.groupby(enumerate(tokens), key=lambda pair: pair[1] == self.image_token)
         places = ([place for place, _ in run] for is_image, run in runs if is_image)
         return [(run[0], run[-1] + 1) for run in places]
+
+    def _spans(
+        self, runs: Sequence[tuple[int, int]], images: Sequence[Image.Image], digests: Sequence[bytes]
+    ) -> list[tuple[int, int]] | None:
+        """Return first and last + 1 token of each picture; None if the runs of image tokens do not tell."""
+        counts = [1] * len(images)
+        if len(runs) != len(images):
+            counts = [self._count(image, digest, len(runs), len(images)) for image, digest in zip(images, digests)]
+        if 0 in counts or sum(counts) != len(runs):
+            return None
+        ends = [0, *itertools.accumulate(counts)]
+        return [(runs[first][0], runs[end - 1][1]) for first, end in itertools.pairwise(ends)]
+
+    def _count(self, image: Image.Image, digest: bytes, runs: int, images: int) -> int:
+        """Return over how many runs of tokens the processor spreads a picture, as Idefics3 and Mistral 3 do. runs, images:
+        of the whole prompt.
+        """
+        if digest not in self._counts:
+            if images > 1:
+                text = self.text([Turn("user", (image,))])
+                runs = len(self._runs(self._processed(text, [image])["input_ids"][0].tolist()))
+            while len(self._counts) >= COUNTED:
+                del self._counts[next(iter(self._counts))]
+            self._counts[digest] = runs
+        return self._counts[digest]
 
     def _positions(self, ids: Tensor, pictures: dict[str, Tensor]) -> Tensor:
         """Compute positions here: Qwen's models would reuse the offset of the conversation that was read last."""

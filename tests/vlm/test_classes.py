@@ -48,6 +48,10 @@ def test_a_conversation_with_new_pictures_is_read_like_a_fresh_one(vlm):
     talk = Talk(vlm, Passes([], []))
     for turns in (FIRST, SECOND, FIRST):
         talk.read(*turns, finish=talk.answer)
+    first, second = (talk.prompter.prompt(turns) for turns in (FIRST, SECOND))
+    assert len(first.spans) == 2 and second.keys[: first.spans[-1][1]] == first.keys[: first.spans[-1][1]]
+    new = second.part(first.spans[-1][1], len(second))["pixel_values"]
+    assert new.numel() < second.pictures["pixel_values"].numel(), "only the new picture goes through the model"
 
 
 @constrained

@@ -311,15 +311,23 @@ def test_continuations_are_each_as_if_alone_and_leave_the_run_as_it_was(talk):
         assert float((one - other).abs().max()) < EQUAL
 
 
-def test_pictures_that_cannot_be_told_apart_in_the_tokens_are_read_anew(talk, monkeypatch):
-    """Some models spread a picture over several runs of tokens."""
-    talk.read(SYSTEM, user("Look:", picture("red"), "What next?"))
-    spans = talk.prompter._spans
+def test_pictures_over_several_runs_of_tokens_are_told_apart(talk, monkeypatch):
+    """As in Idefics3 and Mistral 3."""
+    two = (SYSTEM, user("Look:", picture("red"), "and", picture("blue"), "What next?"))
+    spans, runs = talk.prompter.prompt(two).spans, talk.prompter._runs
     monkeypatch.setattr(
         talk.prompter,
-        "_spans",
-        lambda tokens: [(first, first + 1) for begin, end in spans(tokens) for first in (begin, end - 1)],
+        "_runs",
+        lambda tokens: [(place, place + 1) for first, end in runs(tokens) for place in (first, end - 1)],
     )
+    assert talk.prompter.prompt(two).spans == spans
+
+
+def test_pictures_that_cannot_be_told_apart_in_the_tokens_are_read_anew(talk, monkeypatch):
+    """Some processors write nothing between two pictures."""
+    talk.read(SYSTEM, user("Look:", picture("red"), "What next?"))
+    runs = talk.prompter._runs
+    monkeypatch.setattr(talk.prompter, "_runs", lambda tokens: [(runs(tokens)[0][0], runs(tokens)[-1][1])])
     for _ in range(2):
         tokens, pictures = talk.read(SYSTEM, user("Look:", picture("red"), "and", picture("blue"), "What next?"))
         assert pictures == 2
