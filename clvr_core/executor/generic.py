@@ -6,6 +6,7 @@ Everything else is read from the signature of the call.
 from __future__ import annotations
 
 import inspect
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +38,8 @@ class GenericExecutor:
     check: called after each denoising step if the pipeline has `callback_on_step_end`.
 
     Requests with the same prompt, size, strength and references share a batch if the pipeline has
-    `num_images_per_prompt`; others are drawn one by one. A mask is applied to the finished picture. Raises BadInput for
-    a pipeline without `prompt` and `image`.
+    `num_images_per_prompt`; others are drawn one by one. A mask is applied to the finished picture. A lock keeps calls of
+    several threads apart. Raises BadInput for a pipeline without `prompt` and `image`.
     """
 
     batch = 4
@@ -56,6 +57,7 @@ class GenericExecutor:
         self.steps, self.guidance = steps, guidance
         self.references: int | None = references
         self.check: Callable[[], None] = lambda: None
+        self._alone = threading.RLock()
         missing = [need for need in NEEDED if need not in inputs_of(pipe)]
         if missing:
             raise BadInput(
@@ -83,7 +85,8 @@ class GenericExecutor:
         return limit - FRAME if isinstance(limit, int) and self._tokenizer is not None else None
 
     def tokens(self, prompt: str) -> int:
-        return len(self._tokenizer(prompt)["input_ids"])
+        with self._alone:  # a tokenizer that is padding for one thread counts for no other
+            return len(self._tokenizer(prompt)["input_ids"])
 
     @property
     def _tokenizer(self) -> Any:
@@ -136,18 +139,19 @@ class GenericExecutor:
         return "true_cfg_scale" if "true_cfg_scale" in takes and not self._guidance_is_input else "guidance_scale"
 
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
-        groups: dict[Any, list[int]] = defaultdict(list)
-        for index, request in enumerate(requests):
-            many = "num_images_per_prompt" in inputs_of(self.pipe_for(request))
-            same = request.prompt, request.width, request.height, request.strength, *map(digest, request.references)
-            groups[same if many else index].append(index)
-        found: dict[int, Drawing] = {}
-        for indices in groups.values():
-            for start in range(0, len(indices), self.batch):
-                part = indices[start : start + self.batch]
-                batch = [requests[index] for index in part]
-                found |= zip(part, draw_in_halves(self.pipe, batch, self._batch))
-        return [found[index] for index in range(len(requests))]
+        with self._alone:
+            groups: dict[Any, list[int]] = defaultdict(list)
+            for index, request in enumerate(requests):
+                many = "num_images_per_prompt" in inputs_of(self.pipe_for(request))
+                same = request.prompt, request.width, request.height, request.strength, *map(digest, request.references)
+                groups[same if many else index].append(index)
+            found: dict[int, Drawing] = {}
+            for indices in groups.values():
+                for start in range(0, len(indices), self.batch):
+                    part = indices[start : start + self.batch]
+                    batch = [requests[index] for index in part]
+                    found |= zip(part, draw_in_halves(self.pipe, batch, self._batch))
+            return [found[index] for index in range(len(requests))]
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[DrawRequest]) -> list[Drawing]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -79,7 +80,8 @@ def published(distilled: bool) -> SamplingRecipe:
 class KleinExecutor:
     """Draws with a Flux2KleinPipeline or a Flux2KleinKVPipeline.
 
-    Text embeddings and reference latents are cached. `check` is called after each denoising step.
+    Text embeddings and reference latents are cached. `check` is called after each denoising step. A lock keeps calls of
+    several threads apart: a pipeline of diffusers has the state of one call.
 
     pipe: the pipeline that draws, of diffusers' class or a subclass of it.
     distilled: whether guidance costs no second evaluation.
@@ -100,6 +102,7 @@ class KleinExecutor:
         self.pipe.vae.to(memory_format=torch.channels_last)
         self.recipe, self.name = recipe, name
         self.check: Callable[[], None] = lambda: None
+        self._alone = threading.RLock()
         self._texts, self._latents = EncoderCache(TEXT_LIMIT), EncoderCache(LATENTS_LIMIT)
 
     @cached_property
@@ -179,7 +182,8 @@ class KleinExecutor:
         return self.recipe.text_lengths[-1]
 
     def tokens(self, prompt: str) -> int:
-        return _tokens(self.pipe.tokenizer, prompt)
+        with self._alone:  # a tokenizer that is padding for one thread counts for no other
+            return _tokens(self.pipe.tokenizer, prompt)
 
     def text_length(self, prompt: str) -> int:
         """Return the length, in tokens, that the prompt is padded to.
@@ -196,18 +200,19 @@ class KleinExecutor:
 
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
         """Draw requests that agree in size, padded prompt length and sizes of references in one batch."""
-        groups: dict[tuple, list[int]] = defaultdict(list)
-        for index, request in enumerate(requests):
-            shapes = tuple(reference.shape for reference in request.references)
-            start = self._starts_from_canvas(request) and (digest(_mask(request)), request.strength)
-            groups[self.text_length(request.prompt), shapes, request.width, request.height, start].append(index)
-        found: dict[int, Drawing] = {}
-        for (length, *_), indices in groups.items():
-            for start in range(0, len(indices), self.recipe.batch):
-                part = indices[start : start + self.recipe.batch]
-                batch = [requests[index] for index in part]
-                found |= zip(part, draw_in_halves(self.pipe, batch, partial(self._batch, length=length)))
-        return [found[index] for index in range(len(requests))]
+        with self._alone:
+            groups: dict[tuple, list[int]] = defaultdict(list)
+            for index, request in enumerate(requests):
+                shapes = tuple(reference.shape for reference in request.references)
+                start = self._starts_from_canvas(request) and (digest(_mask(request)), request.strength)
+                groups[self.text_length(request.prompt), shapes, request.width, request.height, start].append(index)
+            found: dict[int, Drawing] = {}
+            for (length, *_), indices in groups.items():
+                for start in range(0, len(indices), self.recipe.batch):
+                    part = indices[start : start + self.recipe.batch]
+                    batch = [requests[index] for index in part]
+                    found |= zip(part, draw_in_halves(self.pipe, batch, partial(self._batch, length=length)))
+            return [found[index] for index in range(len(requests))]
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
         """Whether denoising begins from the noised first reference, by the inpaint pipeline."""
