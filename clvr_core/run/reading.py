@@ -16,6 +16,14 @@ from .lines import standing, trajectory_from
 JOURNAL = "trajectory.jsonl"
 
 
+class NoRun(BadInput):
+    """A folder holds no run that can be read. why: without the path of the folder, for those who are not to know it."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path} holds no run: {why}")
+        self.why = why
+
+
 @dataclass(frozen=True, slots=True)
 class Read:
     """
@@ -73,21 +81,21 @@ def is_begun(path: Path) -> bool:
 def read_trajectory(path: Path) -> Trajectory:
     """Read the run in the folder `path` as far as its complete lines tell it.
 
-    Raises BadInput if there is no run that can be read.
+    Raises NoRun if there is none.
     """
+    whole = _bytes_of(path).split(b"\n")[:-1]
     try:
-        whole = _bytes_of(path).split(b"\n")[:-1]
         lines = [json_of(line) for line in whole]
         return trajectory_from(standing(lines)[0])
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise BadInput(f"{path} holds no run that can be read ({error})") from error
+        raise NoRun(path, f"{JOURNAL} cannot be read ({error})") from error
 
 
 def _bytes_of(path: Path) -> bytes:
     journal = path / JOURNAL
     try:
         if journal.exists() and not journal.is_file():
-            raise BadInput(f"{path} holds no run: {JOURNAL} is no file")
+            raise NoRun(path, f"{JOURNAL} is no file")
         return journal.read_bytes()
     except OSError as error:
-        raise BadInput(f"{path} holds no run: {JOURNAL} cannot be read ({error.strerror})") from error
+        raise NoRun(path, f"{JOURNAL} cannot be read ({error.strerror})") from error

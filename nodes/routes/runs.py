@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp import web
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.run.run_folder import JOURNAL, read_trajectory
+from ...clvr_core.run.reading import JOURNAL, NoRun, read_trajectory
 from ..host.run_folders import list_runs, require_inside, runs_folder
 
 MAX_JOURNAL_BYTES = 64 << 20
@@ -42,14 +42,19 @@ def all_runs(query: Any) -> dict[str, Any]:
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """Return prompt, number of steps, whether the goals were met and the digest of the first canvas; the error for a
-    damaged run.
+    """Return prompt, number of steps, whether the goals were met and the digest of the first canvas; for a damaged run
+    what is wrong with it, without the path of the folder of runs.
     """
     try:
         state = journal_of(path).stat()
         return dict(_summary(path, state.st_mtime_ns, state.st_size))
-    except (BadInput, OSError) as error:
-        return {"prompt": f"cannot be read: {error}", "steps": 0, "met": None, "first": ""}
+    except NoRun as error:
+        why = error.why
+    except BadInput as error:
+        why = str(error)  # of `journal_of`, by the name alone
+    except OSError as error:
+        why = error.strerror
+    return {"prompt": f"cannot be read: {why}", "steps": 0, "met": None, "first": ""}
 
 
 @lru_cache(1024)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +48,29 @@ class TestRuns:
         (host.runs / "broken-1").mkdir(parents=True)
         (host.runs / "broken-1" / "trajectory.jsonl").write_text("nonsense\n")
         assert get("runs")[1]["runs"][0]["prompt"].startswith("cannot be read: ")
+
+    @pytest.mark.parametrize("damage", ["nonsense", "no brief", "folder", "outside", "gone", "forbidden"])
+    def test_whatever_is_wrong_with_a_run_no_path_of_the_machine_is_told(self, host, get, damage, monkeypatch):
+        journal = host.runs / "broken-1" / "trajectory.jsonl"
+        journal.parent.mkdir(parents=True)
+        journal.write_text('{"event": "start"}\n' if damage == "no brief" else "nonsense\n")
+        if damage == "folder":
+            journal.unlink()
+            journal.mkdir()
+        elif damage == "outside":
+            journal.rename(host.base / "elsewhere")
+            journal.symlink_to(host.base / "elsewhere")
+        elif damage in ("gone", "forbidden"):
+            code = errno.ENOENT if damage == "gone" else errno.EACCES
+            fault = lambda path: (_ for _ in ()).throw(OSError(code, os.strerror(code), str(path)))  # noqa: E731
+            monkeypatch.setattr(type(journal), "read_bytes", fault)
+        for status, answer in (
+            get("runs"),
+            get("lines", run="broken-1"),
+            get("lines", run=str(host.runs / "broken-1")),
+        ):
+            assert status in (200, 404) and str(host.runs) not in json.dumps(answer)
+        assert damage in ("folder",) or get("runs")[1]["runs"][0]["prompt"].startswith("cannot be read: ")
 
     def test_lines_come_as_they_stand_from_any_one_on(self, run, get):
         lines = (run.folder / "trajectory.jsonl").read_text().splitlines()
