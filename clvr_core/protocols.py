@@ -14,6 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from .errors import BadInput
+
 Picture = np.ndarray
 """uint8, height x width x 3."""
 
@@ -135,6 +137,17 @@ class Drawing:
     warnings: tuple[str, ...] = ()
 
 
+class SomeDrawn(BadInput):
+    """Some requests could not be drawn, and the others were: the message says why, of the first one.
+
+    drawings: one for each request, in order; None where there is none, but not everywhere.
+    """
+
+    def __init__(self, message: str, drawings: Sequence[Drawing | None]) -> None:
+        super().__init__(message)
+        self.drawings = drawings
+
+
 @runtime_checkable
 class Executor(Protocol):
     """A diffusion model that draws and edits.
@@ -154,7 +167,7 @@ class Executor(Protocol):
     def draw(self, requests: Sequence[DrawRequest]) -> Sequence[Drawing]:
         """Return one drawing for each request, in order. Request and seed fix the picture, whatever is drawn beside it.
 
-        Raises BadInput if a request cannot be drawn.
+        Raises BadInput if a request cannot be drawn: SomeDrawn, with the others, if that fails for each request alone.
         """
         ...
 

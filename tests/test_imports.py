@@ -125,6 +125,7 @@ FLOORS = (
 SAME_FLOOR = {
     "records": {"text"},
     "http_json": {"errors", "progress", "reading", "text"},
+    "protocols": {"errors"},
     "checklist": {"brief"},
     "trajectory": {"brief"},
     "controller": {"vlm"},

@@ -19,7 +19,7 @@ from ..controller.rewrite import rewrite
 from ..errors import BadInput, CannotWrite, JudgeFailure
 from ..models.registry import Models
 from ..policy import LOOPS, POLICIES, rules
-from ..protocols import DrawRequest, Picture
+from ..protocols import DrawRequest, Picture, SomeDrawn
 from ..run.run_folder import RunFolder
 from ..run.session import Session, drive, drive_all, resume
 from ..run.start_image import beginning_with
@@ -137,6 +137,12 @@ class Way:
         started = time.perf_counter()
         try:
             drawn = self.models.executor.draw([self._request(job, job.prompt, 0) for job in jobs])
+        except SomeDrawn as error:
+            seconds = (time.perf_counter() - started) / len(jobs)
+            return [
+                NotMade(str(error)) if drawing is None else Made(drawing.picture, drawing.nfe, 1, seconds=seconds)
+                for drawing in error.drawings
+            ]
         except BadInput as error:
             if len(jobs) == 1:
                 return [NotMade(str(error))]

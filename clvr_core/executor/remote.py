@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..errors import Away, BadInput
 from ..http_json import Client, Limits, ServerFailure, address
-from ..protocols import Drawing, DrawRequest, Picture
+from ..protocols import Drawing, DrawRequest, Picture, SomeDrawn
 from ..storage.pictures import DECODING_ERRORS, FORMATS, opened, pixels
 from .dialect import Dialect, Form
 from .masks import within_mask
@@ -101,7 +101,20 @@ class RemoteExecutor:
         if len(requests) < 2:
             return [self._draw(request) for request in requests]
         with ThreadPoolExecutor(min(self.server.parallel, len(requests))) as pool:
-            return list(pool.map(self._draw, requests))
+            found = list(pool.map(self._drawn_or_why, requests))
+        refused = [each for each in found if isinstance(each, BadInput)]
+        drawn = [each for each in found if isinstance(each, Drawing)]
+        if refused and not drawn:
+            raise refused[0]
+        if refused:
+            raise SomeDrawn(str(refused[0]), [each if isinstance(each, Drawing) else None for each in found])
+        return drawn
+
+    def _drawn_or_why(self, request: DrawRequest) -> Drawing | BadInput:
+        try:
+            return self._draw(request)
+        except BadInput as error:
+            return error
 
     def _draw(self, request: DrawRequest) -> Drawing:
         settings, files = self._settings(request), _files(request)

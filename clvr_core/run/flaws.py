@@ -32,8 +32,8 @@ def _flaws(call: Call, result: Result) -> Iterator[str]:
     elif isinstance(call, Draw) and isinstance(result, Drawn):
         first = call.trajectory.canvases
         found = [candidate.canvas for candidate in result.candidates]
-        if found != [*range(first, first + len(call.seeds))]:
-            yield f"it draws the canvases {found}, and {len(call.seeds)} from {first} on are due"
+        if found != [*range(first, first + len(found))]:
+            yield f"it draws the canvases {found}, and the next one is {first}"
         yield from (f"a picture of {each.nfe} evaluations" for each in result.candidates if each.nfe < 0)
     elif isinstance(call, Judge) and isinstance(result, Judgement):
         yield from _of_judgement(call, result)

@@ -11,7 +11,7 @@ import numpy as np
 from ..controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
 from ..errors import BadInput
 from ..policy.remarks import apply_remark
-from ..protocols import Drawing, Picture
+from ..protocols import Drawing, Picture, SomeDrawn
 from ..trajectory import Action, Cost, Remark, Trajectory
 from ..verifier import compare, wording_of
 from .canvases import Canvases
@@ -80,8 +80,12 @@ def perform(
         return _choose(call, models, canvases, started)
     if isinstance(call, Draw):
         composition = compose(call, models, canvases)
-        drawings = models.executor.draw(composition.requests)
-        return save_drawings(composition, drawings, time.perf_counter() - started, models, canvases)
+        failure = ""
+        try:
+            drawings: Sequence[Drawing | None] = models.executor.draw(composition.requests)
+        except SomeDrawn as error:
+            drawings, failure = error.drawings, str(error)
+        return save_drawings(composition, drawings, time.perf_counter() - started, models, canvases, failure)
     if isinstance(call, Judge):
         return _judge(call, models, canvases, started)
     if isinstance(call, Review):
@@ -90,17 +94,30 @@ def perform(
 
 
 def save_drawings(
-    composition: Composition, drawings: Sequence[Drawing], seconds: float, models: RunModels, canvases: Canvases
+    composition: Composition,
+    drawings: Sequence[Drawing | None],
+    seconds: float,
+    models: RunModels,
+    canvases: Canvases,
+    failure: str = "",
 ) -> Drawn:
-    """Save the pictures that were drawn for these requests, in their order. `seconds`: how long the drawing took."""
+    """Save the pictures that were drawn for these requests, in their order; None stands for one that was not.
+
+    seconds: how long the drawing took.
+    failure: why some were not drawn, which becomes a warning; at least one was.
+    """
     call = composition.call
     first = call.trajectory.canvases
-    numbered = enumerate(zip(call.seeds, drawings, strict=True), first)
+    kept = [(seed, drawing) for seed, drawing in zip(call.seeds, drawings, strict=True) if drawing is not None]
+    told = dict.fromkeys(warning for _, drawing in kept for warning in drawing.warnings)
+    if len(kept) < len(drawings):
+        told[f"{len(drawings) - len(kept)} of {len(drawings)} pictures were not drawn: {failure}"] = None
+    numbered = enumerate(kept, first)
     candidates = [canvases.add(canvas, seed, drawing, call.trajectory) for canvas, (seed, drawing) in numbered]
     evaluations = sum(candidate.nfe for candidate in candidates)
     cost = Cost({"draw": seconds}, evaluations=evaluations, images=len(candidates))
-    told = dict.fromkeys(warning for drawing in drawings for warning in drawing.warnings)
-    return Drawn(tuple(candidates), cost, (*composition.warnings, *left_out(composition, models), *told))
+    warnings = (*composition.warnings, *left_out(composition, models), *told)
+    return Drawn(tuple(candidates), cost, warnings)
 
 
 def note_of(remark: Remark) -> str:

@@ -15,7 +15,7 @@ from ..brief import Brief, Budget
 from ..controller import TEMPLATES as CONTROLLER
 from ..errors import BadInput
 from ..policy import policy_for
-from ..protocols import Drawing, DrawRequest, Executor, Picture
+from ..protocols import Drawing, DrawRequest, Executor, Picture, SomeDrawn
 from ..records import from_json, to_json
 from ..text import shown
 from ..trajectory import SCHEMA, Trajectory
@@ -184,9 +184,11 @@ class Session:
         """The requests for the executor, for a caller that draws by other means than `perform`."""
         return compose(call, self.models, self.canvases)
 
-    def drawn(self, composition: Composition, drawings: Sequence[Drawing], seconds: float) -> Drawn:
-        """Save the drawings of these requests and return the result to `note`."""
-        return save_drawings(composition, drawings, seconds, self.models, self.canvases)
+    def drawn(
+        self, composition: Composition, drawings: Sequence[Drawing | None], seconds: float, failure: str = ""
+    ) -> Drawn:
+        """Save the drawings of these requests and return the result to `note`; see `save_drawings`."""
+        return save_drawings(composition, drawings, seconds, self.models, self.canvases, failure)
 
     def _take(self, call: Call, result: Result) -> None:
         """Note of a result, performed or read, what later calls need."""
@@ -253,6 +255,8 @@ def drive_all(
     """Run many sessions side by side, with all drawing of a round in one batch of the executor.
 
     progress: called after each round with the number of sessions that are done.
+
+    Raises what the executor raises; what it drew for the other sessions is kept.
     """
     try:
         return _side_by_side(sessions, executor, progress)
@@ -276,14 +280,25 @@ def _side_by_side(sessions: Sequence[Session], executor: Executor, progress: Cal
                 waiting.append((index, session.compose(call)))
         if waiting:
             started = time.perf_counter()
-            drawings = list(executor.draw([request for _, composed in waiting for request in composed.requests]))
-            seconds = (time.perf_counter() - started) / len(drawings)
+            failed: SomeDrawn | None = None
+            try:
+                drawings: list[Drawing | None] = list(
+                    executor.draw([request for _, composed in waiting for request in composed.requests])
+                )
+            except SomeDrawn as error:
+                drawings, failed = list(error.drawings), error
+            seconds, none_drawn = (time.perf_counter() - started) / len(drawings), False
             for index, composed in waiting:
                 count = len(composed.requests)
                 mine, drawings = drawings[:count], drawings[count:]
-                result = sessions[index].drawn(composed, mine, seconds * count)
+                if not any(mine):
+                    none_drawn = True
+                    continue
+                result = sessions[index].drawn(composed, mine, seconds * count, str(failed or ""))
                 sessions[index].note(composed.call, result)
                 calls[index] = sessions[index].advance(result)
+            if failed and none_drawn:
+                raise failed
         progress(sum(call is None for call in calls.values()))
     return [session.trajectory for session in sessions]
 

@@ -17,7 +17,7 @@ from clvr_core.evaluation.benchmarks.base import Item
 from clvr_core.evaluation.generate import Generation, Order, sample
 from clvr_core.evaluation.store import Arm, read_picture, seed_of
 from clvr_core.models.registry import Models
-from clvr_core.protocols import Decision
+from clvr_core.protocols import Decision, SomeDrawn
 from clvr_core.shapes import CANVAS, load_vlm
 from clvr_core.shapes.perceive import perceive
 from clvr_core.storage.lock import FolderHeld
@@ -157,6 +157,16 @@ def test_a_disk_that_takes_nothing_ends_it_at_once_and_the_same_command_goes_on(
 
 def shapes_drawn(world, arm):
     return [k for line in world.lines(arm) for k in range(line["images"])]
+
+
+def test_what_was_drawn_beside_a_picture_that_was_refused_is_kept(tmp_path):
+    class Refusing(RenderExecutor):
+        def draw(self, requests):
+            raise SomeDrawn("refused", [None, *super().draw(requests)[1:]])
+
+    world = World(tmp_path, [*BRIEFS, "two red circles"])
+    report = world.generation("oneshot", Models(VLM, executor := Refusing(0.3), CANVAS, CANVAS), parallel=3).run()
+    assert (report.made, report.failed) == (2, [("b0-0", "refused")]) and len(executor.requests) == 3
 
 
 def test_what_another_process_draws_is_not_drawn_a_second_time(world):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from clvr_core.errors import Away, BadInput
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
-from clvr_core.protocols import DrawRequest
+from clvr_core.protocols import DrawRequest, SomeDrawn
 from tests.executor.images import DIALECTS, Asked, dialect, drawing, picture_answer, serving_images
 from tests.fakes import FakeExecutor, grey
 from tests.run.script import edit, generate, play, scripted
@@ -276,6 +276,22 @@ def test_what_is_no_picture_of_the_size_is_not_taken_for_one(answer, says):
     assert str(refused.value).startswith("klein at 127.0.0.1:") and str(refused.value).endswith(
         "mend that, then go on with the run"
     )
+
+
+def test_what_was_drawn_beside_a_picture_that_was_refused_is_kept():
+    def answer(asked: Asked) -> Said:
+        return Said(b"no json") if asked.fields["seed"] == 1 else picture_answer(grey(asked.fields["seed"], 64, 96))
+
+    with serving_images(answer) as server, pytest.raises(SomeDrawn, match="not JSON") as some:
+        remote(server.url).draw([DrawRequest("a", seed, **SMALL) for seed in range(3)])
+    assert [each and int(each.picture[0, 0, 0]) for each in some.value.drawings] == [0, None, 2]
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_where_none_was_drawn_it_is_refused(together):
+    with serving_images(lambda asked: Said(b"no json")) as server, pytest.raises(BadInput, match="not JSON") as none:
+        remote(server.url).draw([DrawRequest("a", seed, **SMALL) for seed in range(together)])
+    assert not isinstance(none.value, SomeDrawn)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def at(event: str, change):
         (
             "drawn",
             lambda it: it["candidates"][0].update(canvas=99),
-            r"it draws the canvases \[99, 1\], and 2 from 0 on",
+            r"it draws the canvases \[99, 1\], and the next one is 0",
         ),
         ("drawn", lambda it: it["candidates"][0].update(nfe=-1), "a picture of -1 evaluations"),
         ("drawn", {"cost": {"evaluations": -(10**9)}}, "the cost has -1000000000"),

@@ -12,11 +12,11 @@ import pytest
 
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
-from clvr_core.protocols import Drawing
+from clvr_core.protocols import Drawing, SomeDrawn
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from clvr_core.run.session import EVENTS, RunModels, Session, drive, drive_all, start
+from clvr_core.run.session import EVENTS, RunModels, Session, drive, drive_all, resume, start
 from clvr_core.storage.png import read_png, trajectory_of
-from clvr_core.trajectory import Remark
+from clvr_core.trajectory import Remark, seed_for
 from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.run.killable import PROMPT, VLM
 from tests.run.script import VALIDATE, a_brief, asked, drafts, edit, generate, judged, play, scripted
@@ -48,6 +48,53 @@ def everything() -> FakeVlm:
 
 
 EVERYTHING = {"strategy": "strokes", "candidates": 2, "final_ab": True}
+
+
+class Refusing(FakeExecutor):
+    """Draws each picture alone, and not those of these numbers, counted from 1."""
+
+    def __init__(self, *refused: int) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def draw(self, requests):
+        drawn = [
+            None if len(self.requests) in self.refused else drawing
+            for request in requests
+            for drawing in super(Refusing, self).draw([request])
+        ]
+        if None in drawn:
+            raise SomeDrawn("refused", drawn) if any(drawn) else BadInput("refused")
+        return drawn
+
+
+class TestSomeCandidates:
+    SCRIPT = [generate(), edit()], {0: "muu", 1: "muu", 2: "mmm"}
+
+    def test_the_round_goes_on_with_those_that_were_drawn_and_says_so(self, tmp_path):
+        brief = a_brief(candidates=2)
+        session = start(brief, RunModels(scripted(*self.SCRIPT), Refusing(1, 4)), tmp_path / "run")
+        run = drive(session)
+        assert [len(step.candidates) for step in run.steps] == [1, 1] and run.cost.images == 2 and run.outcome.met
+        assert run.steps[0].candidates[0].seed == seed_for(brief.seed, 0, 1), "it keeps the seed of its place"
+        assert run.warnings == tuple(f"step {step}: 1 of 2 pictures were not drawn: refused" for step in (0, 1))
+        again = resume(RunFolder.open(tmp_path / "run"), RunModels(scripted(), FakeExecutor([])))
+        assert drive(again) == run, "a replay takes what is on record"
+
+    def test_a_round_without_any_is_refused(self, tmp_path):
+        session = start(a_brief(candidates=2), RunModels(scripted(*self.SCRIPT), Refusing(1, 2)), tmp_path / "run")
+        with pytest.raises(BadInput, match="refused"):
+            drive(session)
+
+    def test_of_sessions_side_by_side_those_that_have_pictures_keep_them(self, tmp_path):
+        sessions = [
+            start(a_brief(seed=seed), RunModels(scripted(*self.SCRIPT), FakeExecutor()), tmp_path / str(seed))
+            for seed in range(3)
+        ]
+        with pytest.raises(BadInput, match="refused"):
+            drive_all(sessions, Refusing(2))
+        events = [[line["event"] for line in lines(tmp_path / str(seed))] for seed in range(3)]
+        assert ["drawn" in each for each in events] == [True, False, True]
 
 
 class TestWhatIsOnDisk:
