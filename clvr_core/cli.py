@@ -212,6 +212,9 @@ def _parser() -> argparse.ArgumentParser:
     batch.set_defaults(run=_batch)
 
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
+    doctor.add_argument(
+        "--models", type=Path, metavar="FILE", help="ask the servers that a file like clvr.toml names, as a run would"
+    )
     doctor.set_defaults(run=_doctor)
 
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
@@ -554,9 +557,9 @@ def _train_pprl(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from .doctor import examine
+    from .doctor import examine, examine_models
 
-    findings = examine(options.weights)
+    findings = examine_models(options.models) if options.models else examine(options.weights)
     if options.json:
         print(json.dumps([{"name": finding.name, "ok": finding.ok, "detail": finding.detail} for finding in findings]))
     else:

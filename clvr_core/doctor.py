@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__
-from .errors import BadInput
+from .errors import Away, BadInput, JudgeFailure
+from .protocols import Message, Question
 from .vlm.constrain import available
 from .vlm.quantised import LIBRARIES, installed
+
+if TYPE_CHECKING:
+    from .executor.remote import ImageServer
+    from .models.config import Server
+    from .vlm.dialect import Dialect
+
+T = TypeVar("T")
 
 FAMILIES = {
     "Qwen3-VL": "Qwen3VLForConditionalGeneration",
@@ -56,6 +69,121 @@ def examine(weights: str = "") -> list[Finding]:
     findings += _presets(weights)
     findings.append(_comfyui())
     return findings
+
+
+def examine_models(path: Path) -> list[Finding]:
+    """Ask each server that a clvr.toml names, as a run would. Raises BadInput if the file cannot be read."""
+    from .executor.remote import ImageServer
+    from .models.config import Server, read_config
+
+    config = read_config(path)
+    parts = {"controller": config.controller, "verifier": config.verifier or config.controller}
+    if parts["verifier"] == parts["controller"]:
+        del parts["verifier"]
+    findings = []
+    for role, part in parts.items():
+        if isinstance(part, Server):
+            findings += _vision_server(role, part)
+        else:
+            findings.append(Finding(role, True, "runs in this process; clvr generate loads it"))
+    if isinstance(config.executor, ImageServer):
+        findings += _image_server(config.executor)
+    else:
+        findings.append(Finding("executor", True, "runs in this process; clvr generate loads it"))
+    return findings
+
+
+SHAPE = {
+    "type": "object",
+    "properties": {"color": {"type": "string", "enum": ["crimson", "cobalt"]}, "count": {"type": "integer"}},
+    "required": ["color", "count"],
+    "additionalProperties": False,
+}
+"""Of a reply that a model writes only if it is held to it: the request does not name the fields."""
+
+
+def _vision_server(role: str, settings: Server) -> list[Finding]:
+    import numpy as np
+
+    from .vlm.server import ServerVlm
+    from .vlm.sight import MOST, PATCHES, check_sight
+
+    try:
+        vlm = ServerVlm(settings.endpoint)
+        check_sight(vlm)
+        patch = np.full((settings.image_side, settings.image_side, 3), PATCHES["red"], np.uint8)
+        (decision,), deciding = _timed(lambda: vlm.decide((patch,), (Question("Is the picture plain red all over?"),)))
+        ask = (Message("user", "Say what color the picture has, in JSON.", (patch,)),)
+        reply, replying = _timed(lambda: vlm.chat(ask, SHAPE))
+    except (BadInput, JudgeFailure, Away) as error:
+        return [Finding(role, False, str(error))]
+    sent = ", ".join(f"{name} = {value}" for name, value in _changes(vlm.dialect).items())
+    most = f"{MOST} at once" if vlm.most is None else f"{vlm.most} at once, more side by side in one"
+    kind = "probabilities of Yes and No" if vlm.tells_probabilities else "words: it tells no probabilities"
+    held = _fits(reply.text)
+    return [
+        Finding(role, True, f"{vlm.model} answers and sees; {sent or 'everything is sent as first tried'}"),
+        Finding(f"{role}: pictures", vlm.most is None, f"{most}, {settings.image_side} pixels, in a long prompt too"),
+        Finding(
+            f"{role}: verdicts", vlm.tells_probabilities and decision.yes is not None, f"{kind}, {deciding:.1f} s each"
+        ),
+        Finding(
+            f"{role}: replies",
+            held,
+            f"{'held to their schema' if held else 'not held to their schema, which is said in words'}, {replying:.1f} s each",
+        ),
+        Finding(
+            f"{role}: thought",
+            not vlm.thinks,
+            "it thinks before it answers, which costs a request a verdict; see extra in docs/vision-models.md"
+            if vlm.thinks
+            else "none before an answer",
+        ),
+    ]
+
+
+def _changes(dialect: Dialect) -> dict[str, Any]:
+    usual = type(dialect)()
+    return {
+        each.name: getattr(dialect, each.name)
+        for each in fields(dialect)
+        if getattr(dialect, each.name) != getattr(usual, each.name)
+    }
+
+
+def _fits(text: str) -> bool:
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and data.keys() == SHAPE["properties"].keys()
+
+
+def _image_server(settings: ImageServer) -> list[Finding]:
+    """Draw once, and edit what was drawn with one and two references."""
+    from .executor.remote import RemoteExecutor
+    from .protocols import DrawRequest
+
+    width, height = settings.width, settings.height
+    findings: list[Finding] = []
+    try:
+        executor = RemoteExecutor(settings)
+        (drawn,), seconds = _timed(lambda: executor.draw([DrawRequest("a red circle", 1, width=width, height=height)]))
+        words = f"{executor.name} draws {width} x {height} in {seconds:.1f} s"
+        findings.append(Finding("executor", True, words))
+        for count, words in ((1, "one reference"), (2, "two references")):
+            edit = DrawRequest("make it blue", 1, (drawn.picture,) * count, width, height)
+            _, seconds = _timed(lambda edit=edit: executor.draw([edit]))
+            findings.append(Finding(f"executor: {words}", True, f"edits in {seconds:.1f} s"))
+    except (BadInput, Away) as error:
+        name = ("executor", "executor: one reference", "executor: two references")[len(findings)]
+        findings.append(Finding(name, False, str(error)))
+    return findings
+
+
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    return call(), time.perf_counter() - started
 
 
 def _package(name: str) -> Finding:

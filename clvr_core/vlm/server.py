@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from ..errors import Away, BadInput, JudgeFailure
@@ -29,6 +30,9 @@ REFUSED = (400, 422)
 """HTTP statuses of a server that does not know a setting."""
 EXACT = 512
 """Pixels of the longer side up to which a picture is sent as PNG whatever the setting is."""
+SIDE_BY_SIDE = "The images stand side by side in one picture, the first at its left."
+GAP = 16
+"""Pixels between pictures that stand side by side."""
 ANY_ANSWER = "yes, no or unsure"
 """Stands for an answer in the format that the model is shown, so that a format that it repeats answers nothing."""
 _NO_PROBABILITIES = Decision(None, "the server tells no probabilities")
@@ -87,6 +91,8 @@ class ServerVlm:
     one JSON reply. `check` is called while waiting. Neither the name nor a failure holds the
     address, since both go into trajectories. Raises BadInput if no model is named and the server lists none, and Away
     where no request at all gets an answer.
+
+    most: pictures that it takes at once; more are shown side by side in one. None for any number.
     """
 
     def __init__(self, endpoint: Endpoint, check: Callable[[], None] = lambda: None) -> None:
@@ -95,6 +101,7 @@ class ServerVlm:
             endpoint.url, endpoint.key_variable, endpoint.limits, urls=endpoint.urls, headers=endpoint.headers
         )
         self.model = self.name = endpoint.model or self._first_listed()
+        self.most: int | None = None
         self._probabilities, self._dialect = True, Dialect()
         self._worded = False
         self._tried: set[str] = set()  # what was asked otherwise already, or need not be
@@ -105,17 +112,31 @@ class ServerVlm:
     def parallel(self) -> int:
         return self.endpoint.parallel
 
+    @property
+    def tells_probabilities(self) -> bool:
+        """Whether it has told probabilities whenever it was asked for them; else verdicts are words."""
+        return self._probabilities
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model was found to think before it answers, and could not be asked not to."""
+        return "thought" in self._tried and not self._dialect.more
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is sent otherwise than first tried."""
+        return self._dialect
+
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        said = [
-            {"role": message.role, "content": _content(message.text, map(self._image, message.images))}
-            for message in messages
-        ]
+        shown = [(message.role, *self._shown(message.text, message.images)) for message in messages]
+        said = [{"role": role, "content": _content(text, map(self._image, images))} for role, text, images in shown]
         # A reply that was malformed: perhaps the server does not hold it to the schema, so say that in words from now on.
         self._worded = self._worded or (bool(messages) and messages[-1].data.get("task") == "again")
         return self._structured(said, schema, self.check)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
-        pictures, check, before = [self._image(picture) for picture in images], _Shared(self.check), self._dialect
+        questions = [replace(question, text=self._shown(question.text, images)[0]) for question in questions]
+        pictures, check, before = [*map(self._image, self._shown("", images)[1])], _Shared(self.check), self._dialect
         found: list[Decision | None] = [_NO_PROBABILITIES] * len(questions)
         if self._probabilities:
             with ThreadPoolExecutor(self.endpoint.parallel) as pool:
@@ -320,6 +341,12 @@ class ServerVlm:
             )
         return chat_model(names)
 
+    def _shown(self, text: str, pictures: Sequence[Picture]) -> tuple[str, Sequence[Picture]]:
+        """Return words and pictures as the server takes them."""
+        if self.most is None or len(pictures) <= self.most:
+            return text, pictures
+        return f"{SIDE_BY_SIDE}\n{text}", (_side_by_side(pictures),)
+
     def _image(self, picture: Picture) -> dict[str, Any]:
         image = Image.fromarray(picture)
         image.thumbnail((self.endpoint.image_side, self.endpoint.image_side), Image.Resampling.LANCZOS)
@@ -327,6 +354,17 @@ class ServerVlm:
         image.save(file, kind, compress_level=1, quality=95, subsampling=0)
         data = base64.b64encode(file.getvalue()).decode()
         return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}}
+
+
+def _side_by_side(pictures: Sequence[Picture]) -> Picture:
+    """Put the pictures in a row, GAP white pixels apart, at the top of the tallest."""
+    height = max(picture.shape[0] for picture in pictures)
+    width = sum(picture.shape[1] for picture in pictures) + GAP * (len(pictures) - 1)
+    row, left = np.full((height, width, 3), 255, np.uint8), 0
+    for picture in pictures:
+        row[: picture.shape[0], left : left + picture.shape[1]] = picture
+        left += picture.shape[1] + GAP
+    return row
 
 
 def _has_system(body: Mapping[str, Any]) -> bool:

@@ -65,18 +65,20 @@ def test_the_whole_loop_runs_with_it_and_no_address_or_key_is_in_what_it_leaves(
     assert b"127.0.0.1" not in told and b"v1" not in json.dumps(run.models).encode()
 
 
+CHECKS = 4
+"""Requests by which its sight is checked."""
 BROKEN = {"prose": completion("prose"), "flood": Said(b"x" * 9_000_000)}
 AWAY = {"500": Said(status=500), "hang": Said(hang=30)}
 
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_server_that_breaks_midway_ends_the_loop_with_a_picture_and_a_warning(comfy, file, how):
-    """Two patches are answered, then nothing is."""
+    """The check of its sight is answered, then nothing is."""
     count = [0]
 
     def answer(asked: Asked) -> Said:
         count[0] += 1
-        return sees(asked) if count[0] <= 2 else BROKEN[how]
+        return sees(asked) if count[0] <= CHECKS else BROKEN[how]
 
     with serving(answer) as server:
         written(file, server.url, "timeout = 0.5\n")
@@ -95,7 +97,7 @@ def test_a_server_that_is_away_midway_stops_the_run_which_goes_on_when_it_is_que
 
     def answer(asked: Asked) -> Said:
         count[0] += 1
-        return AWAY[how] if away[0] and count[0] > 2 else sees(asked)
+        return AWAY[how] if away[0] and count[0] > CHECKS else sees(asked)
 
     with serving(answer) as server:
         written(file, server.url, "timeout = 0.5\n")
