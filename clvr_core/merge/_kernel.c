@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define VERSION 2 /* of the struct below; native.py uses no library of another one */
+#define VERSION 3 /* of the struct below; native.py uses no library of another one */
 #define ROWS 8
 #define CHUNK 512 /* elements at a time: their fp32 values stay in the first-level cache */
 #define LANES 32
@@ -39,7 +39,7 @@ struct job {
     int32_t sides[ROWS + 1];
     float scales[ROWS];
     float strengths[ROWS];
-    int32_t inputs, copy, out_kind;
+    int32_t inputs, copy, ties, out_kind;
     float out_scale, peak;
 };
 
@@ -263,6 +263,24 @@ FOR_EACH_CPU static void measure(const struct job *job, float x[ROWS][CHUNK], co
     }
 }
 
+/* Replaces the sum of the scaled deltas by the sum of those that have its sign. `low` counts as the last delta. */
+INLINE void elect(const struct job *job, float x[ROWS][CHUNK], float *restrict sum, const float *restrict low, int count)
+{
+    float all[CHUNK];
+    for (int i = 0; i < count; i++)
+        all[i] = job->inputs == 1 ? low[i] : low ? sum[i] + low[i] : sum[i];
+    for (int i = 0; i < count; i++)
+        sum[i] = 0;
+    for (int row = 1; row <= job->inputs; row++) {
+        const float *delta = row < job->inputs ? x[row] : low;
+        float strength = row < job->inputs ? job->strengths[row] : 1.0f;
+        for (int i = 0; delta && i < count; i++) {
+            float term = delta[i] * strength;
+            sum[i] += value_of(either(((term > 0) & (all[i] > 0)) | ((term < 0) & (all[i] < 0)), bits_of(term), 0));
+        }
+    }
+}
+
 FOR_EACH_CPU static uint32_t merge_chunk(const struct job *job, float x[ROWS][CHUNK], float *restrict merged, int64_t at,
                                          int count)
 {
@@ -271,16 +289,18 @@ FOR_EACH_CPU static uint32_t merge_chunk(const struct job *job, float x[ROWS][CH
     load(base, job->rows[0], job->kinds[0], job->scales[0], at, count);
     for (int row = 1; row < job->inputs; row++)
         add(sum, x[row], base, row == 1, job->strengths[row], job->rows[row], job->kinds[row], job->scales[row], at, count);
+    if (job->ties && job->copy < 0 && (job->inputs > 1 || low))
+        elect(job, x, sum, low, count);
+    else if (job->inputs > 1 && low)
+        for (int i = 0; i < count; i++)
+            sum[i] += low[i];
     if (job->copy > 0)
         load(merged, job->rows[job->copy], job->kinds[job->copy], job->scales[job->copy], at, count);
     else if (job->copy == 0 || (job->inputs == 1 && !low))
         memcpy(merged, base, 4 * (size_t)count);
-    else if (job->inputs == 1)
+    else if (job->inputs == 1 && !job->ties)
         for (int i = 0; i < count; i++)
             merged[i] = base[i] + low[i];
-    else if (low)
-        for (int i = 0; i < count; i++)
-            merged[i] = base[i] + (sum[i] + low[i]);
     else
         for (int i = 0; i < count; i++)
             merged[i] = base[i] + sum[i];

@@ -26,7 +26,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F:S",
         help="a LoRA or LoKr and its strength (default 1); may be repeated",
     )
+    inputs.add_argument(
+        "--add",
+        action="append",
+        default=[],
+        metavar="F:S",
+        help="further weights made from the base, and the strength of their difference (default 1); may be repeated",
+    )
     strengths = parser.add_argument_group("strengths")
+    strengths.add_argument(
+        "--combine",
+        default="sum",
+        choices=("sum", "ties", "orthogonal"),
+        help="ties: in each element only the deltas of the majority's sign; orthogonal: the others without their share along "
+        "the distilled delta (default sum)",
+    )
     strengths.add_argument("--alpha", type=float, default=1.0, help="of aligned - base (default 1)")
     strengths.add_argument("--beta", type=float, default=1.0, help="of distilled - base (default 1)")
     strengths.add_argument(
@@ -132,6 +146,8 @@ def _merge(options: argparse.Namespace) -> int:
         options.keep_lora,
         options.limit,
         options.fp8,
+        tuple(map(Lora.parse, options.add)),
+        options.combine,
     )
     with make_plan(recipe) as plan:
         result: dict[str, Any] = {"exit": 0}
@@ -186,6 +202,7 @@ def _verify(options: argparse.Namespace) -> int:
     from .run import verify
 
     paths = {role: path for role in ("base", "aligned", "distilled") if (path := getattr(options, role))}
+    paths |= {f"added {number}": Lora.parse(each).path for number, each in enumerate(options.add, 1)}
     with ProgressBar("B", scaled=True) as bar:
         found = verify(
             options.verify,

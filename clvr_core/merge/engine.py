@@ -34,13 +34,14 @@ Form = tuple[str, float | None]
 class Block:
     """Elements to merge.
 
-    rows: the raw bytes of the inputs, the base first; writable.
+    rows: the raw bytes of the inputs, the base first, at most native.ROWS; writable.
     forms: how each row is stored.
     roles: the role of each row after the first.
     strengths: the strength of each row after the first.
     low: the sum of the low-rank deltas, fp32 [count], or None.
     count: elements, at most BLOCK.
     copy: the row whose values are the result, "" to merge; the other rows are measured only.
+    ties: add only the deltas that have the sign of the sum of all.
     """
 
     rows: Sequence[memoryview]
@@ -50,6 +51,7 @@ class Block:
     low: np.ndarray | None
     count: int
     copy: str = ""
+    ties: bool = False
 
     def values(self) -> list[np.ndarray]:
         """Return the values of each row, fp32 [count]."""
@@ -90,9 +92,8 @@ class Engine:
         Returns False if a value of the result is not finite.
         """
         values = block.values()
-        first, second = (*values[1:], None, None)[:2]
-        alpha, beta = (*block.strengths, 1.0, 1.0)[:2]
-        merged = formula.combine(values[0], first, second, alpha, beta, block.low)
+        more = list(zip(values[1:], block.strengths))
+        merged = formula.combine(values[0], low_rank=block.low, more=more, ties=block.ties)
         if block.copy:
             merged = values[block.copied()]
         stored = merged
@@ -137,7 +138,7 @@ class TorchEngine(Engine):
         import torch
 
         super().__init__()
-        self._tensors = torch.empty(3, BLOCK)
+        self._tensors = torch.empty(native.ROWS, BLOCK)
         self._values = self._tensors[0].numpy()
         types = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F8_E4M3": torch.float8_e4m3fn}
         self._types = types
@@ -163,11 +164,17 @@ class TorchEngine(Engine):
             for delta, strength in zip(deltas, block.strengths):
                 if strength != 1.0:  # times 1 changes no bit
                     delta.mul_(float(np.float32(strength)))
-            delta = deltas[0]
-            if many > 2:
-                delta.add_(deltas[1])
-            if low is not None:
-                delta.add_(torch.from_numpy(low))
+            terms = [*deltas, *([torch.from_numpy(low)] if low is not None else [])]
+            if block.ties:
+                whole = sum(terms[1:], terms[0])
+                kept = torch.zeros_like(whole)
+                for term in terms:
+                    alike = ((term > 0) & (whole > 0)) | ((term < 0) & (whole < 0))
+                    kept.add_(torch.where(alike, term, torch.zeros_like(term)))
+                terms = [kept]
+            delta = terms[0]
+            for term in terms[1:]:
+                delta.add_(term)
             base.add_(delta)
         elif low is not None:
             base.add_(torch.from_numpy(low))
@@ -211,7 +218,7 @@ class KernelEngine(Engine):
             job.scales[index] = 1.0 if factor is None else factor
         for index, strength in enumerate(block.strengths, 1):
             job.strengths[index] = strength
-        job.inputs, job.copy, job.count = len(block.rows), block.copied(), count
+        job.inputs, job.copy, job.ties, job.count = len(block.rows), block.copied(), block.ties, count
         job.low = None if low is None else low.ctypes.data
         job.out = self._start + offset if dtype else None
         job.out_kind, job.out_scale = native.KINDS.get(dtype, -1), 1.0 if scale is None else scale

@@ -3,9 +3,14 @@
     t = base;  u = (aligned - t) * alpha;  v = (distilled - t) * beta;  e = l1 + l2 + ...;  out = t + ((u + v) + e)
 
 All values are fp32. Each operation is rounded to fp32 by itself, in this order, and no two are fused (no FMA). A term
-whose input is absent is left out of the sum. `out` is then rounded once, to nearest even, to the dtype of the output. A
-low-rank delta l = s * (B A) is summed without rounding (see `on_grid`), so that no BLAS can change its bits, and then
-rounded once to fp32.
+whose input is absent is left out of the sum. Further checkpoints follow v, each as (checkpoint - t) * strength. `out`
+is then rounded once, to nearest even, to the dtype of the output. A low-rank delta l = s * (B A) is summed without
+rounding (see `on_grid`), so that no BLAS can change its bits, and then rounded once to fp32.
+
+Two options change the sum of the terms (`combine` of `MergeRecipe`). `ties` adds only those terms that have the sign of the
+sum of all, element by element: the election of TIES, arXiv:2306.01708, without its trimming, and with the strengths in
+place of its mean. `orthogonal` takes (1 - p) * v for v, where p = <u + e + ..., v> / <v, v> over each atom, so that the
+other terms together leave no share along v: orthogonal.py computes p, the arithmetic stays the same.
 
 The same arithmetic is written in four places. Whoever changes one changes all four, and the name of the contract:
 
@@ -21,6 +26,8 @@ The same arithmetic is written in four places. Whoever changes one changes all f
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,6 +46,8 @@ def combine(
     alpha: float = 1.0,
     beta: float = 1.0,
     low_rank: np.ndarray | None = None,
+    more: Sequence[tuple[np.ndarray, float]] = (),
+    ties: bool = False,
 ) -> np.ndarray:
     """Merge fp32 arrays of one shape into an fp32 array of that shape.
 
@@ -46,6 +55,8 @@ def combine(
     aligned, distilled: the checkpoints whose difference from the base is added; None leaves the term out.
     alpha, beta: the strengths of these two differences, any finite number.
     low_rank: the sum of the low-rank deltas, with their strengths already applied.
+    more: further checkpoints with their strengths.
+    ties: add only the terms that have the sign of the sum of all.
 
     Overflow is not an error here: the caller finds values that are not finite in the result.
     """
@@ -55,6 +66,7 @@ def combine(
             terms.append((aligned - base) * np.float32(alpha))
         if distilled is not None:
             terms.append((distilled - base) * np.float32(beta))
+        terms += [(other - base) * np.float32(strength) for other, strength in more]
         if low_rank is not None:
             terms.append(low_rank)
         if not terms:
@@ -62,6 +74,10 @@ def combine(
         delta = terms[0]
         for term in terms[1:]:
             delta = delta + term
+        if ties:
+            whole, delta = delta, np.zeros_like(delta)
+            for term in terms:
+                delta = delta + np.where(((term > 0) & (whole > 0)) | ((term < 0) & (whole < 0)), term, np.float32(0))
         return base + delta
 
 

@@ -17,15 +17,15 @@ from ..errors import BadInput
 from ..reading import json_of
 from ..weights.checkpoint import Checkpoint, File
 from .formula import CONTRACT
-from .plan import MergePlan
-from .recipe import FORMULA, Block, Lora, MergeRecipe
+from .plan import MergePlan, added_roles
+from .recipe import Block, Lora, MergeRecipe
 
 PAGE = 4096
 """Bytes. The data starts at a multiple of this, as writes past the page cache need."""
 RECIPE = "dswm.recipe"
 """Key of the metadata that holds the recorded recipe."""
-VERSION = 1
-"""Of the recorded recipe."""
+VERSION = 2
+"""Of the recorded recipe: 2 has further checkpoints and ways to combine; without these it is 1."""
 _OWN = ("dswm.", "modelspec.hash", "modelspec.date", "modelspec.title", "modelspec.thumbnail", "modelspec.merged_from")
 _DROPPED = ("prompt", "workflow", "_quantization_metadata")
 _IMPLEMENTATION = {
@@ -62,7 +62,7 @@ def metadata(plan: MergePlan, sha256: Mapping[File, str], title: str) -> dict[st
         "modelspec.merged_from": ", ".join(_title(each) for _, each in plan.checkpoints),
         "dswm.version": __version__,
         "dswm.contract": CONTRACT,
-        "dswm.formula": FORMULA,
+        "dswm.formula": plan.recipe.formula,
         RECIPE: json.dumps(record(plan, sha256), sort_keys=True, separators=(",", ":")),
     }
     if plan.layout in _IMPLEMENTATION:
@@ -102,6 +102,9 @@ def record(plan: MergePlan, sha256: Mapping[File, str]) -> dict[str, Any]:
     `sha256`."""
     recipe, inputs = plan.recipe, []
     strengths = iter([strength for _, strength in plan.loras])
+    added = {role: each.strength for role, each in added_roles(recipe)}
+    # Left out where it says nothing: files of earlier versions keep their bytes, and earlier versions read the rest.
+    combine = {"combine": recipe.combine} if recipe.combine != "sum" else {}
     for role, checkpoint in plan.checkpoints:
         entry: dict[str, Any] = {"role": role, "name": utf8(checkpoint.path.name), "files": []}
         for file in checkpoint.files:
@@ -114,9 +117,12 @@ def record(plan: MergePlan, sha256: Mapping[File, str]) -> dict[str, Any]:
             )
         if role == "lora":
             entry["strength"] = next(strengths)
+        if role in added:
+            entry["strength"] = added[role]
         inputs.append(entry)
     return {
-        "v": VERSION,
+        "v": VERSION if combine or added else 1,
+        **combine,
         "alpha": recipe.alpha,
         "beta": recipe.beta,
         "blocks": [[block.pattern, block.align, block.distil] for block in recipe.blocks],
@@ -157,7 +163,7 @@ def read_record(file: File) -> dict[str, Any]:
         raise BadInput(
             f"{file.path} was not merged by clvr: it has no {RECIPE} in its metadata; there is nothing to verify"
         )
-    if version != VERSION:
+    if version not in range(1, VERSION + 1):
         raise BadInput(
             f"{file.path} has a recipe of version {version!r:.20}, this version of clvr reads {VERSION}; update clvr"
         )
@@ -179,6 +185,12 @@ def recipe_of(file: File, record: Mapping[str, Any], paths: Mapping[str, Path], 
             aligned=paths.get("aligned"),
             distilled=paths.get("distilled"),
             loras=tuple(Lora(path, strength) for path, strength in zip(loras, strengths)),
+            added=tuple(
+                Lora(paths[entry["role"]], float(entry["strength"]))
+                for entry in record["inputs"]
+                if entry["role"].startswith("added ")
+            ),
+            combine=record.get("combine", "sum"),
             alpha=float(record["alpha"]),
             beta=float(record["beta"]),
             blocks=tuple(

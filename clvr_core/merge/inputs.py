@@ -16,6 +16,7 @@ from ..weights.checkpoint import Checkpoint, Tensor
 from ..weights.dtypes import FLOATS
 from ..weights.layout import Layout, atoms_of, in_diffusion_model, kind_of, layout_of, prefix_of
 from ..weights.quantised import dequantised, is_quantised
+from .recipe import flag_of
 
 MAX_NAMES = 20
 """Tensors named in one error message, at most."""
@@ -73,7 +74,7 @@ class Part:
 class Model:
     """One input checkpoint, divided into atoms (see weights/layout.py).
 
-    role: base, aligned or distilled.
+    role: base, aligned, distilled, or `added 1` and so on.
     layout: naming of its tensors.
     prefix: what stands before every tensor name, such as `model.diffusion_model.`; "" for none.
     atoms: where each atom is, by its name.
@@ -190,7 +191,8 @@ def refuse_other_kinds(*models: Model) -> None:
         )
     if len(set(kinds.values())) > 1:
         said = " and ".join(
-            f"--{model.role} {model.checkpoint.path} is {kinds[model.role] or 'a diffusion model'}" for model in models
+            f"{flag_of(model.role)} {model.checkpoint.path} is {kinds[model.role] or 'a diffusion model'}"
+            for model in models
         )
         raise BadInput(f"{said}, which cannot be merged; give diffusion models of one family")
 

@@ -136,6 +136,13 @@ class Measures:
         pair = self.pairs.get((one, two))
         return pair.conflicts / pair.signed if pair and pair.signed else None
 
+    def conflict(self, one: str, two: str) -> dict[str, float | None]:
+        """Return the figures of two sides: their cosine, and of the weights that both change the share that they change
+        in the same direction."""
+        conflicts = self.conflicts_of(one, two)
+        agreement = None if conflicts is None else _short(1.0 - conflicts)
+        return {"cosine": _short(self.cosine_of(one, two)), "sign_agreement": agreement}
+
     def figures(self) -> dict[str, Any]:
         """Return the figures for the report.
 
@@ -143,13 +150,17 @@ class Measures:
         threads.
         """
         found: dict[str, Any] = {"parameters": round(self.count)}
-        for role in DELTAS:
-            if role in self.deltas:
-                found[role] = {
-                    "relative_norm": _short(self.relative_norm(role)),
-                    "survival": _short(self.survival(role)),
-                }
+        for role in roles_of(self):
+            found[role] = {
+                "relative_norm": _short(self.relative_norm(role)),
+                "survival": _short(self.survival(role)),
+            }
         return found | {"cosine": _short(self.cosine), "sign_conflicts": _short(self.sign_conflicts)}
+
+
+def roles_of(measures: Measures) -> list[str]:
+    """Return the roles of the deltas in their order."""
+    return [role for role in dict.fromkeys((*DELTAS, *measures.deltas)) if role in measures.deltas]
 
 
 def _short(value: float | None) -> float | None:

@@ -22,7 +22,7 @@ from ..storage.cache import cache_folder
 from ..weights import dtypes
 from . import formula
 
-VERSION = 2
+VERSION = 3
 """Of `Job`. A library of another version, left by an earlier build, is not used."""
 ROWS = 8
 """Inputs of a merge, the base included, that the kernel takes."""
@@ -49,6 +49,7 @@ class Job(ctypes.Structure):
         Deltas of one side are added before they are compared with those of another.
     inputs: rows in use.
     copy: the row whose values are stored as they are, -1 to merge.
+    ties: 1 to add only the deltas that have the sign of the sum of all.
     out_kind, out_scale: dtype of the output, and for fp8 the scale.
     peak: with `merged`, set to the largest size of a merged value.
     """
@@ -66,6 +67,7 @@ class Job(ctypes.Structure):
         ("strengths", ctypes.c_float * ROWS),
         ("inputs", ctypes.c_int32),
         ("copy", ctypes.c_int32),
+        ("ties", ctypes.c_int32),
         ("out_kind", ctypes.c_int32),
         ("out_scale", ctypes.c_float),
         ("peak", ctypes.c_float),
@@ -173,7 +175,9 @@ def load(path: Path) -> Kernel | None:
     except (OSError, AttributeError):  # another machine's library, or of a version before `Job`
         return None
     right = (found.version, found.size) == (VERSION, ctypes.sizeof(Job))
-    return found if right and all(_right_bits(found, dtype) for dtype in KINDS) else None
+    return (
+        found if right and all(_right_bits(found, dtype, ties) for dtype in KINDS for ties in (False, True)) else None
+    )
 
 
 def address(buffer: Any) -> int:
@@ -181,19 +185,26 @@ def address(buffer: Any) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
-def _right_bits(found: Kernel, dtype: str) -> bool:
+def _right_bits(found: Kernel, dtype: str, ties: bool) -> bool:
     count = 4999
     random = np.random.default_rng(0)
     rows = [dtypes.encode(random.standard_normal(count).astype(np.float32), dtype) for _ in range(3)]
     low = random.standard_normal(count).astype(np.float32)
     out = np.empty(count * dtypes.FLOATS[dtype], np.uint8)
     job = Job(
-        inputs=3, copy=-1, count=count, out_kind=KINDS[dtype], out_scale=0.3, low=low.ctypes.data, out=address(out)
+        inputs=3,
+        copy=-1,
+        ties=ties,
+        count=count,
+        out_kind=KINDS[dtype],
+        out_scale=0.3,
+        low=low.ctypes.data,
+        out=address(out),
     )
     for index, row in enumerate(rows):
         job.rows[index], job.kinds[index], job.scales[index] = address(row), KINDS[dtype], 1.0
     job.strengths[1:3] = 0.7, 0.85
     scale = 0.3 if dtype == "F8_E4M3" else None
     base, first, second = (dtypes.decode(row, dtype) for row in rows)
-    merged = formula.combine(base, first, second, 0.7, 0.85, low)
+    merged = formula.combine(base, first, second, 0.7, 0.85, low, ties=ties)
     return found.merge(job) and out.tobytes() == dtypes.encode(merged, dtype, scale).tobytes()

@@ -20,7 +20,7 @@ from . import lowrank
 from .inputs import Model, Part, cut, matched, refuse_other_kinds
 from .lowrank import Term
 from .products import LoraProduct
-from .recipe import DTYPES, MergeRecipe, matches
+from .recipe import DTYPES, Lora, MergeRecipe, flag_of, matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Segment:
     base, aligned, distilled: where its values are in the inputs; None for an input without a part in it.
     alpha, beta: strengths of aligned - base and distilled - base for this atom.
     terms: the low-rank deltas to add.
+    more: role, place and strength of further checkpoints.
     copy: role of the one input whose values are copied unchanged, "" if the values are computed.
     """
 
@@ -72,6 +73,7 @@ class Segment:
     alpha: float
     beta: float
     terms: tuple[Term, ...]
+    more: tuple[tuple[str, Part, float], ...] = ()
     copy: str = ""
 
     @property
@@ -91,6 +93,8 @@ class Segment:
         for role, part in (("base", self.base), ("aligned", self.aligned), ("distilled", self.distilled)):
             if part is not None:
                 yield role, part
+        for role, part, _ in self.more:
+            yield role, part
 
     def reads(self, measured: bool = False) -> dict[str, Part]:
         """Return the parts to read for the elements, by role: all sources, or only the one that is copied, unless the
@@ -99,7 +103,8 @@ class Segment:
 
     def strength(self, role: str) -> float:
         """Return the strength of the difference of an input from the base."""
-        return self.alpha if role == "aligned" else self.beta
+        own = {"aligned": self.alpha, "distilled": self.beta}
+        return own[role] if role in own else next(strength for each, _, strength in self.more if each == role)
 
     def simplified(self, equal: Collection[str]) -> Segment:
         """Return the segment without the sources whose values all equal the base's (roles `equal`).
@@ -111,6 +116,7 @@ class Segment:
             self,
             aligned=None if "aligned" in equal else self.aligned,
             distilled=None if "distilled" in equal else self.distilled,
+            more=tuple(each for each in self.more if each[0] not in equal),
         )
         roles = [role for role, _ in left.sources() if role != "base"]
         if not self.terms and len(roles) < 2 and all(self.strength(role) == 1.0 for role in roles):
@@ -147,6 +153,7 @@ class MergePlan:
     segments: the atoms of the output; `survey` replaces them by simplified ones.
     kept: with `keep_lora`, the LoRA rows that are kept out of each tensor of the output, by its name.
     warnings: sentences for the user.
+    settled: the strengths of the segments are those of `combine`, where it changes them.
     """
 
     recipe: MergeRecipe
@@ -157,6 +164,7 @@ class MergePlan:
     segments: tuple[Segment, ...]
     kept: dict[str, tuple[Kept, ...]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    settled: bool = False
 
     @property
     def base(self) -> Model:
@@ -197,6 +205,11 @@ def make_plan(recipe: MergeRecipe) -> MergePlan:
         raise
 
 
+def added_roles(recipe: MergeRecipe) -> list[tuple[str, Lora]]:
+    """Return the further checkpoints of a recipe with their roles."""
+    return [(f"added {number}", each) for number, each in enumerate(recipe.added, 1)]
+
+
 class _Planner:
     def __init__(self, recipe: MergeRecipe, opened: list[Checkpoint]) -> None:
         self.recipe, self.opened = recipe, opened
@@ -214,6 +227,14 @@ class _Planner:
                 loras.append((checkpoint, recipe.alpha))
             else:
                 models.append(matched(base, cut(role, checkpoint, self.warnings), self.warnings))
+        for role, lora in added_roles(recipe):
+            models.append(matched(base, self._model(role, lora.path), self.warnings))
+        if recipe.combine == "orthogonal" and (
+            recipe.distilled is None or len(models) + len(loras) + len(recipe.loras) < 3
+        ):
+            raise BadInput(
+                "--combine orthogonal keeps what the others do out of the distilled delta; give --distilled and one more"
+            )
         if loras or recipe.loras:
             refuse_other_kinds(base)
         loras += [(self._open(lora.path), lora.strength) for lora in recipe.loras]
@@ -246,6 +267,11 @@ class _Planner:
                 alpha,
                 beta,
                 tuple(replace(term, factor=align) for term in deltas if align * term.product.scale),
+                tuple(
+                    (role, by_role[role][atom], align * lora.strength)
+                    for role, lora in added_roles(recipe)
+                    if atom in by_role[role] and align * lora.strength
+                ),
             )
             if segment.terms and not segment.merged:
                 stored = part.tensor
@@ -269,7 +295,7 @@ class _Planner:
         checkpoint = self._open(path)
         if lowrank.is_low_rank(checkpoint.tensors):
             raise BadInput(
-                f"{path} is a LoRA and cannot be the {role}; give a full checkpoint as --{role}, a LoRA as --lora"
+                f"{path} is a LoRA and cannot be the {role}; give a full checkpoint as {flag_of(role)}, a LoRA as --lora"
             )
         return cut(role, checkpoint, self.warnings)
 

@@ -13,13 +13,20 @@ from typing import Literal
 from ..errors import BadInput
 
 FORMULA = "merged = base + alpha * (aligned - base) + beta * (distilled - base) + sum of strength * B A"
+COMBINED = {
+    "sum": "",
+    "ties": ", of the terms that have the sign of their sum in an element",
+    "orthogonal": ", less the share of the other terms along distilled - base in a tensor",
+}
+"""What each way to combine adds to the formula."""
+MOST_ADDED = 5
 DTYPES = {"bf16": "BF16", "fp16": "F16", "fp32": "F32", "fp8": "F8_E4M3"}
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """A LoRA or LoKr file and the strength of its delta.
+    """A LoRA or LoKr file, or a further checkpoint, and the strength of its delta.
 
     path: a .safetensors file.
     strength: factor on the delta, -1000 to 1000.
@@ -90,6 +97,12 @@ class MergeRecipe:
     fp8: what to do with a difference of weights of which one has 8 bits or fewer, much of which is rounding noise:
         `refuse` it, or `dequantise` and merge the values all the same.
 
+    added: further checkpoints that were made from the base, with the strengths of their differences; the factors of
+        `blocks` on alpha act on them too.
+    combine: how the deltas are added. `sum`; `ties`, in each element only those that have the sign of the sum of all;
+        `orthogonal`, in each tensor the others without their share along the distilled delta. formula.py has the
+        arithmetic.
+
     Raises BadInput for a recipe without anything to merge or convert, and for a strength or limit out of range.
     """
 
@@ -109,13 +122,18 @@ class MergeRecipe:
     keep_lora: bool = False
     limit: float = 0.5
     fp8: Literal["refuse", "dequantise"] = "refuse"
+    added: tuple[Lora, ...] = ()
+    combine: Literal["sum", "ties", "orthogonal"] = "sum"
 
     def __post_init__(self) -> None:
         converts = self.layout != "base" or self.dtype != "base"
-        if self.aligned is None and self.distilled is None and not self.loras and not converts:
+        if len(self.added) > MOST_ADDED:
+            raise BadInput(f"--add is given {len(self.added)} times; at most {MOST_ADDED}; merge some of them before")
+        if self.aligned is None and self.distilled is None and not (self.loras or self.added or converts):
             raise BadInput("there is nothing to merge into the base; give --aligned, --distilled or --lora")
         strengths = {"--alpha": self.alpha, "--beta": self.beta}
         strengths |= {f"--lora {lora.path}": lora.strength for lora in self.loras}
+        strengths |= {f"--add {each.path}": each.strength for each in self.added}
         strengths |= {
             f"--blocks {block.pattern}": value for block in self.blocks for value in (block.align, block.distil)
         }
@@ -124,6 +142,12 @@ class MergeRecipe:
                 raise BadInput(f"{name} is {value}; strengths are numbers between -1000 and 1000")
         if not self.limit > 0:
             raise BadInput(f"--limit is {self.limit}; it must be above 0")
+
+    @property
+    def formula(self) -> str:
+        """The formula in words, for the metadata and the report."""
+        added = " + sum of strength * (added - base)" if self.added else ""
+        return FORMULA + added + COMBINED[self.combine]
 
     def factors(self, names: tuple[str, ...]) -> tuple[float, float]:
         """Return the factors (align, distil) on the strengths of a tensor that has all of these names; 0 and 0 leaves
@@ -144,3 +168,8 @@ def factors(blocks: Sequence[Block], names: tuple[str, ...]) -> tuple[float, flo
 def matches(pattern: str, names: tuple[str, ...]) -> bool:
     """Say whether the pattern matches one of the names, or the block that one of them is in. Case counts."""
     return any(fnmatchcase(name, pattern) or fnmatchcase(name, pattern + ".*") for name in names)
+
+
+def flag_of(role: str) -> str:
+    """Return the flag that gives the input of this role."""
+    return "--add" if role.startswith("added ") else f"--{role}"

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .measures import DELTAS, EXPECTED, Findings, Measures, outliers, summed
+from .measures import EXPECTED, Findings, Measures, outliers, roles_of, summed
 from .plan import MergePlan
-from .recipe import FORMULA
 
 
 def merge_report(
@@ -35,7 +34,7 @@ def merge_report(
         model[role]["noise_floor"] = float(f"{floor:.4g}")
     return {
         "version": __version__,
-        "formula": FORMULA,
+        "formula": recipe.formula,
         "alpha": recipe.alpha,
         "beta": recipe.beta,
         "inputs": [
@@ -53,6 +52,11 @@ def merge_report(
         "model": model,
         "blocks": {name: found.blocks[name].figures() for name in _in_order(found.blocks)},
         "survival": {name: _survivals(measures) for name, measures in found.tensors.items()},
+        "conflicts": {
+            name: {f"{one}, {two}": measures.conflict(one, two) for one, two in measures.pairs}
+            for name, measures in found.tensors.items()
+            if measures.pairs
+        },
         "outliers": outliers(found.tensors),
         "warnings": list(found.warnings),
     }
@@ -69,7 +73,7 @@ def _in_order(blocks: Iterable[str]) -> list[str]:
 
 
 def _survivals(measures: Measures) -> dict[str, float]:
-    return {role: float(f"{kept:.4g}") for role in DELTAS if (kept := measures.survival(role)) is not None}
+    return {role: float(f"{kept:.4g}") for role in roles_of(measures) if (kept := measures.survival(role)) is not None}
 
 
 def save_report(values: dict[str, Any], path: Path) -> Path:
@@ -93,8 +97,8 @@ def merge_summary(values: dict[str, Any]) -> str:
     """Return the report in a few lines for the terminal, with the figures that the paper expects."""
     model = values["model"]
     lines = []
-    for role in DELTAS:
-        if role in model:
+    for role, figures in model.items():
+        if isinstance(figures, dict):
             norm, kept = model[role]["relative_norm"], model[role]["survival"]
             noise = f" (noise of 8 bits alone {_percent(floor)})" if (floor := model[role].get("noise_floor")) else ""
             lines.append(

@@ -13,8 +13,10 @@ from . import header as headers
 from .formula import CONTRACT
 from .keep import kept_lora
 from .measures import Findings, summed
+from .orthogonal import without_share
 from .plan import MergePlan, make_plan
-from .stream import Progress, Stream, Streamed
+from .recipe import flag_of
+from .stream import Progress, Stream, Streamed, default_threads
 from .sums import Sums
 from .survey import Cancel, Survey, survey, survival_warnings
 from .target import Target, check_target
@@ -81,6 +83,7 @@ def merge(
     start = len(headers.header(plan, headers.metadata(plan, sums, title)))
     check_target(plan, out, start + plan.nbytes, overwrite)
     found = surveyed or survey(plan, cancel)
+    _settle(plan, threads, cancel)
     kept = (lora_out or out.with_name(f"{out.stem}.lora.safetensors")) if plan.kept else None
     if kept:
         check_target(plan, kept, 0, overwrite)
@@ -125,6 +128,12 @@ def _findings(plan: MergePlan, found: Survey, streamed: Streamed, measured: bool
         plan, tensors, summed(blocks.values())
     )
     return Findings(tensors, blocks, False, tuple(warnings), found.findings().noise)
+
+
+def _settle(plan: MergePlan, threads: int | None, cancel: Cancel | None) -> None:
+    if plan.recipe.combine == "orthogonal" and not plan.settled:
+        plan.segments = without_share(plan.segments, threads or default_threads(), cancel)
+        plan.settled = True
 
 
 def _files(plan: MergePlan) -> list[File]:
@@ -172,7 +181,7 @@ def verify(
 ) -> list[tuple[str, str]]:
     """Merge again in memory by the recorded recipe of `out`, and compare every byte.
 
-    paths: inputs by role.
+    paths: inputs by role; `added 1` and so on for further checkpoints.
     loras: LoRAs, in the order of the recipe.
     progress, cancel, threads: as in `merge`.
 
@@ -187,6 +196,7 @@ def verify(
         with make_plan(recipe) as plan:
             _same_header(file, plan)
             survey(plan)
+            _settle(plan, threads, cancel)
             compare = _Compare(file, plan)
             stream = Stream(plan, threads=threads, progress=progress, cancel=cancel, hashed=_files(plan))
             streamed = stream.run(compare.take)
@@ -232,7 +242,7 @@ def _inputs(
         path = next(more, None) if role == "lora" else paths.get(role)
         path = path or _beside(file.path.parent, os.path.basename(name))
         if not path.exists():
-            raise BadInput(f"{file.path} was merged from {name}, which is not beside it; give it with --{role}")
+            raise BadInput(f"{file.path} was merged from {name}, which is not beside it; give it with {flag_of(role)}")
         if role == "lora":
             given.append(path)
         else:

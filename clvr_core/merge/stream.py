@@ -169,7 +169,7 @@ class Stream:
             self.found.sha256[file] = digest.hexdigest()
 
     def _work(self, numbers: counter, sink: Sink | None) -> None:
-        engine, pool = self._engine(), Pool(HELD if sink and self._files else 3 * ROW)
+        engine, pool = self._engine(), Pool(max(HELD if sink and self._files else 0, len(self.plan.models) * ROW))
         total = self.plan.nbytes
         while not self._stop.is_set() and (start := next(numbers) * WINDOW) < total:
             size = min(WINDOW, total - start)
@@ -216,7 +216,7 @@ class Stream:
             count = min(BLOCK, stop - place)
             rows = self._read(pool, list(parts.values()), place, count, last)
             low = None if segment.copy else low_rank(segment, place, count)
-            block = Block(rows, forms, roles, strengths, low, count, copy)
+            block = Block(rows, forms, roles, strengths, low, count, copy, self.plan.recipe.combine == "ties")
             offset, scale = segment.start + place * size - window, self._scales.get(segment.output.name)
             to = dtype if last and not self._stochastic else ""
             if not engine.merge(block, to, offset, scale, self.measured and bool(to)):

@@ -140,6 +140,7 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine) ->
         [segment.strength(role) for role in roles],
         np.concatenate(lows) if lows else None,
         count,
+        ties=plan.recipe.combine == "ties",
     )
     scale = None
     if dtype == "F8_E4M3":
@@ -259,7 +260,7 @@ def _check_norms(plan: MergePlan, found: Survey) -> None:
     """
     paths = {model.role: model.checkpoint.path for model in plan.models}
     matrices = {segment.output.name for segment in plan.segments if segment.columns > 1} or found.tensors.keys()
-    for role in ("aligned", "distilled"):
+    for role in list(paths)[1:]:
         norms = {
             name: norm
             for name, each in found.tensors.items()
@@ -283,7 +284,7 @@ def _check_noise(plan: MergePlan, segments: list[Segment], found: Survey) -> Non
             if source := next((each for each in (role, "base") if parts[each].quantised), None):
                 blamed.setdefault(role, source)
     floors, whole = found.findings().noise, summed(found.blocks.values())
-    for role in ("aligned", "distilled"):
+    for role in [model.role for model in plan.models[1:]]:
         norm = whole.relative_norm(role)
         if role not in blamed or not norm:
             continue

@@ -11,12 +11,6 @@ import os
 import shutil
 import subprocess
 from dataclasses import replace
-from pathlib import Path
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
 
 import numpy as np
 import pytest
@@ -32,30 +26,11 @@ from tests.merge.test_formula import hard_values
 from tests.merge.test_lowrank import factors, named
 from tests.merge.test_merge import written
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def extension():
-    """What the package's own build compiles, and how."""
-    (found,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    return found
-
 
 def test_the_build_makes_the_kernel_where_it_can_and_goes_on_where_it_cannot(extension):
     assert extension["name"] == "clvr_core.merge._kernel" and extension["optional"] is True
     assert extension["py-limited-api"] is True, "the library knows nothing of Python, so one serves every version"
     assert "-ffp-contract=off" in extension["extra-compile-args"], "a fused multiply-add would change bits"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory, extension):
-    if not (compiler := shutil.which("cc")):
-        pytest.skip("no C compiler here")
-    out = tmp_path_factory.mktemp("kernel") / "_kernel.so"
-    flags = [*extension["extra-compile-args"], "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([compiler, *flags, *(ROOT / source for source in extension["sources"]), "-o", out], check=True)
-    return native.load(out)
 
 
 @pytest.fixture
