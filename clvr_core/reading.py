@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-MAX_VALUES = 2_000_000
-"""Values of one JSON text. Each takes up to 150 bytes in memory, and as little as two characters of text."""
+MAX_VALUES = 1_500_000
+"""Values of one JSON text. Each takes up to 160 bytes in memory, and as little as two characters of text."""
 MAX_DEPTH = 100
 """Lists and objects of one JSON text inside each other. Whatever walks the values later recurses as deep."""
 

@@ -260,7 +260,7 @@ class RunFolder:
         try:
             if path.parent != self.path or not re.fullmatch(r"mask-\d+\.png", name):
                 raise ValueError("it is not the name of a mask")
-            with opened(path.read_bytes(), ["PNG"]) as image:
+            with opened(path.read_bytes(), ("PNG",)) as image:
                 mask = pixels(image, "L")
             if digest_of(mask) != sha256:
                 raise ValueError("it is not the mask that was painted")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -26,7 +26,7 @@ _BAND = 1 << 22
 
 
 @contextmanager
-def opened(data: bytes, formats: Sequence[str] = FORMATS, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def opened(data: bytes, formats: tuple[str, ...] = FORMATS, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """Open a picture, for `pixels` to decode.
 
     formats: by Pillow's names.

@@ -23,6 +23,8 @@ _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """By colour type."""
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Of an interlaced picture: first column, first row, columns from one to the next, rows from one to the next."""
+_HEAD = 4096
+"""Bytes in which the keys of a text and its language must end. What follows may be long, and is not copied."""
 _STEP = 1 << 16
 """Bytes unpacked at a time. zlib copies what it did not consume, so a long part is handed to it in slices."""
 
@@ -109,35 +111,35 @@ def texts_of(data: bytes, wanted: str | None = None) -> dict[str, str]:
     for kind, content, _ in parts(data):
         if kind not in TEXTS:
             continue
-        name, _, rest = bytes(content).partition(b"\0")
+        name = bytes(content[:_HEAD]).partition(b"\0")[0]
         key = name.decode("latin-1")
         if wanted is not None and key != wanted:
             continue
         try:
-            text, compressed, encoding = _text(kind, rest)
+            text, compressed, encoding = _text(kind, content[len(name) + 1 :])
             if compressed:
                 text = _unpack(text, packed)
                 packed -= len(text)
             plain -= len(text)
             if plain < 0:
                 raise ValueError(f"with the texts before it, it has more than {MAX_TEXT:,} bytes")
-            found[key] = text.decode(encoding)
+            found[key] = str(text, encoding)
         except (ValueError, IndexError, zlib.error) as problem:
             raise ValueError(f"its text {name!r:.90} cannot be read: {problem}") from problem
     return found
 
 
-def _text(kind: bytes, rest: bytes) -> tuple[bytes, bool, str]:
+def _text(kind: bytes, rest: memoryview) -> tuple[bytes | memoryview, bool, str]:
     """Return the bytes of a text behind its key, whether they are compressed, and their encoding."""
     if kind == b"tEXt":
         return rest, False, "latin-1"
     if kind == b"zTXt":
         return rest[1:], True, "latin-1"
-    compressed, (_, _, body) = rest[0], rest[2:].split(b"\0", 2)
-    return body, bool(compressed), "utf-8"
+    language, translated, _ = bytes(rest[2:_HEAD]).split(b"\0", 2)
+    return rest[4 + len(language) + len(translated) :], bool(rest[0]), "utf-8"
 
 
-def _unpack(data: bytes, room: int) -> bytes:
+def _unpack(data: bytes | memoryview, room: int) -> bytes:
     unpacker = zlib.decompressobj()
     text = unpacker.decompress(data, max(room, 1))
     if unpacker.unconsumed_tail:

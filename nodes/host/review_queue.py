@@ -151,7 +151,7 @@ def mask_from(text: Any, width: int, height: int) -> Picture:
     """Decode a PNG in base64 to uint8 H x W, 255 where it is painted. Raises BadInput if nothing is painted."""
     try:
         data = base64.b64decode(text, validate=True)
-        with opened(data, ["PNG"], MAX_MASK_PIXELS) as image:
+        with opened(data, ("PNG",), MAX_MASK_PIXELS) as image:
             mask = np.asarray(image.convert("L").resize((width, height)))
     except (*DECODING_ERRORS, TypeError) as error:
         raise BadInput(f"the mask cannot be read: {error}") from error
