@@ -146,9 +146,9 @@ def matched(base: Model, other: Model, warnings: list[str]) -> Model:
     idle = {atom for atom, part in other.atoms.items() if _is_idle(part.tensor.name)}
     atoms = {atom: part for atom, part in other.atoms.items() if atom not in idle}
     missing = {atom: part for atom, part in base.atoms.items() if atom not in other.atoms}
-    extra = {atom: part for atom, part in atoms.items() if atom not in base.atoms}
+    extra = {atom: part for atom, part in other.atoms.items() if atom not in base.atoms}
     lacks = _names(part for part in missing.values() if base.is_inside(part) and not _is_idle(part.tensor.name))
-    more = _names(part for part in extra.values() if other.is_inside(part))
+    more = _names(part for atom, part in extra.items() if other.is_inside(part) and atom not in idle)
     if lacks or more:
         differences = [("-", name, more) for name in lacks] + [("+", name, lacks) for name in more]
         lines = [_with_near_name(sign + name, name, others) for sign, name, others in differences[:MAX_NAMES]]
@@ -173,9 +173,12 @@ def matched(base: Model, other: Model, warnings: list[str]) -> Model:
             raise BadInput(
                 f"{where}: {part.tensor.name} is {kinds[1]}, in {against} it is {kinds[0]}; use bf16, fp16 or fp32 checkpoints"
             )
-    kept = [part for atom, part in base.atoms.items() if atom in missing or atom in wrong or atom in idle]
+    kept = [part for atom, part in base.atoms.items() if atom in missing or atom in wrong]
+    kept += [part for atom, part in base.atoms.items() if atom in idle and part.tensor.name.startswith(COPIES)]
     if kept:
-        warnings.append(f"{_groups(kept)} of the base keep their values, as {where.name} has none to merge with them")
+        warnings.append(
+            f"{_groups(kept)} of the base keep their values, as {where.name} has nothing to merge with them"
+        )
     if extra:
         warnings.append(f"{_groups(extra.values())} of {where.name} are passed by, as the base has none")
     left = {atom: part for atom, part in atoms.items() if atom in base.atoms and atom not in wrong}
