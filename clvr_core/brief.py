@@ -63,6 +63,8 @@ class Budget:
     patience: rounds without improvement after which the loop gives up.
     met: probability 0..1 from which up a goal counts as met.
     unmet: probability 0..1 up to which a goal counts as unmet; between `unmet` and `met` the judge is unsure.
+    tolerance: what an edit may do to the rest of the picture, as a multiple of the usual limits in
+        `clvr_core/policy/damage.py`; beyond it the rest is put back. None for any damage.
     """
 
     rounds: int = 8
@@ -73,9 +75,10 @@ class Budget:
     patience: int = 3
     met: float = 0.65
     unmet: float = 0.35
+    tolerance: float | None = 1.0
 
     def __post_init__(self) -> None:
-        for name in LIMITS:
+        for name in (*LIMITS, "tolerance"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise BadInput(f"budget: {name} is {value}; it must be above 0 and finite")
@@ -85,10 +88,11 @@ class Budget:
             )
 
     def covers(self, other: Budget) -> bool:
-        """Whether no limit is tighter than the other's and the judge's thresholds are the same."""
+        """Whether no limit is tighter than the other's, and the judge's thresholds and the tolerance are the same."""
         limits = ((getattr(self, name), getattr(other, name)) for name in LIMITS)
         wide = all(mine is None or (theirs is not None and theirs <= mine) for mine, theirs in limits)
-        return wide and (self.met, self.unmet) == (other.met, other.unmet)
+        same = (self.met, self.unmet, self.tolerance) == (other.met, other.unmet, other.tolerance)
+        return wide and same
 
 
 @dataclass(frozen=True, slots=True)

@@ -270,6 +270,13 @@ def _add_brief_arguments(command: argparse.ArgumentParser) -> None:
     limits.add_argument("--seconds", type=float, help="wall time")
     limits.add_argument("--vlm-tokens", type=int, help="tokens of the vision-language model")
     limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
+    limits.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="damage that an edit may do to the rest before the rest is put back: 1 as usual, 0 for any (default 1)",
+    )
     judging, usual = command.add_argument_group("judging"), Budget()
     judging.add_argument(
         "--judging",
@@ -300,7 +307,7 @@ def _brief(options: argparse.Namespace, prompt: str) -> Brief:
         options.vlm_tokens,
         options.patience,
     )
-    budget = Budget(*limits, options.met, options.unmet)
+    budget = Budget(*limits, options.met, options.unmet, options.tolerance or None)
     options_of_brief = {
         name: getattr(options, name)
         for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate")

@@ -149,7 +149,7 @@ class Candidate:
     file: name of its file in the run folder; "" for a run in memory.
     seed: of the initial noise.
     sha256: of its pixels.
-    nfe: transformer evaluations spent on it, both branches of guidance counted.
+    nfe: transformer evaluations spent on it, both branches of guidance counted; 0 for a repaired edit.
     latent: SHA-256 of the latent it was decoded from, if the latent is kept for later edits; else "".
     """
 

@@ -3,12 +3,14 @@ does differently."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..brief import Brief, Goal, Strategy
-from ..trajectory import Action, ActionKind, Route, Ruling, Step, Trajectory
+from ..trajectory import Action, ActionKind, EditCheck, Route, Ruling, Step, Trajectory
 from . import rules
+from .damage import damage
 from .rules import Stop
 
 OVER_EDIT_LIMIT = 0.5
@@ -103,6 +105,19 @@ class Policy:
     def pending(self, trajectory: Trajectory, step: Step) -> frozenset[str]:
         """Ids of goals that a later step will serve, so that missing them is no fault of this step."""
         return frozenset()
+
+    def damages(self, trajectory: Trajectory, edits: Sequence[EditCheck]) -> tuple[float, ...]:
+        """What each edit did to the rest of the picture beyond the brief's tolerance, 0 for nothing; a baseline does
+        not ask."""
+        tolerance = trajectory.brief.budget.tolerance if self.loops else None
+        return tuple(0.0 if tolerance is None else max(0.0, damage(edit.change) - tolerance) for edit in edits)
+
+    def repairs(self, trajectory: Trajectory, step: Step) -> bool:
+        """Whether what the step's edit did to the rest is put back and judged again, before the step is decided on."""
+        change = step.edit.change
+        if step.action.kind != "EDIT" or change is None or not any(self.damages(trajectory, (step.edit,))):
+            return False
+        return bool(change.meant or (change.offset and any(change.offset)))
 
     def accept(self, trajectory: Trajectory, step: Step) -> Acceptance:
         """Decide whether the canvas that the step proposes replaces the one it started from."""

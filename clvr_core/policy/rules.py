@@ -123,11 +123,15 @@ def best(steps: Iterable[Step]) -> Step | None:
     return found
 
 
-def choose(verdicts: Sequence[Sequence[Verdict]]) -> int:
-    """Index of the best of several candidates; the first of equals, and 0 if none was judged."""
+def choose(verdicts: Sequence[Sequence[Verdict]], damages: Sequence[float] = ()) -> int:
+    """Index of the best of several candidates; of equals the least damaged, then the first. 0 if none was judged.
+
+    damages: of each candidate, beyond what is tolerated; empty if none is damaged.
+    """
     pick = 0
     for index, each in enumerate(verdicts):
-        if ahead(each, verdicts[pick]):
+        spared = bool(damages) and damages[index] < damages[pick] and not ahead(verdicts[pick], each)
+        if ahead(each, verdicts[pick]) or spared:
             pick = index
     return pick
 

@@ -6,7 +6,21 @@ from collections.abc import Collection, Iterator
 
 from ..brief import Box, Goal
 from ..trajectory import Action, ActionKind, Remark, Trajectory
-from .loop import Call, ChooseAction, Chosen, Compare, Compared, Draw, Drawn, Goals, Judge, Judgement, Result, Review
+from .loop import (
+    Call,
+    ChooseAction,
+    Chosen,
+    Compare,
+    Compared,
+    Draw,
+    Drawn,
+    Goals,
+    Judge,
+    Judgement,
+    Repair,
+    Result,
+    Review,
+)
 
 FALLBACK: tuple[ActionKind, ...] = ("GENERATE", "EDIT")
 FUSED: tuple[ActionKind, ...] = ("GENERATE", "EDIT", "END")
@@ -35,6 +49,10 @@ def _flaws(call: Call, result: Result) -> Iterator[str]:
         if found != [*range(first, first + len(found))]:
             yield f"it draws the canvases {found}, and the next one is {first}"
         yield from (f"a picture of {each.nfe} evaluations" for each in result.candidates if each.nfe < 0)
+    elif isinstance(call, Repair) and isinstance(result, Drawn):
+        found, due = [candidate.canvas for candidate in result.candidates], call.trajectory.canvases
+        if found not in ([], [due]):
+            yield f"it repairs into the canvases {found}, and {due} is due"
     elif isinstance(call, Judge) and isinstance(result, Judgement):
         yield from _of_judgement(call, result)
     elif isinstance(call, Compare) and isinstance(result, Compared):

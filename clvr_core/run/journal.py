@@ -9,7 +9,7 @@ from ..brief import Budget
 from ..errors import BadInput
 from ..records import from_json, to_json
 from .flaws import flaw_of
-from .loop import RESULTS, Call, ChooseAction, Compare, DraftGoals, Draw, Drawn, Judge, Result, Review
+from .loop import RESULTS, Call, ChooseAction, Compare, DraftGoals, Draw, Drawn, Judge, Repair, Result, Review
 from .run_folder import JOURNAL
 from .store import RunStore
 
@@ -18,6 +18,7 @@ EVENTS: dict[type, str] = {
     ChooseAction: "action",
     Draw: "drawn",
     Judge: "judged",
+    Repair: "repaired",
     Compare: "compared",
     Review: "review",
 }

@@ -55,7 +55,7 @@ def canvases_of(lines: list[dict[str, Any]]) -> set[int]:
     drawn = (
         line["result"].get("candidates")
         for line in lines
-        if line["event"] == "drawn" and isinstance(line.get("result"), dict)
+        if line["event"] in ("drawn", "repaired") and isinstance(line.get("result"), dict)
     )
     listed = (
         candidate.get("canvas")

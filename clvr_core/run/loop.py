@@ -16,7 +16,19 @@ from ..policy import Directive, Policy, rules
 from ..policy.base import Acceptance
 from ..policy.remarks import apply_remark
 from ..policy.rules import Stop
-from ..trajectory import Action, Candidate, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict, seed_for
+from ..trajectory import (
+    Action,
+    Candidate,
+    Change,
+    Cost,
+    EditCheck,
+    Outcome,
+    Remark,
+    Step,
+    Trajectory,
+    Verdict,
+    seed_for,
+)
 
 WHOLE = "g1"
 """Id of the one goal that stands for the whole brief where no goals were drafted."""
@@ -70,6 +82,22 @@ class Judge:
 
 
 @dataclass(frozen=True, slots=True)
+class Repair:
+    """Put back what an edit changed where it was not meant to. Result: Drawn, with one candidate that cost no
+    evaluation, or none if nothing could be put back.
+
+    canvas: the edited one.
+    before: canvas that the edit started from.
+    change: what was measured between the two.
+    """
+
+    trajectory: Trajectory
+    canvas: int
+    before: int
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
 class Compare:
     """Ask which of two canvases fits the brief better, in both orders. Result: Compared."""
 
@@ -85,7 +113,7 @@ class Review:
     trajectory: Trajectory
 
 
-Call = DraftGoals | ChooseAction | Draw | Judge | Compare | Review
+Call = DraftGoals | ChooseAction | Draw | Judge | Repair | Compare | Review
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +189,7 @@ RESULTS: dict[type, type] = {
     ChooseAction: Chosen,
     Draw: Drawn,
     Judge: Judgement,
+    Repair: Drawn,
     Compare: Compared,
     Review: Remark,
 }
@@ -319,7 +348,8 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     trajectory = _warned_once(trajectory, judgement.warnings)
     pending = policy.pending(trajectory, step)
     verdicts = tuple(tuple(_postponed(verdict, pending) for verdict in each) for each in judgement.verdicts)
-    pick = rules.choose(verdicts) if judgement.pick is None else judgement.pick
+    damages = policy.damages(trajectory, judgement.edits)
+    pick = rules.choose(verdicts, damages) if judgement.pick is None else judgement.pick
     step = replace(
         step,
         chosen=drawn.candidates[pick].canvas,
@@ -328,12 +358,34 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
         edit=judgement.edits[pick] if judgement.edits else EditCheck(),
         cost=step.cost + judgement.cost,
     )
+    if before is not None and policy.repairs(trajectory, step):
+        step = yield from _repaired(trajectory, step, before, policy)
     step = _ruled(step, policy.accept(trajectory, step))
     current = step.chosen if step.accepted else trajectory.current
     best = step.chosen if rules.better(step, trajectory.best_step) else trajectory.best
     trajectory = replace(trajectory.with_step(step), current=current, best=best)
     yield Decided("step", trajectory)
     return trajectory, None
+
+
+def _repaired(trajectory: Trajectory, step: Step, before: int, policy: Policy):
+    """Put back what the edit did to the rest, and judge the canvas again. Returns the step with the repaired canvas, or
+    with the one it had if the repair cost a goal or repaired nothing."""
+    assert step.chosen is not None and step.edit.change is not None
+    repaired = yield Repair(trajectory.with_step(step), step.chosen, before, step.edit.change)
+    step = replace(step, candidates=(*step.candidates, *repaired.candidates), cost=step.cost + repaired.cost)
+    if not repaired.candidates:
+        return step
+    canvas = repaired.candidates[0].canvas
+    judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (canvas,), before, step.action)
+    pending = policy.pending(trajectory, step)
+    verdicts = tuple(_postponed(verdict, pending) for verdict in judgement.verdicts[0])
+    step = replace(step, cost=step.cost + judgement.cost)
+    (edit,) = judgement.edits or (step.edit,)
+    damaged, left = policy.damages(trajectory, (step.edit, edit))
+    if rules.ahead(step.verdicts, verdicts) or left >= damaged:
+        return step
+    return replace(step, chosen=canvas, verdicts=verdicts, score=rules.score(verdicts), edit=edit)
 
 
 def _ruled(step: Step, acceptance: Acceptance) -> Step:

@@ -26,7 +26,7 @@ def with_changes(judgement: Judgement, call: Judge, canvases: Canvases) -> Judge
     edits = []
     for canvas, edit in zip(call.canvases, judgement.edits, strict=True):
         after, drift = canvases.picture(canvas), None
-        change = _measured(before, after, meant, mask)
+        change = _measured(before, after, meant, mask, max(1, len(call.action.goals)))
         if source is not None and won is not None and change is not None:
             drift = _measured(canvases.picture(source), after, (*won, *change.meant))
         edits.append(replace(edit, change=change, drift=drift))
@@ -55,9 +55,9 @@ def _painted(call: Judge, canvases: Canvases) -> Picture | None:
 
 
 def _measured(
-    before: Picture, after: Picture, meant: tuple[Box, ...] | None, mask: Picture | None = None
+    before: Picture, after: Picture, meant: tuple[Box, ...] | None, mask: Picture | None = None, areas: int = 1
 ) -> Change | None:
-    return measure(before, after, meant, mask) if before.shape == after.shape else None
+    return measure(before, after, meant, mask, areas) if before.shape == after.shape else None
 
 
 def _won(edits: tuple[EditCheck, ...]) -> tuple[Box, ...] | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
 from ..errors import BadInput
+from ..executor.pasting import put_back
 from ..policy.remarks import apply_remark
 from ..protocols import Drawing, Picture, SomeDrawn
 from ..trajectory import Action, Cost, Remark, Trajectory
@@ -29,6 +30,7 @@ from .loop import (
     Goals,
     Judge,
     Judgement,
+    Repair,
     Result,
     Review,
 )
@@ -88,6 +90,8 @@ def perform(
         return save_drawings(composition, drawings, time.perf_counter() - started, models, canvases, failure)
     if isinstance(call, Judge):
         return _judge(call, models, canvases, started)
+    if isinstance(call, Repair):
+        return _repair(call, canvases, started)
     if isinstance(call, Review):
         return _review(call, reviewer, canvases)
     return _compare(call, models, canvases, started)
@@ -163,6 +167,17 @@ def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -
         judgement = judge_candidates(models.verifier, call, canvases.picture)
     judgement = with_changes(judgement, call, canvases)
     return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))
+
+
+def _repair(call: Repair, canvases: Canvases, started: float) -> Drawn:
+    edited = canvases.picture(call.canvas)
+    picture = put_back(canvases.picture(call.before), edited, call.change)
+    if np.array_equal(picture, edited):
+        return Drawn(())
+    trajectory = call.trajectory
+    seed = trajectory.candidate(call.canvas).seed
+    candidate = canvases.add(trajectory.canvases, seed, Drawing(picture, 0), trajectory)
+    return Drawn((candidate,), Cost({"draw": time.perf_counter() - started}))
 
 
 def _compare(call: Compare, models: RunModels, canvases: Canvases, started: float) -> Compared:

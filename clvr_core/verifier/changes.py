@@ -36,22 +36,32 @@ RIGID = 0.5
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
-def measure(before: Picture, after: Picture, meant: Sequence[Box] | None = None, mask: Picture | None = None) -> Change:
+def measure(
+    before: Picture,
+    after: Picture,
+    meant: Sequence[Box] | None = None,
+    mask: Picture | None = None,
+    areas: int = 1,
+) -> Change:
     """Measure the change from one picture to the other (uint8 H x W x 3, of one size).
 
-    meant: where the edit was to change something; None if that is not known: then the connected area of large change
-        counts as meant, so that a lone object that an edit put somewhere is no fault.
+    Areas of large change count as repainted, and tell nothing of colour, offset, sharpness and noise.
+
+    meant: where the edit was to change something; None if that is not known.
     mask: uint8 H x W, above 127 where the edit could change the picture; takes the place of `meant`.
+    areas: where neither is known, so many connected areas of large change count as meant, those of most change, so
+        that a thing that an edit put somewhere is no fault.
     """
     assert before.shape == after.shape, f"{before.shape} and {after.shape}"
     height, width = before.shape[:2]
     old, new = Image.fromarray(before), Image.fromarray(after)
     differing = _difference(old, new)
+    found = _changed_areas(differing)
     if mask is not None:
         inside = mask > 127
         boxes = _bounds(inside)
     else:
-        boxes = _changed_area(differing) if meant is None else tuple(meant)
+        boxes = tuple(meant) if meant is not None else tuple(found[:areas])
         inside = _drawn(boxes, width, height)
     outside, difference = ~inside, np.asarray(differing)
     count = int(np.count_nonzero(outside))
@@ -62,10 +72,13 @@ def measure(before: Picture, after: Picture, meant: Sequence[Box] | None = None,
     if not difference[outside].any():
         return Change(offset=(0.0, 0.0), scale=1.0, meant=boxes)
     factor = -(-max(width, height) // SMALL)
-    small = old.reduce(factor), new.reduce(factor), Image.fromarray(outside.view(np.uint8) * 255).reduce(factor)
+    still = outside & ~_drawn(found, width, height)
+    if 2 * np.count_nonzero(still) < count:
+        still = outside
+    small = old.reduce(factor), new.reduce(factor), Image.fromarray(still.view(np.uint8) * 255).reduce(factor)
     colour, uneven = _colour(*small)
     offset, scale = _offset(*small, factor)
-    sharpness, noise = _texture(before, after, outside)
+    sharpness, noise = _texture(before, after, still)
     return Change(
         outside=round(repainted / count, 4),
         strength=round(float(difference[changed].mean()), 1) if repainted else 0.0,
@@ -103,22 +116,24 @@ def _bounds(inside: np.ndarray) -> tuple[Box, ...]:
     return ((columns[0] / width, rows[0] / height, (columns[-1] + 1) / width, (rows[-1] + 1) / height),)
 
 
-def _changed_area(difference: Image.Image) -> tuple[Box, ...]:
-    """The box around the connected blocks of large change whose change sums up highest, a block wider on each side.
+def _changed_areas(difference: Image.Image) -> list[Box]:
+    """Boxes around the connected areas of large change, a block wider on each side, that of most change first.
 
-    None without a large change, and none if it takes more than half of the picture: that was no change of one place.
+    None if large change takes more than half of the picture: that was no change of single places.
     """
     width, height = difference.size
     factor = -(-max(width, height) // BLOCKS)
     blocks = np.asarray(difference.reduce(factor), np.float64)
     large = blocks >= LARGE
-    if not large.any() or 2 * np.count_nonzero(large) > large.size:
-        return ()
-    area = max(_connected(large), key=lambda each: float(blocks[each].sum()))
-    rows, columns = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
-    left, top = (max(0, int(edge[0]) - 1) * factor for edge in (columns, rows))
-    right, bottom = ((int(edge[-1]) + 2) * factor for edge in (columns, rows))
-    return ((left / width, top / height, min(right / width, 1.0), min(bottom / height, 1.0)),)
+    if 2 * np.count_nonzero(large) > large.size:
+        return []
+    boxes = []
+    for area in sorted(_connected(large), key=lambda each: -float(blocks[each].sum())):
+        rows, columns = np.flatnonzero(area.any(1)), np.flatnonzero(area.any(0))
+        left, top = (max(0, int(edge[0]) - 1) * factor for edge in (columns, rows))
+        right, bottom = ((int(edge[-1]) + 2) * factor for edge in (columns, rows))
+        boxes.append((left / width, top / height, min(right / width, 1.0), min(bottom / height, 1.0)))
+    return boxes
 
 
 def _connected(large: np.ndarray) -> Iterator[np.ndarray]:

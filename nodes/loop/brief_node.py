@@ -74,6 +74,7 @@ class BriefNode(io.ComfyNode):
                 inputs.met(),
                 inputs.unmet(),
                 inputs.picture(),
+                inputs.tolerance(),
             ],
             outputs=[
                 TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),

@@ -54,6 +54,7 @@ class Generate(io.ComfyNode):
                 inputs.met(),
                 inputs.unmet(),
                 inputs.picture(),
+                inputs.tolerance(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture as judged, which need not be the last."),

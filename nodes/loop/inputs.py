@@ -149,6 +149,20 @@ def unmet() -> io.Float.Input:
     )
 
 
+def tolerance() -> io.Float.Input:
+    return io.Float.Input(
+        "tolerance",
+        default=1.0,
+        min=0.0,
+        max=100.0,
+        step=0.1,
+        optional=True,
+        advanced=True,
+        tooltip="How much an edit may repaint, move, tint or blur of the rest of the picture before the rest is put back; 1 as "
+        "usual, higher: more, 0: any.",
+    )
+
+
 def review_seconds(name: str, default: int) -> io.Int.Input:
     return io.Int.Input(
         name,
@@ -197,6 +211,7 @@ def brief_of(
     fused: bool = False,
     met: float = DEFAULT.met,
     unmet: float = DEFAULT.unmet,
+    tolerance: float = 1.0,
 ) -> Brief:
     """Make the brief from the values of these inputs; 0 means no value. Raises BadInput for a value out of range."""
     executor.check(prompt)
@@ -207,7 +222,12 @@ def brief_of(
         executor.width,
         executor.height,
         Budget(
-            rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None, met=met, unmet=unmet
+            rounds=min(rounds, MAX_ROUNDS),
+            patience=patience,
+            evaluations=evaluations or None,
+            met=met,
+            unmet=unmet,
+            tolerance=tolerance or None,
         ),
         candidates or None,
         goals=goals_from(goals),

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
 from ...clvr_core.protocols import DrawRequest, Vlm
-from ...clvr_core.run.loop import ChooseAction, Compare, Draw, Judge
+from ...clvr_core.run.loop import ChooseAction, Compare, Draw, Judge, Repair
 from ...clvr_core.run.session import Session
 from ...clvr_core.trajectory import Action
 from ..host.input_checks import require_kind
@@ -167,7 +167,7 @@ class Verify(io.ComfyNode):
                     session, as_pictures(require_kind("Verify", "candidates", "IMAGE", candidates)), call
                 ),
             )
-        while isinstance(graph.call, (Judge, Compare)):
+        while isinstance(graph.call, (Judge, Repair, Compare)):
             comfy.model_management.throw_exception_if_processing_interrupted()
             graph.settle(vlm.name, Session.perform)
         run, session = graph.reached(), graph.session

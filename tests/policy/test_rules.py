@@ -131,6 +131,12 @@ class TestChoosingACandidate:
         assert rules.choose([verdicts("error", "error")] * 4) == 0
         assert rules.choose([(), ()]) == 0
 
+    def test_of_equals_the_least_damaged_and_no_goal_is_given_up_for_it(self):
+        level, worse = verdicts("met", "unmet"), verdicts("unmet", "unmet")
+        assert rules.choose([level, level, level], (0.5, 0.0, 0.0)) == 1
+        assert rules.choose([worse, level, worse], (0.0, 3.0, 0.0)) == 1
+        assert rules.choose([level, level], (0.0, 0.0)) == 0
+
     def test_a_judged_candidate_before_one_that_was_not(self):
         assert rules.choose([verdicts("error"), verdicts("unmet"), verdicts("error")]) == 1
 
