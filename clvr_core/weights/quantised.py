@@ -34,7 +34,7 @@ _SCALES = ("weight_scale", "scale_weight", "weight_scale_inv")
 _CALIBRATED = ("input_scale", "scale_input")
 _BESIDE = ("weight", "bias", "comfy_quant", "running_mean", "running_var", "num_batches_tracked", *_CALIBRATED)
 """What may stand beside an 8-bit weight without changing its values."""
-_EIGHT = {"F8_E4M3": "fp8 e4m3", "F8_E5M2": "fp8 e5m2", "I8": "int8", "U8": "uint8"}
+_EIGHT = ("F8_E4M3", "F8_E5M2", "I8", "U8")
 _QUANTISERS = {
     **dict.fromkeys(("SCB", "weight_format", "absmax", "quant_map", "nested_absmax"), "bitsandbytes"),
     **dict.fromkeys(("quant_state", "bitsandbytes__nf4", "bitsandbytes__fp4"), "bitsandbytes"),
@@ -53,7 +53,6 @@ _QUANTISERS = {
 class Quantised:
     """The values of a quantised matrix: a table by code, times one scale for each block of rows and columns.
 
-    format: the name of the format, for sentences.
     stored: the tensor as the file has it.
     columns: elements of a row.
     block: rows and columns that share a scale.
@@ -62,7 +61,6 @@ class Quantised:
     rotation: columns of a group that was multiplied by a Hadamard matrix (ConvRot), 0 for none.
     """
 
-    format: str
     stored: Tensor
     columns: int
     block: tuple[int, int]
@@ -81,9 +79,8 @@ class Quantised:
             return tables[0][self._codes(first, count)] * self._scale(first, count)
         start = first - first % self.rotation
         stop = -(-(first + count) // self.rotation) * self.rotation
-        # Sums of whole numbers below 2**24, and a factor that is a power of two: exact in any order.
-        codes = tables[0][self._codes(start, stop - start)].reshape(-1, self.rotation) @ _hadamard(self.rotation)
-        return (codes.reshape(-1) * self._scale(start, stop - start))[first - start : first - start + count]
+        codes = _turned_back(tables[0][self._codes(start, stop - start)], self.rotation)
+        return (codes * self._scale(start, stop - start))[first - start : first - start + count]
 
     def steps(self, first: int, count: int) -> np.ndarray:
         """Return the distance between neighbouring values around each element, fp32 [count]: values are rounded by up to
@@ -226,14 +223,14 @@ def _int8(tensor: Tensor, scale: Tensor, mark: Mapping[str, Any]) -> Tensor:
             f"{tensor.file.path}: {tensor.name} is rotated in groups of {group!r:.20}, which do not fit its rows of {codec.columns} and "
             f"its scales; {REMEDY}"
         )
-    return replace(tensor, codec=replace(codec, format="rotated int8", rotation=group))
+    return replace(tensor, codec=replace(codec, rotation=group))
 
 
 def _mxfp8(tensor: Tensor, scale: Tensor) -> Tensor:
     """Return an fp8 tensor with a power of two for each 32 elements of a row (OCP microscaling)."""
     rows, columns = _matrix(tensor, tensor.shape, 32)
     load = _tiled(scale, ("F8_E8M0", "U8"), (rows, columns // 32), lambda codes: np.exp2(codes - 127.0))
-    return replace(tensor, codec=Quantised("mxfp8", tensor, columns, (1, 32), load))
+    return replace(tensor, codec=Quantised(tensor, columns, (1, 32), load))
 
 
 def _nvfp4(tensor: Tensor, scale: Tensor, second: Tensor) -> Tensor:
@@ -242,7 +239,7 @@ def _nvfp4(tensor: Tensor, scale: Tensor, second: Tensor) -> Tensor:
     rows, columns = _matrix(tensor, shape, 16)
     whole = np.float32(_one(second))
     load = _tiled(scale, ("F8_E4M3", "U8"), (rows, columns // 16), lambda codes: dtypes.e4m3()[codes] * whole)
-    return replace(tensor, shape=shape, codec=Quantised("nvfp4", tensor, columns, (1, 16), load, packed=True))
+    return replace(tensor, shape=shape, codec=Quantised(tensor, columns, (1, 16), load, packed=True))
 
 
 def _matrix(tensor: Tensor, shape: tuple[int, ...], group: int) -> tuple[int, int]:
@@ -283,10 +280,9 @@ def _scaled(tensor: Tensor, scale: Tensor | None) -> Tensor:
 def _codec(tensor: Tensor, scale: Tensor | None) -> Quantised:
     """Return how an 8-bit tensor is read with its scale: one number, one for each row, or one for each block."""
     rows, columns = (tensor.shape[0] if tensor.shape else 1), prod(tensor.shape[1:])
-    name = _EIGHT[tensor.dtype]
     if scale is None or prod(scale.shape) == 1:
         number = np.full((1, 1), 1.0 if scale is None else _one(scale), np.float32)
-        return Quantised(name, tensor, columns, (rows, columns), lambda: number)
+        return Quantised(tensor, columns, (rows, columns), lambda: number)
     grid = list(scale.shape)
     while len(grid) > 1 and grid[-1] == 1:
         grid.pop()
@@ -296,7 +292,7 @@ def _codec(tensor: Tensor, scale: Tensor | None) -> Quantised:
             f"{scale.file.path}: {scale.name} has the shape {list(scale.shape)}, which is no scale for the whole tensor, its rows or "
             f"its blocks ({tensor.name} is {list(tensor.shape)}); {REMEDY}"
         )
-    return Quantised(name, tensor, columns, block, lambda: _grid(scale).reshape(grid))
+    return Quantised(tensor, columns, block, lambda: _grid(scale).reshape(grid))
 
 
 def _block(sizes: tuple[int, int], grid: list[int]) -> tuple[int, int] | None:
@@ -346,14 +342,15 @@ def _tables(dtype: str) -> tuple[np.ndarray, np.ndarray]:
     return dtypes.e4m3(), np.exp2(np.maximum((code >> 3) & 15, 1) - 10.0).astype(np.float32)
 
 
-@cache
-def _hadamard(size: int) -> np.ndarray:
-    """Return the symmetric matrix [size, size] that is its own inverse, for a power of 4."""
-    four = np.array([[1, 1, 1, -1], [1, 1, -1, 1], [1, -1, 1, 1], [-1, 1, 1, 1]], np.float32) / 2
-    found = four
-    while len(found) < size:
-        found = np.kron(found, four)
-    return found
+def _turned_back(values: np.ndarray, group: int) -> np.ndarray:
+    """Multiply each group by the Hadamard matrix of ConvRot, which is its own inverse: the Kronecker power of the matrix
+    [4, 4] with -1/2 on its second diagonal and 1/2 elsewhere. Of whole numbers of 8 bits this is exact in fp32."""
+    size = 1
+    while size < group:
+        digits = values.reshape(-1, 4, size)
+        values = digits.sum(1, keepdims=True) / 2 - digits[:, ::-1]
+        size *= 4
+    return values.reshape(-1)
 
 
 def _marks(checkpoint: Checkpoint) -> dict[str, dict[str, Any]]:
