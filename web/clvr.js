@@ -4,9 +4,12 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { attachBefore } from "./brief/node.js";
 import { openDropped } from "./comfy/drop.js";
-import { SHOWN_ON, attach, restore } from "./comfy/node.js";
+import { fold } from "./comfy/fold.js";
+import { SHOWN_ON, attach, later, restore } from "./comfy/node.js";
+import { WIDE, roomForPrompt, widen } from "./comfy/room.js";
 import { Runs } from "./comfy/runs.js";
 import { Sidebar } from "./comfy/sidebar.js";
+import { el } from "./viewer/dom.js";
 
 const runs = new Runs(api);
 /** @type {WeakMap<object, import("./comfy/panel.js").Panel>} */
@@ -17,6 +20,7 @@ const noted = () => app.extensionManager.workflow?.activeWorkflow?.changeTracker
 app.registerExtension({
   name: "clvr.viewer",
   setup() {
+    document.head.append(el("link", { rel: "stylesheet", href: new URL("./comfy/nodes.css", import.meta.url).href }));
     // Listeners that do nothing: ComfyUI warns of events without a listener, and no viewer may be open.
     for (const type of ["clvr.run", "clvr.node"]) api.addEventListener(type, () => {});
     const sidebar = new Sidebar(runs, app.extensionManager);
@@ -24,9 +28,13 @@ app.registerExtension({
     openDropped(app, runs, sidebar);
   },
   nodeCreated(/** @type {any} */ node) {
+    if (!node.comfyClass?.startsWith("CLVR_")) return;
     // In one extension, so that their order on a node is the same at each load.
     attachBefore(node, api);
     if (SHOWN_ON.includes(node.comfyClass)) panels.set(node, attach(node, runs, noted));
+    fold(node, (setting) => app.extensionManager.setting.get(setting));
+    roomForPrompt(node);
+    if (WIDE.includes(node.comfyClass)) widen(node, later(node));
   },
   loadedGraphNode(/** @type {any} */ node) {
     restore(node, panels.get(node));

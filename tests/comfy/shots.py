@@ -42,6 +42,7 @@ OPEN = """(async () => {
   await app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
   await app.extensionManager.setting.set('Comfy.Workflow.ShowMissingModelsWarning', false)
   await app.extensionManager.setting.set('Comfy.Minimap.Visible', false)
+  await app.extensionManager.setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0)
   await app.loadGraphData(%s)
   await new Promise((done) => setTimeout(done, 1500))
   const boxes = [...app.graph.nodes, ...app.graph.groups].map((part) => part.boundingRect ?? part._bounding ?? part.getBounding())

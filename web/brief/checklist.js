@@ -55,7 +55,7 @@ export class Checklist {
     this.rows = rows.slice(0, MOST);
     this.changed(linesOf(this.rows));
     this.draw();
-    if (focus) /** @type {HTMLElement | null} */ (this.body.querySelector("tr:last-child input"))?.focus();
+    if (focus) /** @type {HTMLElement | null} */ (this.body.querySelector("tr:last-child textarea"))?.focus();
   }
 
   draw() {
@@ -70,12 +70,18 @@ export class Checklist {
   /** @param {Row} row @param {number} place */
   row(row, place) {
     const number = place + 1;
-    const text = el("input", { type: "text", value: row.text, maxlength: 400, dir: "auto", "aria-label": `Goal ${number}` });
-    text.addEventListener("input", () => this.keep(place, { text: text.value }));
+    const text = el("textarea", { rows: 1, maxlength: 400, dir: "auto", "aria-label": `Goal ${number}` }, row.text);
+    // The words stand behind the field too, unseen, and make it as high as they need.
+    const field = el("div", { class: "words", "data-words": row.text }, text);
+    text.addEventListener("input", () => {
+      if (/\n/.test(text.value)) text.value = text.value.replace(/\s*\n\s*/g, " ");
+      field.dataset.words = text.value;
+      this.keep(place, { text: text.value });
+    });
     return el(
       "tr",
       {},
-      el("td", {}, text),
+      el("td", {}, field),
       el("td", {}, this.choice(KINDS, row.kind, `Kind of goal ${number}`, (kind) => this.keep(place, { kind }))),
       el("td", {}, this.choice(NEEDS, row.need, `Need of goal ${number}`, (need) => this.keep(place, { need }))),
       el("td", {}, this.button("\u00d7", () => this.put(this.rows.filter((_, other) => other !== place)), `Remove goal ${number}`)),

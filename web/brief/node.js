@@ -4,10 +4,12 @@ import { Checklist } from "./checklist.js";
 import { Forecast } from "./forecast.js";
 import { modelsOf, sizeOf } from "./models.js";
 import { after, isInWorkflow, listen } from "../comfy/graph.js";
+import { widget, withMargins } from "../comfy/room.js";
 
 const LIST_ON = ["CLVR_Brief"];
-/** Height of three lines of a forecast, pixels. */
-const LEAST_HEIGHT = 72;
+/** Heights of three lines of a forecast and of a short list, pixels. */
+const FORECAST_HEIGHT = 64;
+const LIST_HEIGHT = 180;
 const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
 
 /** @param {import("../comfy/runs.js").Api} api @param {string} path @param {unknown} body */
@@ -18,9 +20,6 @@ async function ask(api, path, body) {
   return data;
 }
 
-/** @param {any} node @param {string} name */
-const widget = (node, name) => node.widgets?.find((/** @type {any} */ each) => each.name === name);
-
 /** @param {any} node */
 function addChecklist(node) {
   const goals = widget(node, "goals");
@@ -28,7 +27,8 @@ function addChecklist(node) {
     goals.value = lines;
     node.graph?.setDirtyCanvas?.(true, true);
   });
-  node.addDOMWidget("clvr_checklist", "clvr_checklist", list.host, { serialize: false, hideOnZoom: false, getMinHeight: () => 150 });
+  list.host.style.minHeight = `${LIST_HEIGHT}px`;
+  node.addDOMWidget("clvr_checklist", "clvr_checklist", list.host, { serialize: false, hideOnZoom: false, getMinHeight: () => withMargins(LIST_HEIGHT) });
   list.read(goals.value ?? "");
   after(node, "onConfigure", () => list.read(goals.value ?? ""));
   // The text field of the widget can be edited, too.
@@ -49,8 +49,11 @@ function addForecast(node, api) {
     ...sizeOf(node),
     linked: modelsOf(node),
   }));
-  line.host.style.minHeight = `${LEAST_HEIGHT}px`;
-  node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT, getMaxHeight: () => 90 });
+  line.host.style.minHeight = `${FORECAST_HEIGHT}px`;
+  const shown = node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false });
+  // Of a height of its own: neither renderer gives it a share of the free room.
+  shown.computeLayoutSize = undefined;
+  shown.computeSize = (/** @type {number} */ width) => [width, withMargins(FORECAST_HEIGHT)];
   const changed = () => isInWorkflow(node) && line.soon();
   for (const name of ["strategy", "rounds", "candidates", "width", "height"]) {
     const own = widget(node, name);

@@ -2,17 +2,29 @@
 
 import { after, listen, rootOf } from "./graph.js";
 import { Panel } from "./panel.js";
+import { widget, withMargins } from "./room.js";
 
 export const SHOWN_ON = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 export const PROPERTY = "clvr_run";
+/** Height of the viewer of a run, and of its sentence beside a prompt while there is none, pixels. */
 const LEAST_HEIGHT = 340;
+const EMPTY_HEIGHT = 96;
 const EMPTY = "Press Run: the steps of the run appear here as they are made.";
 
 /** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs @param {() => void} noted called after the name of a run was stored in the node */
 export function attach(node, runs, noted) {
-  const panel = new Panel(runs, EMPTY);
-  panel.host.style.cssText += `width: 100%; height: 100%; min-height: ${LEAST_HEIGHT}px; overflow: hidden;`;
-  node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, { serialize: false, hideOnZoom: false, getMinHeight: () => LEAST_HEIGHT });
+  const least = () => LEAST_HEIGHT - (panel.run ? 0 : later(node));
+  const arrange = () => {
+    panel.host.style.minHeight = `${least()}px`;
+    node.graph?.setDirtyCanvas?.(true, true);
+  };
+  const panel = new Panel(runs, EMPTY, arrange);
+  panel.host.style.cssText += "width: 100%; height: 100%; overflow: hidden;";
+  node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, {
+    ...{ serialize: false, hideOnZoom: false, getMinHeight: () => withMargins(least()) },
+    getMaxHeight: () => (least() < LEAST_HEIGHT ? withMargins(least()) : undefined),
+  });
+  arrange();
   /** @param {CustomEvent<{ run: string, node: string, workflow?: string }>} event */
   const onRun = ({ detail }) => {
     const from = String(detail.node).split(":").pop();
@@ -28,6 +40,9 @@ export function attach(node, runs, noted) {
   after(node, "onRemoved", () => panel.destroy());
   return panel;
 }
+
+/** Pixels by which the viewer grows with the first run: until then, the prompt has them. @param {any} node */
+export const later = (node) => (SHOWN_ON.includes(node.comfyClass) && widget(node, "prompt") ? LEAST_HEIGHT - EMPTY_HEIGHT : 0);
 
 /** Shows the run whose name is stored in the node. @param {any} node @param {Panel | undefined} panel */
 export function restore(node, panel) {

@@ -17,9 +17,10 @@ export function shadowed(label) {
 }
 
 export class Panel {
-  /** @param {import("./runs.js").Runs} runs @param {string} empty the sentence shown while there is no run */
-  constructor(runs, empty) {
+  /** @param {import("./runs.js").Runs} runs @param {string} empty the sentence shown while there is no run @param {() => void} [changed] called when another run is shown, or none */
+  constructor(runs, empty, changed = () => {}) {
     this.runs = runs;
+    this.changed = changed;
     const { host, box } = shadowed("Trajectory");
     this.host = host;
     this.viewer = new Viewer(box, () => ({ missing: "is not available" }));
@@ -34,6 +35,7 @@ export class Panel {
     if (run === this.run) return;
     this.stop();
     this.run = run;
+    this.changed();
     this.viewer.pictures = this.runs.picturesOf(run);
     let wanted = canvas;
     this.stop = this.runs.follow(
@@ -51,6 +53,7 @@ export class Panel {
   show(record, pictures) {
     this.stop();
     this.run = null;
+    this.changed();
     this.viewer.pictures = pictures;
     this.viewer.show(record);
   }
@@ -59,6 +62,7 @@ export class Panel {
   say(words) {
     this.stop();
     this.run = null;
+    this.changed();
     this.viewer.say(words);
   }
 

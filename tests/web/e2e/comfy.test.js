@@ -8,6 +8,7 @@ import "./shown.js";
 import "./steered.js";
 import "./dropped.js";
 import "./subgraphs.js";
+import "./fresh.js";
 import "./workflows.js";
 
 test("the pack made the page complain of nothing", () => {

@@ -9,8 +9,8 @@ import { draw, page, still } from "./comfy.js";
 const FOLDER = new URL("../../../workflows/", import.meta.url);
 const SHARED = readdirSync(FOLDER).filter((name) => name.endsWith(".json"));
 const LEAST_WIDTH = 350;
-/** Pixels that two front ends may differ by in the height of a node. */
-const SLACK = 8;
+/** Pixels by which the height of a node may differ between front ends, and by the mark of a missing model. */
+const SLACK = 20;
 const VIEWERS = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 
 /** Opens the workflow so that all of it is in sight. @param {string} name */

@@ -35,7 +35,7 @@ const change = (element, value, event) => {
 test("what is edited is kept as lines", () => {
   const { kept, made, all } = list();
   made.read("a barn");
-  change(all("input")[0], "a red barn", "input");
+  change(all("textarea")[0], "a red barn", "input");
   change(all("select")[1], "nice", "change");
   change(all("select")[0], "global", "change");
   assert.deepEqual(kept, ["a red barn", "[nice] a red barn", "[nice] [global] a red barn"]);
@@ -47,26 +47,26 @@ test("what is edited is kept as lines", () => {
 test("the drafted list is shown, and edited only when it is taken over", () => {
   const { kept, made, all } = list();
   made.suggest(["a barn", "[nice] <img src=x onerror=alert(1)>"]);
-  assert.equal(all("input").length, 0);
+  assert.equal(all("textarea").length, 0);
   assert.deepEqual(kept, []);
   assert.equal(all("img").length, 0);
   made.take.click();
   assert.equal(kept.at(-1), "a barn\n[nice] <img src=x onerror=alert(1)>");
-  assert.equal(all("input").length, 2);
+  assert.equal(all("textarea").length, 2);
   assert.equal(made.take.hidden, true);
 });
 
 test("a row that was just added stays though it has no words yet", () => {
   const { kept, made, all } = list();
   made.add.click();
-  assert.equal(all("input").length, 1);
+  assert.equal(all("textarea").length, 1);
   assert.equal(kept.at(-1), "");
 });
 
 test("every field has a name", () => {
   const { made, all } = list();
   made.read(TEXT);
-  for (const element of all("input, select, tbody button")) assert.match(element.getAttribute("aria-label"), /goal \d/i);
+  for (const element of all("textarea, select, tbody button")) assert.match(element.getAttribute("aria-label"), /goal \d/i);
 });
 
 const memory = { told: "cuda:0: VLM 8.9 GB, DiT 7.8 GB; 20.5 GB free: both fit", fits: true };

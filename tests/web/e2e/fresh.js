@@ -1,0 +1,99 @@
+/** New nodes: wide enough for what stands on them, the prompt before all else, rare inputs folded. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { PATIENCE, draw, page, still } from "./comfy.js";
+
+const KINDS = ["CLVR_Generate", "CLVR_Brief", "CLVR_LoopEnd", "CLVR_ViewTrajectory", "CLVR_Executor"];
+const GOALS = "[nice] a small red square to the left of the very large and yellow circle that stands in the middle of the picture\n[global] dusk";
+
+/** Puts a new node of each kind into an empty graph. @param {boolean} vue */
+async function fresh(vue) {
+  await draw(vue);
+  await page.evaluate(() => {
+    globalThis.app.graph.clear();
+    globalThis.app.api.dispatchEvent(new CustomEvent("graphChanged", { detail: globalThis.app.graph.serialize() }));
+  });
+  await page.waitForFunction(() => !document.querySelector("[data-node-id], .clvr-before, .clvr-panel"), PATIENCE);
+  await page.evaluate(
+    (kinds, goals) => {
+      const { app, LiteGraph } = globalThis;
+      for (const [place, kind] of kinds.entries()) {
+        const node = LiteGraph.createNode(kind);
+        node.pos = [500 * place, 0];
+        app.graph.add(node);
+      }
+      const list = globalThis.clvr.node("CLVR_Brief").widgets.find(({ name }) => name === "goals");
+      list.value = goals;
+      list.callback?.(goals);
+      app.canvas.ds.scale = 0.5;
+      app.canvas.ds.offset = [80, 130];
+      app.canvas.setDirty(true, true);
+    },
+    KINDS,
+    GOALS,
+  );
+  await page.waitForFunction((count) => document.querySelectorAll(".clvr-panel").length === count, PATIENCE, 3);
+  await still();
+}
+
+/** Heights on the new Generate, by what has them. @param {boolean} vue */
+const heights = (vue) =>
+  page.evaluate((vue) => {
+    const { id, widgets } = globalThis.clvr.node("CLVR_Generate");
+    const parts = widgets.filter(({ name }) => /^(prompt|clvr_(forecast|viewer))$/.test(name));
+    const inDom = ({ name, element }) => (name === "prompt" ? document.querySelector(`[data-node-id="${id}"] textarea`) : element).getBoundingClientRect().height;
+    return Object.fromEntries(parts.map((each) => [each.name, vue ? inDom(each) : each.computedHeight]));
+  }, vue);
+
+/** How many widgets the node shows, without the row that folds. @param {string} kind @param {boolean} vue */
+const rows = (kind, vue) =>
+  page.evaluate(
+    (kind, vue) => {
+      const node = globalThis.clvr.node(kind);
+      if (vue) return document.querySelectorAll(`[data-node-id="${node.id}"] [data-testid="node-widget"]`).length;
+      return node.getLayoutWidgets().filter((each) => node.isWidgetVisible(each) && each.name !== "clvr_fold").length;
+    },
+    kind,
+    vue,
+  );
+
+for (const vue of [false, true])
+  test(`new nodes have room for what they show: ${vue ? "Nodes 2.0" : "LiteGraph"}`, async () => {
+    await fresh(vue);
+    const widths = await page.evaluate((kinds) => kinds.map((kind) => globalThis.clvr.node(kind).size[0]), KINDS.slice(0, 4));
+    assert.ok(Math.min(...widths) >= 430, String(widths));
+    const { prompt, ...others } = await heights(vue);
+    assert.equal(Object.keys(others).length, 2, JSON.stringify(others));
+    assert.ok(prompt > Math.max(...Object.values(others)), JSON.stringify({ prompt, ...others }));
+    const list = await page.evaluate(() => {
+      const table = globalThis.clvr.before("table");
+      const room = table.getRootNode().host.getBoundingClientRect();
+      const cut = (element) => element.getBoundingClientRect().right > room.right || element.scrollHeight > element.clientHeight + 1;
+      return { head: [...table.querySelectorAll("th")].map(({ textContent }) => textContent), fields: table.querySelectorAll("textarea").length, cut: [...table.querySelectorAll("th, textarea, select")].filter(cut).length };
+    });
+    assert.deepEqual(list, { head: ["Goal", "Kind", "Need", ""], fields: 2, cut: 0 });
+    // LiteGraph shows in a row of its own what is done to the seed after a run.
+    assert.deepEqual([await rows("CLVR_Executor", vue), await rows("CLVR_Generate", vue)], [3, vue ? 6 : 7]);
+    if (vue) return;
+    await click("CLVR_Executor");
+    assert.ok((await rows("CLVR_Executor", vue)) > 5);
+    const high = await page.evaluate(() => globalThis.clvr.node("CLVR_Executor").size[1]);
+    await click("CLVR_Executor");
+    assert.equal(await rows("CLVR_Executor", vue), 3);
+    assert.ok((await page.evaluate(() => globalThis.clvr.node("CLVR_Executor").size[1])) < high);
+  });
+
+/** Clicks on the row of the node that folds and unfolds its rare inputs. @param {string} kind */
+async function click(kind) {
+  const [x, y] = await page.evaluate((kind) => {
+    const { canvas } = globalThis.app;
+    const node = globalThis.clvr.node(kind);
+    const button = node.widgets.find(({ name }) => name === "clvr_fold");
+    const { left, top } = canvas.canvas.getBoundingClientRect();
+    return [node.size[0] / 2, button.y + 10].map((at, place) => [left, top][place] + (node.pos[place] + at + canvas.ds.offset[place]) * canvas.ds.scale);
+  }, kind);
+  await page.mouse.click(x, y);
+  await still(3);
+}
