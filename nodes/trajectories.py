@@ -21,7 +21,7 @@ from .host.pictures import as_image, black, resize_to_first
 from .host.progress import announce_run
 from .host.run_folders import SAVED, changed_run, list_runs, require_inside, runs_folder
 from .host.sockets import TRAJECTORY, Run
-from .host.summaries import preview_images, summary_of
+from .host.summaries import name_in_ui, preview_images, summary_of
 
 TILE = 384
 """Pixels of the longer side of a picture on the contact sheet."""
@@ -61,7 +61,7 @@ class SaveTrajectory(io.ComfyNode):
             number += 1
         saved = save(trajectory, require_inside(base / f"{name}-{number}"))
         embed_in_best(saved, cls.hidden)
-        return io.NodeOutput(f"{SAVED}/{saved.folder.name}", ui=preview_images(saved, f"clvr/{SAVED}"))
+        return io.NodeOutput(f"{SAVED}/{saved.folder.name}", ui=preview_images(saved))
 
 
 class LoadTrajectory(io.ComfyNode):
@@ -142,7 +142,8 @@ class ViewTrajectory(io.ComfyNode):
         sheet = as_image(
             contact_sheet([(picture, line) for picture, (_, line) in zip(pictures, drawn)], columns, scale)
         )
-        return io.NodeOutput(sheet, "\n".join([*lines, summary_of(run)]), ui=ui.PreviewImage(sheet, cls=cls))
+        shown = ui.PreviewImage(sheet, cls=cls).as_dict() | name_in_ui(trajectory)
+        return io.NodeOutput(sheet, "\n".join([*lines, summary_of(run)]), ui=shown)
 
 
 def thumbnail(picture: Picture) -> Picture:

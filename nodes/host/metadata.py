@@ -13,7 +13,7 @@ from comfy.cli_args import args
 from ...clvr_core.run.run_folder import BEST, RunFolder
 from ...clvr_core.storage.png import read_png, write_png
 from .progress import display_node_id
-from .run_folders import runs_folder
+from .run_folders import name_of
 from .sockets import Run
 
 PROPERTY = "clvr_run"
@@ -48,7 +48,7 @@ def embed_in_best(run: Run, hidden: Any) -> None:
 
 def name_run(folder: Path, hidden: Any) -> None:
     """Set PROPERTY on the executing node in the workflow that all nodes of this prompt save."""
-    name = folder.relative_to(runs_folder()).as_posix()
+    name = name_of(folder)
     for node in _find_node((hidden.extra_pnginfo or {}).get("workflow"), display_node_id()):
         node["properties"] = {**(node.get("properties") or {}), PROPERTY: name}
 

@@ -16,7 +16,7 @@ from server import PromptServer
 
 from ...clvr_core.protocols import Executor, Interruptible, Picture
 from ...clvr_core.trajectory import Trajectory
-from .run_folders import runs_folder
+from .run_folders import name_of
 from .summaries import goals_met
 
 PREVIEW_SIDE = 512
@@ -54,7 +54,7 @@ def announce_run(folder: Path) -> None:
     server = getattr(PromptServer, "instance", None)
     if server is None:
         return
-    name = folder.relative_to(runs_folder()).as_posix()
+    name = name_of(folder)
     server.send_sync("clvr.run", {"run": name})
     if server.client_id is not None:
         event = {"run": name, "node": server.last_node_id, "workflow": _workflow_id(server.prompt_queue)}

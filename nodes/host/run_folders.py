@@ -28,6 +28,11 @@ def runs_folder() -> Path:
     return Path(folder_paths.get_output_directory()) / "clvr"
 
 
+def name_of(folder: Path) -> str:
+    """Return the run's name: its folder, relative to the folder of runs."""
+    return folder.relative_to(runs_folder()).as_posix()
+
+
 def require_inside(path: Path) -> Path:
     """Return the path of a run's folder or file. Raises BadInput unless it lies in the folder of runs with symbolic
     links resolved.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ...clvr_core.run.run_folder import BEST, RunFolder
 from ...clvr_core.trajectory import Trajectory
+from .run_folders import name_of
 from .sockets import Run
 
 
@@ -32,14 +33,21 @@ def _judge_failures(trajectory: Trajectory) -> list[str]:
     return [f"the judge gave no answer to {len(silent)} of {len(asked)} questions: {silent[-1]}"] if silent else []
 
 
-def preview_images(run: Run, under: str = "clvr") -> dict[str, list[dict[str, str]]]:
-    """Return a node's `ui`: best picture, then the other rounds' chosen canvases. `under`: in the output folder."""
+def name_in_ui(run: Run) -> dict[str, list[str]]:
+    """Return what a node's `ui` has for web/comfy/node.js: the run's name, which ComfyUI also sends of a cached node."""
+    return {"clvr_run": [name_of(run.folder)]}
+
+
+def preview_images(run: Run) -> dict[str, list]:
+    """Return a node's `ui`: the run's name; best picture, then the other rounds' chosen canvases."""
     trajectory = run.trajectory
     canvases = [step.chosen for step in trajectory.steps if step.chosen is not None and step.chosen != trajectory.best]
     listed = canvases if trajectory.best is None else [trajectory.best, *canvases]
     files = [RunFolder.file_of(canvas) for canvas in listed]
     if trajectory.outcome and trajectory.best is not None and (run.folder / BEST).is_file():
         files[0] = BEST  # the same picture, with the workflow embedded
+    subfolder = f"clvr/{name_of(run.folder)}"
     return {
-        "images": [{"filename": file, "subfolder": f"{under}/{run.folder.name}", "type": "output"} for file in files]
+        "images": [{"filename": file, "subfolder": subfolder, "type": "output"} for file in files],
+        **name_in_ui(run),
     }

@@ -81,6 +81,7 @@ class BriefNode(io.ComfyNode):
                 io.String.Output("list", display_name="goals", tooltip="The goals, a line each."),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            has_intermediate_output=True,
         )
 
     @classmethod

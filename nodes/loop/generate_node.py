@@ -64,6 +64,7 @@ class Generate(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            has_intermediate_output=True,
         )
 
     @classmethod

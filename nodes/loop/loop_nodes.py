@@ -12,9 +12,9 @@ from ...clvr_core.errors import BadInput
 from ..host.metadata import embed_in_best, name_run
 from ..host.pictures import as_image, release_memory
 from ..host.progress import announce_run, show_round, show_text
-from ..host.run_folders import require_inside, runs_folder
+from ..host.run_folders import name_of, require_inside, runs_folder
 from ..host.sockets import TRAJECTORY, Run
-from ..host.summaries import preview_images, summary_of
+from ..host.summaries import name_in_ui, preview_images, summary_of
 from .graph_session import best_of, run_at
 from .inputs import MAX_ROUNDS
 
@@ -82,6 +82,7 @@ class LoopEnd(io.ComfyNode):
             ],
             hidden=[io.Hidden.unique_id, io.Hidden.dynprompt, io.Hidden.prompt, io.Hidden.extra_pnginfo],
             enable_expand=True,
+            has_intermediate_output=True,
         )
 
     @classmethod
@@ -101,9 +102,12 @@ class LoopEnd(io.ComfyNode):
             release_memory()
         announce_run(run.folder)
         if run.trajectory.outcome is None and passes < MAX_PASSES:
-            at = {"passes": passes, "at": run.position, "run": run.folder.relative_to(runs_folder()).as_posix()}
+            at = {"passes": passes, "at": run.position, "run": name_of(run.folder)}
             clones, end = another_round(graph, flow[0], me, at)
-            return io.NodeOutput(*(end.out(socket) for socket in range(3)), expand=clones.finalize())
+            # ComfyUI's cache keeps what this node shows now, not what its last clone shows.
+            return io.NodeOutput(
+                *(end.out(socket) for socket in range(3)), expand=clones.finalize(), ui=name_in_ui(run)
+            )
         if picture is None:
             raise BadInput(f"no picture was drawn: {summary_of(run.trajectory)}")
         name_run(run.folder, cls.hidden)

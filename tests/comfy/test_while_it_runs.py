@@ -7,7 +7,7 @@ import pytest
 from clvr_core.run.run_folder import BEST, JOURNAL
 from tests.comfy.graphs import begun, go, in_one, looped, over, runs, told
 from tests.comfy.server import Comfy
-from tests.comfy.test_body import END, SAVE, SAY, VERIFY
+from tests.comfy.test_body import BRIEF, END, SAVE, SAY, VERIFY
 from tests.comfy.test_trajectories import load
 from tests.waiting import until
 
@@ -45,6 +45,23 @@ def test_the_pictures_of_a_round_appear_before_the_next_begins(comfy):
         if line.get("said", {}).get("type") == "executed" and line["said"]["data"]["display_node"] == VERIFY
     ]
     assert [len(files) for files in shown] == [1, 2, 3] and shown[0] == ["canvas-000.png"]
+
+
+@pytest.mark.parametrize(("make", "node"), [(looped, END), (in_one, "2")])
+def test_a_graph_that_is_answered_from_the_cache_still_names_its_run(comfy, make, node):
+    prompt = make(129)
+    _, (run,) = begun(comfy, prompt)
+    with comfy.listening() as heard:
+        go(comfy, prompt)
+        # The history has it before the websocket has told all of it.
+        until(lambda: any(line.get("said", {}).get("type") == "execution_success" for line in list(heard)), "the end")
+    told_of = {
+        line["said"]["data"]["node"]: line["said"]["data"]["output"]
+        for line in heard
+        if line.get("said", {}).get("type") == "executed"
+    }
+    assert told_of[node]["clvr_run"] == [runs(comfy)[-1].name]
+    assert make is in_one or told_of[BRIEF]["clvr_goals"] == [goal.text for goal in run.goals]
 
 
 def cancelled(comfy: Comfy, prompt: dict, when: str, times: int):

@@ -270,6 +270,8 @@ class TestSummaries:
 
     def test_a_node_shows_the_best_picture_first(self, host):
         run = trajectory(step(canvas=0), step("EDIT", canvas=1), best=1)
-        shown = preview_images(Run(run, host.runs / "run-1", 3))["images"]
+        face = preview_images(Run(run, host.runs / "run-1", 3))
+        assert face["clvr_run"] == ["run-1"]
+        shown = face["images"]
         assert [image["filename"] for image in shown] == ["canvas-001.png", "canvas-000.png"]
         assert {image["subfolder"] for image in shown} == {"clvr/run-1"}

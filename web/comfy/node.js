@@ -9,6 +9,8 @@ export const PROPERTY = "clvr_run";
 /** Height of the viewer of a run, and of its sentence beside a prompt while there is none, pixels. */
 const LEAST_HEIGHT = 340;
 const EMPTY_HEIGHT = 96;
+/** ComfyUI's own widget, which shows the text of a running node. */
+const TEXT = "$$node-text-preview";
 const EMPTY = "Press Run: the steps of the run appear here as they are made.";
 
 /** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs @param {() => void} noted called after the name of a run was stored in the node */
@@ -19,24 +21,36 @@ export function attach(node, runs, noted) {
     node.graph?.setDirtyCanvas?.(true, true);
   };
   const panel = new Panel(runs, EMPTY, arrange);
+  // The pictures are in the viewer: neither renderer is to show them once more below it (nodes.css hides previews in Nodes 2.0).
+  node.hideOutputImages = true;
+  node.onDrawBackground = () => {};
   panel.host.style.cssText += "width: 100%; height: 100%; overflow: hidden;";
   node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, {
     ...{ serialize: false, hideOnZoom: false, getMinHeight: () => withMargins(least()) },
     getMaxHeight: () => (least() < LEAST_HEIGHT ? withMargins(least()) : undefined),
   });
   arrange();
-  /** @param {CustomEvent<{ run: string, node: string, workflow?: string }>} event */
-  const onRun = ({ detail }) => {
-    const from = String(detail.node).split(":").pop();
-    // Other open workflows may run too, and have nodes of the same ids.
-    const own = rootOf(node)?.id;
-    if (!from || (detail.workflow && own && detail.workflow !== own) || !feeds(node, from)) return;
-    panel.follow(detail.run);
-    if (node.properties[PROPERTY] === detail.run) return;
-    node.properties[PROPERTY] = detail.run;
+  /** Other open workflows may run too, and have nodes of the same ids. @param {string | undefined} workflow */
+  const elsewhere = (workflow) => Boolean(workflow && rootOf(node)?.id && workflow !== rootOf(node).id);
+  const follow = (/** @type {string} */ run) => {
+    if (run !== panel.run) dropText(node);
+    panel.follow(run);
+    if (node.properties[PROPERTY] === run) return;
+    node.properties[PROPERTY] = run;
     noted();
   };
-  listen(node, runs.api, { "clvr.node": onRun });
+  /** @param {CustomEvent<{ run: string, node: string, workflow?: string }>} event */
+  const onRun = ({ detail }) => {
+    const from = lastOf(detail.node);
+    if (from && !elsewhere(detail.workflow) && feeds(node, from)) follow(detail.run);
+  };
+  /** Of a node that was not executed, since its result is in ComfyUI's cache, this is the only event. @param {CustomEvent<{ node: string, display_node?: string, prompt_id: string, output?: any }>} event */
+  const onExecuted = async ({ detail }) => {
+    const run = detail.output?.clvr_run?.[0];
+    if (!run || run === panel.run || lastOf(detail.display_node ?? detail.node) !== String(node.id)) return;
+    if (!elsewhere(await runs.workflowOf(detail.prompt_id))) follow(run);
+  };
+  listen(node, runs.api, { "clvr.node": onRun, executed: onExecuted });
   after(node, "onRemoved", () => panel.destroy());
   return panel;
 }
@@ -48,6 +62,15 @@ export const later = (node) => (SHOWN_ON.includes(node.comfyClass) && widget(nod
 export function restore(node, panel) {
   const run = node.properties?.[PROPERTY];
   if (panel && typeof run === "string" && run) panel.follow(run);
+}
+
+/** The node's own id, of one with the ids of the subgraphs around it. @param {unknown} id */
+const lastOf = (id) => String(id ?? "").split(":").pop();
+
+/** Removes what an earlier run said under the node. @param {any} node */
+function dropText(node) {
+  const text = widget(node, TEXT);
+  if (text) node.removeWidget(text);
 }
 
 /** Whether `id` is the node itself or a node that its inputs come from, directly or through others. @param {any} node @param {string} id */

@@ -21,6 +21,13 @@ export class Runs {
     return (await this.ask("/clvr/runs")).runs;
   }
 
+  /** The id of the workflow that a prompt was queued from; empty if it has none. @param {string} prompt @returns {Promise<string>} */
+  async workflowOf(prompt) {
+    const { queue_running: running = [] } = await this.ask("/queue");
+    const found = running.find((/** @type {any[]} */ [, id]) => id === prompt) ?? (await this.ask(`/history/${prompt}`))[prompt]?.prompt;
+    return found?.[3]?.extra_pnginfo?.workflow?.id ?? "";
+  }
+
   /** @param {string} run @returns {import("../viewer/pictures.js").Pictures} */
   picturesOf(run) {
     return (canvas) => ({ url: this.api.apiURL(`/clvr/canvas?run=${encodeURIComponent(run)}&canvas=${canvas}`) });

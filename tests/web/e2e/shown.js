@@ -45,6 +45,35 @@ test("the same in Nodes 2.0", async () => {
   await shoot(`${FRONT}-nodes2`);
 });
 
+/** Of Generate: its run, what is said under it, and the pictures on it outside the viewer. */
+const face = () =>
+  page.evaluate(() => {
+    const { id, properties, imgs, widgets } = globalThis.clvr.node("CLVR_Generate");
+    const pictures = [...document.querySelectorAll(`[data-node-id="${id}"] img`), ...(imgs ?? [])].filter((image) => !image.isConnected || image.checkVisibility()).map(({ alt, src }) => `${alt} ${src}`);
+    return { run: properties.clvr_run, words: widgets.find(({ name }) => name === "$$node-text-preview")?.value ?? "", pictures };
+  });
+
+test("a new run that is cancelled does not stand beside words and picture of the old", async () => {
+  const old = await face();
+  assert.match(old.words, /goals met in/);
+  assert.deepEqual(old.pictures, [], "the viewer has them");
+  await page.evaluate(() => (globalThis.clvr.node("CLVR_Generate").widgets.find(({ name }) => name === "seed").value = 77));
+  await queue();
+  await page.waitForFunction((old) => globalThis.clvr.node("CLVR_Generate").properties.clvr_run !== old, PATIENCE, old.run);
+  await page.evaluate(() => globalThis.app.api.interrupt());
+  await page.waitForFunction(async () => !(await (await fetch("/queue")).json()).queue_running.length, PATIENCE);
+  const { words, pictures } = await face();
+  assert.notEqual(words, old.words);
+  assert.deepEqual(pictures, []);
+});
+
+test("a run that ComfyUI answers from its cache is shown in a fresh graph", async () => {
+  await load(GRAPH, {});
+  await waitForText(/Press Run/);
+  await queue();
+  await waitForText(/Brief (not )?met/);
+});
+
 test("a workflow that is opened again shows its last run", async () => {
   const workflow = await page.evaluate(() => {
     const workflow = JSON.stringify(globalThis.app.graph.serialize());

@@ -41,6 +41,8 @@ class FakeApi extends page.window.EventTarget {
     this.asked.push(route);
     const { pathname, searchParams } = new URL(route, "http://127.0.0.1");
     const answer = (ok, body) => ({ ok, status: ok ? 200 : 404, json: async () => body });
+    if (pathname === "/queue") return answer(true, { queue_running: [[0, "running", {}, { extra_pnginfo: { workflow: { id: "mine" } } }]] });
+    if (pathname.startsWith("/history/")) return answer(true, { over: { prompt: [0, "over", {}, { extra_pnginfo: { workflow: { id: "another" } } }] } });
     if (pathname === "/clvr/runs") return answer(true, { runs: [{ run: "r-1", prompt: HOSTILE, steps: 5, met: true, first: "0" }, { run: "saved/x-1", prompt: "y", steps: 1, met: null, first: "" }] });
     if (searchParams.get("run") !== "r-1") return answer(false, { error: "the run is not there any more" });
     return answer(true, { total: this.known, lines: LINES.slice(Number(searchParams.get("from")), this.known) });
@@ -60,6 +62,9 @@ class FakeNode {
   getInputLink(slot) {
     const { link } = this.inputs[slot];
     return link === null ? null : { origin_id: link };
+  }
+  removeWidget(widget) {
+    this.widgets.splice(this.widgets.indexOf(widget), 1);
   }
   addDOMWidget(name, type, element, options) {
     this.widgets.push({ name, type, element, options });
@@ -133,6 +138,20 @@ test("a node of another workflow with the same number shows nothing", () => {
   assert.equal(panel.run, "r-1");
 });
 
+test("a node that ComfyUI did not execute, since its result was in the cache, shows the run that its output names", async () => {
+  const node = new FakeNode(3, { id: "mine", getNodeById: () => null });
+  node.widgets.push({ name: "$$node-text-preview", value: "what an earlier run said" });
+  const panel = attached(node);
+  for (const [prompt_id, display_node, output] of [["over", "3", { clvr_run: ["r-1"] }], ["running", "4", { clvr_run: ["r-1"] }], ["running", "3", null]]) api.tell("executed", { node: "9", display_node, prompt_id, output });
+  await settled();
+  assert.deepEqual([panel.run, node.widgets.length], [null, 2], "another workflow, another node, no run");
+  api.tell("executed", { node: "12:3", prompt_id: "running", output: { clvr_run: ["r-1"], images: [] } });
+  await settled();
+  assert.equal(panel.run, "r-1");
+  assert.deepEqual(node.widgets.map(({ name }) => name), ["clvr_viewer"]);
+  assert.match(inside(panel).textContent, /Brief met/);
+});
+
 test("a node that never comes into a workflow listens to nothing", () => {
   const panel = attach(new FakeNode(3, null), runs, () => {});
   api.tell("clvr.node", { run: "r-1", node: "3" });
@@ -183,7 +202,7 @@ test("nothing listens any more when the node is removed", async () => {
   };
   const panel = attached(node);
   panel.follow("r-1");
-  assert.equal(api.listening.size, 3);
+  assert.equal(api.listening.size, 4);
   node.onRemoved(1, 2);
   assert.deepEqual([api.listening.size, called, panel.host.isConnected], [0, 2, false]);
   const before = api.asked.length;

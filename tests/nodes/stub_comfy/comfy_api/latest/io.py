@@ -102,6 +102,7 @@ class Schema:
     search_aliases: list[str] = field(default_factory=list)
     is_output_node: bool = False
     enable_expand: bool = False
+    has_intermediate_output: bool = False
 
     def __post_init__(self) -> None:
         for each in (self.inputs, self.outputs):
@@ -131,6 +132,7 @@ class Schema:
             "category": self.category,
             "description": self.description,
             "output_node": self.is_output_node,
+            "has_intermediate_output": self.has_intermediate_output,
             "search_aliases": self.search_aliases or None,
         }
 

@@ -12,3 +12,6 @@ class PreviewImage:
 
     def __init__(self, image: Any, cls: Any = None) -> None:
         self.image = image
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"images": []}
