@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyAPI, ComfyExtension, io
 from server import PromptServer
 
+from ..clvr_core.errors import BadInput, JudgeFailure
 from .benchmark import BenchmarkPrompts, BenchmarkScore
 from .executor.nodes import ExecutorNode
 from .executor.world_nodes import ShapesModels
@@ -23,6 +24,10 @@ from .routes.runs import add_routes
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
 from .vlm.nodes import VisionModel
 from .vlm.server_model import ServerModel
+
+for error in (BadInput, JudgeFailure):
+    # ComfyUI shows the module of an error before its sentence, and that of a pack is a path; of a builtin it shows none.
+    error.__module__ = "builtins"
 
 
 class ClvrExtension(ComfyExtension):

@@ -4,6 +4,7 @@ import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { attachBefore } from "./brief/node.js";
 import { openDropped } from "./comfy/drop.js";
+import { attachFailure } from "./comfy/failure.js";
 import { fold } from "./comfy/fold.js";
 import { SHOWN_ON, attach, later, restore } from "./comfy/node.js";
 import { WIDE, roomForPrompt, widen } from "./comfy/room.js";
@@ -32,6 +33,7 @@ app.registerExtension({
     // In one extension, so that their order on a node is the same at each load.
     attachBefore(node, api);
     if (SHOWN_ON.includes(node.comfyClass)) panels.set(node, attach(node, runs, noted));
+    else attachFailure(node, runs);
     fold(node, (setting) => app.extensionManager.setting.get(setting));
     roomForPrompt(node);
     if (WIDE.includes(node.comfyClass)) widen(node, later(node));

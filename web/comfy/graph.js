@@ -35,3 +35,26 @@ export function listen(node, api, listeners) {
   after(node, "onAdded", () => all.forEach(([type, listener]) => api.addEventListener(type, listener)));
   after(node, "onRemoved", () => all.forEach(([type, listener]) => api.removeEventListener(type, listener)));
 }
+
+/** The node's own id, of one with the ids of the subgraphs around it. @param {unknown} id */
+export const lastOf = (id) => String(id ?? "").split(":").pop() ?? "";
+
+/** Whether an event of this workflow is none of the node's: other open workflows run too, and have nodes of the same ids. @param {any} node @param {string | undefined} workflow its id */
+export const isElsewhere = (node, workflow) => Boolean(workflow && rootOf(node)?.id && workflow !== rootOf(node).id);
+
+/** Whether `id` is the node itself or a node that its inputs come from, directly or through others. @param {any} node @param {string} id */
+export function feeds(node, id) {
+  const seen = new Set();
+  const todo = [node];
+  for (let at = todo.pop(); at; at = todo.pop()) {
+    if (String(at.id) === id) return true;
+    if (seen.has(at.id)) continue;
+    seen.add(at.id);
+    for (let slot = 0; slot < (at.inputs?.length ?? 0); slot++) {
+      const link = at.getInputLink(slot);
+      const origin = link && at.graph.getNodeById(link.origin_id);
+      if (origin) todo.push(origin);
+    }
+  }
+  return false;
+}

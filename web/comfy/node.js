@@ -1,6 +1,7 @@
 /** The viewer on nodes. It shows the run of its node, or of a node before it, and after a reload the last run. */
 
-import { after, listen, rootOf } from "./graph.js";
+import { attachFailure } from "./failure.js";
+import { after, feeds, isElsewhere, lastOf, listen } from "./graph.js";
 import { Panel } from "./panel.js";
 import { widget, withMargins } from "./room.js";
 
@@ -15,7 +16,7 @@ const EMPTY = "Press Run: the steps of the run appear here as they are made.";
 
 /** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs @param {() => void} noted called after the name of a run was stored in the node */
 export function attach(node, runs, noted) {
-  const least = () => LEAST_HEIGHT - (panel.run ? 0 : later(node));
+  const least = () => LEAST_HEIGHT - (panel.run || panel.failed ? 0 : later(node));
   const arrange = () => {
     panel.host.style.minHeight = `${least()}px`;
     node.graph?.setDirtyCanvas?.(true, true);
@@ -24,14 +25,13 @@ export function attach(node, runs, noted) {
   // The pictures are in the viewer: neither renderer is to show them once more below it (nodes.css hides previews in Nodes 2.0).
   node.hideOutputImages = true;
   node.onDrawBackground = () => {};
-  panel.host.style.cssText += "width: 100%; height: 100%; overflow: hidden;";
+  // Nodes 2.0 would make the node as high as all that the viewer has to show.
+  panel.host.style.cssText += "width: 100%; height: 100%; overflow: hidden; contain: size;";
   node.addDOMWidget("clvr_viewer", "clvr_viewer", panel.host, {
     ...{ serialize: false, hideOnZoom: false, getMinHeight: () => withMargins(least()) },
     getMaxHeight: () => (least() < LEAST_HEIGHT ? withMargins(least()) : undefined),
   });
   arrange();
-  /** Other open workflows may run too, and have nodes of the same ids. @param {string | undefined} workflow */
-  const elsewhere = (workflow) => Boolean(workflow && rootOf(node)?.id && workflow !== rootOf(node).id);
   const follow = (/** @type {string} */ run) => {
     if (run !== panel.run) dropText(node);
     panel.follow(run);
@@ -42,15 +42,16 @@ export function attach(node, runs, noted) {
   /** @param {CustomEvent<{ run: string, node: string, workflow?: string }>} event */
   const onRun = ({ detail }) => {
     const from = lastOf(detail.node);
-    if (from && !elsewhere(detail.workflow) && feeds(node, from)) follow(detail.run);
+    if (from && !isElsewhere(node, detail.workflow) && feeds(node, from)) follow(detail.run);
   };
   /** Of a node that was not executed, since its result is in ComfyUI's cache, this is the only event. @param {CustomEvent<{ node: string, display_node?: string, prompt_id: string, output?: any }>} event */
   const onExecuted = async ({ detail }) => {
     const run = detail.output?.clvr_run?.[0];
     if (!run || run === panel.run || lastOf(detail.display_node ?? detail.node) !== String(node.id)) return;
-    if (!elsewhere(await runs.workflowOf(detail.prompt_id))) follow(run);
+    if (!isElsewhere(node, await runs.workflowOf(detail.prompt_id))) follow(run);
   };
   listen(node, runs.api, { "clvr.node": onRun, executed: onExecuted });
+  attachFailure(node, runs, panel);
   after(node, "onRemoved", () => panel.destroy());
   return panel;
 }
@@ -64,28 +65,8 @@ export function restore(node, panel) {
   if (panel && typeof run === "string" && run) panel.follow(run);
 }
 
-/** The node's own id, of one with the ids of the subgraphs around it. @param {unknown} id */
-const lastOf = (id) => String(id ?? "").split(":").pop();
-
 /** Removes what an earlier run said under the node. @param {any} node */
 function dropText(node) {
   const text = widget(node, TEXT);
   if (text) node.removeWidget(text);
-}
-
-/** Whether `id` is the node itself or a node that its inputs come from, directly or through others. @param {any} node @param {string} id */
-function feeds(node, id) {
-  const seen = new Set();
-  const todo = [node];
-  for (let at = todo.pop(); at; at = todo.pop()) {
-    if (String(at.id) === id) return true;
-    if (seen.has(at.id)) continue;
-    seen.add(at.id);
-    for (let slot = 0; slot < (at.inputs?.length ?? 0); slot++) {
-      const link = at.getInputLink(slot);
-      const origin = link && at.graph.getNodeById(link.origin_id);
-      if (origin) todo.push(origin);
-    }
-  }
-  return false;
 }

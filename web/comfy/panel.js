@@ -16,6 +16,16 @@ export function shadowed(label) {
   return { host, box };
 }
 
+/** The place of an error's sentence, which `tell` fills. */
+export const failure = () => el("p", { class: "notice", role: "alert", dir: "auto" });
+
+/** Puts the sentence first in the box; an empty one takes it away. @param {HTMLElement} place @param {HTMLElement} box @param {string} words */
+export function tell(place, box, words) {
+  place.textContent = words;
+  if (words) box.prepend(place);
+  else place.remove();
+}
+
 export class Panel {
   /** @param {import("./runs.js").Runs} runs @param {string} empty the sentence shown while there is no run @param {() => void} [changed] called when another run is shown, or none */
   constructor(runs, empty, changed = () => {}) {
@@ -23,7 +33,11 @@ export class Panel {
     this.changed = changed;
     const { host, box } = shadowed("Trajectory");
     this.host = host;
-    this.viewer = new Viewer(box, () => ({ missing: "is not available" }));
+    this.box = box;
+    this.failure = failure();
+    this.inner = el("div", {});
+    box.append(this.inner);
+    this.viewer = new Viewer(this.inner, () => ({ missing: "is not available" }));
     /** @type {string | null} */
     this.run = null;
     this.stop = () => {};
@@ -35,6 +49,7 @@ export class Panel {
     if (run === this.run) return;
     this.stop();
     this.run = run;
+    this.inner.hidden = false;
     this.changed();
     this.viewer.pictures = this.runs.picturesOf(run);
     let wanted = canvas;
@@ -56,6 +71,17 @@ export class Panel {
     this.changed();
     this.viewer.pictures = pictures;
     this.viewer.show(record);
+  }
+
+  get failed() {
+    return this.failure.parentNode !== null;
+  }
+
+  /** Says what stopped the run, above what there is of it; an empty sentence takes that back. @param {string} words */
+  fail(words) {
+    tell(this.failure, this.box, words);
+    this.inner.hidden = Boolean(words) && !this.run;
+    this.changed();
   }
 
   /** @param {string} words */

@@ -2,10 +2,14 @@
 
 import { chip, el, name } from "../viewer/dom.js";
 import { count } from "../viewer/words.js";
-import { Panel, shadowed } from "./panel.js";
+import { sentenceOf } from "./failure.js";
+import { Panel, failure, shadowed, tell } from "./panel.js";
 
 export const TAB = "clvr";
 const EMPTY = "Choose a run.";
+const PACK = "CLVR_";
+/** Milliseconds. */
+const TOAST = 20_000;
 
 export class Sidebar {
   /** @param {import("./runs.js").Runs} runs @param {any} manager ComfyUI's extension manager */
@@ -15,9 +19,21 @@ export class Sidebar {
     /** @type {((panel: Panel) => void) | null} */
     this.wanted = null;
     this.close = () => {};
+    this.failure = failure();
+    this.failed = "";
+    this.told = () => {};
+  }
+
+  /** Says what stopped the last run, in the tab and in a toast; an empty sentence takes it back. @param {string} words */
+  fail(words) {
+    this.failed = words;
+    this.told();
+    if (words) this.manager.toast.add({ severity: "error", summary: "CLVR", detail: words, life: TOAST });
   }
 
   register() {
+    this.runs.api.addEventListener("execution_start", () => this.fail(""));
+    this.runs.api.addEventListener("execution_error", ({ detail }) => detail.node_type?.startsWith(PACK) && this.fail(sentenceOf(detail)));
     const tab = {
       id: TAB,
       icon: "pi pi-history",
@@ -48,6 +64,8 @@ export class Sidebar {
     const panel = new Panel(this.runs, EMPTY);
     view.append(panel.host);
     box.append(choose, view);
+    this.told = () => tell(this.failure, box, this.failed);
+    this.told();
     place.replaceChildren(host);
     host.style.cssText += "height: 100%; overflow: hidden;";
 
@@ -82,7 +100,7 @@ export class Sidebar {
       this.runs.api.removeEventListener("clvr.run", again);
       panel.destroy();
       host.remove();
-      this.close = () => {};
+      this.told = this.close = () => {};
     };
     fill();
     this.shown();

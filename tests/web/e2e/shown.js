@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { FRONT, PATIENCE, draw, load, page, queue, seen, shoot, still, texts, waitForText } from "./comfy.js";
+import { FRONT, OUT, PATIENCE, draw, load, page, queue, seen, shoot, still, texts, waitForText } from "./comfy.js";
 
 const { GRAPH } = process.env;
 
@@ -34,7 +34,7 @@ test("the same in Nodes 2.0", async () => {
   await page.waitForFunction(() => document.querySelector("[data-node-id] .clvr-panel"), PATIENCE);
   await waitForText(/Brief (not )?met/);
   const size = await page.$eval("[data-node-id] .clvr-panel", (host) => [host.clientWidth, host.clientHeight]);
-  assert.ok(size[0] > 300 && size[1] >= 340, String(size));
+  assert.ok(size[0] > 300 && size[1] >= 340 && size[1] < 1000, String(size));
   assert.match(await page.evaluate(() => globalThis.clvr.before("[role=status]").textContent), /by 1 earlier run.*it fits/);
   await page.evaluate(() => {
     globalThis.app.canvas.ds.scale = 1;
@@ -55,15 +55,15 @@ const face = () =>
 
 test("a new run that is cancelled does not stand beside words and picture of the old", async () => {
   const old = await face();
-  assert.match(old.words, /goals met in/);
+  assert.ok(FRONT !== "bundled" || /goals met in/.test(old.words), "later front ends take the words away themselves");
   assert.deepEqual(old.pictures, [], "the viewer has them");
-  await page.evaluate(() => (globalThis.clvr.node("CLVR_Generate").widgets.find(({ name }) => name === "seed").value = 77));
+  await page.evaluate(() => (globalThis.clvr.node("CLVR_Generate").widgets.find(({ name }) => name === "prompt").value = "two small green crosses"));
   await queue();
   await page.waitForFunction((old) => globalThis.clvr.node("CLVR_Generate").properties.clvr_run !== old, PATIENCE, old.run);
   await page.evaluate(() => globalThis.app.api.interrupt());
   await page.waitForFunction(async () => !(await (await fetch("/queue")).json()).queue_running.length, PATIENCE);
   const { words, pictures } = await face();
-  assert.notEqual(words, old.words);
+  assert.ok(!/goals met in/.test(words), words);
   assert.deepEqual(pictures, []);
 });
 
@@ -89,6 +89,24 @@ test("a workflow that is opened again shows its last run", async () => {
   await waitForText(/Brief (not )?met/);
 });
 
+test("an error's sentence stands on the node, in a toast and in the sidebar", async () => {
+  await page.evaluate(() => {
+    for (const [name, value] of [["met", 0.3], ["unmet", 0.6]]) globalThis.clvr.node("CLVR_Generate").widgets.find((each) => each.name === name).value = value;
+  });
+  await queue();
+  await page.waitForFunction(() => globalThis.clvrFailure && globalThis.clvr.texts().every((text) => /they must satisfy/.test(text)), PATIENCE);
+  const words = await page.evaluate(() => delete globalThis.clvrFailure && globalThis.clvr.panels()[0].querySelector("[role=alert]").textContent);
+  assert.match(words, /^budget: unmet is 0.6/);
+  await page.waitForFunction((words) => [...document.querySelectorAll("[class*=toast]")].some(({ textContent }) => textContent.includes(words)), PATIENCE, words);
+  await page.screenshot({ path: `${OUT}/error-${FRONT}.png` });
+  await toggle();
+  await waitForText(new RegExp(`^${words.slice(0, 20)}.*Runs`));
+  await toggle();
+  await page.keyboard.press("Escape");
+});
+
+const toggle = () => page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
+
 test("a node that is removed asks for nothing any more", async () => {
   await page.evaluate(() => globalThis.app.graph.nodes.filter(({ comfyClass }) => comfyClass?.startsWith("CLVR_")).forEach((node) => globalThis.app.graph.remove(node)));
   await page.waitForFunction(() => globalThis.clvr.texts().length === 0, PATIENCE);
@@ -111,10 +129,10 @@ test("a node that is removed asks for nothing any more", async () => {
 });
 
 test("the sidebar lists the runs of the output folder and shows one", async () => {
-  await page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
+  await toggle();
   await waitForText(/Runs.*a large red circle/);
   await page.evaluate(() => globalThis.clvr.panels()[0].querySelector(".runs button").click());
   await waitForText(/Spent and left/);
-  await page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
+  await toggle();
   await page.waitForFunction(() => document.querySelectorAll(".clvr-panel").length === 0, PATIENCE);
 });

@@ -7,6 +7,7 @@ import { beforeEach, test } from "node:test";
 import { all, page } from "./page.js";
 import { HOSTILE, drawn, run } from "./runs.js";
 import { attach, restore } from "../../../web/comfy/node.js";
+import { attachFailure } from "../../../web/comfy/failure.js";
 import { openPicture } from "../../../web/comfy/drop.js";
 import { textsIn } from "../../../web/comfy/png.js";
 import { Runs } from "../../../web/comfy/runs.js";
@@ -67,8 +68,10 @@ class FakeNode {
     this.widgets.splice(this.widgets.indexOf(widget), 1);
   }
   addDOMWidget(name, type, element, options) {
-    this.widgets.push({ name, type, element, options });
+    const made = { name, type, element, options };
+    this.widgets.push(made);
     document.body.append(element);
+    return made;
   }
 }
 
@@ -152,6 +155,46 @@ test("a node that ComfyUI did not execute, since its result was in the cache, sh
   assert.match(inside(panel).textContent, /Brief met/);
 });
 
+test("what stopped a run stands in the viewers of its node and of those behind it, until the next run", async () => {
+  const nodes = {};
+  const graph = { id: "mine", getNodeById: (id) => nodes[id] };
+  for (const id of [2, 3]) nodes[id] = new FakeNode(id, graph);
+  nodes[3].inputs = [{ link: 2 }];
+  nodes[2].title = "Draw";
+  const [own, behind] = [attached(nodes[2]), attached(nodes[3])];
+  const shown = (panel) => [...inside(panel).querySelectorAll(".notice")].filter((each) => !each.closest("[hidden]")).map(({ textContent }) => textContent);
+  const fails = async (prompt_id) => {
+    api.tell("execution_error", { node_id: "2", node_type: "KSampler", prompt_id, exception_message: "out of memory\n\n" });
+    await settled();
+  };
+  await fails("over");
+  assert.match(String(shown(own)), /^Press Run/, "that was another workflow");
+  await fails("running");
+  assert.deepEqual([shown(own), shown(behind)], [["out of memory"], ["Draw: out of memory"]]);
+  api.tell("execution_start", { prompt_id: "next" });
+  assert.match(String(shown(own)), /^Press Run/);
+  own.follow("r-1");
+  await settled();
+  await fails("running");
+  assert.match(inside(own).textContent, /^out of memory.*Brief met/s, "above what there is of the run");
+});
+
+test("on a node without a viewer an error's sentence makes room for itself, and goes with it", async () => {
+  const node = new FakeNode(2, { id: "mine", getNodeById: () => null });
+  node.size = [200, 100];
+  node.setSize = (size) => (node.size = size);
+  attachFailure(node, runs);
+  node.onAdded();
+  for (const words of ["one", "two"]) {
+    api.tell("execution_error", { node_id: "2", node_type: "CLVR_Brief", prompt_id: "running", exception_message: words });
+    await settled();
+    assert.deepEqual(node.widgets.map(({ element }) => element.shadowRoot.querySelector("[role=alert]").textContent), [words]);
+    node.size = [200, 250]; // as ComfyUI does for a new widget
+  }
+  api.tell("execution_start", {});
+  assert.deepEqual([node.widgets, node.size], [[], [200, 100]]);
+});
+
 test("a node that never comes into a workflow listens to nothing", () => {
   const panel = attach(new FakeNode(3, null), runs, () => {});
   api.tell("clvr.node", { run: "r-1", node: "3" });
@@ -202,7 +245,7 @@ test("nothing listens any more when the node is removed", async () => {
   };
   const panel = attached(node);
   panel.follow("r-1");
-  assert.equal(api.listening.size, 4);
+  assert.equal(api.listening.size, 7);
   node.onRemoved(1, 2);
   assert.deepEqual([api.listening.size, called, panel.host.isConnected], [0, 2, false]);
   const before = api.asked.length;
@@ -224,6 +267,8 @@ test("a key pressed in the panel does not reach the graph, a shortcut does", () 
 });
 
 class FakeManager {
+  toasts = [];
+  toast = { add: (toast) => this.toasts.push(toast) };
   tabs = [];
   sidebarTab = { activeSidebarTabId: null, registerSidebarTab: (tab) => this.tabs.push(tab) };
   command = {
@@ -251,9 +296,22 @@ test("the sidebar lists the runs and opens one", async () => {
   assert.equal(root.querySelector(".choosing").hidden, true);
   root.querySelector(".viewing > button").click();
   assert.equal(root.querySelector(".choosing").hidden, false);
-  assert.equal(api.listening.size, 1);
+  assert.equal(api.listening.size, 3);
   manager.tabs[0].destroy();
-  assert.deepEqual([api.listening.size, manager.place.childNodes.length], [0, 0]);
+  assert.deepEqual([api.listening.size, manager.place.childNodes.length], [2, 0], "of errors it hears all the time");
+});
+
+test("an error is said in the sidebar and in a toast, that of another pack is not", () => {
+  const manager = new FakeManager();
+  new Sidebar(runs, manager).register();
+  api.tell("execution_error", { node_type: "KSampler", exception_message: "out of memory" });
+  api.tell("execution_error", { node_type: "CLVR_Generate", exception_message: "rounds is 0\n" });
+  assert.deepEqual(manager.toasts.map(({ severity, detail }) => [severity, detail]), [["error", "rounds is 0"]]);
+  manager.command.execute();
+  const root = manager.place.firstChild.shadowRoot;
+  assert.equal(root.querySelector("[role=alert]").textContent, "rounds is 0");
+  api.tell("execution_start", {});
+  assert.equal(root.querySelector("[role=alert]"), null);
 });
 
 /** A PNG with these text chunks and nothing else: only its texts are read. */
