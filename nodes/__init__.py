@@ -18,6 +18,7 @@ from .loop.review_node import Review
 from .loop.step_nodes import ExecuteStep, Reason, Verify
 from .merge.nodes import DSWMMerge, DSWMMergeLive
 from .replaced import REPLACED
+from .routes.again import add_routes as add_again
 from .routes.forecast import add_routes as add_forecast
 from .routes.review import add_routes as add_review
 from .routes.runs import add_routes
@@ -35,6 +36,7 @@ class ClvrExtension(ComfyExtension):
         for replaced in REPLACED:
             await ComfyAPI().node_replacement.register(replaced)
         if server := getattr(PromptServer, "instance", None):
+            add_again(server)
             add_review(server)
             add_forecast(server.routes)
             add_routes(server.routes)

@@ -3,6 +3,7 @@
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { attachBefore } from "./brief/node.js";
+import { again, menuOf } from "./comfy/again.js";
 import { openDropped } from "./comfy/drop.js";
 import { attachFailure } from "./comfy/failure.js";
 import { fold } from "./comfy/fold.js";
@@ -37,6 +38,9 @@ app.registerExtension({
     fold(node, (setting) => app.extensionManager.setting.get(setting));
     roomForPrompt(node);
     if (WIDE.includes(node.comfyClass)) widen(node, later(node));
+  },
+  getNodeMenuItems(/** @type {any} */ node) {
+    return menuOf(node, (way, run) => again(runs, app.extensionManager.toast, way, run));
   },
   loadedGraphNode(/** @type {any} */ node) {
     restore(node, panels.get(node));

@@ -2,6 +2,8 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { again } from "./comfy/again.js";
+import { Runs } from "./comfy/runs.js";
 import { Reviews } from "./review/reviews.js";
 
 /** @param {string} path @param {unknown} [body] */
@@ -23,7 +25,12 @@ function address(review, file) {
 app.registerExtension({
   name: "clvr.review",
   async setup() {
-    const reviews = new Reviews(document.body, ask, address);
+    const runs = new Runs(api);
+    const leave = async (/** @type {import("./comfy/again.js").Way} */ way, /** @type {string} */ run) => {
+      await api.fetchApi("/interrupt", { method: "POST" });
+      await again(runs, app.extensionManager.toast, way, run);
+    };
+    const reviews = new Reviews(document.body, ask, address, leave);
     // After a reload or a new connection: register this tab, and show the reviews that are open already.
     const arrive = async () => {
       await ask("/clvr/present", { tab: api.clientId });

@@ -38,6 +38,8 @@ __all__ = ["BEST", "JOURNAL", "REPORT", "RunFolder", "digest_of", "read_trajecto
 
 BEST = "best.png"
 REPORT = "report.html"
+MASK = re.compile(r"mask-\d+\.png")
+"""Names of the masks that the artist painted."""
 FIRST = b'{"event":"start",'
 """How the file of every journal begins."""
 
@@ -208,8 +210,8 @@ class RunFolder:
             self._clear(gone)
 
     def fork(self, path: Path, keep: int, budget: Budget) -> RunFolder:
-        """Copy the first `keep` lines and their pictures into another folder, under this budget, to continue in another
-        way there."""
+        """Copy the first `keep` lines, their pictures and masks into another folder, under this budget, to continue in
+        another way there."""
         first = {**self.lines[0], "brief": {**self.lines[0]["brief"], "budget": to_json(budget)}}
         other = RunFolder.reopen(path, self._again)
         with other.writing():
@@ -217,6 +219,10 @@ class RunFolder:
                 write_bytes(other.canvas_path(canvas), self.canvas_path(canvas).read_bytes())
                 if self.latent_path(canvas).exists():
                     write_bytes(other.latent_path(canvas), self.latent_path(canvas).read_bytes())
+            for line in self.lines[:keep]:
+                mask = line["result"].get("mask", "") if line["event"] == "review" else ""
+                if MASK.fullmatch(mask):
+                    write_bytes(path / mask, (self.path / mask).read_bytes())
         for line in (first, *self.lines[1:keep]):
             other.append(line)
         other.sync()
@@ -258,7 +264,7 @@ class RunFolder:
     def mask(self, name: str, sha256: str) -> Picture:
         path = self.path / name
         try:
-            if path.parent != self.path or not re.fullmatch(r"mask-\d+\.png", name):
+            if path.parent != self.path or not MASK.fullmatch(name):
                 raise ValueError("it is not the name of a mask")
             with opened(path.read_bytes(), ("PNG",)) as image:
                 mask = pixels(image, "L")

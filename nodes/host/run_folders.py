@@ -10,8 +10,10 @@ import folder_paths
 
 from ...clvr_core.brief import Budget
 from ...clvr_core.errors import BadInput
+from ...clvr_core.records import from_json
 from ...clvr_core.run.reading import JOURNAL, is_begun, read_journal
-from ...clvr_core.run.run_folder import trajectory_from
+from ...clvr_core.run.run_folder import RunFolder, trajectory_from
+from ...clvr_core.trajectory import Remark
 
 AGAIN = "queue the prompt once more"
 """How a run continues, for sentences."""
@@ -19,9 +21,11 @@ SAVED = "saved"
 """Folder, below that of the runs, of the runs that Save Trajectory keeps."""
 LISTED = 200
 """Runs that a list shows at most."""
+ASIDE = "set-aside"
+"""Empty file in the folder of a run that the artist does not continue: the same brief begins another run."""
 
 _used: set[Path] = set()
-_deleted: list[Path] = []
+_gone: list[Path] = []
 
 
 def runs_folder() -> Path:
@@ -71,12 +75,14 @@ def folder_for(key: str, budget: Budget) -> Path:
     """Return the folder of the run with this key that can continue under this budget, else a path that does not exist
     yet.
 
-    Of several runs that fit, the one with the most rounds. A run recorded under a larger budget does not fit.
+    Of several runs that fit, the one with the most rounds. A run recorded under a larger budget does not fit, nor does
+    one that was set aside.
     """
     budgets: dict[Path, Budget] = {}
     number = 1
     while (path := runs_folder() / f"{key}-{number}").exists() and is_begun(path):
-        budgets[path] = trajectory_from(read_journal(path).lines[:1]).brief.budget
+        if not (path / ASIDE).exists():
+            budgets[path] = trajectory_from(read_journal(path).lines[:1]).brief.budget
         number += 1
     fitting = [path for path, recorded in budgets.items() if budget.covers(recorded)]
     return max(fitting, key=lambda path: budgets[path].rounds, default=path)
@@ -87,13 +93,51 @@ def note_used(folder: Path) -> None:
     _used.add(folder)
 
 
-def count_deleted() -> int:
-    """Return how many folders passed to `note_used` have been deleted since the process started.
+def count_gone() -> int:
+    """Return how many folders passed to `note_used` have been deleted or set aside since the process started.
 
     A node that makes runs returns this as its fingerprint, so that ComfyUI executes it again instead of serving a
     cached run that is gone.
     """
-    gone = [folder for folder in _used if not folder.exists()]
+    gone = [folder for folder in _used if not folder.exists() or (folder / ASIDE).exists()]
     _used.difference_update(gone)
-    _deleted.extend(gone)
-    return len(_deleted)
+    _gone.extend(gone)
+    return len(_gone)
+
+
+def start_anew(name: str) -> None:
+    """Set the run aside: the next prompt with its brief begins another one. Raises BadInput if there is no such run."""
+    (_own(name) / ASIDE).touch()
+
+
+def take_back(name: str) -> str:
+    """Set the run aside, and copy it as far as before the artist's last word, so that the next prompt with its brief
+    continues there; return the copy's name. Raises BadInput if there is no such run, or the artist said nothing in it.
+    """
+    path = _own(name)
+    folder = RunFolder(path, read_journal(path).lines)
+    said = [
+        position
+        for position, line in enumerate(folder.lines)
+        if line["event"] == "review" and _says_something(from_json(Remark, line["result"]))
+    ]
+    if not said:
+        raise BadInput(f"you have said nothing in the run {name} that could be taken back")
+    key, number = name.rpartition("-")[0], 1
+    while (other := runs_folder() / f"{key}-{number}").exists():
+        number += 1
+    folder.fork(other, said[-1], trajectory_from(folder.lines[:1]).brief.budget).close()
+    start_anew(name)
+    return name_of(other)
+
+
+def _says_something(remark: Remark) -> bool:
+    return remark.steers or remark.say != "go on"
+
+
+def _own(name: str) -> Path:
+    """Return the folder of a run that a prompt may continue; a saved one is none."""
+    path = require_inside(runs_folder() / name)
+    if path.parent != runs_folder() or not (path / JOURNAL).is_file():
+        raise BadInput(f"{name!r:.80} is no run that a prompt continues; pick one of the output folder under clvr")
+    return path

@@ -9,7 +9,7 @@ from ...clvr_core.brief import MAX_PROMPT
 from ...clvr_core.checklist import lines_of
 from ...clvr_core.protocols import Vlm
 from ..host.metadata import attach
-from ..host.run_folders import count_deleted
+from ..host.run_folders import count_gone
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
 from . import inputs
 from .graph_session import GraphExecutor
@@ -92,7 +92,7 @@ class BriefNode(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:
-        return count_deleted()
+        return count_gone()
 
     @classmethod
     def execute(

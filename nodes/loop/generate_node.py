@@ -9,7 +9,7 @@ from ...clvr_core.protocols import Vlm
 from ..host.metadata import attach, embed_in_best
 from ..host.pictures import as_image
 from ..host.review_queue import REVIEWS
-from ..host.run_folders import count_deleted
+from ..host.run_folders import count_gone
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
 from ..host.summaries import preview_images
 from . import inputs
@@ -73,7 +73,7 @@ class Generate(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:
-        return count_deleted()
+        return count_gone()
 
     @classmethod
     def execute(

@@ -115,6 +115,25 @@ class TestRunFolders:
         assert run_folders.folder_for(key, Budget(rounds=9, patience=6)) == short.folder
         assert run_folders.folder_for("other", Budget()).name == "other-1"
 
+    def test_a_run_that_is_set_aside_is_kept_and_not_continued(self, host, executor):
+        prompt = loop(scripted(), executor, rounds=2)
+        first = Graph(prompt).run("end")[1]
+        before = run_folders.count_gone()
+        run_folders.start_anew(first.folder.name)
+        assert run_folders.count_gone() == before + 1, "ComfyUI's cache does not answer for it"
+        again = Graph(prompt).run("end")[1]
+        assert again.folder != first.folder and len(again.trajectory.steps) == len(first.trajectory.steps)
+        assert first.folder.name in run_folders.list_runs()
+
+    @pytest.mark.parametrize("name", ["", "..", "none-1", "saved/kept-1"])
+    def test_nothing_but_a_run_that_a_prompt_continues_is_set_aside(self, host, name):
+        (host.runs / "saved" / "kept-1").mkdir(parents=True)
+        (host.runs / "saved" / "kept-1" / "trajectory.jsonl").touch()
+        for work in (run_folders.start_anew, run_folders.take_back):
+            with pytest.raises(BadInput):
+                work(name)
+        assert not list(host.base.rglob(run_folders.ASIDE))
+
     def test_runs_are_listed_saved_ones_first(self, host):
         for name in ("a-1", "saved/kept-1", "empty"):
             (host.runs / name).mkdir(parents=True)

@@ -10,12 +10,13 @@ import threading
 
 import numpy as np
 import pytest
-from clvr_pack.nodes.host import review_queue
+from clvr_pack.nodes.host import review_queue, run_folders
 from clvr_pack.nodes.host.review_queue import REVIEWS, Question, answer_from, mask_from, question_data
 from clvr_pack.nodes.routes import review as routes
 from PIL import Image
 
 from clvr_core.errors import BadInput
+from clvr_core.run.run_folder import read_trajectory
 from clvr_core.trajectory import Remark
 from tests.fakes import goals, step, trajectory
 from tests.nodes.graph import Graph, loop, scripted, settings
@@ -189,6 +190,25 @@ class TestNodes:
         Graph(reviewed).run("end")
         monkeypatch.setattr(REVIEWS, "ask", lambda *_: pytest.fail("asked again"))
         assert len(Graph(reviewed).run("end")[1].trajectory.remarks) == 1
+
+    def test_what_was_said_last_is_taken_back_and_what_was_drawn_before_it_stays(self, reviewed, monkeypatch):
+        words = iter([Remark(0, words="a cross"), Remark(0, words="a barn"), Remark(0, say="stop")])
+        painted = iter([np.full((64, 64), 255, np.uint8), None, None])
+        monkeypatch.setattr(REVIEWS, "ask", lambda *_: (next(words), next(painted)))
+        said = Graph(reviewed).run("end")[1]
+        name = said.folder.name
+        for kept in (["a cross", "a barn"], ["a cross"]):
+            name = run_folders.take_back(name)
+            assert [remark.words for remark in read_trajectory(run_folders.runs_folder() / name).remarks] == kept
+        monkeypatch.setattr(REVIEWS, "ask", lambda *_: (Remark(0, say="stop"), None))
+        again = Graph(reviewed).run("end")[1]
+        assert again.folder.name == name and [remark.words for remark in again.trajectory.remarks] == ["a cross", ""]
+        assert again.trajectory.steps[:2] == said.trajectory.steps[:2]
+
+    def test_a_run_in_which_nothing_was_said_has_nothing_to_take_back(self, executor):
+        run = Graph(loop(scripted(), executor)).run("end")[1]
+        with pytest.raises(BadInput, match="you have said nothing in the run"):
+            run_folders.take_back(run.folder.name)
 
     def test_a_verify_before_a_review_leaves_the_question_to_it(self, reviewed):
         graph = Graph(reviewed)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clvr_pack.nodes import ClvrExtension
-from clvr_pack.nodes.routes import forecast, model_sizes, runs
+from clvr_pack.nodes.routes import again, forecast, model_sizes, runs
 from safetensors.torch import save_file
 
 from clvr_core.errors import BadInput
@@ -105,6 +105,33 @@ class TestRuns:
     def test_a_journal_too_large_for_the_viewer_is_not_read(self, run, get, monkeypatch):
         monkeypatch.setattr(runs, "MAX_JOURNAL_BYTES", 10)
         assert "the viewer opens none that large" in get("lines", run=run.folder.name)[1]["error"]
+
+
+class TestAgain:
+    @pytest.fixture
+    def post(self, host, monkeypatch):
+        monkeypatch.setattr(again, "PAUSE", 0)
+        again.add_routes(host.server)
+
+        def post(what: str, **body: str):
+            handler = host.server.routes.handlers["POST", f"/clvr/runs/{what}"]
+            answer = asyncio.run(handler(web.Request({}, {}, json.dumps(body).encode())))
+            return answer.status, json.loads(answer.text)
+
+        return post
+
+    def test_a_run_is_set_aside(self, run, post):
+        assert post("anew", run=run.folder.name) == (200, {}) and (run.folder / "set-aside").exists()
+
+    def test_an_error_is_a_sentence_with_status_400(self, run, post):
+        status, answer = post("take-back", run=run.folder.name)
+        assert status == 400 and answer["error"].startswith("you have said nothing in the run")
+        assert post("anew")[0] == post("anew", run="../..")[0] == 400
+
+    def test_a_prompt_that_is_at_work_is_not_disturbed(self, host, run, post):
+        host.server.prompt_queue.running = [(0, "prompt", {}, {})]
+        assert "cancel it first" in post("anew", run=run.folder.name)[1]["error"]
+        assert not (run.folder / "set-aside").exists()
 
 
 class TestForecast:

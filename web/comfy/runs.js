@@ -81,9 +81,15 @@ export class Runs {
     return this.ask(`/clvr/lines?run=${encodeURIComponent(run)}&from=${from}`);
   }
 
-  /** @param {string} route @returns {Promise<any>} */
-  async ask(route) {
-    const answer = await this.api.fetchApi(route);
+  /** @param {string} way anew or take-back, as the routes are called @param {string} run */
+  setAside(way, run) {
+    return this.ask(`/clvr/runs/${way}`, { run });
+  }
+
+  /** @param {string} route @param {unknown} [body] for a POST @returns {Promise<any>} */
+  async ask(route, body) {
+    const post = { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+    const answer = await this.api.fetchApi(route, body === undefined ? {} : post);
     if (answer.ok) return answer.json();
     const { error } = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
     throw new RunError(String(error));

@@ -2,6 +2,7 @@
 
 import { chip, el, name } from "../viewer/dom.js";
 import { count } from "../viewer/words.js";
+import { WAYS, again, ways } from "./again.js";
 import { sentenceOf } from "./failure.js";
 import { Panel, failure, shadowed, tell } from "./panel.js";
 
@@ -59,9 +60,16 @@ export class Sidebar {
     const { host, box } = shadowed("Runs");
     const list = el("ul", { class: "runs" });
     const back = el("button", { type: "button" }, "All runs");
-    const view = el("div", { class: "viewing", hidden: true }, back);
+    const ask = (/** @type {import("./again.js").Way} */ way) => {
+      const button = el("button", { type: "button", title: WAYS[way].title }, WAYS[way].words);
+      button.addEventListener("click", () => panel.run && again(this.runs, this.manager.toast, way, panel.run));
+      return button;
+    };
+    const afresh = el("span", { class: "afresh" }, ...ways().map(ask));
+    const view = el("div", { class: "viewing", hidden: true }, el("div", { class: "row" }, back, afresh));
     const choose = el("div", { class: "choosing" }, el("h2", {}, "Runs"), list);
-    const panel = new Panel(this.runs, EMPTY);
+    // A saved run is a copy that no prompt continues.
+    const panel = new Panel(this.runs, EMPTY, () => (afresh.hidden = !panel.run || panel.run.includes("/")));
     view.append(panel.host);
     box.append(choose, view);
     this.told = () => tell(this.failure, box, this.failed);
@@ -76,7 +84,7 @@ export class Sidebar {
       else if (!rows.length) list.replaceChildren(el("li", { class: "note" }, "There is no run in the output folder yet."));
       else list.replaceChildren(...rows.map(row));
     };
-    const again = () => choose.hidden || fill();
+    const refill = () => choose.hidden || fill();
     back.addEventListener("click", () => {
       panel.say(EMPTY);
       turn(false);
@@ -95,9 +103,9 @@ export class Sidebar {
       this.wanted = null;
       turn(true);
     };
-    this.runs.api.addEventListener("clvr.run", again);
+    this.runs.api.addEventListener("clvr.run", refill);
     this.close = () => {
-      this.runs.api.removeEventListener("clvr.run", again);
+      this.runs.api.removeEventListener("clvr.run", refill);
       panel.destroy();
       host.remove();
       this.told = this.close = () => {};

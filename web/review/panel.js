@@ -4,6 +4,7 @@ import { chip, el, name } from "../viewer/dom.js";
 import { stateOf } from "../viewer/card.js";
 import { optional } from "../viewer/tree.js";
 import { WORDS } from "../viewer/words.js";
+import { WAYS, ways } from "../comfy/again.js";
 import { Mask } from "./mask.js";
 
 /**
@@ -35,11 +36,13 @@ export class Panel {
    * @param {(path: string, body?: unknown) => Promise<any>} ask
    * @param {(file: string) => string} address
    * @param {() => void} gone
+   * @param {(way: import("../comfy/again.js").Way) => void} leave cancels the run that waits, and sets it aside
    */
-  constructor(review, ask, address, gone) {
+  constructor(review, ask, address, gone, leave) {
     this.review = review;
     this.ask = ask;
     this.gone = gone;
+    this.leave = leave;
     this.until = Date.now() + 1000 * review.seconds;
     this.stayed = 0;
     /** @type {Map<string, HTMLSelectElement>} */
@@ -62,6 +65,7 @@ export class Panel {
       el("label", { class: "field" }, "Go on from", this.back),
       this.error,
       this.buttons(),
+      this.others(),
     );
     this.back.addEventListener("change", () => this.showCanvas(address));
     this.element.addEventListener("input", () => this.stay());
@@ -106,6 +110,16 @@ export class Panel {
       make("accept", "Accept", "The run ends with the canvas that you chose."),
       make("stop", "Stop", "The run ends with the best canvas by the judge's word."),
     );
+  }
+
+  /** What ends this prompt in place of an answer. */
+  others() {
+    const make = (/** @type {import("../comfy/again.js").Way} */ way) => {
+      const button = el("button", { type: "button", class: way, title: `Cancels this run. ${WAYS[way].title}` }, WAYS[way].words);
+      button.addEventListener("click", () => this.leave(way));
+      return button;
+    };
+    return el("div", { class: "others" }, ...ways().map(make));
   }
 
   /** @param {(file: string) => string} address */

@@ -11,9 +11,10 @@ const STYLE = new URL("./style.css", import.meta.url).href;
 /** @typedef {(review: Review, file: string) => string} Address */
 
 export class Reviews {
-  /** @param {Element} parent @param {Ask} ask @param {Address} address */
-  constructor(parent, ask, address) {
+  /** @param {Element} parent @param {Ask} ask @param {Address} address @param {(way: import("../comfy/again.js").Way, run: string) => void} leave */
+  constructor(parent, ask, address, leave) {
     this.ask = ask;
+    this.leave = leave;
     this.address = address;
     /** @type {Map<string, Panel>} */
     this.panels = new Map();
@@ -36,7 +37,8 @@ export class Reviews {
   /** @param {Review} review */
   add(review) {
     if (this.panels.has(review.id)) return;
-    const panel = new Panel(review, this.ask, (file) => this.address(review, file), () => this.remove(review.id));
+    const run = review.subfolder.replace(/^clvr\//, "");
+    const panel = new Panel(review, this.ask, (file) => this.address(review, file), () => this.remove(review.id), (way) => this.leave(way, run));
     this.panels.set(review.id, panel);
     this.list.append(panel.element);
     this.announcement.textContent = panel.element.getAttribute("aria-label");

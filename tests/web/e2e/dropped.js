@@ -10,10 +10,9 @@ const PROMPT = /^a large red circle at the top left/;
 let pictures;
 
 async function made() {
-  const { runs } = await (await fetch(`${address}/clvr/runs`)).json();
-  const { run } = runs.find(({ prompt }) => PROMPT.test(prompt));
   const entries = Object.values(await (await fetch(`${address}/history`)).json());
   const { outputs } = entries.find(({ prompt }) => Object.values(prompt[2]).some(({ inputs }) => PROMPT.test(inputs.prompt)));
+  const [run] = outputs["2"].clvr_run;
   const saved = (node) => `/view?${new URLSearchParams(outputs[node].images[0])}`;
   const own = (filename) => `/view?${new URLSearchParams({ filename, subfolder: `clvr/${run}`, type: "output" })}`;
   return { run, canvas: own("canvas-000.png"), best: own("best.png"), saved: saved("3"), sheet: saved("30") };

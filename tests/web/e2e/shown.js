@@ -89,6 +89,20 @@ test("a workflow that is opened again shows its last run", async () => {
   await waitForText(/Brief (not )?met/);
 });
 
+test("started anew from the menu of the node, the same brief begins another run", async () => {
+  const old = await page.evaluate(() => {
+    const node = globalThis.clvr.node("CLVR_Generate");
+    globalThis.app.collectNodeMenuItems(node).find(({ content }) => /Start anew/.test(content)).callback();
+    return node.properties.clvr_run;
+  });
+  await toasted("the same brief begins another run");
+  await queue();
+  await page.waitForFunction((old) => globalThis.clvr.node("CLVR_Generate").properties.clvr_run !== old && globalThis.clvr.texts().every((text) => /Brief (not )?met/.test(text)), PATIENCE, old);
+});
+
+/** The page itself says so; what stands in the pack's panels does not count. @param {string} words */
+const toasted = (words) => page.waitForFunction((words) => document.body.innerText.includes(words), PATIENCE, words);
+
 test("an error's sentence stands on the node, in a toast and in the sidebar", async () => {
   await page.evaluate(() => {
     for (const [name, value] of [["met", 0.3], ["unmet", 0.6]]) globalThis.clvr.node("CLVR_Generate").widgets.find((each) => each.name === name).value = value;
@@ -97,7 +111,7 @@ test("an error's sentence stands on the node, in a toast and in the sidebar", as
   await page.waitForFunction(() => globalThis.clvrFailure && globalThis.clvr.texts().every((text) => /they must satisfy/.test(text)), PATIENCE);
   const words = await page.evaluate(() => delete globalThis.clvrFailure && globalThis.clvr.panels()[0].querySelector("[role=alert]").textContent);
   assert.match(words, /^budget: unmet is 0.6/);
-  await page.waitForFunction((words) => [...document.querySelectorAll("[class*=toast]")].some(({ textContent }) => textContent.includes(words)), PATIENCE, words);
+  await toasted(words);
   await page.screenshot({ path: `${OUT}/error-${FRONT}.png` });
   await toggle();
   await waitForText(new RegExp(`^${words.slice(0, 20)}.*Runs`));

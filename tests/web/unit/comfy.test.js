@@ -7,6 +7,7 @@ import { beforeEach, test } from "node:test";
 import { all, page } from "./page.js";
 import { HOSTILE, drawn, run } from "./runs.js";
 import { attach, restore } from "../../../web/comfy/node.js";
+import { again, menuOf } from "../../../web/comfy/again.js";
 import { attachFailure } from "../../../web/comfy/failure.js";
 import { openPicture } from "../../../web/comfy/drop.js";
 import { textsIn } from "../../../web/comfy/png.js";
@@ -38,8 +39,12 @@ class FakeApi extends page.window.EventTarget {
   apiURL(route) {
     return `/api${route}`;
   }
-  async fetchApi(route) {
+  posted = [];
+  async fetchApi(route, { body } = {}) {
     this.asked.push(route);
+    if (body) this.posted.push([route, JSON.parse(body)]);
+    if (route === "/clvr/runs/anew") return { ok: true, json: async () => ({}) };
+    if (route === "/clvr/runs/take-back") return { ok: false, status: 400, json: async () => ({ error: "you have said nothing" }) };
     const { pathname, searchParams } = new URL(route, "http://127.0.0.1");
     const answer = (ok, body) => ({ ok, status: ok ? 200 : 404, json: async () => body });
     if (pathname === "/queue") return answer(true, { queue_running: [[0, "running", {}, { extra_pnginfo: { workflow: { id: "mine" } } }]] });
@@ -294,7 +299,7 @@ test("the sidebar lists the runs and opens one", async () => {
   await settled();
   assert.match(root.querySelector(".clvr-panel").shadowRoot.textContent, /Brief met/);
   assert.equal(root.querySelector(".choosing").hidden, true);
-  root.querySelector(".viewing > button").click();
+  root.querySelector(".viewing button").click();
   assert.equal(root.querySelector(".choosing").hidden, false);
   assert.equal(api.listening.size, 3);
   manager.tabs[0].destroy();
@@ -312,6 +317,32 @@ test("an error is said in the sidebar and in a toast, that of another pack is no
   assert.equal(root.querySelector("[role=alert]").textContent, "rounds is 0");
   api.tell("execution_start", {});
   assert.equal(root.querySelector("[role=alert]"), null);
+});
+
+test("a run is set aside from the sidebar and from the menu of a node, a saved run is not", async () => {
+  const manager = new FakeManager();
+  new Sidebar(runs, manager).register();
+  manager.command.execute();
+  await settled();
+  const root = manager.place.firstChild.shadowRoot;
+  const [first, saved] = all(root, ".runs button");
+  first.click();
+  for (const button of all(root, ".afresh button")) button.click();
+  const node = new FakeNode(3);
+  assert.deepEqual(menuOf(node, () => {}), []);
+  node.properties.clvr_run = "r-1";
+  const items = menuOf(node, (way, run) => again(runs, manager.toast, way, run));
+  assert.deepEqual(items.map(({ content }) => content), ["CLVR: Start anew", "CLVR: Take back what I said"]);
+  await settled();
+  items[0].callback();
+  await settled();
+  assert.deepEqual(api.posted, [["/clvr/runs/anew", { run: "r-1" }], ["/clvr/runs/take-back", { run: "r-1" }], ["/clvr/runs/anew", { run: "r-1" }]]);
+  assert.deepEqual(manager.toasts.map(({ severity, detail }) => [severity, detail.slice(0, 21)]), [["info", "Press Run: the same b"], ["error", "you have said nothing"], ["info", "Press Run: the same b"]]);
+  root.querySelector(".viewing button").click();
+  saved.click();
+  assert.equal(root.querySelector(".afresh").hidden, true);
+  node.properties.clvr_run = "saved/x-1";
+  assert.deepEqual(menuOf(node, () => {}), []);
 });
 
 /** A PNG with these text chunks and nothing else: only its texts are read. */

@@ -28,6 +28,7 @@ const review = (changes = {}) => ({
 
 let asked;
 let fails;
+let left;
 let reviews;
 beforeEach(() => {
   asked = [];
@@ -37,7 +38,8 @@ beforeEach(() => {
     if (fails) throw new Error(fails);
     return { seconds: 60 };
   };
-  reviews = new Reviews(document.body, ask, (_, file) => `/view?${file}`);
+  left = [];
+  reviews = new Reviews(document.body, ask, (_, file) => `/view?${file}`, (...all) => left.push(all));
 });
 afterEach(() => {
   reviews.show([]);
@@ -45,6 +47,12 @@ afterEach(() => {
 });
 const find = (selector) => reviews.list.querySelector(selector);
 const settle = () => new Promise((done) => setTimeout(done, 0));
+
+test("in place of an answer the run is begun anew, or goes on before what was said last", () => {
+  reviews.show([review()]);
+  for (const way of ["anew", "take-back"]) find(`.others .${way}`).click();
+  assert.deepEqual(left, [["anew", "run-1"], ["take-back", "run-1"]]);
+});
 
 test("a nice-to-have goal that is missed does not look like a failure", () => {
   const [first, second] = review().goals;

@@ -1,0 +1,31 @@
+/** Sets a run aside, so that the next Run begins anew, or goes on before what the artist said last. */
+
+import { rootOf } from "./graph.js";
+import { PROPERTY } from "./node.js";
+
+export const WAYS = {
+  anew: { words: "Start anew", title: "The run is kept, and the same brief begins another one.", done: "Press Run: the same brief begins another run." },
+  "take-back": { words: "Take back what I said", title: "The run is kept, and a copy of it goes on before your last word.", done: "Press Run: the run goes on before your last word." },
+};
+
+/** @typedef {keyof typeof WAYS} Way */
+
+/** @param {import("./runs.js").Runs} runs @param {any} toast ComfyUI's @param {Way} way @param {string} run */
+export async function again(runs, toast, way, run) {
+  try {
+    await runs.setAside(way, run);
+    toast.add({ severity: "info", summary: "CLVR", detail: WAYS[way].done, life: 8000 });
+  } catch (error) {
+    toast.add({ severity: "error", summary: "CLVR", detail: error instanceof Error ? error.message : String(error), life: 8000 });
+  }
+}
+
+/** What the menu of a node offers that shows a run. @param {any} node ComfyUI's @param {(way: Way, run: string) => void} work */
+export function menuOf(node, work) {
+  const run = rootOf(node) && node.properties?.[PROPERTY];
+  if (typeof run !== "string" || !run || run.includes("/")) return [];
+  return ways().map((way) => ({ content: `CLVR: ${WAYS[way].words}`, callback: () => work(way, run) }));
+}
+
+/** @returns {Way[]} */
+export const ways = () => /** @type {Way[]} */ (Object.keys(WAYS));
