@@ -37,7 +37,7 @@ def _internvl(folder: Path) -> Any:
     named = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
     words = tokenizer(marks, extra_special_tokens=named | {"video_token": "<video>"})
     words.chat_template = _template("<IMG_CONTEXT>")
-    pixels = _still("GotOcr2ImageProcessor")(size={"height": SIDE, "width": SIDE}, crop_to_patches=True)
+    pixels = _still("GotOcr2ImageProcessor")(size={"height": SIDE, "width": SIDE})
     config = transformers.InternVLConfig(
         text_config={"model_type": "qwen2", **_text(words)},
         vision_config=_encoder(),
