@@ -78,12 +78,14 @@ class ReviewQueue:
         question = Question(trajectory, shown, time.monotonic() + seconds)
         self.open[number] = question
         server.send_sync(ASKED, question.shown)
-        last_seen = time.monotonic()
+        last_seen, told = time.monotonic(), ""
         try:
             while not question.done.wait(0.1):
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 left = question.until - time.monotonic()
-                show_text(f"waiting for your word: {max(0, round(left))} s, then {otherwise}")
+                # Once a second: the text says whole seconds, and each message goes to every tab.
+                if (words := f"waiting for your word: {max(0, round(left))} s, then {otherwise}") != told:
+                    show_text(told := words)
                 if self.has_tab():
                     last_seen = time.monotonic()
                 if left <= 0 or time.monotonic() - last_seen > AWAY:

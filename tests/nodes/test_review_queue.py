@@ -97,6 +97,13 @@ class TestAsking:
         thread.join(30)
         assert answers[0] == (Remark(0, "stop"), None)
 
+    def test_the_seconds_that_are_left_are_told_once_each(self, run, tab, monkeypatch):
+        told = []
+        monkeypatch.setattr(review_queue, "show_text", told.append)
+        thread, _ = asked(run, seconds=0.45, otherwise="stop")
+        thread.join(30)
+        assert told == ["waiting for your word: 0 s, then stop"]
+
     def test_when_the_last_tab_is_gone_long_enough_the_default_is_the_answer(self, host, run, tab, monkeypatch):
         monkeypatch.setattr(review_queue, "AWAY", 0.0)
         thread, answers = asked(run, otherwise="accept")
