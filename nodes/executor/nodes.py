@@ -20,7 +20,17 @@ class ExecutorNode(io.ComfyNode):
             description="Makes a diffusion model the executor of the loop: it draws and edits by the recipe of its "
             "family. Put LoRA loaders or other patches between the model's loader and this node as you would before a "
             "KSampler.",
-            search_aliases=["painter", "sampler", "klein", "flux 2", "qwen image edit", "image edit model"],
+            search_aliases=[
+                "painter",
+                "sampler",
+                "klein",
+                "flux 2",
+                "qwen image edit",
+                "image edit",
+                "inpaint",
+                "flux",
+                "qwen",
+            ],
             inputs=[
                 io.Model.Input("model", tooltip="The diffusion model, with any LoRA or patch on it."),
                 io.Clip.Input("clip", tooltip="Its text encoder; FLUX.2 Klein wants the type flux2 here."),

@@ -19,7 +19,9 @@ def prompt() -> io.String.Input:
         "prompt",
         multiline=True,
         default=EXAMPLE,
-        tooltip="What the picture should show. Every statement in it becomes a goal that is checked.",
+        dynamic_prompts=True,
+        tooltip="What the picture should show. Every statement in it becomes a goal that is checked. {red|blue} takes "
+        "one of the two at each run.",
     )
 
 

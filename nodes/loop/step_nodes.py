@@ -33,7 +33,7 @@ class Reason(io.ComfyNode):
             description="Decides what this round does: paint anew, edit, look again or end. The same decision also "
             "comes out in words and pictures, so that samplers, LoRA stacks or ControlNets of your own can carry it "
             "out.",
-            search_aliases=["next action", "controller", "instruct", "prompt rewrite", "agent step"],
+            search_aliases=["next action", "controller", "instruct", "prompt rewrite", "improve prompt", "agent step"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Loop Start."),
                 VLM.Input("vlm", tooltip="Looks at the canvas and decides."),
@@ -131,7 +131,7 @@ class Verify(io.ComfyNode):
             category="CLVR/loop",
             description="Judges the candidates goal by goal, keeps the best of them or rolls back to the earlier "
             "canvas. A round that is on record is not drawn again.",
-            search_aliases=["judge", "check", "critic", "score", "verify prompt", "roll back"],
+            search_aliases=["judge", "critic", "critique", "quality check", "score", "verify prompt", "roll back"],
             inputs=[
                 TRAJECTORY.Input("trajectory", tooltip="The run, from Reason."),
                 VLM.Input("vlm", tooltip="Judges; it may be another than the one that decides."),

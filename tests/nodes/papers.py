@@ -67,14 +67,15 @@ def outputs(node: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 def page(node: dict[str, Any]) -> str:
     lines = [f"# {node['display_name']}", "", node["description"], ""]
     if node["input"].get("required") or node["input"].get("optional"):
-        lines += ["| input | what it takes | default | what it does |", "|---|---|---|---|"]
+        # Lists: a column that explains would be out of sight in the narrow panel of the help.
+        lines += ["## Inputs", ""]
         lines += [
-            f"| {name} | {takes(node, name, kind, options)} | {default(options)} | {cell(options['tooltip'])}{rare(options)} |"
+            f"- **{name}** ({takes(node, name, kind, options)}{default(options)}): {line(options['tooltip'])}{rare(options)}"
             for name, kind, options, _ in inputs(node)
         ]
         lines.append("")
-    lines += ["| output | type | what it is |", "|---|---|---|"]
-    lines += [f"| {name} | {kind} | {cell(tooltip)} |" for name, kind, tooltip in outputs(node)]
+    lines += ["## Outputs", ""]
+    lines += [f"- **{name}** ({kind}): {line(tooltip)}" for name, kind, tooltip in outputs(node)]
     if node.get("search_aliases"):
         lines += ["", f"Found under: {', '.join(node['search_aliases'])}."]
     return "\n".join(lines) + "\n"
@@ -91,15 +92,16 @@ def takes(node: dict[str, Any], name: str, kind: Any, options: dict[str, Any]) -
 
 
 def default(options: dict[str, Any]) -> str:
-    return cell(str(options["default"])) if options.get("default") not in (None, "") else ""
+    """Return ", default ..." on one line; empty where there is none."""
+    return f", default {line(str(options['default']))}" if options.get("default") not in (None, "") else ""
 
 
 def rare(options: dict[str, Any]) -> str:
     return " Shown under the advanced inputs." if options.get("advanced") else ""
 
 
-def cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def line(text: str) -> str:
+    return text.replace("\n", " ")
 
 
 def locale(node: dict[str, Any]) -> dict[str, Any]:

@@ -53,9 +53,29 @@ def test_an_id_that_is_gone_stays_listed_until_a_node_replaces_it():
 
 def test_a_page_says_what_an_input_takes_and_where_it_is_shown():
     lines = page(object_info()["CLVR_Executor"]).splitlines()
-    width = next(line for line in lines if line.startswith("| width |"))
-    steps = next(line for line in lines if line.startswith("| steps |"))
-    assert width.startswith("| width | 64 to 4096 | 1024 |") and steps.endswith("Shown under the advanced inputs. |")
+    width = next(line for line in lines if line.startswith("- **width**"))
+    steps = next(line for line in lines if line.startswith("- **steps**"))
+    assert width.startswith("- **width** (64 to 4096, default 1024): ")
+    assert steps.endswith("Shown under the advanced inputs.")
+
+
+@pytest.mark.parametrize("node", ["CLVR_Brief", "CLVR_Generate"])
+def test_the_front_end_expands_the_choices_of_a_prompt(node):
+    assert object_info()[node]["input"]["required"]["prompt"][1]["dynamicPrompts"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "node"),
+    [
+        *((words, "CLVR_Generate") for words in ("fix hands", "critique", "improve prompt", "self correct")),
+        *((words, "CLVR_Generate") for words in ("quality check", "inpaint", "image edit", "flux", "qwen")),
+        *((words, "CLVR_Executor") for words in ("inpaint", "image edit", "flux", "qwen")),
+        *((words, "CLVR_Verify") for words in ("critique", "quality check")),
+        ("improve prompt", "CLVR_Reason"),
+    ],
+)
+def test_words_of_artists_find_a_node(words, node):
+    assert words in object_info()[node]["search_aliases"]
 
 
 def test_every_node_is_found_by_three_other_names():

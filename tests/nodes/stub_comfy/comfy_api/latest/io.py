@@ -36,11 +36,13 @@ class Input:
         tooltip: str | None = None,
         lazy: bool | None = None,
         raw_link: bool | None = None,
+        dynamic_prompts: bool | None = None,
         advanced: bool | None = None,
         **more: Any,
     ) -> None:
         self.id, self.optional, self.lazy = id, optional, lazy
         given = {"tooltip": tooltip, "lazy": lazy, "rawLink": raw_link, "advanced": advanced, **more}
+        given["dynamicPrompts"] = dynamic_prompts
         self.options = {key: value for key, value in given.items() if value is not None}
 
     def get_io_type(self) -> str:
@@ -78,7 +80,7 @@ Custom = _type
 Boolean = _type("BOOLEAN", _widget())
 Int = _type("INT", _widget("min", "max", "step", "control_after_generate"))
 Float = _type("FLOAT", _widget("min", "max", "step"))
-String = _type("STRING", _widget("multiline", "placeholder", multiline=False))
+String = _type("STRING", _widget("multiline", "placeholder", "dynamic_prompts", multiline=False))
 Combo = _type("COMBO", _widget("options", multiselect=False))
 AnyType = _type("*")
 Clip = _type("CLIP")
