@@ -174,7 +174,11 @@ def _image_server(settings: ImageServer) -> list[Finding]:
         for count, words in ((1, "one reference"), (2, "two references")):
             edit = DrawRequest("make it blue", 1, (drawn.picture,) * count, width, height)
             _, seconds = _timed(lambda edit=edit: executor.draw([edit]))
-            findings.append(Finding(f"executor: {words}", True, f"edits in {seconds:.1f} s"))
+            all_taken = executor.references is None or executor.references >= count
+            said = (
+                f"edits in {seconds:.1f} s" if all_taken else "refuses them: it takes one, which is what a run sends it"
+            )
+            findings.append(Finding(f"executor: {words}", all_taken, said))
     except (BadInput, Away) as error:
         name = ("executor", "executor: one reference", "executor: two references")[len(findings)]
         findings.append(Finding(name, False, str(error)))

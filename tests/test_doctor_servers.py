@@ -69,6 +69,14 @@ def test_a_server_that_does_all_is_said_to(tmp_path, capsys):
     assert list(said)[-2:] == ["executor: one reference", "executor: two references"]
 
 
+def test_an_image_server_that_takes_one_reference_is_said_to(tmp_path, capsys):
+    draws = drawing(FakeExecutor(lambda request: grey(9, 64, 64)))
+    with serving_images(lambda asked: Said(status=400) if len(asked.pictures) > 1 else draws(asked)) as hand:
+        said = found(tmp_path, capsys, eye, hand.url)
+    assert said["executor: one reference"][0] and not said["executor: two references"][0]
+    assert said["executor: two references"][1].startswith("refuses them: it takes one")
+
+
 def test_what_one_lacks_is_named(tmp_path, capsys):
     said = found(tmp_path, capsys, poor, "http://127.0.0.1:9/v1")
     assert said["controller"] == (True, "poor answers and sees; temperature = False")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,9 @@ class ImageServer:
     retries: tries after the first one.
     wait: seconds that a server is waited for that is away.
     width, height: of the canvas, in pixels.
+    urls: further addresses of the same model.
+    extra: fields that are added to each request, in place of those of the same name.
+    headers: sent with each request: name -> the environment variable that holds the value.
     """
 
     url: str
@@ -49,9 +53,13 @@ class ImageServer:
     height: int = 1024
     wait: float = 600.0
     references: int | None = None
+    urls: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        address(self.url)
+        for url in (self.url, *self.urls):
+            address(url)
         _ = self.limits  # raises for what is out of range
         if self.parallel < 1:
             raise BadInput(f"parallel of the server {self.url} is {self.parallel}; it must be at least 1")
@@ -82,7 +90,7 @@ class RemoteExecutor:
 
     def __init__(self, server: ImageServer, check: Callable[[], None] = lambda: None) -> None:
         self.server, self.check = server, check
-        self._client = Client(server.url, server.key_variable, server.limits)
+        self._client = Client(server.url, server.key_variable, server.limits, urls=server.urls, headers=server.headers)
         self._generations, self._edits = Dialect(), Dialect(server.references)
         self.name = server.model or "image model"
 
@@ -146,7 +154,7 @@ class RemoteExecutor:
             del settings["model"]
         if request.references and request.strength is not None:
             settings["strength"] = request.strength
-        return settings
+        return settings | dict(self.server.extra)
 
     def _ask(
         self, request: DrawRequest, settings: dict[str, Any], files: dict[str, bytes], form: Form
@@ -170,7 +178,7 @@ def multipart(fields: dict[str, Any], files: Sequence[tuple[str, bytes]]) -> tup
     """
     mark = f"clvr-{secrets.token_hex(16)}"
     parts = [
-        (f'name="{name}"', "text/plain; charset=utf-8", str(value).encode(errors="replace"))
+        (f'name="{name}"', "text/plain; charset=utf-8", _text(value).encode(errors="replace"))
         for name, value in fields.items()
     ]
     parts += [
@@ -186,6 +194,10 @@ def multipart(fields: dict[str, Any], files: Sequence[tuple[str, bytes]]) -> tup
             data,
         ]
     return f"multipart/form-data; boundary={mark}", b"\r\n".join([*lines, f"--{mark}--".encode(), b""])
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
 
 
 def _files(request: DrawRequest) -> dict[str, bytes]:

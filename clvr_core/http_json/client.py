@@ -222,7 +222,7 @@ class Client:
                     # Those who ask one after the other wait for the same outage together.
                     self._lost = lost = time.monotonic() if self._lost is None else self._lost
                     left = min(since, lost) + self.limits.wait - time.monotonic()
-                if left <= 0 and failures >= self.limits.retries * len(self._places):
+                if left <= 0 and failures + 1 >= (self.limits.retries + 1) * len(self._places):
                     raise answer.failure
                 pause = self._pause(answer, failures // len(self._places), left)
                 failures, said = failures + 1, str(answer.failure)

@@ -253,7 +253,7 @@ def _executor(name: str, data: Any) -> ExecutorSettings | ImageServer:
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
     cls = ImageServer if "url" in data else ExecutorSettings
     _known(cls, data, f"{name}.")
-    settings = from_json(cls, data, name)
+    settings = from_json(cls, _with_one_url(data), name)
     _check_canvas(settings)
     return settings
 

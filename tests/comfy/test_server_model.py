@@ -48,7 +48,7 @@ def sees(asked: Asked) -> Said:
 
 
 def written(path, url: str, more: str = "") -> None:
-    path.write_text(f'[mine]\nurl = "{url}"\nmodel = "eye"\nretries = 0\n{more}')
+    path.write_text(f'[mine]\nurl = "{url}"\nmodel = "eye"\nretries = 0\nimage_side = 64\n{more}')
 
 
 def test_the_whole_loop_runs_with_it_and_no_address_or_key_is_in_what_it_leaves(comfy, file):
@@ -81,7 +81,7 @@ def test_a_server_that_breaks_midway_ends_the_loop_with_a_picture_and_a_warning(
         return sees(asked) if count[0] <= CHECKS else BROKEN[how]
 
     with serving(answer) as server:
-        written(file, server.url, "timeout = 0.5\n")
+        written(file, server.url, "timeout = 2\n")
         before = runs(comfy)
         entry = comfy.run(eyes("mine") | loop(seed=100 + list(BROKEN).index(how), patience=1))
     assert entry["status"]["status_str"] == "success", error_of(entry)
@@ -100,7 +100,7 @@ def test_a_server_that_is_away_midway_stops_the_run_which_goes_on_when_it_is_que
         return AWAY[how] if away[0] and count[0] > CHECKS else sees(asked)
 
     with serving(answer) as server:
-        written(file, server.url, "timeout = 0.5\n")
+        written(file, server.url, "timeout = 2\n")
         before, count, away[0] = runs(comfy), [0], True
         seed = 200 + list(AWAY).index(how)
         assert "eye (mine) is away: the server" in error_of(comfy.run(eyes("mine") | loop(seed=seed)))

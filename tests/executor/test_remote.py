@@ -65,6 +65,24 @@ def test_an_edit_sends_its_references_in_order_bit_for_bit():
     assert (asked.fields["size"], asked.fields["seed"], asked.fields["guidance_scale"]) == ("64x96", "3", "4.0")
 
 
+def test_fields_and_headers_of_ones_own_are_sent_and_go_to_all_addresses(monkeypatch):
+    monkeypatch.setenv("TEAM", "blue team")
+    extra = {"negative_prompt": "blur", "guidance_scale": 2.5, "lora": {"name": "ink"}, "turbo": True}
+    requests = [DrawRequest("a", 1, **SMALL), DrawRequest("a", 1, (noisy(1),), **SMALL)]
+    answer = lambda asked: picture_answer(noisy(1))  # noqa: E731
+    with serving_images(lambda asked: Said(status=503)) as one, serving_images(answer) as other:
+        executor = remote(one.url, urls=(other.url,), extra=extra, headers={"X-Team": "TEAM"})
+        for request in requests:
+            executor.draw([request])
+    assert len(one.asked) == 1 and [asked.path for asked in other.asked] == [
+        "/v1/images/generations",
+        "/v1/images/edits",
+    ]
+    words = {"negative_prompt": "blur", "guidance_scale": "2.5", "lora": '{"name": "ink"}', "turbo": "true"}
+    assert extra.items() <= other.asked[0].fields.items() and words.items() <= other.asked[1].fields.items()
+    assert all(asked.headers["X-Team"] == "blue team" for asked in other.asked)
+
+
 def test_candidates_are_asked_for_side_by_side_and_kept_in_their_order():
     """The first three meet at the server, and the first of all is answered last."""
     inside, most, answered, lock = [], [], [], threading.Lock()

@@ -65,9 +65,17 @@ picture = "png"
 extra = {chat_template_kwargs = {enable_thinking = false}}
 headers = {X-Team = "TEAM"}
 [executor]
-kind = "shapes"
+url = ["http://127.0.0.1:3/v1", "http://127.0.0.1:4/v1"]
+extra = {negative_prompt = "blur"}
+headers = {X-Team = "TEAM"}
 """
-    endpoint = read_config(written(tmp_path, text)).controller.endpoint
+    config = read_config(written(tmp_path, text))
+    endpoint, hand = config.controller.endpoint, config.executor
+    assert (hand.urls, hand.extra, hand.headers) == (
+        ("http://127.0.0.1:4/v1",),
+        {"negative_prompt": "blur"},
+        {"X-Team": "TEAM"},
+    )
     assert (endpoint.url, endpoint.urls) == ("http://127.0.0.1:1/v1", ("http://127.0.0.1:2/v1",))
     assert endpoint.extra == {"chat_template_kwargs": {"enable_thinking": False}}
     assert (endpoint.headers, endpoint.picture) == ({"X-Team": "TEAM"}, "png")
