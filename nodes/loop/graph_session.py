@@ -55,6 +55,7 @@ class GraphExecutor:
 class SessionCache:
     """The session that the last node ended with, for the next node to continue: replaying a long journal takes long.
 
+    One for all prompts, in one attribute, so that two that run side by side find either's or none, never half of each.
     Valid only at the position where the session stands, while the journal has the size that the node left, and without
     a reviewer. Models are replaced by their names, so that none is kept in memory.
     """
@@ -63,9 +64,7 @@ class SessionCache:
         self.drop()
 
     def drop(self) -> None:
-        self._session: Session | None = None
-        self._call: Call | None = None
-        self._size = 0
+        self._held: tuple[Session, Call, int] | None = None
 
     def keep(self, session: Session, call: Call | None) -> None:
         """Keep a session that stands before this call; drop it if the run has ended or a reviewer is asked."""
@@ -74,23 +73,30 @@ class SessionCache:
             return
         names = session.models.names
         models = Named(names["controller"]), Named(names["verifier"]), GraphExecutor(names["executor"])
-        self._session, self._call = with_models(session, *models), call
-        self._size = _journal_size(session.folder.path)
+        self._held = with_models(session, *models), call, _journal_size(session.folder.path)
 
     def at(self, folder: Path, position: int, brief: Brief) -> Session | None:
         """Return the kept session if it stands at this position of this run."""
-        held = self._session
-        same = held is not None and (held.folder.path, held.position, held.brief) == (folder, position, brief)
-        return held if same and self._size == _journal_size(folder) else None
+        held = self._at(folder, position, brief)
+        return None if held is None else held[0]
+
+    def _at(self, folder: Path, position: int, brief: Brief) -> tuple[Session, Call] | None:
+        held = self._held  # read once: a prompt that runs beside this one may replace it
+        if held is None:
+            return None
+        session, call, size = held
+        same = (session.folder.path, session.position, session.brief) == (folder, position, brief)
+        return (session, call) if same and size == _journal_size(folder) else None
 
     def next_call(self, run: Run, vlm: Vlm, judge: Vlm, executor: Executor) -> tuple[Session, Call] | None:
         """Return the kept session with these models and its next call, if it stands where the run stands and had models
         of these names.
         """
-        held, names = self.at(run.folder, run.position, run.trajectory.brief), (vlm.name, judge.name, executor.name)
-        if held is None or tuple(held.trajectory.models.values()) != names:
+        held, names = self._at(run.folder, run.position, run.trajectory.brief), (vlm.name, judge.name, executor.name)
+        if held is None or tuple(held[0].trajectory.models.values()) != names:
             return None
-        return with_models(held, vlm, judge, executor), self._call
+        session, call = held
+        return with_models(session, vlm, judge, executor), call
 
 
 def with_models(session: Session, vlm: Vlm, judge: Vlm, executor: Executor) -> Session:
