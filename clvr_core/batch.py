@@ -28,12 +28,11 @@ from .run.run_folder import BEST, RunFolder
 from .run.session import Session
 from .storage.atomic import AGAIN, write_bytes, writing
 from .storage.lock import locked
+from .storage.names import is_portable
 from .trajectory import Trajectory
 
 SUMMARY = "summary.json"
 """Name of the file with the results, in the output folder."""
-DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"""File names that Windows reserves for devices."""
 MOST = 1024
 """The largest number of runs at the same time."""
 
@@ -144,7 +143,7 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
         raise BadInput(
             f"the id {line.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens"
         )
-    if line.id.casefold() == SUMMARY or line.id.endswith(".") or DEVICES.fullmatch(line.id):
+    if line.id and (line.id.casefold() == SUMMARY or not is_portable(line.id)):
         raise BadInput(f"the id {line.id!r} cannot name a folder here or on Windows; choose another")
     # Without the budget, so that a larger one continues the same run.
     content = json.dumps(to_json(replace(brief, budget=Brief("x").budget)), sort_keys=True)

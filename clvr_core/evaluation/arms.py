@@ -6,6 +6,7 @@ and the judge picks one, and each strategy runs the loop.
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ from ..run.run_folder import RunFolder
 from ..run.session import Session, drive, drive_all, resume
 from ..run.start_image import beginning_with
 from ..storage.atomic import AGAIN
+from ..storage.names import is_portable
 from ..trajectory import Outcome, Trajectory, seed_for
 from ..verifier import judge
 
@@ -221,7 +223,7 @@ class Way:
         brief = Brief(job.prompt, cast(Strategy, self.arm), job.seed, *self._size(job), budget, count)
         if job.source is not None:
             brief = beginning_with(brief, job.source)
-        folder = RunFolder.reopen(self.runs / job.name.replace("/", "-"), AGAIN)
+        folder = RunFolder.reopen(self._folder(job), AGAIN)
         models = self.models
         if folder.lines:
             return resume(folder, models)
@@ -259,7 +261,12 @@ class Way:
             self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        shutil.rmtree(self.runs / job.name.replace("/", "-"), ignore_errors=True)
+        shutil.rmtree(self._folder(job), ignore_errors=True)
+
+    def _folder(self, job: Job) -> Path:
+        """Return the folder of the job's run. An id that no folder can be called by is hashed."""
+        name = job.name.replace("/", "-")
+        return self.runs / (name if is_portable(name) else hashlib.sha256(job.name.encode()).hexdigest()[:16])
 
 
 def _not_made(error: BadInput) -> NotMade:

@@ -24,6 +24,7 @@ from ..errors import BadInput
 from ..protocols import Picture
 from ..reading import json_of
 from ..storage.atomic import write_bytes, writing
+from ..storage.names import is_portable
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import write_png
 from .benchmarks.base import PICTURES, Benchmark, Item
@@ -108,7 +109,9 @@ class Arm:
         return path
 
     def agree(self, settings: dict[str, Any]) -> None:
-        """Raise BadInput if the pictures of this name were made with other settings."""
+        """Raise BadInput if the pictures of this name were made with other settings, or no folder can have the name."""
+        if not is_portable(self.name):
+            raise BadInput(f"name is {self.name!r}, which no folder can have here or on Windows; choose another --name")
         held = read_json(self.kept / "settings.json")
         if held is not None and held != settings:
             differs = [key for key in {*held, *settings} if held.get(key) != settings.get(key)]

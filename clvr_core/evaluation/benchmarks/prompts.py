@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from ...errors import BadInput
+from ...storage.names import is_portable
 from ..prompt_parse import of_shapes
 from .base import Atom, Benchmark, Item, Measure, all_hold, mean_of, need, records, settled, text_of, unlike
 
@@ -47,8 +48,10 @@ class Prompts(Benchmark):
             lines = records(path)
         for number, (where, record) in enumerate(lines, 1):
             prompt, name = need(record, "prompt", str, where), str(record.get("id", f"{number:05d}"))
-            if not NAME.fullmatch(name):
-                raise BadInput(f"{where}: id is {name!r:.40}; letters, digits, dots and dashes are expected")
+            if not NAME.fullmatch(name) or not is_portable(f"{name}.png"):
+                raise BadInput(
+                    f"{where}: id is {name!r:.40}; letters, digits, dots and dashes are expected, and no name of a device"
+                )
             statements = record.get("statements", [])
             if not isinstance(statements, list) or not all(
                 isinstance(text, str) and text.strip() for text in statements
