@@ -9,12 +9,13 @@ from ...clvr_core.brief import MAX_PROMPT
 from ...clvr_core.checklist import lines_of
 from ...clvr_core.protocols import Vlm
 from ..host.metadata import attach
+from ..host.progress import show_text
 from ..host.run_folders import count_gone
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
 from . import inputs
 from .graph_session import GraphExecutor
 from .host_session import begin
-from .start_image import start_from_image
+from .start_image import start_from_image, what_is_lost
 
 
 class BriefNode(io.ComfyNode):
@@ -109,5 +110,7 @@ class BriefNode(io.ComfyNode):
         brief = inputs.brief_of(prompt, drawn_by, **asked)
         brief, picture = start_from_image(image, brief, drawn_by)
         run = begin(brief, vlm, drawn_by, picture, lambda folder: attach(folder, cls.hidden))
+        if lost := what_is_lost(image, picture):
+            show_text(lost)
         listed = "\n".join(goal.text for goal in run.trajectory.goals)
         return io.NodeOutput(run, listed, ui={"clvr_goals": lines_of(run.trajectory.goals).splitlines()})

@@ -8,13 +8,14 @@ from comfy_api.latest import io
 from ...clvr_core.protocols import Vlm
 from ..host.metadata import attach, embed_in_best
 from ..host.pictures import as_image
+from ..host.progress import show_text
 from ..host.review_queue import REVIEWS
 from ..host.run_folders import count_gone
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle
 from ..host.summaries import preview_images
 from . import inputs
 from .host_session import generate
-from .start_image import start_from_image
+from .start_image import start_from_image, what_is_lost
 
 
 class Generate(io.ComfyNode):
@@ -99,4 +100,7 @@ class Generate(io.ComfyNode):
         ask = (lambda trajectory, folder: REVIEWS.ask(trajectory, folder, review, "go on")) if review else None
         run, best, summary = generate(brief, vlm, executor, start, ask, lambda folder: attach(folder, cls.hidden))
         embed_in_best(run, cls.hidden)
+        if lost := what_is_lost(image, start):
+            summary += f"\n{lost}"
+            show_text(summary)
         return io.NodeOutput(as_image(best), run, summary, ui=preview_images(run))

@@ -11,6 +11,17 @@ from ..host.pictures import as_pictures
 from ..host.sockets import ExecutorHandle
 
 
+def what_is_lost(image: torch.Tensor | None, picture: Picture | None) -> str:
+    """Say in a warning that the picture which the run starts from has fewer pixels than this IMAGE; "" if it has not."""
+    if image is None or picture is None or tuple(image.shape[1:3]) == picture.shape[:2]:
+        return ""
+    (height, width), (drawn_height, drawn_width) = image.shape[1:3], picture.shape[:2]
+    return (
+        f"warning: image has {width} x {height} pixels, and was scaled down to {drawn_width} x {drawn_height}, the "
+        "canvas of the executor; raise its width and height to keep more"
+    )
+
+
 def start_from_image(
     image: torch.Tensor | None, brief: Brief, executor: ExecutorHandle
 ) -> tuple[Brief, Picture | None]:

@@ -11,7 +11,7 @@ from clvr_pack.nodes import ClvrExtension
 from clvr_pack.nodes.host.pictures import as_image, as_pictures
 from clvr_pack.nodes.host.sockets import ExecutorHandle
 from clvr_pack.nodes.loop import inputs
-from clvr_pack.nodes.loop.start_image import start_from_image
+from clvr_pack.nodes.loop.start_image import start_from_image, what_is_lost
 
 from clvr_core.brief import Brief
 from clvr_core.errors import BadInput
@@ -82,6 +82,20 @@ class TestStartImage:
         assert max(start.shape[:2]) <= 64 and all(side % 16 == 0 for side in start.shape[:2])
         _, fixed = start_from_image(torch.zeros(1, 300, 200, 3), Brief("x"), ExecutorHandle(Patient(), 64, 64, len))
         assert fixed.shape == (64, 64, 3)
+
+    def test_that_it_was_scaled_down_is_said_on_the_node_and_in_the_summary(self, host, executor):
+        given = {"vlm": scripted(), "executor": executor, "image": torch.zeros(1, 300, 200, 3), **settings(rounds=1)}
+        graph = Graph(
+            {"1": {"class_type": "CLVR_Generate", "inputs": given}, "2": {"class_type": "CLVR_Brief", "inputs": given}}
+        )
+        words = "warning: image has 200 x 300 pixels, and was scaled down to 48 x 64"
+        assert words in graph.run("1")[2].splitlines()[-1]
+        graph.run("2")
+        assert [node for node, text in host.server.texts if words in text] == ["1", "2"]
+        small = torch.zeros(1, 48, 32, 3)
+        assert not what_is_lost(small, start_from_image(small, Brief("x"), executor)[1]) and not what_is_lost(
+            None, None
+        )
 
     def test_without_one_the_run_begins_from_nothing(self, executor):
         brief = Brief("x")
