@@ -48,7 +48,7 @@ export function attach(node, runs, noted) {
   const onExecuted = async ({ detail }) => {
     const run = detail.output?.clvr_run?.[0];
     if (!run || run === panel.run || lastOf(detail.display_node ?? detail.node) !== String(node.id)) return;
-    if (!isElsewhere(node, await runs.workflowOf(detail.prompt_id))) follow(run);
+    if (!isElsewhere(node, await runs.workflowOf(detail.prompt_id).catch(() => ""))) follow(run);
   };
   listen(node, runs.api, { "clvr.node": onRun, executed: onExecuted });
   attachFailure(node, runs, panel);
