@@ -50,7 +50,6 @@ class RunFolder:
     The file of the journal is only ever appended to; `lines` are those that no rewind took back. While a run is written
     its folder is locked, so that no other process goes on with it; `close` and the end of the object release it. A
     later RunFolder of the same process takes the lock over, and this one then writes nothing more.
-
     """
 
     def __init__(self, path: Path, lines: list[dict[str, Any]], size: int | None = None, again: str = "") -> None:
@@ -154,8 +153,12 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def hold(self) -> None:
-        """Lock the folder if it is not locked. Raises BadInput if it is another's, or if another has written to the
-        journal meanwhile."""
+        """Lock the folder if it is not locked. Raises BadInput if it is another's, if another has written to the journal
+        meanwhile, and if it cannot be written."""
+        with self.writing():
+            pass
+
+    def _hold(self) -> None:
         if self._lock.lost:
             raise BadInput(f"{self.path} is gone on with by a later session of this process; this one has ended")
         if self._lock.held:
@@ -176,7 +179,7 @@ class RunFolder:
     def writing(self) -> Iterator[None]:
         """Lock the folder, and turn an OSError into a CannotWrite that says how to continue the run."""
         with writing(self.path, self.again), self._lock.turn:
-            self.hold()
+            self._hold()
             yield
 
     def append(self, line: dict[str, Any]) -> None:

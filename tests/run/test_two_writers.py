@@ -119,6 +119,14 @@ class TestInOneProcess:
         assert session.advance() is not None and events(tmp_path / "run")[-1] == "rewind"
 
 
+def test_a_folder_that_cannot_be_held_is_a_sentence(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.close()
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    with pytest.raises(CannotWrite, match="No such file or directory; mend that and go on with: clvr resume"):
+        folder.hold()
+
+
 def test_what_a_failed_write_left_of_a_line_does_not_stand_before_the_next(tmp_path, monkeypatch):
     class Full:
         """A file of a disk that takes ten bytes more."""
