@@ -60,11 +60,12 @@ def exchange(
     max_bytes: int,
     check: Callable[[], None],
 ) -> Heard:
-    """Send a GET, or a POST if there is data, once. check: called twenty times a second; what it raises ends the
-    request at once.
+    """Send a GET, or a POST if there is data, once. check: called before and then twenty times a second; what it raises
+    ends the request at once.
 
     Raises Broken, TimedOut or TooLarge if no whole answer came.
     """
+    check()
     work = _Exchange(url, data, headers, timeout, max_bytes)
     work.start()
     end = time.monotonic() + timeout

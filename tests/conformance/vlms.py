@@ -97,10 +97,11 @@ def locked(folder: Path) -> Iterator[Case]:
 
 @contextmanager
 def _served(answer: Callable[[Asked], Said]) -> Iterator[Case]:
-    """The server of `answer`, which fails with 500 once it is broken."""
+    """The server of `answer`, which answers with an error once it is broken. One that answers 500 is away, which is no
+    failure of the judge (tests/test_outages.py)."""
     state = {"broken": False}
 
-    with serving(lambda asked: Said({"error": "out of order"}, 500) if state["broken"] else answer(asked)) as server:
+    with serving(lambda asked: Said({"error": "out of order"}) if state["broken"] else answer(asked)) as server:
         endpoint = Endpoint(server.url, image_side=64, max_tokens=40, parallel=2)
         vlm = ServerVlm(replace(endpoint, limits=replace(endpoint.limits, retries=0)))
         yield Case(vlm, lambda patch: patch.setitem(state, "broken", True))
