@@ -163,14 +163,11 @@ def replies(seed: int, cases: Iterable[int]) -> Result:
     result, started = Result(), time.monotonic()
     for number in cases:
         chance, replayed = random.Random(f"{seed} replies {number}"), hostile.Replayed()
-        with (
-            mock.patch.dict(hostile.COUNTS, dict.fromkeys(hostile.COUNTS, REPLIES)),
-            mock.patch.object(server.Client, "ask", replayed.__call__),
-        ):
+        with mock.patch.object(server.Client, "ask", replayed.__call__):
             kinds = (
-                hostile.in_words(chance, replayed),
-                hostile.by_logprobs(chance, replayed),
-                hostile.in_this_process(chance),
+                hostile.in_words(chance, replayed, REPLIES),
+                hostile.by_logprobs(chance, replayed, REPLIES),
+                hostile.in_this_process(chance, REPLIES),
             )
             for each in (each for kind in kinds for each in kind):
                 result.cases += 1

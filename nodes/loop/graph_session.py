@@ -18,6 +18,7 @@ import comfy.model_management
 
 from ...clvr_core.brief import Brief
 from ...clvr_core.errors import BadInput
+from ...clvr_core.policy import policy_for
 from ...clvr_core.protocols import Drawing, DrawRequest, Executor, Picture, Vlm
 from ...clvr_core.run.loop import Call, Draw
 from ...clvr_core.run.reading import read_journal
@@ -235,8 +236,7 @@ def best_of(run: Run) -> Picture | None:
 
 def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw):
     """Record the pictures that the body drew, cropped to the brief's size. Raises BadInput for another number."""
-    rounds = call.trajectory.steps
-    if len(call.seeds) == 1 and len(pictures) == max((len(step.candidates) for step in rounds), default=0):
+    if len(call.seeds) == 1 and len(pictures) == policy_for(call.trajectory.brief).candidates(call.trajectory):
         # The one-shot picture for comparison: the sampler still draws as many as in every round.
         pictures = pictures[:1]
     if len(pictures) != len(call.seeds):

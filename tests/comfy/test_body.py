@@ -106,8 +106,8 @@ def test_a_body_with_one_of_our_nodes_switched_off_is_refused_in_words(comfy, no
         assert any(error["type"] == "required_input_missing" for node in said for error in node["errors"])
     else:
         assert "between Loop Start and Loop End moved the run on" in error_of(entry)
-    (error,) = (body for kind, body in entry["status"]["messages"] if kind == "execution_error")
-    assert error["exception_type"] == "BadInput", "no path before it"
+        (error,) = (body for kind, body in entry["status"]["messages"] if kind == "execution_error")
+        assert error["exception_type"] == "BadInput", "no path before it"
 
 
 def test_a_node_of_another_pack_in_the_body_may_be_bypassed(comfy):

@@ -121,8 +121,7 @@ def test_thresholds_that_cross_are_refused_in_words(comfy):
 def test_both_in_one_reply_saves_a_call_a_round(comfy):
     script = {"goals": 5}
     fused, apart = (
-        told(begun_by(comfy, looped(44, strategy="clvr", fused=fused, script=script, tolerance=0.0)))
-        for fused in (True, False)
+        told(begun_by(comfy, looped(44, strategy="clvr", fused=fused, script=script))) for fused in (True, False)
     )
     assert fused.outcome.met and apart.outcome.met
     assert [step.action.kind for step in fused.steps] == [step.action.kind for step in apart.steps]

@@ -294,8 +294,9 @@ def test_a_run_with_local_eyes_loads_them_once_for_both_parts(eye, tmp_path, mon
     text = (
         local(tmp_path, eye)
         .read_text()
-        .replace("max_tokens = 800", "max_tokens = 60")
+        .replace("max_tokens = 800", "max_tokens = 20")
         .replace("thinking = 64", "thinking = 4")
+        .replace("image_side = 512", "image_side = 64")
     )
     arguments = [
         "generate",
