@@ -89,6 +89,8 @@ for (const vue of [false, true])
 
 /** Clicks on the row of the node that folds and unfolds its rare inputs. @param {string} kind */
 async function click(kind) {
+  // ComfyUI's veil over the page while it loads a graph, which takes a moment to fade.
+  await page.waitForFunction(() => !document.querySelector(".p-blockui-mask"), PATIENCE);
   const [x, y] = await page.evaluate((kind) => {
     const { canvas } = globalThis.app;
     const node = globalThis.clvr.node(kind);

