@@ -54,5 +54,5 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         ),
     )
     assert "# fail 0" in output
-    for shot in (f"{name}-litegraph", f"{name}-nodes2", "brief-litegraph", "brief-nodes2", "review-litegraph"):
+    for shot in (f"{name}-litegraph", f"{name}-nodes2", "brief-litegraph", "brief-nodes2"):
         check(tmp_path / f"{shot}.png")

@@ -77,7 +77,6 @@ async function steer(vue) {
   await waitForText(/a small black cross/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /a small black cross/);
   await reads("globalThis.clvr.review()");
-  if (!vue) await shoot(await element((clvr) => clvr.review()), `review-${renderer}`, 400, 1040);
   await (await element((clvr) => clvr.review().querySelector(".accept"))).click();
   await page.waitForFunction(() => !globalThis.clvr.review(), PATIENCE);
   await waitForText(/the artist accepted the picture/);
