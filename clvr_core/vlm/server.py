@@ -275,15 +275,21 @@ class ServerVlm:
                 if (said := dialect.of(body)) in asked:
                     continue
                 asked.append(said)
-                try:
-                    answer = self._ask(body, check, dialect)
-                except ServerFailure as error:
-                    if error.status not in REFUSED:
-                        raise
-                    continue
-                self._dialect = dialect
-                return answer
+                if (answer := self._unless_refused(body, check, dialect)) is not None:
+                    self._dialect = dialect
+                    return answer
         raise refused
+
+    def _unless_refused(
+        self, body: dict[str, Any], check: Callable[[], None], dialect: Dialect
+    ) -> dict[str, Any] | None:
+        """Ask in this dialect; None if the server refuses the request as such."""
+        try:
+            return self._ask(body, check, dialect)
+        except ServerFailure as error:
+            if error.status not in REFUSED:
+                raise
+            return None
 
     def _without_thought(self, body: dict[str, Any], check: Callable[[], None]) -> dict[str, Any] | None:
         """Ask a model that thinks first not to, in each of the known ways, and keep the one that helps."""
@@ -293,13 +299,8 @@ class ServerVlm:
             self._tried.add("thought")
             for more in NO_THOUGHT:
                 dialect = replace(self._dialect, more=more)
-                try:
-                    answer = self._ask(body, check, dialect)
-                except ServerFailure as error:
-                    if error.status not in REFUSED:
-                        raise
-                    continue
-                if not thinks(answer) and first_token(answer):
+                answer = self._unless_refused(body, check, dialect)
+                if answer is not None and not thinks(answer) and first_token(answer):
                     self._dialect = dialect
                     return answer
         return None
