@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from PIL import Image, ImageFilter
 
-from ..brief import Box
 from ..protocols import Picture
 from ..trajectory import Change
+from ..verifier.changes import within_boxes
 
 SEAM = 0.02
 """Width of a seam, as a share of the longer side."""
@@ -28,7 +26,7 @@ def put_back(before: Picture, after: Picture, change: Change) -> Picture:
     if not change.meant:
         return after
     height, width = before.shape[:2]
-    inside = _covered(change.meant, width, height)
+    inside = within_boxes(change.meant, width, height)
     return blend(before, _recoloured(before, after, inside), inside)
 
 
@@ -46,13 +44,6 @@ def _softened(inside: np.ndarray) -> np.ndarray:
     mask = Image.fromarray(inside.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(reach))
     # A straight edge lies where the blur is a half, and a corner where it is a quarter.
     return np.clip(np.asarray(mask, np.float32) / 127.5 - 1, 0, 1) * inside
-
-
-def _covered(boxes: Sequence[Box], width: int, height: int) -> np.ndarray:
-    inside = np.zeros((height, width), bool)
-    for left, top, right, bottom in boxes:
-        inside[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True
-    return inside
 
 
 def _moved_back(before: Picture, after: Picture, change: Change) -> Picture:

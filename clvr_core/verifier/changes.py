@@ -62,7 +62,7 @@ def measure(
         boxes = _bounds(inside)
     else:
         boxes = tuple(meant) if meant is not None else tuple(found[:areas])
-        inside = _drawn(boxes, width, height)
+        inside = within_boxes(boxes, width, height)
     outside, difference = ~inside, np.asarray(differing)
     count = int(np.count_nonzero(outside))
     changed = outside & (difference >= THRESHOLD)
@@ -72,7 +72,7 @@ def measure(
     if not difference[outside].any():
         return Change(offset=(0.0, 0.0), scale=1.0, meant=boxes)
     factor = -(-max(width, height) // SMALL)
-    still = outside & ~_drawn(found, width, height)
+    still = outside & ~within_boxes(found, width, height)
     if 2 * np.count_nonzero(still) < count:
         still = outside
     small = old.reduce(factor), new.reduce(factor), Image.fromarray(still.view(np.uint8) * 255).reduce(factor)
@@ -98,8 +98,8 @@ def _difference(old: Image.Image, new: Image.Image) -> Image.Image:
     return ImageChops.lighter(ImageChops.lighter(red, green), blue)
 
 
-def _drawn(boxes: Sequence[Box], width: int, height: int) -> np.ndarray:
-    """Boolean H x W: a pixel is in a box if its centre is, as in the viewer."""
+def within_boxes(boxes: Sequence[Box], width: int, height: int) -> np.ndarray:
+    """Return where a picture lies in one of the boxes, boolean H x W: a pixel does if its centre does, as in the viewer."""
     inside = np.zeros((height, width), bool)
     x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
     for left, top, right, bottom in boxes:

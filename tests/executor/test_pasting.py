@@ -39,6 +39,15 @@ def test_outside_every_pixel_is_as_before(before):
     assert (repaired == before)[~INSIDE].all() and not (repaired == before)[INSIDE].all()
 
 
+def test_a_pixel_whose_centre_is_meant_is_taken_from_the_edit_as_it_is_measured(before):
+    edge = 51.5 / SIDE
+    after = before.copy()
+    after[:, 51:] = 255 - before[:, 51:]
+    change = measure(before, after, ((edge, 0.0, 1.0, 1.0),))
+    assert change.outside == 0
+    assert not (put_back(before, after, change) == before)[:, 51].all()
+
+
 def test_what_the_edit_put_there_stays(before, edited):
     damaged = edited.copy()
     damaged[:20] = 0
