@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/viewer.md and docs/steering.md from real runs of workflows/1-shapes-quick-try.json in ComfyUI.
+"""Makes the pictures of docs/viewer.md and docs/steering.md from real runs of a shared workflow in ComfyUI.
 
     COMFYUI_DIR=... python docs/pictures.py
 
@@ -37,7 +37,7 @@ def main() -> None:
         environment = os.environ | {
             "CHROMIUM": browser,
             "URL": f"http://127.0.0.1:{server.port}",
-            "WORKFLOW": (ROOT / "workflows" / "1-shapes-quick-try.json").read_text("utf-8"),
+            "WORKFLOW": (ROOT / "example_workflows" / "1-shapes-quick-try.json").read_text("utf-8"),
             "PROMPT": BRIEF,
             "RUNS": str(Path(folder) / "output" / "clvr"),
             "OUT": folder,

@@ -21,7 +21,7 @@ import aiohttp
 
 from tests.comfy.server import ROOT, Comfy
 
-WORKFLOWS = ROOT / "workflows"
+WORKFLOWS = ROOT / "example_workflows"
 WIDTH, HEIGHT, QUALITY = 2200, 1100, 80
 FLAGS = [
     "--headless=new",

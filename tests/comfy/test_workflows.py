@@ -15,7 +15,7 @@ from clvr_core.storage.png import read_png
 from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, error_of
 
-FOLDER = ROOT / "workflows"
+FOLDER = ROOT / "example_workflows"
 SHARED = sorted(FOLDER.glob("*.json"))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
 FILES = ("unet_name", "clip_name", "vae_name", "lora_name", "image", "base", "aligned", "distilled", "lora", "run")
