@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,8 @@ REFUSED = (400, 422)
 EXACT = 512
 """Pixels of the longer side up to which a picture is sent as PNG whatever the setting is."""
 SIDE_BY_SIDE = "The images stand side by side in one picture, the first at its left."
+EXACT_COLORS = re.compile(r"#[0-9a-f]{3}(?:[0-9a-f]{3})?\b|\b(?:rgb|hsl|hsv|cmyk|pantone|ral)\b|\bhex\b", re.IGNORECASE)
+"""In words about colors that JPEG would change: with one in the request its pictures are sent as PNG."""
 GAP = 16
 """Pixels between pictures that stand side by side."""
 ANY_ANSWER = "yes, no or unsure"
@@ -49,7 +52,8 @@ class Endpoint:
     max_tokens: of a reply, at least 1.
     parallel: requests at the same time, at least 1.
     limits: of each request.
-    picture: format that pictures of more than 512 pixels on a side are sent in: `jpeg` (quality 95) or `png`.
+    picture: format that pictures of more than 512 pixels on a side are sent in: `jpeg` (quality 95) or `png`. A request
+        that names a color by a code, as #e34234, sends PNG.
     urls: further addresses of the same model.
     extra: fields that are added to each request, in place of those of the same name.
     headers: sent with each request: name -> the environment variable that holds the value.
@@ -129,14 +133,19 @@ class ServerVlm:
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         shown = [(message.role, *self._shown(message.text, message.images)) for message in messages]
-        said = [{"role": role, "content": _content(text, map(self._image, images))} for role, text, images in shown]
+        kind = self._kind(text for _, text, _ in shown)
+        said = [
+            {"role": role, "content": _content(text, [self._image(each, kind) for each in images])}
+            for role, text, images in shown
+        ]
         # A reply that was malformed: perhaps the server does not hold it to the schema, so say that in words from now on.
         self._worded = self._worded or (bool(messages) and messages[-1].data.get("task") == "again")
         return self._structured(said, schema, self.check)
 
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         questions = [replace(question, text=self._shown(question.text, images)[0]) for question in questions]
-        pictures, check, before = [*map(self._image, self._shown("", images)[1])], _Shared(self.check), self._dialect
+        kind, check, before = self._kind(each.text for each in questions), _Shared(self.check), self._dialect
+        pictures = [self._image(each, kind) for each in self._shown("", images)[1]]
         found: list[Decision | None] = [_NO_PROBABILITIES] * len(questions)
         if self._probabilities:
             with ThreadPoolExecutor(self.endpoint.parallel) as pool:
@@ -348,10 +357,14 @@ class ServerVlm:
             return text, pictures
         return f"{SIDE_BY_SIDE}\n{text}", (_side_by_side(pictures),)
 
-    def _image(self, picture: Picture) -> dict[str, Any]:
-        image = Image.fromarray(picture)
+    def _kind(self, words: Iterable[str]) -> Literal["jpeg", "png"]:
+        """Return the format of large pictures in a request of these words."""
+        return "png" if any(map(EXACT_COLORS.search, words)) else self.endpoint.picture
+
+    def _image(self, picture: Picture, kind: Literal["jpeg", "png"]) -> dict[str, Any]:
+        image, file = Image.fromarray(picture), io.BytesIO()
         image.thumbnail((self.endpoint.image_side, self.endpoint.image_side), Image.Resampling.LANCZOS)
-        kind, file = self.endpoint.picture if max(image.size) > EXACT else "png", io.BytesIO()
+        kind = kind if max(image.size) > EXACT else "png"
         image.save(file, kind, compress_level=1, quality=95, subsampling=0)
         data = base64.b64encode(file.getvalue()).decode()
         return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}}

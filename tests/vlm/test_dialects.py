@@ -184,6 +184,19 @@ class TestSettings:
         assert f"data:image/{kind};base64," in json.dumps(body)
         assert np.abs(pictures_in(body)[0].astype(int) - picture).max() <= (2 if kind == "jpeg" else 0)
 
+    @pytest.mark.parametrize(
+        ("words", "kind"),
+        [("Is the sky #e34234?", "png"), ("Is it in RGB (1, 2, 3)?", "png"), ("Is goal #1 met, in red?", "jpeg")],
+    )
+    def test_a_picture_whose_exact_colors_are_asked_for_is_sent_as_it_is(self, words, kind):
+        picture = np.full((600, 64, 3), (200, 30, 90), np.uint8)
+        with serving(lambda _: completion("{}", logprobs=[("Yes", 0.9), ("No", 0.1)])) as server:
+            vlm = model(server)
+            vlm.decide((picture,), (Question("Is it warm?"), Question(words)))
+            vlm.chat([Message("user", words), Message("user", "look", (picture,))], SCHEMA)
+        assert len(server.asked) == 3
+        assert all(f"data:image/{kind};base64," in json.dumps(asked.body) for asked in server.asked)
+
 
 class TestWhatTheModelSaid:
     @staticmethod
