@@ -118,6 +118,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
+    from .keep import exchanged_warning
     from .plan import make_plan
     from .recipe import Block, Lora, MergeRecipe
     from .report import merge_report, merge_summary, save_report
@@ -150,6 +151,8 @@ def _merge(options: argparse.Namespace) -> int:
         options.combine,
     )
     with make_plan(recipe) as plan:
+        if exchanged := exchanged_warning(plan.kept, plan.layout):
+            plan.warnings.append(exchanged)
         result: dict[str, Any] = {"exit": 0}
         if options.dry_run or out is None:
             if out:

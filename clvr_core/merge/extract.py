@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import BadInput
 from ..weights import dtypes
 from .inputs import values_of
-from .keep import lora_file
+from .keep import exchanged_warning, lora_file
 from .measures import summed
 from .plan import MergePlan, Output, Segment, make_plan
 from .recipe import DTYPES, MergeRecipe
@@ -309,8 +309,6 @@ def _warnings(plan: MergePlan, made: Extracted, left: float, energy: float | Non
         found.append(
             f"rank {made.rank} holds {made.held**2:.1%} of the energy, --energy is {energy:.1%}; raise --rank, or merge the checkpoint"
         )
-    if plan.layout == "bfl" and "diffusion_model.final_layer.adaLN_modulation.1" in made.modules:
-        found.append(
-            "diffusers exchanges the halves of final_layer.adaLN_modulation.1 when it reads this LoRA; for it give --layout diffusers"
-        )
+    if exchanged := exchanged_warning(made.modules, plan.layout):
+        found.append(exchanged)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -40,6 +40,18 @@ def kept_lora(plan: MergePlan, path: Path, overwrite: bool) -> Iterator[Target]:
     data = (np.ascontiguousarray(factor).reshape(-1).view(np.uint8) for factor in factors)
     with lora_file(path, shapes, {"format": "pt", "dswm.version": __version__}, data, overwrite) as target:
         yield target
+
+
+EXCHANGED = "final_layer.adaLN_modulation.1"
+"""The module of FLUX.2 whose halves diffusers 0.42 exchanges when it reads a LoRA by Black Forest Labs' names."""
+
+
+def exchanged_warning(names: Collection[str], layout: str) -> str:
+    """Return the sentence for a LoRA in this layout that changes the tensors of these names; "" if diffusers reads it
+    rightly."""
+    if layout != "bfl" or not any(name.removesuffix(".weight").endswith(EXCHANGED) for name in names):
+        return ""
+    return f"diffusers exchanges the halves of {EXCHANGED} when it reads this LoRA; for it give --layout diffusers"
 
 
 @contextmanager

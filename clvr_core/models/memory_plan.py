@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from ..errors import BadInput
-from ..weights.checkpoint import File
+from ..weights.checkpoint import Checkpoint, File
 from ..weights.dtypes import FLOATS
+from ..weights.quantised import dequantised
 
 Mode = Literal["resident", "sequential", "offloaded", "streamed"]
 MODES: tuple[Mode, ...] = Mode.__args__
@@ -158,7 +159,7 @@ def pipeline_weights(
     held |= {name: [path] for name, path in files.items()}
     sizes = {"transformer": storage or item}
     found = {
-        name: _sum(paths, sizes.get(name, item), layers if name == "text_encoder" else None)
+        name: _sum(paths, sizes.get(name, item), layers if name == "text_encoder" else None, name in files)
         for name, paths in held.items()
     }
     weights = [Weights(SHORT.get(name, name.replace("_", " ")), nbytes) for name, nbytes in found.items() if nbytes]
@@ -179,18 +180,25 @@ def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.safetensors"), key=lambda path: (len(path.name), path.name))[:1]
 
 
-def _sum(files: Iterable[Path], item: int, layers: int | None = None) -> int:
+def _sum(files: Iterable[Path], item: int, layers: int | None = None, values: bool = False) -> int:
+    """Return the bytes of the weights in memory.
+
+    values: quantised weights are loaded as the numbers that they stand for, as those of a file in ComfyUI's formats are;
+        otherwise integers stay as stored.
+    """
     total = 0
     for path in files:
         file = File(path)
         try:
-            for name, tensor in file.tensors.items():
+            tensors = dequantised(Checkpoint(path, (file,), file.tensors))[0].tensors if values else file.tensors
+            for name, tensor in tensors.items():
                 number = re.match(r"model\.(?:language_model\.)?layers\.(\d+)\.", name)
                 if layers is not None and (
                     (number and int(number[1]) >= layers) or name.startswith(("lm_head.", "model.visual."))
                 ):
                     continue
-                total += prod(tensor.shape) * item if tensor.dtype in FLOATS else tensor.nbytes
+                numbers = tensor.dtype in FLOATS or tensor.codec is not None
+                total += prod(tensor.shape) * item if numbers else tensor.nbytes
         finally:
             file.close()
     return total

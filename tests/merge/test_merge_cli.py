@@ -327,3 +327,12 @@ def test_importing_the_package_loads_nothing_heavy():
         ).stdout.strip()
         == ""
     )
+
+
+@pytest.mark.parametrize(("layout", "said"), [("bfl", True), ("diffusers", False)])
+def test_a_kept_lora_that_diffusers_would_misread_is_warned_of(tmp_path, capsys, layout, said):
+    base, _, distilled = written(tmp_path)
+    lora = klein.save(tmp_path / "lora.safetensors", named(factors(("final_layer.adaLN_modulation.1",))))
+    merge = ["merge", "--base", base, "--distilled", distilled, "--lora", lora, "--keep-lora", "--layout", layout]
+    assert main([*map(str, merge), "--out", str(tmp_path / "out.safetensors")]) == 0
+    assert ("diffusers exchanges the halves of final_layer.adaLN" in capsys.readouterr().err) is said

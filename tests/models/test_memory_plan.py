@@ -204,3 +204,13 @@ def test_memory_that_only_caches_files_counts_as_free(tmp_path):
     )
     assert available(meminfo) == 22000000 * 1024
     assert available(tmp_path / "another system") is None
+
+
+@pytest.mark.parametrize("kind", ["nvfp4", "int8", "mxfp8", "fp8"])
+def test_a_quantised_file_counts_as_the_numbers_it_is_loaded_as(tmp_path, kind):
+    from tests.weights.test_quantised import COLUMNS, FORMATS, ROWS
+
+    tensors, _ = FORMATS[kind]()
+    save_file(tensors, tmp_path / "model.safetensors")
+    (found,) = pipeline_weights(None, 2, {"transformer": tmp_path / "model.safetensors"})
+    assert found.nbytes == 2 * ROWS * COLUMNS
