@@ -21,6 +21,7 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from .encoder_cache import digest
 from .masks import within_mask
+from .one_thread import for_one_thread
 from .out_of_memory import draw_in_halves, offload
 
 NEEDED = ("prompt", "image")
@@ -84,9 +85,9 @@ class GenericExecutor:
         limit = inputs_of(self.pipe).get("max_sequence_length")
         return limit - FRAME if isinstance(limit, int) and self._tokenizer is not None else None
 
+    @for_one_thread
     def tokens(self, prompt: str) -> int:
-        with self._alone:  # a tokenizer that is padding for one thread counts for no other
-            return len(self._tokenizer(prompt)["input_ids"])
+        return len(self._tokenizer(prompt)["input_ids"])
 
     @property
     def _tokenizer(self) -> Any:
@@ -138,20 +139,20 @@ class GenericExecutor:
     def _guidance(self, takes: dict[str, Any]) -> str:
         return "true_cfg_scale" if "true_cfg_scale" in takes and not self._guidance_is_input else "guidance_scale"
 
+    @for_one_thread
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
-        with self._alone:
-            groups: dict[Any, list[int]] = defaultdict(list)
-            for index, request in enumerate(requests):
-                many = "num_images_per_prompt" in inputs_of(self.pipe_for(request))
-                same = request.prompt, request.width, request.height, request.strength, *map(digest, request.references)
-                groups[same if many else index].append(index)
-            found: dict[int, Drawing] = {}
-            for indices in groups.values():
-                for start in range(0, len(indices), self.batch):
-                    part = indices[start : start + self.batch]
-                    batch = [requests[index] for index in part]
-                    found |= zip(part, draw_in_halves(self.pipe, batch, self._batch))
-            return [found[index] for index in range(len(requests))]
+        groups: dict[Any, list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            many = "num_images_per_prompt" in inputs_of(self.pipe_for(request))
+            same = request.prompt, request.width, request.height, request.strength, *map(digest, request.references)
+            groups[same if many else index].append(index)
+        found: dict[int, Drawing] = {}
+        for indices in groups.values():
+            for start in range(0, len(indices), self.batch):
+                part = indices[start : start + self.batch]
+                batch = [requests[index] for index in part]
+                found |= zip(part, draw_in_halves(self.pipe, batch, self._batch))
+        return [found[index] for index in range(len(requests))]
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[DrawRequest]) -> list[Drawing]:

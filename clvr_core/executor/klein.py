@@ -23,6 +23,7 @@ from ..records import from_json
 from ..weights.manifest import check_manifest
 from .encoder_cache import EncoderCache, digest
 from .masks import within_mask
+from .one_thread import for_one_thread
 from .out_of_memory import draw_in_halves, offload
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
 
@@ -181,9 +182,9 @@ class KleinExecutor:
         """Prompt tokens, chat template included, that the weights were trained to read."""
         return self.recipe.text_lengths[-1]
 
+    @for_one_thread
     def tokens(self, prompt: str) -> int:
-        with self._alone:  # a tokenizer that is padding for one thread counts for no other
-            return _tokens(self.pipe.tokenizer, prompt)
+        return _tokens(self.pipe.tokenizer, prompt)
 
     def text_length(self, prompt: str) -> int:
         """Return the length, in tokens, that the prompt is padded to.
@@ -198,21 +199,21 @@ class KleinExecutor:
             f"the prompt for the executor has {tokens} tokens; these weights read at most {self.window}; shorten the brief"
         )
 
+    @for_one_thread
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
         """Draw requests that agree in size, padded prompt length and sizes of references in one batch."""
-        with self._alone:
-            groups: dict[tuple, list[int]] = defaultdict(list)
-            for index, request in enumerate(requests):
-                shapes = tuple(reference.shape for reference in request.references)
-                start = self._starts_from_canvas(request) and (digest(_mask(request)), request.strength)
-                groups[self.text_length(request.prompt), shapes, request.width, request.height, start].append(index)
-            found: dict[int, Drawing] = {}
-            for (length, *_), indices in groups.items():
-                for start in range(0, len(indices), self.recipe.batch):
-                    part = indices[start : start + self.recipe.batch]
-                    batch = [requests[index] for index in part]
-                    found |= zip(part, draw_in_halves(self.pipe, batch, partial(self._batch, length=length)))
-            return [found[index] for index in range(len(requests))]
+        groups: dict[tuple, list[int]] = defaultdict(list)
+        for index, request in enumerate(requests):
+            shapes = tuple(reference.shape for reference in request.references)
+            start = self._starts_from_canvas(request) and (digest(_mask(request)), request.strength)
+            groups[self.text_length(request.prompt), shapes, request.width, request.height, start].append(index)
+        found: dict[int, Drawing] = {}
+        for (length, *_), indices in groups.items():
+            for start in range(0, len(indices), self.recipe.batch):
+                part = indices[start : start + self.recipe.batch]
+                batch = [requests[index] for index in part]
+                found |= zip(part, draw_in_halves(self.pipe, batch, partial(self._batch, length=length)))
+        return [found[index] for index in range(len(requests))]
 
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
         """Whether denoising begins from the noised first reference, by the inpaint pipeline."""
