@@ -305,11 +305,15 @@ def _begin(
     if models.check:
         models.check(job.brief.prompt)
     folder = RunFolder.reopen(out / job.id, AGAIN)
-    if folder.lines and folder.lines[0].get("brief") != to_json(job.brief):
+    brief = job.brief
+    if folder.lines and "depth" not in folder.lines[0].get("brief", {}).get("budget", {}):
+        # A run of before edits were counted goes on as it began.
+        brief = replace(brief, budget=replace(brief.budget, depth=None))
+    if folder.lines and folder.lines[0].get("brief") != to_json(brief):
         raise BadInput(
             f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"
         )
-    session = Session(job.brief, models, folder, listener=lambda event, line: on_line(line))
+    session = Session(brief, models, folder, listener=lambda event, line: on_line(line))
     if folder.lines[0].get("models") != models.names:
         raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
     return session, session.advance()

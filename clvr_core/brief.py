@@ -65,6 +65,8 @@ class Budget:
     unmet: probability 0..1 up to which a goal counts as unmet; between `unmet` and `met` the judge is unsure.
     tolerance: what an edit may do to the rest of the picture, as a multiple of the usual limits in
         `clvr_core/policy/damage.py`; beyond it the rest is put back. None for any damage.
+    depth: edits between a canvas and its clean source from which on the next edit starts from that source again, with
+        one merged instruction (`clvr_core/policy/depth.py`). None for any number, as in runs of before it was counted.
     """
 
     rounds: int = 8
@@ -76,9 +78,10 @@ class Budget:
     met: float = 0.65
     unmet: float = 0.35
     tolerance: float | None = 1.0
+    depth: int | None = None
 
     def __post_init__(self) -> None:
-        for name in (*LIMITS, "tolerance"):
+        for name in (*LIMITS, "tolerance", "depth"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise BadInput(f"budget: {name} is {value}; it must be above 0 and finite")
@@ -88,11 +91,11 @@ class Budget:
             )
 
     def covers(self, other: Budget) -> bool:
-        """Whether no limit is tighter than the other's, and the judge's thresholds and the tolerance are the same."""
+        """Whether no limit is tighter than the other's, and the judge's thresholds, tolerance and depth are the same."""
         limits = ((getattr(self, name), getattr(other, name)) for name in LIMITS)
         wide = all(mine is None or (theirs is not None and theirs <= mine) for mine, theirs in limits)
-        same = (self.met, self.unmet, self.tolerance) == (other.met, other.unmet, other.tolerance)
-        return wide and same
+        steering = ("met", "unmet", "tolerance", "depth")
+        return wide and all(getattr(self, name) == getattr(other, name) for name in steering)
 
 
 @dataclass(frozen=True, slots=True)

@@ -277,6 +277,13 @@ def _add_brief_arguments(command: argparse.ArgumentParser) -> None:
         metavar="X",
         help="damage that an edit may do to the rest before the rest is put back: 1 as usual, 0 for any (default 1)",
     )
+    limits.add_argument(
+        "--depth",
+        type=int,
+        metavar="N",
+        help="edits in a row before the next one starts from a clean picture: 0 for any (default: as measured of the "
+        "executor, else 3)",
+    )
     judging, usual = command.add_argument_group("judging"), Budget()
     judging.add_argument(
         "--judging",
@@ -315,6 +322,15 @@ def _brief(options: argparse.Namespace, prompt: str) -> Brief:
     return Brief(prompt, options.strategy, options.seed, budget=budget, **options_of_brief)
 
 
+def _fitted(options: argparse.Namespace, brief: Brief, models: Models) -> Brief:
+    """Return the brief with the size and the limits of the models' executor."""
+    from .run.calibration import calibration_file, read_calibration
+
+    calibration = read_calibration(calibration_file(), models.executor.name)
+    budget = calibration.budget(brief.budget, options.tolerance, options.depth)
+    return replace(brief, width=models.width, height=models.height, budget=budget)
+
+
 def _load(options: argparse.Namespace) -> Models:
     """Load the models, and print on stderr how they share the memory."""
     from .models.registry import load_models
@@ -332,7 +348,7 @@ def _generate(options: argparse.Namespace) -> int:
     brief = _brief(options, options.prompt)
     # Whatever can be refused is refused before the folder is created.
     models = _load(options)
-    brief = replace(brief, width=models.width, height=models.height)
+    brief = _fitted(options, brief, models)
     if models.check:
         models.check(brief.prompt)
     bar = ProgressBar("round")
@@ -401,7 +417,7 @@ def _batch(options: argparse.Namespace) -> int:
     usual = _brief(options, "any")
     read_jobs(options.prompts, usual)
     models = _load(options)
-    jobs = read_jobs(options.prompts, replace(usual, width=models.width, height=models.height))
+    jobs = read_jobs(options.prompts, _fitted(options, usual, models))
     options.again = "the same command"
     table = Table(len(jobs))
     results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick)

@@ -38,7 +38,7 @@ RANGES: dict[str, dict[str, Any]] = {
     "Brief.candidates": {"minimum": 1, "maximum": 64},
     "Budget.met": {"exclusiveMinimum": 0, "maximum": 1},
     "Budget.unmet": {"minimum": 0, "exclusiveMaximum": 1},
-    **{f"Budget.{limit}": {"exclusiveMinimum": 0} for limit in (*LIMITS, "tolerance")},
+    **{f"Budget.{limit}": {"exclusiveMinimum": 0} for limit in (*LIMITS, "tolerance", "depth")},
 }
 """What the constructors check beyond the type of a field."""
 

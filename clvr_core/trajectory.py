@@ -26,6 +26,7 @@ Ruling = Literal[
     "given",
     "first canvas",
     "goals gained",
+    "less edited",
     "goals lost",
     "no gain",
     "over-edited",
@@ -139,6 +140,11 @@ class EditCheck:
     evidence: str = ""
     change: Change | None = None
     drift: Change | None = None
+
+    @property
+    def kept_the_rest(self) -> bool:
+        """Whether nothing changed outside the place that was meant, by what was measured."""
+        return self.change is not None and self.change == Change(offset=(0.0, 0.0), scale=1.0, meant=self.change.meant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,12 +347,29 @@ class Trajectory:
 
     def edits_since_source(self, canvas: int) -> tuple[Step, ...]:
         """The edits that lie between a canvas and its clean source, oldest first; none for a canvas that was drawn
-        from words alone or given. Their number is the canvas's depth."""
-        found: list[Step] = []
+        from words alone or given."""
+        return tuple(step for step, _ in self._edits(canvas))
+
+    def depth(self, canvas: int) -> int:
+        """How many edits in a row wore the canvas since its clean source: 0 for a source.
+
+        An edit that left everything outside its place as it was, bit for bit, wears that place alone: it counts with
+        the earlier edits that it overlaps, and not with the others.
+        """
+        worn: list[tuple[tuple[Box, ...] | None, int]] = []
+        for step, drawn in self._edits(canvas):
+            boxes = step.edit.change.meant if step.chosen == drawn and step.edit.kept_the_rest else None
+            below = [level for other, level in worn if boxes is None or other is None or _overlap(boxes, other)]
+            worn.append((boxes, 1 + max(below, default=0)))
+        return max((level for _, level in worn), default=0)
+
+    def _edits(self, canvas: int) -> list[tuple[Step, int]]:
+        """The edits since the clean source, oldest first, each with the canvas that it drew on the way to this one."""
+        found: list[tuple[Step, int]] = []
         while (step := self._drawn_by(canvas)) is not None and step.action.kind == "EDIT" and step.action.references:
-            found.append(step)
+            found.append((step, canvas))
             canvas = step.action.references[0]
-        return tuple(reversed(found))
+        return found[::-1]
 
     def _drawn_by(self, canvas: int) -> Step | None:
         """The step that drew this canvas, whether or not it proposed it."""
@@ -390,6 +413,14 @@ class Trajectory:
 
     def with_step(self, step: Step) -> Trajectory:
         return replace(self, steps=(*self.steps, step))
+
+
+def _overlap(boxes: Iterable[Box], others: tuple[Box, ...]) -> bool:
+    return any(
+        left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
+        for left, top, right, bottom in boxes
+        for other in others
+    )
 
 
 T = TypeVar("T", Trajectory, Step)

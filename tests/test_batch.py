@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,14 @@ class TestRuns:
         (named,) = run_batch(jobs(BRIEFS[0]), Models(load_vlm(), FakeExecutor(), 96, 96), tmp_path, 1)
         assert named.state == "failed" and "was made by other models" in named.reason
         assert json.loads((tmp_path / "run-0" / JOURNAL).read_text().splitlines()[0])["brief"]["prompt"] == BRIEFS[0]
+
+    def test_a_run_of_before_edits_were_counted_goes_on_as_it_began(self, tmp_path):
+        run_batch(jobs(BRIEFS[0]), models(), tmp_path, 1)
+        deeper = [
+            replace(job, brief=replace(job.brief, budget=replace(job.brief.budget, depth=3))) for job in jobs(BRIEFS[0])
+        ]
+        (again,) = run_batch(deeper, models(), tmp_path, 1)
+        assert again.state == "met" and "depth" not in (tmp_path / "run-0" / JOURNAL).read_text().splitlines()[0]
 
     def test_a_disk_that_takes_nothing_ends_all_of_them_and_the_same_command_goes_on(self, tmp_path):
         mine = models()

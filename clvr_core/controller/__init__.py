@@ -49,6 +49,7 @@ class Situation:
     note: a refine remark or the artist's words; empty if there is none.
     stage: name of the prompt template on this step; empty for none.
     wrong: ids of goals that an earlier step should have met and did not; a value in that template.
+    source: canvas that an EDIT has to start from, among the pictures; None for any of them.
     """
 
     trajectory: Trajectory
@@ -58,6 +59,7 @@ class Situation:
     note: str = ""
     stage: str = ""
     wrong: tuple[str, ...] = ()
+    source: int | None = None
 
     def __post_init__(self) -> None:
         if not self.allowed:
@@ -136,6 +138,7 @@ def _action_text(situation: Situation) -> str:
         situation.note,
         situation.stage,
         situation.wrong,
+        situation.source,
     )
 
 
@@ -198,6 +201,7 @@ def _request(situation: Situation, text: str) -> Message:
             "step": len(trajectory.steps),
             "seed": trajectory.brief.seed,
             "note": situation.note,
+            "source": situation.source,
         },
     )
 
@@ -221,9 +225,11 @@ def contradicts(vlm: Vlm, brief: Brief, action: Action) -> Answer[bool]:
     return Answer(decision.yes > 0.5, "", decided.tokens, decided.calls)
 
 
-def fallback(trajectory: Trajectory, focus: Iterable[str]) -> Action:
+def fallback(trajectory: Trajectory, focus: Iterable[str], source: int | None = None) -> Action:
     """Return the action if the controller gave none: generate the brief, or on a canvas an EDIT that asks for the goals
     in focus.
+
+    source: canvas that the edit starts from; None for the current one.
     """
     wanted = tuple(focus)
     if trajectory.current is None:
@@ -238,7 +244,7 @@ def fallback(trajectory: Trajectory, focus: Iterable[str]) -> Action:
         "EDIT",
         summary="The controller gave no action, so I ask for the missing goals in their own words and for nothing else.",
         edit_prompt=f"Change the picture so that it shows: {'; '.join(texts)}. Keep everything else exactly as it is.",
-        references=(trajectory.current,),
+        references=(trajectory.current if source is None else source,),
         goals=wanted,
     )
 
@@ -297,6 +303,11 @@ def _action(reply: ActionReply, situation: Situation, fields: Optional) -> Actio
         if trajectory.current not in offered:
             raise Malformed("an EDIT needs at least one reference, the canvas to change first")
         references = (trajectory.current,)
+    if reply.kind == "EDIT" and situation.source is not None and references[0] != situation.source:
+        raise Malformed(
+            f"the edit starts from canvas {references[0]}; it must start from canvas {situation.source}, which is clean, "
+            "so name that one first in references"
+        )
     if len(references) > prompts.MAX_REFERENCES:
         raise Malformed(f"there are {len(references)} references; at most {prompts.MAX_REFERENCES} can be given")
     action = Action(

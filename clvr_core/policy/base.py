@@ -11,6 +11,7 @@ from ..brief import Brief, Goal, Strategy
 from ..trajectory import Action, ActionKind, EditCheck, Route, Ruling, Step, Trajectory
 from . import rules
 from .damage import damage
+from .depth import less_edited
 from .rules import Stop
 
 OVER_EDIT_LIMIT = 0.5
@@ -42,6 +43,7 @@ class Directive:
     fixed: the action, if the controller is not asked.
     stage: name of the prompt template that tells the controller about this step; "" for none.
     wrong: ids of goals that an earlier step should have met and did not; a value in that template.
+    source: canvas that an EDIT has to start from, a clean ancestor of the current one; None for any that is offered.
     """
 
     focus: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class Directive:
     fixed: Action | None = None
     stage: str = ""
     wrong: tuple[str, ...] = ()
+    source: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,10 @@ class Policy:
         if rules.better(step, holder):
             reason = f"kept: now met {_listed(won)}" + (f", lost {_listed(gone)}" if gone else "")
             return Acceptance(True, "goals gained", reason)
+        if less := less_edited(trajectory, step):
+            now, before = less
+            reason = f"kept: no goal lost, and edited {now} times since it was clean in place of {before}"
+            return Acceptance(True, "less edited", reason)
         if gone:
             reason = f"rolled back: lost {_listed(gone)}" + (f", now met {_listed(won)}" if won else "")
             return Acceptance(False, "goals lost", reason)

@@ -118,9 +118,18 @@ def best(steps: Iterable[Step]) -> Step | None:
     """The step with the best canvas: each is compared with the best one before it."""
     found = None
     for step in steps:
-        if step.chosen is not None and better(step, found):
+        if takes_lead(step, found):
             found = step
     return found
+
+
+def takes_lead(step: Step, holder: Step | None) -> bool:
+    """Whether the step's canvas takes the place of the best one: it is better, or as good and less edited."""
+    if step.chosen is None:
+        return False
+    return better(step, holder) or (
+        step.ruling == "less edited" and holder is not None and holder.chosen == step.parent
+    )
 
 
 def choose(verdicts: Sequence[Sequence[Verdict]], damages: Sequence[float] = ()) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 
 from ..protocols import PromptWindow
-from ..trajectory import Action, Step, Trajectory
+from ..trajectory import Action, ActionKind, Step, Trajectory
 
 
 def shorten_to_window(trajectory: Trajectory, action: Action, executor: PromptWindow | None) -> tuple[str, str]:
@@ -34,6 +35,23 @@ def shorten_to_window(trajectory: Trajectory, action: Action, executor: PromptWi
     return cut, _warning(whole, window, [*dropped, f"its last {left} words"])
 
 
+def anew_if_too_long(
+    action: Action, allowed: Collection[ActionKind], executor: PromptWindow | None
+) -> tuple[Action, tuple[str, ...]]:
+    """Return the action, and turn an edit whose merged instruction is longer than the executor's window (None:
+    unlimited) into a GENERATE of its scene prompt, with a sentence that says so.
+
+    It stays an edit where GENERATE is not allowed, or the scene prompt is empty or too long as well.
+    """
+    if executor is None or (window := executor.window) is None or action.kind != "EDIT" or "GENERATE" not in allowed:
+        return action, ()
+    tokens = executor.tokens(action.edit_prompt)
+    if tokens <= window or not action.scene_prompt or executor.tokens(action.scene_prompt) > window:
+        return action, ()
+    said = f"the merged instruction has {tokens} tokens and the text encoder reads {window}; the scene is drawn anew"
+    return replace(action, kind="GENERATE", references=()), (said,)
+
+
 def _warning(tokens: int, window: int, dropped: list[str]) -> str:
     left_out = ", ".join(dropped)
     return f"the prompt for the executor has {tokens} tokens and its text encoder reads {window}; left out: {left_out}"
@@ -47,7 +65,7 @@ def _shorter(trajectory: Trajectory, action: Action) -> Iterator[tuple[str, list
     if mode == "proxy" or last == trajectory.brief.prompt:
         yield last, []
         return
-    kept = [step for step in trajectory.steps if step.accepted and step.action.draws] if mode != "instruction" else []
+    kept = [step for step in _painted(trajectory, action) if step.accepted] if mode != "instruction" else []
     lines = [f"Step {number}: {_step(step, mode)}" for number, step in enumerate(kept, 1)]
     summary = f"{action.summary} " if mode == "trace" and action.summary else ""
     start = f"Step {len(kept) + 1}: "
@@ -58,6 +76,15 @@ def _shorter(trajectory: Trajectory, action: Action) -> Iterator[tuple[str, list
         dropped = [*dropped, "the summary of this step"]
         yield f"{trajectory.brief.prompt}\n{start}{last}", dropped
     yield last, [*dropped, "the brief"]
+
+
+def _painted(trajectory: Trajectory, action: Action) -> list[Step]:
+    """The steps that drew; of those that an edit of a clean ancestor leaves behind, none."""
+    steps = [step for step in trajectory.steps if step.action.draws]
+    if trajectory.brief.budget.depth is None or not action.references or trajectory.current in action.references[:1]:
+        return steps
+    begun = trajectory.step_of(action.references[0])
+    return steps if begun is None else [step for step in steps if step.index <= begun.index]
 
 
 def words_of(action: Action) -> str:

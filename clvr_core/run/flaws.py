@@ -42,7 +42,8 @@ def _flaws(call: Call, result: Result) -> Iterator[str]:
     elif isinstance(call, ChooseAction) and isinstance(result, Chosen):
         # A controller that failed is stood in for by a drawing, whatever it was asked for.
         allowed: set[ActionKind] = {*call.directive.allowed, *(FALLBACK if result.failure else ())}
-        yield from _of_action(result.action, call.trajectory, allowed, call.trajectory.offered)
+        source = () if call.directive.source is None else (call.directive.source,)
+        yield from _of_action(result.action, call.trajectory, allowed, (*call.trajectory.offered, *source))
     elif isinstance(call, Draw) and isinstance(result, Drawn):
         first = call.trajectory.canvases
         found = [candidate.canvas for candidate in result.candidates]

@@ -14,6 +14,7 @@ from typing import Any
 from ..brief import Brief, Goal
 from ..policy import Directive, Policy, rules
 from ..policy.base import Acceptance
+from ..policy.depth import from_clean_source
 from ..policy.remarks import apply_remark
 from ..policy.rules import Stop
 from ..trajectory import (
@@ -221,7 +222,7 @@ def run(
         trajectory, stop = yield from _reviewed(trajectory)
         if stop:
             break
-        directive = policy.directive(trajectory)
+        directive = from_clean_source(trajectory, policy.directive(trajectory))
         kinds = (directive.fixed.kind,) if directive.fixed else directive.allowed
         cheapest = min(nfe[kind] for kind in kinds if kind in nfe)
         stop = policy.stop(trajectory) or _too_dear(trajectory, policy, cheapest)
@@ -362,7 +363,7 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
         step = yield from _repaired(trajectory, step, before, policy)
     step = _ruled(step, policy.accept(trajectory, step))
     current = step.chosen if step.accepted else trajectory.current
-    best = step.chosen if rules.better(step, trajectory.best_step) else trajectory.best
+    best = step.chosen if rules.takes_lead(step, trajectory.best_step) else trajectory.best
     trajectory = replace(trajectory.with_step(step), current=current, best=best)
     yield Decided("step", trajectory)
     return trajectory, None

@@ -17,6 +17,7 @@ from ..trajectory import Action, Cost, Remark, Trajectory
 from ..verifier import compare, wording_of
 from .canvases import Canvases
 from .compose import Composition, compose, left_out
+from .conditioning import anew_if_too_long
 from .judging import judge_and_choose, judge_candidates, wants_fused
 from .loop import (
     Call,
@@ -56,6 +57,7 @@ class ChosenAhead:
             self.canvas == trajectory.current
             and self.action.kind in call.directive.allowed
             and trajectory.remark is None
+            and (call.directive.source in (None, *self.action.references[:1]) or self.action.kind != "EDIT")
         )
 
 
@@ -139,11 +141,19 @@ def note_of(remark: Remark) -> str:
 
 def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: float) -> Chosen:
     trajectory, directive = call.trajectory, call.directive
-    pictures = {canvas: canvases.picture(canvas) for canvas in trajectory.offered}
+    shown = (*trajectory.offered, *(() if directive.source is None else (directive.source,)))
+    pictures = {canvas: canvases.picture(canvas) for canvas in dict.fromkeys(shown)}
     remark = trajectory.remark
     note = note_of(remark) if remark else ""
     situation = Situation(
-        trajectory, directive.focus, directive.allowed, pictures, note, directive.stage, directive.wrong
+        trajectory,
+        directive.focus,
+        directive.allowed,
+        pictures,
+        note,
+        directive.stage,
+        directive.wrong,
+        directive.source,
     )
     answer = next_action(models.vlm, situation)
     tokens, calls = answer.tokens, answer.calls
@@ -155,8 +165,12 @@ def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: 
             again = next_action(models.vlm, replace(situation, note=note))
             tokens, calls = tokens + again.tokens, calls + again.calls
             answer = again if again.value is not None else replace(answer, failure=again.failure)
-    action = answer.value or fallback(trajectory, directive.focus)
-    return Chosen(action, answer.failure, _cost("think", started, tokens, calls), answer.warnings)
+    action = answer.value or fallback(trajectory, directive.focus, directive.source)
+    warnings = answer.warnings
+    if directive.source is not None:
+        action, beyond = anew_if_too_long(action, directive.allowed, models.window)
+        warnings = (*warnings, *beyond)
+    return Chosen(action, answer.failure, _cost("think", started, tokens, calls), warnings)
 
 
 def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -> Judgement:

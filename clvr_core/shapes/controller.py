@@ -24,6 +24,8 @@ CORE = 4
 """Things in a first sketch: as many as the base draws reliably at once. The others are left for edits."""
 CHANGES = 2
 """Changes in one instruction, as many as the base was trained on."""
+MERGED = 4
+"""Changes in an instruction that merges earlier ones. With four, three instructions of four are carried out whole."""
 
 
 def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
@@ -38,10 +40,13 @@ def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
     wanted = spec_for(spec, data)
     if not seen:
         return _sketch(spec, data, rng)
-    current = seen[0]
+    source = data.get("source")
+    current = seen[0 if source is None else data["canvases"].index(source)]
     target = closest(wanted, current.things, rng)
     if target is None:
         return _end(data, "No arrangement on this canvas meets the brief.")
+    if source is not None and (merged := _merged(data, current.scene(), changes(target, current), target)):
+        return merged
     found = _served(spec, data, changes(target, current), target)
     if not found:
         return _end(data, "Everything that was asked for stands where it should.")
@@ -196,6 +201,22 @@ def _edit(
     )
     summary = (f"What must stay: {stays}. " if stays else "") + f"What is missing or wrong, so I {' and '.join(words)}."
     return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
+
+
+def _merged(data: Mapping[str, Any], scene: Scene, found: list[Change], target: Scene) -> dict[str, Any] | None:
+    """Return an EDIT of the clean source by all changes at once; if they are too many, a GENERATE of the target if it is
+    allowed. None if nothing is to be changed."""
+    edits = [edit for change in found for edit in change.edits]
+    if not edits:
+        return None
+    items = asked_for(data).items
+    if len(edits) > MERGED and "GENERATE" in data["allowed"]:
+        return _reply("GENERATE", "I draw the whole scene anew, which is clean.", list(items), data, scene=target)
+    keys = frozenset().union(*(change.keys for change in found))
+    words = " and ".join(instruct(edit, scene) for edit in edits)
+    served = [item for item in items if item.key in keys]
+    summary = f"I go back to the clean canvas {data['source']} and {words}."
+    return _reply("EDIT", summary, served, data, edit=words, references=[data["source"]])
 
 
 def _earlier(edit: Edit, seen: Sequence[Perception]) -> int | None:

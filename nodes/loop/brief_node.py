@@ -76,6 +76,7 @@ class BriefNode(io.ComfyNode):
                 inputs.unmet(),
                 inputs.picture(),
                 inputs.tolerance(),
+                inputs.depth(),
             ],
             outputs=[
                 TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),

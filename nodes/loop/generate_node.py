@@ -65,6 +65,7 @@ class Generate(io.ComfyNode):
                 inputs.unmet(),
                 inputs.picture(),
                 inputs.tolerance(),
+                inputs.depth(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture as judged, which need not be the last."),

@@ -7,6 +7,8 @@ from comfy_api.latest import io
 from ...clvr_core.brief import JUDGINGS, MAX_PROMPT, STRATEGIES, Brief, Budget, Judging, Strategy
 from ...clvr_core.checklist import goals_from
 from ...clvr_core.policy import strategies_text
+from ...clvr_core.run.calibration import read_calibration
+from ..host.calibrations import calibration_file, calibration_name
 from ..host.sockets import ExecutorHandle
 
 MAX_ROUNDS = 50
@@ -165,6 +167,19 @@ def tolerance() -> io.Float.Input:
     )
 
 
+def depth() -> io.Int.Input:
+    return io.Int.Input(
+        "depth",
+        default=-1,
+        min=-1,
+        max=50,
+        optional=True,
+        advanced=True,
+        tooltip="Edits in a row that may wear a picture before the next one starts from a clean picture again, with all that "
+        "was won in one instruction; -1: as Measure Drift found for the executor, else 3; 0: any number.",
+    )
+
+
 def review_seconds(name: str, default: int) -> io.Int.Input:
     return io.Int.Input(
         name,
@@ -214,23 +229,21 @@ def brief_of(
     met: float = DEFAULT.met,
     unmet: float = DEFAULT.unmet,
     tolerance: float = 1.0,
+    depth: int = -1,
 ) -> Brief:
     """Make the brief from the values of these inputs; 0 means no value. Raises BadInput for a value out of range."""
     executor.check(prompt)
+    calibration = read_calibration(calibration_file(), calibration_name(executor))
+    budget = Budget(
+        rounds=min(rounds, MAX_ROUNDS), patience=patience, evaluations=evaluations or None, met=met, unmet=unmet
+    )
     return Brief(
         prompt,
         strategy,
         seed,
         executor.width,
         executor.height,
-        Budget(
-            rounds=min(rounds, MAX_ROUNDS),
-            patience=patience,
-            evaluations=evaluations or None,
-            met=met,
-            unmet=unmet,
-            tolerance=tolerance or None,
-        ),
+        calibration.budget(budget, tolerance, None if depth < 0 else depth),
         candidates or None,
         goals=goals_from(goals),
         judging=judging,

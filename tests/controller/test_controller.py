@@ -275,6 +275,7 @@ class TestWhatTheControllerIsTold:
             "step": 2,
             "seed": 7,
             "note": "",
+            "source": None,
         }
         json.dumps(data(started()))
 

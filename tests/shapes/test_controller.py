@@ -288,3 +288,33 @@ def test_a_reply_is_json_that_the_controller_accepts_at_once():
         situation = before(prompt, Scene())
         assert action(situation).kind in ("EDIT", "GENERATE")
         json.dumps(action(situation).edit_prompt)
+
+
+class TestFromACleanSource:
+    """Canvas 0 is the current one and was edited; canvas 1 is its clean source."""
+
+    WANTED = "a small red circle at the top left, a large blue square at the middle center and a small green cross"
+
+    def test_one_instruction_says_all_that_the_source_lacks(self):
+        chosen = action(before(self.WANTED, Scene((RED, BLUE)), Scene((RED,)), source=1))
+        kinds = [change.kind for change in parse_instruction(chosen.edit_prompt)]
+        assert chosen.kind == "EDIT" and chosen.references == (1,) and kinds == ["put", "put"]
+        assert "a large blue square at the middle center" in chosen.edit_prompt and "green cross" in chosen.edit_prompt
+
+    def test_more_than_one_instruction_can_say_is_drawn_anew_as_a_whole(self):
+        prompt = "six blue squares and a red circle"
+        chosen = action(before(prompt, Scene((RED, BLUE)), Scene((RED,)), source=1))
+        assert chosen.kind == "GENERATE" and len(parse(chosen.scene_prompt).items) == 2
+        assert parse(chosen.scene_prompt).total == 7
+
+    def test_it_is_asked_in_one_instruction_where_nothing_may_be_drawn_anew(self):
+        prompt = "six blue squares and a red circle"
+        chosen = action(before(prompt, Scene((RED, BLUE)), Scene((RED,)), source=1, allowed=("EDIT",)))
+        assert chosen.kind == "EDIT" and chosen.references == (1,) and len(parse_instruction(chosen.edit_prompt)) == 6
+
+    @pytest.mark.parametrize("strategy", STRATEGIES)
+    def test_every_brief_is_met_with_a_limit_of_one_edit(self, strategy):
+        for prompt in briefs(12, seed=3):
+            end, session = ran(prompt, strategy, RenderExecutor(), depth=1)
+            seen = perceive(session.picture(end.best))
+            assert end.outcome.met and seen.clean and parse(prompt).holds(seen.things), prompt

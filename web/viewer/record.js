@@ -16,7 +16,7 @@
  * @typedef {{ index: number, action: Action, parent: number | null, candidates: Candidate[], chosen: number | null, verdicts: Verdict[],
  *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, cost: Cost }} Step
  * @typedef {{ rounds: number, images: number | null, evaluations: number | null, seconds: number | null, vlm_tokens: number | null,
- *   patience: number, tolerance: number | null }} Budget
+ *   patience: number, tolerance: number | null, depth: number | null }} Budget
  * @typedef {{ prompt: string, strategy: string, seed: string, width: number, height: number, budget: Budget, goals: Goal[] }} Brief
  * @typedef {{ reason: string, canvas: number | null, met: boolean, choice: string }} Outcome
  * @typedef {{ after: number, say: string, words: string, corrected: Record<string, string>, dropped: string[], back_to: number | null,
@@ -161,7 +161,7 @@ const step = shape({
   reason: [text, ""],
   cost: [cost, NO_COST],
 });
-const BUDGET = { rounds: 8, images: null, evaluations: null, seconds: null, vlm_tokens: null, patience: 3, tolerance: 1 };
+const BUDGET = { rounds: 8, images: null, evaluations: null, seconds: null, vlm_tokens: null, patience: 3, tolerance: 1, depth: null };
 const brief = shape({
   prompt: [text],
   strategy: [text, "clvr"],
@@ -177,6 +177,7 @@ const brief = shape({
       vlm_tokens: [maybe(number), null],
       patience: [number, BUDGET.patience],
       tolerance: [maybe(number), BUDGET.tolerance],
+      depth: [maybe(number), null],
     }),
     BUDGET,
   ],

@@ -169,6 +169,7 @@ def action_text(
     note: str,
     stage: str = "",
     wrong: Sequence[str] = (),
+    source: int | None = None,
 ) -> str:
     """What is fixed for the run stands first, what grows next, what changes last: a server can keep the prefix."""
     failed = trajectory.failed
@@ -181,10 +182,14 @@ def action_text(
         goals="\n".join(_goal_line(goal) for goal in trajectory.goals),
         steps="\n".join(_step_line(step) for step in trajectory.steps if step.index not in taken_back) or "none yet",
         failed="\n".join(map(_failed_line, failed)),
-        canvases=_canvases_text(trajectory.current, canvases),
+        canvases=_canvases_text(trajectory, canvases),
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory),
-        stroke=TEMPLATES.text(stage, wrong=", ".join(wrong)) if stage else "",
+        stroke="\n\n".join(
+            filter(
+                None, (TEMPLATES.text(stage, wrong=", ".join(wrong)) if stage else "", _depth_text(trajectory, source))
+            )
+        ),
         focus=", ".join(focus),
         remark=clip(note, MAX_NOTE).strip(),
         kinds="\n".join(TEMPLATES.text(f"kind_{kind.lower()}") for kind in allowed),
@@ -224,7 +229,28 @@ def _failed_line(step: Step) -> str:
     return f'- Step {step.index}, {step.action.kind} {origin}, I asked for "{one_line(tried, QUOTED)}". Rolled back: {reason}'
 
 
-def _canvases_text(current: int | None, canvases: Sequence[int]) -> str:
+def _depth_text(trajectory: Trajectory, source: int | None) -> str:
+    """Tells that the edit has to start from this canvas, and what was asked for since; "" if it need not."""
+    if source is None or trajectory.current is None:
+        return ""
+    edits = trajectory.edits_since_source(trajectory.current)
+    return TEMPLATES.text(
+        "depth",
+        current=str(trajectory.current),
+        source=str(source),
+        depth=str(trajectory.depth(trajectory.current)),
+        edits="\n".join(f'- "{one_line(step.action.edit_prompt, QUOTED)}"' for step in edits),
+    )
+
+
+def _canvases_text(trajectory: Trajectory, canvases: Sequence[int]) -> str:
+    current = trajectory.current
+
+    def edits(canvas: int) -> str:
+        # Said only where the run counts it, so that an earlier run is asked in its own words.
+        count = 0 if trajectory.brief.budget.depth is None else trajectory.depth(canvas)
+        return f", edited {count} times since it was clean" if count else ""
+
     if not canvases:
         return (
             "There is no canvas yet."
@@ -232,7 +258,7 @@ def _canvases_text(current: int | None, canvases: Sequence[int]) -> str:
             else f"No canvas is shown; the current one is canvas {current}."
         )
     shown = (
-        f"picture {place} is canvas {canvas}{', the current one' if canvas == current else ''}"
+        f"picture {place} is canvas {canvas}{', the current one' if canvas == current else ''}{edits(canvas)}"
         for place, canvas in enumerate(canvases, 1)
     )
     return f"The canvases before you, to be named by their canvas number in references: {'; '.join(shown)}."
