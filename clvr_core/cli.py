@@ -126,6 +126,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where probe.json, the plot and the table go (default probe)",
     )
+    probe.add_argument(
+        "--judge",
+        default="independent",
+        metavar="KIND",
+        help="exact; independent: wrong in 5%% of its answers, anew for each picture (default); correlated: as often, but "
+        "what is seen alike is misjudged alike",
+    )
+    probe.add_argument(
+        "--planner-errors",
+        type=float,
+        default=0.0,
+        metavar="RATE",
+        help="chance that the planner misunderstands an item or a relation of the brief (default 0)",
+    )
+    probe.add_argument("--arms", metavar="NAMES", help="some of the arms, with commas (default: all)")
     probe.set_defaults(run=_probe)
 
     synthesis = commands.add_parser("synthesize", help="make verified trajectories as training data")
@@ -452,9 +467,13 @@ def _draw_rounds(bar: ProgressBar, rounds: int | None) -> Listener:
 
 def _probe(options: argparse.Namespace) -> int:
     from . import shapes
-    from .evaluation.probe import run_probe
+    from .evaluation.probe import ARMS, JUDGES, Conditions, run_probe
     from .models.registry import SHAPES, load_models
 
+    if options.judge not in JUDGES:
+        raise BadInput(f"--judge is {options.judge!r:.40}; choose one of {', '.join(JUDGES)}")
+    if not 0 <= options.planner_errors <= 1:
+        raise BadInput(f"--planner-errors is {options.planner_errors:g}; it must be between 0 and 1")
     if options.per_tier < 1:
         raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
     if options.models not in SHAPES:
@@ -464,7 +483,10 @@ def _probe(options: argparse.Namespace) -> int:
     load_models(options.models)
     options.again = "the same command"
     weights = getattr(shapes, SHAPES[options.models])
-    result = run_probe(options.out, per_tier=options.per_tier, seed=options.seed, weights=weights)
+    conditions = Conditions(options.judge, planner_errors=options.planner_errors)
+    arms = options.arms.split(",") if options.arms else ARMS
+    counts = {"per_tier": options.per_tier, "seed": options.seed}
+    result = run_probe(options.out, **counts, weights=weights, conditions=conditions, arms=arms)
     print(json.dumps(result) if options.json else (options.out / "probe.md").read_text())
     return DONE
 

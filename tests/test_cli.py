@@ -367,6 +367,9 @@ def test_a_file_for_a_run_folder_says_so(world, tmp_path, capsys):
     [
         (["probe", "--per-tier", "0"], "--per-tier is 0; it must be at least 1"),
         (["probe", "--per-tier", "-4"], "--per-tier is -4"),
+        (["probe", "--judge", "kind"], "--judge is 'kind'; choose one of exact, independent, correlated"),
+        (["probe", "--planner-errors", "2"], "--planner-errors is 2; it must be between 0 and 1"),
+        (["probe", "--arms", "clvr"], "the arms lack oneshot, to which the others are compared; add it"),
         (["probe", "--seed", "-1"], "'-1' is not a whole number"),
         (
             ["probe", "--models", "magic"],

@@ -8,12 +8,14 @@ from ..policy import POLICIES
 
 STYLE = {
     "rewrite": ("#5b4bb5", "--", "prompt rewrite"),
+    "plan-best-of-n": ("#7a5230", "--", "plan, best of N"),
+    "replan-best-of-n": ("#4a9c9c", "--", "new plans, best of N"),
     **{name: (policy.colour, "-" if policy.loops else "--", policy.label) for name, policy in POLICIES.items()},
 }
 """Arm -> colour, line style and label of its curve."""
 
 
-def plot_probe(summary: dict, path: Path) -> None:
+def plot_probe(summary: dict, path: Path, title: str) -> None:
     """Plot the pass rate over description length, one line for each arm, with the area under it in the legend."""
     import matplotlib
 
@@ -37,9 +39,7 @@ def plot_probe(summary: dict, path: Path) -> None:
         ylabel="briefs met exactly",
         ylim=(-0.02, 1.02),
     )
-    axes.set_title(
-        f"At most {summary['settings']['evaluations']} evaluations a brief, judge wrong {summary['settings']['flip']:.0%} of the time"
-    )
+    axes.set_title(title, fontsize=9)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -2,10 +2,15 @@
 best-of-N?
 
 Briefs come in ten tiers of description length. Every arm has the same budget of transformer evaluations for a brief.
-One shot spends it on the steps of one picture; so does the prompt rewrite, which gives every thing a place; best-of-N
-spends it on N pictures; a strategy spends it on its loop. Weights distilled to few steps draw their one shot in that
-number of steps, because more would not help. The loop and best-of-N are steered by the same noisy judge, and all arms
-are scored by the exact perceiver.
+One shot spends it on the steps of one picture; so does the prompt rewrite, which is the controller's plan: a place for
+every thing. Best-of-N spends it on N pictures; a strategy spends it on its loop. Weights distilled to few steps draw
+their one shot in that number of steps, because more would not help.
+
+What the closed part of the loop is worth shows beside two controls that have everything else of it, the planner, the
+judge and the evaluations: plan-best-of-n draws the plan as often as `clvr` drew a picture for a brief of the tier on
+average, rounded up, and the judge picks one by the brief's goals; replan-best-of-n makes a new plan for each of these
+pictures. All judging arms have the same judge (see JUDGES) and the same planner, and all arms are scored by the exact
+perceiver.
 """
 
 from __future__ import annotations
@@ -16,30 +21,45 @@ import os
 import random
 import re
 import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 
 from ..brief import Brief, Budget, Strategy
+from ..controller import draft_goals
 from ..errors import BadInput
-from ..policy import LOOPS
+from ..executor.klein import KleinExecutor
+from ..policy import LOOPS, rules
+from ..protocols import DrawRequest, Picture
 from ..records import from_json
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
 from ..run.session import RunModels, Session, drive_all
 from ..shapes import CANVAS, MERGED, load_executor, load_vlm
-from ..shapes.controller import laid_out
 from ..shapes.grammar import parse
+from ..shapes.judge import ShapesVlm
 from ..shapes.perceive import perceive
 from ..shapes.phrases import write
 from ..shapes.sampling import grouped_scene, tell
 from ..storage.atomic import keep_note, write_bytes, writing
 from ..storage.lock import alone_in_folder
+from ..trajectory import seed_for
+from ..verifier import judge
 from .statistics import auc, interval, ratio, resample
 
-ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
+PLANNED = ("plan-best-of-n", "replan-best-of-n")
+"""Controls that spend what the loop MATCHED spent."""
+MATCHED = "clvr"
+ARMS = ("oneshot", "rewrite", "best-of-n", *PLANNED, *LOOPS)
+CONTROLS = ("oneshot", "best-of-n", *PLANNED)
+"""With which each loop is compared."""
+JudgeKind = Literal["exact", "independent", "correlated"]
+JUDGES: tuple[JudgeKind, ...] = get_args(JudgeKind)
+"""exact: never wrong. independent: wrong in FLIP of its answers, anew for each picture and question. correlated: equally
+often, but what is seen alike is misjudged alike, in every picture, as by a network."""
 TIERS = 10
 BITS = (8.0, 130.0)
 LONGEST = 110
@@ -97,6 +117,25 @@ class UnitResult:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Under which all arms of a probe run.
+
+    judge: how it errs.
+    flip: share of its answers that are wrong, unless it is exact.
+    planner_errors: chance that the planner misunderstands an item or a relation of the brief.
+    """
+
+    judge: JudgeKind = "independent"
+    flip: float = FLIP
+    planner_errors: float = 0.0
+
+    def vlm(self, seed: int) -> ShapesVlm:
+        exact = self.judge == "exact"
+        errors = "correlated" if self.judge == "correlated" else "independent"
+        return load_vlm(0.0 if exact else self.flip, seed, errors, self.planner_errors)
+
+
 def run_unit(
     arm: str,
     tier: int,
@@ -105,10 +144,19 @@ def run_unit(
     evaluations: int = EVALUATIONS,
     flip: float = FLIP,
     weights: Path = MERGED,
+    conditions: Conditions | None = None,
 ) -> UnitResult:
+    """Run one arm on the briefs of one tier.
+
+    evaluations: budget of a brief; for an arm of PLANNED what each of its briefs spends, rounded up to whole pictures.
+    flip: that of the conditions if none are given.
+    """
     started = time.perf_counter()
     briefs = tier_briefs(tier, count, seed)
+    conditions = conditions or Conditions(flip=flip)
     executor = load_executor(weights)
+    if arm in PLANNED:
+        return _best_of_plans(arm, tier, briefs, executor, evaluations, conditions)
     generate = executor.recipe.generate
     images = None
     if arm in ("oneshot", "rewrite") and not executor.distilled:
@@ -118,33 +166,57 @@ def run_unit(
     elif arm == "best-of-n":
         images = evaluations // generate.nfe
     budget = Budget(rounds=ROUNDS, images=images, evaluations=evaluations, patience=PATIENCE)
-    sessions = [
-        Session(
-            Brief(
-                laid_out(brief.prompt, brief.seed) if arm == "rewrite" else brief.prompt,
-                "oneshot" if arm == "rewrite" else cast(Strategy, arm),
-                brief.seed,
-                CANVAS,
-                CANVAS,
-                budget=budget,
-            ),
-            RunModels(load_vlm(flip, seed=brief.seed), executor),
-        )
-        for brief in briefs
-    ]
+    sessions = []
+    for brief in briefs:
+        vlm = conditions.vlm(brief.seed)
+        prompt = vlm.plan(brief.prompt, brief.seed) if arm == "rewrite" else brief.prompt
+        strategy = "oneshot" if arm == "rewrite" else cast(Strategy, arm)
+        asked = Brief(prompt, strategy, brief.seed, CANVAS, CANVAS, budget=budget)
+        sessions.append(Session(asked, RunModels(vlm, executor)))
     ends = drive_all(sessions, executor)
-    passed = []
-    for brief, session, end in zip(briefs, sessions, ends):
-        seen = None if end.best is None else perceive(session.picture(end.best))
-        passed.append(int(seen is not None and seen.clean and parse(brief.prompt).holds(seen.things)))
+    pictures = [None if end.best is None else session.picture(end.best) for session, end in zip(sessions, ends)]
     return UnitResult(
         arm,
         tier,
         tuple(brief.bits for brief in briefs),
-        tuple(passed),
+        tuple(_passes(brief, picture) for brief, picture in zip(briefs, pictures)),
         tuple(end.cost.evaluations for end in ends),
         tuple(end.cost.vlm_calls for end in ends),
         round(time.perf_counter() - started, 2),
+    )
+
+
+def _passes(brief: ProbeBrief, picture: Picture | None) -> int:
+    if picture is None:
+        return 0
+    seen = perceive(picture)
+    return int(seen.clean and parse(brief.prompt).holds(seen.things))
+
+
+def _best_of_plans(
+    arm: str, tier: int, briefs: list[ProbeBrief], executor: KleinExecutor, evaluations: int, conditions: Conditions
+) -> UnitResult:
+    started = time.perf_counter()
+    pictures = max(1, math.ceil(evaluations / executor.recipe.generate.nfe))
+    passed, spent, calls = [], [], []
+    for brief in briefs:
+        vlm = conditions.vlm(brief.seed)
+        goals = draft_goals(vlm, Brief(brief.prompt, seed=brief.seed)).value or ()
+        plans = pictures if arm == "replan-best-of-n" else 1
+        prompts = [vlm.plan(brief.prompt, brief.seed, attempt) for attempt in range(plans)]
+        prompts *= pictures // plans
+        requests = [
+            DrawRequest(prompt, seed_for(brief.seed, 0, place), (), CANVAS, CANVAS)
+            for place, prompt in enumerate(prompts)
+        ]
+        drawn = executor.draw(requests)
+        judged = [judge(vlm, drawing.picture, goals) for drawing in drawn]
+        passed.append(_passes(brief, drawn[rules.choose([each.verdicts for each in judged])].picture))
+        spent.append(sum(drawing.nfe for drawing in drawn))
+        calls.append(1 + plans + sum(each.calls for each in judged))
+    seconds = round(time.perf_counter() - started, 2)
+    return UnitResult(
+        arm, tier, tuple(brief.bits for brief in briefs), tuple(passed), tuple(spent), tuple(calls), seconds
     )
 
 
@@ -163,47 +235,73 @@ def run_probe(
     evaluations: int = EVALUATIONS,
     weights: Path = MERGED,
     workers: int | None = None,
+    conditions: Conditions = Conditions(),
+    arms: Sequence[str] = ARMS,
 ) -> dict:
     """Run the probe, and write probe.json, probe.md and probe.png into `out`. Returns the content of probe.json.
 
     weights: a folder of the shapes world.
+    arms: some of ARMS, with one shot; those of PLANNED need MATCHED.
 
     Finished units are kept in `out/units`, so that a stopped probe can be continued with the same settings.
     """
     from tqdm import tqdm
 
+    _require(arms)
     settings = {
         "per_tier": per_tier,
         "seed": seed,
         "evaluations": evaluations,
-        "flip": FLIP,
+        "flip": conditions.flip,
         "bits": list(BITS),
         "weights": weights.name,
     }
-    units = _folder(out, settings)
-    work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in ARMS]
+    # Left out of the note where they are as in the first version, so that its folders can be gone on with.
+    errs = {"judge": conditions.judge, "planner_errors": conditions.planner_errors}
+    usual = {"judge": "independent", "planner_errors": 0.0}
+    units = _folder(out, settings | {name: value for name, value in errs.items() if value != usual[name]})
+    settings |= errs
+    work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in ARMS if arm in arms]
     results = {key: _read(path) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
     workers = workers or max(1, os.cpu_count() or 1)
     # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
     with ProcessPoolExecutor(workers, initializer=_worker, initargs=(1,), mp_context=_spawn()) as pool:
-        waiting = {
-            pool.submit(run_unit, *key, per_tier, seed, evaluations, FLIP, weights): key
-            for key in work
-            if key not in results
-        }
-        for future in tqdm(as_completed(waiting), total=len(waiting), unit="unit", desc="probe"):
-            result = future.result()
-            results[waiting[future]] = result
-            with writing(out):
-                write_bytes(units / f"{result.arm}-{result.tier}.json", json.dumps(asdict(result)).encode())
+        for wave in ([key for key in work if key[0] not in PLANNED], [key for key in work if key[0] in PLANNED]):
+            left = [key for key in wave if key not in results]
+            limits = {key: _limit(key, results, evaluations) for key in left}
+            waiting = {
+                pool.submit(run_unit, *key, per_tier, seed, limits[key], conditions.flip, weights, conditions): key
+                for key in left
+            }
+            for future in tqdm(as_completed(waiting), total=len(waiting), unit="unit", desc="probe"):
+                result = future.result()
+                results[waiting[future]] = result
+                with writing(out):
+                    write_bytes(units / f"{result.arm}-{result.tier}.json", json.dumps(asdict(result)).encode())
     summary = summarise(results, settings)
     from .plot import plot_probe
 
     with writing(out):
         write_bytes(out / "probe.json", json.dumps(summary, indent=1).encode())
         write_bytes(out / "probe.md", table(summary).encode())
-        plot_probe(summary, out / "probe.png")
+        plot_probe(summary, out / "probe.png", caption(settings))
     return summary
+
+
+def _require(arms: Sequence[str]) -> None:
+    if unknown := [arm for arm in arms if arm not in ARMS]:
+        raise BadInput(f"unknown arm {unknown[0]!r:.40}; the arms are {', '.join(ARMS)}")
+    if "oneshot" not in arms:
+        raise BadInput("the arms lack oneshot, to which the others are compared; add it")
+    if set(arms) & set(PLANNED) and MATCHED not in arms:
+        raise BadInput(f"{' and '.join(PLANNED)} spend what {MATCHED} spends; add {MATCHED} to the arms")
+
+
+def _limit(key: tuple[str, int], results: Mapping[tuple[str, int], UnitResult], evaluations: int) -> int:
+    """Return the evaluations of a brief: the budget, or for a control of PLANNED the mean that the loop spent on a brief
+    of the tier, rounded up."""
+    arm, tier = key
+    return math.ceil(np.mean(results[MATCHED, tier].evaluations)) if arm in PLANNED else evaluations
 
 
 def _read(path: Path) -> UnitResult:
@@ -230,10 +328,11 @@ def _folder(out: Path, settings: dict) -> Path:
 
 def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dict:
     medians = np.array([np.median(results["oneshot", tier].bits) for tier in range(TIERS)])
-    passed = {arm: np.array([results[arm, tier].passed for tier in range(TIERS)]) for arm in ARMS}
+    present = [arm for arm in ARMS if (arm, 0) in results]
+    passed = {arm: np.array([results[arm, tier].passed for tier in range(TIERS)]) for arm in present}
     samples = resample(passed, medians)
     arms = {}
-    for arm in ARMS:
+    for arm in present:
         units = [results[arm, tier] for tier in range(TIERS)]
         bounds = interval(samples[arm])
         arms[arm] = {
@@ -244,13 +343,15 @@ def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dic
             "verifier_calls": float(np.mean([unit.calls for unit in units])),
             "seconds": float(sum(unit.seconds for unit in units)),
         }
-    for arm in LOOPS:
-        for against in ("oneshot", "best-of-n"):
+    for arm in (arm for arm in LOOPS if arm in present):
+        for against in (control for control in CONTROLS if control in present):
             bounds, mine, other = ratio(samples, arm, against), arms[arm]["auc"], arms[against]["auc"]
             arms[arm][f"ratio_{against}"] = mine / other if other else None if mine else 1.0
             arms[arm][f"ratio_{against}_ci"] = [
                 bound if math.isfinite(bound) else None for bound in (bounds.low, bounds.high)
             ]
+            gap = interval(samples[arm] - samples[against])
+            arms[arm][f"gain_{against}"], arms[arm][f"gain_{against}_ci"] = mine - other, [gap.low, gap.high]
     return {"settings": settings, "tier_medians": [float(median) for median in medians], "arms": arms}
 
 
@@ -259,13 +360,24 @@ def _times(value: float | None) -> str:
     return "infinite" if value is None else f"{value:.2f}"
 
 
+def caption(settings: dict) -> str:
+    """Return the conditions of a probe in a sentence."""
+    judge, flip, planner = settings["judge"], settings["flip"], settings["planner_errors"]
+    errs = "is never wrong" if judge == "exact" else f"is wrong in {flip:.0%} of its answers ({judge} errors)"
+    plans = f"misunderstands {planner:.0%} of the items and relations" if planner else "never misunderstands a brief"
+    return f"At most {settings['evaluations']} evaluations a brief; the judge {errs}, and the planner {plans}."
+
+
+NAMES = {"oneshot": "one-shot", **{arm: f"{arm.removesuffix('n')}N" for arm in ("best-of-n", *PLANNED)}}
+
+
 def table(summary: dict) -> str:
-    """Return the result as a Markdown table."""
+    """Return the result as a Markdown table under its caption."""
+    controls = [control for control in CONTROLS if control in summary["arms"]]
     head = [
         "arm",
         "AUC (95 %)",
-        "x one-shot (95 %)",
-        "x best-of-N (95 %)",
+        *(f"x {NAMES[control]} (95 %)" for control in controls),
         *(f"{bits:.0f} b" for bits in summary["tier_medians"]),
         "evaluations",
         "judge calls",
@@ -276,7 +388,7 @@ def table(summary: dict) -> str:
             f"{_times(values[f'ratio_{against}'])} ({'-'.join(map(_times, values[f'ratio_{against}_ci']))})"
             if f"ratio_{against}" in values
             else ""
-            for against in ("oneshot", "best-of-n")
+            for against in controls
         ]
         area = f"{values['auc']:.1f} ({values['auc_ci'][0]:.1f}-{values['auc_ci'][1]:.1f})"
         rows.append(
@@ -290,4 +402,4 @@ def table(summary: dict) -> str:
             ]
         )
     lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
-    return "\n".join(lines) + "\n"
+    return "\n".join([caption(summary["settings"]), "", *lines]) + "\n"

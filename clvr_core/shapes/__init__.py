@@ -4,8 +4,12 @@ classes."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .scene import CANVAS
+
+if TYPE_CHECKING:
+    from .judge import Errors
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The base weights that the others start from: 20 steps with guidance."""
@@ -19,11 +23,11 @@ MERGED = Path(__file__).parent / "merged"
 __all__ = ["ALIGNED", "CANVAS", "DISTILLED", "MERGED", "WEIGHTS", "load_executor", "load_vlm"]
 
 
-def load_vlm(flip: float = 0.0, seed: int = 0):
-    """Return the embedded controller and verifier; `flip` as in ShapesVlm."""
+def load_vlm(flip: float = 0.0, seed: int = 0, errors: Errors = "independent", planning: float = 0.0):
+    """Return the embedded controller and verifier; arguments as in ShapesVlm."""
     from .judge import ShapesVlm
 
-    return ShapesVlm(flip, seed)
+    return ShapesVlm(flip, seed, errors, planning)
 
 
 def load_executor(folder: Path = MERGED):

@@ -4,7 +4,7 @@ perceived canvases."""
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -28,38 +28,39 @@ MERGED = 4
 """Changes in an instruction that merges earlier ones. With four, three instructions of four are carried out whole."""
 
 
-def act(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
+def act(
+    data: Mapping[str, Any], seen: Sequence[Perception], understand: Callable[[Spec], Spec] = lambda spec: spec
+) -> dict[str, Any]:
     """Return the reply to an action request.
 
     data: as the controller's message carries it.
     seen: the perception of each canvas offered, the current one first.
+    understand: what the brief and the wishes say -> what the controller takes them for.
     """
     data = {**data, "goals": [from_json(Goal, goal) for goal in data["goals"]]}
-    spec = asked_for(data)
+    spec = understand(spec_for(asked_for(data), data))
     rng = random.Random(seed_for(data["seed"], 0, len(spec.items)))
-    wanted = spec_for(spec, data)
     if not seen:
         return _sketch(spec, data, rng)
     source = data.get("source")
     current = seen[0 if source is None else data["canvases"].index(source)]
-    target = closest(wanted, current.things, rng)
+    target = closest(spec, current.things, rng)
     if target is None:
-        return _end(data, "No arrangement on this canvas meets the brief.")
-    if source is not None and (merged := _merged(data, current.scene(), changes(target, current), target)):
+        return _end(spec, data, "No arrangement on this canvas meets the brief.")
+    if source is not None and (merged := _merged(spec, data, current.scene(), changes(target, current), target)):
         return merged
     found = _served(spec, data, changes(target, current), target)
     if not found:
-        return _end(data, "Everything that was asked for stands where it should.")
+        return _end(spec, data, "Everything that was asked for stands where it should.")
     failures = [failed for failed in data["failed"] if failed["parent"] == data["current"]]
-    if "GENERATE" in data["allowed"] and len(failures) >= 2 and len(found) > max(2, len(wanted.items)):
+    if "GENERATE" in data["allowed"] and len(failures) >= 2 and len(found) > max(2, len(spec.items)):
         return _sketch(spec, data, rng)
-    return _edit(data, current.scene(), _pick(found, wanted, current, data, len(failures)), seen)
+    return _edit(spec, data, current.scene(), _pick(found, spec, current, data, len(failures)), seen)
 
 
-def laid_out(prompt: str, seed: int) -> str:
-    """Return the brief with a place and a size for every thing, such that all of it holds: the best prompt before
-    anything is seen."""
-    spec = parse(prompt)
+def laid_out(spec: Spec, prompt: str, seed: int) -> str:
+    """Return the prompt of a spec with a place and a size for every thing, such that all of it holds: the best prompt
+    before anything is seen. If no arrangement meets the spec, the prompt itself."""
     scene = closest(spec, (), random.Random(seed_for(seed, 0, len(spec.items))))
     return prompt if scene is None else write(whole(scene), "terse")
 
@@ -102,7 +103,7 @@ def _goals_of(data: Mapping[str, Any], item: Item) -> list[str]:
 def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """Return a GENERATE of the items in focus, at most CORE things, placed so that the whole brief fits around them
     later."""
-    layout = closest(spec_for(spec, data), (), rng)
+    layout = closest(spec, (), rng)
     assert layout is not None, "a brief that no arrangement meets ends before anything is drawn"
     focused = [item for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])] or list(spec.items)
     core: list[Thing] = []
@@ -187,14 +188,14 @@ def _met(spec: Spec, seen: Perception, made: Sequence[Change]) -> int:
 
 
 def _edit(
-    data: Mapping[str, Any], scene: Scene, picked: Sequence[Change], seen: Sequence[Perception]
+    spec: Spec, data: Mapping[str, Any], scene: Scene, picked: Sequence[Change], seen: Sequence[Perception]
 ) -> dict[str, Any]:
     edits = [edit for change in picked for edit in change.edits]
     references, words = [data["canvases"][0]], [instruct(edit, scene) for edit in edits]
     earlier = _earlier(edits[0], seen) if len(edits) == 1 else None
     if earlier is not None:
         references, words = [*references, data["canvases"][earlier]], [restore(edits[0].cell)]
-    spec, keys = asked_for(data), frozenset().union(*(change.keys for change in picked))
+    keys = frozenset().union(*(change.keys for change in picked))
     served = [item for item in spec.items if item.key in keys]
     stays = ", ".join(
         f"{thing.color} {thing.shape}" for thing in scene.without(cell for edit in edits for cell in edit.cells).things
@@ -203,13 +204,15 @@ def _edit(
     return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
 
 
-def _merged(data: Mapping[str, Any], scene: Scene, found: list[Change], target: Scene) -> dict[str, Any] | None:
+def _merged(
+    spec: Spec, data: Mapping[str, Any], scene: Scene, found: list[Change], target: Scene
+) -> dict[str, Any] | None:
     """Return an EDIT of the clean source by all changes at once; if they are too many, a GENERATE of the target if it is
     allowed. None if nothing is to be changed."""
     edits = [edit for change in found for edit in change.edits]
     if not edits:
         return None
-    items = asked_for(data).items
+    items = spec.items
     if len(edits) > MERGED and "GENERATE" in data["allowed"]:
         return _reply("GENERATE", "I draw the whole scene anew, which is clean.", list(items), data, scene=target)
     keys = frozenset().union(*(change.keys for change in found))
@@ -228,16 +231,15 @@ def _earlier(edit: Edit, seen: Sequence[Perception]) -> int | None:
     return 1 if there is not None and there.kind == edit.thing.kind else None
 
 
-def _end(data: Mapping[str, Any], summary: str) -> dict[str, Any]:
+def _end(spec: Spec, data: Mapping[str, Any], summary: str) -> dict[str, Any]:
     """Return END, or VALIDATE, if allowed; otherwise draw the scene again."""
     for kind in ("VALIDATE", "END"):
         if kind in data["allowed"]:
             return _reply(kind, summary, [], data)
-    spec = asked_for(data)
     rng = random.Random(seed_for(data["seed"], data["step"], len(spec.items)))
     if "GENERATE" in data["allowed"]:
         return _sketch(spec, data, rng)
-    layout = closest(spec_for(spec, data), (), rng)
+    layout = closest(spec, (), rng)
     assert layout is not None, "a brief that no arrangement meets ends before anything is drawn"
     return _reply(
         "EDIT",

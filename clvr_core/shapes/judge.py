@@ -10,21 +10,26 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from ..errors import JudgeFailure
 from ..policy.remarks import is_wish
 from ..protocols import Decision, Message, Picture, Question, Reply
+from ..trajectory import seed_for
 from .controller import act, laid_out
 from .grammar import NotInGrammar, parse, parse_instruction
 from .perceive import Perception, check_edit, misread, perceive
 from .phrases import AT_LEAST, NOTHING_BUT, goal_words
+from .planning_errors import misunderstood
 from .proxies import proxies
-from .scene import Scene
+from .scene import Scene, Thing
 from .spec import ANYWHERE, AtLeast, Item, Only, Relation, Spec, Statement
 
 SURE = 0.95
+Errors = Literal["independent", "correlated"]
+"""How the errors of the judge hang together. independent: each picture and question has its own. correlated: what is
+seen alike is misjudged alike, in every picture, as by a network."""
 
 
 def goal_drafts(spec: Spec) -> list[dict[str, Any]]:
@@ -92,15 +97,22 @@ def read(goal: Mapping[str, Any], perception: Perception) -> bool | None:
 class ShapesVlm:
     """Controller and verifier of the shapes world.
 
-    flip: probability, 0 to 1, that a yes/no answer is inverted and that a thing is misread in planning. An error
-        belongs to its picture and question: asked again, the same wrong answer comes back, as from a greedy model.
+    flip: probability, 0 to 1, that a yes/no answer is inverted; a quarter of it that a thing is misread in planning. An
+        error belongs to its picture and question: asked again, the same wrong answer comes back, as from a greedy
+        model.
+    errors: whether it belongs to the picture (independent) or to the things that the question is about (correlated).
+    planning: probability, 0 to 1, that the planner misunderstands an item or a relation of the brief; each plan is made
+        anew.
     """
 
-    def __init__(self, flip: float = 0.0, seed: int = 0) -> None:
-        if not 0 <= flip <= 1:
-            raise ValueError(f"flip is {flip}; it must be between 0 and 1")
-        self.flip, self.seed = flip, seed
-        self.name = "shapes" if not flip else f"shapes (flip {flip:g}, seed {seed})"
+    def __init__(self, flip: float = 0.0, seed: int = 0, errors: Errors = "independent", planning: float = 0.0) -> None:
+        for name, rate in (("flip", flip), ("planning", planning)):
+            if not 0 <= rate <= 1:
+                raise ValueError(f"{name} is {rate}; it must be between 0 and 1")
+        self.flip, self.seed, self.errors, self.planning = flip, seed, errors, planning
+        faults = [f"flip {flip:g}"] * bool(flip) + [f"planning {planning:g}"] * bool(planning)
+        faults += [errors] * (bool(flip) and errors != "independent")
+        self.name = f"shapes ({', '.join(faults)}, seed {seed})" if faults else "shapes"
 
     def require_readable(self, prompt: str) -> None:
         """Raises NotInGrammar if the brief cannot be read."""
@@ -119,10 +131,23 @@ class ShapesVlm:
         elif message.data["task"] == "proxy":
             value = proxies(message.data, [self._read(picture) for picture in message.images])
         elif message.data["task"] == "rewrite":
-            value = {"prompt": laid_out(message.data["prompt"], message.data["seed"])}
+            value = {"prompt": self.plan(message.data["prompt"], message.data["seed"])}
         else:
-            value = act(message.data, [self._read(picture) for picture in message.images])
+            seen, step = [self._read(picture) for picture in message.images], message.data["step"]
+            value = act(message.data, seen, lambda spec: self._understood(spec, step))
         return _told(value)
+
+    def plan(self, prompt: str, seed: int, attempt: int = 0) -> str:
+        """Return the brief with a place and a size for every thing, as this planner understands it. Each attempt is
+        another layout, and errs anew."""
+        return laid_out(
+            self._understood(parse(prompt), attempt), prompt, seed_for(seed, attempt, 0) if attempt else seed
+        )
+
+    def _understood(self, spec: Spec, attempt: int) -> Spec:
+        if not self.planning:
+            return spec
+        return misunderstood(spec, self.planning, random.Random(f"{self.seed}/plan/{attempt}"))
 
     def _describe(self, picture: Picture) -> str:
         names = Counter(f"{thing.size} {thing.color} {thing.shape}" for thing in self._read(picture).things)
@@ -134,7 +159,14 @@ class ShapesVlm:
     def _read(self, picture: Picture) -> Perception:
         """Return the perception of the controller: each thing, and each of its three attributes, is misread at a
         quarter of the rate."""
-        return misread(perceive(picture), self.flip / 4, random.Random(self._key("read", [picture])))
+        seen = perceive(picture)
+        if self.errors == "independent":
+            return misread(seen, self.flip / 4, random.Random(self._key("read", [picture])))
+        things = (
+            misread(Perception((thing,)), self.flip / 4, random.Random(f"{self.seed}/read/{_named([thing])}")).things
+            for thing in seen.things
+        )
+        return Perception(tuple(thing for read in things for thing in read), seen.junk)
 
     def _answer(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
         task = data.get("task")
@@ -178,12 +210,33 @@ class ShapesVlm:
         return self.flip > 0 and random.Random(self._key(question, images)).random() < self.flip
 
     def _key(self, question: str, images: Sequence[Picture]) -> str:
+        if self.errors == "correlated":
+            task, _, words = question.partition("/")
+            # A goal is misjudged in a comparison as it is when it is asked about alone.
+            about = [_seen_for(words, perceive(picture)) for picture in images]
+            return f"{self.seed}/{'goal' if task == 'compare' else task}/{words}/{'/'.join(about)}"
         return f"{self.seed}/{question}/{_digest(images)}"
 
 
 def _told(value: Mapping[str, Any]) -> Reply:
     text = json.dumps(value)
     return Reply(text, tokens=len(text.split()))
+
+
+def _named(things: Iterable[Thing]) -> str:
+    return ", ".join(sorted(f"{thing.size} {thing.color} {thing.shape} {thing.cell}" for thing in things))
+
+
+def _seen_for(words: str, seen: Perception) -> str:
+    """Return the things on a canvas that a goal is about; for one about the whole picture, and for an instruction, all
+    of them."""
+    if words.startswith(NOTHING_BUT):
+        return f"{_named(seen.things)}, clean: {seen.clean}"
+    try:
+        keys = {item.key for item in parse(words.removeprefix(AT_LEAST)).items}
+    except NotInGrammar:
+        return f"{_named(seen.things)}, clean: {seen.clean}"
+    return _named(thing for thing in seen.things if (thing.color, thing.shape) in keys)
 
 
 def _digest(images: Sequence[Picture]) -> str:

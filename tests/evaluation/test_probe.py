@@ -15,7 +15,9 @@ from clvr_core.evaluation.probe import (
     ARMS,
     BITS,
     LOOPS,
+    PLANNED,
     TIERS,
+    Conditions,
     UnitResult,
     run_probe,
     run_unit,
@@ -92,7 +94,7 @@ class TestBriefs:
 
 
 class TestAUnit:
-    @pytest.mark.parametrize("arm", ARMS)
+    @pytest.mark.parametrize("arm", [arm for arm in ARMS if arm not in PLANNED])
     @pytest.mark.parametrize("evaluations", [50, 240])
     def test_no_arm_spends_more_than_the_budget(self, renderer, arm, evaluations):
         result = run_unit(arm, 6, 4, 0, evaluations)
@@ -133,6 +135,25 @@ class TestAUnit:
         run_unit("oneshot", 3, 3, 0, 240)
         assert [request.prompt for request in renderer.requests] == [brief.prompt for brief in tier_briefs(3, 3, 0)]
 
+    def test_the_plan_is_drawn_as_often_as_the_evaluations_pay_and_judged_by_the_goals_of_the_brief(self, renderer):
+        renderer.fault, renderer.recipe = 0.0, SamplingRecipe(Sampling(4), Sampling(4))
+        result = run_unit("plan-best-of-n", 8, 3, 0, 17)
+        assert result.evaluations == (20,) * 3 and result.calls == (1 + 1 + 5,) * 3 and result.passed == (1,) * 3
+        prompts = [request.prompt for request in renderer.requests]
+        assert len(set(prompts)) == 3 and len({request.seed for request in renderer.requests}) == 15
+        assert not set(prompts) & {brief.prompt for brief in tier_briefs(8, 3, 0)}
+
+    def test_each_picture_may_have_a_plan_of_its_own(self, renderer):
+        renderer.recipe = SamplingRecipe(Sampling(4), Sampling(4))
+        result = run_unit("replan-best-of-n", 8, 3, 0, 17)
+        assert result.evaluations == (20,) * 3 and result.calls == (1 + 5 + 5,) * 3
+        assert len({request.prompt for request in renderer.requests}) > 3
+
+    def test_every_plan_of_a_planner_that_always_errs_is_wrong(self, renderer):
+        renderer.fault = 0.0
+        for arm in ("rewrite", *PLANNED):
+            assert sum(run_unit(arm, 5, 6, 0, 96, conditions=Conditions("exact", planner_errors=1.0)).passed) <= 1
+
     @pytest.mark.parametrize("arm", LOOPS)
     def test_a_loop_with_a_steady_hand_and_a_sure_judge_passes(self, renderer, arm):
         renderer.fault = 0.0
@@ -163,6 +184,7 @@ def unit(arm: str, tier: int, rate: float = 0.5) -> UnitResult:
 
 
 SETTINGS = {"per_tier": 8, "seed": 0, "evaluations": 240, "flip": 0.05, "bits": list(BITS)}
+SETTINGS |= {"judge": "independent", "planner_errors": 0.0}
 RATES = {
     **dict.fromkeys(ARMS, 0.625),
     "oneshot": 0.25,
@@ -198,7 +220,26 @@ class TestTheSummary:
         for arm in LOOPS:
             low, high = arms[arm]["ratio_oneshot_ci"]
             assert low <= arms[arm]["ratio_oneshot"] <= high
-        assert not any(key.startswith("ratio") for arm in ("oneshot", "rewrite", "best-of-n") for key in arms[arm])
+        assert not any(key.startswith("ratio") for arm in ARMS if arm not in LOOPS for key in arms[arm])
+
+    def test_holds_every_loop_against_the_plan_with_as_many_pictures(self):
+        arms = summarise(results(**{"plan-best-of-n": 0.5}), SETTINGS)["arms"]
+        assert arms["clvr"]["ratio_plan-best-of-n"] == pytest.approx(2)
+        low, high = arms["clvr"]["gain_plan-best-of-n_ci"]
+        gain = arms["clvr"]["gain_plan-best-of-n"]
+        assert low <= gain <= high and gain == pytest.approx(arms["clvr"]["auc"] - arms["plan-best-of-n"]["auc"])
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"judge": "exact"}, "the judge is never wrong, and the planner never misunderstands a brief"),
+            ({}, "the judge is wrong in 5% of its answers (independent errors)"),
+            ({"judge": "correlated"}, "(correlated errors)"),
+            ({"planner_errors": 0.1}, "the planner misunderstands 10% of the items and relations"),
+        ],
+    )
+    def test_names_the_judge_and_the_planner_over_its_table(self, changes, words):
+        assert words in table(summarise(results(), SETTINGS | changes)).splitlines()[0]
 
     def test_is_json_also_where_a_control_never_passes(self):
         summary = summarise(results(oneshot=0.0, strokes=0.0), SETTINGS)
@@ -207,7 +248,7 @@ class TestTheSummary:
         assert arms["strokes"]["ratio_oneshot"] == 1.0 and "infinite (infinite-infinite)" in table(summary)
 
     def test_is_a_table_with_a_row_for_every_arm(self):
-        lines = table(summarise(results(), SETTINGS)).splitlines()
+        lines = table(summarise(results(), SETTINGS)).splitlines()[2:]
         assert len(lines) == 2 + len(ARMS) and len({line.count("|") for line in lines}) == 1
         row = next(line for line in lines if line.startswith("| clvr"))
         assert "4.00 (" in row and "2.00 (" in row and row.count("1.00") >= TIERS
@@ -237,15 +278,16 @@ class Inline:
 class TestTheProbe:
     @pytest.fixture(autouse=True)
     def inline(self, monkeypatch):
-        self.ran = []
+        self.ran, self.limits = [], {}
         monkeypatch.setattr(probe, "ProcessPoolExecutor", Inline)
         monkeypatch.setattr(
             probe, "as_completed", list
         )  # in the order of the work, as a stop in the middle of it needs
         monkeypatch.setattr(probe, "run_unit", self.run)
 
-    def run(self, arm, tier, *_):
+    def run(self, arm, tier, count, seed, evaluations, *_):
         self.ran.append((arm, tier))
+        self.limits[arm, tier] = evaluations
         if len(self.ran) == getattr(self, "stop_after", None):
             raise RuntimeError("killed")
         return unit(arm, tier, RATES[arm])
@@ -267,6 +309,32 @@ class TestTheProbe:
         assert done > 0 and len(self.ran) == len(ARMS) * TIERS - done
         assert resumed == run_probe(tmp_path / "other", per_tier=8)
 
+    def test_gives_the_plan_what_the_loop_spent_on_that_tier_and_the_others_the_budget(self, tmp_path):
+        run_probe(tmp_path, per_tier=8, evaluations=100)
+        assert {self.limits[arm, 3] for arm in PLANNED} == {240} and self.limits["best-of-n", 3] == 100
+
+    def test_of_some_arms_has_those_alone(self, tmp_path):
+        summary = run_probe(tmp_path, per_tier=8, arms=("oneshot", "plan-best-of-n", "clvr"))
+        assert list(summary["arms"]) == ["oneshot", "plan-best-of-n", "clvr"]
+        assert "ratio_best-of-n" not in summary["arms"]["clvr"] and "director" not in table(summary)
+
+    @pytest.mark.parametrize(
+        ("arms", "message"),
+        [
+            (("oneshot", "two-shot"), "unknown arm 'two-shot'; the arms are oneshot, rewrite"),
+            (("clvr",), "the arms lack oneshot"),
+            (("oneshot", "plan-best-of-n"), "spend what clvr spends; add clvr"),
+        ],
+    )
+    def test_arms_that_cannot_be_compared_are_refused(self, tmp_path, arms, message):
+        with pytest.raises(BadInput, match=message):
+            run_probe(tmp_path, per_tier=8, arms=arms)
+
+    def test_a_folder_of_the_first_version_is_gone_on_with(self, tmp_path):
+        run_probe(tmp_path, per_tier=8)
+        note = json.loads((tmp_path / "units" / "settings.json").read_text())
+        assert sorted(note) == ["bits", "evaluations", "flip", "per_tier", "seed", "weights"]
+
     def test_a_finished_probe_runs_nothing(self, tmp_path):
         first = run_probe(tmp_path, per_tier=8)
         self.ran.clear()
@@ -277,7 +345,16 @@ class TestTheProbe:
         kept = json.loads((tmp_path / "units" / "clvr-4.json").read_text())
         assert kept == json.loads(json.dumps(asdict(unit("clvr", 4, RATES["clvr"]))))
 
-    @pytest.mark.parametrize("changes", [{"per_tier": 9}, {"seed": 1}, {"evaluations": 96}])
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"per_tier": 9},
+            {"seed": 1},
+            {"evaluations": 96},
+            {"conditions": Conditions("exact")},
+            {"conditions": Conditions(planner_errors=0.1)},
+        ],
+    )
     def test_other_settings_in_the_same_folder_are_refused(self, tmp_path, changes):
         run_probe(tmp_path, per_tier=8)
         with pytest.raises(BadInput, match="other settings; choose another folder with --out"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from clvr_core.trajectory import Action
 from clvr_core.verifier import check_edit, compare, judge
 
 RED, BLUE = Thing("circle", "red", "small", 0), Thing("square", "blue", "large", 4)
+PAIR = Scene((RED, BLUE))
 
 
 def drafted(prompt: str, vlm: ShapesVlm | None = None) -> tuple[Goal, ...]:
@@ -350,3 +352,43 @@ def test_every_pair_of_opposite_relations_is_found_among_three():
             goal for goal in drafted("a red circle and a blue square. " + ". ".join(order)) if goal.kind == "layout"
         ]
         assert sorted(len(goal.conflicts_with) for goal in found) == [0, 1, 1]
+
+
+class TestCorrelatedErrors:
+    """What is seen alike is misjudged alike, in every picture."""
+
+    GOALS = drafted("a red circle and a blue square")
+
+    def states(self, seed: int, *scenes: Scene, errors="correlated") -> list[list[str]]:
+        vlm = ShapesVlm(0.4, seed, errors)
+        return [[verdict.state for verdict in judge(vlm, render(scene), self.GOALS).verdicts] for scene in scenes]
+
+    def test_come_back_in_another_picture_of_the_same_thing(self):
+        nudged = Scene((replace(RED, dx=1), BLUE))
+        assert all(one == other for one, other in (self.states(seed, PAIR, nudged) for seed in range(20)))
+        independent = [self.states(seed, PAIR, nudged, errors="independent") for seed in range(20)]
+        assert any(one != other for one, other in independent)
+
+    def test_of_a_goal_hang_on_the_things_that_it_is_about_and_on_no_others(self):
+        other = Scene((RED, replace(BLUE, cell=5), Thing("cross", "green", "small", 8)))
+        pairs = [self.states(seed, PAIR, other) for seed in range(40)]
+        assert all(one[1] == two[1] for one, two in pairs) and any(one[2] != two[2] for one, two in pairs)
+
+    def test_are_as_frequent_as_they_are_set(self):
+        verdicts = [state for seed in range(400) for state in self.states(seed, PAIR)[0]]
+        assert verdicts.count("unmet") / len(verdicts) == pytest.approx(0.4, abs=0.05)
+
+    def test_are_the_same_when_two_pictures_are_compared(self):
+        brief, worse = Brief("a red circle and a blue square"), Scene((RED,))
+        for seed in range(20):
+            vlm = ShapesVlm(0.4, seed, "correlated")
+            met = [
+                sum(verdict.state == "met" for verdict in judge(vlm, render(scene), self.GOALS).verdicts)
+                for scene in (PAIR, worse)
+            ]
+            want = -1 if met[0] == met[1] else int(met[1] > met[0])
+            assert compare(vlm, brief, self.GOALS, render(PAIR), render(worse)).value == want
+
+    def test_stand_in_the_name(self):
+        assert ShapesVlm(0.05, 3, "correlated").name == "shapes (flip 0.05, correlated, seed 3)"
+        assert ShapesVlm(0.0, 3, planning=0.1).name == "shapes (planning 0.1, seed 3)"
