@@ -21,6 +21,7 @@ from .brief import CONDITIONINGS, JUDGINGS, STRATEGIES, Brief, Budget
 from .doctor import PACKAGES
 from .errors import Away, BadInput
 from .evaluation.command import add_arguments as add_eval_arguments
+from .evaluation.probe_command import add_arguments as add_probe_arguments
 from .merge.command import add_arguments as add_merge_arguments
 from .merge.extract_command import add_arguments as add_extract_arguments
 from .policy import BASELINES
@@ -117,31 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     probe = commands.add_parser(
         "probe", help="measure one-shot, best-of-N and the strategies on briefs of growing complexity"
     )
-    probe.add_argument("--per-tier", type=int, default=40, help="briefs in each of the ten tiers (default 40)")
     probe.add_argument("--seed", type=_seed, default=0)
-    probe.add_argument(
-        "--out",
-        type=Path,
-        default=Path("probe"),
-        metavar="DIR",
-        help="where probe.json, the plot and the table go (default probe)",
-    )
-    probe.add_argument(
-        "--judge",
-        default="independent",
-        metavar="KIND",
-        help="exact; independent: wrong in 5%% of its answers, anew for each picture (default); correlated: as often, but "
-        "what is seen alike is misjudged alike",
-    )
-    probe.add_argument(
-        "--planner-errors",
-        type=float,
-        default=0.0,
-        metavar="RATE",
-        help="chance that the planner misunderstands an item or a relation of the brief (default 0)",
-    )
-    probe.add_argument("--arms", metavar="NAMES", help="some of the arms, with commas (default: all)")
-    probe.set_defaults(run=_probe)
+    add_probe_arguments(probe)
 
     synthesis = commands.add_parser("synthesize", help="make verified trajectories as training data")
     synthesis.add_argument(
@@ -463,32 +441,6 @@ def _draw_rounds(bar: ProgressBar, rounds: int | None) -> Listener:
         bar.show(bar.done + 1, rounds, f"{met} of {len(verdicts)} goals met, {kept}")
 
     return event
-
-
-def _probe(options: argparse.Namespace) -> int:
-    from . import shapes
-    from .evaluation.probe import ARMS, JUDGES, Conditions, run_probe
-    from .models.registry import SHAPES, load_models
-
-    if options.judge not in JUDGES:
-        raise BadInput(f"--judge is {options.judge!r:.40}; choose one of {', '.join(JUDGES)}")
-    if not 0 <= options.planner_errors <= 1:
-        raise BadInput(f"--planner-errors is {options.planner_errors:g}; it must be between 0 and 1")
-    if options.per_tier < 1:
-        raise BadInput(f"--per-tier is {options.per_tier}; it must be at least 1")
-    if options.models not in SHAPES:
-        raise BadInput(
-            f"the probe needs exact truth, which only {', '.join(SHAPES)} have; found --models {options.models}"
-        )
-    load_models(options.models)
-    options.again = "the same command"
-    weights = getattr(shapes, SHAPES[options.models])
-    conditions = Conditions(options.judge, planner_errors=options.planner_errors)
-    arms = options.arms.split(",") if options.arms else ARMS
-    counts = {"per_tier": options.per_tier, "seed": options.seed}
-    result = run_probe(options.out, **counts, weights=weights, conditions=conditions, arms=arms)
-    print(json.dumps(result) if options.json else (options.out / "probe.md").read_text())
-    return DONE
 
 
 def _synthesize(options: argparse.Namespace) -> int:
