@@ -2,6 +2,7 @@
 
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { t } from "./viewer/language.js";
 import { again } from "./comfy/again.js";
 import { Runs } from "./comfy/runs.js";
 import { Reviews } from "./review/reviews.js";
@@ -13,7 +14,7 @@ async function ask(path, body) {
     body === undefined ? {} : { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } },
   );
   const data = await answer.json();
-  if (!answer.ok) throw new Error(data.error ?? `the server answered ${answer.status}`);
+  if (!answer.ok) throw new Error(data.error ?? t("the server answered {status}", { status: answer.status }));
   return data;
 }
 

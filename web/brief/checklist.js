@@ -2,12 +2,19 @@
 
 import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
+import { mark, t } from "../viewer/language.js";
+import { KINDS as KIND_WORDS } from "../viewer/words.js";
 import { KINDS, NEEDS, linesOf, rowsOf } from "./lines.js";
 
 /** @typedef {import("./lines.js").Row} Row */
 
 const STYLE = new URL("./style.css", import.meta.url).href;
 const MOST = 40;
+/** @type {Record<string, string>} */
+const WORDS = { ...KIND_WORDS, must: mark("must"), nice: mark("nice") };
+
+/** @param {string} value a kind or a need */
+const shown = (value) => t(WORDS[value] ?? value);
 
 export class Checklist {
   /** @param {(lines: string) => void} changed */
@@ -20,10 +27,10 @@ export class Checklist {
     this.host = el("div", { class: "clvr-before" });
     this.body = el("tbody", {});
     this.note = el("p", { class: "note" });
-    this.add = this.button("Add a goal", () => this.put([...this.rows, { text: "", kind: "local", need: "must" }], true));
-    this.take = this.button("Edit the drafted list", () => this.put(rowsOf(this.drafted.join("\n")), true));
-    const head = el("tr", {}, ...["Goal", "Kind", "Need", ""].map((words) => el("th", { scope: "col" }, words)));
-    const table = el("table", { class: "checklist", "aria-label": "Goals" }, el("thead", {}, head), this.body);
+    this.add = this.button(t("Add a goal"), () => this.put([...this.rows, { text: "", kind: "local", need: "must" }], true));
+    this.take = this.button(t("Edit the drafted list"), () => this.put(rowsOf(this.drafted.join("\n")), true));
+    const head = el("tr", {}, ...[t("Goal"), t("Kind"), t("Need"), ""].map((words) => el("th", { scope: "col" }, words)));
+    const table = el("table", { class: "checklist", "aria-label": t("Goals") }, el("thead", {}, head), this.body);
     shadow(this.host, [STYLE], el("div", { class: "clvr panel brief" }, this.note, table, el("div", { class: "buttons" }, this.add, this.take)));
     // Keys pressed in a field must not reach the graph, where Delete removes a node.
     this.host.addEventListener("keydown", (event) => event.stopPropagation());
@@ -60,7 +67,7 @@ export class Checklist {
 
   draw() {
     const own = this.rows.length > 0;
-    this.note.textContent = own ? "These goals are judged, and no others." : "Empty: the model draws the list up from the prompt.";
+    this.note.textContent = own ? t("These goals are judged, and no others.") : t("Empty: the model draws the list up from the prompt.");
     this.take.hidden = own || !this.drafted.length;
     this.add.disabled = this.rows.length >= MOST;
     const shown = own ? this.rows.map((row, place) => this.row(row, place)) : rowsOf(this.drafted.join("\n")).map(drafted);
@@ -70,7 +77,7 @@ export class Checklist {
   /** @param {Row} row @param {number} place */
   row(row, place) {
     const number = place + 1;
-    const text = el("textarea", { rows: 1, maxlength: 400, dir: "auto", "aria-label": `Goal ${number}` }, row.text);
+    const text = el("textarea", { rows: 1, maxlength: 400, dir: "auto", "aria-label": t("Goal {n}", { n: number }) }, row.text);
     // The words stand behind the field too, unseen, and make it as high as they need.
     const field = el("div", { class: "words", "data-words": row.text }, text);
     text.addEventListener("input", () => {
@@ -82,15 +89,15 @@ export class Checklist {
       "tr",
       {},
       el("td", {}, field),
-      el("td", {}, this.choice(KINDS, row.kind, `Kind of goal ${number}`, (kind) => this.keep(place, { kind }))),
-      el("td", {}, this.choice(NEEDS, row.need, `Need of goal ${number}`, (need) => this.keep(place, { need }))),
-      el("td", {}, this.button("\u00d7", () => this.put(this.rows.filter((_, other) => other !== place)), `Remove goal ${number}`)),
+      el("td", {}, this.choice(KINDS, row.kind, t("Kind of goal {n}", { n: number }), (kind) => this.keep(place, { kind }))),
+      el("td", {}, this.choice(NEEDS, row.need, t("Need of goal {n}", { n: number }), (need) => this.keep(place, { need }))),
+      el("td", {}, this.button("\u00d7", () => this.put(this.rows.filter((_, other) => other !== place)), t("Remove goal {n}", { n: number }))),
     );
   }
 
   /** @param {string[]} choices @param {string} chosen @param {string} label @param {(value: string) => void} work */
   choice(choices, chosen, label, work) {
-    const select = el("select", { "aria-label": label }, ...choices.map((each) => el("option", { value: each, selected: each === chosen }, each)));
+    const select = el("select", { "aria-label": label }, ...choices.map((each) => el("option", { value: each, selected: each === chosen }, shown(each))));
     select.addEventListener("change", () => work(select.value));
     return select;
   }
@@ -104,5 +111,5 @@ export class Checklist {
 
 /** @param {Row} row */
 function drafted(row) {
-  return el("tr", { class: "drafted" }, el("td", { dir: "auto" }, row.text), el("td", {}, row.kind), el("td", {}, row.need), el("td", {}));
+  return el("tr", { class: "drafted" }, el("td", { dir: "auto" }, row.text), el("td", {}, shown(row.kind)), el("td", {}, shown(row.need)), el("td", {}));
 }

@@ -1,5 +1,6 @@
 /** The checklist and the forecast on Brief, and the forecast on Generate in a Loop. */
 
+import { t } from "../viewer/language.js";
 import { Checklist } from "./checklist.js";
 import { Forecast } from "./forecast.js";
 import { modelsOf, sizeOf } from "./models.js";
@@ -16,7 +17,7 @@ const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
 async function ask(api, path, body) {
   const answer = await api.fetchApi(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
   const data = await answer.json();
-  if (!answer.ok) throw new Error(data.error ?? `the server answered ${answer.status}`);
+  if (!answer.ok) throw new Error(data.error ?? t("the server answered {status}", { status: answer.status }));
   return data;
 }
 

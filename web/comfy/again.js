@@ -1,11 +1,16 @@
 /** Sets a run aside, so that the next Run begins anew, or goes on before what the artist said last. */
 
+import { mark, t } from "../viewer/language.js";
 import { rootOf } from "./graph.js";
 import { PROPERTY } from "./node.js";
 
 export const WAYS = {
-  anew: { words: "Start anew", title: "The run is kept, and the same brief begins another one.", done: "Press Run: the same brief begins another run." },
-  "take-back": { words: "Take back what I said", title: "The run is kept, and a copy of it goes on before your last word.", done: "Press Run: the run goes on before your last word." },
+  anew: { words: mark("Start anew"), title: mark("The run is kept, and the same brief begins another one."), done: mark("Press Run: the same brief begins another run.") },
+  "take-back": {
+    words: mark("Take back what I said"),
+    title: mark("The run is kept, and a copy of it goes on before your last word."),
+    done: mark("Press Run: the run goes on before your last word."),
+  },
 };
 
 /** @typedef {keyof typeof WAYS} Way */
@@ -14,7 +19,7 @@ export const WAYS = {
 export async function again(runs, toast, way, run) {
   try {
     await runs.setAside(way, run);
-    toast.add({ severity: "info", summary: "CLVR", detail: WAYS[way].done, life: 8000 });
+    toast.add({ severity: "info", summary: "CLVR", detail: t(WAYS[way].done), life: 8000 });
   } catch (error) {
     toast.add({ severity: "error", summary: "CLVR", detail: error instanceof Error ? error.message : String(error), life: 8000 });
   }
@@ -24,7 +29,7 @@ export async function again(runs, toast, way, run) {
 export function menuOf(node, work) {
   const run = rootOf(node) && node.properties?.[PROPERTY];
   if (typeof run !== "string" || !run || run.includes("/")) return [];
-  return ways().map((way) => ({ content: `CLVR: ${WAYS[way].words}`, callback: () => work(way, run) }));
+  return ways().map((way) => ({ content: `CLVR: ${t(WAYS[way].words)}`, callback: () => work(way, run) }));
 }
 
 /** @returns {Way[]} */

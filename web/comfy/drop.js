@@ -3,6 +3,7 @@
  * carry the trajectory; those of other nodes carry a workflow, in which nodes of this pack name the run.
  */
 
+import { mark } from "../viewer/language.js";
 import { parse, read } from "../viewer/record.js";
 import { PROPERTY } from "./node.js";
 import { textsIn } from "./png.js";
@@ -68,7 +69,7 @@ function withOwnCanvas(record, canvas) {
 function alone(file, canvas) {
   URL.revokeObjectURL(own);
   own = URL.createObjectURL(file);
-  return (asked) => (asked === canvas ? { url: own } : { missing: "is not in this picture, and its run not in the output folder" });
+  return (asked) => (asked === canvas ? { url: own } : { missing: mark("is not in this picture, and its run not in the output folder") });
 }
 
 /** Names of the runs that the nodes of a workflow showed last. @param {string} text @returns {string[]} */

@@ -1,5 +1,6 @@
 /** What stopped a run, in its sentence: on the node that it stopped at, and in the viewer of each node behind that one. */
 
+import { t } from "../viewer/language.js";
 import { feeds, isElsewhere, lastOf, listen } from "./graph.js";
 import { failure, shadowed, tell } from "./panel.js";
 import { widget, withMargins } from "./room.js";
@@ -38,7 +39,7 @@ function say(node, words) {
   }
   if (!words) return;
   const before = [...node.size];
-  const { host, box } = shadowed("Error");
+  const { host, box } = shadowed(t("Error"));
   tell(failure(), box, words);
   host.style.cssText += `width: 100%; height: 100%; min-height: ${HEIGHT}px; overflow: hidden;`;
   const made = node.addDOMWidget(NAME, NAME, host, { serialize: false, hideOnZoom: false, getMinHeight: () => withMargins(HEIGHT) });

@@ -3,9 +3,9 @@
  * options so, and LiteGraph up to 1.58 keeps room for it.
  */
 
+import { t } from "../viewer/language.js";
+
 const ALWAYS = "Comfy.Node.AlwaysShowAdvancedWidgets";
-const MORE = "Show advanced inputs";
-const LESS = "Hide advanced inputs";
 
 /** @param {any} node ComfyUI's @param {(setting: string) => unknown} setting gives the value of one of ComfyUI's settings */
 export function fold(node, setting) {
@@ -23,7 +23,7 @@ export function fold(node, setting) {
   const update = () => {
     const linked = new Set((node.inputs ?? []).filter((/** @type {any} */ each) => each.link != null).map((/** @type {any} */ each) => each.widget?.name));
     for (const each of rare) each.advanced = !setting(ALWAYS) && !linked.has(each.name);
-    button.label = node.showAdvanced ? LESS : MORE;
+    button.label = node.showAdvanced ? t("Hide advanced inputs") : t("Show advanced inputs");
     button.hidden = !rare.some((/** @type {any} */ each) => each.advanced);
   };
   const all = node.getLayoutWidgets;

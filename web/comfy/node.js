@@ -1,5 +1,6 @@
 /** The viewer on nodes. It shows the run of its node, or of a node before it, and after a reload the last run. */
 
+import { mark, t } from "../viewer/language.js";
 import { attachFailure } from "./failure.js";
 import { after, feeds, isElsewhere, lastOf, listen } from "./graph.js";
 import { Panel } from "./panel.js";
@@ -12,7 +13,7 @@ const LEAST_HEIGHT = 340;
 const EMPTY_HEIGHT = 96;
 /** ComfyUI's own widget, which shows the text of a running node. */
 const TEXT = "$$node-text-preview";
-const EMPTY = "Press Run: the steps of the run appear here as they are made.";
+const EMPTY = mark("Press Run: the steps of the run appear here as they are made.");
 
 /** @param {any} node ComfyUI's @param {import("./runs.js").Runs} runs @param {() => void} noted called after the name of a run was stored in the node */
 export function attach(node, runs, noted) {
@@ -21,7 +22,7 @@ export function attach(node, runs, noted) {
     panel.host.style.minHeight = `${least()}px`;
     node.graph?.setDirtyCanvas?.(true, true);
   };
-  const panel = new Panel(runs, EMPTY, arrange);
+  const panel = new Panel(runs, t(EMPTY), arrange);
   // The pictures are in the viewer: neither renderer is to show them once more below it (nodes.css hides previews in Nodes 2.0).
   node.hideOutputImages = true;
   node.onDrawBackground = () => {};

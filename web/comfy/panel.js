@@ -1,6 +1,7 @@
 /** A viewer inside ComfyUI, in a shadow root and in the colours of the theme. */
 
 import { el } from "../viewer/dom.js";
+import { mark, t } from "../viewer/language.js";
 import { Viewer } from "../viewer/viewer.js";
 import { shadow } from "./shadow.js";
 
@@ -31,13 +32,13 @@ export class Panel {
   constructor(runs, empty, changed = () => {}) {
     this.runs = runs;
     this.changed = changed;
-    const { host, box } = shadowed("Trajectory");
+    const { host, box } = shadowed(t("Trajectory"));
     this.host = host;
     this.box = box;
     this.failure = failure();
     this.inner = el("div", {});
     box.append(this.inner);
-    this.viewer = new Viewer(this.inner, () => ({ missing: "is not available" }));
+    this.viewer = new Viewer(this.inner, () => ({ missing: mark("is not available") }));
     /** @type {string | null} */
     this.run = null;
     this.stop = () => {};

@@ -1,5 +1,6 @@
 /** Reads the PNG metadata of a picture: the trajectory that this pack writes, and the workflow that ComfyUI writes. */
 
+import { t } from "../viewer/language.js";
 import { RunError } from "../viewer/record.js";
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
@@ -46,7 +47,7 @@ async function textOf(kind, rest) {
   if (kind === "zTXt") return latin(await unpacked(rest.subarray(1)));
   const language = rest.indexOf(0, 2);
   const translated = language < 0 ? -1 : rest.indexOf(0, language + 1);
-  if (translated < 0) throw new RunError("The trajectory in this picture is damaged: its text has no beginning.");
+  if (translated < 0) throw new RunError(t("The trajectory in this picture is damaged: its text has no beginning."));
   const body = rest.subarray(translated + 1);
   return new TextDecoder().decode(rest[0] ? await unpacked(body) : bounded(body));
 }
@@ -70,7 +71,7 @@ async function unpacked(packed) {
   let size = 0;
   for (;;) {
     const part = await unpacking.read().catch(() => {
-      throw new RunError("The trajectory in this picture is damaged: its text cannot be unpacked.");
+      throw new RunError(t("The trajectory in this picture is damaged: its text cannot be unpacked."));
     });
     if (part.done) break;
     size += part.value.length;
@@ -90,5 +91,5 @@ async function unpacked(packed) {
 }
 
 function tooLarge() {
-  return new RunError(`The trajectory in this picture is larger than ${LARGEST_TEXT >> 20} MB, so it is not opened.`);
+  return new RunError(t("The trajectory in this picture is larger than {n} MB, so it is not opened.", { n: LARGEST_TEXT >> 20 }));
 }

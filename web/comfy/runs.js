@@ -8,6 +8,7 @@
  * @typedef {{ run: string, prompt: string, steps: number, met: boolean | null, first: string }} Listed `met` is null for a run without an outcome; `first` is the SHA-256 of its first canvas
  */
 
+import { t } from "../viewer/language.js";
 import { RunError, fold, linesOf } from "../viewer/record.js";
 
 export class Runs {
@@ -59,7 +60,7 @@ export class Runs {
           if (!stopped && lines.length) show(fold(lines));
         } while (again && !stopped);
       } catch (problem) {
-        if (!stopped) say(problem instanceof RunError ? problem.message : `The run ${run} cannot be shown: ${/** @type {Error} */ (problem).message}`);
+        if (!stopped) say(problem instanceof RunError ? problem.message : t("The run {run} cannot be shown: {why}", { run, why: /** @type {Error} */ (problem).message }));
       } finally {
         busy = false;
       }
@@ -91,7 +92,7 @@ export class Runs {
     const post = { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
     const answer = await this.api.fetchApi(route, body === undefined ? {} : post);
     if (answer.ok) return answer.json();
-    const { error } = await answer.json().catch(() => ({ error: `the server answered ${answer.status}` }));
+    const { error } = await answer.json().catch(() => ({ error: t("the server answered {status}", { status: answer.status }) }));
     throw new RunError(String(error));
   }
 }

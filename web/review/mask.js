@@ -1,9 +1,10 @@
 /** Paints a mask over the picture: the next edit may change only the painted part. */
 
 import { el } from "../viewer/dom.js";
+import { mark, t } from "../viewer/language.js";
 
 const INK = "rgba(255, 70, 70, 1)";
-const HELP = "Mask: drag to paint where the next edit may change. With the keyboard: the arrow keys move the brush, the space bar lowers and lifts it";
+const HELP = mark("Mask: drag to paint where the next edit may change. With the keyboard: the arrow keys move the brush, the space bar lowers and lifts it");
 /** @type {Record<string, [number, number]>} */
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -11,17 +12,17 @@ export class Mask {
   /** @param {number} width @param {number} height pixels of the canvas @param {string} source address of the picture */
   constructor(width, height, source) {
     this.painted = false;
-    this.picture = el("img", { src: source, alt: "The canvas of this round" });
-    this.sheet = el("canvas", { width, height, tabindex: "0", role: "application", "aria-label": HELP });
+    this.picture = el("img", { src: source, alt: t("The canvas of this round") });
+    this.sheet = el("canvas", { width, height, tabindex: "0", role: "application", "aria-label": t(HELP) });
     this.brush = el("span", { class: "brush", "aria-hidden": "true" });
-    this.size = el("input", { type: "range", min: 1, max: 40, value: 12, "aria-label": "Brush, in hundredths of the width" });
-    const clear = el("button", { type: "button", class: "clear" }, "Clear mask");
+    this.size = el("input", { type: "range", min: 1, max: 40, value: 12, "aria-label": t("Brush, in hundredths of the width") });
+    const clear = el("button", { type: "button", class: "clear" }, t("Clear mask"));
     clear.addEventListener("click", () => this.clear());
     this.element = el(
       "div",
       { class: "mask" },
       el("div", { class: "paper" }, this.picture, this.sheet, this.brush),
-      el("div", { class: "tools" }, el("label", {}, "Brush ", this.size), clear),
+      el("div", { class: "tools" }, el("label", {}, `${t("Brush")} `, this.size), clear),
     );
     this.strokes = new AbortController();
     const options = { signal: this.strokes.signal };

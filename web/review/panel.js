@@ -2,8 +2,9 @@
 
 import { chip, el, name } from "../viewer/dom.js";
 import { stateOf } from "../viewer/card.js";
+import { mark, t } from "../viewer/language.js";
 import { optional } from "../viewer/tree.js";
-import { WORDS } from "../viewer/words.js";
+import { WORDS, spoken } from "../viewer/words.js";
 import { WAYS, ways } from "../comfy/again.js";
 import { Mask } from "./mask.js";
 
@@ -17,17 +18,19 @@ import { Mask } from "./mask.js";
  * @property {number | null} current
  * @property {{ canvas: number, file: string, step: number, accepted: boolean }[]} canvases
  * @property {{ id: string, text: string, state: import("../viewer/record.js").Verdict["state"], need: string }[]} goals
- * @property {{ index: number, kind: string, summary: string, reason: string }} step
+ * @property {{ index: number, kind: string, summary: string, reason: string, ruling?: string }} step
  * @property {number} seconds until the run goes on without an answer
  * @property {string} otherwise what it does then
  */
 
 const CHOICES = [
-  ["", "as judged"],
-  ["met", "it holds"],
-  ["unmet", "it does not hold"],
-  ["dropped", "not wanted"],
+  ["", mark("as judged")],
+  ["met", mark("it holds")],
+  ["unmet", mark("it does not hold")],
+  ["dropped", mark("not wanted")],
 ];
+/** What the run does without an answer, as the node has it. @type {Record<string, string>} */
+const OTHERWISE = { "go on": mark("go on"), accept: mark("accept"), stop: mark("stop") };
 const STAY_EVERY = 5000;
 
 export class Panel {
@@ -49,20 +52,20 @@ export class Panel {
     this.marks = new Map();
     this.error = el("p", { class: "wrong", role: "alert" });
     this.left = el("span", { class: "left", role: "timer" });
-    this.words = el("textarea", { rows: 3, maxlength: 2000, dir: "auto", "aria-label": "Your wish for the next round" });
-    this.words.placeholder = "What should change? It becomes a goal of this run.";
+    this.words = el("textarea", { rows: 3, maxlength: 2000, dir: "auto", "aria-label": t("Your wish for the next round") });
+    this.words.placeholder = t("What should change? It becomes a goal of this run.");
     const current = review.canvases.find((each) => each.canvas === review.current);
     this.mask = new Mask(review.width, review.height, current ? address(current.file) : "");
-    this.back = el("select", { "aria-label": "Go on from" }, ...this.canvases());
+    this.back = el("select", { "aria-label": t("Go on from") }, ...this.canvases());
     this.element = el(
       "section",
-      { class: "review card", tabindex: "-1", "aria-label": `Review of round ${review.step.index + 1}` },
-      el("header", {}, el("h2", {}, `Step ${review.step.index}: your word?`), this.left),
+      { class: "review card", tabindex: "-1", "aria-label": t("Review of step {n}", { n: review.step.index + 1 }) },
+      el("header", {}, el("h2", {}, t("Step {n}: your word?", { n: review.step.index + 1 })), this.left),
       this.mask.element,
-      el("p", { class: "note" }, name(review.step.reason, 300)),
+      el("p", { class: "note" }, name(spoken(review.step.ruling ?? "", review.step.reason), 300)),
       this.goals(),
-      el("label", { class: "field" }, "Wish", this.words),
-      el("label", { class: "field" }, "Go on from", this.back),
+      el("label", { class: "field" }, t("Wish"), this.words),
+      el("label", { class: "field" }, t("Go on from"), this.back),
       this.error,
       this.buttons(),
       this.others(),
@@ -77,7 +80,8 @@ export class Panel {
 
   canvases() {
     return this.review.canvases.map((each) => {
-      const option = el("option", { value: each.canvas }, `canvas ${each.canvas}, round ${each.step + 1}${each.accepted ? "" : ", rolled back"}`);
+      const about = { n: each.canvas, step: each.step + 1 };
+      const option = el("option", { value: each.canvas }, each.accepted ? t("canvas {n}, step {step}", about) : t("canvas {n}, step {step}, rolled back", about));
       option.selected = each.canvas === this.review.current;
       return option;
     });
@@ -89,10 +93,10 @@ export class Panel {
       "ul",
       { class: "marks" },
       ...this.review.goals.map((goal) => {
-        const select = el("select", { "aria-label": `Goal: ${goal.text}` }, ...CHOICES.map(([value, words]) => el("option", { value }, words)));
+        const select = el("select", { "aria-label": t("Goal: {goal}", { goal: goal.text }) }, ...CHOICES.map(([value, words]) => el("option", { value }, t(words))));
         this.marks.set(goal.id, select);
         const state = stateOf({ goal: goal.id, state: goal.state }, new Set(), nice);
-        return el("li", {}, chip(state, WORDS[state]), name(goal.text, 300), select);
+        return el("li", {}, chip(state, t(WORDS[state])), name(goal.text, 300), select);
       }),
     );
   }
@@ -106,16 +110,16 @@ export class Panel {
     return el(
       "div",
       { class: "buttons" },
-      make("go on", "Go on", "The next round follows what you said above."),
-      make("accept", "Accept", "The run ends with the canvas that you chose."),
-      make("stop", "Stop", "The run ends with the best canvas by the judge's word."),
+      make("go on", t("Go on"), t("The next round follows what you said above.")),
+      make("accept", t("Accept"), t("The run ends with the canvas that you chose.")),
+      make("stop", t("Stop"), t("The run ends with the best canvas by the judge's word.")),
     );
   }
 
   /** What ends this prompt in place of an answer. */
   others() {
     const make = (/** @type {import("../comfy/again.js").Way} */ way) => {
-      const button = el("button", { type: "button", class: way, title: `Cancels this run. ${WAYS[way].title}` }, WAYS[way].words);
+      const button = el("button", { type: "button", class: way, title: `${t("Cancels this run.")} ${t(WAYS[way].title)}` }, t(WAYS[way].words));
       button.addEventListener("click", () => this.leave(way));
       return button;
     };
@@ -176,7 +180,7 @@ export class Panel {
 
   tick() {
     const left = Math.max(0, Math.round((this.until - Date.now()) / 1000));
-    this.left.textContent = `${left} s, then ${this.review.otherwise}`;
+    this.left.textContent = t("{n} s, then {what}", { n: left, what: t(OTHERWISE[this.review.otherwise] ?? this.review.otherwise) });
   }
 
   close() {

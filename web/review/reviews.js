@@ -2,6 +2,7 @@
 
 import { shadow } from "../comfy/shadow.js";
 import { el } from "../viewer/dom.js";
+import { t } from "../viewer/language.js";
 import { Panel } from "./panel.js";
 
 const STYLE = new URL("./style.css", import.meta.url).href;
@@ -18,7 +19,7 @@ export class Reviews {
     this.address = address;
     /** @type {Map<string, Panel>} */
     this.panels = new Map();
-    this.host = el("div", { class: "clvr-review", role: "region", "aria-label": "Review" });
+    this.host = el("div", { class: "clvr-review", role: "region", "aria-label": t("Review") });
     this.list = el("div", { class: "reviews" });
     this.announcement = el("p", { class: "unseen", role: "status" });
     shadow(this.host, [STYLE], this.announcement, this.list);

@@ -2,9 +2,10 @@
 
 import { changeWords } from "./changes.js";
 import { bar, chip, el, fact, icon, name, prose, svg } from "./dom.js";
+import { many, pieces, t } from "./language.js";
 import { image, thumb } from "./pictures.js";
 import { depthOf, draws, handedOver, tally, wall } from "./tree.js";
-import { ACTIONS, WORDS, WORST_FIRST, capital, count, figure, metWords, percent, seconds, shorten, whole } from "./words.js";
+import { ACTIONS, PARTS, WORDS, WORST_FIRST, capital, figure, metWords, percent, seconds, shorten, spoken, whole } from "./words.js";
 
 /**
  * @typedef {import("./record.js").Run} Run
@@ -26,10 +27,10 @@ const CHIPS_AT_ONCE = 24;
 
 /** Whether a step was kept: a kind for the style, and words. @param {Run} run @param {Step} step @returns {[string, string]} */
 export function resultOf(run, step) {
-  if (step.chosen !== null && step.chosen === handedOver(run)) return ["star", run.outcome ? "handed over" : "best so far"];
-  if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? "judged again" : step.action.kind === "GIVEN" ? "given" : "end"];
-  if (step.accepted) return ["met", "accepted"];
-  return ["back", step.parent === null ? "not kept" : "rolled back"];
+  if (step.chosen !== null && step.chosen === handedOver(run)) return ["star", run.outcome ? t("handed over") : t("best so far")];
+  if (!draws(step)) return ["start", step.action.kind === "VALIDATE" ? t("judged again") : step.action.kind === "GIVEN" ? t("given") : t("end")];
+  if (step.accepted) return ["met", t("accepted")];
+  return ["back", step.parent === null ? t("not kept") : t("rolled back")];
 }
 
 /**
@@ -49,15 +50,15 @@ export function card(view, position, folded) {
   const head = el(
     "header",
     { class: "head" },
-    el("h3", { id: `step-${position}`, tabindex: "-1" }, `Step ${step.index}`),
-    el("span", { class: "chip plain" }, icon(step.action.kind), ACTIONS[step.action.kind]),
+    el("h3", { id: `step-${position}`, tabindex: "-1" }, t("Step {n}", { n: step.index + 1 })),
+    el("span", { class: "chip plain" }, icon(step.action.kind), t(ACTIONS[step.action.kind])),
     (draws(step) || kind === "star") && chip(kind, capital(words)),
     origin(view, step),
   );
   const article = el("article", { class: `card ${kind}`, "aria-labelledby": `step-${position}` }, head, goalChips(view, position));
-  if (step.reason) article.append(el("div", { class: "reason" }, prose(step.reason)));
+  if (step.reason) article.append(el("div", { class: "reason" }, prose(spoken(step.ruling, step.reason))));
   if (folded) {
-    const inside = el("details", { class: "inside" }, el("summary", {}, "Show the pictures and what was said"));
+    const inside = el("details", { class: "inside" }, el("summary", {}, t("Show the pictures and what was said")));
     inside.addEventListener("toggle", () => unfold(view, position, inside), { once: true });
     article.append(inside);
   } else {
@@ -75,14 +76,14 @@ function remarks({ run, goals }, index) {
     .map((remark) =>
       el(
         "section",
-        { class: "remark", "aria-label": "What the artist said" },
-        el("h4", {}, "The artist"),
-        remark.say !== "go on" && el("p", {}, remark.say === "accept" ? "accepted this canvas" : "stopped the run"),
+        { class: "remark", "aria-label": t("What the artist said") },
+        el("h4", {}, t("The artist")),
+        remark.say !== "go on" && el("p", {}, remark.say === "accept" ? t("accepted this canvas") : t("stopped the run")),
         remark.words ? prose(remark.words) : null,
-        ...Object.entries(remark.corrected).map(([id, state]) => el("p", {}, `said ${state}: `, goal(id))),
-        ...remark.dropped.map((id) => el("p", {}, "no longer wants: ", goal(id))),
-        remark.back_to !== null && el("p", {}, "went back to ", el("a", { href: `#canvas-${remark.back_to}` }, `canvas ${remark.back_to}`)),
-        remark.mask !== "" && el("p", {}, "painted where the next edit may change something"),
+        ...Object.entries(remark.corrected).map(([id, state]) => el("p", {}, ...pieces("said {state}: {goal}", { state: t(WORDS[/** @type {keyof typeof WORDS} */ (state)] ?? state), goal: goal(id) }))),
+        ...remark.dropped.map((id) => el("p", {}, ...pieces("no longer wants: {goal}", { goal: goal(id) }))),
+        remark.back_to !== null && el("p", {}, ...pieces("went back to {canvas}", { canvas: el("a", { href: `#canvas-${remark.back_to}` }, t("canvas {n}", { n: remark.back_to })) })),
+        remark.mask !== "" && el("p", {}, t("painted where the next edit may change something")),
       ),
     );
 }
@@ -103,15 +104,17 @@ function inner(view, position) {
 
 /** @param {RunView} view @param {Step} step */
 function origin(view, step) {
-  if (step.parent === null) return draws(step) && el("span", { class: "from" }, "from the empty canvas");
-  const how = step.action.kind === "GENERATE" ? "drawn anew after " : step.action.kind === "EDIT" ? "from " : "looked at ";
-  return el("span", { class: "from" }, how, link(view, step.parent));
+  if (step.parent === null) return draws(step) && el("span", { class: "from" }, t("from the empty canvas"));
+  const canvas = link(view, step.parent);
+  const { kind } = step.action;
+  const words = kind === "GENERATE" ? pieces("drawn anew after {canvas}", { canvas }) : kind === "EDIT" ? pieces("from {canvas}", { canvas }) : pieces("looked at {canvas}", { canvas });
+  return el("span", { class: "from" }, ...words);
 }
 
 /** @param {RunView} view @param {number} canvas */
 export function link(view, canvas) {
   const drawn = view.owners.has(canvas);
-  return drawn ? el("a", { href: `#canvas-${canvas}` }, `canvas ${canvas}`) : el("span", {}, `canvas ${canvas} (never drawn)`);
+  return drawn ? el("a", { href: `#canvas-${canvas}` }, t("canvas {n}", { n: canvas })) : el("span", {}, t("canvas {n} (never drawn)", { n: canvas }));
 }
 
 /** The goals as chips, and how many of them are met. @param {RunView} view @param {number} position */
@@ -124,19 +127,19 @@ function goalChips(view, position) {
     "p",
     { class: "tally" },
     step.verdicts.length > 0 && el("strong", {}, metWords(met)),
-    gained.size > 0 && chip("met", `${gained.size} newly met`),
-    broken.size > 0 && chip("broken", `${broken.size} newly broken`),
-    step.score !== null && el("span", {}, `score ${figure(step.score)}`),
+    gained.size > 0 && chip("met", t("{n} newly met", { n: gained.size })),
+    broken.size > 0 && chip("broken", t("{n} newly broken", { n: broken.size })),
+    step.score !== null && el("span", {}, t("score {n}", { n: figure(step.score) })),
   );
   if (!step.verdicts.length) return line;
   const chips = step.verdicts.slice(0, CHIPS_AT_ONCE).map((verdict) => {
     const state = stateOf(verdict, broken, view.optional);
     const goal = view.goals.get(verdict.goal);
     const words = el("bdi", {}, shorten(goal?.text || verdict.goal, 48));
-    return el("li", { class: `chip ${state}` }, icon(state), words, el("span", { class: "unseen" }, `: ${WORDS[state]}`));
+    return el("li", { class: `chip ${state}` }, icon(state), words, el("span", { class: "unseen" }, `: ${t(WORDS[state])}`));
   });
   const more = step.verdicts.length - chips.length;
-  return el("div", { class: "goals" }, line, el("ul", { class: "chips", "aria-label": "Goals after this step" }, ...chips), more > 0 && el("p", { class: "note" }, `and ${count(more, "more goal")} in the list of verdicts`));
+  return el("div", { class: "goals" }, line, el("ul", { class: "chips", "aria-label": t("Goals after this step") }, ...chips), more > 0 && el("p", { class: "note" }, many(more, "and {n} more goal in the list of verdicts", "and {n} more goals in the list of verdicts")));
 }
 
 /** @param {RunView} view @param {Step} step */
@@ -145,7 +148,7 @@ function plates(view, step) {
   const alone = step.candidates.length === 1;
   const figures = step.candidates.map((candidate) => plate(view, step, candidate, alone ? SINGLE : GRID));
   const before = step.parent !== null && step.chosen !== null && step.parent !== step.chosen && view.owners.has(step.parent);
-  const button = before && el("button", { type: "button", "data-before": step.parent, "data-after": step.chosen }, "Compare with before");
+  const button = before && el("button", { type: "button", "data-before": step.parent, "data-after": step.chosen }, t("Compare with before"));
   return el("div", { class: alone ? "plates alone" : "plates" }, el("div", { class: alone ? "one" : "grid" }, ...figures), button);
 }
 
@@ -153,29 +156,31 @@ function plates(view, step) {
 function plate(view, step, candidate, room) {
   const several = step.candidates.length > 1;
   const chosen = several && candidate.canvas === step.chosen;
-  const among = several ? `, ${chosen ? "chosen" : "not chosen"} among ${step.candidates.length} candidates` : "";
   const wish = shorten(step.action.scene_prompt || step.action.edit_prompt || step.action.summary, 120);
-  const alt = `Canvas ${candidate.canvas}, ${step.action.kind === "GIVEN" ? "given" : "drawn"} in step ${step.index}${among}.${wish ? ` Asked for: ${wish}` : ""}`;
+  const about = { n: candidate.canvas, step: step.index + 1, all: step.candidates.length };
+  const drawn = step.action.kind === "GIVEN" ? t("Canvas {n}, given in step {step}", about) : t("Canvas {n}, drawn in step {step}", about);
+  const among = !several ? "" : chosen ? t(", chosen among {all} candidates", about) : t(", not chosen among {all} candidates", about);
+  const alt = `${drawn}${among}.${wish ? ` ${t("Asked for: {words}", { words: wish })}` : ""}`;
   const picture = image(view.pictures(candidate.canvas, candidate.file), view.run.brief, room, alt, shorten(candidate.file, 120));
-  const caption = el("figcaption", {}, `canvas ${candidate.canvas}`, chosen && chip("chosen", "chosen", "met"));
+  const caption = el("figcaption", {}, t("canvas {n}", about), chosen && chip("chosen", t("chosen"), "met"));
   return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption);
 }
 
 /** The texts and parameters of an action. @param {RunView} view @param {Action} action */
 function wordsOf(view, action) {
-  const prompts = [fact("Scene prompt", action.scene_prompt && prose(action.scene_prompt)), fact("Edit prompt", action.edit_prompt && prose(action.edit_prompt))];
+  const prompts = [fact(t("Scene prompt"), action.scene_prompt && prose(action.scene_prompt)), fact(t("Edit prompt"), action.edit_prompt && prose(action.edit_prompt))];
   if (action.kind === "EDIT") prompts.reverse();
   const served = action.goals.map((id) => el("li", {}, ...goalWords(view, id)));
   const references = action.references.map((canvas) => reference(view, canvas));
   const facts = [
     ...prompts,
-    fact("Goals served", served.length > 0 && el("ul", { class: "plainlist" }, ...served)),
-    fact("References", references.length > 0 && el("span", { class: "row" }, ...references), "short"),
-    fact("Region", action.region && region(action.region), "short"),
-    fact("Strength", action.strength !== null && el("span", {}, figure(action.strength)), "short"),
+    fact(t("Goals served"), served.length > 0 && el("ul", { class: "plainlist" }, ...served)),
+    fact(t("References"), references.length > 0 && el("span", { class: "row" }, ...references), "short"),
+    fact(t("Region"), action.region && region(action.region), "short"),
+    fact(t("Strength"), action.strength !== null && el("span", {}, figure(action.strength)), "short"),
   ].filter((each) => each !== null);
   return [
-    action.summary ? el("div", { class: "summary" }, el("span", { class: "unseen" }, "The controller said: "), prose(action.summary)) : null,
+    action.summary ? el("div", { class: "summary" }, el("span", { class: "unseen" }, `${t("The controller said:")} `), prose(action.summary)) : null,
     facts.length ? el("dl", { class: "facts" }, ...facts) : null,
   ];
 }
@@ -185,7 +190,7 @@ function reference(view, canvas) {
   const position = view.owners.get(canvas);
   if (position === undefined) return link(view, canvas);
   const file = view.run.steps[position].candidates.find((candidate) => candidate.canvas === canvas)?.file ?? "";
-  return el("a", { href: `#canvas-${canvas}`, class: "reference" }, thumb(view.pictures(canvas, file), view.run.brief, ""), `canvas ${canvas}`);
+  return el("a", { href: `#canvas-${canvas}`, class: "reference" }, thumb(view.pictures(canvas, file), view.run.brief, ""), t("canvas {n}", { n: canvas }));
 }
 
 /** The id of a goal and its text, in one line. @param {RunView} view @param {string} id */
@@ -202,19 +207,19 @@ function verdicts(view, position) {
   const ranked = [...step.verdicts].sort((one, other) => rank(one) - rank(other));
   const rows = ranked.map((verdict) => {
     const state = stateOf(verdict, broken, view.optional);
-    const sure = verdict.confidence !== null && el("span", { class: "note" }, `${percent(verdict.confidence)} sure`);
+    const sure = verdict.confidence !== null && el("span", { class: "note" }, t("{share} sure", { share: percent(verdict.confidence) }));
     const words = el("div", {}, el("p", {}, ...goalWords(view, verdict.goal)), verdict.evidence ? prose(verdict.evidence, 300) : null);
-    return el("li", {}, chip(state, WORDS[state]), words, sure);
+    return el("li", {}, chip(state, t(WORDS[state])), words, sure);
   });
   const urgent = step.verdicts.filter(({ state }) => state !== "met").length;
   const cut = rows.length <= VERDICTS_AT_ONCE ? rows.length : Math.min(Math.max(urgent, 1), 2 * VERDICTS_AT_ONCE);
   const rest = rows.slice(cut);
   return el(
     "section",
-    { class: "judged", "aria-label": "Verdicts" },
-    el("h4", {}, "Verdicts"),
+    { class: "judged", "aria-label": t("Verdicts") },
+    el("h4", {}, t("Verdicts")),
     el("ul", { class: "verdicts" }, ...rows.slice(0, cut)),
-    rest.length > 0 && el("details", { class: "fold" }, el("summary", {}, `Show ${count(rest.length, "more verdict")}`), el("ul", { class: "verdicts" }, ...rest)),
+    rest.length > 0 && el("details", { class: "fold" }, el("summary", {}, many(rest.length, "Show {n} more verdict", "Show {n} more verdicts")), el("ul", { class: "verdicts" }, ...rest)),
   );
 }
 
@@ -223,8 +228,8 @@ function check(view, step) {
   const { edit } = step;
   const measured = edit.change && step.chosen !== null ? el("p", { class: "measured" }, measuredWords(edit, depthOf(view.run.steps, view.owners, step.chosen))) : null;
   if (edit.success === null && edit.over_edit === null && !edit.evidence) return measured && el("div", { class: "check" }, measured);
-  const [kind, words] = edit.success === null ? ["unsure", "edit not judged"] : edit.success ? ["met", "edit carried out"] : ["unmet", "edit not carried out"];
-  const over = edit.over_edit !== null && el("span", {}, `over-edit ${percent(edit.over_edit)}`);
+  const [kind, words] = edit.success === null ? ["unsure", t("edit not judged")] : edit.success ? ["met", t("edit carried out")] : ["unmet", t("edit not carried out")];
+  const over = edit.over_edit !== null && el("span", {}, t("over-edit {share}", { share: percent(edit.over_edit) }));
   return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), edit.evidence ? prose(edit.evidence, 300) : null, measured);
 }
 
@@ -232,32 +237,36 @@ function check(view, step) {
 function measuredWords({ change, drift }, depth) {
   const rest = change && changeWords(change);
   const since = drift && changeWords(drift);
-  const parts = [`Edit ${depth} since the source`, `the rest of the picture: ${rest || "as before"}`, drift && `against the source: ${since || "as it was"}`];
+  const parts = [
+    t("Edit {n} since the source", { n: depth }),
+    t("the rest of the picture: {change}", { change: rest || t("as before") }),
+    drift && t("against the source: {change}", { change: since || t("as it was") }),
+  ];
   return `${parts.filter(Boolean).join("; ")}.`;
 }
 
 /** @param {Step} step */
 function numbers({ cost, candidates }) {
   const files = candidates.map(({ canvas, seed, nfe, file }) =>
-    el("li", {}, `canvas ${canvas}: seed `, el("code", {}, seed), `, ${nfe} NFE`, file && ", ", name(file, 120)),
+    el("li", {}, ...pieces("canvas {canvas}: seed {seed}, {nfe} NFE", { canvas: String(canvas), seed: el("code", {}, seed), nfe: String(nfe) }), file && ", ", name(file, 120)),
   );
   const facts = [
-    fact("Time by part", Object.keys(cost.seconds).length > 0 && parts(cost.seconds)),
-    fact("Tokens", cost.vlm_calls > 0 && `${whole(cost.vlm_tokens)} in ${count(cost.vlm_calls, "call")}`),
-    fact("Pictures", files.length > 0 && el("ul", { class: "plainlist" }, ...files)),
+    fact(t("Time by part"), Object.keys(cost.seconds).length > 0 && parts(cost.seconds)),
+    fact(t("Tokens"), cost.vlm_calls > 0 && many(cost.vlm_calls, "{tokens} in {n} call", "{tokens} in {n} calls", { tokens: whole(cost.vlm_tokens) })),
+    fact(t("Pictures"), files.length > 0 && el("ul", { class: "plainlist" }, ...files)),
   ].filter((each) => each !== null);
   const line = spent(cost).join(" \u00b7 ");
   if (!facts.length) return el("p", { class: "numbers" }, line);
-  return el("details", { class: "numbers" }, el("summary", {}, line || "Numbers"), el("dl", { class: "facts" }, ...facts));
+  return el("details", { class: "numbers" }, el("summary", {}, line || t("Numbers")), el("dl", { class: "facts" }, ...facts));
 }
 
 /** @param {Cost} cost */
 export function spent(cost) {
   return [
     Object.keys(cost.seconds).length > 0 && seconds(wall(cost)),
-    cost.images > 0 && count(cost.images, "picture"),
-    cost.evaluations > 0 && `${whole(cost.evaluations)} NFE`,
-    cost.vlm_tokens > 0 && `${whole(cost.vlm_tokens)} tokens`,
+    cost.images > 0 && many(cost.images, "{n} picture", "{n} pictures"),
+    cost.evaluations > 0 && t("{n} NFE", { n: whole(cost.evaluations) }),
+    cost.vlm_tokens > 0 && t("{n} tokens", { n: whole(cost.vlm_tokens) }),
   ].filter((words) => words !== false);
 }
 
@@ -267,13 +276,13 @@ export function parts(byPart) {
     .filter(([, value]) => Number.isFinite(value))
     .sort(([, one], [, other]) => other - one);
   const all = held.reduce((sum, [, value]) => sum + value, 0) || 1;
-  return el("ul", { class: "parts" }, ...held.map(([part, value]) => el("li", {}, name(part, 40), bar(value / all), el("span", { class: "amount" }, seconds(value)))));
+  return el("ul", { class: "parts" }, ...held.map(([part, value]) => el("li", {}, name(t(PARTS[part] ?? part), 40), bar(value / all), el("span", { class: "amount" }, seconds(value)))));
 }
 
 /** Draws a box on a small map of the canvas and gives its edges in percent. @param {import("./record.js").Box} edges */
 export function region(edges) {
   const [left, top, right, bottom] = edges;
-  const words = el("span", {}, `left ${percent(left)}, top ${percent(top)}, right ${percent(right)}, bottom ${percent(bottom)}`);
+  const words = el("span", {}, t("left {left}, top {top}, right {right}, bottom {bottom}", { left: percent(left), top: percent(top), right: percent(right), bottom: percent(bottom) }));
   if (!edges.every(Number.isFinite)) return words;
   const within = (/** @type {number} */ edge) => Math.min(1, Math.max(0, edge));
   const [x, y] = [within(left), within(top)];

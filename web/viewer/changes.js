@@ -1,5 +1,6 @@
 /** Finds the pixels in which two canvases differ, inside and outside the region of the edit, and words what was measured of an edit. */
 
+import { t } from "./language.js";
 import { draws } from "./tree.js";
 import { figure, percent } from "./words.js";
 
@@ -46,13 +47,13 @@ export function changeWords({ outside, offset, scale, colour, sharpness, noise }
   const moved = offset ? Math.hypot(offset[0], offset[1]) : 0;
   const [light, ...hue] = colour;
   return [
-    outside >= SEEN.outside && `${percent(outside)} repainted`,
-    moved >= SEEN.offset && `moved ${figure(moved)} px`,
-    scale !== null && Math.abs(scale - 1) >= SEEN.scale && `${scale > 1 ? "grown" : "shrunk"} by ${figure(100 * Math.abs(scale - 1))}\u00a0%`,
-    Math.abs(light) >= SEEN.light && `${light > 0 ? "lighter" : "darker"} (${signed(light)} L)`,
-    Math.hypot(...hue) >= SEEN.hue && `tinted (${signed(hue[0])} a, ${signed(hue[1])} b)`,
-    Math.abs(sharpness - 1) >= SEEN.blur && `${sharpness > 1 ? "sharper" : "softer"} (${percent(sharpness)})`,
-    Math.abs(noise) >= SEEN.noise && `${noise > 0 ? "noisier" : "smoother"} (${signed(noise)} levels)`,
+    outside >= SEEN.outside && t("{share} repainted", { share: percent(outside) }),
+    moved >= SEEN.offset && t("moved {n} px", { n: figure(moved) }),
+    scale !== null && Math.abs(scale - 1) >= SEEN.scale && (scale > 1 ? t("grown by {n}\u00a0%", { n: figure(100 * (scale - 1)) }) : t("shrunk by {n}\u00a0%", { n: figure(100 * (1 - scale)) })),
+    Math.abs(light) >= SEEN.light && (light > 0 ? t("lighter ({n} L)", { n: signed(light) }) : t("darker ({n} L)", { n: signed(light) })),
+    Math.hypot(...hue) >= SEEN.hue && t("tinted ({a} a, {b} b)", { a: signed(hue[0]), b: signed(hue[1]) }),
+    Math.abs(sharpness - 1) >= SEEN.blur && (sharpness > 1 ? t("sharper ({share})", { share: percent(sharpness) }) : t("softer ({share})", { share: percent(sharpness) })),
+    Math.abs(noise) >= SEEN.noise && (noise > 0 ? t("noisier ({n} levels)", { n: signed(noise) }) : t("smoother ({n} levels)", { n: signed(noise) })),
   ]
     .filter(Boolean)
     .join(", ");

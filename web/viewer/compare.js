@@ -2,6 +2,7 @@
 
 import { changeMap, intended } from "./changes.js";
 import { el } from "./dom.js";
+import { t } from "./language.js";
 import { image, shown } from "./pictures.js";
 import { resultOf } from "./card.js";
 import { handedOver } from "./tree.js";
@@ -15,7 +16,7 @@ export class Compare {
   constructor() {
     this.before = el("select", {});
     this.after = el("select", {});
-    this.slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": "How much of the later canvas is shown" });
+    this.slider = el("input", { type: "range", min: 0, max: 100, value: 50, "aria-label": t("How much of the later canvas is shown") });
     this.mapped = el("input", { type: "checkbox" });
     this.stage = el("div", { class: "stage" });
     this.words = el("p", { class: "note", role: "status" });
@@ -25,9 +26,9 @@ export class Compare {
       el(
         "div",
         { class: "row" },
-        el("label", {}, "Before ", this.before),
-        el("label", {}, "After ", this.after),
-        el("label", {}, this.mapped, " Map of changes"),
+        el("label", {}, `${t("Before")} `, this.before),
+        el("label", {}, `${t("After")} `, this.after),
+        el("label", {}, this.mapped, ` ${t("Map of changes")}`),
       ),
       this.stage,
       this.words,
@@ -53,8 +54,8 @@ export class Compare {
     for (const choice of [this.before, this.after]) {
       choice.replaceChildren(
         ...drawn.map(({ step, canvas }) => {
-          const words = canvas === step.chosen ? resultOf(view.run, step)[1] : "not chosen";
-          return el("option", { value: canvas }, `canvas ${canvas} (step ${step.index}, ${words})`);
+          const words = canvas === step.chosen ? resultOf(view.run, step)[1] : t("not chosen");
+          return el("option", { value: canvas }, t("canvas {n} (step {step}, {words})", { n: canvas, step: step.index + 1, words }));
         }),
       );
     }
@@ -85,7 +86,7 @@ export class Compare {
     this.asked++;
     this.words.textContent = "";
     if (!view || before.value === "" || after.value === "") {
-      this.stage.replaceChildren(el("p", { class: "note" }, "There are no two canvases to compare yet."));
+      this.stage.replaceChildren(el("p", { class: "note" }, t("There are no two canvases to compare yet.")));
       return;
     }
     const pictures = [before, after].map((choice) => this.picture(view, Number(choice.value)));
@@ -98,41 +99,41 @@ export class Compare {
     }
     pictures[1].classList.add("over");
     this.stage.replaceChildren(pictures[0], pictures[1], el("span", { class: "edge", "aria-hidden": "true" }), this.slider);
-    this.words.textContent = `Left of the line canvas ${before.value}, right of it canvas ${after.value}. Drag, or use the arrow keys.`;
+    this.words.textContent = t("Left of the line canvas {before}, right of it canvas {after}. Drag, or use the arrow keys.", { before: before.value, after: after.value });
     this.slide();
   }
 
   /** @param {RunView} view @param {number} canvas */
   picture(view, canvas) {
-    return image(view.pictures(canvas, fileOf(view, canvas)), view.run.brief, ROOM, `Canvas ${canvas}`, shorten(fileOf(view, canvas), 120));
+    return image(view.pictures(canvas, fileOf(view, canvas)), view.run.brief, ROOM, t("Canvas {n}", { n: canvas }), shorten(fileOf(view, canvas), 120));
   }
 
   slide() {
     const at = Number(this.slider.value);
     this.stage.style.setProperty("--at", `${at}%`);
-    this.slider.setAttribute("aria-valuetext", `canvas ${this.after.value} on ${100 - at} of 100 parts`);
+    this.slider.setAttribute("aria-valuetext", t("canvas {n} on {parts} of 100 parts", { n: this.after.value, parts: 100 - at }));
   }
 
   /** @param {RunView} view @param {number} before @param {number} after */
   async map(view, before, after) {
     const turn = this.asked;
-    this.stage.replaceChildren(el("p", { class: "note" }, "Comparing the pixels\u2026"));
+    this.stage.replaceChildren(el("p", { class: "note" }, t("Comparing the pixels\u2026")));
     const boxes = intended(view, before, after);
     /** @type {HTMLElement} */
     let drawing;
     let words;
     try {
       const [one, other] = await Promise.all([before, after].map((canvas) => pixelsOf(view.pictures(canvas, fileOf(view, canvas)))));
-      if (one.width !== other.width || one.height !== other.height) throw new Error("the two are not of one size");
+      if (one.width !== other.width || one.height !== other.height) throw new Error(t("the two are not of one size"));
       const { pixels, inside, outside } = changeMap(one.data, other.data, one.width, one.height, boxes);
-      const map = el("canvas", { width: one.width, height: one.height, class: "pixels", role: "img", "aria-label": `Map of changes from canvas ${before} to canvas ${after}` });
+      const map = el("canvas", { width: one.width, height: one.height, class: "pixels", role: "img", "aria-label": t("Map of changes from canvas {before} to canvas {after}", { before, after }) });
       map.getContext("2d")?.putImageData(new ImageData(new Uint8ClampedArray(pixels), one.width, one.height), 0, 0);
       drawing = map;
       words = boxes
-        ? `Outside the edit ${share(outside)} of the pixels changed (red), inside it ${share(inside)} (blue).`
-        : `${share(inside)} of the canvas changed (blue). No region was named for the edit, so all change counts as meant.`;
+        ? t("Outside the edit {outside} of the pixels changed (red), inside it {inside} (blue).", { outside: share(outside), inside: share(inside) })
+        : t("{share} of the canvas changed (blue). No region was named for the edit, so all change counts as meant.", { share: share(inside) });
     } catch (problem) {
-      drawing = el("p", { class: "note" }, `There is no map of changes: ${/** @type {Error} */ (problem).message}.`);
+      drawing = el("p", { class: "note" }, t("There is no map of changes: {why}.", { why: /** @type {Error} */ (problem).message }));
       words = "";
     }
     if (turn !== this.asked) return;
@@ -164,16 +165,16 @@ function usual(view) {
 
 /** @param {import("./pictures.js").Picture} picture @returns {Promise<ImageData>} */
 async function pixelsOf(picture) {
-  if ("missing" in picture) throw new Error("a picture is missing");
+  if ("missing" in picture) throw new Error(t("a picture is missing"));
   const loaded = new Image();
   loaded.src = picture.url;
   await loaded.decode().catch(() => {
-    throw new Error("a picture cannot be loaded");
+    throw new Error(t("a picture cannot be loaded"));
   });
   const { naturalWidth: width, naturalHeight: height } = loaded;
   const canvas = el("canvas", { width, height });
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("this browser gives no pixels");
+  if (!context) throw new Error(t("this browser gives no pixels"));
   context.drawImage(loaded, 0, 0);
   return context.getImageData(0, 0, width, height);
 }

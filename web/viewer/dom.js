@@ -1,6 +1,7 @@
 /** Makes elements whose texts are text nodes: text from a model is never parsed as markup. */
 
-import { clean, count, shorten, whole } from "./words.js";
+import { many, t } from "./language.js";
+import { clean, shorten, whole } from "./words.js";
 
 /** @typedef {Node | string | null | undefined | false} Child */
 
@@ -49,11 +50,11 @@ export function prose(text, limit = FOLD_AT) {
       {},
       el("bdi", { class: "shut" }, shorten(text, 240)),
       " ",
-      el("span", { class: "more shut" }, `Show all ${whole(text.length)} characters`),
-      el("span", { class: "more open" }, "Show less"),
+      el("span", { class: "more shut" }, t("Show all {n} characters", { n: whole(text.length) })),
+      el("span", { class: "more open" }, t("Show less")),
     ),
     el("div", { class: "prose", dir: "auto" }, text.slice(0, LONGEST)),
-    left > 0 && el("p", { class: "note" }, `${count(left, "more character")} stand in the trajectory file.`),
+    left > 0 && el("p", { class: "note" }, many(left, "{n} more character stands in the trajectory file.", "{n} more characters stand in the trajectory file.")),
   );
 }
 

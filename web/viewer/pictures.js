@@ -2,10 +2,11 @@
  * Makes elements for the pictures of a run, or for a sentence where a picture is missing.
  *
  * @typedef {{ url: string } | { missing: string }} Picture
- * @typedef {(canvas: number, file: string) => Picture} Pictures gives the URL of a canvas, or the reason why there is none
+ * @typedef {(canvas: number, file: string) => Picture} Pictures gives the URL of a canvas, or the reason in English why there is none
  */
 
 import { el, name } from "./dom.js";
+import { t } from "./language.js";
 
 /** Pixels of the longer side up to which a picture is enlarged by a whole factor, without smoothing. */
 const PIXEL_ART = 192;
@@ -25,7 +26,7 @@ export function shown({ width, height }, room) {
  * @param {string} file
  */
 export function image(picture, brief, room, alt, file) {
-  if ("missing" in picture) return gap(`${file} ${picture.missing}`.trim(), alt);
+  if ("missing" in picture) return gap(`${file} ${t(picture.missing)}`.trim(), alt);
   const size = shown(brief, room);
   const hard = Math.max(brief.width, brief.height) <= PIXEL_ART;
   return el("img", { src: picture.url, alt, ...size, class: hard ? "pixels" : null, decoding: "async", loading: "lazy", draggable: "false" });
@@ -33,7 +34,7 @@ export function image(picture, brief, room, alt, file) {
 
 /** @param {string} why @param {string} alt */
 function gap(why, alt) {
-  return el("span", { class: "missing", role: "img", "aria-label": `Missing picture. ${alt}` }, el("strong", {}, "No picture"), name(why, 200));
+  return el("span", { class: "missing", role: "img", "aria-label": t("Missing picture. {alt}", { alt }) }, el("strong", {}, t("No picture")), name(why, 200));
 }
 
 /** Replaces a picture that did not load by a sentence. Listener for `error` events in the capture phase. @param {Event} event */
@@ -41,7 +42,7 @@ export function replaceBroken(event) {
   const broken = event.target;
   if (!(broken instanceof Element) || broken.localName !== "img") return;
   if (broken.closest(".thumb")) broken.closest(".thumb")?.remove();
-  else broken.replaceWith(gap("cannot be loaded", broken.getAttribute("alt") ?? ""));
+  else broken.replaceWith(gap(t("cannot be loaded"), broken.getAttribute("alt") ?? ""));
 }
 
 /** A thumbnail, or null if the picture is missing. @param {Picture} picture @param {{ width: number, height: number }} brief @param {string} alt */

@@ -14,18 +14,20 @@
  *   sharpness: number, noise: number, meant: Box[] }} Change
  * @typedef {{ success: boolean | null, over_edit: number | null, evidence: string, change: Change | null, drift: Change | null }} EditCheck
  * @typedef {{ index: number, action: Action, parent: number | null, candidates: Candidate[], chosen: number | null, verdicts: Verdict[],
- *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, cost: Cost }} Step
+ *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, ruling: string, cost: Cost }} Step
  * @typedef {{ rounds: number, images: number | null, evaluations: number | null, seconds: number | null, vlm_tokens: number | null,
  *   patience: number, tolerance: number | null, depth: number | null }} Budget
  * @typedef {{ prompt: string, strategy: string, seed: string, width: number, height: number, budget: Budget, goals: Goal[] }} Brief
- * @typedef {{ reason: string, canvas: number | null, met: boolean, choice: string }} Outcome
+ * @typedef {{ reason: string, canvas: number | null, met: boolean, choice: string, ended: string }} Outcome
  * @typedef {{ after: number, say: string, words: string, corrected: Record<string, string>, dropped: string[], back_to: number | null,
  *   mask: string }} Remark of the artist after the step with the index `after`
  * @typedef {{ action: Action | null, candidates: Candidate[] }} Doing the step in progress
- * @typedef {{ schema: number, brief: Brief, goals: Goal[], models: Record<string, string>, plan: string[][], gate: string, steps: Step[],
+ * @typedef {{ schema: number, brief: Brief, goals: Goal[], models: Record<string, string>, plan: string[][], gate: string, route: string, steps: Step[],
  *   current: number | null, best: number | null, outcome: Outcome | null, overhead: Cost, warnings: string[], remarks: Remark[],
  *   doing: Doing | null }} Run
  */
+
+import { mark, t } from "./language.js";
 
 export const SCHEMA = 1;
 export const MOST_STEPS = 2000;
@@ -37,18 +39,18 @@ export class RunError extends Error {}
 
 /** @param {string} where @param {string} wanted @param {unknown} value @returns {never} */
 function wrong(where, wanted, value) {
-  const found = typeof value === "string" ? `"${value.slice(0, 40)}"` : value === undefined ? "nothing" : String(JSON.stringify(value)).slice(0, 40);
-  throw new RunError(`This trajectory is damaged: ${where} should be ${wanted}, found ${found}.`);
+  const found = typeof value === "string" ? `"${value.slice(0, 40)}"` : value === undefined ? t("nothing") : String(JSON.stringify(value)).slice(0, 40);
+  throw new RunError(t("This trajectory is damaged: {where} should be {wanted}, found {found}.", { where, wanted: t(wanted), found }));
 }
 
 /** @type {(value: unknown, where: string) => string} */
-const text = (value, where) => (typeof value === "string" ? value : wrong(where, "a text", value));
+const text = (value, where) => (typeof value === "string" ? value : wrong(where, mark("a text"), value));
 /** @type {(value: unknown, where: string) => boolean} */
-const flag = (value, where) => (typeof value === "boolean" ? value : wrong(where, "true or false", value));
+const flag = (value, where) => (typeof value === "boolean" ? value : wrong(where, mark("true or false"), value));
 /** @type {(value: unknown, where: string) => number} */
-const number = (value, where) => (typeof value === "number" ? value : value === null ? NaN : wrong(where, "a number", value));
+const number = (value, where) => (typeof value === "number" ? value : value === null ? NaN : wrong(where, mark("a number"), value));
 /** @type {(value: unknown, where: string) => number} */
-const index = (value, where) => (Number.isInteger(value) ? /** @type {number} */ (value) : wrong(where, "a whole number", value));
+const index = (value, where) => (Number.isInteger(value) ? /** @type {number} */ (value) : wrong(where, mark("a whole number"), value));
 /** Reads a seed as a string of digits: it has 63 bits, and a number of JavaScript keeps 53. @type {Reader} */
 const digits = (value, where) => (typeof value === "string" && /^\d{1,20}$/.test(value) ? value : String(index(value, where)));
 
@@ -56,14 +58,14 @@ const digits = (value, where) => (typeof value === "string" && /^\d{1,20}$/.test
 const one =
   (...allowed) =>
   (value, where) =>
-    allowed.includes(/** @type {string} */ (value)) ? value : wrong(where, `one of ${allowed.join(", ")}`, value);
+    allowed.includes(/** @type {string} */ (value)) ? value : wrong(where, t("one of {values}", { values: allowed.join(", ") }), value);
 
 /** @param {Reader} read @returns {Reader} */
 const maybe = (read) => (value, where) => (value === null ? null : read(value, where));
 
 /** @param {Reader} read @returns {Reader} */
 const list = (read) => (value, where) =>
-  Array.isArray(value) ? value.map((item, place) => read(item, `${where}[${place}]`)) : wrong(where, "a list", value);
+  Array.isArray(value) ? value.map((item, place) => read(item, `${where}[${place}]`)) : wrong(where, mark("a list"), value);
 
 /** @param {Reader} read @returns {Reader} */
 const table = (read) => (value, where) => {
@@ -73,7 +75,7 @@ const table = (read) => (value, where) => {
 
 /** @param {unknown} value @param {string} where @returns {Record<string, unknown>} */
 function object(value, where) {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return wrong(where, "an object", value);
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return wrong(where, mark("an object"), value);
   return /** @type {Record<string, unknown>} */ (value);
 }
 
@@ -83,7 +85,7 @@ const shape = (fields) => (value, where) => {
   return Object.fromEntries(
     Object.entries(fields).map(([key, [read, ...rest]]) => {
       if (Object.hasOwn(held, key)) return [key, read(held[key], where ? `${where}.${key}` : key)];
-      return [key, rest.length ? structuredClone(rest[0]) : wrong(where ? `${where}.${key}` : key, "there", undefined)];
+      return [key, rest.length ? structuredClone(rest[0]) : wrong(where ? `${where}.${key}` : key, mark("there"), undefined)];
     }),
   );
 };
@@ -91,7 +93,7 @@ const shape = (fields) => (value, where) => {
 /** @type {Reader} */
 const box = (value, where) => {
   const edges = list(number)(value, where);
-  return edges.length === 4 ? edges : wrong(where, "four numbers", value);
+  return edges.length === 4 ? edges : wrong(where, mark("four numbers"), value);
 };
 
 const goal = shape({
@@ -159,6 +161,7 @@ const step = shape({
   edit: [edit, UNCHECKED],
   accepted: [flag, false],
   reason: [text, ""],
+  ruling: [text, ""],
   cost: [cost, NO_COST],
 });
 const BUDGET = { rounds: 8, images: null, evaluations: null, seconds: null, vlm_tokens: null, patience: 3, tolerance: 1, depth: null };
@@ -183,7 +186,7 @@ const brief = shape({
   ],
   goals: [list(goal), []],
 });
-const outcome = shape({ reason: [text], canvas: [maybe(index)], met: [flag], choice: [text, ""] });
+const outcome = shape({ reason: [text], canvas: [maybe(index)], met: [flag], choice: [text, ""], ended: [text, ""] });
 const remark = shape({
   after: [index],
   say: [text, "go on"],
@@ -200,6 +203,7 @@ const run = shape({
   models: [table(text), {}],
   plan: [list(list(text)), []],
   gate: [text, ""],
+  route: [text, ""],
   steps: [list(step), []],
   current: [maybe(index), null],
   best: [maybe(index), null],
@@ -212,15 +216,15 @@ const run = shape({
 
 /** Raises RunError with a sentence that names the field and the value found. @param {unknown} record parsed JSON @returns {Run} */
 export function read(record) {
-  if (typeof record !== "object" || record === null || Array.isArray(record)) throw new RunError("This is no trajectory of CLVR.");
+  if (typeof record !== "object" || record === null || Array.isArray(record)) throw new RunError(t("This is no trajectory of CLVR."));
   const { schema = SCHEMA } = /** @type {{ schema?: unknown }} */ (record);
-  if (!Number.isInteger(schema) || Number(schema) < 1) wrong("schema", "a version", schema);
+  if (!Number.isInteger(schema) || Number(schema) < 1) wrong("schema", mark("a version"), schema);
   if (Number(schema) > SCHEMA) {
-    throw new RunError(`This trajectory has schema version ${schema}; this viewer reads up to ${SCHEMA}. Update CLVR.`);
+    throw new RunError(t("This trajectory has schema version {found}; this viewer reads up to {known}. Update CLVR.", { found: Number(schema), known: SCHEMA }));
   }
   const { steps } = /** @type {{ steps?: unknown }} */ (record);
   if (Array.isArray(steps) && steps.length > MOST_STEPS) {
-    throw new RunError(`This trajectory has ${steps.length} steps; the viewer shows up to ${MOST_STEPS}.`);
+    throw new RunError(t("This trajectory has {n} steps; the viewer shows up to {most}.", { n: steps.length, most: MOST_STEPS }));
   }
   return run(record, "");
 }
@@ -230,7 +234,7 @@ export function parse(json) {
   try {
     return JSON.parse(json.replace(/("(?:seed)":\s*)(\d{16,20})(?=\s*[,}])/g, '$1"$2"'));
   } catch (error) {
-    throw new RunError(`This trajectory is damaged: ${/** @type {Error} */ (error).message}.`);
+    throw new RunError(t("This trajectory is damaged: {why}.", { why: /** @type {Error} */ (error).message }));
   }
 }
 
@@ -245,7 +249,7 @@ const DECISIONS = ["planned", "step", "remarked", "end"];
 export function fold(lines) {
   const standing = afterRewinds(lines);
   const [first, ...rest] = standing;
-  if (first?.event !== "start") throw new RunError("This run has no first line, so there is nothing to show yet.");
+  if (first?.event !== "start") throw new RunError(t("This run has no first line, so there is nothing to show yet."));
   /** @type {Record<string, any>} */
   const record = { schema: first.schema ?? SCHEMA, brief: first.brief, models: first.models ?? {}, steps: [], doing: null };
   /** @type {Map<unknown, unknown>} */
@@ -256,7 +260,7 @@ export function fold(lines) {
       record.warnings = line.warnings ?? [];
       record.doing = null;
     }
-    if (line.event === "planned") Object.assign(record, { goals: line.goals ?? [], plan: line.plan ?? [], gate: line.gate ?? "" });
+    if (line.event === "planned") Object.assign(record, { goals: line.goals ?? [], plan: line.plan ?? [], gate: line.gate ?? "", route: line.route ?? "" });
     if (line.event === "remarked") Object.assign(record, { goals: line.goals ?? [], remarks: line.remarks ?? [] });
     if (DECISIONS.includes(line.event) && line.event !== "planned") {
       for (const each of Array.isArray(line.steps) ? line.steps : []) steps.set(each?.index, each);
@@ -278,7 +282,7 @@ function afterRewinds(lines) {
       standing.push(line);
       continue;
     }
-    if (!Number.isInteger(line.keep) || line.keep < 1 || line.keep > standing.length) wrong("rewind", `1 to ${standing.length} lines`, line.keep);
+    if (!Number.isInteger(line.keep) || line.keep < 1 || line.keep > standing.length) wrong("rewind", t("1 to {n} lines", { n: standing.length }), line.keep);
     standing.length = line.keep;
     if (line.budget) standing[0] = { ...standing[0], brief: { ...standing[0].brief, budget: line.budget } };
   }
@@ -293,6 +297,6 @@ export function linesOf(raw) {
     .filter(Boolean)
     .map((line) => {
       const value = parse(line);
-      return typeof value?.event === "string" ? value : wrong("a line", "an event", value);
+      return typeof value?.event === "string" ? value : wrong(t("a line"), mark("an event"), value);
     });
 }

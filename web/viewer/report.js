@@ -1,6 +1,7 @@
 /** Entry of report.html: shows the viewer with the data embedded in the page. */
 
 import { el } from "./dom.js";
+import { mark } from "./language.js";
 import { parse } from "./record.js";
 import { Viewer } from "./viewer.js";
 
@@ -18,7 +19,7 @@ export function showReport() {
     el("p", { class: "brand" }, el("strong", {}, "CLVR"), " run report"),
     el("nav", { "aria-label": "Sections" }, el("ul", { role: "list" }, ...links)),
   );
-  const viewer = new Viewer(main, (canvas) => pictures[canvas] ?? { missing: "is not in the run folder" });
+  const viewer = new Viewer(main, (canvas) => pictures[canvas] ?? { missing: mark("is not in the run folder") });
   const shown = viewer.show(record);
   top.addEventListener("click", (event) => viewer.clicked(event));
   const skip = el("a", { href: "#steps", class: "skip" }, "Skip to the steps");

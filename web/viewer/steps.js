@@ -2,9 +2,10 @@
 
 import { card, resultOf, unfold } from "./card.js";
 import { chip, el, icon, place, prose } from "./dom.js";
+import { many, t } from "./language.js";
 import { image } from "./pictures.js";
 import { draws, grow } from "./tree.js";
-import { ACTIONS, count } from "./words.js";
+import { ACTIONS, spoken } from "./words.js";
 
 /**
  * @typedef {import("./card.js").RunView} RunView
@@ -36,7 +37,7 @@ export class Steps {
     for (const position of this.kept.keys()) if (position >= view.run.steps.length) this.kept.delete(position);
     const begin = beginning(view);
     const branches = el("div", {});
-    place(branches, tree.branches.map((branch) => this.branch(view, branch, "the empty canvas", "start")));
+    place(branches, tree.branches.map((branch) => this.branch(view, branch, null, "start")));
     this.start.replaceChildren(el("span", { class: "dot start" }, icon("start")), begin, branches);
     const items = tree.line.map((twig) => this.item(view, twig));
     const { doing, outcome } = view.run;
@@ -62,14 +63,18 @@ export class Steps {
       kept.item.className = kind === "back" ? "rolled" : "";
       kept.key = key;
     }
-    place(kept.branches, branches.map((branch) => this.branch(view, branch, `step ${step.index}`, String(position))));
+    place(kept.branches, branches.map((branch) => this.branch(view, branch, step, String(position))));
     return kept.item;
   }
 
-  /** @param {RunView} view @param {Twig[]} twigs @param {string} origin @param {string} from */
+  /** @param {RunView} view @param {Twig[]} twigs @param {import("./record.js").Step | null} origin null for the empty canvas @param {string} from */
   branch(view, twigs, origin, from) {
     const key = `${from}/${twigs[0].position}`;
-    const words = `${twigs.some(({ step }) => step.accepted) ? "Also" : "Tried"} from ${origin}`;
+    const kept = twigs.some(({ step }) => step.accepted);
+    const step = origin ? { n: origin.index + 1 } : {};
+    const words = origin
+      ? kept ? t("Also from step {n}", step) : t("Tried from step {n}", step)
+      : kept ? t("Also from the empty canvas") : t("Tried from the empty canvas");
     let held = this.boxes.get(key);
     if (!held) {
       const list = el("ol", { class: "line", role: "list" });
@@ -94,24 +99,24 @@ export class Steps {
 /** @param {RunView} view */
 function beginning({ run }) {
   const { width, height, seed } = run.brief;
-  const words = el("p", { class: "from" }, `Empty canvas, ${width} \u00d7 ${height}, seed ${seed}`);
-  return el("div", { class: "begin" }, el("h3", {}, "Start"), words, run.gate ? el("div", { class: "reason" }, prose(run.gate)) : null);
+  const words = el("p", { class: "from" }, t("Empty canvas, {width} \u00d7 {height}, seed {seed}", { width, height, seed }));
+  return el("div", { class: "begin" }, el("h3", {}, t("Start")), words, run.gate ? el("div", { class: "reason" }, prose(spoken(run.route, run.gate))) : null);
 }
 
 /** The card of the step in progress. @param {RunView} view @returns {HTMLElement[]} */
 function underway({ run, pictures }) {
   const { action, candidates } = /** @type {import("./record.js").Doing} */ (run.doing);
-  const state = candidates.length ? `judging ${count(candidates.length, "picture")}` : "drawing";
+  const state = candidates.length ? many(candidates.length, "judging {n} picture", "judging {n} pictures") : t("drawing");
   const plates = candidates.map(({ canvas, file }) =>
-    el("figure", {}, el("div", { class: "mat" }, image(pictures(canvas, file), run.brief, 192, `Canvas ${canvas}, not judged yet`, file)), el("figcaption", {}, `canvas ${canvas}`)),
+    el("figure", {}, el("div", { class: "mat" }, image(pictures(canvas, file), run.brief, 192, t("Canvas {n}, not judged yet", { n: canvas }), file)), el("figcaption", {}, t("canvas {n}", { n: canvas }))),
   );
   const asked = action && (action.edit_prompt || action.scene_prompt || action.summary);
   return [
     el("span", { class: "dot start" }, icon(action?.kind ?? "pending")),
     el(
       "article",
-      { class: "card", "aria-label": "The step in progress" },
-      el("header", { class: "head" }, el("h3", {}, `Step ${run.steps.length}`), action && el("span", { class: "chip plain" }, icon(action.kind), ACTIONS[action.kind]), chip("pending", state)),
+      { class: "card", "aria-label": t("The step in progress") },
+      el("header", { class: "head" }, el("h3", {}, t("Step {n}", { n: run.steps.length + 1 })), action && el("span", { class: "chip plain" }, icon(action.kind), t(ACTIONS[action.kind])), chip("pending", state)),
       asked ? prose(asked) : null,
       plates.length > 0 && el("div", { class: "grid" }, ...plates),
     ),

@@ -7,18 +7,18 @@
 import { Compare } from "./compare.js";
 import { el } from "./dom.js";
 import { goalsOverRounds } from "./goals.js";
+import { many, mark, t } from "./language.js";
 import { ending, hero, totals, warnings } from "./overview.js";
 import { replaceBroken } from "./pictures.js";
 import { RunError, read } from "./record.js";
 import { Steps } from "./steps.js";
 import { allGoals, changes, known, optional, owners } from "./tree.js";
-import { count } from "./words.js";
 
 /** @typedef {import("./card.js").RunView} RunView */
 
-const HOW_TO_READ =
-  "Down the line, each step starts from the canvas of the step above it. Indented branches start from the canvas of the step they hang " +
-  "on; a branch that was rolled back stays here with its reason.";
+const HOW_TO_READ = mark(
+  "Down the line, each step starts from the canvas of the step above it. Indented branches start from the canvas of the step they hang on; a branch that was rolled back stays here with its reason.",
+);
 
 export class Viewer {
   /** @param {HTMLElement} element what the viewer fills @param {import("./pictures.js").Pictures} pictures */
@@ -43,10 +43,10 @@ export class Viewer {
       this.status,
       this.parts.hero,
       this.parts.warnings,
-      section("goals", "Goals", this.parts.goals),
-      section("compare", "Compare", this.compare.element),
-      section("steps", "Steps", el("p", { class: "note" }, HOW_TO_READ), this.steps.list),
-      section("totals", "Spent and left", this.parts.totals),
+      section("goals", t("Goals"), this.parts.goals),
+      section("compare", t("Compare"), this.compare.element),
+      section("steps", t("Steps"), el("p", { class: "note" }, t(HOW_TO_READ)), this.steps.list),
+      section("totals", t("Spent and left"), this.parts.totals),
     );
     const { signal } = this.listening;
     element.addEventListener("click", (event) => this.clicked(event), { signal });
@@ -67,11 +67,11 @@ export class Viewer {
       this.fill(this.parts.totals, [steps, run.overhead, run.brief.budget, run.models], () => totals(run));
       this.compare.show(view);
       this.steps.show(view);
-      this.announce(`${ending(run)[1]}: ${count(steps.length, "step")}`);
+      this.announce(`${ending(run)[1]}: ${many(steps.length, "{n} step", "{n} steps")}`);
       if (this.body.parentNode !== this.element) this.element.replaceChildren(this.body);
       return true;
     } catch (problem) {
-      this.say(problem instanceof RunError ? problem.message : `This run cannot be shown: ${/** @type {Error} */ (problem).message}`);
+      this.say(problem instanceof RunError ? problem.message : t("This run cannot be shown: {why}", { why: /** @type {Error} */ (problem).message }));
       return false;
     }
   }
