@@ -7,6 +7,7 @@ import { again, menuOf } from "./comfy/again.js";
 import { openDropped } from "./comfy/drop.js";
 import { attachFailure } from "./comfy/failure.js";
 import { fold } from "./comfy/fold.js";
+import { Language } from "./comfy/locale.js";
 import { SHOWN_ON, attach, later, restore } from "./comfy/node.js";
 import { WIDE, roomForPrompt, widen } from "./comfy/room.js";
 import { Runs } from "./comfy/runs.js";
@@ -14,6 +15,7 @@ import { Sidebar } from "./comfy/sidebar.js";
 import { el } from "./viewer/dom.js";
 
 const runs = new Runs(api);
+const language = new Language((setting) => app.extensionManager.setting.get(setting));
 /** @type {WeakMap<object, import("./comfy/panel.js").Panel>} */
 const panels = new WeakMap();
 /** Makes ComfyUI store the workflow with the name of the run, although the graph was not edited. */
@@ -21,7 +23,8 @@ const noted = () => app.extensionManager.workflow?.activeWorkflow?.changeTracker
 
 app.registerExtension({
   name: "clvr.viewer",
-  setup() {
+  async setup() {
+    await language.load(api);
     document.head.append(el("link", { rel: "stylesheet", href: new URL("./comfy/nodes.css", import.meta.url).href }));
     // Listeners that do nothing: ComfyUI warns of events without a listener, and no viewer may be open.
     for (const type of ["clvr.run", "clvr.node"]) api.addEventListener(type, () => {});
@@ -32,6 +35,7 @@ app.registerExtension({
   nodeCreated(/** @type {any} */ node) {
     if (!node.comfyClass?.startsWith("CLVR_")) return;
     // In one extension, so that their order on a node is the same at each load.
+    language.nameValues(node);
     attachBefore(node, api);
     if (SHOWN_ON.includes(node.comfyClass)) panels.set(node, attach(node, runs, noted));
     else attachFailure(node, runs);
@@ -44,5 +48,9 @@ app.registerExtension({
   },
   loadedGraphNode(/** @type {any} */ node) {
     restore(node, panels.get(node));
+    language.nameNote(node);
+  },
+  afterConfigureGraph() {
+    for (const group of app.graph.groups) language.nameNote(group);
   },
 });

@@ -70,6 +70,11 @@ class MemoryPlan:
     fits: bool
 
     @property
+    def largest(self) -> str:
+        """Name of the weights that need most, where a model other than the executor's can be a smaller one."""
+        return max(self.weights, key=lambda each: each.nbytes * (each.owner != "executor")).name
+
+    @property
     def summary(self) -> str:
         """Sizes, free memory and mode, in one line for a person."""
         sizes = ", ".join(f"{each.name} {_gb(each.nbytes)}" for each in self.weights) or "no weights here"
@@ -111,8 +116,7 @@ def peak(weights: Sequence[Weights], mode: Mode, headroom: Headroom = NONE) -> i
 def _how(plan: MemoryPlan) -> str:
     owners = {each.owner for each in plan.weights}
     if not plan.fits:
-        largest = max((each for each in plan.weights), key=lambda each: each.nbytes * (each.owner != "executor"))
-        return f"too little for {largest.name}; choose a smaller model, fp8, or put it behind a server"
+        return f"too little for {plan.largest}; choose a smaller model, fp8, or put it behind a server"
     if plan.mode == "resident":
         return "both fit" if len(owners) == 2 else "all fit" if len(owners) > 2 else "it fits"
     return {

@@ -31,12 +31,16 @@ class Forecast:
 
 def forecast(brief: Brief, earlier: Iterable[Trajectory]) -> Forecast:
     """Take medians over the earlier runs (newest first) that have the brief's strategy and canvas size and the models
-    of the newest such run. Without one, the calls are those that the strategy declares."""
+    of the newest such run. Without one, the calls are those that the strategy declares.
+
+    Runs of earlier versions that nodes of the artist's own drew have no time of drawing, and are left out."""
     policy = policy_for(brief)
     rounds = brief.budget.rounds if policy.loops else 1
     candidates = policy.candidates(Trajectory(brief))
     alike = [run for run in earlier if _alike(run, brief)]
-    used = [run for run in alike if run.models == alike[0].models and _drawing_steps(run)]
+    used = [
+        run for run in alike if run.models == alike[0].models and _drawing_steps(run) and run.cost.seconds.get("draw")
+    ]
     if not used:
         return Forecast(rounds, candidates, rounds * (policy.calls + candidates - 1))
     pictures = rounds * candidates

@@ -115,6 +115,7 @@ def question_data(trajectory: Trajectory, folder: str, number: str, seconds: flo
         "width": trajectory.brief.width,
         "height": trajectory.brief.height,
         "subfolder": f"clvr/{folder}",
+        "first": 0 if trajectory.steps[0].action.kind == "GIVEN" else 1,
         "current": trajectory.current,
         "canvases": [
             {
@@ -130,7 +131,13 @@ def question_data(trajectory: Trajectory, folder: str, number: str, seconds: flo
             {"id": goal.id, "text": goal.text, "state": states.get(goal.id, "unsure"), "need": goal.need}
             for goal in trajectory.goals
         ],
-        "step": {"index": last.index, "kind": last.action.kind, "summary": last.action.summary, "reason": last.reason},
+        "step": {
+            "index": last.index,
+            "kind": last.action.kind,
+            "summary": last.action.summary,
+            "reason": last.reason,
+            "ruling": last.ruling,
+        },
         "seconds": seconds,
         "otherwise": otherwise,
     }

@@ -7,6 +7,7 @@ does not matter what ComfyUI's cache keeps.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import comfy.model_management
+from comfy_execution.utils import get_executing_context
 
 from ...clvr_core.brief import Brief
 from ...clvr_core.errors import BadInput
@@ -107,6 +109,35 @@ def with_models(session: Session, vlm: Vlm, judge: Vlm, executor: Executor) -> S
 
 
 CACHE = SessionCache()
+
+
+class BodyClock:
+    """When the nodes of the executing prompt began to draw a round: Reason begins it, Verify reads it."""
+
+    def __init__(self) -> None:
+        self._begun: tuple[str, Path, int, float] | None = None
+
+    def begin(self, run: Run) -> None:
+        """Note that the body draws from this moment on what Reason decided in this run, unless that is noted."""
+        if self._at(run) is None:
+            self._begun = (*self._key(run), time.perf_counter())
+
+    def seconds(self, run: Run) -> float:
+        """Return the seconds since `begin`; 0 without one in this prompt."""
+        begun = self._at(run)
+        return 0.0 if begun is None else time.perf_counter() - begun
+
+    def _at(self, run: Run) -> float | None:
+        *key, moment = self._begun or (None, 0.0)
+        return moment if tuple(key) == self._key(run) else None
+
+    @staticmethod
+    def _key(run: Run) -> tuple[str, Path, int]:
+        context = get_executing_context()
+        return context.prompt_id if context else "", run.folder, run.position
+
+
+CLOCK = BodyClock()
 
 
 def _journal_size(folder: Path) -> int:
@@ -234,8 +265,9 @@ def best_of(run: Run) -> Picture | None:
     return None if best is None else (cached or RunFolder(run.folder, [])).picture(best)
 
 
-def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw):
-    """Record the pictures that the body drew, cropped to the brief's size. Raises BadInput for another number."""
+def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw, seconds: float):
+    """Record the pictures that the body drew in so many seconds, cropped to the brief's size. Raises BadInput for
+    another number of pictures."""
     if len(call.seeds) == 1 and len(pictures) == policy_for(call.trajectory.brief).candidates(call.trajectory):
         # The one-shot picture for comparison: the sampler still draws as many as in every round.
         pictures = pictures[:1]
@@ -248,7 +280,7 @@ def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw):
     sizes = [crop_to_size(picture, brief.width, brief.height) for picture in pictures]
     nfe = session.models.executor.nfe
     drawings = [Drawing(picture, nfe(request)) for picture, request in zip(sizes, composed.requests)]
-    return session.drawn(composed, drawings, 0.0)
+    return session.drawn(composed, drawings, seconds)
 
 
 def awaits_review(dynprompt: Any, node: str) -> bool:

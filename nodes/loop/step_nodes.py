@@ -20,7 +20,7 @@ from ..host.pictures import as_image, as_pictures, black, resize_to_first
 from ..host.progress import interruptible, show_text
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle, Run
 from ..host.summaries import preview_images, summary_of
-from .graph_session import GraphSession, awaits_review, record_drawings, unlinked_review
+from .graph_session import CLOCK, GraphSession, awaits_review, record_drawings, unlinked_review
 
 
 class Reason(io.ComfyNode):
@@ -74,8 +74,10 @@ class Reason(io.ComfyNode):
         )
         everywhere = torch.ones(1, 1, 1).expand(1, *references.shape[1:3])
         editable = everywhere if mask is None else torch.from_numpy(mask)[None] / 255
+        decided = graph.reached()
+        CLOCK.begin(decided)
         return io.NodeOutput(
-            graph.reached(), prompt, action.scene_prompt, action.edit_prompt, references[:1], references, editable, seed
+            decided, prompt, action.scene_prompt, action.edit_prompt, references[:1], references, editable, seed
         )
 
 
@@ -152,7 +154,10 @@ class Verify(io.ComfyNode):
     def check_lazy_status(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> list[str]:
         graph = GraphSession(trajectory, judge=vlm)
         wanted = isinstance(graph.call, Draw) and graph.recorded(cls.source()) is None
-        return ["candidates"] if wanted and candidates is None else []
+        if not wanted or candidates is not None:
+            return []
+        CLOCK.begin(trajectory)  # Reason begins it, unless ComfyUI took Reason from its cache
+        return ["candidates"]
 
     @classmethod
     def execute(cls, trajectory: Run, vlm: Vlm, candidates: torch.Tensor | None = None) -> io.NodeOutput:
@@ -160,11 +165,12 @@ class Verify(io.ComfyNode):
         reviewer = unlinked_review if awaits_review(cls.hidden.dynprompt, node) else None
         graph = GraphSession(trajectory, judge=vlm, reviewer=reviewer, texts=png_texts(cls.hidden))
         if isinstance(graph.call, Draw):
+            seconds = CLOCK.seconds(trajectory)
             # The input is lazy, so its own check lets None pass.
             graph.settle(
                 cls.source(),
                 lambda session, call: record_drawings(
-                    session, as_pictures(require_kind("Verify", "candidates", "IMAGE", candidates)), call
+                    session, as_pictures(require_kind("Verify", "candidates", "IMAGE", candidates)), call, seconds
                 ),
             )
         while isinstance(graph.call, (Judge, Repair, Compare)):

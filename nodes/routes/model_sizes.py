@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ FILES = {
     "vae_name": ("vae", "VAE"),
 }
 """Name of a loader's widget -> ComfyUI's kind of model folder, and what its files hold."""
+PUBLISHED = {
+    "flux-2-klein-4b.safetensors": 7.8e9,
+    "flux-2-klein-base-4b.safetensors": 7.8e9,
+    "flux-2-klein-4b-fp8.safetensors": 4.1e9,
+    "qwen_3_4b.safetensors": 8.0e9,
+    "qwen3vl_4b_fp8_scaled.safetensors": 5.3e9,
+    "flux2-vae.safetensors": 0.3e9,
+}
+"""Name of a published file that the shared workflows name -> its bytes, to two digits, as the notes in them have it."""
 EMBEDDED = "embedded models"
 SIDES = {"vlm": "VLM", "executor": "executor"}
 """Input of the node -> the words for what is linked to it."""
@@ -28,15 +38,18 @@ SIDES = {"vlm": "VLM", "executor": "executor"}
 def memory_of(linked: Any) -> dict[str, Any]:
     """Plan the memory of the linked models on ComfyUI's device.
 
-    Return `told`, a line for the artist, and `fits`, whether the models fit.
+    Return `told`, a line in English, and what is in it: `device`; `free`, its bytes; `weights`, a list of name, bytes
+    and whether the file is missing; `mode` and `fits` of the plan; `owners`, how many models share the device;
+    `largest`, the name of the weights that need most; `server` and `unknown`, the sides behind a server and those
+    whose size is not known.
 
     linked: for each side, `vlm` or `executor`, a list of [node id, node type, widgets by name] of all nodes upstream,
         as a tab sends it. A node that is upstream of both sides counts once.
     """
     device = comfy.model_management.get_torch_device()
     seen: set[str] = set()
-    found: list[Weights] = []
-    notes: list[str] = []
+    found: list[tuple[Weights, bool]] = []
+    server, unknown = [], []
     for side, name in SIDES.items():
         nodes = list(_valid_nodes(linked, side))
         fresh = [node for node in nodes if node[0] not in seen]
@@ -44,13 +57,28 @@ def memory_of(linked: Any) -> dict[str, Any]:
         weights = [each for _, kind, widgets in fresh for each in _weights(side, kind, widgets)]
         found += weights
         if any(kind == "CLVR_ServerModel" for _, kind, _ in nodes):
-            notes.append(f"the {name} is behind a server")
+            server.append(name)
         elif fresh and not weights and not any(kind == "CLVR_ShapesModels" for _, kind, _ in nodes):
-            notes.append(f"how large the {name} is, is not known")
-    free = available_bytes(device)
-    made = plan(found, free, headroom=NONE if all(each.name == EMBEDDED for each in found) else HEADROOM)
-    line = made.summary if found else f"{free / 1e9:.1f} GB free"
-    return {"told": "; ".join([f"{device}: {line}", *notes]), "fits": made.fits}
+            unknown.append(name)
+    free, plain = available_bytes(device), [weights for weights, _ in found]
+    headroom = NONE if all(each.name == EMBEDDED for each in plain) else HEADROOM
+    made = plan(plain, free, headroom=headroom)
+    named = [replace(each, name=f"{each.name} (not downloaded)") if missing else each for each, missing in found]
+    line = plan(named, free, headroom=headroom).summary if found else f"{free / 1e9:.1f} GB free"
+    notes = [f"the {name} is behind a server" for name in server]
+    notes += [f"how large the {name} is, is not known" for name in unknown]
+    return {
+        "told": "; ".join([f"{device}: {line}", *notes]),
+        "device": str(device),
+        "free": free,
+        "weights": [{"name": each.name, "bytes": each.nbytes, "missing": missing} for each, missing in found],
+        "mode": made.mode,
+        "fits": made.fits,
+        "owners": len({each.owner for each in plain}),
+        "largest": made.largest if plain else "",
+        "server": server,
+        "unknown": unknown,
+    }
 
 
 def available_bytes(device: Any) -> int:
@@ -71,16 +99,23 @@ def _valid_nodes(linked: Any, side: str) -> Iterator[tuple[str, str, dict[str, s
             yield str(node[0]), str(node[1]), node[2]
 
 
-def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[Weights]:
+def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[tuple[Weights, bool]]:
+    """Yield the weights that a node loads, and of each whether its file is still to be downloaded."""
     owner = "controller" if side == "vlm" else "executor"
     if kind == "CLVR_ShapesModels":
-        yield Weights(EMBEDDED, sum(path.stat().st_size for path in MERGED.rglob("*.safetensors")))
+        yield Weights(EMBEDDED, sum(path.stat().st_size for path in MERGED.rglob("*.safetensors"))), False
     for widget, value in widgets.items():
         folder, part = FILES.get(widget.rstrip("0123456789"), ("", ""))
+        if not folder or not isinstance(value, str):
+            continue
+        name = "VLM" if side == "vlm" else part
+        # Load Diffusion Model can store the weights of a file in 8 bits.
+        small = str(widgets.get("weight_dtype", "")).startswith("fp8")
         # Only files that ComfyUI itself lists in that folder.
-        if folder and value in folder_paths.get_filename_list(folder):
+        if value in folder_paths.get_filename_list(folder):
             path = Path(folder_paths.get_full_path_or_raise(folder, value))
-            # Load Diffusion Model can store the weights of a file in 8 bits.
-            small = str(widgets.get("weight_dtype", "")).startswith("fp8") and path.suffix == ".safetensors"
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                yield file_weights(path, "VLM" if side == "vlm" else part, owner, 1 if small else None)
+                yield file_weights(path, name, owner, 1 if small and path.suffix == ".safetensors" else None), False
+        elif value in PUBLISHED:
+            nbytes = PUBLISHED[value] / (2 if small and "fp8" not in value else 1)
+            yield Weights(name, round(nbytes), owner), True

@@ -76,7 +76,7 @@ def lines(query: Any) -> dict[str, Any]:
     except BadInput:
         raise
     except (OSError, ValueError) as error:
-        raise BadInput(f"the run {name!r:.80} is not in the output folder under clvr any more") from error
+        raise BadInput(f"the run {Path(name).name!r:.80} is not in the output folder under clvr any more") from error
     begin = int(start) if start.isdecimal() and len(start) < 10 else 0
     return {"total": len(whole), "lines": [line.decode(errors="replace") for line in whole[begin:]]}
 

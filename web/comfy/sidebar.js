@@ -1,13 +1,13 @@
 /** The sidebar tab: the list of runs in the output folder, and the viewer for one of them. */
 
 import { chip, el, name } from "../viewer/dom.js";
-import { count } from "../viewer/words.js";
+import { many, mark, t } from "../viewer/language.js";
 import { WAYS, again, ways } from "./again.js";
 import { sentenceOf } from "./failure.js";
 import { Panel, failure, shadowed, tell } from "./panel.js";
 
 export const TAB = "clvr";
-const EMPTY = "Choose a run.";
+const EMPTY = mark("Choose a run.");
 const PACK = "CLVR_";
 /** Milliseconds. */
 const TOAST = 20_000;
@@ -39,7 +39,7 @@ export class Sidebar {
       id: TAB,
       icon: "pi pi-history",
       title: "CLVR",
-      tooltip: "CLVR: runs and their steps",
+      tooltip: t("CLVR: runs and their steps"),
       type: "custom",
       render: (/** @type {HTMLElement} */ place) => this.render(place),
       destroy: () => this.close(),
@@ -57,19 +57,19 @@ export class Sidebar {
   /** @param {HTMLElement} place */
   render(place) {
     this.close();
-    const { host, box } = shadowed("Runs");
+    const { host, box } = shadowed(t("Runs"));
     const list = el("ul", { class: "runs" });
-    const back = el("button", { type: "button" }, "All runs");
+    const back = el("button", { type: "button" }, t("All runs"));
     const ask = (/** @type {import("./again.js").Way} */ way) => {
-      const button = el("button", { type: "button", title: WAYS[way].title }, WAYS[way].words);
+      const button = el("button", { type: "button", title: t(WAYS[way].title) }, t(WAYS[way].words));
       button.addEventListener("click", () => panel.run && again(this.runs, this.manager.toast, way, panel.run));
       return button;
     };
     const afresh = el("span", { class: "afresh" }, ...ways().map(ask));
     const view = el("div", { class: "viewing", hidden: true }, el("div", { class: "row" }, back, afresh));
-    const choose = el("div", { class: "choosing" }, el("h2", {}, "Runs"), list);
+    const choose = el("div", { class: "choosing" }, el("h2", {}, t("Runs")), list);
     // A saved run is a copy that no prompt continues.
-    const panel = new Panel(this.runs, EMPTY, () => (afresh.hidden = !panel.run || panel.run.includes("/")));
+    const panel = new Panel(this.runs, t(EMPTY), () => (afresh.hidden = !panel.run || panel.run.includes("/")));
     view.append(panel.host);
     box.append(choose, view);
     this.told = () => tell(this.failure, box, this.failed);
@@ -81,12 +81,12 @@ export class Sidebar {
     const fill = async () => {
       const rows = await this.runs.list().catch((problem) => String(problem.message));
       if (typeof rows === "string") list.replaceChildren(el("li", { role: "alert" }, rows));
-      else if (!rows.length) list.replaceChildren(el("li", { class: "note" }, "There is no run in the output folder yet."));
+      else if (!rows.length) list.replaceChildren(el("li", { class: "note" }, t("There is no run in the output folder yet.")));
       else list.replaceChildren(...rows.map(row));
     };
     const refill = () => choose.hidden || fill();
     back.addEventListener("click", () => {
-      panel.say(EMPTY);
+      panel.say(t(EMPTY));
       turn(false);
       fill();
     });
@@ -117,6 +117,6 @@ export class Sidebar {
 
 /** @param {import("./runs.js").Listed} listed */
 function row({ run, prompt, steps, met }) {
-  const state = met === null ? chip("pending", "not finished") : met ? chip("met", "brief met") : chip("unmet", "brief not met");
-  return el("li", {}, el("button", { type: "button", "data-run": run }, name(prompt, 120), el("span", { class: "row" }, state, count(steps, "step")), name(run, 80, "id")));
+  const state = met === null ? chip("pending", t("not finished")) : met ? chip("met", t("brief met")) : chip("unmet", t("brief not met"));
+  return el("li", {}, el("button", { type: "button", "data-run": run }, name(prompt, 120), el("span", { class: "row" }, state, many(steps, "{n} step", "{n} steps")), name(run, 80, "id")));
 }

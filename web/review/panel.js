@@ -15,6 +15,7 @@ import { Mask } from "./mask.js";
  * @property {number} width
  * @property {number} height
  * @property {string} subfolder
+ * @property {number} first number of the first step: 0 if it is the picture that the run was given, else 1
  * @property {number | null} current
  * @property {{ canvas: number, file: string, step: number, accepted: boolean }[]} canvases
  * @property {{ id: string, text: string, state: import("../viewer/record.js").Verdict["state"], need: string }[]} goals
@@ -59,8 +60,8 @@ export class Panel {
     this.back = el("select", { "aria-label": t("Go on from") }, ...this.canvases());
     this.element = el(
       "section",
-      { class: "review card", tabindex: "-1", "aria-label": t("Review of step {n}", { n: review.step.index + 1 }) },
-      el("header", {}, el("h2", {}, t("Step {n}: your word?", { n: review.step.index + 1 })), this.left),
+      { class: "review card", tabindex: "-1", "aria-label": t("Review of step {n}", { n: review.step.index + review.first }) },
+      el("header", {}, el("h2", {}, review.step.index + review.first ? t("Step {n}: your word?", { n: review.step.index + review.first }) : t("The picture given: your word?")), this.left),
       this.mask.element,
       el("p", { class: "note" }, name(spoken(review.step.ruling ?? "", review.step.reason), 300)),
       this.goals(),
@@ -80,7 +81,7 @@ export class Panel {
 
   canvases() {
     return this.review.canvases.map((each) => {
-      const about = { n: each.canvas, step: each.step + 1 };
+      const about = { n: each.canvas, step: each.step + this.review.first };
       const option = el("option", { value: each.canvas }, each.accepted ? t("canvas {n}, step {step}", about) : t("canvas {n}, step {step}, rolled back", about));
       option.selected = each.canvas === this.review.current;
       return option;

@@ -4,7 +4,7 @@ import { changeWords } from "./changes.js";
 import { bar, chip, el, fact, icon, name, prose, svg } from "./dom.js";
 import { many, pieces, t } from "./language.js";
 import { image, thumb } from "./pictures.js";
-import { depthOf, draws, handedOver, tally, wall } from "./tree.js";
+import { depthOf, draws, handedOver, numberOf, tally, wall } from "./tree.js";
 import { ACTIONS, PARTS, WORDS, WORST_FIRST, capital, figure, metWords, percent, seconds, shorten, spoken, whole } from "./words.js";
 
 /**
@@ -43,6 +43,12 @@ export function stateOf(verdict, broken, optional) {
   return verdict.state === "unmet" && optional.has(verdict.goal) ? "missed" : verdict.state;
 }
 
+/** What the step is called. @param {Run} run @param {Step} step */
+export function stepName(run, step) {
+  const number = numberOf(run.steps, step);
+  return number ? t("Step {n}", { n: number }) : t("The picture given");
+}
+
 /** @param {RunView} view @param {number} position @param {boolean} folded whether the details are built only when the card is opened */
 export function card(view, position, folded) {
   const step = view.run.steps[position];
@@ -50,7 +56,7 @@ export function card(view, position, folded) {
   const head = el(
     "header",
     { class: "head" },
-    el("h3", { id: `step-${position}`, tabindex: "-1" }, t("Step {n}", { n: step.index + 1 })),
+    el("h3", { id: `step-${position}`, tabindex: "-1" }, stepName(view.run, step)),
     el("span", { class: "chip plain" }, icon(step.action.kind), t(ACTIONS[step.action.kind])),
     (draws(step) || kind === "star") && chip(kind, capital(words)),
     origin(view, step),
@@ -157,8 +163,8 @@ function plate(view, step, candidate, room) {
   const several = step.candidates.length > 1;
   const chosen = several && candidate.canvas === step.chosen;
   const wish = shorten(step.action.scene_prompt || step.action.edit_prompt || step.action.summary, 120);
-  const about = { n: candidate.canvas, step: step.index + 1, all: step.candidates.length };
-  const drawn = step.action.kind === "GIVEN" ? t("Canvas {n}, given in step {step}", about) : t("Canvas {n}, drawn in step {step}", about);
+  const about = { n: candidate.canvas, step: numberOf(view.run.steps, step), all: step.candidates.length };
+  const drawn = step.action.kind === "GIVEN" ? t("Canvas {n}, given", about) : t("Canvas {n}, drawn in step {step}", about);
   const among = !several ? "" : chosen ? t(", chosen among {all} candidates", about) : t(", not chosen among {all} candidates", about);
   const alt = `${drawn}${among}.${wish ? ` ${t("Asked for: {words}", { words: wish })}` : ""}`;
   const picture = image(view.pictures(candidate.canvas, candidate.file), view.run.brief, room, alt, shorten(candidate.file, 120));

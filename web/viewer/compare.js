@@ -5,7 +5,7 @@ import { el } from "./dom.js";
 import { t } from "./language.js";
 import { image, shown } from "./pictures.js";
 import { resultOf } from "./card.js";
-import { handedOver } from "./tree.js";
+import { handedOver, numberOf } from "./tree.js";
 import { figure, shorten } from "./words.js";
 
 /** @typedef {import("./card.js").RunView} RunView */
@@ -54,8 +54,9 @@ export class Compare {
     for (const choice of [this.before, this.after]) {
       choice.replaceChildren(
         ...drawn.map(({ step, canvas }) => {
+          const number = numberOf(view.run.steps, step);
           const words = canvas === step.chosen ? resultOf(view.run, step)[1] : t("not chosen");
-          return el("option", { value: canvas }, t("canvas {n} (step {step}, {words})", { n: canvas, step: step.index + 1, words }));
+          return el("option", { value: canvas }, number ? t("canvas {n} (step {step}, {words})", { n: canvas, step: number, words }) : t("canvas {n} ({words})", { n: canvas, words }));
         }),
       );
     }

@@ -1,6 +1,6 @@
 /** The table of goals by step: one row per goal, one column per step. */
 
-import { resultOf, region, stateOf } from "./card.js";
+import { resultOf, region, stateOf, stepName } from "./card.js";
 import { chip, el, fact, name, prose } from "./dom.js";
 import { mark, t } from "./language.js";
 import { thumb } from "./pictures.js";
@@ -64,7 +64,7 @@ function stepHead({ run, pictures }, position) {
   const [kind, words] = resultOf(run, step);
   const file = step.candidates.find(({ canvas }) => canvas === step.chosen)?.file ?? "";
   const small = step.chosen !== null && thumb(pictures(step.chosen, file), run.brief, t("Canvas {n}", { n: step.chosen }));
-  return el("th", { scope: "col" }, small, el("a", { href: `#step-${position}` }, t("Step {n}", { n: step.index + 1 })), el("small", { class: kind }, words));
+  return el("th", { scope: "col" }, small, el("a", { href: `#step-${position}` }, stepName(run, step)), el("small", { class: kind }, words));
 }
 
 /** @param {Goal} goal */

@@ -4,7 +4,7 @@ import { link, parts } from "./card.js";
 import { bar, chip, el, fact, name, prose } from "./dom.js";
 import { many, t } from "./language.js";
 import { image } from "./pictures.js";
-import { draws, handedOver, known, tally, total, wall } from "./tree.js";
+import { draws, handedOver, known, numberOf, tally, total, wall } from "./tree.js";
 import { ROLES, metWords, ofStep, seconds, shorten, spoken, whole } from "./words.js";
 
 /**
@@ -76,7 +76,8 @@ function which(view) {
   const choice = run.outcome?.choice ? prose(run.outcome.choice) : null;
   if (canvas === null) return el("div", {}, t("No canvas"), choice);
   const position = owners.get(canvas);
-  const origin = position === undefined ? "" : t(", drawn in step {n}", { n: run.steps[position].index + 1 });
+  const number = position === undefined ? 0 : numberOf(run.steps, run.steps[position]);
+  const origin = number ? t(", drawn in step {n}", { n: number }) : "";
   return el("div", {}, el("p", {}, link(view, canvas), origin), choice);
 }
 
@@ -88,9 +89,9 @@ function scoreLine({ run, goals, optional }) {
 }
 
 /** @param {Run} run */
-export function warnings({ warnings: found }) {
+export function warnings({ warnings: found, steps }) {
   if (!found.length) return [];
-  const items = found.map((warning) => el("li", {}, prose(ofStep(warning))));
+  const items = found.map((warning) => el("li", {}, prose(ofStep(warning, (index) => numberOf(steps, { index })))));
   return [el("section", { class: "warnings", "aria-label": t("Warnings") }, el("h2", {}, many(found.length, "{n} warning", "{n} warnings")), el("ul", {}, ...items))];
 }
 

@@ -4,7 +4,7 @@ import { card, resultOf, unfold } from "./card.js";
 import { chip, el, icon, place, prose } from "./dom.js";
 import { many, t } from "./language.js";
 import { image } from "./pictures.js";
-import { draws, grow } from "./tree.js";
+import { draws, grow, numberOf } from "./tree.js";
 import { ACTIONS, spoken } from "./words.js";
 
 /**
@@ -71,8 +71,11 @@ export class Steps {
   branch(view, twigs, origin, from) {
     const key = `${from}/${twigs[0].position}`;
     const kept = twigs.some(({ step }) => step.accepted);
-    const step = origin ? { n: origin.index + 1 } : {};
-    const words = origin
+    const number = origin ? numberOf(view.run.steps, origin) : 0;
+    const step = { n: number };
+    const words = origin && !number
+      ? kept ? t("Also from the picture given") : t("Tried from the picture given")
+      : origin
       ? kept ? t("Also from step {n}", step) : t("Tried from step {n}", step)
       : kept ? t("Also from the empty canvas") : t("Tried from the empty canvas");
     let held = this.boxes.get(key);
@@ -116,7 +119,7 @@ function underway({ run, pictures }) {
     el(
       "article",
       { class: "card", "aria-label": t("The step in progress") },
-      el("header", { class: "head" }, el("h3", {}, t("Step {n}", { n: run.steps.length + 1 })), action && el("span", { class: "chip plain" }, icon(action.kind), t(ACTIONS[action.kind])), chip("pending", state)),
+      el("header", { class: "head" }, el("h3", {}, t("Step {n}", { n: numberOf(run.steps, { index: run.steps.length }) })), action && el("span", { class: "chip plain" }, icon(action.kind), t(ACTIONS[action.kind])), chip("pending", state)),
       asked ? prose(asked) : null,
       plates.length > 0 && el("div", { class: "grid" }, ...plates),
     ),

@@ -17,6 +17,11 @@ export function draws(step) {
   return step.action.kind === "GENERATE" || step.action.kind === "EDIT";
 }
 
+/** The number of a step for a person, from 1 on as rounds are counted; 0 for the picture that the run was given. @param {Step[]} steps @param {{ index: number }} step */
+export function numberOf(steps, { index }) {
+  return index + (steps[0]?.action.kind === "GIVEN" ? 0 : 1);
+}
+
 /** The canvas of the outcome, or the best so far while there is no outcome. @param {Run} run */
 export function handedOver(run) {
   return run.outcome ? run.outcome.canvas : run.best;

@@ -53,9 +53,9 @@ export function spoken(code, sentence) {
   return said === words ? sentence : said;
 }
 
-/** A warning of a run, with its step counted from 1 as everywhere on the page. @param {string} warning */
-export function ofStep(warning) {
-  return warning.replace(/^step (\d+): /, (_, index) => t("step {n}: ", { n: Number(index) + 1 }));
+/** A warning of a run, with its step numbered as everywhere on the page. @param {string} warning @param {(index: number) => number} number */
+export function ofStep(warning, number) {
+  return warning.replace(/^step (\d+): /, (_, index) => t("step {n}: ", { n: number(Number(index)) }));
 }
 
 export const WORST_FIRST = ["broken", "unmet", "error", "unsure", "pending", "missed", "met"];

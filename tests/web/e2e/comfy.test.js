@@ -10,6 +10,7 @@ import "./dropped.js";
 import "./subgraphs.js";
 import "./fresh.js";
 import "./workflows.js";
+import "./languages.js";
 
 test("the pack made the page complain of nothing", () => {
   assert.deepEqual(seen.errors.filter((error) => /clvr/i.test(error)), []);

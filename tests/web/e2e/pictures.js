@@ -110,7 +110,7 @@ await report.setViewport({ width: 1160, height: 900, deviceScaleFactor: 1 });
 await report.goto(`${pathToFileURL(RUNS).href}/${newest}/report.html`, { waitUntil: "load" });
 await report.$$eval("img", (images) => Promise.all(images.map((image) => ((image.loading = "eager"), image.decode()))));
 await report.$$eval("article", (cards) => {
-  cards.find((card) => card.querySelector("h3").textContent === "Step 1").scrollIntoView();
+  cards.find((card) => card.querySelector("h3").textContent === "Step 2").scrollIntoView();
   window.scrollBy(0, -24);
 });
 await pause(500);

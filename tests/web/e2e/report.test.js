@@ -33,7 +33,7 @@ test("the page shows the whole run, loads nothing and complains of nothing", asy
   const { page, errors, requests } = await visit("run");
   assert.deepEqual(errors, []);
   assert.deepEqual(requests.filter((url) => !url.startsWith("data:")), [address("run")]);
-  assert.deepEqual(await text(page, "article h3"), ["Step 0", "Step 1", "Step 2", "Step 3", "Step 4"]);
+  assert.deepEqual(await text(page, "article h3"), ["Step 1", "Step 2", "Step 3", "Step 4", "Step 5"]);
   assert.equal(await page.$("#clvr-essentials"), null);
   const sizes = await page.$$eval(".hero img, .plates img", (found) => found.map((image) => image.loading === "lazy" || image.naturalWidth));
   assert.ok(sizes.every(Boolean) && sizes.length === 8, String(sizes));

@@ -66,14 +66,14 @@ async function steer(vue) {
   await cost(/At most 5 rounds/);
 
   await queue();
-  await asked(page, 0);
+  await asked(page, 1);
   await waitForText(/Not finished/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /then go on/);
   const drafted = await page.evaluate(() => globalThis.clvr.before(".drafted")?.textContent);
   assert.match(drafted, /number 0/, "the list that the model drew up is shown");
   if (vue === FULL[FRONT]) await reload();
   else await say("a small black cross");
-  await asked(page, 1);
+  await asked(page, 2);
   await waitForText(/a small black cross/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /a small black cross/);
   await reads("globalThis.clvr.review()");
@@ -126,22 +126,22 @@ async function say(words, at = page) {
 async function reload() {
   const whole = await left();
   const other = await tab(); // open all the while, so that however slow the machine is there is one who looks
-  await asked(other, 0);
+  await asked(other, 1);
   await other.waitForFunction((whole) => Number.parseInt(globalThis.clvr.review().querySelector(".left").textContent, 10) < whole, PATIENCE, whole);
   const before = await left();
   await page.bringToFront(); // behind another tab it draws no frames, and waiting looks once a frame
   await page.reload({ waitUntil: "domcontentloaded" });
   await ready(page);
-  await asked(page, 0);
+  await asked(page, 1);
   const after = await left();
   assert.ok(before < whole && after > 0 && after <= before, `${before} s, then ${after}: the countdown goes on where it was`);
   await waitForText(/Not finished/);
-  assert.match((await texts()).join(), /Step 0/, "Loop End shows the run as far as it came");
+  assert.match((await texts()).join(), /Step 1/, "Loop End shows the run as far as it came");
   await other.bringToFront();
   await say("a small black cross", other);
   await page.bringToFront();
-  await asked(page, 1);
-  await waitForText(/Step 1/);
+  await asked(page, 2);
+  await waitForText(/Step 2/);
   await other.close();
 }
 

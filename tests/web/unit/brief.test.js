@@ -69,7 +69,20 @@ test("every field has a name", () => {
   for (const element of all("textarea, select, tbody button")) assert.match(element.getAttribute("aria-label"), /goal \d/i);
 });
 
-const memory = { told: "cuda:0: VLM 8.9 GB, DiT 7.8 GB; 20.5 GB free: both fit", fits: true };
+const memory = {
+  device: "cuda:0",
+  free: 20.5e9,
+  weights: [
+    { name: "VLM", bytes: 8.9e9, missing: false },
+    { name: "DiT", bytes: 7.8e9, missing: false },
+  ],
+  mode: "resident",
+  fits: true,
+  owners: 2,
+  largest: "VLM",
+  server: [],
+  unknown: [],
+};
 
 test("the forecast in words", () => {
   assert.equal(
@@ -77,6 +90,9 @@ test("the forecast in words", () => {
     "At most 12 rounds of 4 pictures, 60 calls of the vision model; about 2 min 10 s by 3 earlier runs. cuda:0: VLM 8.9 GB, DiT 7.8 GB; 20.5 GB free: both fit.",
   );
   assert.match(inWords({ rounds: 1, candidates: 1, calls: 1, memory }), /^At most 1 round of 1 picture, 1 call of the vision model; no earlier run to estimate the time from\./);
+  const [vlm, dit] = memory.weights;
+  const asked = { ...memory, weights: [{ ...vlm, missing: true }, { ...dit, name: "checkpoint", bytes: 2e7 }], mode: "sequential", unknown: ["executor"] };
+  assert.match(inWords({ rounds: 1, candidates: 1, calls: 1, memory: asked }), / cuda:0: VLM 8\.9 GB \(not downloaded\), checkpoint 20 MB; 20\.5 GB free: they take turns on the device; how large the executor is, is not known\.$/);
 });
 
 test("a forecast that fails says so", async () => {

@@ -11,6 +11,7 @@ const review = (changes = {}) => ({
   width: 96,
   height: 96,
   subfolder: "clvr/run-1",
+  first: 1,
   current: 1,
   canvases: [
     { canvas: 0, file: "canvas-000.png", step: 0, accepted: true },
@@ -147,7 +148,7 @@ test("a question does not take the focus from a field in which a person is typin
   field.focus();
   reviews.add(review());
   assert.equal(document.activeElement, field);
-  assert.match(reviews.host.shadowRoot.querySelector("[role=status]").textContent, /Review of round 2/);
+  assert.match(reviews.host.shadowRoot.querySelector("[role=status]").textContent, /Review of step 2/);
   field.remove();
   reviews.add(review({ id: "q2" }));
   assert.equal(reviews.host.shadowRoot.activeElement, reviews.list.lastChild);

@@ -34,7 +34,7 @@ test("everything that happened is shown", () => {
   ]) {
     assert.ok(element.textContent.includes(words), words);
   }
-  assert.deepEqual(texts(element, "article h3"), ["Step 0", "Step 1", "Step 2", "Step 3", "Step 4"]);
+  assert.deepEqual(texts(element, "article h3"), ["Step 1", "Step 2", "Step 3", "Step 4", "Step 5"]);
   for (let canvas = 0; canvas < 7; canvas++) one(`figure#canvas-${canvas}`);
   assert.deepEqual(all(element, "figure.chosen").map(({ id }) => id), ["canvas-2"]);
 });
@@ -53,12 +53,12 @@ test("a card says what an edit did to the rest, and how many edits lie behind it
 test("a rolled-back branch is nested under the step it started from, with its reason", () => {
   show(run());
   const items = [...one(".run > section > ol.line").children];
-  assert.deepEqual(items.map((item) => item.querySelector("h3").textContent), ["Start", "Step 0", "Step 1", "Step 3", "Step 4"]);
+  assert.deepEqual(items.map((item) => item.querySelector("h3").textContent), ["Start", "Step 1", "Step 2", "Step 4", "Step 5"]);
   const [branch, ...others] = all(element, "ol.line ol.line");
   assert.equal(others.length, 0);
   assert.equal(items[2].contains(branch), true);
-  assert.equal(branch.getAttribute("aria-label"), "Tried from step 1");
-  assert.match(branch.textContent, /Step 2.*Rolled back.*the circle is gone/);
+  assert.equal(branch.getAttribute("aria-label"), "Tried from step 2");
+  assert.match(branch.textContent, /Step 3.*Rolled back.*the circle is gone/);
 });
 
 test("the goals over the rounds: a row a goal, a column a step", () => {
@@ -131,7 +131,7 @@ test("one can get about without a mouse, and with a screen reader", () => {
     assert.ok(image.getAttribute("alt") || image.closest("a")?.textContent.startsWith("canvas"), image.outerHTML);
     assert.ok(image.hasAttribute("width") && image.hasAttribute("height"));
   }
-  assert.equal(one("#canvas-1 img").alt, "Canvas 1, drawn in step 0, not chosen among 4 candidates. Asked for: the scene");
+  assert.equal(one("#canvas-1 img").alt, "Canvas 1, drawn in step 1, not chosen among 4 candidates. Asked for: the scene");
   for (const head of all(element, "th")) assert.match(head.getAttribute("scope"), /row|col/);
   for (const field of all(element, "select, input")) assert.ok(field.getAttribute("aria-label") || field.closest("label")?.textContent.trim());
   for (const labelled of all(element, "[aria-labelledby]")) one(`#${labelled.getAttribute("aria-labelledby")}`);
@@ -188,7 +188,7 @@ test("where no pixels are to be had the map of changes says so", async () => {
 test("a run that grows leaves what stands alone", () => {
   const whole = run();
   show({ ...whole, steps: [], outcome: null, best: null, current: null, doing: { action: whole.steps[0].action, candidates: [] } });
-  assert.match(one("li.doing").textContent, /Step 0.*drawing.*the scene/s);
+  assert.match(one("li.doing").textContent, /Step 1.*drawing.*the scene/s);
   show({ ...whole, steps: [], outcome: null, best: null, current: null, doing: { action: whole.steps[0].action, candidates: drawn(0, 1) } });
   assert.match(one("li.doing").textContent, /judging 2 pictures/);
   show({ ...whole, steps: whole.steps.slice(0, 1), outcome: null, best: 2, current: 2 });
@@ -203,7 +203,7 @@ test("a run that grows leaves what stands alone", () => {
   assert.equal(details.open && document.activeElement === details.querySelector("summary"), true);
   assert.equal(one("[role=status].unseen").textContent, "Not finished: 3 steps");
   show({ ...whole, steps: whole.steps.slice(0, 1), outcome: null, best: 2, current: 2 });
-  assert.deepEqual(texts(element, "article h3"), ["Step 0"]);
+  assert.deepEqual(texts(element, "article h3"), ["Step 1"]);
 });
 
 test("the focus in the table outlives a new column", () => {
@@ -333,7 +333,7 @@ test("what the artist said stands with the step it was said of", () => {
   const remark = { after: 1, say: "stop", words: "more light", corrected: { g1: "unmet" }, dropped: ["g2"], back_to: 2, mask: "mask-1.png" };
   show({ ...run(), remarks: [remark] });
   const remarked = one(".remark");
-  assert.equal(remarked.closest("article").querySelector("h3").textContent, "Step 1");
+  assert.equal(remarked.closest("article").querySelector("h3").textContent, "Step 2");
   for (const words of ["stopped the run", "more light", "said unmet: a red circle", "no longer wants: two blue squares", "canvas 2", "painted"]) assert.ok(remarked.textContent.includes(words), words);
 });
 
@@ -380,9 +380,9 @@ test("a picture that was given is the start of the line, and no step drew it", (
   const given = { index: 0, action: { kind: "GIVEN", summary: "The picture that was given." }, candidates: drawn(0), chosen: 0, verdicts: judged("met", "unmet"), accepted: true };
   const edit = { ...run().steps[1], index: 1, parent: 0, candidates: drawn(1), chosen: 1 };
   show({ ...run(), steps: [given, edit], current: 0, best: 0, outcome: { ...run().outcome, canvas: 0 } });
-  assert.deepEqual(texts(element, "article h3"), ["Step 0", "Step 1"]);
+  assert.deepEqual(texts(element, "article h3"), ["The picture given", "Step 1"]);
   const [first] = all(element, "article");
   assert.match(first.textContent, /Given.*Handed over/);
   assert.doesNotMatch(first.textContent, /from the empty canvas/);
-  assert.match(first.querySelector("figure img, figure [role=img]")?.getAttribute("alt") ?? first.innerHTML, /given in step 0/);
+  assert.match(first.querySelector("figure img, figure [role=img]")?.getAttribute("alt") ?? first.innerHTML, /Canvas 0, given\./);
 });

@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { clean, count, figure, metWords, percent, seconds, shorten } from "../../../web/viewer/words.js";
+import { many } from "../../../web/viewer/language.js";
+import { clean, figure, metWords, percent, seconds, shorten } from "../../../web/viewer/words.js";
 
 test("times", () => {
   assert.deepEqual([0.123, 3.21, 42.4, 99.9, 120, 255, 3720, NaN].map(seconds), ["0.12 s", "3.2 s", "42 s", "100 s", "2 min", "4 min 15 s", "1 h 2 min", "unknown"]);
 });
 
 test("numbers", () => {
-  assert.deepEqual([count(1, "goal"), count(1234, "goal"), percent(0.4), percent(Infinity), figure(0.66666)], ["1 goal", "1,234 goals", "40\u00a0%", "unknown", "0.667"]);
+  assert.deepEqual([many(1, "{n} goal", "{n} goals"), many(1234, "{n} goal", "{n} goals"), percent(0.4), percent(Infinity), figure(0.66666)], ["1 goal", "1,234 goals", "40\u00a0%", "unknown", "0.667"]);
 });
 
 const share = (met, all) => ({ met, all });

@@ -1,2 +1,2 @@
 // What the pack takes from ComfyUI's front end.
-export const app: { registerExtension(extension: object): void; extensionManager: any; dragOverNode?: unknown; canvasEl: HTMLCanvasElement };
+export const app: { registerExtension(extension: object): void; extensionManager: any; graph: any; dragOverNode?: unknown; canvasEl: HTMLCanvasElement };

@@ -1,0 +1,77 @@
+/** The pack's words in other languages: on nodes, in their choices, in the notes of a shared workflow, in the sidebar. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { FRONT, OUT, PATIENCE, draw, load, page, still, texts, waitForText } from "./comfy.js";
+
+const FILE = new URL("../../../example_workflows/1-shapes-quick-try.json", import.meta.url);
+const LOCALES = Object.fromEntries(["zh", "ja", "ko"].map((locale) => [locale, JSON.parse(readFileSync(new URL(`../../../locales/${locale}/main.json`, import.meta.url), "utf8")).clvr]));
+
+/** Sets the language, at which ComfyUI makes all nodes anew, and waits until the pack speaks it. @param {string} locale @param {string} words */
+async function speak(locale, words) {
+  await page.evaluate((locale) => globalThis.app.extensionManager.setting.set("Comfy.Locale", locale), locale);
+  await page.waitForFunction((words) => globalThis.clvr.before("[role=status]")?.textContent.includes(words), PATIENCE, words);
+  await still();
+}
+
+/** A loaded graph stands beside others that are open; this one is the one that ComfyUI reloads. */
+const open = () => page.evaluate((workflow) => globalThis.app.loadGraphData(workflow, true, true, "clvr-languages"), JSON.parse(readFileSync(FILE, "utf8")));
+
+/** Words in Latin letters that the viewer shows and that are not of the run itself. */
+const english = (run) => {
+  const found = [];
+  for (const root of globalThis.clvr.panels())
+    for (const element of root.querySelectorAll(".clvr *")) {
+      const labels = ["aria-label", "title", "placeholder"].map((name) => element.getAttribute(name) ?? "");
+      for (const text of [...labels, ...[...element.childNodes].filter(({ nodeType }) => nodeType === 3).map(({ data }) => data)])
+        if (/[a-z]{2}/.test(text.replaceAll(run, "")) && !element.closest("bdi, .prose, h1, code, dd, textarea")) found.push(text);
+    }
+  return found;
+};
+
+/** Each front end in two languages, each language in one renderer. @type {[string, boolean][]} */
+const SPOKEN = FRONT === "bundled" ? [["zh", false], ["ja", true]] : [["ko", false], ["zh", true]];
+const LAST = LOCALES[SPOKEN[1][0]].words;
+
+for (const [locale, vue] of SPOKEN)
+  test(`the pack speaks ${locale}: ${vue ? "Nodes 2.0" : "LiteGraph"}`, async () => {
+    const { words, values, notes } = LOCALES[locale];
+    await draw(vue);
+    await open();
+    await speak(locale, words["it fits"]);
+    const rest = await page.evaluate((find) => globalThis.clvr.texts().length && eval(`(${find})`)(""), String(english));
+    assert.deepEqual(rest, []);
+    const shown = await page.evaluate(() => {
+      const { widgets } = globalThis.clvr.node("CLVR_Generate");
+      const judging = widgets.find(({ name }) => name === "judging");
+      const note = globalThis.app.graph.nodes.find(({ type }) => type === "MarkdownNote");
+      const stored = globalThis.app.graph.serialize().nodes.find(({ type }) => type === "MarkdownNote");
+      return { value: judging.value, label: judging.options.getOptionLabel("each"), title: note.title, note: note.widgets[0].value, stored: [stored.title, stored.widgets_values[0]] };
+    });
+    const file = JSON.parse(readFileSync(FILE, "utf8")).nodes.find(({ type }) => type === "MarkdownNote");
+    assert.deepEqual(shown, {
+      ...{ value: "each", label: values.judging.each, title: notes["Read me"] },
+      ...{ note: file.widgets_values[0].replace(/^.+$/gm, (line) => notes[line]), stored: ["Read me", file.widgets_values[0]] },
+    });
+    if (vue) {
+      const text = await page.evaluate(() => document.querySelector("[data-node-id]").parentElement.innerText);
+      assert.ok(text.includes(notes["Read me"]), text);
+    }
+    await page.screenshot({ path: `${OUT}/${locale}-${FRONT}.png` });
+  });
+
+test("a run in the sidebar is in the language too, and English comes back", async () => {
+  const toggle = () => page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
+  await toggle();
+  await waitForText(new RegExp(LAST.Runs));
+  await page.evaluate(() => globalThis.clvr.panels()[0].querySelector("[data-run]").click());
+  await waitForText(new RegExp(LAST["Spent and left"]));
+  assert.deepEqual(await page.evaluate((find) => eval(`(${find})`)(""), String(english)), []);
+  await page.screenshot({ path: `${OUT}/sidebar-language-${FRONT}.png` });
+  await toggle();
+  await speak("en", "it fits");
+  assert.match((await texts()).join(), /Press Run/);
+  await load(process.env.GRAPH, {});
+});

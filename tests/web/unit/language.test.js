@@ -1,0 +1,133 @@
+/** No word of the front end stays in English where another language has it. */
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { all } from "./page.js";
+import { drawn, judged, run } from "./runs.js";
+import { Checklist } from "../../../web/brief/checklist.js";
+import { inWords } from "../../../web/brief/forecast.js";
+import { menuOf } from "../../../web/comfy/again.js";
+import { Language } from "../../../web/comfy/locale.js";
+import { Reviews } from "../../../web/review/reviews.js";
+import { many, pieces, speak, t } from "../../../web/viewer/language.js";
+import { Viewer } from "../../../web/viewer/viewer.js";
+
+/** Each English word, in another script; what is in braces stays. */
+const foreign = (words) => words.replace(/\{\w+\}|[A-Za-z]/g, (found) => (found.startsWith("{") ? found : "\u3042"));
+const DICTIONARY = new Proxy({}, { get: (_, words) => foreign(String(words)), getOwnPropertyDescriptor: (_, words) => ({ value: foreign(String(words)), configurable: true, enumerable: true }) });
+before(() => speak(() => DICTIONARY));
+after(() => speak(() => undefined));
+
+const CODES = ["kind", "state", "need", "say", "ruling", "ended", "route", "event"];
+/** The record with its texts in another script: what is left in Latin letters is of the viewer. */
+function translated(value, key = "") {
+  if (typeof value === "string") return CODES.includes(key) ? value : value.replace(/[A-Za-z]/g, "\u753b");
+  if (Array.isArray(value)) return value.map((item) => translated(item, key));
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, translated(item, name)]));
+}
+
+/** Texts and labels under the element that have Latin letters. */
+function english(element) {
+  const found = [];
+  const walk = (node) => {
+    if (node.nodeType === 3) found.push(node.textContent);
+    for (const name of ["aria-label", "title", "alt", "placeholder", "aria-valuetext"]) if (node.hasAttribute?.(name)) found.push(`${name}: ${node.getAttribute(name)}`);
+    if (node.shadowRoot) walk(node.shadowRoot);
+    if (node.localName !== "style") node.childNodes.forEach(walk);
+  };
+  walk(element);
+  return found.filter((text) => /[A-Za-z]/.test(text.replace(/^[\w-]+: /, "")));
+}
+
+test("the words have their values, in the order of the language", () => {
+  speak(() => ({ "{n} rounds": "rounds: {n}", "from {canvas}": "{canvas} <-", "a {word}": "{word} {other}" }));
+  assert.deepEqual([many(2, "{n} round", "{n} rounds"), many(1, "{n} round", "{n} rounds"), t("a {word}", { word: "{other}" })], ["rounds: 2", "1 round", "{other} {other}"]);
+  assert.deepEqual(pieces("from {canvas}", { canvas: "5" }), ["5", " <-"]);
+  assert.equal(t("constructor"), "constructor");
+  speak(() => DICTIONARY);
+});
+
+test("the viewer", () => {
+  const record = run();
+  record.steps[0].ruling = "first canvas";
+  record.steps[2].ruling = "goals lost";
+  record.steps[1].edit.change = { outside: 0.2, offset: [3, 4], scale: 1.1, colour: [2, 3, 4], sharpness: 0.5, noise: 3 };
+  record.steps[1].edit.drift = { outside: 0, scale: 0.8, colour: [-2, 0, 0], sharpness: 1.5, noise: -3 };
+  record.steps[3].candidates = [];
+  record.goals[2].need = "nice";
+  record.goals[0].check = "x".repeat(900);
+  record.remarks = [{ after: 1, say: "accept", words: "w", corrected: { "\u753b1": "met" }, dropped: ["g2"], back_to: 2, mask: "m" }];
+  record.warnings = ["step 2: something"];
+  const element = document.createElement("div");
+  const viewer = new Viewer(element, (canvas) => (canvas === 5 ? { missing: "is not available" } : { url: `/${canvas}` }));
+  assert.ok(viewer.show(translated(record)));
+  assert.deepEqual(english(element), []);
+  const { outcome, ...unfinished } = record;
+  const given = { index: 0, action: { kind: "GIVEN" }, candidates: drawn(0), chosen: 0, verdicts: judged("met"), accepted: true };
+  const doing = { action: { kind: "EDIT", edit_prompt: "e" }, candidates: drawn(9) };
+  for (const other of [{ ...unfinished, best: null, steps: [] }, { ...unfinished, steps: [given, record.steps[1]], doing }, { ...record, outcome: { ...outcome, met: false, canvas: null, ended: "no improvement" } }]) {
+    viewer.show(translated(other));
+    assert.deepEqual(english(element), []);
+  }
+  viewer.show({ schema: 5 });
+  assert.deepEqual(english(element), []);
+});
+
+test("the checklist", () => {
+  const list = new Checklist(() => {});
+  list.suggest(["[nice] [global] 1"]);
+  assert.deepEqual(english(list.host), []);
+  list.read("[layout] 1\n[nice] 2");
+  assert.deepEqual(english(list.host), []);
+});
+
+test("the forecast", () => {
+  const weights = [{ name: "VLM", bytes: 9e9, missing: true }, { name: "text encoder", bytes: 1e7, missing: false }];
+  for (const mode of ["resident", "sequential", "offloaded", "streamed"])
+    for (const fits of [true, false]) {
+      const memory = { device: "0", free: 1e9, weights, mode, fits, owners: 2, largest: "VLM", server: ["VLM"], unknown: ["executor"] };
+      assert.doesNotMatch(inWords({ rounds: 2, candidates: 1, calls: 3, seconds: 4000, runs: 2, memory }), /[A-Za-z]/);
+    }
+});
+
+test("the review, and the menu of a node", () => {
+  const review = {
+    ...{ id: "q", prompt: "", width: 8, height: 8, subfolder: "clvr/1", first: 1, current: 0, seconds: 9, otherwise: "go on" },
+    canvases: [{ canvas: 0, file: "", step: 0, accepted: false }],
+    goals: [{ id: "1", text: "1", state: "unmet", need: "must" }],
+    step: { index: 0, kind: "EDIT", summary: "", reason: "it is not", ruling: "no gain" },
+  };
+  const reviews = new Reviews(document.body, async () => ({ seconds: 9 }), () => "/1", () => {});
+  reviews.show([review]);
+  assert.deepEqual(english(reviews.host), []);
+  reviews.show([]);
+  reviews.host.remove();
+  const menu = menuOf({ graph: {}, properties: { clvr_run: "1-1" } }, () => {}).map(({ content }) => content);
+  assert.doesNotMatch(menu.join(), /[A-Za-z](?<!CLVR|CLV|CL|C)/);
+});
+
+test("choices, notes and titles are shown in other words and stored as they were", async () => {
+  const clvr = { words: {}, values: { judging: { each: "\u5404" } }, notes: { "## Head": "## \u9898", "Read me": "\u8bf4\u660e" } };
+  let locale = "zh";
+  const language = new Language(() => locale);
+  await language.load({ fetchApi: async () => ({ ok: true, json: async () => ({ zh: { clvr } }) }) });
+  const choice = { name: "judging", options: {} };
+  language.nameValues({ widgets: [choice, { name: "seed", options: {} }] });
+  assert.deepEqual(["each", "new", null].map(choice.options.getOptionLabel), ["\u5404", "new", ""]);
+  const text = { value: "## Head\n\nmy own" };
+  const made = () => ({ title: "Read me", type: "MarkdownNote", widgets: [text], serialize: function () { return { title: this.title, widgets_values: [text.value] }; } });
+  const note = made();
+  language.nameNote(note);
+  assert.deepEqual([note.title, text.value], ["\u8bf4\u660e", "## \u9898\n\nmy own"]);
+  assert.deepEqual(note.serialize(), { title: "Read me", widgets_values: ["## Head\n\nmy own"] });
+  text.value = "changed";
+  assert.deepEqual(note.serialize().widgets_values, ["changed"]);
+  locale = "en";
+  const plain = made();
+  language.nameNote(plain);
+  assert.equal(plain.title, "Read me");
+  assert.equal(all(document.body, ".clvr-review").length, 0);
+  speak(() => DICTIONARY);
+});
