@@ -23,7 +23,7 @@ export function attach(node, runs, noted) {
     node.graph?.setDirtyCanvas?.(true, true);
   };
   const panel = new Panel(runs, t(EMPTY), arrange);
-  // The pictures are in the viewer: neither renderer is to show them once more below it (nodes.css hides previews in Nodes 2.0).
+  // The pictures, and what is being drawn, are in the viewer: neither renderer is to show them once more below it (nodes.css hides them in Nodes 2.0).
   node.hideOutputImages = true;
   node.onDrawBackground = () => {};
   // Nodes 2.0 would make the node as high as all that the viewer has to show.
@@ -51,7 +51,12 @@ export function attach(node, runs, noted) {
     if (!run || run === panel.run || lastOf(detail.display_node ?? detail.node) !== String(node.id)) return;
     if (!isElsewhere(node, await runs.workflowOf(detail.prompt_id).catch(() => ""))) follow(run);
   };
-  listen(node, runs.api, { "clvr.node": onRun, executed: onExecuted });
+  /** Of this node, or of one of the nodes that draw for it. @param {CustomEvent<{ blob: Blob, displayNodeId: string, jobId?: string }>} event */
+  const onPreview = async ({ detail }) => {
+    if (!panel.run || !feeds(node, lastOf(detail.displayNodeId))) return;
+    if (!isElsewhere(node, await runs.workflowOf(detail.jobId ?? "").catch(() => ""))) panel.preview(detail.blob);
+  };
+  listen(node, runs.api, { "clvr.node": onRun, executed: onExecuted, b_preview_with_metadata: onPreview });
   attachFailure(node, runs, panel);
   after(node, "onRemoved", () => panel.destroy());
   return panel;

@@ -42,6 +42,8 @@ export class Panel {
     /** @type {string | null} */
     this.run = null;
     this.stop = () => {};
+    /** Address of the picture that is being drawn. */
+    this.drawn = "";
     this.viewer.say(empty);
   }
 
@@ -63,6 +65,13 @@ export class Panel {
       },
       (words) => this.viewer.say(words),
     );
+  }
+
+  /** Shows a picture that is being drawn. @param {Blob} picture */
+  preview(picture) {
+    URL.revokeObjectURL(this.drawn);
+    this.drawn = URL.createObjectURL(picture);
+    this.viewer.preview(this.drawn);
   }
 
   /** Shows a record without a run folder, such as that of a dropped picture. @param {unknown} record @param {import("../viewer/pictures.js").Pictures} pictures */
@@ -94,6 +103,7 @@ export class Panel {
   }
 
   destroy() {
+    URL.revokeObjectURL(this.drawn);
     this.stop();
     this.viewer.destroy();
     this.host.remove();

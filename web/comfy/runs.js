@@ -15,6 +15,9 @@ export class Runs {
   /** @param {Api} api */
   constructor(api) {
     this.api = api;
+    this.prompt = "";
+    /** Of that prompt. */
+    this.workflow = Promise.resolve("");
   }
 
   /** Newest first. @returns {Promise<Listed[]>} */
@@ -23,7 +26,17 @@ export class Runs {
   }
 
   /** The id of the workflow that a prompt was queued from; empty if it has none. @param {string} prompt @returns {Promise<string>} */
-  async workflowOf(prompt) {
+  workflowOf(prompt) {
+    // Asked at each preview: the last answer is kept.
+    if (prompt !== this.prompt) {
+      this.prompt = prompt;
+      this.workflow = this.findWorkflow(prompt).catch((problem) => ((this.prompt = ""), Promise.reject(problem)));
+    }
+    return this.workflow;
+  }
+
+  /** @param {string} prompt @returns {Promise<string>} */
+  async findWorkflow(prompt) {
     const { queue_running: running = [] } = await this.ask("/queue");
     const found = running.find((/** @type {any[]} */ [, id]) => id === prompt) ?? (await this.ask(`/history/${prompt}`))[prompt]?.prompt;
     return found?.[3]?.extra_pnginfo?.workflow?.id ?? "";

@@ -77,10 +77,10 @@ export function intended(view, before, after) {
     const position = view.owners.get(canvas);
     if (position === undefined || seen.has(position)) return null;
     seen.add(position);
-    const { action, parent, edit, ...step } = view.run.steps[position];
+    const { action, parent, edit } = view.run.steps[position];
     const areas = action.goals.map((id) => view.goals.get(id)?.area ?? null);
     const named = edit.change ? edit.change.meant : action.region ? [action.region] : areas.length && areas.every((area) => area !== null) ? areas : [];
-    if (parent === null || !(named.length || edit.change) || !draws({ action, parent, edit, ...step })) return null;
+    if (parent === null || !(named.length || edit.change) || !draws({ action })) return null;
     boxes.push(...named.filter((area) => area !== null));
     canvas = parent;
   }

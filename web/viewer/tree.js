@@ -12,7 +12,7 @@
 /** Depth of nesting; deeper branches follow one another on the same level. */
 const DEEPEST = 8;
 
-/** @param {Step} step */
+/** @param {{ action: import("./record.js").Action }} step */
 export function draws(step) {
   return step.action.kind === "GENERATE" || step.action.kind === "EDIT";
 }

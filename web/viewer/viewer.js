@@ -12,7 +12,7 @@ import { ending, hero, totals, warnings } from "./overview.js";
 import { replaceBroken } from "./pictures.js";
 import { RunError, read } from "./record.js";
 import { Steps } from "./steps.js";
-import { allGoals, changes, known, optional, owners } from "./tree.js";
+import { allGoals, changes, draws, known, numberOf, optional, owners } from "./tree.js";
 
 /** @typedef {import("./card.js").RunView} RunView */
 
@@ -37,10 +37,13 @@ export class Viewer {
     };
     /** @type {Map<HTMLElement, string>} */
     this.filled = new Map();
+    this.live = el("figure", { class: "live", hidden: true });
+    this.drawing = "";
     this.body = el(
       "div",
       { class: "run" },
       this.status,
+      this.live,
       this.parts.hero,
       this.parts.warnings,
       section("goals", t("Goals"), this.parts.goals),
@@ -65,6 +68,8 @@ export class Viewer {
       this.fill(this.parts.warnings, run.warnings, () => warnings(run));
       this.fill(this.parts.goals, [steps, run.goals, run.plan, run.outcome, run.best], () => goalsOverRounds(view));
       this.fill(this.parts.totals, [steps, run.overhead, run.brief.budget, run.models], () => totals(run));
+      this.drawing = underway(run);
+      if (!this.drawing) this.preview("");
       this.compare.show(view);
       this.steps.show(view);
       this.announce(`${ending(run)[1]}: ${many(steps.length, "{n} step", "{n} steps")}`);
@@ -74,6 +79,13 @@ export class Viewer {
       this.say(problem instanceof RunError ? problem.message : t("This run cannot be shown: {why}", { why: /** @type {Error} */ (problem).message }));
       return false;
     }
+  }
+
+  /** Shows how far the picture is that is drawn now, at the top; an empty address takes it away. Ignored while nothing is drawn. @param {string} address */
+  preview(address) {
+    this.live.hidden = !address || !this.drawing;
+    if (this.live.hidden) this.live.replaceChildren();
+    else this.live.replaceChildren(el("img", { src: address, alt: this.drawing, draggable: "false" }), el("figcaption", {}, this.drawing));
   }
 
   /** Shows a sentence in place of a run. @param {string} words */
@@ -130,6 +142,12 @@ export class Viewer {
     found.scrollIntoView({ block: "start" });
     found.focus({ preventScroll: true });
   }
+}
+
+/** What is said of the picture that is drawn now; "" if none is. @param {import("./record.js").Run} run */
+function underway({ doing, outcome, steps }) {
+  if (outcome || !doing?.action || doing.candidates.length || !draws({ action: doing.action })) return "";
+  return t("Step {n} is drawn", { n: numberOf(steps, { index: steps.length }) });
 }
 
 /** @param {string} id @param {string} heading @param {...HTMLElement} content */

@@ -11,13 +11,21 @@ test("a run is shown on the node as it grows", async () => {
   await load(GRAPH, { CLVR_Generate: [40, 40, 520, 1000] });
   await page.evaluate(() => {
     globalThis.grown = new Set();
-    setInterval(() => globalThis.clvr.texts().forEach((text) => globalThis.grown.add(/(Press Run|drawing|judging|Not finished|Brief met|Brief not met)/.exec(text)?.[0])), 20);
+    // The models of these tests preview nothing themselves.
+    const { api } = globalThis.app;
+    const preview = () => api.dispatchEvent(new CustomEvent("b_preview_with_metadata", { detail: { blob: new Blob(["x"], { type: "image/jpeg" }), displayNodeId: String(globalThis.clvr.node("CLVR_Generate").id) } }));
+    globalThis.growing = setInterval(() => {
+      globalThis.clvr.texts().forEach((text) => globalThis.grown.add(/(Press Run|drawing|judging|Not finished|Brief met|Brief not met)/.exec(text)?.[0]));
+      for (const root of globalThis.clvr.panels()) for (const live of root.querySelectorAll(".live:not([hidden])")) globalThis.grown.add(live.textContent);
+      if (globalThis.clvr.node("CLVR_Generate").properties.clvr_run) preview();
+    }, 20);
   });
   await waitForText(/Press Run/);
   await page.waitForFunction(() => /embedded models \d+ MB; [\d.]+ GB free: it fits/.test(globalThis.clvr.before("[role=status]")?.textContent), PATIENCE);
   await queue();
   await waitForText(/Brief (not )?met/);
-  const grown = await page.evaluate(() => [...globalThis.grown]);
+  const grown = await page.evaluate(() => (clearInterval(globalThis.growing), [...globalThis.grown]));
+  assert.ok(grown.includes("Step 1 is drawn"), String(grown));
   assert.ok(grown.includes("Not finished") || grown.includes("drawing") || grown.includes("judging"), String(grown));
   assert.match((await texts()).join(), /a large red circle at the top left/);
   await shoot(`${FRONT}-litegraph`);

@@ -241,6 +241,30 @@ test("a run whose record became shorter is read anew", async () => {
   assert.match(inside(panel).textContent, /Not finished/);
 });
 
+test("what is being drawn is shown in the viewer of the node, and no longer once it is drawn", async () => {
+  const node = new FakeNode(3);
+  const panel = attached(node);
+  const live = () => inside(panel).querySelector(".live:not([hidden]) figcaption")?.textContent ?? "";
+  const preview = async (displayNodeId) => {
+    api.tell("b_preview_with_metadata", { blob: new Blob(["x"]), displayNodeId, jobId: "running" });
+    await settled();
+    return live();
+  };
+  api.known = 2;
+  panel.follow("r-1");
+  await settled();
+  assert.equal(await preview("3"), "", "nothing is drawn yet");
+  api.known = 3;
+  api.tell("clvr.run", { run: "r-1" });
+  await settled();
+  assert.deepEqual([await preview("4"), await preview("3")], ["", "Step 1 is drawn"]);
+  api.known = 4;
+  api.tell("clvr.run", { run: "r-1" });
+  await settled();
+  assert.deepEqual([live(), await preview("3")], ["", ""]);
+  panel.destroy();
+});
+
 test("nothing listens any more when the node is removed", async () => {
   let called = 0;
   const node = new FakeNode(3);
@@ -250,7 +274,7 @@ test("nothing listens any more when the node is removed", async () => {
   };
   const panel = attached(node);
   panel.follow("r-1");
-  assert.equal(api.listening.size, 7);
+  assert.equal(api.listening.size, 8);
   node.onRemoved(1, 2);
   assert.deepEqual([api.listening.size, called, panel.host.isConnected], [0, 2, false]);
   const before = api.asked.length;
