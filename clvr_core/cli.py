@@ -210,6 +210,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
 
+    clean = commands.add_parser(
+        "clean", help="save a copy of a picture without prompt, trajectory or any other metadata"
+    )
+    clean.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG, such as best.png of a run's folder")
+    clean.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new PNG")
+    clean.set_defaults(run=_clean)
+
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
     extract = commands.add_parser("extract", help="make a LoRA from the difference of two checkpoints")
@@ -233,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="DIR",
             help="where the weights of a set lie (default: CLVR_MODELS, ./models)",
         )
-    for command in (generate, resume, probe, synthesis, batch, doctor, merge, extract):
+    for command in (generate, resume, probe, synthesis, batch, doctor, clean, merge, extract):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
 
@@ -426,6 +433,19 @@ def _batch(options: argparse.Namespace) -> int:
         print(f"{summary['runs']} runs: {counts}; {summary['images']} pictures, {summary['evaluations']} evaluations")
         print(f"summary     {options.out / SUMMARY}")
     return code
+
+
+def _clean(options: argparse.Namespace) -> int:
+    from .storage.atomic import writing
+    from .storage.png import read_png, write_png
+
+    if options.out.exists():
+        raise BadInput(f"{options.out} is there already; name a new file with --out")
+    picture, _ = read_png(options.picture)
+    with writing(options.out.parent):
+        write_png(options.out, picture, {})
+    print(json.dumps({"exit": DONE, "out": str(options.out)}) if options.json else f"picture     {options.out}")
+    return DONE
 
 
 def _draw_rounds(bar: ProgressBar, rounds: int | None) -> Listener:

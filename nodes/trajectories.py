@@ -13,7 +13,8 @@ from ..clvr_core.protocols import Picture
 from ..clvr_core.report import contact_sheet, write_report
 from ..clvr_core.run.reading import read_journal
 from ..clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from ..clvr_core.storage.png import save_png
+from ..clvr_core.storage.parameters import parameters_of_best
+from ..clvr_core.storage.png import save_png, write_png
 from ..clvr_core.trajectory import Step, Trajectory
 from .host.file_names import name_error
 from .host.metadata import embed_in_best, name_run
@@ -23,6 +24,7 @@ from .host.run_folders import SAVED, changed_run, list_runs, require_inside, run
 from .host.sockets import TRAJECTORY, Run
 from .host.summaries import name_in_ui, preview_images, summary_of
 
+CLEAN = "clean.png"
 TILE = 384
 """Pixels of the longer side of a picture on the contact sheet."""
 
@@ -42,6 +44,14 @@ class SaveTrajectory(io.ComfyNode):
                 io.String.Input(
                     "name", default="run", tooltip="Letters, digits, spaces, dots, dashes; a number is put behind it."
                 ),
+                io.Boolean.Input(
+                    "clean_copy",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Saves the best picture once more as clean.png, without prompt, workflow or any other "
+                    "metadata.",
+                ),
             ],
             outputs=[io.String.Output("saved_as", tooltip="What Load Trajectory lists it as.")],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
@@ -53,7 +63,7 @@ class SaveTrajectory(io.ComfyNode):
         return True if name is None else name_error(name) or True
 
     @classmethod
-    def execute(cls, trajectory: Run, name: str = "run") -> io.NodeOutput:
+    def execute(cls, trajectory: Run, name: str = "run", clean_copy: bool = False) -> io.NodeOutput:
         if error := name_error(name):
             raise BadInput(error)
         number, base = 1, runs_folder() / SAVED
@@ -61,6 +71,8 @@ class SaveTrajectory(io.ComfyNode):
             number += 1
         saved = save(trajectory, require_inside(base / f"{name}-{number}"))
         embed_in_best(saved, cls.hidden)
+        if clean_copy and (best := trajectory.trajectory.best) is not None:
+            write_png(saved.folder / CLEAN, RunFolder(saved.folder, []).picture(best), {})
         return io.NodeOutput(f"{SAVED}/{saved.folder.name}", ui=preview_images(saved))
 
 
@@ -168,7 +180,8 @@ def save(run: Run, path: Path) -> Run:
         raise changed_run(run.folder)
     folder = source.fork(path, run.position, trajectory.brief.budget)
     if trajectory.best is not None:
-        save_png(path / BEST, folder.picture(trajectory.best), trajectory, trajectory.best)
+        texts = parameters_of_best(trajectory)
+        save_png(path / BEST, folder.picture(trajectory.best), trajectory, trajectory.best, texts=texts)
     write_report(trajectory, folder.canvas_path, path / REPORT)
     folder.close()
     return Run(trajectory, path, run.position, run.executor)

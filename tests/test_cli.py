@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clvr_core import cli, doctor, shapes
@@ -19,6 +20,7 @@ from clvr_core.models import registry as models
 from clvr_core.models.registry import Models
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT
 from clvr_core.shapes.scene import Scene
+from clvr_core.storage.png import read_png
 from tests.shapes.oracle import RenderExecutor
 from tests.test_package import readme_blocks
 from tests.waiting import until
@@ -303,6 +305,17 @@ def run(world, tmp_path, capsys) -> Path:
     clvr("generate", BRIEF, "--strategy", "strokes", "--seed", 3, "--out", tmp_path / "run")
     capsys.readouterr()
     return tmp_path / "run"
+
+
+def test_a_clean_copy_has_the_picture_and_no_metadata(run, tmp_path, capsys):
+    assert clvr("clean", run / "best.png", "--out", tmp_path / "clean.png") == cli.DONE
+    (picture, texts), (best, own) = read_png(tmp_path / "clean.png"), read_png(run / "best.png")
+    assert np.array_equal(picture, best) and not texts and {"clvr", "clvr_canvas", "parameters"} <= own.keys()
+    assert clvr("clean", run / "best.png", "--out", tmp_path / "clean.png", "--json") == cli.BAD_INPUT
+    assert "is there already" in capsys.readouterr().out
+    assert (
+        clvr("clean", run / JOURNAL, "--out", tmp_path / "x.png") == cli.BAD_INPUT and not (tmp_path / "x.png").exists()
+    )
 
 
 def test_a_last_line_that_was_cut_is_done_again(run, capsys):

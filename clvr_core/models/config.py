@@ -86,6 +86,7 @@ class ExecutorSettings:
     dtype: that the weights are loaded in.
     storage: `fp8` stores the transformer in half of bfloat16's memory.
     width, height: of the canvas, in pixels; multiples of 16 from 64 to 4096.
+    tiled_vae: whether the VAE works in tiles of 512 pixels, in less memory.
     """
 
     kind: Literal["klein", "qwen-edit", "generic", "shapes"] = "klein"
@@ -105,6 +106,7 @@ class ExecutorSettings:
     storage: Literal["", "fp8"] = ""
     width: int = 1024
     height: int = 1024
+    tiled_vae: bool = False
 
     def __post_init__(self) -> None:
         parts = {name: getattr(self, name) for name in PARTS}

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
     from ..executor.klein import SamplingRecipe
 
+OPTIONS = ("steps", "guidance", "storage", "tiled_vae")
+"""Settings that the name of an executor says, since they change its pictures."""
+TILE = 512
+"""Pixels of a side of a tile of the VAE."""
 TEXT_LAYERS = 27
 """Layers of Klein's text encoder, a Qwen3, that are read."""
 
@@ -65,6 +69,8 @@ def load_executor(settings: ExecutorSettings | ImageServer, device: str, mode: M
     folder = _folder(settings)
     executor = (_load_klein if settings.kind == "klein" else _load_pipeline)(settings, folder, dtype)
     executor.name = _name(settings, folder)
+    if settings.tiled_vae:
+        tile(executor.pipe, TILE)
     place(executor.pipe, device, mode, dtype, settings.storage)
     return executor
 
@@ -166,6 +172,23 @@ def place(pipe: Any, device: str, mode: Mode, dtype: Any, storage: str = "") -> 
         _stream(pipe, torch.device(device))
 
 
+def tile(pipe: Any, size: int) -> None:
+    """Have the pipeline's VAE encode and decode in tiles of `size` pixels; a VAE that takes no size keeps its own.
+
+    Raises BadInput for a pipeline without a VAE that can.
+    """
+    vae = getattr(pipe, "vae", None)
+    try:
+        vae.enable_tiling()
+    except (AttributeError, NotImplementedError) as error:
+        raise BadInput(
+            f"the VAE of {type(pipe).__name__}, a {type(vae).__name__}, has no tiles; remove tiled_vae from [executor]"
+        ) from error
+    if hasattr(vae, "tile_sample_min_size"):  # diffusers' default is the size that the VAE was trained on, 1024
+        per_latent = vae.tile_sample_min_size // vae.tile_latent_min_size
+        vae.tile_sample_min_size, vae.tile_latent_min_size = size, size // per_latent
+
+
 def _stream(pipe: Any, onto: torch.device) -> None:
     """Stream the layers to the device one by one, as `DiffusionPipeline.enable_group_offload`, which modular pipelines
     lack.
@@ -217,5 +240,5 @@ def _name(settings: ExecutorSettings, folder: Path | None) -> str:
     """Return the name of the executor in trajectories: weights and settings, without paths."""
     files = (settings.transformer, settings.text_encoder, settings.vae, *settings.loras)
     names = [settings.hub or (folder.name if folder else ""), *(Path(text).name for text in files)]
-    options = {name: getattr(settings, name) for name in ("steps", "guidance", "storage") if getattr(settings, name)}
+    options = {name: getattr(settings, name) for name in OPTIONS if getattr(settings, name)}
     return " + ".join(filter(None, names)) + (f" {json.dumps(options)}" if options else "")

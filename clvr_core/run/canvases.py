@@ -64,7 +64,7 @@ class Canvases:
         with ThreadPoolExecutor(1) as beside:
             # The digest takes ten milliseconds for 1 MP; meanwhile the disk is waited for.
             digest = beside.submit(digest_of, drawing.picture)
-            file = self.store.save_canvas(canvas, drawing, trajectory)
+            file = self.store.save_canvas(canvas, drawing, trajectory, seed)
         candidate = Candidate(canvas, file, seed, digest.result(), drawing.nfe, latent)
         self.expect([candidate])
         return candidate

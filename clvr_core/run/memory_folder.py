@@ -42,7 +42,7 @@ class MemoryFolder:
     def file_of(self, canvas: int) -> str:
         return ""
 
-    def save_canvas(self, canvas: int, drawing: Drawing, trajectory: Trajectory) -> str:
+    def save_canvas(self, canvas: int, drawing: Drawing, trajectory: Trajectory, seed: int | None) -> str:
         self._drawings[canvas] = drawing
         return ""
 

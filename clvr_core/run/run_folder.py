@@ -26,6 +26,7 @@ from ..records import to_json
 from ..report import write_report
 from ..storage.atomic import OF_DISK, PART, write_bytes, writing
 from ..storage.lock import LOCK, FolderLock
+from ..storage.parameters import PARAMETERS_KEY, parameters, parameters_of_best
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import read_png, save_png
 from ..trajectory import Step, Trajectory
@@ -243,10 +244,13 @@ class RunFolder:
     def canvas_path(self, canvas: int) -> Path:
         return self.path / self.file_of(canvas)
 
-    def save_canvas(self, canvas: int, drawing: Drawing, trajectory: Trajectory) -> str:
+    def save_canvas(self, canvas: int, drawing: Drawing, trajectory: Trajectory, seed: int | None) -> str:
         path = self.canvas_path(canvas)
+        texts = dict(self.texts)
+        if seed is not None:
+            texts[PARAMETERS_KEY] = parameters(trajectory, seed, drawing.nfe)
         with self.writing():
-            save_png(path, drawing.picture, trajectory, canvas, self._step_texts, self.texts)
+            save_png(path, drawing.picture, trajectory, canvas, self._step_texts, texts)
             if drawing.latent is not None:
                 write_bytes(self.latent_path(canvas), save({"latent": np.ascontiguousarray(drawing.latent)}))
         return path.name
@@ -255,7 +259,8 @@ class RunFolder:
         """Save the best picture once more with the whole run in its metadata, and the report."""
         with self.writing():
             if best is not None and trajectory.best is not None:
-                save_png(self.path / BEST, best, trajectory, trajectory.best, self._step_texts, self.texts)
+                texts = {**self.texts, **parameters_of_best(trajectory)}
+                save_png(self.path / BEST, best, trajectory, trajectory.best, self._step_texts, texts)
             write_report(trajectory, self.canvas_path, self.path / REPORT)
 
     def save_mask(self, name: str, mask: Picture) -> None:

@@ -49,5 +49,5 @@ def receive(trajectory: Trajectory, picture: Picture | None, store: RunStore) ->
     if not store.lines:
         if picture is None:
             raise BadInput("the run begins from a picture, and none was given with the brief")
-        store.save_canvas(0, Drawing(picture, 0), trajectory)
+        store.save_canvas(0, Drawing(picture, 0), trajectory, None)
     return Candidate(0, store.file_of(0), 0, digest)

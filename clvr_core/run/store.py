@@ -51,9 +51,12 @@ class RunStore(Protocol):
         """Name of the canvas's file; "" if it has none."""
         ...
 
-    def save_canvas(self, canvas: int, drawing: Drawing, trajectory: Trajectory) -> str:
+    def save_canvas(self, canvas: int, drawing: Drawing, trajectory: Trajectory, seed: int | None) -> str:
         """Save picture and latent, the picture with the run so far in its metadata, and return the file's name ("" if
-        it has none)."""
+        it has none).
+
+        seed: of the picture, for its `parameters`; None for a picture that the run was given.
+        """
         ...
 
     def picture(self, canvas: int, sha256: str | None = None) -> Picture:

@@ -24,6 +24,7 @@ from ..records import from_json, to_json
 from ..text import shown
 from ..trajectory import SCHEMA, Step, Trajectory, timeless, with_codes
 from .atomic import write_bytes
+from .parameters import PARAMETERS_KEY
 from .pictures import DECODING_ERRORS, MAX_PIXELS, pixels
 from .png_decode import MAX_TEXT, bare, texts_of
 from .png_encode import SIGNATURE, encode
@@ -109,13 +110,17 @@ def _chunk(key: str, text: str) -> tuple[bytes, bytes]:
     if key == TRAJECTORY_KEY and text.isascii() and 256 < len(data) <= MAX_COMPRESSED:
         # Level 1 for speed: the text of a long run is compressed again for each of its canvases.
         return b"zTXt", key.encode("latin-1") + b"\0\0" + zlib.compress(data, 1)
+    if key == PARAMETERS_KEY and _is_latin(text):  # as stable-diffusion-webui writes it, for readers of tEXt alone
+        return b"tEXt", key.encode("latin-1") + b"\0" + text.encode("latin-1")
     return b"iTXt", key.encode("latin-1") + b"\0\0\0\0\0" + data
 
 
+def _is_latin(text: str) -> bool:
+    return all(ord(letter) < 256 for letter in text)
+
+
 def _check_text(key: str, value: str) -> None:
-    if not (
-        1 <= len(key) <= 79 and key.isprintable() and key.strip() == key and all(ord(letter) < 256 for letter in key)
-    ):
+    if not (1 <= len(key) <= 79 and key.isprintable() and key.strip() == key and _is_latin(key)):
         raise BadInput(f"{key!r:.100} cannot name a text in a PNG; use 1 to 79 printable Latin-1 characters")
     try:
         size = len(value.encode())

@@ -20,6 +20,7 @@ from ...clvr_core.errors import BadInput
 from ...clvr_core.protocols import Drawing, DrawRequest, Picture
 from ...clvr_core.run.run_folder import digest_of
 from ..host.pictures import as_image, as_pictures
+from .batches import groups_of, in_halves, most_at_once
 from .recipes import SamplingPreset
 
 TEXTS, LATENTS = 4, 16
@@ -62,7 +63,8 @@ class ComfyExecutor:
 
     @torch.inference_mode()
     def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
-        """Sample one request after another, so that no picture depends on the others.
+        """Sample requests that differ in the seed alone in one batch, as far as memory allows; a picture differs by
+        rounding from one that is sampled alone.
 
         All texts are encoded first and all latents decoded last, so that each model is loaded once a call and not once
         a picture.
@@ -70,13 +72,26 @@ class ComfyExecutor:
         conditionings = [self._conditionings(request) for request in requests]
         starts = [self._start_latent(request) for request in requests]
         bar = comfy.utils.ProgressBar(self.recipe.steps * len(requests))
-        latents = []
-        for number, (request, conditioning, start) in enumerate(zip(requests, conditionings, starts)):
-            latents.append(self._sample(request, conditioning, start, bar, number * self.recipe.steps))
+        latents: dict[int, torch.Tensor] = {}
+
+        def sample(places: Sequence[int]) -> list[torch.Tensor]:
+            first, seeds = places[0], [requests[place].seed for place in places]
+            done = self.recipe.steps * len(latents)
+            return self._sample(requests[first], seeds, conditionings[first], starts[first], bar, done)
+
+        for group in groups_of(requests, self.recipe.sampler):
+            size = self._batch_size(requests[group[0]], starts[group[0]], len(group))
+            for start in range(0, len(group), size):
+                places = group[start : start + size]
+                latents |= zip(places, in_halves(places, sample))
         return [
-            Drawing(keep_outside_mask(request, self._decode(latent)), self.recipe.nfe)
-            for request, latent in zip(requests, latents)
+            Drawing(keep_outside_mask(request, self._decode(latents[place])), self.recipe.nfe)
+            for place, request in enumerate(requests)
         ]
+
+    def _batch_size(self, request: DrawRequest, latent: torch.Tensor, wanted: int) -> int:
+        branches = 1 if self.recipe.guidance == 1 else 2
+        return most_at_once(self.model, latent, branches, len(request.references), wanted)
 
     def _conditionings(self, request: DrawRequest) -> dict[str, list]:
         """Return the conditioning `positive`, and with guidance `negative`, the empty prompt."""
@@ -116,8 +131,12 @@ class ComfyExecutor:
             return 1.0
         return min(max(request.strength or self.recipe.strength, 0.05), 1.0)
 
-    def _sample(self, request: DrawRequest, conditioning: dict, latent: torch.Tensor, bar, done: int) -> torch.Tensor:
-        """Sample one request. `done`: steps of the progress bar that earlier requests took."""
+    def _sample(
+        self, request: DrawRequest, seeds: Sequence[int], conditioning: dict, latent: torch.Tensor, bar, done: int
+    ) -> list[torch.Tensor]:
+        """Sample a request with each of these seeds in one batch. `done`: steps of the progress bar that earlier
+        pictures took.
+        """
         guider = comfy.samplers.CFGGuider(self.model)
         guider.inner_set_conds(conditioning)
         guider.set_cfg(self.recipe.guidance)
@@ -129,14 +148,14 @@ class ComfyExecutor:
 
         def step_end(step: int, x0: torch.Tensor, x: torch.Tensor, total: int) -> None:
             preview = previewer.decode_latent_to_preview_image("JPEG", x0) if previewer else None
-            bar.update_absolute(done + step + 1, preview=preview)
+            bar.update_absolute(done + (step + 1) * len(seeds), preview=preview)
             self.check()
 
-        noise = comfy.sample.prepare_noise(latent, request.seed)
+        noise = torch.cat([comfy.sample.prepare_noise(latent, seed) for seed in seeds])
         sampler = comfy.samplers.sampler_object(self.recipe.sampler)
-        options = {"denoise_mask": mask, "callback": step_end, "disable_pbar": True, "seed": request.seed}
-        sampled = guider.sample(noise, latent, sampler, sigmas, **options)
-        return sampled.to(comfy.model_management.intermediate_device())
+        options = {"denoise_mask": mask, "callback": step_end, "disable_pbar": True, "seed": seeds[0]}
+        sampled = guider.sample(noise, torch.cat([latent] * len(seeds)), sampler, sigmas, **options)
+        return list(sampled.to(comfy.model_management.intermediate_device()).split(1))
 
     def _decode(self, latent: torch.Tensor) -> Picture:
         self.check()

@@ -6,6 +6,7 @@ from ..host.sockets import EXECUTOR, ExecutorHandle
 from .comfy_sampler import ComfyExecutor
 from .fingerprint import fingerprint
 from .recipes import RECIPES, SAMPLERS, SCHEDULERS
+from .tiled_vae import TiledVae
 
 STEP = 16
 
@@ -77,6 +78,14 @@ class ExecutorNode(io.ComfyNode):
                     tooltip="Below 1 an edit starts from the canvas with this share of noise; higher: it changes "
                     "more. At 1 it starts from noise, with the canvas as a reference. 0: the recipe's own.",
                 ),
+                io.Boolean.Input(
+                    "tiled_vae",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Encodes and decodes in tiles of 512 pixels: less memory, slower, and pictures differ a "
+                    "little. Without it ComfyUI does so only where memory runs out.",
+                ),
             ],
             outputs=[
                 EXECUTOR.Output("executor", tooltip="Draws and edits, for Brief, Execute Step or Generate in a Loop.")
@@ -98,9 +107,11 @@ class ExecutorNode(io.ComfyNode):
         sampler: str = "euler",
         scheduler: str = "recipe",
         edit_strength: float = 0.0,
+        tiled_vae: bool = False,
     ) -> io.NodeOutput:
         chosen = RECIPES[recipe].changed(steps, guidance, sampler, scheduler, edit_strength)
-        executor = ComfyExecutor(model, clip, vae, chosen)
+        executor = ComfyExecutor(model, clip, TiledVae(vae) if tiled_vae else vae, chosen)
         weights = fingerprint(cls.hidden.dynprompt, {"model": model, "clip": clip.patcher, "vae": vae.patcher})
+        tiles = " tiled VAE" if tiled_vae else ""
         size = (max(STEP, side - side % STEP) for side in (width, height))
-        return io.NodeOutput(ExecutorHandle(executor, *size, lambda text: None, f"{weights} {chosen}", STEP))
+        return io.NodeOutput(ExecutorHandle(executor, *size, lambda text: None, f"{weights} {chosen}{tiles}", STEP))

@@ -14,6 +14,8 @@ from aiohttp import web
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.run.reading import JOURNAL, NoRun, read_trajectory
+from ...clvr_core.storage.png import read_png
+from ...clvr_core.storage.png_encode import encode
 from ..host.run_folders import list_runs, require_inside, runs_folder
 
 MAX_JOURNAL_BYTES = 64 << 20
@@ -23,6 +25,7 @@ def add_routes(routes: web.RouteTableDef) -> None:
     for path, answer in (("runs", all_runs), ("lines", lines)):
         routes.get(f"/clvr/{path}")(_json_route(answer))
     routes.get("/clvr/canvas")(canvas)
+    routes.get("/clvr/clean")(clean)
 
 
 def _json_route(answer: Callable[[Any], dict[str, Any]]):
@@ -91,15 +94,34 @@ def journal_of(path: Path) -> Path:
     return journal
 
 
+HEADERS = {"Content-Type": "image/png", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+
+
 async def canvas(request: web.Request) -> web.StreamResponse:
     """Answer with canvas number `canvas` of `run` as PNG, or status 404."""
-    name, number = request.query.get("run", ""), request.query.get("canvas", "")
+    try:
+        return web.FileResponse(_canvas_file(request.query), headers=HEADERS)
+    except BadInput as error:
+        return web.json_response({"error": str(error)}, status=404)
+
+
+async def clean(request: web.Request) -> web.StreamResponse:
+    """Answer with the same canvas as a PNG to save, without trajectory, workflow or any other metadata."""
+    try:
+        file = _canvas_file(request.query)
+        data = await asyncio.to_thread(lambda: encode(read_png(file)[0], []))
+    except BadInput as error:
+        return web.json_response({"error": str(error)}, status=404)
+    return web.Response(body=data, headers=HEADERS | {"Content-Disposition": 'attachment; filename="picture.png"'})
+
+
+def _canvas_file(query: Any) -> Path:
+    """Return the file of canvas number `canvas` of `run`. Raises BadInput if it is not there."""
+    name, number = query.get("run", ""), query.get("canvas", "")
     try:
         file = require_inside(require_inside(runs_folder() / name) / f"canvas-{int(number):03d}.png")
-        if not (number.isdecimal() and len(number) < 7 and file.is_file()):
-            raise ValueError("no such file")
+        if number.isdecimal() and len(number) < 7 and file.is_file():
+            return file
     except (BadInput, ValueError, OSError):
-        return web.json_response({"error": f"canvas {number!r:.20} is not in the run {name!r:.80}"}, status=404)
-    return web.FileResponse(
-        file, headers={"Content-Type": "image/png", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
-    )
+        pass
+    raise BadInput(f"canvas {number!r:.20} is not in the run {name!r:.80}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from clvr_core.executor.generic import GenericExecutor
 from clvr_core.executor.remote import RemoteExecutor
 from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.device_sharing import unwrap
-from clvr_core.models.executors import load_executor, place, weights_of
+from clvr_core.models.executors import load_executor, place, tile, weights_of
 from clvr_core.models.memory_plan import Weights
 from clvr_core.models.registry import _here, load_models
 from clvr_core.protocols import DrawRequest
@@ -112,6 +113,18 @@ def test_in_fp8_the_transformer_takes_half_and_draws_nearly_the_same(folder, res
     assert torch.float8_e4m3fn in stored and executor.pipe.vae.dtype == torch.float32
     found = pictures(executor, *REQUESTS)
     assert 0 < apart(found[0], resident[0]) < 100 and executor.name == 'klein {"storage": "fp8"}'
+
+
+def test_in_tiles_the_vae_decodes_no_more_than_a_tile_at_once(folder, resident, monkeypatch):
+    monkeypatch.setattr("clvr_core.models.executors.TILE", 64)
+    executor = load_executor(ExecutorSettings(folder=str(folder), dtype="float32", tiled_vae=True), "cpu")
+    vae, sizes = executor.pipe.vae, []
+    vae.decoder.register_forward_hook(lambda module, given, made: sizes.append(made.shape[-1]))
+    found = pictures(executor, *REQUESTS)
+    assert max(sizes) == 64 < found[0].shape[1] and executor.name == 'klein {"tiled_vae": true}'
+    assert not np.array_equal(found[0], resident[0])  # random weights attend over the whole picture
+    with pytest.raises(BadInput, match="the VAE of SimpleNamespace, a NoneType, has no tiles; remove tiled_vae from"):
+        tile(SimpleNamespace(vae=None), 512)
 
 
 def test_its_weights_are_known_before_they_are_loaded(folder):

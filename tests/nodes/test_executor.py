@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from functools import partialmethod
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,12 +13,14 @@ import torch
 from clvr_pack.nodes.executor.comfy_sampler import ComfyExecutor, Kept, escape_prompt
 from clvr_pack.nodes.executor.fingerprint import fingerprint
 from clvr_pack.nodes.executor.recipes import RECIPES, SAMPLERS
+from clvr_pack.nodes.executor.tiled_vae import TiledVae
 
 from clvr_core.errors import BadInput
 from clvr_core.protocols import DrawRequest, Executor, Interruptible, PromptWindow, ReferenceLimit
 from tests.fakes import grey
 from tests.nodes.graph import Executing, Graph
 from tests.nodes.pack import NODES, stubs
+from tests.pixels import close
 
 SIZE = 16
 GUIDERS = stubs["comfy.samplers"].CFGGuider
@@ -30,6 +35,12 @@ class Model:
         self.noted = patches
         self.model = SimpleNamespace(latent_format=None)
         self.weights, self.patches, self.backup = {"w": torch.arange(40.0)}, {}, {}
+
+    def memory_required(self, shape: list[int]) -> int:
+        return 100 * math.prod(shape)
+
+    def model_size(self) -> int:
+        return 1000
 
     def patched(self, patch: str) -> Model:
         return Model((*self.noted, patch))
@@ -63,17 +74,29 @@ class Clip:
 
 
 class Vae:
-    """A VAE whose latents are pictures. `encoded`: how many."""
+    """A VAE whose latents are pictures. `encoded`: how many. `tiles`: size and overlap of each call in tiles."""
 
     first_stage_model = None
 
     def __init__(self) -> None:
         self.encoded = 0
+        self.tiles: list[tuple[int, int, int]] = []
         self.patcher = Model()
 
     def encode(self, image: torch.Tensor) -> torch.Tensor:
         self.encoded += 1
         return image.movedim(-1, 1)
+
+    def encode_tiled(self, image: torch.Tensor, tile_x: int, tile_y: int, overlap: int) -> torch.Tensor:
+        self.tiles.append((tile_x, tile_y, overlap))
+        return self.encode(image)
+
+    def decode_tiled(self, latent: torch.Tensor, tile_x: int, tile_y: int, overlap: int) -> torch.Tensor:
+        self.tiles.append((tile_x, tile_y, overlap))
+        return self.decode(latent)
+
+    def spacial_compression_decode(self) -> int:
+        return 16
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         picture = latent.float().mean(dim=1, keepdim=True).movedim(1, -1).expand(-1, -1, -1, 3)
@@ -192,6 +215,65 @@ class TestDrawing:
             executor.draw([request(grey(10, SIZE, SIZE)), request(grey(10, SIZE, SIZE))])
         assert executor.vae.encoded == 1 and executor.clip.encoded == ["a circle"]
 
+    def test_candidates_share_a_batch_and_are_those_that_are_drawn_alone(self):
+        before, seeds = len(GUIDERS.made), (5, 6, 7)
+        together = make().draw([replace(request(), seed=seed) for seed in seeds])
+        assert [guider.start.shape[0] for guider in GUIDERS.made[before:]] == [3]
+        for seed, drawing in zip(seeds, together, strict=True):
+            (alone,) = make().draw([replace(request(), seed=seed)])
+            assert close(drawing.picture, alone.picture) and drawing.nfe == alone.nfe == 4
+        assert stubs["comfy.utils"].ProgressBar.shown[-1][:2] == (4, 4)
+
+    def test_other_requests_and_samplers_with_noise_of_their_own_keep_batches_to_themselves(self):
+        before, canvas = len(GUIDERS.made), grey(10, SIZE, SIZE)
+        mixed = [request(), request(canvas), request(), request(prompt="a square"), request(canvas)]
+        drawings = make().draw([replace(each, seed=seed) for seed, each in enumerate(mixed)])
+        assert [guider.start.shape[0] for guider in GUIDERS.made[before:]] == [2, 2, 1]
+        for seed, (each, drawing) in enumerate(zip(mixed, drawings, strict=True)):
+            (alone,) = make().draw([replace(each, seed=seed)])
+            assert close(drawing.picture, alone.picture), "each in its own place"
+        before = len(GUIDERS.made)
+        make(sampler="lcm").draw([replace(request(), seed=seed) for seed in range(3)])
+        assert [guider.start.shape[0] for guider in GUIDERS.made[before:]] == [1, 1, 1]
+
+    @pytest.mark.parametrize(("kind", "references", "pictures", "sizes"), [
+        ("klein", 0, 4, [4]), ("klein", 0, 3, [3]), ("klein-base", 0, 2, [2, 2]), ("klein", 1, 2, [2, 2]), ("klein", 0, 1, [1] * 4),
+    ])  # fmt: skip
+    def test_a_batch_is_halved_until_the_memory_takes_it(self, monkeypatch, kind, references, pictures, sizes):
+        """`pictures`: how many the device takes; guidance counts twice, and so does a reference beside the picture."""
+        executor, before = make(kind), len(GUIDERS.made)
+        canvases = [grey(10, SIZE, SIZE)] * references
+        each = executor.model.memory_required(list(executor._start_latent(request(*canvases)).shape))
+        twice = (1 + references) * (2 if kind == "klein-base" else 1)
+        monkeypatch.setattr(stubs["comfy.model_management"], "total_memory", pictures * twice * each + 1000)
+        wanted = 3 if sizes == [3] else 4
+        executor.draw([replace(request(*canvases), seed=seed) for seed in range(wanted)])
+        assert [guider.start.shape[0] for guider in GUIDERS.made[before:]] == sizes
+
+    def test_out_of_memory_halves_the_batch_and_ends_a_single_picture(self, monkeypatch):
+        sample, tried = GUIDERS.sample, []
+
+        def limited(self, noise, *given, most=2, **named):
+            tried.append(len(noise))
+            if len(noise) > most:
+                raise torch.OutOfMemoryError
+            return sample(self, noise, *given, **named)
+
+        alone = [make().draw([replace(request(), seed=seed)])[0].picture for seed in range(5)]
+        monkeypatch.setattr(GUIDERS, "sample", limited)
+        drawings = make().draw([replace(request(), seed=seed) for seed in range(5)])
+        assert tried == [5, 3, 2, 1, 2]
+        assert all(close(drawing.picture, other) for drawing, other in zip(drawings, alone, strict=True))
+        monkeypatch.setattr(GUIDERS, "sample", partialmethod(limited, most=0))
+        with pytest.raises(torch.OutOfMemoryError):
+            make().draw([request()])
+
+    def test_in_tiles_the_vae_gets_pixels_and_latents_in_its_own_units(self):
+        vae = Vae()
+        executor = ComfyExecutor(Model(), Clip(), TiledVae(vae), RECIPES["klein"])
+        executor.draw([request(grey(10, SIZE, SIZE))])
+        assert vae.tiles == [(512, 512, 64), (32, 32, 4)]
+
     def test_the_check_is_called_at_every_step_and_ends_the_drawing(self):
         executor, calls = make(), []
 
@@ -248,6 +330,9 @@ class TestNodes:
         (handle,) = graph.run("1")
         assert (handle.width, handle.height, handle.step) == (992, 16, 16), "sides are cut to what models can draw"
         assert handle.executor.recipe.steps == 6 and "steps=6" in handle.weights
+        with_tiles = {"class_type": "CLVR_Executor", "inputs": graph.nodes["1"]["inputs"] | {"tiled_vae": True}}
+        (tiled,) = Graph({"1": with_tiles}).run("1")
+        assert isinstance(tiled.executor.vae, TiledVae) and tiled.weights == f"{handle.weights} tiled VAE"
 
     def test_shapes_models_come_with_their_size_and_weights(self):
         node = NODES["CLVR_ShapesModels"]

@@ -16,6 +16,7 @@ from clvr_pack.nodes.routes import again, forecast, model_sizes, runs
 from safetensors.torch import save_file
 
 from clvr_core.errors import BadInput
+from clvr_core.storage.png import read_png
 from tests.nodes.graph import Graph, loop, scripted
 from tests.nodes.pack import NODES, stubs
 
@@ -87,6 +88,16 @@ class TestRuns:
         answer = get("canvas", run=run.folder.name, canvas="1")
         assert answer.path == run.folder / "canvas-001.png" and answer.headers["Content-Type"] == "image/png"
 
+    def test_a_clean_copy_of_a_canvas_is_the_picture_and_nothing_else(self, host, run, get):
+        asyncio.run(ClvrExtension().on_load())
+        handler = host.server.routes.handlers["GET", "/clvr/clean"]
+        answer = asyncio.run(handler(web.Request({"run": run.folder.name, "canvas": "1"}, {})))
+        assert answer.headers["Content-Disposition"] == 'attachment; filename="picture.png"'
+        (host.base / "copy.png").write_bytes(answer.body)
+        picture, texts = read_png(host.base / "copy.png")
+        assert np.array_equal(picture, read_png(run.folder / "canvas-001.png")[0]) and texts == {}
+        assert get("clean", run=run.folder.name, canvas="99")[0] == 404
+
     @pytest.mark.parametrize("name", ["", ".", "..", "../..", "link", "no-such-1", "a\0b", "x" * 5000])
     def test_nothing_outside_the_runs_is_read(self, host, get, name):
         secret = host.base / "secret"
@@ -95,7 +106,7 @@ class TestRuns:
         (secret / "canvas-000.png").write_bytes(b"secret")
         host.runs.mkdir(parents=True)
         (host.runs / "link").symlink_to(secret)
-        assert get("lines", run=name)[0] == 404 and get("canvas", run=name, canvas="0")[0] == 404
+        assert [get(route, run=name, canvas="0")[0] for route in ("lines", "canvas", "clean")] == [404] * 3
 
     @pytest.mark.parametrize("number", ["99", "-1", "x", "", "1e1", "../0", "9" * 50])
     def test_a_canvas_that_is_not_there_is_no_file(self, run, get, number):
@@ -205,7 +216,11 @@ class TestTrajectoryNodes:
         for number in (1, 2):
             (name,) = self.graph("SaveTrajectory", trajectory=run, name="mine").run("1")
             assert name == f"saved/mine-{number}"
-        assert (host.runs / "saved" / "mine-1" / "best.png").is_file()
+        best = read_png(host.runs / "saved" / "mine-1" / "best.png")
+        assert "\nSteps: " in best[1]["parameters"] and not (host.runs / "saved" / "mine-1" / "clean.png").exists()
+        self.graph("SaveTrajectory", trajectory=run, name="mine", clean_copy=True).run("1")
+        clean = read_png(host.runs / "saved" / "mine-3" / "clean.png")
+        assert np.array_equal(clean[0], best[0]) and clean[1] == {}
         assert NODES["CLVR_SaveTrajectory"].validate_inputs(name="../x").startswith("name is '../x'")
         assert NODES["CLVR_SaveTrajectory"].validate_inputs(name=None) is True
         with pytest.raises(BadInput, match="name is 'a/b'"):

@@ -84,7 +84,7 @@ def test_what_is_missing_or_another_is_refused_by_every_store(tmp_path, folder):
     for read, name, values in reads:
         with pytest.raises(BadInput, match="and the run needs it to go on"):
             read(name, digest_of(values))
-    store.save_canvas(0, Drawing(grey(7), 1, latent), trajectory())
+    store.save_canvas(0, Drawing(grey(7), 1, latent), trajectory(), 1)
     store.save_mask("mask-000.png", mask)
     for read, name, values in reads:
         assert np.array_equal(read(name, digest_of(values)), values)

@@ -93,7 +93,7 @@ class TestInOneProcess:
             earlier.note(call, result)
         drive(later)
         with pytest.raises(BadInput, match="this one has ended"):
-            earlier.folder.save_canvas(0, Drawing(grey(1), 0), earlier.trajectory)
+            earlier.folder.save_canvas(0, Drawing(grey(1), 0), earlier.trajectory, 1)
         whole = tmp_path / "whole"
         drive(start(a_brief(), models(), whole))
         assert events(tmp_path / "run") == events(whole)

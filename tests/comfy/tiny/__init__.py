@@ -216,6 +216,7 @@ class Counted(io.ComfyNode):
     @classmethod
     def execute(cls, model, clip, vae) -> io.NodeOutput:
         model, clip, vae = model.clone(), clip.clone(), copy.copy(vae)
+        vae.upscale_ratio = vae.downscale_ratio = 16  # ComfyUI 0.33 has 8 for taef2, by which its tiles do not fit
 
         def evaluated(apply, given):
             print(f"tiny: evaluated {given['input'].shape[0]} at {given['timestep'].max():.2f}", flush=True)
@@ -232,6 +233,23 @@ class Counted(io.ComfyNode):
         clip.encode_from_tokens_scheduled = told("text", clip.encode_from_tokens_scheduled)
         vae.encode, vae.decode = told("encoded", vae.encode), told("decoded", vae.decode)
         return io.NodeOutput(model, clip, vae)
+
+
+class OneByOne(io.ComfyNode):
+    """The same executor, which draws the pictures of a round by themselves."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        executor = io.Custom("CLVR_EXECUTOR")
+        outputs = [executor.Output()]
+        return io.Schema(node_id="Tiny_OneByOne", category="tiny", inputs=[executor.Input("executor")], outputs=outputs)
+
+    @classmethod
+    def execute(cls, executor) -> io.NodeOutput:
+        alone = copy.copy(executor.executor)
+        alone.draw = lambda requests: [executor.executor.draw([request])[0] for request in requests]
+        weights = f"{executor.weights} alone"
+        return io.NodeOutput(dataclasses.replace(executor, executor=alone, weights=weights))
 
 
 def protocols() -> Any:
@@ -288,7 +306,7 @@ class Eyes(io.ComfyNode):
 class Tiny(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         write()
-        return [TextEncoder, QwenEdit, Counted, Eyes, Card, Prompter]
+        return [TextEncoder, QwenEdit, Counted, OneByOne, Eyes, Card, Prompter]
 
 
 async def comfy_entrypoint() -> Tiny:

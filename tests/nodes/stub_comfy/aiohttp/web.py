@@ -18,9 +18,11 @@ class StreamResponse:
 
 
 class Response(StreamResponse):
-    def __init__(self, text: str = "", status: int = 200, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, text: str = "", status: int = 200, headers: dict[str, str] | None = None, *, body: bytes = b""
+    ) -> None:
         super().__init__(status, headers)
-        self.text = text
+        self.text, self.body = text, body
 
 
 class FileResponse(StreamResponse):

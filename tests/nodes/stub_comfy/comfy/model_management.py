@@ -1,4 +1,4 @@
-"""A CPU with `free_memory` bytes, models that are loaded, and Cancel."""
+"""A CPU with `free_memory` of `total_memory` bytes, models that are loaded, and Cancel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __getattr__ = missing(__name__)
 
 OOM_EXCEPTION = torch.OutOfMemoryError
 free_memory = 8 << 30
+total_memory = 8 << 30
 current_loaded_models: list[Any] = []
 interrupted = False
 
@@ -35,6 +36,22 @@ def intermediate_device() -> torch.device:
 
 def get_free_memory(device: torch.device) -> int:
     return free_memory
+
+
+def get_total_memory(device: torch.device) -> int:
+    return total_memory
+
+
+def extra_reserved_memory() -> int:
+    return 0
+
+
+def is_oom(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError)
+
+
+def soft_empty_cache() -> None:
+    pass
 
 
 def should_use_bf16(device: torch.device) -> bool:
