@@ -235,6 +235,7 @@ def test_candidates_in_one_batch_are_those_that_are_drawn_one_by_one(comfy, samp
     assert {line.partition(" at")[0] for line in told if "evaluated" in line} == {together}
     prompt["8"] = {"class_type": "Tiny_OneByOne", "inputs": {"executor": ["5", 0]}}
     prompt["6"]["inputs"]["executor"] = ["8", 0]
+    prompt["4"]["inputs"]["script"] = json.dumps(script | {"number": next(NUMBER)})  # one that has seen nothing
     alone, told = work(comfy, prompt)
     assert {line.partition(" at")[0] for line in told if "evaluated" in line} == {
         f"evaluated {2 if guidance > 1 else 1}"

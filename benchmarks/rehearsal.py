@@ -1,0 +1,296 @@
+"""Rehearses workflow 2 with files of the published sizes, whose weights are random: FLUX.2 Klein 4B, its text encoder, Qwen3-VL 4B and
+the VAE, by the published names, shapes and dtypes.
+
+Says of each file whether ComfyUI's stock loader takes it, and what memory it needs beside what the forecast said of it; runs the judge,
+the executor and the whole workflow, and cancels it. Nothing here says anything of pictures: random weights draw noise and judge at
+random, so they cannot prove that they see, and `prove_sight` is off.
+
+COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/rehearsal.py FOLDER [--weights fp8|bf16] [--side 512] [--steps 4] [--rounds 2]
+    [--tokens 1536] [--stages make detect ask draw loop cancel diffusers] [--tiny]
+
+FOLDER becomes a base directory of ComfyUI: 12.5 GB with fp8, 25 GB with bf16. What a stage found is kept in FOLDER/rehearsal.json, and the
+stage is not run again with the same options. `detect` starts ComfyUI anew for each file, so that one model is in memory at a time; `loop`
+has all of them. --tiny: narrow models, for a try of the rehearsal itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from rehearsal_files import TINY, TINY_VISION, File, files, write
+
+from clvr_core.models.memory_plan import HEADROOM, file_weights, peak
+from clvr_core.run.run_folder import RunFolder, trajectory_from
+from tests.comfy import server as comfy_server
+from tests.comfy.graphs import runs
+from tests.comfy.server import ROOT, Comfy, error_of
+
+WITHIN = 0.2
+"""How far the measured peak may be from the plan."""
+BARE = "bare server"
+
+
+class Watch:
+    """Samples the memory of a process, in bytes, until it is left: its own pages, without those of mapped files, which the system takes
+    back as it needs them."""
+
+    def __init__(self, pid: int) -> None:
+        self.status, self.most, self._over = Path(f"/proc/{pid}/status"), 0, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def now(self) -> int:
+        return sum(int(line.split()[1]) for line in self.status.read_text().splitlines() if "RssAnon" in line) << 10
+
+    def _sample(self) -> None:
+        while not self._over.wait(0.05):
+            self.most = max(self.most, self.now())
+
+    def __enter__(self) -> Watch:
+        self.before = self.most = self.now()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def grown(self) -> int:
+        return self.most - self.before
+
+
+class Rehearsal:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.base = options, options.folder
+        self.files = files(options.weights == "fp8", options.tiny)
+        self.notes = self.base / "rehearsal.json"
+        self.found: dict[str, Any] = json.loads(self.notes.read_text()) if self.notes.exists() else {}
+
+    def stage(self, name: str, work: Callable[[], Any], *settings: object) -> Any:
+        """Return what the stage found with these settings, now or earlier."""
+        key = " ".join(map(str, (name, self.options.weights, *settings)))
+        if key not in self.found:
+            began = time.time()
+            print(f"{key} ...", flush=True)
+            self.found[key] = work() | {"seconds": round(time.time() - began, 1)}
+            self.notes.write_text(json.dumps(self.found, indent=1) + "\n")
+        print(f"{key}: {json.dumps(self.found[key])}", flush=True)
+        return self.found[key]
+
+    @contextmanager
+    def comfy(self) -> Iterator[Comfy]:
+        nodes = self.base / "custom_nodes"
+        nodes.mkdir(exist_ok=True)
+        if not (link := nodes / "rehearsal_nodes.py").exists():
+            link.symlink_to(Path(__file__).with_name("rehearsal_nodes.py"))
+        comfy_server.ENDS_WITHIN = self.options.patience
+        given = {"CLVR_REHEARSAL_TINY": json.dumps({"text": TINY, "vision": TINY_VISION})} if self.options.tiny else {}
+        with Comfy(self.base, *self.options.flags, **given) as comfy:
+            yield comfy
+
+    def path(self, file: File) -> Path:
+        return self.base / "models" / file.folder / file.name
+
+    def make(self) -> None:
+        for file in self.files.values():
+            if not self.path(file).exists():
+                write(file, self.path(file))
+
+    def detect(self, part: str) -> dict[str, Any]:
+        """Load one file in a ComfyUI of its own: what it became, and the peak of memory beside the file's size."""
+        file = self.files[part]
+        kind, widgets = file.loader
+        socket = {"UNETLoader": "model", "CLIPLoader": "clip", "VAELoader": "vae"}[kind]
+        prompt = {
+            "1": {"class_type": kind, "inputs": widgets},
+            "2": {"class_type": "Rehearsal_Look", "inputs": {socket: ["1", 0]}},
+            "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+        }
+        with self.comfy() as comfy, Watch(comfy.process.pid) as watch:
+            seen = said(comfy, prompt, "3")
+            missing = [
+                line for line in comfy.log.read_text().splitlines() if "missing" in line or "unet unexpected" in line
+            ]
+        plan = file_weights(self.path(file), part).nbytes
+        return seen | {"parameters": file.parameters, "plan": plan, "peak": watch.grown, "missing": missing}
+
+    def vlm(self, node: int = 1) -> dict[str, Any]:
+        kind, widgets = self.files["VLM"].loader
+        seen = {"clip": [str(node), 0], "reply_limit": self.options.tokens, "prove_sight": False}
+        return {
+            str(node): {"class_type": kind, "inputs": widgets},
+            str(node + 1): {"class_type": "CLVR_VisionModel", "inputs": seen},
+        }
+
+    def ask(self) -> dict[str, Any]:
+        """Have the vision model alone decide about a picture, and reply by a schema."""
+        prompt = self.vlm() | {
+            "3": {"class_type": "Rehearsal_Ask", "inputs": {"vlm": ["2", 0], "side": 64}},
+            "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
+        }
+        with self.comfy() as comfy, Watch(comfy.process.pid) as watch:
+            heard = said(comfy, prompt, "4")
+        plan = peak([file_weights(self.path(self.files["VLM"]), "VLM", "controller")], "resident", HEADROOM)
+        parsed = json.loads(heard["reply"])
+        assert parsed.keys() == {"kind", "sure"} and all(0 <= share <= 1 for share in heard["yes"]), heard
+        return heard | {"plan with headroom": plan, "peak": watch.grown}
+
+    def executor(self, first: int = 11) -> dict[str, Any]:
+        loaders = [self.files[part].loader for part in ("DiT", "text encoder", "VAE")]
+        nodes = {
+            str(first + place): {"class_type": kind, "inputs": widgets} for place, (kind, widgets) in enumerate(loaders)
+        }
+        side = {"width": self.options.side, "height": self.options.side, "steps": self.options.steps}
+        inputs = {name: [str(first + place), 0] for place, name in enumerate(("model", "clip", "vae"))}
+        inputs |= side | {
+            "recipe": "klein",
+            "guidance": 0.0,
+            "sampler": "euler",
+            "scheduler": "recipe",
+            "edit_strength": 0.0,
+        }
+        return nodes | {str(first + 3): {"class_type": "CLVR_Executor", "inputs": inputs}}
+
+    def draw(self) -> dict[str, Any]:
+        """Run the loop with the executor alone; a script plans and judges."""
+        script = {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
+        return self.run(self.executor() | {"1": script}, ["1", 0], [part for part in self.files if part != "VLM"])
+
+    def loop(self) -> dict[str, Any]:
+        """Run workflow 2 with all files, as it is but for the options."""
+        return self.run(self.executor() | self.vlm(), ["2", 0], list(self.files))
+
+    def run(self, models: dict[str, Any], vlm: list, parts: list[str]) -> dict[str, Any]:
+        with self.comfy() as comfy, Watch(comfy.process.pid) as watch:
+            before = runs(comfy)
+            entry = comfy.run(self.prompt(models, vlm))
+            assert entry["status"]["status_str"] == "success", error_of(entry)
+            (folder,) = (path for path in runs(comfy) if path not in before)
+        trajectory = trajectory_from(RunFolder.open(folder).lines)
+        drawn = [step.action.kind for step in trajectory.steps if step.action.draws]
+        held = [
+            file_weights(self.path(self.files[part]), part, "controller" if part == "VLM" else "executor")
+            for part in parts
+        ]
+        cost = trajectory.cost
+        return {
+            "steps": drawn, "evaluations": cost.evaluations, "parts": cost.seconds, "warnings": len(trajectory.warnings),
+            "failures": sum(bool(step.failure) for step in trajectory.steps if hasattr(step, "failure")),
+            "plan": peak(held, "resident"), "plan with headroom": peak(held, "resident", HEADROOM), "peak": watch.grown,
+        }  # fmt: skip
+
+    def prompt(self, models: dict[str, Any], vlm: list) -> dict[str, Any]:
+        """Workflow 2 with these models in place of its own."""
+        graph = json.loads((ROOT / self.options.workflow).read_text())
+        (number,) = (number for number, node in graph.items() if node["class_type"] == "CLVR_Generate")
+        generate = graph[number]["inputs"] | {"vlm": vlm, "executor": ["14", 0], "rounds": self.options.rounds}
+        nodes = {"100": {"class_type": "CLVR_Generate", "inputs": generate | {"tolerance": 0.0, "patience": 50}}}
+        return models | nodes | {"101": {"class_type": "PreviewAny", "inputs": {"source": ["100", 2]}}}
+
+    def cancel(self) -> dict[str, Any]:
+        """Cancel the loop once the executor samples; say how long it took until the prompt had ended."""
+        script = {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
+        with self.comfy() as comfy:
+            models = self.executor() | {"1": script}
+            models["14"]["inputs"]["steps"] = 1000
+            queued = comfy.queue(self.prompt(models, ["1", 0]))
+            end = time.time() + self.options.patience
+            while not any(
+                (path / "trajectory.jsonl").exists() and "action" in (path / "trajectory.jsonl").read_text()
+                for path in runs(comfy)
+            ):
+                assert time.time() < end and comfy.process.poll() is None, comfy.said
+                time.sleep(0.2)
+            began = time.time()
+            comfy.interrupt()
+            entry = comfy.wait(queued)
+            assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
+            return {"until it ended": round(time.time() - began, 1)}
+
+    def diffusers(self) -> dict[str, Any]:
+        """Run two rounds with the same three files through diffusers, planned and judged by a script."""
+        from clvr_core.brief import Brief, Budget
+        from clvr_core.models.config import ExecutorSettings
+        from clvr_core.models.executors import load_executor, weights_of
+        from clvr_core.run.run_models import RunModels
+        from clvr_core.run.session import Session, drive
+        from tests.fakes import FakeVlm
+
+        words = (
+            self.options.tokenizer or Path(os.environ["COMFYUI_DIR"]) / "comfy" / "text_encoders" / "qwen25_tokenizer"
+        )
+        names = {"transformer": "DiT", "text_encoder": "text encoder", "vae": "VAE"}
+        given = {name: str(self.path(self.files[part])) for name, part in names.items()}
+        side = {"width": self.options.side, "height": self.options.side, "steps": self.options.steps}
+        settings = ExecutorSettings("klein", **given, tokenizer=str(words), **side)
+        with Watch(os.getpid()) as watch, tempfile.TemporaryDirectory() as out:
+            executor = load_executor(settings, "cpu")
+            budget = Budget(rounds=self.options.rounds, tolerance=None)
+            brief = Brief("a barn", width=self.options.side, height=self.options.side, budget=budget)
+            trajectory = drive(Session(brief, RunModels(FakeVlm(), executor), RunFolder.create(Path(out) / "run")))
+        plan = sum(each.nbytes for each in weights_of(settings))
+        return {"evaluations": trajectory.cost.evaluations, "plan": plan, "peak": watch.grown}
+
+
+def said(comfy: Comfy, prompt: dict[str, Any], node: str) -> dict[str, Any]:
+    entry = comfy.run(prompt)
+    assert entry["status"]["status_str"] == "success", error_of(entry)
+    return json.loads("".join(entry["outputs"][node]["text"]))
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """Run the stages, print a table, and return all that was found, by stage and options."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    stages = ("make", "detect", "ask", "draw", "loop", "cancel", "diffusers")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", choices=("fp8", "bf16"), default="fp8")
+    parser.add_argument("--stages", nargs="+", choices=stages, default=stages)
+    parser.add_argument("--parts", nargs="+", default=["VAE", "DiT", "text encoder", "VLM"], help="of detect")
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--tokens", type=int, default=1536, help="of a reply, at most")
+    parser.add_argument("--patience", type=float, default=7200.0, help="seconds that a prompt may take")
+    parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="for ComfyUI, after all other options")
+    parser.add_argument("--workflow", default="example_workflows/api/2-klein-4-step-loop.json")
+    parser.add_argument("--tokenizer", type=Path, help="folder of Qwen3's, for diffusers; default: ComfyUI's own")
+    parser.add_argument("--tiny", action="store_true")
+    options = parser.parse_args(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    rehearsal = Rehearsal(options)
+    settings = (options.side, options.steps, options.rounds, options.tokens)
+    rehearsal.make()
+    for stage in options.stages:
+        if stage == "detect":
+            for part in options.parts:
+                rehearsal.stage(f"detect {part}", lambda part=part: rehearsal.detect(part))
+        elif stage != "make":
+            rehearsal.stage(stage, getattr(rehearsal, stage), *settings)
+    print(table(rehearsal.found))
+    return rehearsal.found
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = ["| stage | plan, GB | peak, GB | within 20 % | seconds |", "|---|---:|---:|---|---:|"]
+    for name, each in found.items():
+        if "peak" in each:
+            plan = each.get("plan", each.get("plan with headroom"))
+            close = "yes" if abs(each["peak"] - plan) <= WITHIN * plan else "no"
+            lines.append(f"| {name} | {plan / 1e9:.2f} | {each['peak'] / 1e9:.2f} | {close} | {each['seconds']:.0f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

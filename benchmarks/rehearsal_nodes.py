@@ -1,0 +1,106 @@
+"""Nodes that rehearsal.py puts beside the pack: what a loader made of a file, and what a vision model answers.
+
+With CLVR_REHEARSAL_TINY set, ComfyUI's configurations of Qwen3 8B and Qwen3-VL 8B have the tiny widths of
+rehearsal_files.py, so that files of those sizes are read by the same code.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import sys
+
+import comfy.text_encoders.llama as llama
+import comfy.text_encoders.qwen3vl as qwen3vl
+import numpy as np
+import torch
+
+if tiny := json.loads(os.environ.get("CLVR_REHEARSAL_TINY", "{}")):
+    for name in ("Qwen3_8BConfig", "Qwen3VL_8BConfig"):
+        held = getattr(llama, name)
+        fields = [(key, int, dataclasses.field(default=value)) for key, value in tiny["text"].items()]
+        setattr(llama, name, dataclasses.make_dataclass(name, fields, bases=(held,)))
+    qwen3vl.QWEN3VL_CONFIGS["qwen3vl_8b"] = llama.Qwen3VL_8BConfig
+    qwen3vl.QWEN3VL_VISION["qwen3vl_8b"] = tiny["vision"]
+    qwen3vl.QWEN3VL_VISION_COMMON["num_heads"] = 2
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"kind": {"type": "string", "enum": ["EDIT", "END"]}, "sure": {"type": "boolean"}},
+    "required": ["kind", "sure"],
+    "additionalProperties": False,
+}
+
+
+def protocols():
+    """Those of the pack, under the name that ComfyUI gave it."""
+    return next(module for name, module in sys.modules.items() if name.endswith(".clvr_core.protocols"))
+
+
+class Look:
+    """Says of a model as loaded: its class, how many numbers it has in which dtype, and the bytes they take."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "look", "rehearsal"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        kinds = {name: (name.upper(),) for name in ("model", "clip", "vae")}
+        return {"required": {}, "optional": kinds}
+
+    def look(self, model=None, clip=None, vae=None):
+        patcher = model or (clip or vae).patcher
+        module = vae.first_stage_model if vae else patcher.model
+        inner = getattr(module, "diffusion_model", None) or getattr(module, getattr(module, "clip", ""), module)
+        numbers, nbytes = collections.Counter(), 0
+        for value in {value.data_ptr(): value for value in module.state_dict().values() if value.numel()}.values():
+            stored = getattr(value, "_qdata", value)
+            numbers[str(stored.dtype).removeprefix("torch.")] += stored.numel()
+            nbytes += stored.numel() * stored.element_size()
+        kinds = [type(each).__name__ for each in (module, inner)]
+        return (json.dumps({"class": kinds, "numbers": numbers, "bytes": nbytes}),)
+
+
+class Ask:
+    """Asks a vision model for decisions about a picture, and for a reply that a schema holds."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "ask", "rehearsal"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"vlm": ("CLVR_VLM",), "side": ("INT", {"default": 64})}}
+
+    def ask(self, vlm, side):
+        core = protocols()
+        rows = np.linspace(0, 255, side, dtype=np.uint8)
+        picture = np.stack(np.broadcast_arrays(rows[:, None], rows[None], np.uint8(80)), -1)
+        decisions = vlm.decide((picture,), [core.Question(text) for text in ("Is it red?", "Is there a cat?")])
+        messages = [core.Message("system", "You answer."), core.Message("user", "What now?", (picture,))]
+        reply = vlm.chat(messages, SCHEMA)
+        said = {"yes": [each.yes for each in decisions], "reply": reply.text, "finished": reply.finished}
+        return (json.dumps(said),)
+
+
+class Peak:
+    """Says how much memory torch has held at most on a GPU since the last call; 0 without one."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "peak", "rehearsal"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"after": ("*",)}}
+
+    @classmethod
+    def IS_CHANGED(cls, **_):
+        return float("nan")
+
+    def peak(self, after):
+        if not torch.cuda.is_available():
+            return ("0",)
+        held = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        return (str(held),)
+
+
+NODE_CLASS_MAPPINGS = {"Rehearsal_Look": Look, "Rehearsal_Ask": Ask, "Rehearsal_Peak": Peak}
