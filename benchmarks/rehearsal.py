@@ -27,19 +27,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 from rehearsal_files import TINY, TINY_VISION, File, files, write
 
 from clvr_core.models.memory_plan import HEADROOM, file_weights, peak
-from clvr_core.run.run_folder import RunFolder, trajectory_from
+from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from tests.comfy import server as comfy_server
 from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, Comfy, error_of
 
 WITHIN = 0.2
 """How far the measured peak may be from the plan."""
-BARE = "bare server"
 
 
 class Watch:
@@ -242,6 +242,12 @@ class Rehearsal:
             trajectory = drive(Session(brief, RunModels(FakeVlm(), executor), RunFolder.create(Path(out) / "run")))
         plan = sum(each.nbytes for each in weights_of(settings))
         return {"evaluations": trajectory.cost.evaluations, "plan": plan, "peak": watch.grown}
+
+
+def samples(comfy: Comfy) -> bool:
+    """Whether an action of the newest run has been chosen, after which the executor works."""
+    journals = [path / JOURNAL for path in runs(comfy)[-1:]]
+    return any(journal.exists() and '"action"' in journal.read_text() for journal in journals)
 
 
 def said(comfy: Comfy, prompt: dict[str, Any], node: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from .benchmark import BenchmarkPrompts, BenchmarkScore
 from .executor.nodes import ExecutorNode
 from .executor.world_nodes import ShapesModels
 from .host.input_checks import guard_inputs
+from .loop.brief_list_node import BriefList
 from .loop.brief_node import BriefNode
 from .loop.generate_node import Generate
 from .loop.loop_nodes import LoopEnd, LoopStart
@@ -45,4 +46,7 @@ class ClvrExtension(ComfyExtension):
         models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive]
         loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
         runs = [SaveTrajectory, LoadTrajectory, ViewTrajectory]
-        return [guard_inputs(node) for node in (*models, Generate, *loop, *runs, BenchmarkPrompts, BenchmarkScore)]
+        return [
+            guard_inputs(node)
+            for node in (*models, Generate, BriefList, *loop, *runs, BenchmarkPrompts, BenchmarkScore)
+        ]

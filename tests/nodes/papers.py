@@ -20,6 +20,7 @@ GONE = "gone"
 OPEN = {
     ("CLVR_LoadTrajectory", "run"),
     ("CLVR_ServerModel", "server"),
+    ("CLVR_BriefList", "file"),
     ("CLVR_BenchmarkPrompts", "folder"),
     *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora")),
 }

@@ -65,8 +65,15 @@ def _widget(*names: str, **always: Any) -> type[Input]:
 class Output:
     io_type = ""
 
-    def __init__(self, id: str | None = None, display_name: str | None = None, tooltip: str | None = None) -> None:
+    def __init__(
+        self,
+        id: str | None = None,
+        display_name: str | None = None,
+        tooltip: str | None = None,
+        is_output_list: bool = False,
+    ) -> None:
         self.id, self.display_name, self.tooltip = id, display_name or id, tooltip
+        self.is_output_list = is_output_list
 
 
 def _type(io_type: str, input: type[Input] = Input) -> type:
