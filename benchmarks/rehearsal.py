@@ -9,8 +9,8 @@ COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/rehearsal.py FOLDER [--weig
     [--tokens 1536] [--stages make detect ask draw loop cancel diffusers] [--tiny]
 
 FOLDER becomes a base directory of ComfyUI: 12.5 GB with fp8, 25 GB with bf16. What a stage found is kept in FOLDER/rehearsal.json, and the
-stage is not run again with the same options. `detect` starts ComfyUI anew for each file, so that one model is in memory at a time; `loop`
-has all of them. --tiny: narrow models, for a try of the rehearsal itself.
+stage is not run again with the same options. `detect` and `ask` have one model in memory at a time, `draw` and `cancel` those of the
+executor, `loop` all of them. --tiny: narrow models, for a try of the rehearsal itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,11 @@ class Watch:
 
 
 class Rehearsal:
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.base = options, options.folder
+    """ends: closed at the end of the rehearsal, and with it the server."""
+
+    def __init__(self, options: argparse.Namespace, ends: ExitStack) -> None:
+        self.options, self.base, self.ends = options, options.folder, ends
+        self.server: Comfy | None = None
         self.files = files(options.weights == "fp8", options.tiny)
         self.notes = self.base / "rehearsal.json"
         self.found: dict[str, Any] = json.loads(self.notes.read_text()) if self.notes.exists() else {}
@@ -91,14 +94,19 @@ class Rehearsal:
 
     @contextmanager
     def comfy(self) -> Iterator[Comfy]:
-        nodes = self.base / "custom_nodes"
-        nodes.mkdir(exist_ok=True)
-        if not (link := nodes / "rehearsal_nodes.py").exists():
-            link.symlink_to(Path(__file__).with_name("rehearsal_nodes.py"))
-        comfy_server.ENDS_WITHIN = self.options.patience
-        given = {"CLVR_REHEARSAL_TINY": json.dumps({"text": TINY, "vision": TINY_VISION})} if self.options.tiny else {}
-        with Comfy(self.base, *self.options.flags, **given) as comfy:
-            yield comfy
+        """The server, started by the first stage that needs it, with nothing of an earlier stage in memory."""
+        if self.server is None:
+            nodes = self.base / "custom_nodes"
+            nodes.mkdir(exist_ok=True)
+            if not (link := nodes / "rehearsal_nodes.py").exists():
+                link.symlink_to(Path(__file__).with_name("rehearsal_nodes.py"))
+            comfy_server.ENDS_WITHIN = self.options.patience
+            tiny = {"CLVR_REHEARSAL_TINY": json.dumps({"text": TINY, "vision": TINY_VISION})}
+            comfy = Comfy(self.base, *self.options.flags, **tiny if self.options.tiny else {})
+            self.server = self.ends.enter_context(comfy)
+        else:
+            self.server.forget()
+        yield self.server
 
     def path(self, file: File) -> Path:
         return self.base / "models" / file.folder / file.name
@@ -109,7 +117,7 @@ class Rehearsal:
                 write(file, self.path(file))
 
     def detect(self, part: str) -> dict[str, Any]:
-        """Load one file in a ComfyUI of its own: what it became, and the peak of memory beside the file's size."""
+        """Load one file: what it became, and the peak of memory beside the file's size."""
         file = self.files[part]
         kind, widgets = file.loader
         socket = {"UNETLoader": "model", "CLIPLoader": "clip", "VAELoader": "vae"}[kind]
@@ -275,15 +283,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
-    rehearsal = Rehearsal(options)
     settings = (options.side, options.steps, options.rounds, options.tokens)
-    rehearsal.make()
-    for stage in options.stages:
-        if stage == "detect":
-            for part in options.parts:
-                rehearsal.stage(f"detect {part}", lambda part=part: rehearsal.detect(part))
-        elif stage != "make":
-            rehearsal.stage(stage, getattr(rehearsal, stage), *settings)
+    with ExitStack() as ends:
+        rehearsal = Rehearsal(options, ends)
+        rehearsal.make()
+        for stage in options.stages:
+            if stage == "detect":
+                for part in options.parts:
+                    rehearsal.stage(f"detect {part}", lambda part=part: rehearsal.detect(part))
+            elif stage != "make":
+                rehearsal.stage(stage, getattr(rehearsal, stage), *settings)
     print(table(rehearsal.found))
     return rehearsal.found
 

@@ -56,7 +56,7 @@ def test_a_file_of_the_input_folder_takes_the_place_of_the_text(host):
     assert list_files() == ["none", "link.txt", "list.CSV"]
     assert give(briefs="a dog", file="list.CSV")[0] == ["a cat"]
     for file in ("../secret.txt", "link.txt", "picture.png", "gone.txt", ""):
-        with pytest.raises(BadInput, match="it must be one of .* in ComfyUI's input folder"):
+        with pytest.raises(BadInput, match=r"it must be one of .* in ComfyUI's input folder"):
             give(file=file)
     (inside / "latin.txt").write_bytes(b"caf\xe9")
     with pytest.raises(BadInput, match="cannot be read as UTF-8"):
