@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .brief import Brief, Goal
+from .brief_list import rows_of
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
@@ -33,6 +34,8 @@ from .trajectory import Trajectory
 
 SUMMARY = "summary.json"
 """Name of the file with the results, in the output folder."""
+LISTS = (".txt", ".csv")
+"""Endings of the files that are read as `brief_list` reads them; any other is JSON, one value a line."""
 MOST = 1024
 """The largest number of runs at the same time."""
 
@@ -99,23 +102,26 @@ def read_jobs(path: Path, usual: Brief) -> list[Job]:
     """Read one brief a line: a JSON string (the prompt), or a JSON object with `prompt` and optionally id, seed,
     strategy, candidates, goals.
 
-    path: a UTF-8 file; empty lines are skipped.
+    path: a UTF-8 file; empty lines are skipped. A .txt has a prompt a line, a .csv a header with the same names but goals.
     usual: the values of what a line leaves out.
 
     A brief without an id gets one made of its line number and a hash of its content. Raises BadInput naming the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path} is not UTF-8: {error}") from error
+    listed = path.suffix.lower() in LISTS
+    try:
+        lines = rows_of(text) if listed else [each for each in enumerate(text.split("\n"), 1) if each[1].strip()]
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
     jobs: dict[str, Job] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         try:
-            job = _job(json_of(line), number, usual)
+            job = _job(_with_numbers(line) if listed else json_of(line), number, usual)
         except ValueError as error:
             raise BadInput(f"{path} line {number}: {error}") from error
         if job.id.casefold() in jobs:
@@ -128,6 +134,14 @@ def read_jobs(path: Path, usual: Brief) -> list[Job]:
             f"{path} holds no briefs; write one JSON object a line, such as {json.dumps({'prompt': 'a red circle'})}"
         )
     return list(jobs.values())
+
+
+def _with_numbers(row: Any) -> Any:
+    """Return a row with the whole numbers of its texts as such: a CSV has texts alone."""
+    if not isinstance(row, dict):
+        return row
+    whole = {name: int(row[name]) for name in ("seed", "candidates") if str(row.get(name, "")).isdecimal()}
+    return row | whole
 
 
 def _job(data: Any, number: int, usual: Brief) -> Job:

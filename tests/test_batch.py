@@ -402,3 +402,21 @@ def test_behind_a_server_the_shapes_model_draws_what_it_draws_here(tmp_path, cap
 
     assert pixels(tmp_path / "there" / "one") == pixels(tmp_path / "here") != []
     capsys.readouterr()
+
+
+def test_a_csv_and_a_text_are_lists_of_briefs_too(tmp_path):
+    (tmp_path / "a.csv").write_text('id,prompt,seed,candidates\nx,"a cat, black",7,2\n,a dog,,\n', "utf-8")
+    jobs = read_jobs(tmp_path / "a.csv", Brief("any", seed=3))
+    assert [(job.brief.prompt, job.brief.seed, job.brief.candidates) for job in jobs] == [
+        ("a cat, black", 7, 2),
+        ("a dog", 3, None),
+    ]
+    assert jobs[0].id == "x" and jobs[1].id.startswith("0003-")
+    (tmp_path / "a.txt").write_text("{red|blue} ball\n\na dog\n", "utf-8")
+    assert [job.brief.prompt for job in read_jobs(tmp_path / "a.txt", Brief("any"))] == ["{red|blue} ball", "a dog"]
+    (tmp_path / "b.csv").write_text("prompt,seed\na cat,many\n", "utf-8")
+    with pytest.raises(BadInput, match=r"b.csv line 2: brief.seed"):
+        read_jobs(tmp_path / "b.csv", Brief("any"))
+    (tmp_path / "c.csv").write_text("prompt\n", "utf-8")
+    with pytest.raises(BadInput, match=r"c.csv: the list has a header and no briefs"):
+        read_jobs(tmp_path / "c.csv", Brief("any"))

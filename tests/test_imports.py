@@ -109,7 +109,7 @@ def test_policy_uses_nothing_that_reads_or_writes():
 
 FLOORS = (
     {"errors", "reading", "records", "protocols", "text", "http_json", "templates", "progress", "signals"},
-    {"brief", "checklist", "trajectory"},
+    {"brief", "brief_list", "checklist", "trajectory"},
     {"storage", "weights"},
     {"policy", "controller", "verifier", "vlm", "report"},
     {"executor", "merge"},

@@ -39,8 +39,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from .. import shapes
-    from .probe import ARMS, JUDGES, Conditions, run_probe
     from ..models.registry import SHAPES, load_models
+    from .probe import ARMS, JUDGES, Conditions, run_probe
 
     if options.judge not in JUDGES:
         raise BadInput(f"--judge is {options.judge!r:.40}; choose one of {', '.join(JUDGES)}")

@@ -17,6 +17,7 @@ let own = "";
  * @param {import("./sidebar.js").Sidebar} sidebar
  */
 export function openDropped(app, runs, sidebar) {
+  keepGraph(app);
   // Listens in the capture phase, since ComfyUI handles the drop at the document and the data are gone afterwards; and on the whole
   // interface, since a picture may be dropped on any part of it.
   const page = app.canvasEl.closest("#vue-app") ?? app.canvasEl;
@@ -29,6 +30,22 @@ export function openDropped(app, runs, sidebar) {
     },
     { capture: true },
   );
+}
+
+/**
+ * Has ComfyUI open nothing for a picture of this pack without a workflow, as the command line saves it: it would make a graph of its own of
+ * the text `parameters`, which is there for image sites.
+ * @param {any} app ComfyUI's
+ */
+export function keepGraph(app) {
+  const handleFile = app.handleFile;
+  app.handleFile = async function (/** @type {any} */ file, /** @type {any[]} */ ...rest) {
+    if (file?.type === "image/png") {
+      const texts = await textsIn(file).catch(() => null);
+      if (texts?.json !== undefined && !texts.workflow) return;
+    }
+    return handleFile.call(this, file, ...rest);
+  };
 }
 
 /** @param {File} file @param {import("./runs.js").Runs} runs @param {import("./sidebar.js").Sidebar} sidebar */

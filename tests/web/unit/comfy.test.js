@@ -9,7 +9,7 @@ import { HOSTILE, drawn, run } from "./runs.js";
 import { attach, restore } from "../../../web/comfy/node.js";
 import { again, menuOf } from "../../../web/comfy/again.js";
 import { attachFailure } from "../../../web/comfy/failure.js";
-import { openPicture } from "../../../web/comfy/drop.js";
+import { keepGraph, openPicture } from "../../../web/comfy/drop.js";
 import { textsIn } from "../../../web/comfy/png.js";
 import { Runs } from "../../../web/comfy/runs.js";
 import { Sidebar } from "../../../web/comfy/sidebar.js";
@@ -416,6 +416,18 @@ async function dropped(file) {
   const root = manager.place.firstChild?.shadowRoot.querySelector(".clvr-panel").shadowRoot;
   return { root, close: () => manager.tabs[0].destroy() };
 }
+
+test("ComfyUI opens no graph for a picture of the pack that has none, and every other file as before", async () => {
+  const opened = [];
+  const app = { handleFile: async (file, ...rest) => opened.push([file.name, ...rest]) };
+  keepGraph(app);
+  const named = (file, name) => new File([file], name, { type: "image/png" });
+  await app.handleFile(named(png([["iTXt", "clvr", plain("{}")], ["tEXt", "parameters", Buffer.from("x\nSteps: 1")]]), "own"));
+  await app.handleFile(named(png([["iTXt", "clvr", plain("{}")], ["iTXt", "workflow", plain("{}")]]), "with workflow"), "drop");
+  await app.handleFile(named(png([["tEXt", "parameters", Buffer.from("x\nSteps: 1")]]), "another's"));
+  await app.handleFile(new File(["{}"], "graph.json", { type: "application/json" }));
+  assert.deepEqual(opened, [["with workflow", "drop"], ["another's"], ["graph.json"]]);
+});
 
 const showing = (run) => ({ id: 3, type: "CLVR_Generate", properties: { clvr_run: run } });
 const carrying = (record, canvas, ...more) => png([["iTXt", "clvr", packed(JSON.stringify(record))], ["iTXt", "clvr_canvas", plain(canvas)], ...more]);
