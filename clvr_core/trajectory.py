@@ -81,19 +81,40 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a second witness says of one goal, beside the judge (`clvr_core/witness`).
+
+    witness: text, objects, likeness or changes.
+    says: whether the goal holds.
+    strength: 0..1, the lowest score of what it goes by.
+    words: what it found, for the controller and the artist.
+    boxes: where it found that.
+    """
+
+    witness: str
+    says: Literal["yes", "no"]
+    strength: float = 1.0
+    words: str = ""
+    boxes: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """The judge's answer on one goal.
+    """The judge's answer on one goal, made one with what second witnesses say.
 
     goal: id of the goal.
     state: `error` for no usable answer, `pending` for a goal that a later step will serve.
-    evidence: what the judge saw, or why there was no answer.
-    confidence: probability 0.5..1 of the answer that was given, yes or no; None if it came without one.
+    evidence: what the judge saw, or why there was no answer; with witnesses the story of each.
+    confidence: probability 0.5..1 of the answer that was given, yes or no; None if it came without one, or if a witness
+        moved it.
+    witnesses: what they say; none if nothing was to be said.
     """
 
     goal: str
     state: State
     evidence: str = ""
     confidence: float | None = None
+    witnesses: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ FLOORS = (
     {"errors", "reading", "records", "protocols", "text", "http_json", "templates", "progress", "signals"},
     {"brief", "brief_list", "checklist", "trajectory"},
     {"storage", "weights"},
-    {"policy", "controller", "verifier", "vlm", "report"},
+    {"policy", "controller", "verifier", "vlm", "witness", "report"},
     {"executor", "merge"},
     {"run"},
     {"shapes", "schema"},
@@ -129,7 +129,7 @@ SAME_FLOOR = {
     "checklist": {"brief"},
     "trajectory": {"brief"},
     "controller": {"vlm"},
-    "verifier": {"vlm"},
+    "verifier": {"vlm", "witness"},
     "executor": {"merge"},
     "training": {"synthesis", "evaluation"},
 }

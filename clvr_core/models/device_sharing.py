@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
+from ..brief import Goal
 from ..errors import BadInput, JudgeFailure
 from ..protocols import (
     Decision,
@@ -25,6 +26,8 @@ from ..protocols import (
     Reply,
     Vlm,
 )
+from ..witness import Heard
+from ..witness.judge import Witnessed
 
 Model = TypeVar("Model", Vlm, Executor)
 
@@ -124,6 +127,11 @@ class _WithCheck(_Locked):
         self._model.check = check
 
 
+class _WithWitnesses(_Locked):
+    def hear(self, picture: Picture, goals: Sequence[Goal]) -> Heard:
+        return self._model.hear(picture, goals)
+
+
 class _WithMove(_Locked):
     def move(self, device: str) -> None:
         self._model.move(device)
@@ -140,6 +148,7 @@ FORWARDED: dict[type, type[_Locked]] = {
     PromptWindow: _WithWindow,
     ReferenceLimit: _WithReferenceLimit,
     Interruptible: _WithCheck,
+    Witnessed: _WithWitnesses,
     Movable: _WithMove,
     Offloadable: _WithOffload,
 }

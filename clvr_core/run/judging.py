@@ -10,7 +10,7 @@ from ..controller import Situation, ask_fused
 from ..policy import policy_for, rules
 from ..protocols import Picture, Vlm
 from ..trajectory import Cost, EditCheck, Trajectory, Verdict
-from ..verifier import Judged, Thresholds, best_of, check_edit, explain, judge, knock_out, wording_of
+from ..verifier import Judged, Thresholds, best_of, check_edit, explain, heard, judge, knock_out, wording_of
 from .loop import Judge, Judgement
 
 Pictures = Callable[[int], Picture]
@@ -18,10 +18,15 @@ Pictures = Callable[[int], Picture]
 
 
 class _Spent:
-    """Sums up tokens and calls."""
+    """Sums up tokens and calls, and keeps each warning of the witnesses once."""
 
     def __init__(self) -> None:
         self.tokens = self.calls = 0
+        self.warnings: dict[str, None] = {}
+
+    def judged(self, judged: Judged) -> None:
+        self.add(judged.tokens, judged.calls)
+        self.warnings |= dict.fromkeys(judged.warnings)
 
     def add(self, tokens: int, calls: int) -> None:
         self.tokens, self.calls = self.tokens + tokens, self.calls + calls
@@ -51,7 +56,7 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
         pick = None if answer.value is None else level[answer.value]
         spent.add(answer.tokens, answer.calls)
         warnings += _unanswered("comparison of two candidates", answer.failure)
-    warnings += _unchecked(edits)
+    warnings += [*_unchecked(edits), *spent.warnings]
     return Judgement(verdicts, edits, spent.cost, pick, warnings=tuple(warnings))
 
 
@@ -71,7 +76,7 @@ def _one(
     judged = _judged(vlm, call, shown)
     if call.trajectory.brief.evidence:
         judged = explain(vlm, shown, call.goals, judged)
-    spent.add(judged.tokens, judged.calls)
+    spent.judged(judged)
     return judged.verdicts, _edit(vlm, call, shown, picture, spent)
 
 
@@ -113,7 +118,7 @@ def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | No
     verdicts, action = answer.value.verdicts, answer.value.action
     if action.kind == "END" or not _missed(trajectory, verdicts):
         judged = _judged(vlm, call, picture(canvas))
-        spent.add(judged.tokens, judged.calls)
+        spent.judged(judged)
         said = {verdict.goal: verdict for verdict in verdicts}
         verdicts = tuple(
             verdict
@@ -123,8 +128,12 @@ def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | No
         )
         if action.kind == "END" and not rules.satisfied(trajectory, replace(kept, verdicts=verdicts)):
             action = None
+    else:
+        judged = heard(vlm, picture(canvas), call.goals, Judged(tuple(verdicts)))
+        spent.judged(judged)
+        verdicts = judged.verdicts
     edit = _edit(vlm, call, picture(canvas), picture, spent)
-    warnings = (*answer.warnings, *_unchecked([edit]))
+    warnings = (*answer.warnings, *_unchecked([edit]), *spent.warnings)
     return Judgement((verdicts,), (edit,), spent.cost, next=action, warnings=warnings)
 
 

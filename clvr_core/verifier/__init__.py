@@ -14,6 +14,8 @@ from ..text import one_line
 from ..trajectory import Action, EditCheck, State, Trajectory, Verdict
 from ..vlm.decisions import MAX_EVIDENCE, decide
 from ..vlm.replies import Answer, ask
+from ..witness import agree
+from ..witness.judge import Witnessed
 from . import prompts
 from .prompts import NEWEST, TEMPLATES, UNQUOTED, WORDINGS
 
@@ -27,6 +29,7 @@ __all__ = [
     "check_edit",
     "compare",
     "explain",
+    "heard",
     "judge",
     "knock_out",
     "wording_of",
@@ -66,11 +69,13 @@ def wording_of(trajectory: Trajectory) -> str:
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts in the order of the goals, the tokens read and written for them, and the calls of the model."""
+    """Verdicts in the order of the goals, the tokens read and written for them, the calls of the model, and why a
+    witness said nothing."""
 
     verdicts: tuple[Verdict, ...]
     tokens: int = 0
     calls: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def judge(
@@ -80,13 +85,22 @@ def judge(
     is unusable.
 
     A goal without a usable answer is `error` with the reason as evidence, never `unmet`; other goals keep their
-    verdicts.
+    verdicts. If the model has witnesses, each verdict is made one with what they say.
 
     wording: version of the words that the model is asked in, of `WORDINGS`; so for all that follow here.
     """
     decided = decide(vlm, (_one(picture),), [prompts.goal_question(goal, wording) for goal in goals])
     verdicts = tuple(_verdict(goal, decision, thresholds) for goal, decision in zip(goals, decided.decisions))
-    return Judged(verdicts, tokens=decided.tokens, calls=decided.calls)
+    return heard(vlm, picture, goals, Judged(verdicts, tokens=decided.tokens, calls=decided.calls))
+
+
+def heard(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -> Judged:
+    """Make each verdict one with what the model's witnesses say of its goal; without witnesses nothing changes."""
+    if not isinstance(vlm, Witnessed):
+        return judged
+    found = vlm.hear(picture, goals)
+    verdicts = tuple(agree(verdict, found.said.get(verdict.goal, ())) for verdict in judged.verdicts)
+    return replace(judged, verdicts=verdicts, warnings=(*judged.warnings, *found.warnings))
 
 
 def check_edit(
@@ -197,7 +211,7 @@ def explain(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -
         replace(verdict, evidence=seen[verdict.goal]) if verdict.goal in wanting and verdict.goal in seen else verdict
         for verdict in judged.verdicts
     )
-    return Judged(verdicts, judged.tokens + answer.tokens, judged.calls + answer.calls)
+    return replace(judged, verdicts=verdicts, tokens=judged.tokens + answer.tokens, calls=judged.calls + answer.calls)
 
 
 def _verdict(goal: Goal, decision: Decision, thresholds: Thresholds) -> Verdict:

@@ -7,7 +7,9 @@
  *   need: "must" | "nice" }} Goal the brief counts as met without a goal that is nice
  * @typedef {{ kind: "GENERATE" | "EDIT" | "VALIDATE" | "END" | "GIVEN", summary: string, scene_prompt: string, edit_prompt: string,
  *   references: number[], goals: string[], region: Box | null, strength: number | null }} Action
- * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null }} Verdict
+ * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null,
+ *   witnesses: Finding[] }} Verdict
+ * @typedef {{ witness: string, says: "yes" | "no", strength: number, words: string, boxes: Box[] }} Finding
  * @typedef {{ canvas: number, file: string, seed: string, nfe: number }} Candidate
  * @typedef {{ seconds: Record<string, number>, vlm_tokens: number, vlm_calls: number, evaluations: number, images: number }} Cost
  * @typedef {{ outside: number, strength: number, colour: number[], uneven: number, offset: number[] | null, scale: number | null,
@@ -125,11 +127,19 @@ const action = shape({
   strength: [maybe(number), null],
 });
 const candidate = shape({ canvas: [index], file: [text, ""], seed: [digits, "0"], nfe: [number, 0] });
+const finding = shape({
+  witness: [text],
+  says: [one("yes", "no")],
+  strength: [number, 1],
+  words: [text, ""],
+  boxes: [list(box), []],
+});
 const verdict = shape({
   goal: [text],
   state: [one("met", "unmet", "pending", "unsure", "error")],
   evidence: [text, ""],
   confidence: [maybe(number), null],
+  witnesses: [list(finding), []],
 });
 const change = shape({
   outside: [number, 0],

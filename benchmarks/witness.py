@@ -1,0 +1,207 @@
+"""How often a text reader finds the right words on photographs, and how often it takes misspelt ones for right.
+
+Signs of one to three words are set on photographs of scikit-image in fonts of Debian's packages (fonts-dejavu,
+fonts-liberation, fonts-comic-neue, fonts-bebas-neue, fonts-dancingscript, fonts-kaushanscript, fonts-lobster), upright or
+rotated, plain, outlined or glowing; each once right and once with one letter changed, lost, doubled or swapped.
+
+python benchmarks/witness.py [--count 200] [--seed 0] [--side 1024] [--reader rapidocr] [--fonts FOLDER] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from clvr_core.brief import Goal
+from clvr_core.protocols import Picture
+from clvr_core.witness.text import TextWitness, load_reader
+
+BAR_WRONG, BAR_RIGHT = 0.01, 0.80
+FONTS: Mapping[str, Sequence[str]] = {
+    "plain": ("DejaVuSans.ttf", "DejaVuSerif-Bold.ttf", "LiberationSans-Bold.ttf", "LiberationSerif-Regular.ttf"),
+    "display": ("BebasNeue-Regular.otf", "ComicNeue-Bold.otf"),
+    "script": ("lobster.otf", "DancingScript-Bold.otf", "KaushanScript-Regular.otf"),
+}
+GROUNDS = "astronaut", "coffee", "cat", "rocket", "brick", "grass"
+ANGLES = (0, 0, 0, 12, -12, 25)
+STYLES = "plain", "outline", "glow"
+WORDS = """bakery market harbor summer winter coffee bread daily fresh open closed welcome garden museum cinema library
+station hotel pizza flowers music guitar rocket future dreams midnight sunrise ocean mountain river forest silver golden
+happy birthday thank you forever love peace hope stop go exit left right north south april august friday monday private
+keep calm quiet please caution danger vintage records orange lemon cherry honey butter sugar cinnamon theatre orchestra
+travel adventure journey discover wonder magic circus carnival festival champion victory legend""".split()
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What is set where. kind: of the font."""
+
+    text: str
+    kind: str
+    font: str
+    ground: str
+    angle: int
+    style: str
+    seed: int
+
+
+def signs(count: int, seed: int) -> Iterator[Sign]:
+    draw = random.Random(seed)
+    for number in range(count):
+        words = " ".join(draw.sample(WORDS, draw.choice((1, 1, 2, 2, 3))))
+        kind = draw.choice(tuple(FONTS))
+        text = words.upper() if kind != "script" and draw.random() < 0.6 else words.title()
+        yield Sign(
+            text, kind, draw.choice(FONTS[kind]), draw.choice(GROUNDS), draw.choice(ANGLES), draw.choice(STYLES), number
+        )
+
+
+def misspelt(sign: Sign) -> Sign:
+    """The sign with one letter changed, lost, doubled or swapped with its neighbour."""
+    draw = random.Random(f"{sign.text} {sign.seed}")
+    letters = [place for place, mark in enumerate(sign.text) if mark.isalpha()]
+    while True:
+        place, how = draw.choice(letters), draw.choice(("changed", "lost", "doubled", "swapped"))
+        text = list(sign.text)
+        if how == "changed":
+            other = draw.choice("abcdefghijklmnopqrstuvwxyz")
+            text[place] = other.upper() if text[place].isupper() else other
+        elif how == "lost":
+            del text[place]
+        elif how == "doubled":
+            text.insert(
+                place,
+                text[place].lower() if text[place + 1 : place + 2] != [] and not sign.text.isupper() else text[place],
+            )
+        elif place + 1 in letters:
+            text[place], text[place + 1] = text[place + 1], text[place]
+        made = "".join(text)
+        if made.casefold() != sign.text.casefold() and made.split() and len(made.split()) == len(sign.text.split()):
+            return replace(sign, text=made)
+
+
+def drawn(sign: Sign, side: int, fonts: Mapping[str, Path]) -> Picture:
+    import skimage.data
+
+    ground = np.asarray(getattr(skimage.data, sign.ground)())
+    ground = ground if ground.ndim == 3 else np.repeat(ground[..., None], 3, 2)
+    draw = random.Random(sign.seed)
+    short = min(ground.shape[:2])
+    left, top = draw.randrange(ground.shape[1] - short + 1), draw.randrange(ground.shape[0] - short + 1)
+    picture = Image.fromarray(ground[top : top + short, left : left + short, :3]).resize((side, side))
+    size = int(side * 0.8 / max(6, len(sign.text)) * 1.7)
+    font = ImageFont.truetype(str(fonts[sign.font]), min(size, side // 6))
+    ink = draw.choice(((255, 255, 255), (20, 20, 30), (230, 60, 40), (250, 220, 60)))
+    edge = (20, 20, 30) if sum(ink) > 300 else (255, 255, 255)
+    layer = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+    middle = side // 2, int(side * draw.uniform(0.3, 0.7))
+    # A sign stands on a board half of the time.
+    pen = ImageDraw.Draw(layer)
+    box = pen.textbbox(middle, sign.text, font=font, anchor="mm")
+    if draw.random() < 0.5:
+        pen.rounded_rectangle((box[0] - 20, box[1] - 14, box[2] + 20, box[3] + 14), 12, fill=(*edge, 230))
+    if sign.style == "glow":
+        glow = Image.new("RGBA", (side, side), (0, 0, 0, 0))
+        ImageDraw.Draw(glow).text(middle, sign.text, font=font, fill=(*edge, 255), anchor="mm", stroke_width=6)
+        layer.alpha_composite(glow.filter(ImageFilter.GaussianBlur(6)))
+    stroke = 3 if sign.style == "outline" else 0
+    pen.text(middle, sign.text, font=font, fill=(*ink, 255), anchor="mm", stroke_width=stroke, stroke_fill=(*edge, 255))
+    layer = layer.rotate(sign.angle, center=middle, resample=Image.Resampling.BICUBIC)
+    picture.paste(layer, (0, 0), layer)
+    return np.asarray(picture)
+
+
+def wilson(found: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson's score."""
+    share, weight = found / of, z * z / of
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def found_fonts(folder: Path) -> dict[str, Path]:
+    found = {path.name: path for path in folder.rglob("*.[ot]tf")}
+    missing = [name for names in FONTS.values() for name in names if name not in found]
+    if missing:
+        raise SystemExit(f"{folder} lacks the fonts {', '.join(missing)}; the head of this file names their packages")
+    return found
+
+
+def text(count: int, seed: int, side: int, reader: str, fonts: Path) -> dict:
+    """Measure the text witness on `count` signs, each right and misspelt."""
+    import tqdm
+
+    witness, files = TextWitness(load_reader(reader)), found_fonts(fonts)
+    said: dict[str, Counter[tuple[str, str]]] = {"right": Counter(), "misspelt": Counter()}
+    examples, seconds = [], 0.0
+    for sign in tqdm.tqdm(list(signs(count, seed)), disable=None):
+        goal = Goal("g1", f'a sign that says "{sign.text}"', "text")
+        group = "heavy rotation" if abs(sign.angle) > 12 else sign.kind
+        for truth, shown in (("right", sign), ("misspelt", misspelt(sign))):
+            picture = drawn(shown, side, files)
+            started = time.process_time()
+            finding = witness.look(picture, (goal,)).get("g1")
+            seconds += time.process_time() - started
+            says = finding.says if finding else "nothing"
+            said[truth][group, says] += 1
+            if (truth, says) in (("misspelt", "yes"), ("right", "no")):
+                examples.append([truth, shown.text, sign.text, says, finding.words if finding else "", group])
+    groups = sorted({group for counts in said.values() for group, _ in counts})
+    by_group = {
+        group: {
+            truth: {says: said[truth][group, says] for says in ("yes", "no", "nothing")}
+            for truth in ("right", "misspelt")
+        }
+        for group in groups
+    }
+    light = [group for group in groups if group != "heavy rotation"]
+    right = sum(said["right"][group, "yes"] for group in light)
+    rights = sum(said["right"][group, says] for group in light for says in ("yes", "no", "nothing"))
+    wrong = sum(said["misspelt"][group, "yes"] for group in groups)
+    caught = sum(said["misspelt"][group, "no"] for group in groups)
+    return {
+        "reader": witness.name,
+        "signs": count,
+        "wrong_met": wrong / count,
+        "wrong_met_interval": wilson(wrong, count),
+        "right_met": right / rights,
+        "right_met_interval": wilson(right, rights),
+        "misspelling_told": caught / count,
+        "groups": by_group,
+        "cpu_seconds_a_picture": seconds / (2 * count),
+        "examples": examples[:40],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--reader", default="")
+    parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"))
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    result = {"text": text(options.count, options.seed, options.side, options.reader, options.fonts)}
+    print(json.dumps(result, indent=1))
+    found = result["text"]
+    print(
+        f"wrong met {found['wrong_met']:.3f} (bar {BAR_WRONG}): {'met' if found['wrong_met'] <= BAR_WRONG else 'NOT MET'}; "
+        f"right met {found['right_met']:.3f} (bar {BAR_RIGHT}): {'met' if found['right_met'] >= BAR_RIGHT else 'NOT MET'}"
+    )
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
