@@ -273,7 +273,7 @@ def _judge(options: argparse.Namespace, bench, items):
 
         if bench.name != "geneval":
             raise BadInput(f"a detector judges by GenEval's rules, and this is {bench.name}; give --judge")
-        return BoxJudge(load_detector(options.detector, options.color_model, options.device))
+        return BoxJudge(load_detector(options.detector, options.color_model, options.device, _classes(items)))
     from ..models.registry import load_judge
 
     bare = [item.id for item in items if not item.atoms and not item.scales]
@@ -282,6 +282,12 @@ def _judge(options: argparse.Namespace, bench, items):
             f"{len(bare)} prompts have nothing to be judged by, the first is {bare[0]}: run clvr eval prepare with --judge MODELS first"
         )
     return VlmJudge(load_judge(options.judge), items, options.protocol, options.parallel)
+
+
+def _classes(items) -> list[str]:
+    """The classes that GenEval's records name."""
+    clauses = (clause for item in items for part in ("include", "exclude") for clause in item.record.get(part) or ())
+    return sorted({clause["class"] for clause in clauses})
 
 
 def _report(options: argparse.Namespace) -> int:

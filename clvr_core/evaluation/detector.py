@@ -8,7 +8,6 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,8 @@ import numpy as np
 
 from ..errors import BadInput
 from ..protocols import Picture
+from ..witness import detectors
+from ..witness.detectors import Detection, ObjectDetector, PixelBox, Run
 
 LEAST, LEAST_COUNTING = 0.3, 0.9
 """Confidence from which a box counts, and from which it does where things are counted."""
@@ -27,19 +28,6 @@ ASIDE = 0.5
 """Cosine from which a direction counts as left, right, above or below."""
 GREY = (0x99, 0x99, 0x99)
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
-
-Box = tuple[float, float, float, float]
-"""left, top, right, bottom in pixels."""
-
-
-@dataclass(frozen=True)
-class Detection:
-    """mask: bool H x W, or None if the detector draws boxes only."""
-
-    name: str
-    box: Box
-    score: float
-    mask: np.ndarray | None = None
 
 
 ColorOf = Callable[[Sequence[Detection]], Sequence[str]]
@@ -57,7 +45,7 @@ def kept(found: Sequence[Detection], counting: bool) -> dict[str, list[Detection
     return {name: mine for name, mine in by_class.items() if mine}
 
 
-def relations(a: Box, b: Box) -> set[str]:
+def relations(a: PixelBox, b: PixelBox) -> set[str]:
     """Return the position of `a` relative to `b`, with y downwards. A distance within MARGIN of the summed sides counts
     as none."""
     centers = np.array([[(box[0] + box[2]) / 2, (box[1] + box[3]) / 2] for box in (a, b)])
@@ -136,24 +124,18 @@ def crop(picture: Picture, detection: Detection) -> Picture:
 class Detector:
     """A detector of objects and their colours.
 
-    detect: transformers' object-detection or image-segmentation pipeline.
-    colors: its zero-shot-image-classification pipeline; None refuses records that name a colour.
+    detect: finds the things of these names; a detector of fixed classes looks for all that it knows.
+    colors: transformers' zero-shot-image-classification pipeline; None refuses records that name a colour.
+    names: what is looked for.
     """
 
-    def __init__(self, name: str, detect: Callable[..., Any], colors: Callable[..., Any] | None = None) -> None:
-        self.name, self._detect, self._colors = name, detect, colors
+    def __init__(
+        self, name: str, detect: Run, colors: Callable[..., Any] | None = None, names: Sequence[str] = ()
+    ) -> None:
+        self.name, self._boxes, self._colors, self._names = name, ObjectDetector(name, detect), colors, tuple(names)
 
     def found(self, picture: Picture) -> list[Detection]:
-        from PIL import Image
-
-        detections = []
-        # The pipelines' own threshold would cut what the rules are to cut.
-        for one in self._detect(Image.fromarray(picture), threshold=0.0):
-            mask = None if one.get("mask") is None else np.asarray(one["mask"]) > 127
-            box = _box_of(one, mask)
-            if box is not None:
-                detections.append(Detection(str(one["label"]), box, float(one["score"] or 0.0), mask))
-        return detections
+        return self._boxes.detect(picture, self._names)
 
     def color_of(self, picture: Picture) -> ColorOf:
         from PIL import Image
@@ -176,35 +158,22 @@ class Detector:
         return named
 
 
-def _box_of(one: Mapping[str, Any], mask: np.ndarray | None) -> Box | None:
-    if "box" in one:
-        box = one["box"]
-        return float(box["xmin"]), float(box["ymin"]), float(box["xmax"]), float(box["ymax"])
-    if mask is None or not mask.any():
-        return None
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+def load_detector(
+    folder: Path, color_folder: Path | None = None, device: str = "cpu", names: Sequence[str] = ()
+) -> Detector:
+    """Load detectors from folders on this disk. names: what one without classes of its own is to look for.
 
+    Raises BadInput for a folder that is missing or holds no detector.
+    """
+    from transformers import pipeline
 
-def load_detector(folder: Path, color_folder: Path | None = None, device: str = "cpu") -> Detector:
-    """Load detectors from folders on this disk. Raises BadInput for a folder that is missing or holds no detector."""
-    from transformers import AutoConfig, pipeline
-
+    boxes = detectors.load_detector(folder, device)
     try:
-        kinds = AutoConfig.from_pretrained(folder, local_files_only=True).architectures or []
-        kind = "".join(kinds)
-        task = "image-segmentation" if "Segmentation" in kind else "object-detection"
-        options: dict[str, Any] = {"subtask": "instance"} if task == "image-segmentation" else {}
-        made = pipeline(task, model=str(folder), device=device)
-        colors = (
+        colors: Any = (
             pipeline("zero-shot-image-classification", model=str(color_folder), device=device) if color_folder else None
         )
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(
-            f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model"
+            f"the model of colours cannot be loaded from {color_folder}: {error}; give the folder of a transformers model"
         ) from error
-
-    def detect(image: Any, threshold: float) -> Any:
-        return made(image, threshold=threshold, **options)
-
-    return Detector(f"{'+'.join(kinds)} in {folder.name}", detect, colors)
+    return Detector(boxes.name, boxes.run, colors, names)

@@ -138,13 +138,13 @@ class TestThePipelines:
         mask[2:5, 3:7] = 255
         boxes = Detector(
             "d",
-            lambda image, threshold: [
+            lambda image, names: [
                 {"label": "dog", "score": 0.9, "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}
             ],
         )
         masks = Detector(
             "m",
-            lambda image, threshold: [
+            lambda image, names: [
                 {"label": "cat", "score": 0.8, "mask": mask},
                 {"label": "x", "score": 1, "mask": 0 * mask},
             ],
@@ -155,7 +155,7 @@ class TestThePipelines:
 
     def test_colours_without_a_model_are_refused_in_words(self):
         with pytest.raises(BadInput, match="--color-model"):
-            Detector("d", lambda image, threshold: []).color_of(grey())([box("car")])
+            Detector("d", lambda image, names: []).color_of(grey())([box("car")])
 
     def test_the_surest_colour_is_taken(self):
         def ranked(image, candidate_labels):
@@ -168,7 +168,7 @@ class TestThePipelines:
         two = [
             {"label": "circle", "score": 0.99, "box": {"xmin": x, "ymin": 0, "xmax": x + 3, "ymax": 3}} for x in (0, 5)
         ]
-        judged = BoxJudge(Detector("d", lambda image, threshold: two)).look(items[0], [grey()])
+        judged = BoxJudge(Detector("d", lambda image, names: two)).look(items[0], [grey()])
         assert judged.answers == {"0": 1.0, "0-exactly": 0.0} and "2 circle" in judged.reasons["0"]
 
 

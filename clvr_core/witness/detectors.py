@@ -1,0 +1,149 @@
+"""Object detectors that transformers runs, from a folder: of fixed classes, or of any words (OWLv2, Grounding DINO,
+SAM 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadInput
+from ..protocols import Picture
+from .things import Found, singular
+
+PixelBox = tuple[float, float, float, float]
+"""left, top, right, bottom in pixels."""
+Run = Callable[[Any, Sequence[str]], Any]
+"""A PIL picture and the names that are looked for -> what a pipeline of transformers returns: dicts with label, score,
+and box or mask."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """mask: bool H x W, or None if the detector draws boxes only."""
+
+    name: str
+    box: PixelBox
+    score: float
+    mask: np.ndarray | None = None
+
+
+def detections(found: Any) -> list[Detection]:
+    """Read what a pipeline of transformers returns; a mask without a pixel is left out."""
+    kept = []
+    for one in found:
+        mask = None if one.get("mask") is None else np.asarray(one["mask"]) > 127
+        box = _box_of(one, mask)
+        if box is not None:
+            kept.append(Detection(str(one["label"]), box, float(one["score"] or 0.0), mask))
+    return kept
+
+
+def _box_of(one: Any, mask: np.ndarray | None) -> PixelBox | None:
+    if "box" in one:
+        box = one["box"]
+        return float(box["xmin"]), float(box["ymin"]), float(box["xmax"]), float(box["ymax"])
+    if mask is None or not mask.any():
+        return None
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+class ObjectDetector:
+    """A detector that was loaded.
+
+    run: the model itself.
+    labels: the classes that it knows; None if it finds what any words name.
+    """
+
+    def __init__(self, name: str, run: Run, labels: frozenset[str] | None = None) -> None:
+        self.name, self.labels, self.run = name, labels, run
+
+    def detect(self, picture: Picture, names: Sequence[str] = ()) -> list[Detection]:
+        """Return all detections, whatever their score. names: what is looked for, of a detector without labels."""
+        from PIL import Image
+
+        return detections(self.run(Image.fromarray(picture), list(names)))
+
+    def knows(self, thing: str) -> bool:
+        return self.labels is None or thing in {singular(label.lower()) for label in self.labels}
+
+    def find(self, picture: Picture, things: Sequence[str]) -> list[Found]:
+        """Return the things of these names, as a witness asks for them."""
+        height, width = picture.shape[:2]
+        found = []
+        for one in self.detect(picture, things):
+            name = singular(one.name.lower().strip(" ."))
+            if name in things:
+                edges = np.clip(np.array(one.box) / (width, height, width, height), 0, 1)
+                found.append(Found(name, one.score, tuple(float(edge) for edge in edges)))
+        return found
+
+
+def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
+    """Load a detector from a folder on this disk.
+
+    Raises BadInput for a folder that is missing, is damaged or holds no detector.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        kinds = config.architectures or []
+        if config.model_type == "sam3":
+            run, labels = _sam3(folder, device), None
+        elif config.model_type in ("owlvit", "owlv2", "grounding-dino", "mm-grounding-dino", "omdet-turbo"):
+            run, labels = _by_words(folder, device), None
+        else:
+            run = _by_class(folder, device, "".join(kinds))
+            labels = frozenset(map(str, config.id2label.values()))
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError) as error:
+        raise BadInput(
+            f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model"
+        ) from error
+    return ObjectDetector(f"{'+'.join(kinds)} in {folder.name}", run, labels)
+
+
+def _by_class(folder: Path, device: str, kind: str) -> Run:
+    from transformers import pipeline
+
+    task = "image-segmentation" if "Segmentation" in kind else "object-detection"
+    options: dict[str, Any] = {"subtask": "instance"} if task == "image-segmentation" else {}
+    made: Any = pipeline(task, model=str(folder), device=device)
+    # The pipelines' own threshold would cut what the rules are to cut.
+    return lambda image, names: made(image, threshold=0.0, **options)
+
+
+def _by_words(folder: Path, device: str) -> Run:
+    from transformers import pipeline
+
+    made: Any = pipeline("zero-shot-object-detection", model=str(folder), device=device)
+    return lambda image, names: made(image, candidate_labels=list(names), threshold=0.0) if names else []
+
+
+def _sam3(folder: Path, device: str) -> Run:
+    """SAM 3 by words: one prompt for each name."""
+    import torch
+    from transformers import Sam3Model, Sam3Processor
+
+    model = Sam3Model.from_pretrained(folder, local_files_only=True).to(device).eval()  # pyright: ignore
+    processor: Any = Sam3Processor.from_pretrained(folder, local_files_only=True)
+
+    def run(image: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        found = []
+        for name in names:
+            inputs = processor(images=image, text=name, return_tensors="pt").to(device)
+            with torch.inference_mode():
+                outputs = model(**inputs)
+            result = processor.post_process_object_detection(
+                outputs, threshold=0.0, target_sizes=[(image.height, image.width)]
+            )[0]
+            for score, box in zip(result["scores"].tolist(), result["boxes"].tolist()):
+                edges = dict(zip(("xmin", "ymin", "xmax", "ymax"), box))
+                found.append({"label": name, "score": score, "box": edges})
+        return found
+
+    return run
