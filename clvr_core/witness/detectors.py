@@ -88,6 +88,7 @@ def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
 
     Raises BadInput for a folder that is missing, is damaged or holds no detector.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig
 
     try:
@@ -100,7 +101,7 @@ def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
         else:
             run = _by_class(folder, device, "".join(kinds))
             labels = frozenset(map(str, config.id2label.values()))
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError) as error:
         raise BadInput(
             f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model"
         ) from error
@@ -118,32 +119,50 @@ def _by_class(folder: Path, device: str, kind: str) -> Run:
 
 
 def _by_words(folder: Path, device: str) -> Run:
-    from transformers import pipeline
+    from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
-    made: Any = pipeline("zero-shot-object-detection", model=str(folder), device=device)
-    return lambda image, names: made(image, candidate_labels=list(names), threshold=0.0) if names else []
+    model: Any = AutoModelForZeroShotObjectDetection.from_pretrained(folder, local_files_only=True).to(device).eval()
+    processor: Any = AutoProcessor.from_pretrained(folder, local_files_only=True)
+    # The OWL models tell the names of one pass apart. The others answer with pieces of the prompt: one pass a name.
+    together = model.config.model_type in ("owlvit", "owlv2")
+
+    def asked(image: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        text: Any = [[f"a photo of a {name}" for name in names]] if together else f"a {names[0]}."
+        options: dict[str, Any] = {"text_labels": [list(names)]} if together else {}
+        return _read(model, processor, image, text, names, "post_process_grounded_object_detection", options)
+
+    def run(image: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+        groups = [names] if together and names else [[name] for name in names]
+        return [one for group in groups for one in asked(image, group)]
+
+    return run
 
 
 def _sam3(folder: Path, device: str) -> Run:
-    """SAM 3 by words: one prompt for each name."""
-    import torch
+    """SAM 3 by words: one pass a name."""
     from transformers import Sam3Model, Sam3Processor
 
-    model = Sam3Model.from_pretrained(folder, local_files_only=True).to(device).eval()  # pyright: ignore
+    model: Any = Sam3Model.from_pretrained(folder, local_files_only=True).to(device).eval()  # pyright: ignore
     processor: Any = Sam3Processor.from_pretrained(folder, local_files_only=True)
+    read = "post_process_object_detection"
+    return lambda image, names: [
+        one for name in names for one in _read(model, processor, image, name, [name], read, {})
+    ]
 
-    def run(image: Any, names: Sequence[str]) -> list[dict[str, Any]]:
-        found = []
-        for name in names:
-            inputs = processor(images=image, text=name, return_tensors="pt").to(device)
-            with torch.inference_mode():
-                outputs = model(**inputs)
-            result = processor.post_process_object_detection(
-                outputs, threshold=0.0, target_sizes=[(image.height, image.width)]
-            )[0]
-            for score, box in zip(result["scores"].tolist(), result["boxes"].tolist()):
-                edges = dict(zip(("xmin", "ymin", "xmax", "ymax"), box))
-                found.append({"label": name, "score": score, "box": edges})
-        return found
 
-    return run
+def _read(
+    model: Any, processor: Any, image: Any, text: Any, names: Sequence[str], read: str, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Look for the names in one pass. read: the processor's method that makes boxes of what the model returns."""
+    import torch
+
+    inputs = processor(images=image, text=text, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        outputs = model(**inputs)
+    result = getattr(processor, read)(outputs, threshold=0.0, target_sizes=[(image.height, image.width)], **options)[0]
+    labels = result.get("text_labels") if len(names) > 1 else None
+    found = zip(labels or [names[0]] * len(result["scores"]), result["scores"].tolist(), result["boxes"].tolist())
+    return [
+        {"label": label, "score": score, "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), box))}
+        for label, score, box in found
+    ]

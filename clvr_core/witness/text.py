@@ -124,6 +124,7 @@ class FolderReader:
     """A detector and a recogniser of text that transformers runs, as PP-OCR's of its versions 5 and 6, from two folders."""
 
     def __init__(self, detector: str, recogniser: str, device: str = "cpu") -> None:
+        from safetensors import SafetensorError
         from transformers import AutoImageProcessor, AutoModelForObjectDetection, AutoModelForTextRecognition
 
         try:
@@ -133,7 +134,7 @@ class FolderReader:
             )
             self._frame = AutoImageProcessor.from_pretrained(detector, local_files_only=True)
             self._strip = AutoImageProcessor.from_pretrained(recogniser, local_files_only=True)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
             raise BadInput(
                 f"the text reader cannot be loaded from {detector} and {recogniser}: {error}; give the folder of a text "
                 "detector and that of a recogniser, such as PP-OCRv6's, for transformers"

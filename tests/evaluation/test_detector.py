@@ -138,9 +138,7 @@ class TestThePipelines:
         mask[2:5, 3:7] = 255
         boxes = Detector(
             "d",
-            lambda image, names: [
-                {"label": "dog", "score": 0.9, "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}
-            ],
+            lambda image, names: [{"label": "dog", "score": 0.9, "box": {"xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}}],
         )
         masks = Detector(
             "m",
