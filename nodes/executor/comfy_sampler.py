@@ -14,7 +14,6 @@ import latent_preview
 import node_helpers
 import numpy as np
 import torch
-from comfy_extras.nodes_qwen import TextEncodeQwenImageEditPlus
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.protocols import Drawing, DrawRequest, Picture
@@ -25,8 +24,24 @@ from .recipes import SamplingPreset
 
 TEXTS, LATENTS = 4, 16
 """Conditionings and latents that are cached. For FLUX.2 Klein a text takes 16 MB, a canvas of 1 MP takes 2 MB."""
-QWEN_PICTURES = 3
-"""References that ComfyUI's node for Qwen-Image-Edit takes."""
+ENCODERS: dict[str, Callable[[str, list], dict[str, Any]]] = {
+    "TextEncodeQwenImageEditPlus": lambda text, images: {
+        "prompt": text,
+        **{f"image{place}": image for place, image in enumerate(images, 1)},
+    },
+    # Sides are multiples of the recipe's grid: 0 keeps every reference at its size.
+    "TextEncodeQwenImage21": lambda text, images: {
+        **{"prompt": text, "negative_prompt": "", "resolution": 0},
+        "images": {f"image_{place}": image for place, image in enumerate(images, 1)},
+    },
+    "TextEncodeZImageOmni": lambda text, images: {
+        "prompt": text,
+        **{f"image{place}": image for place, image in enumerate(images, 1)},
+    },
+}
+"""ComfyUI's node that encodes a prompt with references -> its inputs besides clip and vae, of a text and IMAGEs."""
+ALWAYS = ("TextEncodeQwenImage21",)
+"""Of ENCODERS, those that encode a prompt without references too."""
 
 
 class Kept(OrderedDict):
@@ -51,7 +66,7 @@ class ComfyExecutor:
         self.name = f"{type(model.model).__name__} by {recipe.kind}, {recipe.steps} steps, guidance {recipe.guidance:g}"
         self.check: Callable[[], None] = lambda: None
         self.window = recipe.window
-        self.references = QWEN_PICTURES if recipe.kind == "qwen-edit" else None
+        self.references = recipe.references
         self._texts, self._latents = Kept(TEXTS), Kept(LATENTS)
 
     def nfe(self, request: DrawRequest) -> int:
@@ -102,16 +117,19 @@ class ComfyExecutor:
         return {side: self._conditioning(text, request) for side, text in texts.items()}
 
     def _conditioning(self, text: str, request: DrawRequest) -> list:
-        pictures = request.references
-        if self.recipe.kind == "qwen-edit" and pictures:
+        read = {"latents": None, "text encoder": self.recipe.references, "nothing": 0}[self.recipe.reads]
+        pictures = request.references[:read]
+        if self.recipe.encoder in ALWAYS or (self.recipe.encoder and pictures):
             # The text encoder of this family reads the references too.
-            key = (text, *map(digest_of, pictures[:QWEN_PICTURES]))
-            images = {f"image{place}": as_image(picture) for place, picture in enumerate(pictures[:QWEN_PICTURES], 1)}
-            return self._texts.get_or(
-                key, lambda: TextEncodeQwenImageEditPlus.execute(self.clip, text, self.vae, **images).args[0]
-            )
+            key = (text, *map(digest_of, pictures))
+            return self._texts.get_or(key, lambda: self._encode_with(ENCODERS[self.recipe.encoder], text, pictures))
         encoded = self._texts.get_or(text, lambda: self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text)))
         return with_references(encoded, [self._encode(picture) for picture in pictures])
+
+    def _encode_with(self, inputs: Callable[..., dict[str, Any]], text: str, pictures: Sequence[Picture]) -> list:
+        """Encode a text and the pictures it speaks of by the recipe's own node."""
+        given = inputs(text, [as_image(picture) for picture in pictures])
+        return self.recipe.node(self.recipe.encoder).execute(clip=self.clip, vae=self.vae, **given).args[0]
 
     def _encode(self, picture: Picture) -> torch.Tensor:
         return self._latents.get_or(digest_of(picture), lambda: self.vae.encode(as_image(picture)))

@@ -9,6 +9,7 @@ from .recipes import RECIPES, SAMPLERS, SCHEDULERS
 from .tiled_vae import TiledVae
 
 STEP = 16
+"""Pixels by which the size of the canvas is set."""
 
 
 class ExecutorNode(io.ComfyNode):
@@ -40,9 +41,11 @@ class ExecutorNode(io.ComfyNode):
                     "recipe",
                     options=list(RECIPES),
                     default="klein",
-                    tooltip="klein: FLUX.2 Klein, 4 steps. klein-base: its undistilled base, 28 steps, guidance 4. "
-                    "qwen-edit: Qwen-Image-Edit, 20 steps, guidance 4, at most three references. generic: any other "
-                    "model; its edits repaint the noised canvas.",
+                    tooltip="The family of the model, sampled as in ComfyUI's own template. klein: FLUX.2 Klein, 4 steps. "
+                    "klein-base: its undistilled base, 20 steps, guidance 5. klein-kv: the 9B KV model. qwen-edit: "
+                    "Qwen-Image-Edit, 40 steps, guidance 4, at most three references. z-image and z-image-turbo read no "
+                    "references: an edit repaints the noised canvas. generic: any other model, edited the same way. "
+                    "flux3-klein and qwen-image-2.1 need a ComfyUI newer than 0.33.",
                 ),
                 io.Int.Input("width", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
                 io.Int.Input("height", default=1024, min=64, max=4096, step=STEP, tooltip="Pixels of the canvas."),
@@ -59,7 +62,11 @@ class ExecutorNode(io.ComfyNode):
                     tooltip="CFG; 0: the recipe's own. At 1 a step costs half; higher: closer to the prompt, harsher.",
                 ),
                 io.Combo.Input(
-                    "sampler", options=list(SAMPLERS), default="euler", advanced=True, tooltip="As in KSampler."
+                    "sampler",
+                    options=[*SAMPLERS, "recipe"],
+                    default="recipe",
+                    advanced=True,
+                    tooltip="As in KSampler; recipe: the recipe's own.",
                 ),
                 io.Combo.Input(
                     "scheduler",
@@ -104,7 +111,7 @@ class ExecutorNode(io.ComfyNode):
         height: int = 1024,
         steps: int = 0,
         guidance: float = 0.0,
-        sampler: str = "euler",
+        sampler: str = "recipe",
         scheduler: str = "recipe",
         edit_strength: float = 0.0,
         tiled_vae: bool = False,
@@ -113,5 +120,7 @@ class ExecutorNode(io.ComfyNode):
         executor = ComfyExecutor(model, clip, TiledVae(vae) if tiled_vae else vae, chosen)
         weights = fingerprint(cls.hidden.dynprompt, {"model": model, "clip": clip.patcher, "vae": vae.patcher})
         tiles = " tiled VAE" if tiled_vae else ""
-        size = (max(STEP, side - side % STEP) for side in (width, height))
-        return io.NodeOutput(ExecutorHandle(executor, *size, lambda text: None, f"{weights} {chosen}{tiles}", STEP))
+        size = (max(chosen.grid, side - side % chosen.grid) for side in (width, height))
+        return io.NodeOutput(
+            ExecutorHandle(executor, *size, lambda text: None, f"{weights} {chosen}{tiles}", chosen.grid)
+        )

@@ -12,7 +12,7 @@ import pytest
 import torch
 from clvr_pack.nodes.executor.comfy_sampler import ComfyExecutor, Kept, escape_prompt
 from clvr_pack.nodes.executor.fingerprint import fingerprint
-from clvr_pack.nodes.executor.recipes import RECIPES, SAMPLERS
+from clvr_pack.nodes.executor.recipes import QWEN_TURBO_LEVELS, RECIPES, SAMPLERS
 from clvr_pack.nodes.executor.tiled_vae import TiledVae
 
 from clvr_core.errors import BadInput
@@ -104,7 +104,7 @@ class Vae:
 
 
 def make(kind: str = "klein", **changed: object) -> ComfyExecutor:
-    own = {"steps": 0, "guidance": 0.0, "sampler": "euler", "scheduler": "recipe", "strength": 0.0} | changed
+    own = {"steps": 0, "guidance": 0.0, "sampler": "recipe", "scheduler": "recipe", "strength": 0.0} | changed
     return ComfyExecutor(Model(), Clip(), Vae(), RECIPES[kind].changed(**own))
 
 
@@ -117,8 +117,8 @@ class TestRecipes:
         ("kind", "steps", "nfe", "scheduler"),
         [
             ("klein", 4, 4, "flux2"),
-            ("klein-base", 28, 56, "flux2"),
-            ("qwen-edit", 20, 40, "simple"),
+            ("klein-base", 20, 40, "flux2"),
+            ("qwen-edit", 40, 80, "simple"),
             ("generic", 20, 40, "normal"),
         ],
     )
@@ -128,7 +128,8 @@ class TestRecipes:
         assert len(recipe.sigmas(Model(), SIZE, SIZE, 1.0)) == steps + 1
 
     def test_0_and_recipe_leave_the_recipes_own(self):
-        assert RECIPES["klein"].changed(0, 0.0, "euler", "recipe", 0.0) == RECIPES["klein"]
+        for recipe in RECIPES.values():
+            assert recipe.changed(0, 0.0, "recipe", "recipe", 0.0) == recipe
         changed = RECIPES["klein"].changed(8, 2.5, "lcm", "beta", 0.5)
         assert (changed.steps, changed.guidance, changed.sampler, changed.scheduler, changed.strength) == (
             *(8, 2.5, "lcm", "beta"),
@@ -144,6 +145,27 @@ class TestRecipes:
         assert RECIPES["qwen-edit"].prepared(Model()).noted == ("AuraFlow 3.1", "CFGNorm 1")
         assert RECIPES["qwen-edit"].changed(0, 1.0, "euler", "recipe", 0).prepared(Model()).noted == ("AuraFlow 3.1",)
         assert RECIPES["klein"].prepared(Model()).noted == ()
+        assert RECIPES["klein-kv"].prepared(Model()).noted == ("FluxKVCache",)
+        assert RECIPES["z-image"].prepared(Model()).noted == ("AuraFlow 3",)
+
+    def test_the_key_of_a_run_of_an_earlier_recipe_stays_what_it_was(self):
+        assert repr(RECIPES["klein"]) == (
+            "SamplingPreset(kind='klein', steps=4, guidance=1.0, scheduler='flux2', sampler='euler', strength=1.0, "
+            "window=512)"
+        )
+
+    def test_levels_of_a_distilled_schedule_hold_at_their_own_number_of_steps_only(self):
+        turbo = RECIPES["qwen-image-2.1-turbo"]
+        assert turbo.sigmas(Model(), SIZE, SIZE, 1.0).tolist() == pytest.approx(list(QWEN_TURBO_LEVELS))
+        changed = turbo.changed(4, 0.0, "recipe", "recipe", 0.0).sigmas(Model(), SIZE, SIZE, 1.0)
+        assert len(changed) == 5 and changed.tolist() != pytest.approx(list(QWEN_TURBO_LEVELS[-5:]))
+
+    def test_a_recipe_whose_node_this_comfyui_lacks_says_which_to_update_for(self):
+        executor = make("qwen-image-2.1")
+        with pytest.raises(
+            BadInput, match=r"recipe is qwen-image-2\.1, which needs ComfyUI's node TextEncodeQwenImage21"
+        ):
+            executor.draw([request()])
 
     def test_no_sampler_evaluates_the_model_twice_a_step(self):
         assert not {"heun", "dpm_2", "dpmpp_sde", "dpmpp_2s_ancestral"} & set(SAMPLERS)

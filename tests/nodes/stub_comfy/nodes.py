@@ -1,9 +1,12 @@
-"""ComfyUI's own `nodes`, of which the pack reads the titles."""
+"""ComfyUI's own `nodes`, of which the pack reads the titles and takes classes by their names."""
 
 from __future__ import annotations
 
 from _missing import missing
+from comfy_extras.nodes_flux import FluxKVCache
+from comfy_extras.nodes_qwen import TextEncodeQwenImageEditPlus
 
 __getattr__ = missing(__name__)
 
 NODE_DISPLAY_NAME_MAPPINGS = {"CLIPLoader": "Load CLIP", "UNETLoader": "Load Diffusion Model"}
+NODE_CLASS_MAPPINGS = {"FluxKVCache": FluxKVCache, "TextEncodeQwenImageEditPlus": TextEncodeQwenImageEditPlus}
