@@ -18,6 +18,7 @@ from .loop.references_node import ApplyReferences
 from .loop.review_node import Review
 from .loop.step_nodes import ExecuteStep, Reason, Verify
 from .merge.nodes import DSWMMerge, DSWMMergeLive
+from .quick.node import Quick
 from .replaced import REPLACED
 from .routes.again import add_routes as add_again
 from .routes.forecast import add_routes as add_forecast
@@ -48,5 +49,5 @@ class ClvrExtension(ComfyExtension):
         runs = [SaveTrajectory, LoadTrajectory, ViewTrajectory]
         return [
             guard_inputs(node)
-            for node in (*models, Generate, BriefList, *loop, *runs, BenchmarkPrompts, BenchmarkScore)
+            for node in (Quick, *models, Generate, BriefList, *loop, *runs, BenchmarkPrompts, BenchmarkScore)
         ]

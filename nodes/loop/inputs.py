@@ -27,11 +27,12 @@ def prompt() -> io.String.Input:
     )
 
 
-def strategy() -> io.Combo.Input:
+def strategy(advanced: bool = False) -> io.Combo.Input:
     return io.Combo.Input(
         "strategy",
         options=list(STRATEGIES),
         default="clvr",
+        advanced=advanced or None,
         tooltip=strategies_text(),
     )
 

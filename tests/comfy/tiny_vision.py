@@ -11,6 +11,7 @@ import json
 import os
 import sys
 
+import comfy.text_encoders.flux as flux
 import comfy.text_encoders.llama as llama
 import comfy.text_encoders.qwen3vl as qwen3vl
 import folder_paths
@@ -18,7 +19,14 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+import nodes as comfy_nodes
+
 FILE = "tiny_qwen3vl.safetensors"
+ENCODER = "qwen_3_8b_tiny.safetensors"
+"""The same file under a name by which it is taken for the text encoder of FLUX.2 Klein 9B."""
+SEEING = "qwen3vl_8b_seeing.safetensors"
+"""The same file; Load CLIP gives one that sees, as See makes it, and writes SHORT tokens at most."""
+SHORT = 24
 
 
 @dataclasses.dataclass
@@ -81,6 +89,13 @@ folder = os.path.join(folder_paths.models_dir, "text_encoders")
 os.makedirs(folder, exist_ok=True)
 if not os.path.exists(os.path.join(folder, FILE)):
     make(os.path.join(folder, FILE))
+# FLUX.2 Klein's text encoder is a language model of the same classes, of which three layers are read.
+flux.Qwen3_8BModel.__init__.__defaults__ = tuple(
+    [0, 1, 2] if isinstance(value, list) else value for value in flux.Qwen3_8BModel.__init__.__defaults__
+)
+for name in (ENCODER, SEEING):
+    if not os.path.exists(os.path.join(folder, name)):
+        os.link(os.path.join(folder, FILE), os.path.join(folder, name))
 
 
 def protocols():
@@ -253,4 +268,21 @@ class Grey:
         return (Hand(),)
 
 
+def brief(clip):
+    """Cuts its replies, which are random words, at so many tokens."""
+    generate = clip.generate
+    clip.generate = lambda tokens, **given: generate(tokens, **given | {"max_length": min(SHORT, given["max_length"])})
+    return clip
+
+
+def loading(load):
+    def load_clip(self, clip_name, **given):
+        print(f"tiny: loaded {clip_name}", flush=True)
+        loaded = load(self, clip_name, **given)
+        return See().see(brief(*loaded), 1.0) if clip_name == SEEING else loaded
+
+    return load_clip
+
+
+comfy_nodes.CLIPLoader.load_clip = loading(comfy_nodes.CLIPLoader.load_clip)
 NODE_CLASS_MAPPINGS = {"TestSee": See, "TestFail": Fail, "TestCheck": Check, "TestGrey": Grey}

@@ -22,6 +22,7 @@ OPEN = {
     ("CLVR_ServerModel", "server"),
     ("CLVR_BriefList", "file"),
     ("CLVR_BenchmarkPrompts", "folder"),
+    *(("CLVR_Quick", name) for name in ("model", "vlm", "vae", "text_encoder")),
     *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora")),
 }
 """(node, input) whose choices depend on the files of the machine; they are left out."""

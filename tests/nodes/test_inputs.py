@@ -163,4 +163,5 @@ class TestExtension:
         asyncio.run(ClvrExtension().on_load())
         paths = {path for _, path in host.server.routes.handlers}
         assert {"/clvr/runs", "/clvr/lines", "/clvr/canvas", "/clvr/forecast", "/clvr/reviews"} <= paths
-        assert len(NODES) == 20 and all(name.startswith("CLVR_") for name in NODES)
+        listed = asyncio.run(ClvrExtension().get_node_list())
+        assert len(NODES) == len(listed) > 20 and all(name.startswith("CLVR_") for name in NODES)

@@ -10,3 +10,9 @@ __getattr__ = missing(__name__)
 
 NODE_DISPLAY_NAME_MAPPINGS = {"CLIPLoader": "Load CLIP", "UNETLoader": "Load Diffusion Model"}
 NODE_CLASS_MAPPINGS = {"FluxKVCache": FluxKVCache, "TextEncodeQwenImageEditPlus": TextEncodeQwenImageEditPlus}
+
+
+class CLIPLoader:
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"clip_name": ([],), "type": (["stable_diffusion", "lumina2", "qwen_image", "flux2"],)}}
