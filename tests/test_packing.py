@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,12 +28,31 @@ def packed() -> set[str]:
 def test_what_only_developers_need_stays_at_home():
     tops = {name.partition("/")[0] for name in packed()}
     needed = {"__init__.py", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}
-    assert tops == needed | {"clvr_core", "locales", "nodes", "web", "example_workflows"}
+    assert tops == needed | {"clvr_core", "locales", "nodes", "web", "example_workflows", "subgraphs"}
 
 
 def test_all_that_a_node_may_need_is_packed():
-    homes = ("clvr_core/", "nodes/", "web/", "locales/", "example_workflows/")
+    homes = ("clvr_core/", "nodes/", "web/", "locales/", "example_workflows/", "subgraphs/")
     assert {name for name in git() if name.startswith(homes)} <= packed()
     size = sum((ROOT / name).stat().st_size for name in packed())
     # The embedded weights alone, base, distilled, aligned and merged, may take 40 MB; they take 29.
     assert size < 40_000_000, f"{size:,} bytes"
+
+
+def test_the_package_weighs_less_than_60_mb(tmp_path):
+    """As comfy-cli builds it: a zip of what is packed."""
+    built = tmp_path / "node.zip"
+    with zipfile.ZipFile(built, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as package:
+        for name in packed():
+            package.write(ROOT / name, name)
+    assert built.stat().st_size < 60_000_000
+    with zipfile.ZipFile(built) as package:
+        assert {"__init__.py", "pyproject.toml"} <= set(package.namelist()) == packed()
+        assert sum(each.file_size for each in package.infolist()) < 60_000_000
+
+
+def test_the_icon_and_the_banner_have_the_sizes_that_the_registry_asks_for():
+    with Image.open(ROOT / "docs" / "icon.png") as icon, Image.open(ROOT / "docs" / "banner.png") as banner:
+        assert icon.width == icon.height <= 400
+        assert banner.width * 9 == banner.height * 21
+    assert all((ROOT / "docs" / name).stat().st_size < 200_000 for name in ("icon.png", "banner.png"))

@@ -10,6 +10,8 @@ const SHAPES = 96;
 
 /** @param {any} node ComfyUI's @returns {Record<"vlm" | "executor", Source[]>} */
 export function modelsOf(node) {
+  // This node has its models itself; the server knows which files its widgets mean.
+  if (node.comfyClass === "CLVR_Quick") return { vlm: [source(node)], executor: [source(node)] };
   return { vlm: above(node, "vlm"), executor: above(node, "executor") };
 }
 
@@ -34,7 +36,7 @@ function above(node, name) {
   for (let at = todo.pop(); todo.length || at; at = todo.pop()) {
     if (!at || seen.has(at) || found.length >= MOST) continue;
     seen.add(at);
-    found.push([`${at.graph?.id ?? ""}:${at.id}`, String(at.comfyClass ?? at.type), words(at)]);
+    found.push(source(at));
     todo.push(...(at.subgraph?.nodes ?? []));
     // Of two models that a node merges, only the first is loaded; the other one is applied as patches.
     const types = new Set();
@@ -46,6 +48,9 @@ function above(node, name) {
   }
   return found;
 }
+
+/** @param {any} node @returns {Source} */
+const source = (node) => [`${node.graph?.id ?? ""}:${node.id}`, String(node.comfyClass ?? node.type), words(node)];
 
 /** @param {any} node @param {string} name of an input */
 function linked(node, name) {

@@ -11,7 +11,9 @@ const LIST_ON = ["CLVR_Brief"];
 /** Heights of three lines of a forecast and of a short list, pixels. */
 const FORECAST_HEIGHT = 64;
 const LIST_HEIGHT = 180;
-const FORECAST_ON = ["CLVR_Brief", "CLVR_Generate"];
+/** Widgets of CLVR Quick by which models are chosen. */
+const FILES = ["model", "vlm", "vae", "text_encoder", "recipe"];
+const FORECAST_ON = ["CLVR_Brief", "CLVR_Quick", "CLVR_Generate"];
 
 /** @param {import("../comfy/runs.js").Api} api @param {string} path @param {unknown} body */
 async function ask(api, path, body) {
@@ -56,7 +58,7 @@ function addForecast(node, api) {
   shown.computeLayoutSize = undefined;
   shown.computeSize = (/** @type {number} */ width) => [width, withMargins(FORECAST_HEIGHT)];
   const changed = () => isInWorkflow(node) && line.soon();
-  for (const name of ["strategy", "rounds", "candidates", "width", "height"]) {
+  for (const name of ["strategy", "rounds", "candidates", "width", "height", ...FILES]) {
     const own = widget(node, name);
     if (own) after(own, "callback", changed);
   }

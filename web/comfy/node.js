@@ -6,7 +6,7 @@ import { after, feeds, isElsewhere, lastOf, listen } from "./graph.js";
 import { Panel } from "./panel.js";
 import { widget, withMargins } from "./room.js";
 
-export const SHOWN_ON = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
+export const SHOWN_ON = ["CLVR_Quick", "CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 export const PROPERTY = "clvr_run";
 /** Height of the viewer of a run, and of its sentence beside a prompt while there is none, pixels. */
 const LEAST_HEIGHT = 340;

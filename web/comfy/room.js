@@ -1,7 +1,7 @@
 /** The room that the parts of a node need: widths of nodes, heights of widgets. */
 
 /** Nodes with a viewer or a table of goals, and the width of a new one in pixels, in which these are whole. */
-export const WIDE = ["CLVR_Brief", "CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
+export const WIDE = ["CLVR_Brief", "CLVR_Quick", "CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 const LEAST_WIDTH = 430;
 /** Height of a prompt, pixels, some ten lines; for Nodes 2.0 it stands in nodes.css. */
 const PROMPT = 200;
