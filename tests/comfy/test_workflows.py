@@ -16,7 +16,8 @@ from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, error_of
 
 FOLDER = ROOT / "example_workflows"
-SHARED = sorted(FOLDER.glob("*.json"))
+APPS = sorted(FOLDER.glob("*.app.json"))
+SHARED = sorted(set(FOLDER.glob("*.json")) - set(APPS))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
 FILES = ("unet_name", "clip_name", "vae_name", "lora_name", "image", "base", "aligned", "distilled", "lora", "run")
 """Inputs whose choices are what lies in a folder."""
@@ -92,7 +93,7 @@ def test_each_has_its_picture_and_its_form_for_use_without_a_browser():
         picture = path.with_suffix(".jpg").read_bytes()
         assert picture.startswith(b"\xff\xd8\xff") and 10_000 < len(picture) < 400_000, path.name
     headless = {path.name for path in (FOLDER / "api").glob("*.json")}
-    assert headless == {path.name for path in SHARED if path.name[0] in "12"}
+    assert headless == {path.name for path in SHARED if path.name[0] in "012"}
 
 
 @pytest.mark.parametrize("path", SHARED, ids=lambda path: path.stem)
@@ -123,6 +124,15 @@ def test_each_holds_to_the_schemas_and_names_no_machine_and_no_key(nodes, path):
     headless = FOLDER / "api" / path.name
     if headless.exists():
         assert json.loads(headless.read_text()) == prompt
+
+
+@pytest.mark.parametrize("path", APPS, ids=lambda path: path.stem)
+def test_an_app_is_its_graph_with_the_inputs_that_it_shows(path):
+    app = json.loads(path.read_text())
+    graph = json.loads(path.with_name(path.name.replace(".app", "")).read_text())
+    assert app["extra"].pop("linearMode") and app.pop("id") != graph.pop("id") and app == graph
+    picture = path.with_suffix(".jpg").read_bytes()
+    assert picture.startswith(b"\xff\xd8\xff") and 10_000 < len(picture) < 400_000
 
 
 @pytest.mark.weights

@@ -9,6 +9,7 @@ import "./steered.js";
 import "./dropped.js";
 import "./subgraphs.js";
 import "./fresh.js";
+import "./quick.js";
 import "./workflows.js";
 import "./languages.js";
 

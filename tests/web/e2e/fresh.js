@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { PATIENCE, draw, page, still } from "./comfy.js";
 
-const KINDS = ["CLVR_Executor", "CLVR_Generate", "CLVR_Brief", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
+const KINDS = ["CLVR_Executor", "CLVR_Quick", "CLVR_Generate", "CLVR_Brief", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 const GOALS = "[nice] a small red square to the left of the very large and yellow circle that stands in the middle of the picture\n[global] dusk";
 
 /** Puts a new node of each kind into an empty graph. @param {boolean} vue */
@@ -36,18 +36,18 @@ async function fresh(vue) {
     KINDS,
     GOALS,
   );
-  await page.waitForFunction((count) => document.querySelectorAll(".clvr-panel").length === count, PATIENCE, 3);
+  await page.waitForFunction((count) => document.querySelectorAll(".clvr-panel").length === count, PATIENCE, 4);
   await still();
 }
 
-/** Heights on the new Generate, by what has them. @param {boolean} vue */
-const heights = (vue) =>
-  page.evaluate((vue) => {
-    const { id, widgets } = globalThis.clvr.node("CLVR_Generate");
+/** Heights on the new node, by what has them. @param {string} kind @param {boolean} vue */
+const heights = (kind, vue) =>
+  page.evaluate((kind, vue) => {
+    const { id, widgets } = globalThis.clvr.node(kind);
     const parts = widgets.filter(({ name }) => /^(prompt|clvr_(forecast|viewer))$/.test(name));
     const inDom = ({ name, element }) => (name === "prompt" ? document.querySelector(`[data-node-id="${id}"] textarea`) : element).getBoundingClientRect().height;
     return Object.fromEntries(parts.map((each) => [each.name, vue ? inDom(each) : each.computedHeight]));
-  }, vue);
+  }, kind, vue);
 
 /** How many widgets the node shows, without the row that folds. @param {string} kind @param {boolean} vue */
 const rows = (kind, vue) =>
@@ -66,9 +66,11 @@ for (const vue of [false, true])
     await fresh(vue);
     const widths = await page.evaluate((kinds) => kinds.map((kind) => globalThis.clvr.node(kind).size[0]), KINDS.slice(1));
     assert.ok(Math.min(...widths) >= 430, String(widths));
-    const { prompt, ...others } = await heights(vue);
-    assert.equal(Object.keys(others).length, 2, JSON.stringify(others));
-    assert.ok(prompt > Math.max(...Object.values(others)), JSON.stringify({ prompt, ...others }));
+    for (const kind of ["CLVR_Quick", "CLVR_Generate"]) {
+      const { prompt, ...others } = await heights(kind, vue);
+      assert.equal(Object.keys(others).length, 2, JSON.stringify(others));
+      assert.ok(prompt > Math.max(...Object.values(others)), JSON.stringify({ kind, prompt, ...others }));
+    }
     const list = await page.evaluate(() => {
       const table = globalThis.clvr.before("table");
       const room = table.getRootNode().host.getBoundingClientRect();
@@ -77,7 +79,7 @@ for (const vue of [false, true])
     });
     assert.deepEqual(list, { head: ["Goal", "Kind", "Need", ""], fields: 2, cut: 0 });
     // LiteGraph shows in a row of its own what is done to the seed after a run.
-    assert.deepEqual([await rows("CLVR_Executor", vue), await rows("CLVR_Generate", vue)], [3, vue ? 6 : 7]);
+    assert.deepEqual([await rows("CLVR_Executor", vue), await rows("CLVR_Generate", vue), await rows("CLVR_Quick", vue)], [3, vue ? 6 : 7, vue ? 10 : 11]);
     if (vue) return;
     await click("CLVR_Executor");
     assert.ok((await rows("CLVR_Executor", vue)) > 5);

@@ -7,11 +7,11 @@ import { test } from "node:test";
 import { draw, page, still } from "./comfy.js";
 
 const FOLDER = new URL("../../../example_workflows/", import.meta.url);
-const SHARED = readdirSync(FOLDER).filter((name) => name.endsWith(".json"));
+const SHARED = readdirSync(FOLDER).filter((name) => name.endsWith(".json") && !name.endsWith(".app.json"));
 const LEAST_WIDTH = 350;
 /** Pixels by which the height of a node may differ between front ends, and by the mark of a missing model. */
 const SLACK = 20;
-const VIEWERS = ["CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
+const VIEWERS = ["CLVR_Quick", "CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 
 /** Opens the workflow so that all of it is in sight. @param {string} name */
 async function open(name) {
