@@ -18,7 +18,7 @@ MANAGEMENT = stubs["comfy.model_management"]
 def models(tmp_path, monkeypatch):
     """Puts empty files of these sizes into ComfyUI's model folders."""
     monkeypatch.setattr(stubs["folder_paths"], "base", tmp_path)
-    monkeypatch.setattr(MANAGEMENT, "free_memory", 24 * GB)
+    monkeypatch.setattr(MANAGEMENT, "total_memory", 24 * GB)
 
     def put(*paths: str, size: float = 1) -> None:
         for path in paths:
@@ -81,7 +81,7 @@ class TestChoosing:
         ("memory", "encoder"), [(24, "qwen_3_4b"), (12, "qwen_3_4b_fp8_mixed"), (8, "qwen_3_4b_fp8_mixed")]
     )
     def test_a_small_card_gets_the_8_bit_text_encoder(self, models, monkeypatch, memory, encoder):
-        monkeypatch.setattr(MANAGEMENT, "free_memory", memory * GB)
+        monkeypatch.setattr(MANAGEMENT, "total_memory", memory * GB)
         models(*KLEIN, JUDGE)
         models(ENCODER, size=8)
         models("text_encoders/qwen_3_4b_fp8_mixed.safetensors", size=5.6)

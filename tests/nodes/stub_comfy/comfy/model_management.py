@@ -34,10 +34,6 @@ def intermediate_device() -> torch.device:
     return torch.device("cpu")
 
 
-def get_total_memory(device: torch.device) -> int:
-    return free_memory
-
-
 def get_free_memory(device: torch.device) -> int:
     return free_memory
 
