@@ -170,6 +170,7 @@ NODE_FLOORS = (
     {"host"},
     {"vlm", "executor", "merge"},
     {"loop"},
+    {"quick"},
     {"routes"},
     {"benchmark", "trajectories", "replaced"},
     {"__init__"},
