@@ -26,6 +26,7 @@ from .reading import json_of
 from .records import from_json, to_json
 from .run.loop import Call
 from .run.run_folder import BEST, RunFolder
+from .run.run_models import same_models
 from .run.session import Session
 from .storage.atomic import AGAIN, write_bytes, writing
 from .storage.lock import locked
@@ -328,7 +329,7 @@ def _begin(
             f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"
         )
     session = Session(brief, models, folder, listener=lambda event, line: on_line(line))
-    if folder.lines[0].get("models") != models.names:
+    if not same_models(folder.lines[0].get("models"), models.names):
         raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
     return session, session.advance()
 

@@ -23,4 +23,11 @@ class JudgeFailure(RuntimeError):
 
 class Away(Exception):
     """A server gives no answer and was waited for in vain. It is nobody's verdict: nothing of the call is recorded, and
-    the run can be gone on with once the server is back."""
+    the run can be gone on with once the server is back.
+
+    said: what the server answered, or why it did not.
+    """
+
+    def __init__(self, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.said = said or message

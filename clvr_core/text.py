@@ -29,6 +29,13 @@ def shown(value: object, limit: int = 80) -> str:
     return _SHORT.repr(value)[:limit]
 
 
+def without_folder(name: str) -> str:
+    """Return the last part of a path from the root of a disk, of either kind; any other name, as owner/name, as it is."""
+    if not re.match(r"[/~\\]|[A-Za-z]:[/\\]", name):
+        return name
+    return re.split(r"[/\\]", name.rstrip("/\\"))[-1] or name
+
+
 def one_line(text: str, limit: int) -> str:
     """Put the text on one line of at most `limit` characters, so that a quotation cannot begin a paragraph
     in a prompt.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from ..protocols import Executor, PromptWindow, ReferenceLimit, Vlm
+from ..text import without_folder
 
 
 @dataclass(frozen=True)
@@ -40,3 +43,13 @@ class RunModels:
     def limit(self) -> ReferenceLimit | None:
         """The executor, if it says how many references it takes."""
         return self.executor if isinstance(self.executor, ReferenceLimit) else None
+
+
+def same_models(recorded: Any, names: Mapping[str, str]) -> bool:
+    """Whether the models that a journal's first line records are those of these names.
+
+    Earlier versions recorded the whole path where a server names its model by one.
+    """
+    if not isinstance(recorded, dict) or not all(isinstance(name, str) for name in recorded.values()):
+        return False
+    return {role: without_folder(name) for role, name in recorded.items()} == names or recorded == names

@@ -30,7 +30,7 @@ from .loop import Call, ChooseAction, Decided, Draw, Drawn, Judge, Judgement, Re
 from .memory_folder import MemoryFolder
 from .perform import ChosenAhead, Reviewer, perform, save_drawings
 from .run_folder import RunFolder
-from .run_models import RunModels
+from .run_models import RunModels, same_models
 from .start_image import receive
 from .store import RunStore
 
@@ -317,7 +317,7 @@ def resume(
     """
     first = folder.lines[0]
     session = Session(_brief(first.get("brief")), models, folder, listener=listener, reviewer=reviewer)
-    if first.get("models") != models.names:
+    if not same_models(first.get("models"), models.names):
         raise BadInput(
             f"{folder.where} was made by {_named(first.get('models'))}, and these models are {_named(models.names)}; "
             "go on with the same ones or start a new run"

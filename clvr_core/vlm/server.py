@@ -20,6 +20,7 @@ from PIL import Image
 from ..errors import Away, BadInput, JudgeFailure
 from ..http_json import Client, Limits, ServerFailure, address
 from ..protocols import Decision, Message, Picture, Question, Reply
+from ..text import without_folder
 from .answers import first_token, loops, reply_of, thinks, tokens_of
 from .decisions import DECIDE, LEAST_MASS, ONE_WORD, weigh, word
 from .dialect import NO_THOUGHT, OF_CHAT, OF_DECISIONS, TOP, Dialect, chat_model, family, with_words
@@ -104,7 +105,8 @@ class ServerVlm:
         self._client = Client(
             endpoint.url, endpoint.key_variable, endpoint.limits, urls=endpoint.urls, headers=endpoint.headers
         )
-        self.model = self.name = endpoint.model or self._first_listed()
+        self.model = endpoint.model or self._first_listed()
+        self.name = without_folder(self.model)  # llama.cpp and transformers serve name a model by its path
         self.most: int | None = None
         self._probabilities, self._dialect = True, Dialect()
         self._worded = False
@@ -332,7 +334,7 @@ class ServerVlm:
         return self._away(error) if error.away else JudgeFailure(str(error))
 
     def _away(self, error: ServerFailure) -> Away:
-        return Away(f"{self.name} is away: {error}")
+        return Away(f"{self.name} is away: {error}", str(error))
 
     def _first_listed(self) -> str:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import BadInput, JudgeFailure
+from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Question, Vlm
 from .decisions import decide
 from .server import ServerVlm
@@ -28,14 +28,19 @@ def check_sight(vlm: Vlm, side: int = 128) -> None:
     """Ask whether a red and a blue patch, `side` pixels square, are red. A server is shown more and larger ones as well,
     by `check_reach`.
 
-    Raises BadInput if the answer hardly depends on the picture, and JudgeFailure if there was no answer, which says
-    nothing about sight.
+    Raises BadInput if the answer hardly depends on the picture; JudgeFailure if there was no answer, which says nothing
+    about sight, and if a server answers only without a picture (llama.cpp without its mmproj, with status 500); Away if
+    it answers nothing.
     """
     question = Question("Is the picture plain red all over?", data={"task": "sight"})
     found = {}
     for color, value in PATCHES.items():
         patch = np.full((side, side, 3), value, np.uint8)
-        (decision,) = decide(vlm, (patch,), (question,)).decisions
+        try:
+            (decision,) = decide(vlm, (patch,), (question,)).decisions
+        except Away as error:
+            _ = decide(vlm, (), (Question("Is red a color?", data={"task": "sight"}),))  # raises Away too if it is away
+            raise JudgeFailure(f"{vlm.name} takes no picture: {error.said}") from error
         if decision.yes is None:
             raise JudgeFailure(f"{vlm.name} could not be asked whether it sees: {decision.evidence}")
         found[color] = decision.yes

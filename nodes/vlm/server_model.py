@@ -62,7 +62,7 @@ class ServerModel(io.ComfyNode):
         if server not in servers:
             raise BadInput(f"server {server!r:.80} is not in {config_file()}; write it there, for example:\n{EXAMPLE}")
         vlm = ServerVlm(servers[server].endpoint, comfy.model_management.throw_exception_if_processing_interrupted)
-        vlm.name = f"{vlm.model} ({server})"
+        vlm.name = f"{vlm.name} ({server})"
         try:
             check_sight(vlm)
         except (JudgeFailure, Away) as error:

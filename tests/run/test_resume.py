@@ -15,6 +15,7 @@ import pytest
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
+from clvr_core.run.run_models import same_models
 from clvr_core.run.session import RunModels, Session, drive, resume
 from clvr_core.storage.png import trajectory_of
 from tests.fakes import FakeExecutor, FakeVlm
@@ -184,6 +185,21 @@ class TestAFinishedRun:
         assert not (copy / BEST).exists() and not (copy / REPORT).exists()
         go_on(copy)
         assert (copy / BEST).read_bytes() == (whole / BEST).read_bytes() and (copy / REPORT).exists()
+
+
+@pytest.mark.parametrize(
+    ("recorded", "same"),
+    [
+        ({"controller": "eyes.gguf"}, True),
+        ({"controller": "/models/eyes.gguf"}, True),
+        ({"controller": "/models/others.gguf"}, False),
+        ({"controller": 3}, False),
+        ("eyes.gguf", False),
+    ],
+)
+def test_a_run_that_names_a_model_by_its_path_goes_on(recorded, same):
+    """As those of earlier versions with llama.cpp, which lists a model by its path."""
+    assert same_models(recorded, {"controller": "eyes.gguf"}) is same
 
 
 class TestWhatCannotGoOn:

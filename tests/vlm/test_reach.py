@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from clvr_core.errors import BadInput
+from clvr_core.errors import Away, BadInput, JudgeFailure
+from clvr_core.http_json import Limits
 from clvr_core.protocols import Message, Question
 from clvr_core.vlm.server import SIDE_BY_SIDE
 from clvr_core.vlm.sight import LONG, MOST, check_sight
@@ -53,6 +54,19 @@ def test_a_server_that_takes_all_is_asked_twice_more():
         last = server.asked[-1].body
     assert len(server.asked) == 4 and vlm.most is None
     assert [picture.shape for picture in pictures_in(last)] == [(600, 600, 3)] * MOST and LONG in said_in(last)
+
+
+def test_one_that_answers_without_a_picture_only_is_not_away():
+    """As llama.cpp without its mmproj."""
+    said = Said({"error": {"message": "image input is not supported"}}, status=500)
+    limits, why = Limits(retries=0, wait=0), r"eye takes no picture: the server answered 500: .*image input is not"
+    with (
+        serving(lambda asked: said if pictures_in(asked.body) else seeing(asked)) as server,
+        pytest.raises(JudgeFailure, match=why),
+    ):
+        check_sight(model(server, limits=limits))
+    with serving(lambda _: said) as server, pytest.raises(Away, match="eye is away: the server answered 500"):
+        check_sight(model(server, limits=limits))
 
 
 @pytest.mark.parametrize("server_of", [taking, lambda most: forgetting(most, 99_999)], ids=["refusing", "forgetting"])

@@ -426,6 +426,23 @@ class TestSight:
             check_sight(FakeVlm(decisions=[[0.1], [0.9]]))
 
 
+@pytest.mark.parametrize(
+    ("served", "name"),
+    [
+        ("/models/eyes/model.gguf", "model.gguf"),
+        ("/models/eyes/", "eyes"),
+        (r"C:\models\eyes", "eyes"),
+        ("Qwen/Qwen3-VL-8B", "Qwen/Qwen3-VL-8B"),
+        ("qwen3-vl:8b", "qwen3-vl:8b"),
+    ],
+)
+def test_a_model_that_a_server_names_by_its_path_is_named_by_its_file(served, name):
+    with serving(lambda asked: Said({"data": [{"id": served}]}) if asked.body is None else seeing(asked)) as server:
+        vlm = ServerVlm(Endpoint(server.url))
+        vlm.decide((RED,), ASK)
+        assert vlm.name == name and server.asked[-1].body["model"] == served
+
+
 GONE = {
     "hangs": (Said(hang=60), "gave no whole answer within"),
     "cuts": (Said(b"x" * 10, headers={"Content-Length": "999"}), "cut its answer short"),

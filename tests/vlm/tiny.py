@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,19 @@ GEMMA_TEMPLATE = TEMPLATE.replace(f"{MARKS[3]}{MARKS[5]}{MARKS[4]}", MARKS[7])
 HIDDEN = 64
 
 
-def tokenizer(marks: list[str] = MARKS, **named: Any) -> Qwen2TokenizerFast:
+def tokenizer(marks: list[str] = MARKS, more: Iterable[str] = (), **named: Any) -> Qwen2TokenizerFast:
     """A token for each byte, so that any text can be written, and those for Yes and No.
 
     marks: control tokens, of which Qwen's first three are used whatever the model is.
+    more: words that are to be tokens as well, with the space before them as the vocabulary writes it.
     """
     vocabulary = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     merges = []
-    for whole in ("Yes", "No", "yes", "no", '{"', '":', "red"):
+    for whole in ("Yes", "No", "yes", "no", '{"', '":', "red", *more):
         for end in range(2, len(whole) + 1):
-            merges.append((whole[: end - 1], whole[end - 1]))
-            vocabulary[whole[:end]] = len(vocabulary)
+            if whole[:end] not in vocabulary:
+                merges.append((whole[: end - 1], whole[end - 1]))
+                vocabulary[whole[:end]] = len(vocabulary)
     words = Tokenizer(models.BPE(vocabulary, merges))
     words.pre_tokenizer, words.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     words.add_special_tokens([AddedToken(mark, special=True) for mark in marks])
@@ -210,6 +212,11 @@ def save(folder: Path, make: Callable[[Qwen2TokenizerFast], Any]) -> Path:
         outspoken(make(words), words).eval().save_pretrained(folder)
     if make is gemma3:
         return _gemma_processor(folder)
+    return save_processor(folder, words)
+
+
+def save_processor(folder: Path, words: Qwen2TokenizerFast) -> Path:
+    """Write what prepares words and pictures for Qwen's models; pictures are scaled to 32..128 pixels square."""
     words.save_pretrained(folder)
     pixels = {
         "patch_size": 16,
