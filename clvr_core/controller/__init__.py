@@ -22,6 +22,7 @@ from .optional import Optional
 from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, GoalsReply, contradiction_text
 
 __all__ = [
+    "FALLBACK_KINDS",
     "TEMPLATES",
     "Fused",
     "Situation",
@@ -223,6 +224,10 @@ def contradicts(vlm: Vlm, brief: Brief, action: Action) -> Answer[bool]:
     if decision.yes is None:
         return Answer(None, decision.evidence, decided.tokens, decided.calls)
     return Answer(decision.yes > 0.5, "", decided.tokens, decided.calls)
+
+
+FALLBACK_KINDS: tuple[ActionKind, ...] = ("GENERATE", "EDIT")
+"""Kinds of the action that `fallback` returns."""
 
 
 def fallback(trajectory: Trajectory, focus: Iterable[str], source: int | None = None) -> Action:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from ..brief import Box, Goal
+from ..controller import FALLBACK_KINDS
 from ..trajectory import Action, ActionKind, Remark, Trajectory
+from .judging import FUSED_KINDS
 from .loop import (
     Call,
     ChooseAction,
@@ -22,10 +24,6 @@ from .loop import (
     Review,
 )
 
-FALLBACK: tuple[ActionKind, ...] = ("GENERATE", "EDIT")
-FUSED: tuple[ActionKind, ...] = ("GENERATE", "EDIT", "END")
-"""Kinds of an action that is chosen together with verdicts."""
-
 
 def flaw_of(call: Call, result: Result) -> str:
     """Return what is wrong with a result that was read from the journal, "" if nothing is."""
@@ -41,7 +39,7 @@ def _flaws(call: Call, result: Result) -> Iterator[str]:
         yield from _of_goals(result.goals)
     elif isinstance(call, ChooseAction) and isinstance(result, Chosen):
         # A controller that failed is stood in for by a drawing, whatever it was asked for.
-        allowed: set[ActionKind] = {*call.directive.allowed, *(FALLBACK if result.failure else ())}
+        allowed: set[ActionKind] = {*call.directive.allowed, *(FALLBACK_KINDS if result.failure else ())}
         source = () if call.directive.source is None else (call.directive.source,)
         yield from _of_action(result.action, call.trajectory, allowed, (*call.trajectory.offered, *source))
     elif isinstance(call, Draw) and isinstance(result, Drawn):
@@ -112,4 +110,4 @@ def _of_judgement(call: Judge, result: Judgement) -> Iterator[str]:
             yield f"the verdicts are on {found!r:.80}, and the goals are {asked!r:.80}"
     if result.next is not None:
         offered = {*call.trajectory.offered, *call.canvases}
-        yield from _of_action(result.next, call.trajectory, FUSED, offered)
+        yield from _of_action(result.next, call.trajectory, FUSED_KINDS, offered)

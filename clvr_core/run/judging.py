@@ -9,12 +9,14 @@ from dataclasses import replace
 from ..controller import Situation, ask_fused
 from ..policy import policy_for, rules
 from ..protocols import Picture, Vlm
-from ..trajectory import Cost, EditCheck, Trajectory, Verdict
+from ..trajectory import ActionKind, Cost, EditCheck, Trajectory, Verdict
 from ..verifier import Judged, Thresholds, best_of, check_edit, explain, heard, judge, knock_out, wording_of
 from .loop import Judge, Judgement
 
 Pictures = Callable[[int], Picture]
 """Canvas -> its picture, uint8 H x W x 3."""
+FUSED_KINDS: tuple[ActionKind, ...] = ("GENERATE", "EDIT", "END")
+"""Kinds of an action that is chosen together with verdicts."""
 
 
 class _Spent:
@@ -111,7 +113,7 @@ def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | No
     kept = replace(step, chosen=canvas, accepted=True)
     trajectory = replace(call.trajectory, steps=(*call.trajectory.steps[:-1], kept), current=canvas)
     pictures = {offered: picture(offered) for offered in trajectory.offered}
-    answer = ask_fused(vlm, Situation(trajectory, (), ("GENERATE", "EDIT", "END"), pictures))
+    answer = ask_fused(vlm, Situation(trajectory, (), FUSED_KINDS, pictures))
     if answer.value is None:
         return None
     spent.add(answer.tokens, answer.calls)
