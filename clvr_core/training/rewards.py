@@ -21,7 +21,7 @@ from ..shapes.proxies import after
 from ..shapes.scene import CELLS, Scene
 from ..trajectory import Action
 from ..verifier import check_edit as ask_edit
-from ..verifier.prompts import goal_question
+from ..verifier.prompts import goal_question, quoted
 from ..vlm.decisions import decide
 from .samples import Sample
 
@@ -145,7 +145,7 @@ class VlmReward:
         return 0.5 * check.success + 0.5 * (1 - check.over_edit)
 
     def said(self, picture: Picture, words: str) -> float | None:
-        text = f'Does the picture agree with these words: "{words}"? Answer yes or no.'
+        text = f"Does the picture agree with these words: {quoted(words)}? Answer yes or no."
         goal = {"id": "g1", "text": words}
         return decide(self.vlm, (picture,), (Question(text, data={"task": "goal", "goal": goal}),)).decisions[0].yes
 

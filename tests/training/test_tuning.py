@@ -32,6 +32,7 @@ from clvr_core.training.rewards import ARMS, ExactReward, ShapesReward, VlmRewar
 from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.samples import Samples, Window, one_shot
 from clvr_core.training.sft import Following, SftConfig, sft
+from tests.fakes import FakeVlm
 
 SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
 LORA = {"rank": 4, "alpha": 4}
@@ -344,6 +345,11 @@ class TestRewards:
         after = render(self.BEFORE.without([4]))
         assert reward.edit(after, (picture,), "remove the blue square at the middle center") > 0.9
         assert reward.edit(picture, (picture,), "remove the blue square at the middle center") < 0.6
+
+    def test_quotation_marks_in_the_words_do_not_end_the_quotation(self):
+        vlm = FakeVlm(decisions=[[0.9]])
+        VlmReward(vlm).said(render(self.BEFORE), 'a sign "OPEN"')
+        assert 'these words: "a sign \\"OPEN\\""?' in vlm.decides[0].questions[0].text
 
     def test_any_callable_is_named_by_its_module(self):
         assert isinstance(named("shapes"), ShapesReward) and isinstance(

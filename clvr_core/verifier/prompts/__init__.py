@@ -36,7 +36,7 @@ def goal_question(goal: Goal, wording: str = NEWEST) -> Question:
     if wording == UNQUOTED:
         asked = TEMPLATES.text("goal_1", question=check or f'Does the picture show this: "{text}"?')
     else:
-        asked = TEMPLATES.text("goal", goal=_quoted(text), question=_quoted(check) if check else "")
+        asked = TEMPLATES.text("goal", goal=quoted(text), question=quoted(check) if check else "")
     return Question(asked, data={"task": "goal", "goal": to_json(goal)})
 
 
@@ -91,16 +91,17 @@ def _named(template: str, wording: str) -> str:
     return f"{template}_1" if wording == UNQUOTED else template
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Put words of others in quotation marks, with those in them escaped, so that they cannot end the quotation."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _about_an_edit(template: str, action: Action, wording: str) -> Question:
     words = clip(action.edit_prompt, QUOTED)
-    text = TEMPLATES.text(_named(template, wording), instruction=words if wording == UNQUOTED else _quoted(words))
+    text = TEMPLATES.text(_named(template, wording), instruction=words if wording == UNQUOTED else quoted(words))
     return Question(text, data={"task": template.replace("_", "-"), "instruction": action.edit_prompt})
 
 
 def _listed(goals: Sequence[Goal], wording: str) -> str:
     words = (one_line(goal.text, QUOTED) for goal in goals)
-    return "\n".join(f"- {text if wording == UNQUOTED else _quoted(text)}" for text in words)
+    return "\n".join(f"- {text if wording == UNQUOTED else quoted(text)}" for text in words)
