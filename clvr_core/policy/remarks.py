@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ..brief import Goal
@@ -24,7 +26,7 @@ def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
     _check(trajectory, remark)
     goals = tuple(goal for goal in trajectory.goals if goal.id not in remark.dropped)
     if remark.words:
-        goals = (*goals, wish(remark.words, sum(bool(earlier.words) for earlier in trajectory.remarks) + 1))
+        goals = (*goals, wish(remark.words, goals, sum(bool(earlier.words) for earlier in trajectory.remarks) + 1))
     if not goals:
         raise BadInput("every goal was dropped, and nothing was wished for; keep one, or stop the run")
     current = trajectory.current if remark.back_to is None else remark.back_to
@@ -44,10 +46,17 @@ def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
 
 def is_wish(goal: str) -> bool:
     """Whether the id is one of a wish: a1, a2, ... Ids of drafted goals begin with g."""
-    return goal.startswith("a")
+    return re.fullmatch(r"a[1-9]\d*", goal) is not None
 
 
-def wish(words: str, number: int) -> Goal:
+def wish(words: str, goals: Sequence[Goal], number: int) -> Goal:
+    """Return the goal that a wish becomes. Its id is a and the number, or the next one that no other goal has.
+
+    number: how many wishes there are with this one.
+    """
+    taken = {goal.id for goal in goals}
+    while f"a{number}" in taken:
+        number += 1
     return Goal(f"a{number}", words, "global", check=f"Does the picture show what the artist asks for here: {words}?")
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clvr_core.brief import Budget
+from clvr_core.brief import Budget, Goal
 from clvr_core.errors import BadInput
 from clvr_core.policy import rules
-from clvr_core.policy.remarks import BY_THE_ARTIST, apply_remark
+from clvr_core.policy.remarks import BY_THE_ARTIST, apply_remark, is_wish
 from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from clvr_core.run.session import RunModels, Session, drive, go_on, resume
 from clvr_core.shapes import load_vlm
-from clvr_core.trajectory import Remark, timeless
+from clvr_core.trajectory import Remark, Trajectory, timeless
 from tests.fakes import FakeExecutor, goals, step, trajectory
 from tests.run.script import VALIDATE, a_brief, asked, edit, generate, scripted, seen
 from tests.shapes.oracle import RenderExecutor
@@ -254,6 +254,12 @@ class TestHeed:
         assert [goal.id for goal in apply_remark(self.told, Remark(1, dropped=("g1", "g2"), words="a dog")).goals] == [
             "a1"
         ]
+
+
+def test_a_wish_takes_no_id_that_a_goal_has_and_such_a_goal_is_none_by_its_first_letter():
+    run = Trajectory(a_brief(), goals=(Goal("a1", "a cat"), Goal("arch", "an arch")))
+    (*_, wished) = apply_remark(run, Remark(-1, words="more light")).goals
+    assert wished.id == "a2" and is_wish("a2") and not is_wish("arch") and not is_wish("g1")
 
 
 def test_the_shapes_models_serve_a_wish_in_their_own_words():
