@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from .brief import Brief, Goal
 from .brief_list import rows_of
+from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
@@ -373,6 +374,7 @@ class Table:
         self.live = file.isatty()
         self._lock, self._drawn = threading.Lock(), 0
         self._rows: dict[str, tuple[float, str]] = {}
+        self._tallies: dict[str, Tally] = {}
         self._ended: dict[str, int] = {}
 
     def __call__(self, job: str, event: Event) -> None:
@@ -386,7 +388,7 @@ class Table:
                 self._line(f"{job}  {event.state}  {words}")
             else:
                 started, row = self._rows.get(job, (time.monotonic(), "begins"))
-                self._rows[job] = started, _row(event) or row
+                self._rows[job] = started, self._row(job, event) or row
             if self.live:
                 self._draw()
 
@@ -395,6 +397,16 @@ class Table:
         with self._lock:
             if self.live and self._rows:
                 self._draw()
+
+    def _row(self, job: str, line: dict[str, Any] | None) -> str:
+        """Return what a run is doing by the last line of its journal, "" if the line does not say."""
+        if line is None:
+            return ""
+        tally = self._tallies.setdefault(job, Tally())
+        tally.read(line)
+        if line.get("event") == "step":
+            return f"step {line['steps'][-1]['index']}: {tally.words(line['steps'][-1])}"
+        return {"planned": "goals are set", "action": "draws", "drawn": "is judged"}.get(line.get("event", ""), "")
 
     def _line(self, text: str) -> None:
         self._clear()
@@ -417,16 +429,3 @@ class Table:
         if self._drawn:
             print(f"\x1b[{self._drawn}F\x1b[J", end="", file=self.file)
             self._drawn = 0
-
-
-def _row(line: dict[str, Any] | None) -> str:
-    """Return what a run is doing by the last line of its journal, "" if the line does not say."""
-    if line is None:
-        return ""
-    if line.get("event") == "step":
-        step = line["steps"][-1]
-        verdicts = step.get("verdicts", ())
-        met = sum(verdict["state"] == "met" for verdict in verdicts)
-        kept = "kept" if step.get("accepted") else "rolled back"
-        return f"step {step['index']}: {met} of {len(verdicts)} goals met, {kept}"
-    return {"planned": "goals are set", "action": "draws", "drawn": "is judged"}.get(line.get("event", ""), "")

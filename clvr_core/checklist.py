@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import get_args
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
 
 from .brief import GOAL_KINDS, Goal, GoalKind, Need
 from .errors import BadInput
@@ -55,3 +55,38 @@ def _line(goal: Goal) -> str:
     need = "[nice] " if goal.need == "nice" else ""
     kind = f"[{goal.kind}] " if goal.kind != "local" else ""
     return f"{need}{kind}{' '.join(goal.text.split())}"
+
+
+def met_words(states: Mapping[str, str], nice: Iterable[str] = ()) -> str:
+    """Return "2 of 3 goals met", or with nice-to-have goals "2 of 2 must-have goals met, 0 of 1 nice to have", as the
+    viewer does.
+
+    states: goal -> the state of its verdict.
+    nice: ids of the goals that need not hold.
+    """
+    optional = states.keys() & set(nice)
+    must = [state == "met" for goal, state in states.items() if goal not in optional]
+    rest = [states[goal] == "met" for goal in optional]
+    if not rest:
+        return f"{sum(must)} of {len(must)} goals met"
+    words = f"{sum(rest)} of {len(rest)} nice to have"
+    return f"{sum(must)} of {len(must)} must-have goals met, {words}" if must else f"{words} met"
+
+
+class Tally:
+    """Says by the lines of a journal, as they are written, how many goals each step met."""
+
+    def __init__(self, lines: Iterable[Mapping[str, Any]] = ()) -> None:
+        self._nice: set[str] = set()
+        for line in lines:
+            self.read(line)
+
+    def read(self, line: Mapping[str, Any]) -> None:
+        """Remember which goals are nice to have, if the line lists the goals."""
+        if "goals" in line:
+            self._nice = {goal["id"] for goal in line["goals"] if goal.get("need") == "nice"}
+
+    def words(self, step: Mapping[str, Any]) -> str:
+        """Return what a step of a line met and whether it was kept."""
+        states = {verdict["goal"]: verdict["state"] for verdict in step.get("verdicts", ())}
+        return f"{met_words(states, self._nice)}, {'kept' if step.get('accepted') else 'rolled back'}"

@@ -12,6 +12,7 @@ import io
 import json
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -367,11 +368,12 @@ def _resume(options: argparse.Namespace) -> int:
     options.again = f"clvr resume {options.out}"
     models = _load(options)
     bar = ProgressBar("round")
-    return _finish(options, resume(folder, models, _draw_rounds(bar, None)), bar)
+    return _finish(options, resume(folder, models, _draw_rounds(bar, None, folder.lines)), bar)
 
 
 def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> int:
     """Drive the session to its end, print how it ended, and return the exit code."""
+    from .checklist import met_words
     from .run.run_folder import BEST, JOURNAL, REPORT
     from .run.session import drive
 
@@ -404,7 +406,10 @@ def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> 
     else:
         for warning in trajectory.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        done = f"{met} of {len(trajectory.goals)} goals met in {len(trajectory.steps)} steps"
+        states = {verdict.goal: verdict.state for verdict in step.verdicts} if step else {}
+        judged = {goal.id: states.get(goal.id, "unsure") for goal in trajectory.goals}
+        nice = [goal.id for goal in trajectory.goals if goal.need == "nice"]
+        done = f"{met_words(judged, nice)} in {len(trajectory.steps)} steps"
         print(f"{done}, {cost.images} pictures, {cost.evaluations} evaluations, {cost.wall:.1f} s")
         print(f"{outcome.reason}; {outcome.choice}")
         print(f"picture     {result['best']}\ntrajectory  {result['trajectory']}\nreport      {result['report']}")
@@ -448,17 +453,19 @@ def _clean(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _draw_rounds(bar: ProgressBar, rounds: int | None) -> Listener:
-    """Return a listener that draws each finished round of a session, of `rounds` if that is known."""
+def _draw_rounds(bar: ProgressBar, rounds: int | None, lines: Iterable[dict[str, Any]] = ()) -> Listener:
+    """Return a listener that draws each finished round of a session, of `rounds` if that is known.
+
+    lines: of the journal so far.
+    """
+    from .checklist import Tally
+
+    tally = Tally(lines)
 
     def event(event: str, line: dict[str, Any]) -> None:
-        if event != "step":
-            return
-        step = line["steps"][-1]
-        verdicts = step.get("verdicts", ())
-        met = sum(verdict["state"] == "met" for verdict in verdicts)
-        kept = "kept" if step.get("accepted") else "rolled back"
-        bar.show(bar.done + 1, rounds, f"{met} of {len(verdicts)} goals met, {kept}")
+        tally.read(line)
+        if event == "step":
+            bar.show(bar.done + 1, rounds, tally.words(line["steps"][-1]))
 
     return event
 

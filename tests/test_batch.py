@@ -221,8 +221,14 @@ class TestTable:
         table = Table(30, out)
         for number in range(26):
             table(f"r{number}", None)
-        step = {"index": 1, "verdicts": [{"state": "met"}, {"state": "unmet"}], "accepted": True}
+        step = {
+            "index": 1,
+            "verdicts": [{"goal": "g1", "state": "met"}, {"goal": "g2", "state": "unmet"}],
+            "accepted": True,
+        }
         table("r3", {"event": "step", "steps": [step]})
+        table("r4", {"event": "planned", "goals": [{"id": "g1"}, {"id": "g2", "need": "nice"}]})
+        table("r4", {"event": "step", "steps": [step]})
         table("r3", Result("r3", "unmet", "", 2, 1, 4))
         before = len(out.getvalue())
         table.tick()
@@ -236,6 +242,7 @@ class TestTable:
         assert screen[0].startswith("r3  unmet  1 of 2 goals in 4 steps") and screen[1] == "1 of 30 runs: 1 unmet"
         assert len(screen) == 1 + 1 + 24 + 1 and screen[-1] == "  and 1 more"
         assert "step 1: 1 of 2 goals met, kept" in out.getvalue()
+        assert "step 1: 1 of 1 must-have goals met, 0 of 1 nice to have, kept" in out.getvalue()
 
 
 CONFIG = """

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from clvr_core.brief import Brief, Goal
-from clvr_core.checklist import goals_from, lines_of
+from clvr_core.checklist import Tally, goals_from, lines_of
 from clvr_core.errors import BadInput
 from clvr_core.policy import policy_for, rules
 from tests.fakes import step, trajectory
@@ -72,3 +72,12 @@ class TestNeed:
         told = trajectory(step(canvas=0, verdicts={"g1": "met", "g2": "unmet"}), goals=goals)
         assert not rules.satisfied(told, told.steps[0])
         assert not policy_for(Brief("x")).final_gate(told).accepted
+
+
+def test_a_goal_that_is_nice_to_have_is_counted_by_itself():
+    goals = [{"id": "g1", "need": "must"}, {"id": "g2", "need": "nice"}]
+    step = {"verdicts": [{"goal": "g1", "state": "met"}, {"goal": "g2", "state": "unmet"}], "accepted": True}
+    told = Tally([{"event": "planned", "goals": goals}])
+    assert told.words(step) == "1 of 1 must-have goals met, 0 of 1 nice to have, kept"
+    told.read({"event": "remarked", "goals": goals[:1]})
+    assert told.words(step | {"verdicts": step["verdicts"][:1]}) == "1 of 1 goals met, kept"
