@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import shutil
 import tempfile
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import ModelMixin
 from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
@@ -39,8 +42,16 @@ def outcome(sampler):
     )
 
 
-@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
-def test_compiled_in_bfloat16_it_predicts_and_learns_nearly_the_same(tiny, monkeypatch):
+C_PLUS_PLUS = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+NIGHTLY = pytest.mark.skipif(not os.environ.get("CLVR_NIGHTLY"), reason="to compile takes a minute: done each night")
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=NIGHTLY)])
+@C_PLUS_PLUS
+def test_compiled_in_bfloat16_it_predicts_and_learns_nearly_the_same(tiny, monkeypatch, backend):
+    """Traced as one graph a block, which is then run as it is, or compiled to the machine's code."""
+    whole = partialmethod(ModelMixin.compile_repeated_blocks, backend=backend)
+    monkeypatch.setattr(ModelMixin, "compile_repeated_blocks", whole)
     # The usual cache is shared by all that a user runs, and what was compiled with the settings of another CPU does not compile here.
     cache = f"clvr-tests-{getpass.getuser()}-{torch.backends.cpu.get_cpu_capability()}"
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / cache))
