@@ -173,11 +173,46 @@ told = f"{accelerator.num_processes} {total} {accelerator.is_main_process} {same
 """
 
 
-def test_two_processes_of_torchrun_share_one_training_and_each_keeps_its_part_of_spread_weights(tmp_path):
+FORKED = """
+import os, runpy, socket, sys
+import accelerate, torch, torch.distributed.fsdp, clvr_core.training.stage
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+sys.argv.pop(0)
+children = []
+for rank in "01":
+    if not (child := os.fork()):
+        os.environ.update(place, RANK=rank, LOCAL_RANK=rank)
+        status = 1
+        try:
+            runpy.run_path(sys.argv[0], run_name="__main__")
+            status = 0
+        finally:
+            sys.excepthook(*sys.exc_info()) if status else None
+            os._exit(status)
+    children.append(child)
+sys.exit(max([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], key=abs))
+"""
+"""Two processes in the environment that torchrun gives them, which share the seconds that importing takes."""
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+@pytest.mark.parametrize(
+    "launched",
+    [
+        pytest.param(["-c", FORKED], id="forked", marks=pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")),
+        pytest.param(
+            TORCHRUN,
+            id="torchrun",
+            marks=pytest.mark.skipif(not os.environ.get("CLVR_NIGHTLY"), reason="imports thrice: done each night"),
+        ),
+    ],
+)
+def test_two_processes_share_one_training_and_each_keeps_its_part_of_spread_weights(tmp_path, launched):
     (tmp_path / "spread.py").write_text(SPREAD)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     told = subprocess.run(
-        [*command, str(tmp_path / "spread.py"), str(tmp_path / "state")],
+        [sys.executable, *launched, str(tmp_path / "spread.py"), str(tmp_path / "state")],
         capture_output=True,
         text=True,
         timeout=300,
