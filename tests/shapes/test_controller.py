@@ -72,7 +72,7 @@ def asked(prompt: str, *scenes: Scene, **fields) -> str:
 class TestTheWholeLoop:
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_every_brief_is_met_when_the_hand_draws_what_it_is_told(self, strategy):
-        for prompt in briefs(60):
+        for prompt in briefs(24):
             end, session = ran(prompt, strategy, RenderExecutor())
             seen = perceive(session.picture(end.best))
             assert end.outcome.met and seen.clean and parse(prompt).holds(seen.things), prompt
@@ -81,9 +81,9 @@ class TestTheWholeLoop:
     def test_a_hand_that_errs_is_corrected(self, strategy):
         runs = [
             ran(prompt, strategy, RenderExecutor(fault=0.15), seed=seed, patience=12)[0]
-            for seed, prompt in enumerate(briefs(24, seed=1))
+            for seed, prompt in enumerate(briefs(12, seed=1))
         ]
-        assert sum(run.outcome.met for run in runs) >= 23
+        assert sum(run.outcome.met for run in runs) >= 11
 
     @pytest.mark.parametrize("strategy", STRATEGIES)
     def test_of_contradicting_relations_the_first_is_met(self, strategy):
@@ -116,7 +116,7 @@ class TestTheWholeLoop:
 class TestTheSketch:
     @pytest.mark.parametrize("strategy", ["clvr", "strokes"])
     def test_draws_a_core_of_few_things_where_the_whole_will_fit(self, strategy):
-        for prompt in briefs(40, seed=2):
+        for prompt in briefs(20, seed=2):
             spec = parse(prompt)
             executor = RenderExecutor()
             end, _ = ran(prompt, strategy, executor, rounds=1)

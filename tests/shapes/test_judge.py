@@ -101,7 +101,7 @@ class TestGoals:
 class TestVerdicts:
     def test_are_exact(self):
         rng, pairs, met = random.Random(1), 0, 0
-        for number in range(400):
+        for number in range(160):
             scene, spec, prompt = random_brief(rng, 1 + number % 8)
             shown = scene if number % 3 == 0 else apply(random_edit(rng, scene), scene)
             found = drafted(prompt)
@@ -110,7 +110,7 @@ class TestVerdicts:
             assert states == ["met" if each else "unmet" for each in truth]
             assert all(truth) == spec.holds(shown.things)
             pairs, met = pairs + len(truth), met + sum(truth)
-        assert pairs > 2000 and 0.3 * pairs < met < 0.95 * pairs
+        assert pairs > 800 and 0.3 * pairs < met < 0.95 * pairs
 
     def test_dirt_on_the_canvas_breaks_nothing_but_and_no_other_goal(self):
         picture = render(Scene((RED,)))
@@ -164,13 +164,16 @@ class TestErring:
         true = [[verdict.state for verdict in judge(ShapesVlm(), picture, self.FOUND).verdicts] for picture in pictures]
         return np.array(says) != np.array(true)
 
-    def test_the_rate_is_the_rate_that_was_set(self, pictures):
-        wrong = self.wrong(ShapesVlm(0.05, seed=1), pictures)
-        assert wrong.size == 3200 and abs(wrong.mean() - 0.05) < 4 * (0.05 * 0.95 / wrong.size) ** 0.5
+    @pytest.fixture(scope="class")
+    def rarely(self, pictures) -> np.ndarray:
+        """Where a judge errs that errs once in twenty."""
+        return self.wrong(ShapesVlm(0.05, seed=1), pictures)
 
-    def test_errors_are_independent_between_pictures_and_between_questions(self, pictures):
-        wrong = self.wrong(ShapesVlm(0.05, seed=1), pictures)
-        by_question, by_picture = wrong.mean(0), wrong.sum(1)
+    def test_the_rate_is_the_rate_that_was_set(self, rarely):
+        assert rarely.size == 3200 and abs(rarely.mean() - 0.05) < 4 * (0.05 * 0.95 / rarely.size) ** 0.5
+
+    def test_errors_are_independent_between_pictures_and_between_questions(self, rarely):
+        by_question, by_picture = rarely.mean(0), rarely.sum(1)
         assert (by_question > 0.01).all() and (by_question < 0.1).all()
         # Of 8 independent answers two or more are wrong with probability 0.057.
         assert abs((by_picture >= 2).mean() - 0.057) < 4 * (0.057 * 0.943 / 400) ** 0.5
@@ -208,7 +211,7 @@ class TestEditChecks:
     @pytest.mark.parametrize("kind", EDIT_KINDS)
     def test_what_was_asked_for_and_nothing_else_is_a_success(self, kind):
         rng = random.Random(kind)
-        for _ in range(40):
+        for _ in range(20):
             before = random_scene(rng, rng.randint(2, 8))
             wanted = random_edit(rng, before, kind)
             found, _, calls = check_edit(
@@ -219,7 +222,7 @@ class TestEditChecks:
     @pytest.mark.parametrize("kind", EDIT_KINDS)
     def test_an_untouched_canvas_is_none(self, kind):
         rng = random.Random(kind)
-        for _ in range(40):
+        for _ in range(20):
             before = random_scene(rng, rng.randint(2, 8))
             wanted = random_edit(rng, before, kind)
             if before.at(wanted.cell) and wanted.kind == "put" and before.at(wanted.cell).kind == wanted.thing.kind:

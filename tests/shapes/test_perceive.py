@@ -86,7 +86,7 @@ def test_an_empty_canvas_is_clean_and_empty():
 )
 def test_whole_scenes_are_read_exactly(degrade, floor):
     rng = np.random.default_rng(11)
-    wanted = scenes(11, 306)
+    wanted = scenes(11, 108)
     assert np.mean([perceive(degrade(render(scene), rng)) == Perception(scene.things) for scene in wanted]) >= floor
 
 
