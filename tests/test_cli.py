@@ -486,31 +486,39 @@ def first_command(out: Path) -> list[str]:
     return [*arguments, "--json"]
 
 
-@pytest.fixture(scope="module")
-def first_run(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    out = tmp_path_factory.mktemp("first") / "run"
-    return out, process(*first_command(out))
-
-
 @pytest.mark.weights
-def test_the_first_command_of_the_readme_meets_its_goals(first_run):
-    out, done = first_run
+def test_the_first_command_of_the_readme_meets_its_goals(tmp_path):
+    out = tmp_path / "run"
+    done = process(*first_command(out))
     assert (done.returncode, done.stderr) == (cli.DONE, "")
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["met"]
     assert (out / REPORT).stat().st_size
 
 
-@pytest.mark.weights
-def test_killed_after_its_second_picture_it_resumes_to_the_same_bytes(first_run, tmp_path):
-    whole, out = first_run[0], tmp_path / "run"
-    assert (whole / "canvas-002.png").exists(), "the run is long enough to be killed"
-    command = [sys.executable, "-m", "clvr_core.cli", *first_command(out)]
+SMALL = """
+import sys
+from pathlib import Path
+from clvr_core import cli, shapes
+shapes.MERGED = Path(sys.argv.pop(1))
+sys.exit(cli.main(sys.argv[1:]))
+"""
+"""The command line as a process, with the weights of a folder in place of the shipped ones."""
+
+
+def test_killed_after_its_second_picture_it_resumes_to_the_same_bytes(random_weights, monkeypatch, tmp_path, capsys):
+    """With untrained weights, which draw until the budget is spent."""
+    monkeypatch.setattr(shapes, "MERGED", random_weights)
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    request = ["generate", BRIEF, "--rounds", "12", "--patience", "12", "--out"]
+    assert clvr(*request, whole) == cli.NOT_MET
+    assert (whole / "canvas-008.png").exists(), "the run is long enough to be killed"
+    command = [sys.executable, "-c", SMALL, random_weights, *request, out]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
         until(lambda: running.poll() is not None or (out / "canvas-001.png").exists(), "the second picture", every=0.01)
         running.kill()
     assert running.returncode and not (out / BEST).exists()
-    assert process("resume", out).returncode == cli.DONE
+    assert clvr("resume", out) == cli.NOT_MET
     pictures = sorted(path.name for path in whole.glob("*.png"))
     assert sorted(path.name for path in out.glob("*.png")) == pictures
     assert all((out / name).read_bytes() == (whole / name).read_bytes() for name in pictures)

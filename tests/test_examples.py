@@ -1,9 +1,13 @@
-"""The programs in examples/ run as they are, each in a folder of its own."""
+"""The programs in examples/ run as they are, each in a folder of its own: one as a process, the others in this one, which has
+imported already what takes each of them seconds."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +17,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from clvr_core.policy import POLICIES
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, read_trajectory
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +26,14 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 def example(name: str, *arguments: object) -> list[str]:
     """Lines that the program prints."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        patch.setitem(POLICIES, "clvr", POLICIES["clvr"])  # which one of them replaces for its process
+        runpy.run_path(str(ROOT / "examples" / name), run_name="__main__")
+    return said.getvalue().splitlines()
+
+
+def as_a_process(name: str, *arguments: object) -> list[str]:
     command = [sys.executable, ROOT / "examples" / name, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
@@ -44,7 +57,7 @@ def test_the_page_of_the_examples_lists_them_all():
 def flat_run(tmp_path_factory) -> tuple[Path, list[str]]:
     """A run of the example's own executor, without weights."""
     out = tmp_path_factory.mktemp("flat") / "run"
-    return out, example("own_executor.py", out)
+    return out, as_a_process("own_executor.py", out)
 
 
 def test_an_executor_of_ones_own_draws_for_the_loop(flat_run):
