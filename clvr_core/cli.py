@@ -25,6 +25,7 @@ from .evaluation.command import add_arguments as add_eval_arguments
 from .evaluation.probe_command import add_arguments as add_probe_arguments
 from .merge.command import add_arguments as add_merge_arguments
 from .merge.extract_command import add_arguments as add_extract_arguments
+from .models.arguments import add_models, add_weights, add_witness
 from .policy import BASELINES
 from .progress import ProgressBar
 from .signals import Ended, ended_in_order
@@ -228,19 +229,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     for command in (generate, resume, probe, synthesis, batch):
-        command.add_argument(
-            "--models",
-            default="shapes",
-            metavar="NAME",
-            help="shapes: the embedded models, no download (default); a set that clvr doctor lists; or a file like clvr.toml",
-        )
+        add_models(command)
+    for command in (generate, resume, synthesis, batch):
+        add_witness(command)
     for command in (generate, resume, probe, synthesis, batch, doctor):
-        command.add_argument(
-            "--weights",
-            default="",
-            metavar="DIR",
-            help="where the weights of a set lie (default: CLVR_MODELS, ./models)",
-        )
+        add_weights(command)
     for command in (generate, resume, probe, synthesis, batch, doctor, clean, merge, extract):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
@@ -335,8 +328,12 @@ def _fitted(options: argparse.Namespace, brief: Brief, models: Models) -> Brief:
 def _load(options: argparse.Namespace) -> Models:
     """Load the models, and print on stderr how they share the memory."""
     from .models.registry import load_models
+    from .models.witnesses import judged_with, load_witnesses, read_witnesses
 
+    settings = read_witnesses(options.witness)
     models = load_models(options.models, options.weights)
+    if options.witness:
+        models = judged_with(models, load_witnesses(settings))
     if models.memory:
         print(f"memory: {models.memory}", file=sys.stderr)
     return models
@@ -479,7 +476,7 @@ def _synthesize(options: argparse.Namespace) -> int:
             "--second is missing; name models of another maker, whose verifier compares the result with one shot as well"
         )
     prompts = read_prompts(options.prompts) if options.prompts else random_prompts(options.count, options.seed)
-    models = load_models(options.models, options.weights)
+    models = _load(options)
     if models.check:
         for prompt in prompts:
             models.check(prompt)

@@ -46,6 +46,8 @@ PACKAGES = {
     "accelerate": "run",
     "peft": "train",
     "llguidance": "structured",
+    "rapidocr": "text",
+    "onnxruntime": "text",
 }
 """Packages, each with the extra of clvr that installs it."""
 
@@ -65,7 +67,7 @@ def examine(weights: str = "") -> list[Finding]:
     findings += map(_package, PACKAGES)
     findings.append(_device())
     findings.append(_shapes())
-    findings += [_vision(), _quantisation(), _merging()]
+    findings += [_vision(), _quantisation(), _witnesses(), _merging()]
     findings += _presets(weights)
     findings.append(_comfyui())
     return findings
@@ -249,6 +251,14 @@ def _quantisation() -> Finding:
     return Finding(
         "quantised models", bool(usable), ", ".join(usable) if usable else f"no library is installed{missing}"
     )
+
+
+def _witnesses() -> Finding:
+    from .witness.text import installed as readers
+
+    there = ", ".join(readers())
+    text = f"text is read by {there}" if there else "no text reader is installed; pip install 'clvr[text]' brings one"
+    return Finding("witnesses", bool(there), f"{text}; --witness objects=FOLDER takes an object detector")
 
 
 def _merging() -> Finding:

@@ -20,6 +20,7 @@ from ..vlm.server import Endpoint
 from ..weights.manifest import TOKENIZERS
 from .memory_plan import MODES
 from .memory_plan import Mode as Memory
+from .witnesses import WitnessSettings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -149,12 +150,14 @@ class Config:
     executor: draws it.
     verifier: judges it; None if the controller does.
     memory: how models share the device, see `MemoryPlan`; `auto` chooses by the free memory.
+    witnesses: what looks at the pictures beside the verifier.
     """
 
     controller: Server | Local | Embedded
     executor: ExecutorSettings | ImageServer
     verifier: Server | Local | Embedded | None = None
     memory: Memory | Literal["auto"] = "auto"
+    witnesses: WitnessSettings | None = None
 
 
 def parsed(path: Path) -> dict[str, Any]:
@@ -193,7 +196,7 @@ def settings_of(data: dict[str, Any], path: Path, beside: Path) -> Config:
         memory = data.get("memory", "auto")
         if memory not in ("auto", *MODES):
             raise BadInput(f"memory is {memory!r:.40}; choose from auto, {', '.join(MODES)}")
-        readers = {"controller": _vlm, "verifier": _vlm, "executor": _executor}
+        readers = {"controller": _vlm, "verifier": _vlm, "executor": _executor, "witnesses": _witnesses}
         parts = {name: read(name, data[name]) for name, read in readers.items() if name in data}
         for name in ("controller", "executor"):
             if name not in parts:
@@ -250,6 +253,13 @@ def _vlm(name: str, data: Any) -> Server | Local | Embedded:
     return from_json(cls, _with_one_url(data), name)
 
 
+def _witnesses(name: str, data: Any) -> WitnessSettings:
+    if not isinstance(data, dict):
+        raise BadInput(f"{name}: expected a table with text or objects, found {data!r:.80}")
+    _known(WitnessSettings, data, f"{name}.")
+    return from_json(WitnessSettings, data, name)
+
+
 def _executor(name: str, data: Any) -> ExecutorSettings | ImageServer:
     if not isinstance(data, dict):
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
@@ -267,7 +277,7 @@ def _placed(part: Any, beside: Path) -> Any:
         return str(beside / Path(file).expanduser())
 
     files: dict[str, Any] = {
-        name: placed(getattr(part, name)) for name in ("folder", *PARTS) if getattr(part, name, "")
+        name: placed(getattr(part, name)) for name in ("folder", "objects", *PARTS) if getattr(part, name, "")
     }
     if getattr(part, "loras", ()):
         files["loras"] = tuple(map(placed, part.loras))

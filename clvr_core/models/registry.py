@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
+from ..witness import Witnesses
 
 if TYPE_CHECKING:
     from .config import Config, ExecutorSettings
@@ -100,7 +101,15 @@ def _check_sight(vlm: Vlm, settings: Any, path: Path) -> None:
 
 
 def _configured(config: Config, path: Path) -> Models:
-    """Load the models of a configuration. path: of its file, named in errors."""
+    """Load the models of a configuration with its witnesses. path: of its file, named in errors."""
+    from .witnesses import judged_with, load_witnesses
+
+    # First, since they load in a moment: a package may be missing.
+    witnesses = load_witnesses(config.witnesses) if config.witnesses else Witnesses()
+    return judged_with(_without_witnesses(config, path), witnesses)
+
+
+def _without_witnesses(config: Config, path: Path) -> Models:
     from .config import Embedded, ExecutorSettings
     from .device_sharing import Turns, with_device_lock
     from .executors import device_of, load_executor, mover_of
@@ -190,13 +199,15 @@ def load_judge(name: str) -> Vlm:
         from .. import shapes
 
         return shapes.load_vlm()
+    from ..witness.judge import with_witnesses
     from .config import read_config
+    from .witnesses import load_witnesses
 
     config = read_config(Path(name))
     settings = config.verifier or config.controller
     vlm = _load_vlm(settings, on_cpu=False)
     _check_sight(vlm, settings, Path(name))
-    return vlm
+    return with_witnesses(vlm, load_witnesses(config.witnesses)) if config.witnesses else vlm
 
 
 SHAPES = {"shapes": "MERGED", "shapes-base": "WEIGHTS", "shapes-distilled": "DISTILLED"}

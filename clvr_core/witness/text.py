@@ -179,20 +179,22 @@ def installed() -> tuple[str, ...]:
     return tuple(name for name, (modules, _) in READERS.items() if all(map(importlib.util.find_spec, modules)))
 
 
-def load_reader(name: str = "") -> Reader:
-    """Load a text reader: a package of READERS, two folders with a colon between (detector:recogniser), or "" for the
-    first package that is installed.
+def load_reader(name: str = "", device: str = "cpu") -> Reader:
+    """Load a text reader: a package of READERS, two folders with a + between (detector+recogniser), or "" for the first
+    package that is installed.
+
+    device: that a reader from folders runs on, as torch names it.
 
     Raises BadInput if there is none.
     """
     if name and name not in READERS:
-        detector, colon, recogniser = name.partition(":")
-        if not colon:
+        detector, plus, recogniser = name.partition("+")
+        if not plus:
             raise BadInput(
                 f"there is no text reader {name!r}; give {' or '.join(READERS)}, or the folders of a detector and a "
-                "recogniser as DETECTOR:RECOGNISER"
+                "recogniser as DETECTOR+RECOGNISER"
             )
-        return FolderReader(detector, recogniser)
+        return FolderReader(detector, recogniser, device)
     there = installed()
     if not there or (name and name not in there):
         raise BadInput(

@@ -1,0 +1,29 @@
+"""The flags of the command line that choose models."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_models(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--models",
+        default="shapes",
+        metavar="NAME",
+        help="shapes: the embedded models, no download (default); a set that clvr doctor lists; or a file like clvr.toml",
+    )
+
+
+def add_witness(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--witness",
+        default="",
+        metavar="KINDS",
+        help="what looks at each picture beside the judge: text, objects=FOLDER, or both with a comma between",
+    )
+
+
+def add_weights(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--weights", default="", metavar="DIR", help="where the weights of a set lie (default: CLVR_MODELS, ./models)"
+    )

@@ -1,0 +1,77 @@
+"""Second witnesses by name, and a run's models with them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from ..errors import BadInput
+from ..run.run_models import RunModels
+from ..witness import SECONDS, Witness, Witnesses
+from ..witness.judge import with_witnesses
+
+Models = TypeVar("Models", bound=RunModels)
+KINDS = "text", "objects"
+
+
+@dataclass(frozen=True)
+class WitnessSettings:
+    """The table [witnesses] of a clvr.toml. A witness that is not named is off.
+
+    text: `auto` for the first text reader that is installed, a reader's package, or the folders of a detector and a
+        recogniser for transformers with a + between them.
+    objects: folder of an object detector for transformers.
+    device: that they run on, as torch names it.
+    seconds: how long each may look at one picture.
+    """
+
+    text: str = ""
+    objects: str = ""
+    device: str = "cpu"
+    seconds: float = SECONDS
+
+    def __post_init__(self) -> None:
+        if not (0 < self.seconds < math.inf):
+            raise BadInput(f"[witnesses] seconds is {self.seconds}; it must be above 0 and finite")
+
+
+def read_witnesses(words: str) -> WitnessSettings:
+    """Read the words of `--witness`: kinds with commas between, each with or without =VALUE.
+
+    Raises BadInput for another kind, a kind that is named twice, and a detector without its folder.
+    """
+    values: dict[str, str] = {}
+    for word in filter(None, map(str.strip, words.split(","))):
+        kind, equals, value = word.partition("=")
+        if kind not in KINDS:
+            raise BadInput(f"there is no witness {kind!r}; choose from {', '.join(KINDS)}")
+        if kind in values:
+            raise BadInput(f"the witness {kind} is named twice; name each once")
+        if equals and not value:
+            raise BadInput(f"the witness {kind} has an empty value; write {kind}=VALUE, or {kind} alone")
+        if kind == "objects" and not equals:
+            raise BadInput("the witness objects needs the folder of a detector; write objects=FOLDER")
+        values[kind] = value or "auto"
+    return WitnessSettings(**values)
+
+
+def load_witnesses(settings: WitnessSettings) -> Witnesses:
+    """Load the witnesses. Raises BadInput for a package that is missing and a folder that holds no such model."""
+    loaded: list[Witness] = []
+    if settings.text:
+        from ..witness.text import TextWitness, load_reader
+
+        loaded.append(TextWitness(load_reader("" if settings.text == "auto" else settings.text, settings.device)))
+    if settings.objects:
+        from ..witness.detectors import load_detector
+        from ..witness.objects import ObjectWitness
+
+        loaded.append(ObjectWitness(load_detector(Path(settings.objects), settings.device)))
+    return Witnesses(loaded, settings.seconds)
+
+
+def judged_with(models: Models, witnesses: Witnesses) -> Models:
+    """Return the models with a judge that these witnesses stand beside."""
+    return replace(models, judge=with_witnesses(models.verifier, witnesses)) if witnesses else models
