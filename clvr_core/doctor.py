@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import __version__
 from .errors import Away, BadInput, JudgeFailure
-from .protocols import Message, Question
+from .protocols import Message, Picture, Question
 from .vlm.constrain import available
 from .vlm.quantised import LIBRARIES, installed
 
 if TYPE_CHECKING:
-    from .executor.remote import ImageServer
+    from .executor.remote import ImageServer, RemoteExecutor
     from .models.config import Server
     from .vlm.dialect import Dialect
 
@@ -181,10 +181,31 @@ def _image_server(settings: ImageServer) -> list[Finding]:
                 f"edits in {seconds:.1f} s" if all_taken else "refuses them: it takes one, which is what a run sends it"
             )
             findings.append(Finding(f"executor: {words}", all_taken, said))
+        findings.append(_long_prompts(executor, width, height))
     except (BadInput, Away) as error:
-        name = ("executor", "executor: one reference", "executor: two references")[len(findings)]
+        names = ("executor", "executor: one reference", "executor: two references", "executor: long prompts")
+        name = names[len(findings)]
         findings.append(Finding(name, False, str(error)))
     return findings
+
+
+def _long_prompts(executor: RemoteExecutor, width: int, height: int) -> Finding:
+    """Whether a prompt is read to its end, as the pictures show."""
+    from .executor.truncation import CUTS, reads
+    from .protocols import DrawRequest
+
+    def draw(prompt: str) -> Picture:
+        return executor.draw([DrawRequest(prompt, 1, width=width, height=height)])[0].picture
+
+    name = "executor: long prompts"
+    for tokens, words in CUTS.items():
+        read = reads(draw, words)
+        if read is None:
+            return Finding(name, True, "cannot be told: the same request gives another picture each time")
+        if not read:
+            said = f"cut: nothing behind word {words} changes the picture, as with a text encoder of {tokens} tokens"
+            return Finding(name, False, said)
+    return Finding(name, True, f"read to the end at {words} words")
 
 
 def _timed(call: Callable[[], T]) -> tuple[T, float]:

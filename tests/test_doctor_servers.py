@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import zlib
 
+import numpy as np
 import pytest
 
 from clvr_core import cli
+from clvr_core.protocols import DrawRequest
 from tests.executor.images import drawing, serving_images
 from tests.fakes import FakeExecutor, grey
 from tests.vlm.servers import Asked, Said, completion, pictures_in, serving
@@ -50,6 +54,17 @@ def poor(asked: Asked) -> Said:
     return completion(json.dumps(words) if "answers" in json.dumps(asked.body) else "It is red.")
 
 
+def reading(words: int, repeats: bool = True) -> FakeExecutor:
+    """Draws by the first words of its prompt."""
+    drawn = itertools.count()
+
+    def grey_of(request: DrawRequest) -> np.ndarray:
+        read = " ".join(request.prompt.split()[:words])
+        return grey(zlib.crc32(read.encode()) % 256 if repeats else next(drawn), 64, 64)
+
+    return FakeExecutor(grey_of)
+
+
 def found(tmp_path, capsys, eyes, hand: str) -> dict[str, tuple[bool, str]]:
     with serving(eyes) as server:
         (tmp_path / "clvr.toml").write_text(FILE.format(eyes=server.url, hand=hand))
@@ -58,7 +73,7 @@ def found(tmp_path, capsys, eyes, hand: str) -> dict[str, tuple[bool, str]]:
 
 
 def test_a_server_that_does_all_is_said_to(tmp_path, capsys):
-    with serving_images(drawing(FakeExecutor(lambda request: grey(9, 64, 64)))) as hand:
+    with serving_images(drawing(reading(9_999))) as hand:
         said = found(tmp_path, capsys, eye, hand.url)
     assert all(ok for ok, _ in said.values()), said
     assert said["controller"][1] == "eye answers and sees; everything is sent as first tried"
@@ -66,7 +81,34 @@ def test_a_server_that_does_all_is_said_to(tmp_path, capsys):
     assert said["controller: verdicts"][1].startswith("probabilities of Yes and No, ")
     assert said["controller: replies"][1].startswith("held to their schema, ")
     assert said["executor"][1].startswith("image model draws 64 x 64 in ")
-    assert list(said)[-2:] == ["executor: one reference", "executor: two references"]
+    assert list(said)[-3:-1] == ["executor: one reference", "executor: two references"]
+    assert said["executor: long prompts"][1] == "read to the end at 530 words"
+
+
+@pytest.mark.parametrize(
+    ("hand", "detail"),
+    [
+        (reading(70), "cut: nothing behind word 80 changes the picture, as with a text encoder of 77 tokens"),
+        (reading(400), "cut: nothing behind word 530 changes the picture, as with a text encoder of 512 tokens"),
+        (reading(70, repeats=False), "cannot be told: the same request gives another picture each time"),
+    ],
+    ids=["77 tokens", "512 tokens", "pictures that do not repeat"],
+)
+def test_an_image_server_that_cuts_prompts_is_said_to(tmp_path, capsys, hand, detail):
+    with serving_images(drawing(hand)) as server:
+        said = found(tmp_path, capsys, eye, server.url)
+    assert said["executor: long prompts"] == (not detail.startswith("cut"), detail)
+
+
+def test_an_image_server_that_refuses_long_prompts_is_said_to(tmp_path, capsys):
+    draws = drawing(reading(9_999))
+
+    def answer(asked):
+        return Said({"error": "prompt too long"}, 400) if len(asked.fields["prompt"]) > 200 else draws(asked)
+
+    with serving_images(answer) as server:
+        said = found(tmp_path, capsys, eye, server.url)
+    assert not said["executor: long prompts"][0] and "prompt too long" in said["executor: long prompts"][1]
 
 
 def test_an_image_server_that_takes_one_reference_is_said_to(tmp_path, capsys):

@@ -6,9 +6,11 @@ import base64
 import io
 import json
 import secrets
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from ..errors import Away, BadInput
 from ..http_json import Client, Limits, ServerFailure, address
 from ..protocols import Drawing, DrawRequest, Picture, SomeDrawn
 from ..storage.pictures import DECODING_ERRORS, FORMATS, opened, pixels
+from . import truncation
 from .dialect import Dialect, Form
 from .masks import within_mask
 
@@ -79,10 +82,17 @@ OWN = ("seed", "num_inference_steps", "guidance_scale", "strength")
 """Fields in whose place a server that refuses them has values of its own."""
 
 
+UNREAD = (
+    "{name} draws the same picture from the first {few} words of this prompt of {count} as from all of them: its server cuts "
+    "the text there; give the server a longer text encoder, or briefs and goals in fewer words"
+)
+
+
 class RemoteExecutor:
     """Draws on a server, one request for each picture: `/images/generations`, or `/images/edits` with the references.
 
-    Fields and references that the server refuses are left out from then on. A mask is sent, and applied to the picture
+    Fields and references that the server refuses are left out from then on. The first long prompt is drawn once more, from
+    its beginning alone, to warn of a server that reads no more. A mask is sent, and applied to the picture
     that comes back. `check` is called while waiting. An answer is accepted only if it is a picture of the size that was
     asked for. `draw` raises Away if the server is away, and BadInput if no picture came otherwise; the run can be
     resumed.
@@ -92,6 +102,8 @@ class RemoteExecutor:
         self.server, self.check = server, check
         self._client = Client(server.url, server.key_variable, server.limits, urls=server.urls, headers=server.headers)
         self._generations, self._edits = Dialect(), Dialect(server.references)
+        self._reads: bool | None = None
+        self._asking = threading.Lock()
         self.name = server.model or "image model"
 
     @property
@@ -131,12 +143,31 @@ class RemoteExecutor:
         try:
             answer, form = dialect.ask(whole, lambda form: self._ask(request, settings, files, form))
             picture = _picture(answer, request)
+            unread = not request.references and truncation.is_long(request) and not self._reads_on(request, picture)
         except ServerFailure as error:
             words = f"{self.name} at {self._client.host} gave no picture: {error}; mend that, then go on with the run"
             raise Away(words) if error.away else BadInput(words) from error
         own = [name for name in OWN if name in whole.names - form.names]
         warnings = (f"{self.name} takes no {', '.join(own)}; it draws with its own",) if own else ()
+        if unread:
+            warnings += (UNREAD.format(name=self.name, few=truncation.FEW, count=len(request.prompt.split())),)
         return Drawing(within_mask(request, picture), self.nfe(request), warnings=warnings)
+
+    def _reads_on(self, request: DrawRequest, picture: Picture) -> bool:
+        """Whether the server reads more than the beginning of a long prompt: found once, by drawing its beginning alone."""
+        with self._asking:
+            if self._reads is None:
+                begun = replace(request, prompt=truncation.beginning(request.prompt))
+                settings = self._settings(begun)
+                send = partial(self._ask, begun, settings, {})
+                try:
+                    answer, _ = self._generations.ask(Form(frozenset(settings)), send)
+                    self._reads = not np.array_equal(_picture(answer, begun), picture)
+                except ServerFailure as error:
+                    if error.away:
+                        raise
+                    self._reads = True  # it says nothing of the end
+            return self._reads
 
     def _settings(self, request: DrawRequest) -> dict[str, Any]:
         settings = {

@@ -353,3 +353,46 @@ def test_a_server_that_hangs_is_given_up_and_a_check_ends_the_wait():
 def test_a_server_that_is_not_there_is_named():
     with pytest.raises(Away, match=r"127.0.0.1:9 refuses the connection; is the server running\?"):
         remote("http://127.0.0.1:9/v1").draw([DrawRequest("a", 1, **SMALL)])
+
+
+class TestWhatIsReadOfALongPrompt:
+    """A server that cuts prompts for its text encoder draws the same from the beginning alone."""
+
+    PROMPT = " ".join(f"word{number}" for number in range(150))
+
+    @staticmethod
+    def reading(words: int):
+        def drawn(request: DrawRequest) -> np.ndarray:
+            return noisy(zlib.crc32(" ".join(request.prompt.split()[:words]).encode()) + request.seed)
+
+        return drawing(FakeExecutor(drawn))
+
+    def drawn(self, answer, *requests: DrawRequest) -> tuple[list[tuple[str, ...]], list[Asked]]:
+        with serving_images(answer) as server:
+            executor = remote(server.url, model="klein")
+            warnings = [executor.draw([request])[0].warnings for request in requests]
+        return warnings, server.asked
+
+    def test_a_cut_is_a_warning_of_every_long_prompt_and_found_once(self):
+        long, short = DrawRequest(self.PROMPT, 1, **SMALL), DrawRequest("a red circle", 2, **SMALL)
+        warnings, asked = self.drawn(self.reading(70), short, long, short, DrawRequest(self.PROMPT, 3, **SMALL))
+        assert [len(each) for each in warnings] == [0, 1, 0, 1] and len(asked) == 5
+        assert (
+            "klein draws the same picture from the first 80 words of this prompt of 150 as from all" in warnings[1][0]
+        )
+        assert asked[2].fields["prompt"] == " ".join(self.PROMPT.split()[:80]) and asked[2].fields["seed"] == 1
+
+    def test_one_that_reads_on_is_asked_once_and_nothing_is_said(self):
+        long = DrawRequest(self.PROMPT, 1, **SMALL)
+        warnings, asked = self.drawn(self.reading(140), long, long)
+        assert warnings == [(), ()] and len(asked) == 3
+
+    def test_pictures_that_do_not_repeat_are_no_cut(self):
+        seeds = iter(range(9))
+        answer = drawing(FakeExecutor(lambda request: noisy(next(seeds))))
+        assert self.drawn(answer, DrawRequest(self.PROMPT, 1, **SMALL))[0] == [()]
+
+    def test_an_edit_is_not_drawn_twice(self):
+        edit = DrawRequest(self.PROMPT, 1, (noisy(1),), **SMALL)
+        warnings, asked = self.drawn(self.reading(70), edit)
+        assert warnings == [()] and len(asked) == 1
