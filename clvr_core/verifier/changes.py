@@ -137,17 +137,32 @@ def _changed_areas(difference: Image.Image) -> list[Box]:
 
 
 def _connected(large: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the areas of true blocks that touch each other, corners included."""
-    left = {(int(row), int(column)) for row, column in zip(*np.nonzero(large))}
-    while left:
-        area, edge = np.zeros_like(large), [left.pop()]
-        while edge:
-            row, column = edge.pop()
-            area[row, column] = True
-            beside = {(row + down, column + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & left
-            left -= beside
-            edge.extend(beside)
-        yield area
+    """Yield the areas of true blocks that touch each other, corners included: runs of each row, joined to those that
+    they touch in the next."""
+    height, width = large.shape
+    flat = np.zeros((height, width + 2), np.int8)
+    flat[:, 1:-1] = large
+    edges = np.flatnonzero(np.diff(flat.ravel()))
+    starts, ends = (edges[0::2] + 1).tolist(), (edges[1::2] + 1).tolist()
+    root, above = list(range(len(starts))), 0
+
+    def find(run: int) -> int:
+        while root[run] != run:
+            root[run] = run = root[root[run]]
+        return run
+
+    for run, (start, end) in enumerate(zip(starts, ends)):
+        while ends[above] + width + 2 < start:
+            above += 1
+        touching = above
+        while starts[touching] + width + 2 <= end:
+            root[find(touching)] = find(run)
+            touching += 1
+    areas: dict[int, np.ndarray] = {}
+    for run, (start, end) in enumerate(zip(starts, ends)):
+        area = areas.setdefault(find(run), np.zeros(flat.size, bool))
+        area[start:end] = True
+    yield from (area.reshape(flat.shape)[:, 1:-1] for area in areas.values())
 
 
 def _colour(old: Image.Image, new: Image.Image, outside: Image.Image) -> tuple[tuple[float, float, float], float]:
@@ -159,7 +174,8 @@ def _colour(old: Image.Image, new: Image.Image, outside: Image.Image) -> tuple[t
     whole = np.asarray(outside.reduce(FIELD)) == 255
     if not whole.any():
         return (0.0, 0.0, 0.0), 0.0
-    shift = (_lab(np.asarray(new.reduce(FIELD))) - _lab(np.asarray(old.reduce(FIELD))))[whole]
+    before, after = _lab(np.stack([np.asarray(each.reduce(FIELD)) for each in (old, new)]))
+    shift = (after - before)[whole]
     middle = np.median(shift, axis=0)
     spread = np.quantile(np.linalg.norm(shift - middle, axis=1), 0.9)
     lightness, green_red, blue_yellow = (round(float(value), 2) + 0.0 for value in middle)
