@@ -39,7 +39,7 @@ def reply_of(answer: Mapping[str, Any], limit: int) -> Reply:
     finished = choice.get("finish_reason") != "length"
     text = _text(message.get("content")) or _arguments(message)
     if not text.strip():
-        if refusal := _text(message.get("refusal")):
+        if refusal := _text(message.get("refusal")) or _text(_refused_elsewhere(message)):
             raise JudgeFailure(f"the model refused: {one_line(refusal, 200)}")
         thought = thought_of(message)
         if thought and not finished:
@@ -82,6 +82,12 @@ def _text(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
+
+
+def _refused_elsewhere(message: Mapping[str, Any]) -> Any:
+    """Return the refusal where LiteLLM before 1.108 puts what its own types do not have."""
+    fields = message.get("provider_specific_fields")
+    return fields.get("refusal") if isinstance(fields, dict) else None
 
 
 def _arguments(message: Mapping[str, Any]) -> str:

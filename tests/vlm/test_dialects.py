@@ -223,6 +223,7 @@ class TestWhatTheModelSaid:
         ("finish", "message", "says"),
         [
             ("stop", {"refusal": "I can't help with that."}, r"the model refused: I can't help with that\."),
+            ("stop", {"provider_specific_fields": {"refusal": "I can't."}}, r"the model refused: I can't\."),
             ("length", {"reasoning": "Wait, " * 700}, "thought until its limit, max_tokens = 1536, .* raise that"),
         ],
     )
