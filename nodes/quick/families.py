@@ -246,3 +246,11 @@ FAMILIES = (
     ),
 )
 """The first whose diffusion model is on disk is taken where the artist chose none."""
+
+SIZES = {
+    file.name: round(file.gigabytes * 10**9)
+    for part in (VLM, *(part for family in FAMILIES for part in (family.model, family.encoder, family.vae)))
+    for file in (part.file, part.small)
+    if file and file.gigabytes
+}
+"""Name of a published file -> its bytes, to two digits."""

@@ -12,9 +12,9 @@ import folder_paths
 import nodes as comfy_nodes
 
 from ...clvr_core.errors import BadInput
-from .families import FAMILIES, VLM, Family, Part, family_of
+from .families import FAMILIES, SHARE, VLM, Family, ModelFile, Part, family_of
 
-AUTO = "auto"
+AUTO, GB = "auto", 10**9
 EMBEDDED = "embedded (no download)"
 THEN = "Then press R, so that they are listed, and Run."
 FOLDERS = {"model": "diffusion_models", "vlm": "text_encoders", "vae": "vae", "text_encoder": "text_encoders"}
@@ -28,13 +28,13 @@ class Choice:
     family: of the diffusion model, None for the embedded models.
     recipe: how it is sampled.
     files: file of each widget of FOLDERS, for those that are there.
-    missing: the parts that are not.
+    missing: the part of each widget whose file is not.
     """
 
     family: Family | None
     recipe: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
-    missing: tuple[Part, ...] = ()
+    missing: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def complaint(self) -> str:
@@ -46,7 +46,7 @@ class Choice:
                 f"{self.family.title} needs a newer ComfyUI: Load CLIP has no type {self.family.type!r} in this one; "
                 "update ComfyUI, or choose another model"
             )
-        offers = "; ".join(part.offer for part in self.missing)
+        offers = "; ".join(part.offer for part in self.missing.values())
         return offers and f"{self.family.title} needs files that are not here: {offers}. {THEN}"
 
 
@@ -66,7 +66,7 @@ def choose(asked: Mapping[str, str]) -> Choice:
     if family is None:
         return Choice(None)
     parts = {"model": family.model, "text_encoder": family.encoder, "vae": family.vae, "vlm": VLM}
-    files, missing = {}, []
+    files, missing = {}, {}
     for widget, part in parts.items():
         given = asked.get(widget, AUTO)
         found = (
@@ -75,8 +75,8 @@ def choose(asked: Mapping[str, str]) -> Choice:
         if found:
             files[widget] = found
         else:
-            missing.append(part)
-    return Choice(family, family.recipe if recipe == AUTO else recipe, files, tuple(missing))
+            missing[widget] = part
+    return Choice(family, family.recipe if recipe == AUTO else recipe, files, missing)
 
 
 def _family(name: str, recipe: str) -> Family | None:
@@ -96,6 +96,33 @@ def _family(name: str, recipe: str) -> Family | None:
         return of_recipe
     here = [family_of(file) for file in files_of("model")]
     return next((family for family in FAMILIES if family in here), None)
+
+
+def loaders_of(asked: Mapping[str, str], side: str) -> list[tuple[str, dict[str, str]]]:
+    """Return type and file of each loader that CLVR Quick becomes on this side, vlm or executor; a missing file has the
+    name under which it is published.
+    """
+    choice = choose(asked)
+    if choice.family is None:
+        return [("CLVR_ShapesModels", {})]
+    named = {widget: part.file.name for widget, part in choice.missing.items()} | choice.files
+    if side == "vlm":
+        return [("CLIPLoader", {"clip_name": named["vlm"]})]
+    loaders = {"model": ("UNETLoader", "unet_name"), "text_encoder": ("CLIPLoader", "clip_name")}
+    loaders["vae"] = ("VAELoader", "vae_name")
+    return [(kind, {name: named[widget]}) for widget, (kind, name) in loaders.items()]
+
+
+def offers_of(asked: Mapping[str, str]) -> list[ModelFile]:
+    """Return the files to download for these values of the widgets: those that are missing, or all of the first family
+    where the embedded models draw for want of any other.
+    """
+    choice = choose(asked)
+    parts = list(choice.missing.values())
+    if choice.family is None and asked.get("model", AUTO) == AUTO:
+        first = FAMILIES[0]
+        parts = [first.model, first.encoder, first.vae, VLM]
+    return [part.small if part.small and part.file.gigabytes * GB > _room() * SHARE else part.file for part in parts]
 
 
 def unknown_file(widget: str, value: str | None) -> str:

@@ -6,7 +6,6 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.shapes.grammar import NotInGrammar, parse
 from ..executor.nodes import STEP
 from ..executor.recipes import RECIPES
 from ..host.run_folders import count_gone
@@ -154,6 +153,8 @@ def _real(graph: GraphBuilder, choice: Choice, width: int, height: int) -> tuple
 
 def _embedded(graph: GraphBuilder, prompt: str) -> tuple[list, list]:
     """Add Shapes Models; return links to the vlm and the executor. Raises BadInput for a prompt that they cannot read."""
+    from ...clvr_core.shapes.grammar import NotInGrammar, parse
+
     try:
         parse(prompt)
     except NotInGrammar as error:

@@ -11,8 +11,11 @@ from typing import Any
 import comfy.model_management
 import folder_paths
 
+from ...clvr_core.errors import BadInput
 from ...clvr_core.models.memory_plan import HEADROOM, NONE, Weights, file_weights, plan
 from ...clvr_core.shapes import MERGED
+from ..quick.families import SIZES
+from ..quick.files import loaders_of, offers_of
 
 FILES = {
     "unet_name": ("diffusion_models", "DiT"),
@@ -21,7 +24,7 @@ FILES = {
     "vae_name": ("vae", "VAE"),
 }
 """Name of a loader's widget -> ComfyUI's kind of model folder, and what its files hold."""
-PUBLISHED = {
+PUBLISHED = SIZES | {
     "flux-2-klein-4b.safetensors": 7.8e9,
     "flux-2-klein-base-4b.safetensors": 7.8e9,
     "flux-2-klein-4b-fp8.safetensors": 4.1e9,
@@ -29,7 +32,9 @@ PUBLISHED = {
     "qwen3vl_4b_fp8_scaled.safetensors": 5.3e9,
     "flux2-vae.safetensors": 0.3e9,
 }
-"""Name of a published file that the shared workflows name -> its bytes, to two digits, as the notes in them have it."""
+"""Name of a published file -> its bytes, to two digits; of one that the shared workflows name, as the notes in them have
+it.
+"""
 EMBEDDED = "embedded models"
 SIDES = {"vlm": "VLM", "executor": "executor"}
 """Input of the node -> the words for what is linked to it."""
@@ -41,7 +46,7 @@ def memory_of(linked: Any) -> dict[str, Any]:
     Return `told`, a line in English, and what is in it: `device`; `free`, its bytes; `weights`, a list of name, bytes
     and whether the file is missing; `mode` and `fits` of the plan; `owners`, how many models share the device;
     `largest`, the name of the weights that need most; `server` and `unknown`, the sides behind a server and those
-    whose size is not known.
+    whose size is not known; `offers`, name, link and folder of the files that CLVR Quick could use and that are not here.
 
     linked: for each side, `vlm` or `executor`, a list of [node id, node type, widgets by name] of all nodes upstream,
         as a tab sends it. A node that is upstream of both sides counts once.
@@ -78,6 +83,7 @@ def memory_of(linked: Any) -> dict[str, Any]:
         "largest": made.largest if plain else "",
         "server": server,
         "unknown": unknown,
+        "offers": _offers(linked),
     }
 
 
@@ -96,7 +102,36 @@ def _valid_nodes(linked: Any, side: str) -> Iterator[tuple[str, str, dict[str, s
     listed = linked.get(side) if isinstance(linked, dict) else None
     for node in listed if isinstance(listed, list) else ():
         if isinstance(node, list) and len(node) == 3 and isinstance(node[2], dict):
-            yield str(node[0]), str(node[1]), node[2]
+            yield from _expanded(side, str(node[0]), str(node[1]), node[2])
+
+
+def _expanded(side: str, number: str, kind: str, widgets: dict[str, str]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """Yield the node; of CLVR Quick the loaders that it becomes."""
+    loaders = []
+    if kind == "CLVR_Quick":
+        with contextlib.suppress(BadInput):  # its file is of no known family; the prompt will say so
+            loaders = loaders_of(_texts(widgets), side)
+    if not loaders:
+        yield number, kind, widgets
+    for place, (loader, named) in enumerate(loaders):
+        # The embedded models are one node for both sides.
+        yield f"{number}.{loader if loader == 'CLVR_ShapesModels' else f'{side}.{place}'}", loader, named
+
+
+def _texts(widgets: dict[str, Any]) -> dict[str, str]:
+    return {name: value for name, value in widgets.items() if isinstance(value, str)}
+
+
+def _offers(linked: Any) -> list[dict[str, str]]:
+    """Return the files that a CLVR Quick among the nodes could use and that are not here."""
+    listed = linked.get("executor") if isinstance(linked, dict) else None
+    for node in listed if isinstance(listed, list) else ():
+        if isinstance(node, list) and len(node) == 3 and node[1] == "CLVR_Quick" and isinstance(node[2], dict):
+            with contextlib.suppress(BadInput):
+                return [
+                    {"name": each.name, "link": each.link, "folder": each.folder} for each in offers_of(_texts(node[2]))
+                ]
+    return []
 
 
 def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[tuple[Weights, bool]]:

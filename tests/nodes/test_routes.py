@@ -201,8 +201,39 @@ class TestMemory:
         told = model_sizes.memory_of(linked)["told"]
         assert "the VLM is behind a server" in told and "how large the executor is, is not known" in told
 
+    def quick(self, **widgets: str) -> dict:
+        return {side: [["1", "CLVR_Quick", widgets]] for side in ("vlm", "executor")}
+
+    def test_the_one_node_is_the_loaders_that_it_becomes(self, host):
+        for path in ("diffusion_models/flux-2-klein-4b.safetensors", "vae/flux2-vae.safetensors"):
+            file = host.base / "models" / path
+            file.parent.mkdir(parents=True)
+            save_file({"weight": torch.zeros(1 << 20, dtype=torch.bfloat16)}, file)
+        memory = model_sizes.memory_of(self.quick(model="auto"))
+        # Those that are missing weigh what is published.
+        assert [(each["name"], each["missing"]) for each in memory["weights"]] == [
+            *(("VLM", True), ("DiT", False), ("text encoder", True), ("VAE", False))
+        ]
+        assert not memory["unknown"] and [each["folder"] for each in memory["offers"]] == ["text_encoders"] * 2
+        assert all(each["link"].endswith(each["name"]) for each in memory["offers"])
+        assert memory["offers"][0]["name"] == "qwen_3_4b_fp8_mixed.safetensors", "of 8 GB"
+
+    def test_without_a_diffusion_model_it_is_the_embedded_ones_and_others_are_offered(self, host):
+        memory = model_sizes.memory_of(self.quick())
+        assert [each["name"] for each in memory["weights"]] == ["embedded models"] and len(memory["offers"]) == 4
+        assert not model_sizes.memory_of(self.quick(model="embedded (no download)"))["offers"]
+        assert model_sizes.memory_of(self.quick(model="mine.safetensors"))["unknown"] == ["VLM"]
+
     @pytest.mark.parametrize(
-        "linked", [None, [], {"vlm": 3}, {"vlm": [3, ["1"]]}, {"executor": [["1", "X", {"unet_name": "../../secret"}]]}]
+        "linked",
+        [
+            None,
+            [],
+            {"vlm": 3},
+            {"executor": [["1", "CLVR_Quick", {"model": 3, "vae": ["x"]}]]},
+            {"vlm": [3, ["1"]]},
+            {"executor": [["1", "X", {"unet_name": "../../secret"}]]},
+        ],
     )
     def test_a_strangers_graph_reads_nothing_and_breaks_nothing(self, host, linked):
         assert model_sizes.memory_of(linked)["fits"]

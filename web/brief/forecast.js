@@ -27,6 +27,9 @@ const QUIET = 300;
  * @property {string} largest
  * @property {string[]} server
  * @property {string[]} unknown
+ * @property {Offer[]} [offers] files that the node could use and that are not here
+ *
+ * @typedef {{ name: string, link: string, folder: string }} Offer
  */
 
 /** Of parts of models, as the server has them. @type {Record<string, string>} */
@@ -68,14 +71,22 @@ export function inWords(forecast) {
   return t("{cost}; {time}. {memory}.", { cost, time, memory: memoryWords(forecast.memory) });
 }
 
+/** Where to get files that are not here. @param {Offer[]} offers @param {boolean} needed whether nothing can be drawn without them */
+function offersIn(offers, needed) {
+  const words = needed ? t("Not here yet; put into ComfyUI's models folder:") : t("For other pictures put into ComfyUI's models folder:");
+  const links = offers.map(({ name, link, folder }) => [" ", el("a", { href: link, target: "_blank", rel: "noreferrer" }, `${folder}/${name}`)]);
+  return el("p", { class: needed ? "wrong offers" : "note offers" }, words, links.flat());
+}
+
 export class Forecast {
   /** @param {(path: string, body: unknown) => Promise<any>} ask @param {() => Record<string, unknown>} settings */
   constructor(ask, settings) {
     this.ask = ask;
     this.settings = settings;
     this.line = el("p", { class: "note", role: "status" });
-    this.host = el("div", { class: "clvr-before" });
-    shadow(this.host, [STYLE], el("div", { class: "clvr panel brief" }, this.line));
+    this.offers = el("div", {});
+    this.host = el("div", { class: "clvr-before", "data-capture-wheel": "true" });
+    shadow(this.host, [STYLE], el("div", { class: "clvr panel brief" }, this.offers, this.line));
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
     this.asked = "";
@@ -91,14 +102,19 @@ export class Forecast {
     const settings = this.settings();
     const asked = (this.asked = JSON.stringify(settings));
     let [words, short] = ["", false];
+    /** @type {HTMLElement[]} */
+    let offers = [];
     try {
       const forecast = await this.ask("/clvr/forecast", settings);
       [words, short] = [inWords(forecast), !forecast.memory.fits];
+      const needed = forecast.memory.weights.some((/** @type {{ missing: boolean }} */ each) => each.missing);
+      if (forecast.memory.offers?.length) offers = [offersIn(forecast.memory.offers, needed)];
     } catch (error) {
       words = error instanceof Error ? error.message : String(error);
     }
     if (asked !== this.asked) return; // a later request was answered first
     this.line.textContent = words;
+    this.offers.replaceChildren(...offers);
     this.line.classList.toggle("wrong", short);
   }
 

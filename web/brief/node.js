@@ -10,6 +10,8 @@ import { widget, withMargins } from "../comfy/room.js";
 const LIST_ON = ["CLVR_Brief"];
 /** Heights of three lines of a forecast and of a short list, pixels. */
 const FORECAST_HEIGHT = 64;
+/** On CLVR Quick also the files that are not here. */
+const OFFERS_HEIGHT = 120;
 const LIST_HEIGHT = 180;
 /** Widgets of CLVR Quick by which models are chosen. */
 const FILES = ["model", "vlm", "vae", "text_encoder", "recipe"];
@@ -52,11 +54,12 @@ function addForecast(node, api) {
     ...sizeOf(node),
     linked: modelsOf(node),
   }));
-  line.host.style.minHeight = `${FORECAST_HEIGHT}px`;
+  const height = node.comfyClass === "CLVR_Quick" ? OFFERS_HEIGHT : FORECAST_HEIGHT;
+  line.host.style.minHeight = `${height}px`;
   const shown = node.addDOMWidget("clvr_forecast", "clvr_forecast", line.host, { serialize: false, hideOnZoom: false });
   // Of a height of its own: neither renderer gives it a share of the free room.
   shown.computeLayoutSize = undefined;
-  shown.computeSize = (/** @type {number} */ width) => [width, withMargins(FORECAST_HEIGHT)];
+  shown.computeSize = (/** @type {number} */ width) => [width, withMargins(height)];
   const changed = () => isInWorkflow(node) && line.soon();
   for (const name of ["strategy", "rounds", "candidates", "width", "height", ...FILES]) {
     const own = widget(node, name);

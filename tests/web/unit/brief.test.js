@@ -120,6 +120,30 @@ test("what does not fit stands out, and an answer that comes late is not shown",
   line.close();
 });
 
+test("files that are not here are linked, and said to be needed only if nothing is drawn without them", async () => {
+  const offers = [{ name: "flux2-vae.safetensors", link: "https://huggingface.co/flux2-vae.safetensors", folder: "vae" }];
+  let missing = true;
+  const weights = () => memory.weights.map((each) => ({ ...each, missing }));
+  const line = new Forecast(async () => ({ rounds: 1, candidates: 1, calls: 1, memory: { ...memory, weights: weights(), offers } }), () => ({ missing }));
+  await line.update();
+  const [link] = line.offers.querySelectorAll("a");
+  assert.deepEqual([link.href, link.textContent, link.target], [offers[0].link, "vae/flux2-vae.safetensors", "_blank"]);
+  assert.match(line.offers.textContent, /^Not here yet; /);
+  missing = false;
+  await line.update();
+  assert.match(line.offers.textContent, /^For other pictures /);
+  offers.pop();
+  await line.update();
+  assert.equal(line.offers.textContent, "");
+  line.close();
+});
+
+test("the models of the one node are its own widgets", () => {
+  const node = { id: 4, comfyClass: "CLVR_Quick", graph: { id: "g" }, inputs: [], widgets: [{ name: "model", value: "auto" }, { name: "width", value: 64 }] };
+  const source = ["g:4", "CLVR_Quick", { model: "auto" }];
+  assert.deepEqual(modelsOf(node), { vlm: [source], executor: [source] });
+});
+
 test("a knob that does not matter asks nothing, one that does asks once it rests", async (now) => {
   now.mock.timers.enable({ apis: ["setTimeout"] });
   let [asked, rounds] = [0, 1];
