@@ -221,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
 
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
+    merge.set_defaults(run=_merge)
     extract = commands.add_parser("extract", help="make a LoRA from the difference of two checkpoints")
     add_extract_arguments(extract)
 
@@ -337,6 +338,18 @@ def _load(options: argparse.Namespace) -> Models:
     if models.memory:
         print(f"memory: {models.memory}", file=sys.stderr)
     return models
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from .merge.command import run
+
+    if options.search:
+        from .strengths.command import search_strengths
+
+        search_strengths(options)
+        if options.out is None:
+            return 0
+    return run(options)
 
 
 def _generate(options: argparse.Namespace) -> int:

@@ -241,3 +241,13 @@ class Concurrent(Protocol):
     def parallel(self) -> int:
         """Calls worth making at the same time, at least 1."""
         ...
+
+
+@runtime_checkable
+class Reloadable(Protocol):
+    """Optional, of an executor: the weights of its diffusion model can be replaced while it is loaded."""
+
+    def reload(self, state: Mapping[str, Any]) -> None:
+        """Draw with these weights from now on: torch tensors by diffusers' names. Raises BadInput for weights of another
+        model."""
+        ...

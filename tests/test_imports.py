@@ -116,7 +116,7 @@ FLOORS = (
     {"run"},
     {"shapes", "schema"},
     {"models"},
-    {"training", "synthesis", "evaluation"},
+    {"training", "synthesis", "evaluation", "strengths"},
     {"batch", "doctor"},
     {"cli"},
 )

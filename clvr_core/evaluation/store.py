@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ..errors import BadInput
 from ..protocols import Picture
 from ..reading import json_of
 from ..storage.atomic import write_bytes, writing
+from ..storage.lines import Lines
 from ..storage.names import is_portable
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import write_png
@@ -38,41 +38,6 @@ def seed_of(seed: str, item: str, k: int) -> int:
     """Return the seed of picture `k` of an item, below 2**32, which every library accepts. It is the same for every
     arm."""
     return int.from_bytes(hashlib.sha256(f"clvr-eval/{seed}/{item}/{k}".encode()).digest()[:4], "big")
-
-
-class Lines:
-    """A file of JSON lines that is only appended to. A last line cut by a kill is dropped; nothing has used it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: list[dict[str, Any]] = []
-        try:
-            raw = path.read_bytes() if path.exists() else b""
-        except OSError as error:
-            raise BadInput(f"{path} cannot be used: {error.strerror}") from error
-        whole = 0
-        for number, line in enumerate(raw.split(b"\n")[:-1], 1):
-            try:
-                value = json_of(line)
-                if not isinstance(value, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                raise BadInput(f"{path} line {number} is damaged ({error}); delete that line and go on") from error
-            self.lines.append(value)
-            whole += len(line) + 1
-        if whole < len(raw):
-            with writing(path), path.open("r+b") as file:
-                file.truncate(whole)
-
-    def append(self, line: dict[str, Any]) -> None:
-        """Append a line; it is on the disk when this returns."""
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
-                file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-        self.lines.append(line)
 
 
 class Arm:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from .encoder_cache import digest
 from .masks import within_mask
 from .one_thread import for_one_thread
 from .out_of_memory import draw_in_halves, offload
+from .weights import reload
 
 NEEDED = ("prompt", "image")
 FRAME = 16
@@ -72,6 +73,13 @@ class GenericExecutor:
 
     def offload(self) -> None:
         offload(self.pipe)
+
+    def reload(self, state: Mapping[str, torch.Tensor]) -> None:
+        parts = self.pipe.components
+        module = parts.get("transformer", parts.get("unet"))
+        if module is None:
+            raise BadInput(f"{type(self.pipe).__name__} has no transformer and no unet whose weights could be replaced")
+        reload(module, state)
 
     def pipe_for(self, request: DrawRequest) -> Any:
         """Return the pipeline that draws this request."""

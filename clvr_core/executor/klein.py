@@ -6,7 +6,7 @@ import json
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from .masks import within_mask
 from .one_thread import for_one_thread
 from .out_of_memory import draw_in_halves, offload
 from .pipelines import REFERENCE_PIXELS, Klein, KleinInpaint, KleinKV, read_picture
+from .weights import reload
 
 RECIPE = "clvr_recipe.json"
 TEXT_LIMIT, LATENTS_LIMIT = 256 << 20, 256 << 20
@@ -123,6 +124,9 @@ class KleinExecutor:
 
     def offload(self) -> None:
         offload(self.pipe)
+
+    def reload(self, state: Mapping[str, torch.Tensor]) -> None:
+        reload(self.pipe.transformer, state)
 
     @classmethod
     def load(

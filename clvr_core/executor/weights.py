@@ -69,8 +69,18 @@ def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict
     recipe = MergeRecipe(
         path, loras=tuple(loras), layout="base" if layout == "plain" else "diffusers", dtype=NAMES[dtype]
     )
+    return merged_state(recipe, surveyed=bool(loras))
+
+
+def merged_state(recipe: MergeRecipe, surveyed: bool = True) -> dict[str, torch.Tensor]:
+    """Merge in memory: the same bits as `merge` writes, by the names of the recipe's layout without their prefix.
+
+    surveyed: check the inputs by a sample first, as a merge of differences must.
+
+    Raises BadInput as `make_plan` and `survey` do, and for weights that are not bf16, fp16 or fp32.
+    """
     with make_plan(recipe) as plan:
-        if loras:
+        if surveyed:
             survey(plan)
         data = torch.empty(plan.nbytes, dtype=torch.uint8)
         view = data.numpy().data
@@ -79,15 +89,35 @@ def state_of(path: Path, dtype: torch.dtype, loras: Sequence[Lora] = ()) -> dict
             view[start : start + size] = window[:size]
 
         Stream(plan).run(take)
+        prefix = plan.base.prefix if plan.layout == plan.base.layout else ""
         found = {}
         for output in plan.outputs:
             if output.dtype not in TYPES:
                 raise BadInput(
-                    f"{path}: {output.name} is {output.dtype}, which no transformer has; give the file of a diffusion model"
+                    f"{recipe.base}: {output.name} is {output.dtype}, which no transformer has; give the file of a diffusion model"
                 )
             raw = data[output.start : output.start + output.nbytes]
             found[output.name.removeprefix(prefix)] = raw.view(TYPES[output.dtype]).reshape(output.shape)
         return found
+
+
+@torch.no_grad()
+def reload(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Copy weights into the parameters of a module, wherever these are and in whichever dtype.
+
+    Raises BadInput, with the module unchanged, unless names and shapes are the module's own.
+    """
+    own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    wanted = {name: tuple(each.shape) for name, each in own.items() if name in module.state_dict()}
+    given = {name: tuple(each.shape) for name, each in state.items()}
+    if wanted != given:
+        odd = next(name for name in [*wanted, *given] if wanted.get(name) != given.get(name))
+        raise BadInput(
+            f"the merged weights do not fit the models' own diffusion model: {odd} is {given.get(odd)}, expected {wanted.get(odd)}; "
+            "give --base the weights of the same model as --models"
+        )
+    for name, values in state.items():
+        own[name].copy_(values)
 
 
 ALIGNMENT = 64

@@ -6,10 +6,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
 from ..progress import ProgressBar
+from .presets import ALL, PRESETS, preset_words
+
+if TYPE_CHECKING:
+    from .recipe import MergeRecipe
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="P=X[,Y]",
         help="factors on alpha and LoRAs, and on beta, where P matches: single_blocks.*=0.5",
+    )
+    strengths.add_argument(
+        "--preset",
+        default=ALL,
+        choices=(ALL, *PRESETS),
+        help=f"blocks of FLUX.2 Klein that alpha and LoRAs change, before --blocks: {preset_words()} (default {ALL})",
     )
     strengths.add_argument("--include", action="append", default=[], metavar="P", help="merge only what matches")
     strengths.add_argument(
@@ -105,6 +115,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", type=Path, metavar="O", help="make the merged file O again from its own recipe, and compare"
     )
+    search = parser.add_argument_group(
+        "search for strengths",
+        "draw over a small grid, have the pictures compared two at a time, and merge with the best",
+    )
+    search.add_argument("--search", action="store_true", help="search before the merge; without --out only search")
+    search.add_argument(
+        "--models",
+        default="shapes",
+        metavar="NAME",
+        help="what draws, with --base for its weights, and judges: as in clvr generate (default shapes)",
+    )
+    search.add_argument("--weights", default="", metavar="DIR", help="where the weights of a set of models lie")
+    search.add_argument(
+        "--brief", action="append", default=[], metavar="TEXT", help="what a picture should show; may be repeated"
+    )
+    search.add_argument("--briefs", type=Path, metavar="FILE", help="more of them, one a line")
+    search.add_argument(
+        "--seeds", type=int, default=2, metavar="N", help="pictures of each brief, one a round (default 2)"
+    )
+    search.add_argument("--alphas", metavar="X,Y", help="values of alpha (default 0.5,0.75,1 with --aligned)")
+    search.add_argument("--betas", metavar="X,Y", help="values of beta (default the value of --beta)")
+    search.add_argument("--loras", metavar="X,Y", help="factors on every LoRA (default 0.5,0.75,1 with --lora)")
+    search.add_argument("--no-early-stop", action="store_true", help="draw every point with every seed")
+    search.add_argument(
+        "--search-folder",
+        type=Path,
+        default=Path("merge-search"),
+        metavar="DIR",
+        help="pictures, contact sheet and ranking; a search there is gone on with (default merge-search)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="default: one more than there are cores, at most 8")
     parser.set_defaults(run=run)
 
@@ -117,20 +157,11 @@ def run(options: argparse.Namespace) -> int:
     return _verify(options) if options.verify else _merge(options)
 
 
-def _merge(options: argparse.Namespace) -> int:
-    from .keep import exchanged_warning
-    from .plan import make_plan
+def recipe_from(options: argparse.Namespace) -> MergeRecipe:
+    """Make the recipe that the arguments describe. Raises BadInput as MergeRecipe does."""
     from .recipe import Block, Lora, MergeRecipe
-    from .report import merge_report, merge_summary, save_report
-    from .run import merge
-    from .survey import survey
-    from .target import check_target
 
-    out: Path | None = options.out
-    if options.base is None or (out is None and not options.dry_run):
-        raise BadInput("--base and --out are needed; see clvr merge --help")
-    _check_report(options.report)
-    recipe = MergeRecipe(
+    return MergeRecipe(
         options.base,
         options.aligned,
         options.distilled,
@@ -149,7 +180,23 @@ def _merge(options: argparse.Namespace) -> int:
         options.fp8,
         tuple(map(Lora.parse, options.add)),
         options.combine,
+        options.preset,
     )
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from .keep import exchanged_warning
+    from .plan import make_plan
+    from .report import merge_report, merge_summary, save_report
+    from .run import merge
+    from .survey import survey
+    from .target import check_target
+
+    out: Path | None = options.out
+    if options.base is None or (out is None and not options.dry_run):
+        raise BadInput("--base and --out are needed; see clvr merge --help")
+    _check_report(options.report)
+    recipe = recipe_from(options)
     with make_plan(recipe) as plan:
         if exchanged := exchanged_warning(plan.kept, plan.layout):
             plan.warnings.append(exchanged)

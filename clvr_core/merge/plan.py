@@ -19,6 +19,7 @@ from ..weights.quantised import FP8_MARK
 from . import lowrank
 from .inputs import Model, Part, cut, matched, refuse_other_kinds
 from .lowrank import Term
+from .presets import ALL, preset_blocks
 from .products import LoraProduct
 from .recipe import DTYPES, Lora, MergeRecipe, flag_of, matches
 
@@ -218,6 +219,9 @@ class _Planner:
     def plan(self) -> MergePlan:
         recipe = self.recipe
         base = self._model("base", recipe.base)
+        if recipe.preset != ALL:
+            blocks = preset_blocks(recipe.preset, {block_of(atom, base.layout) for atom in base.atoms})
+            recipe = self.recipe = replace(recipe, blocks=(*blocks, *recipe.blocks), preset=ALL)
         models, loras = [base], []
         for role, path in (("aligned", recipe.aligned), ("distilled", recipe.distilled)):
             if path is None:

@@ -99,6 +99,7 @@ class MergeRecipe:
 
     added: further checkpoints that were made from the base, with the strengths of their differences; the factors of
         `blocks` on alpha act on them too.
+    preset: blocks by words, see presets.py; they come before `blocks`, and `make_plan` puts them there. `all` for none.
     combine: how the deltas are added. `sum`; `ties`, in each element only those that have the sign of the sum of all;
         `orthogonal`, in each tensor the others without their share along the distilled delta. formula.py has the
         arithmetic.
@@ -124,6 +125,7 @@ class MergeRecipe:
     fp8: Literal["refuse", "dequantise"] = "refuse"
     added: tuple[Lora, ...] = ()
     combine: Literal["sum", "ties", "orthogonal"] = "sum"
+    preset: str = "all"
 
     def __post_init__(self) -> None:
         converts = self.layout != "base" or self.dtype != "base"

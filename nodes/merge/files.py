@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import comfy.model_management
 import comfy.utils
@@ -14,15 +15,26 @@ import folder_paths
 import torch
 
 from ...clvr_core.errors import BadInput
+from ...clvr_core.merge import header
 from ...clvr_core.merge.plan import MergePlan, make_plan
+from ...clvr_core.merge.presets import ALL
 from ...clvr_core.merge.recipe import Block, Lora, MergeRecipe
+from ...clvr_core.weights.checkpoint import File
 from ..host.file_names import name_error
 from ..host.pictures import as_image
 from ..host.progress import show_text
 
 NONE, FP8 = "none", ("refuse", "dequantise")
 SUFFIX = ".safetensors"
-KINDS = {"base": "diffusion_models", "distilled": "diffusion_models", "aligned": "diffusion_models", "lora": "loras"}
+SUFFIXES = (SUFFIX, ".sft")
+"""Endings of safetensors files. What is written ends in the first."""
+KINDS = {
+    "base": "diffusion_models",
+    "distilled": "diffusion_models",
+    "aligned": "diffusion_models",
+    "lora": "loras",
+    "recipe_of": "diffusion_models",
+}
 """Widget -> ComfyUI's kind of model folder."""
 MAX_BLOCKS = 10_000
 """Characters that the list of blocks may have."""
@@ -47,13 +59,21 @@ class MergeInputs:
     every_weight: bool = False
     limit: float = 0.5
     overwrite: bool = False
+    more_loras: Mapping[str, Any] = field(default_factory=dict)
+    lora_factor: float = 1.0
+    preset: str = ALL
+    recipe_of: str = NONE
 
     def recipe(self) -> MergeRecipe:
-        """Make the core's recipe. Raises BadInput for a file outside ComfyUI's model folders and for a line of `blocks`
-        that is malformed.
+        """Make the core's recipe, that of the file `recipe_of` if one is named. Raises BadInput for a file outside
+        ComfyUI's model folders and for a line of `blocks` that is malformed.
         """
-        files = {role: file_of(role, name) for role in KINDS if (name := getattr(self, role)) != NONE}
-        loras = (Lora(files["lora"], self.lora_strength),) if "lora" in files else ()
+        if self.recipe_of != NONE:
+            return recorded_recipe(self.recipe_of)
+        names = {role: getattr(self, role) for role in ("base", "distilled", "aligned")}
+        files = {role: file_of(role, name) for role, name in names.items() if name != NONE}
+        first = {"lora_1": self.lora, "strength_1": self.lora_strength}
+        loras = loras_in({**first, **self.more_loras}, self.lora_factor)
         return MergeRecipe(
             files["base"],
             files.get("aligned"),
@@ -67,39 +87,98 @@ class MergeInputs:
             keep_lora=self.keep_lora,
             limit=self.limit,
             fp8=self.fp8,
+            preset=self.preset,
         )
+
+
+def loras_in(given: Mapping[str, Any], factor: float = 1.0) -> tuple[Lora, ...]:
+    """Return the LoRAs of a list of widgets, see `nodes.lora_list`; entries without a file are left out.
+
+    given: lora_N and strength_N by name, entries after the first inside the choice that opens them.
+    factor: on every strength.
+
+    Raises BadInput for a file outside ComfyUI's model folders.
+    """
+    widgets = dict(_widgets(given))
+    return tuple(
+        Lora(file_of("lora", value), widgets[name.replace("lora", "strength")] * factor)
+        for name, value in widgets.items()
+        if name.startswith("lora_") and value != NONE
+    )
+
+
+def _widgets(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of each widget, those that a choice has opened included."""
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            yield from _widgets(value)
+        else:
+            yield name, value
 
 
 def list_files(kind: str) -> list[str]:
     """Return the safetensors files in ComfyUI's model folders of this kind."""
-    return [name for name in folder_paths.get_filename_list(kind) if name.endswith(SUFFIX)]
+    return [name for name in folder_paths.get_filename_list(kind) if name.endswith(SUFFIXES)]
 
 
 def file_of(role: str, name: str) -> Path:
-    """Return the path of a file that a widget names. Raises BadInput unless it is listed and lies in a model folder
-    with symbolic links resolved.
+    """Return the path of a file that a widget names; it may be a symbolic link to any place. Raises BadInput unless it
+    is in ComfyUI's own list.
 
-    The name may come from a workflow that somebody else made.
+    The name may come from a workflow that somebody else made. The list holds only what the owner of the machine put
+    into a model folder, links included, and ComfyUI's loaders read the same files.
     """
     kind = KINDS[role]
     path = folder_paths.get_full_path(kind, name) if name in list_files(kind) else None
-    if path is None or not any(
-        folder_paths.is_within_directory(folder, path) for folder in folder_paths.get_folder_paths(kind)
-    ):
-        raise BadInput(
-            f"{role} is {name!r:.80}, which does not lie in a folder of {kind}; pick one of the list, and put the file itself there, not a "
-            "link, or name its own folder in extra_model_paths.yaml"
-        )
+    if path is None:
+        raise BadInput(f"{role} is {name!r:.80}, which does not lie in a folder of {kind}; pick one of the list")
     return Path(path)
 
 
-def stamps(names: dict[str, str]) -> list[str]:
-    """Return time and size of each file: another file of the same name executes the node again."""
+def recorded_recipe(name: str) -> MergeRecipe:
+    """Return the recipe in the metadata of a merged file, with the inputs found in ComfyUI's model folders by their
+    recorded names and sizes.
+
+    Raises BadInput for a file that was not merged by this pack, and for an input that is in no model folder.
+    """
+    path = file_of("recipe_of", name)
+    file = File(path)
+    try:
+        record = header.read_record(file)
+        paths: dict[str, Path] = {}
+        loras = []
+        for entry in record["inputs"]:
+            role = entry["role"]
+            found = _recorded_input("loras" if role == "lora" else "diffusion_models", entry, path)
+            loras.append(found) if role == "lora" else paths.update({role: found})
+        return header.recipe_of(file, record, paths, tuple(loras))
+    finally:
+        file.close()
+
+
+def _recorded_input(kind: str, entry: Mapping[str, Any], merged: Path) -> Path:
+    size = entry["files"][0]["size"] if entry["files"] else None
+    for name in list_files(kind):
+        if Path(name).name == entry["name"]:
+            path = Path(folder_paths.get_full_path_or_raise(kind, name))
+            if path.stat().st_size == size:
+                return path
+    raise BadInput(
+        f"recipe_of is {merged.name}, which was merged from {entry['name']!r:.80} ({size} bytes), and no folder of {kind} holds that file; "
+        f"put it there, or set recipe_of to {NONE} and choose the files by hand"
+    )
+
+
+def stamps(inputs: Mapping[str, Any]) -> list[str]:
+    """Return time and size of each file that the widgets name: another file of the same name executes the node
+    again.
+    """
     found = []
-    for role, kind in KINDS.items():
-        if path := folder_paths.get_full_path(kind, names.get(role, NONE)):
+    for name, value in _widgets(inputs):
+        role = name.partition("_")[0] if name not in KINDS else name
+        if role in KINDS and isinstance(value, str) and (path := folder_paths.get_full_path(KINDS[role], value)):
             state = Path(path).stat()
-            found.append(f"{role} {state.st_mtime_ns} {state.st_size}")
+            found.append(f"{name} {state.st_mtime_ns} {state.st_size}")
     return found
 
 
@@ -133,7 +212,7 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
             raise BadInput(error)
         recipe, out = inputs.recipe(), place_for("diffusion_models", name)
         with planned(recipe) as plan:
-            refuse_fp8(plan, inputs.fp8)
+            refuse_fp8(plan, recipe.fp8)
             kept = place_for("loras", name) if plan.kept else None
             if made_before(plan, out) and (kept is None or kept.exists()):
                 values = merge_report(plan, survey(plan, interrupted).findings())

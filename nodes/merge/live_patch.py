@@ -5,15 +5,20 @@ One of the four implementations of the contract that clvr_core/merge/formula.py 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import comfy.lora
+import comfy.lora_convert
+import comfy.utils
 import torch
 from comfy.model_patcher import get_key_weight
 from comfy.quant_ops import QuantizedTensor
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.merge.recipe import Block, factors, matches
+from ...clvr_core.merge.presets import ALL, preset_blocks
+from ...clvr_core.merge.recipe import Block, Lora, factors, matches
 from ...clvr_core.weights.layout import block_of
 from .files import in_widgets
 
@@ -32,16 +37,26 @@ LISTED = 5
 """Names of each kind that an error lists."""
 
 
-def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: float, blocks: str, fp8: str) -> Any:
-    """Return a clone of the base's ModelPatcher with both deltas as patches.
+def live_model(
+    base: Any,
+    aligned: Any,
+    distilled: Any,
+    alpha: float,
+    beta: float,
+    blocks: str,
+    fp8: str,
+    loras: Sequence[Lora] = (),
+    preset: str = ALL,
+) -> Any:
+    """Return a clone of the base's ModelPatcher with all deltas as patches.
 
-    Per weight: base + alpha * a * (aligned - base) + beta * d * (distilled - base), with the factors a, d of its block.
-    Raises BadInput for models of different architectures, for quantised weights unless `fp8` is dequantise, and for a
-    malformed `blocks`.
+    Per weight: base + alpha * a * (aligned - base) + beta * d * (distilled - base) + the sum of strength * a * B A over
+    the LoRAs, with the factors a, d of its block. Raises BadInput for models of different architectures, for quantised
+    weights unless `fp8` is dequantise, for a malformed `blocks`, and for a LoRA that fits nowhere.
     """
     others = {role: model for role, model in (("aligned", aligned), ("distilled", distilled)) if model is not None}
-    if not others:
-        raise BadInput("there is nothing to merge into the base; link distilled or aligned")
+    if not others and not loras:
+        raise BadInput("there is nothing to merge into the base; link distilled or aligned, or choose a LoRA")
     shapes = shapes_of(base)
     for role, model in others.items():
         require_same_shapes(role, shapes, shapes_of(model))
@@ -51,7 +66,7 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
                 f"{role} has quantised weights, which have lost most of what a small delta changes, and a merge into them is rounded "
                 "again; load the bf16 file with weight_dtype default, or set fp8 to dequantise to merge their values"
             )
-    strengths = parse_blocks(blocks, list(shapes))
+    strengths = (*preset_of(preset, shapes), *parse_blocks(blocks, list(shapes)))
     patches: dict[float, dict[str, list[Any]]] = {}
     for key in shapes:
         align, distil = factors(strengths, (key.removeprefix(PREFIX),))
@@ -66,7 +81,30 @@ def live_model(base: Any, aligned: Any, distilled: Any, alpha: float, beta: floa
     merged = base.clone()
     for strength, each in patches.items():
         merged.add_patches(each, strength)
+    for lora in loras:
+        for strength, each in lora_patches(base, lora, strengths).items():
+            merged.add_patches(each, strength)
     return merged
+
+
+def lora_patches(base: Any, lora: Lora, strengths: tuple[Block, ...]) -> dict[float, dict[Any, Any]]:
+    """Read a LoRA as ComfyUI's Load LoRA does. Return its patches by their strength, the factor of the block included.
+
+    Raises BadInput for a file of which ComfyUI finds nothing to load into this model.
+    """
+    read = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(str(lora.path), safe_load=True))
+    found = comfy.lora.load_lora(read, comfy.lora.model_lora_keys_unet(base.model, {}), log_missing=False)
+    if not found:
+        raise BadInput(
+            f"{lora.path.name} has nothing that ComfyUI can load into base; use a LoRA that was trained on this model"
+        )
+    patches: dict[float, dict[Any, Any]] = {}
+    for key, patch in found.items():
+        name = key if isinstance(key, str) else key[0]  # a part of a fused weight has (name, place)
+        align, _ = factors(strengths, (name.removeprefix(PREFIX),))
+        if lora.strength * align:
+            patches.setdefault(lora.strength * align, {})[key] = patch
+    return patches
 
 
 def difference(model: Any, base: Any, key: str) -> list[Any]:
@@ -117,6 +155,14 @@ def require_same_shapes(role: str, base: dict[str, tuple[int, ...]], other: dict
             f"{role} is not a model of the base's kind: {len(missing)} weights missing (-), {len(extra)} too many (+), "
             f"{len(wrong)} of another shape: {', '.join(named)}; link models of one family and size"
         )
+
+
+def preset_of(preset: str, keys: Iterable[str]) -> tuple[Block, ...]:
+    """Return the blocks of a preset. Raises BadInput for a model that is no FLUX.2."""
+    try:
+        return preset_blocks(preset, {block_of(key.removeprefix(PREFIX), "plain") for key in keys})
+    except BadInput as error:
+        raise BadInput(in_widgets(str(error))) from error
 
 
 def parse_blocks(text: str, keys: list[str]) -> tuple[Block, ...]:

@@ -4,10 +4,14 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 
+from ...clvr_core.merge.presets import ALL, PRESETS, preset_words
 from . import files
 from .files import NONE
 from .live_patch import live_model
 
+MORE = "one more"
+"""The choice that opens the next entry of a list of LoRAs."""
+MOST_LORAS = 8
 EXAMPLE = "double_blocks.* = 1, 1\nsingle_blocks.3 = 0.5\ntxt_in = 0, 1"
 
 
@@ -47,6 +51,56 @@ def fp8() -> io.Combo.Input:
     )
 
 
+def preset() -> io.Combo.Input:
+    return io.Combo.Input(
+        "preset",
+        options=[ALL, *PRESETS],
+        default=ALL,
+        optional=True,
+        tooltip=f"Which blocks of FLUX.2 Klein alpha and every LoRA change; blocks is read after it. {preset_words()}. "
+        "beta counts everywhere.",
+    )
+
+
+def lora_factor() -> io.Float.Input:
+    return io.Float.Input(
+        "lora_factor",
+        default=1.0,
+        min=-10.0,
+        max=10.0,
+        step=0.05,
+        optional=True,
+        tooltip="Factor on the strength of every LoRA, such as the one that Strength Finder returns.",
+    )
+
+
+def lora_list(name: str, number: int, tooltip: str) -> io.DynamicCombo.Input:
+    """A list that grows: the choice of MORE shows a file, a strength and the same choice again, up to MOST_LORAS.
+
+    number: of its first entry; the widgets of entry N are called lora_N and strength_N.
+    """
+    entry = [
+        io.Combo.Input(
+            f"lora_{number}",
+            options=[NONE, *files.list_files("loras")],
+            default=NONE,
+            tooltip="A LoRA that was trained on the base.",
+        ),
+        io.Float.Input(
+            f"strength_{number}",
+            default=1.0,
+            min=-10.0,
+            max=10.0,
+            step=0.05,
+            tooltip="How much of this LoRA is added.",
+        ),
+    ]
+    if number < MOST_LORAS:
+        entry.append(lora_list(f"more_{number + 1}", number + 1, "Another LoRA."))
+    options = [io.DynamicCombo.Option(NONE, []), io.DynamicCombo.Option(MORE, entry)]
+    return io.DynamicCombo.Input(name, options=options, optional=True, tooltip=tooltip)
+
+
 class DSWMMerge(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -76,7 +130,10 @@ class DSWMMerge(io.ComfyNode):
                     "aligned", options=[NONE, *models], default=NONE, tooltip="Fine-tuned weights, a whole checkpoint."
                 ),
                 io.Combo.Input(
-                    "lora", options=[NONE, *loras], default=NONE, tooltip="A LoRA or LoKr that was trained on the base."
+                    "lora",
+                    options=[NONE, *loras],
+                    default=NONE,
+                    tooltip="A LoRA that was trained on the base; also LoKr, LoHa, DoRA and whole differences.",
                 ),
                 io.Float.Input(
                     "lora_strength",
@@ -147,6 +204,18 @@ class DSWMMerge(io.ComfyNode):
                     advanced=True,
                     tooltip="Replace a file of this name that holds another merge.",
                 ),
+                lora_list("more_loras", 2, "Further LoRA files, each with a strength; the list grows."),
+                lora_factor(),
+                preset(),
+                io.Combo.Input(
+                    "recipe_of",
+                    options=[NONE, *models],
+                    default=NONE,
+                    optional=True,
+                    tooltip="Load the recipe from a file that this node merged: its strengths, blocks and settings, and "
+                    "the files it was merged from, by name. Of the other inputs only name, every_weight and overwrite "
+                    "count then.",
+                ),
             ],
             outputs=[
                 io.AnyType.Output(
@@ -164,12 +233,13 @@ class DSWMMerge(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None = None, blocks: str | None = None) -> bool | str:
+    def validate_inputs(cls, name: str | None = None, blocks: str | None = None, more_loras: Any = None) -> bool | str:
+        # ComfyUI passes a list that grows to every node with this method, and checks its entries itself.
         return files.input_error(name, blocks)
 
     @classmethod
     def fingerprint_inputs(cls, **inputs: Any) -> list[str]:
-        return files.stamps({key: value for key, value in inputs.items() if isinstance(value, str)})
+        return files.stamps(inputs)
 
     @classmethod
     def execute(cls, name: str = "dswm-merge", **inputs: Any) -> io.NodeOutput:
@@ -185,8 +255,7 @@ class DSWMMergeLive(io.ComfyNode):
             display_name="DSWM Merge (Live)",
             category="CLVR/models",
             description="The same merge of loaded models, without a file, for trying strengths out. Each model stays "
-            "in memory, and the deltas are added at every load; for daily use write a file with DSWM Merge. A LoRA: "
-            "link base through Load LoRA to aligned.",
+            "in memory, and the deltas are added at every load; for daily use write a file with DSWM Merge.",
             search_aliases=[
                 "merge models",
                 "model merge",
@@ -204,13 +273,20 @@ class DSWMMergeLive(io.ComfyNode):
                 beta(),
                 blocks(),
                 fp8(),
+                lora_list("loras", 1, "LoRA files, each with a strength; the list grows."),
+                lora_factor(),
+                preset(),
             ],
-            outputs=[io.Model.Output("model", tooltip="The base with both deltas.")],
+            outputs=[io.Model.Output("model", tooltip="The base with all deltas.")],
         )
 
     @classmethod
-    def validate_inputs(cls, blocks: str | None = None) -> bool | str:
+    def validate_inputs(cls, blocks: str | None = None, loras: Any = None) -> bool | str:
         return files.input_error(None, blocks)
+
+    @classmethod
+    def fingerprint_inputs(cls, loras: Any = None, **_: Any) -> list[str]:
+        return files.stamps(loras or {})
 
     @classmethod
     def execute(
@@ -222,5 +298,9 @@ class DSWMMergeLive(io.ComfyNode):
         beta: float = 1.0,
         blocks: str = "",
         fp8: str = "refuse",
+        loras: Any = None,
+        lora_factor: float = 1.0,
+        preset: str = ALL,
     ) -> io.NodeOutput:
-        return io.NodeOutput(live_model(base, aligned, distilled, alpha, beta, blocks, fp8))
+        chosen = files.loras_in(loras or {}, lora_factor)
+        return io.NodeOutput(live_model(base, aligned, distilled, alpha, beta, blocks, fp8, chosen, preset))

@@ -263,16 +263,54 @@ def test_what_no_widget_can_say_is_refused_before_anything_runs(comfy, three, in
     assert sorted((comfy.base / "output").rglob("*")) == before
 
 
-def test_a_link_out_of_the_model_folders_is_not_followed(comfy, three):
-    secret = klein.save(comfy.base / "secret.safetensors", three[0])
-    link = comfy.base / "models" / "diffusion_models" / "merge" / "link.safetensors"
+def test_a_link_that_the_owner_put_into_a_model_folder_is_read(comfy, three):
+    elsewhere = klein.save(comfy.base / "elsewhere.safetensors", three[0])
+    link = comfy.base / "models" / "diffusion_models" / "merge" / "link.sft"
     if not link.exists():
-        link.symlink_to(secret)
-    said = failed(comfy, files("linked", base="link"))
-    assert (
-        "base is 'merge/link.safetensors', which does not lie in a folder of diffusion_models" in said
-        and not out(comfy, "linked").exists()
+        link.symlink_to(elsewhere)
+    go(comfy, files("linked", base="merge/link.sft"))
+    go(comfy, files("unlinked"))
+    one, two = (load_file(out(comfy, name)) for name in ("linked", "unlinked"))
+    assert all(klein.same_bits(one[name], two[name]) for name in two)
+
+
+MORE = {
+    "more_loras": "one more",
+    "more_loras.lora_2": "small.safetensors",
+    "more_loras.strength_2": -0.25,
+    "more_loras.more_3": "one more",
+    "more_loras.more_3.lora_3": "small.safetensors",
+    "more_loras.more_3.strength_3": 0.5,
+    "more_loras.more_3.more_4": "none",
+}
+"""With the first LoRA at 0.75 the sum is 1."""
+
+
+def test_a_growing_list_of_loras_with_a_factor(comfy, three):
+    first = {"lora": "small.safetensors", "lora_strength": 0.75, "lora_factor": 0.5}
+    go(comfy, files("list", aligned="none", dtype="fp32", **first, **MORE))
+    name = f"{MODULE}.weight"
+    right = klein.contract(
+        three[0][name], distilled=three[2][name], low=delta(lora()[MODULE], 0.5), dtype=torch.float32
     )
+    torch.testing.assert_close(load_file(out(comfy, "list"))[name], right, rtol=0, atol=1e-6)
+
+
+def test_a_file_that_is_no_choice_of_the_list_is_refused(comfy, three):
+    with pytest.raises(Refused) as refused:
+        comfy.run(files("no", **MORE | {"more_loras.more_3.lora_3": "/etc/passwd"}))
+    assert "not in list" in str(refused.value)
+
+
+def test_a_preset_and_the_recipe_of_a_merged_file(comfy, three):
+    go(comfy, files("styled", preset="style", alpha=0.5))
+    found = load_file(out(comfy, "styled"))
+    for name, value in found.items():
+        alpha = 0.5 * name.startswith("single_blocks.1.")
+        assert klein.same_bits(value, klein.contract(*(each[name] for each in three), alpha, 1.0)), name
+    go(comfy, files("styled-again", aligned="none", distilled="none", recipe_of="styled.safetensors"))
+    again = load_file(out(comfy, "styled-again"))
+    assert all(klein.same_bits(value, found[name]) for name, value in again.items())
 
 
 def sparse(path: Path, first: bytes) -> None:
@@ -396,3 +434,20 @@ def test_models_that_do_not_fit_are_refused_and_not_left_out_in_silence(comfy, t
     ):
         nodes, _ = live(**inputs)
         assert said in failed(comfy, nodes)
+
+
+def test_a_live_merge_adds_a_list_of_loras_with_the_factor_of_the_block(comfy, three):
+    base, _, distilled = three
+    name, listed = f"{MODULE}.weight", {"loras": "one more", "loras.lora_1": "small.safetensors"}
+    listed |= {"loras.strength_1": 2.0, "loras.more_2": "none", "lora_factor": 0.5}
+    nodes, prefix = live(distilled="distilled", **listed, preset="style", blocks="single_blocks.1 = 0.5, 1")
+    go(comfy, nodes)
+    found = written(comfy, prefix)
+    right = klein.contract(base[name], distilled=distilled[name], low=delta(lora()[MODULE], 0.5), dtype=torch.float32)
+    torch.testing.assert_close(found[name].float(), right, rtol=0, atol=1e-7)
+    structure, untouched = live(**listed, preset="structure")
+    go(comfy, structure)
+    assert torch.equal(written(comfy, untouched)[name].float(), base[name].float())
+    klein.save(comfy.base / "models" / "loras" / "foreign.safetensors", {"x.lora_A.weight": torch.ones(1, 4)})
+    nodes, _ = live(**listed | {"loras.lora_1": "foreign.safetensors"})
+    assert "foreign.safetensors has nothing that ComfyUI can load into base" in failed(comfy, nodes)

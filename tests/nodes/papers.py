@@ -23,9 +23,12 @@ OPEN = {
     ("CLVR_BriefList", "file"),
     ("CLVR_BenchmarkPrompts", "folder"),
     *(("CLVR_Quick", name) for name in ("model", "vlm", "vae", "text_encoder")),
-    *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora")),
+    *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora", "more_loras", "recipe_of")),
+    ("CLVR_DSWMMergeLive", "loras"),
 }
 """(node, input) whose choices depend on the files of the machine; they are left out."""
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+"""Type of a choice that shows further inputs."""
 PAGES, LOCALE, SCHEMAS = "web/docs", "locales/en/nodeDefs.json", "tests/comfy/schemas.json"
 
 
@@ -84,6 +87,8 @@ def page(node: dict[str, Any]) -> str:
 
 
 def takes(node: dict[str, Any], name: str, kind: Any, options: dict[str, Any]) -> str:
+    if options.get("options") and kind == DYNAMIC:
+        return ", ".join(option["key"] for option in options["options"])
     if (node["name"], name) in OPEN:
         return "one of the list"
     if isinstance(kind, list):
@@ -117,7 +122,7 @@ def schema(node: dict[str, Any]) -> dict[str, Any]:
     """Return what a saved workflow depends on: names, types, order, defaults and limits. No texts."""
     kept = ("default", "min", "max", "step", "advanced", "lazy", "rawLink", "multiline", "control_after_generate")
     listed = {
-        name: {"type": "COMBO" if (node["name"], name) in OPEN else kind, "required": required}
+        name: {"type": "COMBO" if (node["name"], name) in OPEN and kind != DYNAMIC else kind, "required": required}
         | {key: options[key] for key in kept if key in options and (node["name"], name) not in OPEN}
         for name, kind, options, required in inputs(node)
     }

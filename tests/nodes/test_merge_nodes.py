@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
 from tests.merge import klein
+from tests.merge.test_lowrank import delta, factors, named
 from tests.nodes.graph import Graph
 from tests.nodes.pack import NODES, stubs
 
@@ -71,13 +72,76 @@ class TestFiles:
             merge()
         assert not list((host.base / "output" / "diffusion_models").glob("*.safetensors"))
 
-    @pytest.mark.parametrize("name", ["../../secret.safetensors", "missing.safetensors", "linked.safetensors", ""])
+    @pytest.mark.parametrize("name", ["../../secret.safetensors", "missing.safetensors", ""])
     def test_only_files_in_a_model_folder_are_read(self, host, models, name):
         klein.save(host.base / "secret.safetensors", models["base"])
-        link = host.base / "models" / "diffusion_models" / "linked.safetensors"
-        link.symlink_to(host.base / "secret.safetensors")
         with pytest.raises(BadInput, match=r"aligned is .*, which does not lie in a folder of diffusion_models"):
             merge(aligned=name)
+
+    def test_a_link_in_a_model_folder_and_a_file_called_sft_are_read(self, host, models):
+        """Models lie on a large disk, and a link to them in ComfyUI's folder."""
+        folder = host.base / "models" / "diffusion_models"
+        klein.save(host.base / "elsewhere.safetensors", models["base"])
+        (folder / "linked.safetensors").symlink_to(host.base / "elsewhere.safetensors")
+        merge()
+        (folder / "distilled.safetensors").rename(folder / "distilled.sft")
+        merge(base="linked.safetensors", distilled="distilled.sft", name="again")
+        one, two = (
+            load_file(host.base / "output" / "diffusion_models" / f"{n}.safetensors") for n in ("merged", "again")
+        )
+        assert all(torch.equal(one[name], two[name]) for name in one)
+
+    def test_loras_of_a_list_count_with_their_strengths_and_the_factor(self, host, models):
+        folder = host.base / "models" / "loras"
+        folder.mkdir()
+        pairs = [factors(seed=number) for number in (5, 6, 7)]
+        for number, pair in enumerate(pairs):
+            klein.save(folder / f"{number}.safetensors", named(pair))
+        third = {"more_3": "one more", "lora_3": "2.safetensors", "strength_3": -0.5, "more_4": {"more_4": "none"}}
+        more = {"more_loras": "one more", "lora_2": "1.safetensors", "strength_2": 0.25, "more_3": third}
+        merge(lora="0.safetensors", lora_strength=0.5, more_loras=more, lora_factor=2.0, dtype="fp32")
+        made = load_file(host.base / "output" / "diffusion_models" / "merged.safetensors")
+        name = next(iter(pairs[0]))
+        deltas = [delta(pair[name], strength) for pair, strength in zip(pairs, (1.0, 0.5, -1.0))]
+        base, aligned, distilled = (models[role][f"{name}.weight"].float() for role in ("base", "aligned", "distilled"))
+        wanted = base + (aligned - base) + (distilled - base) + sum(deltas)
+        torch.testing.assert_close(made[f"{name}.weight"], wanted.float(), rtol=0, atol=1e-6)
+
+    def test_entries_without_a_file_are_left_out_and_unknown_files_refused(self, models):
+        assert files.loras_in({"lora_1": "none", "strength_1": 1.0, "more_2": {"more_2": "none"}}) == ()
+        with pytest.raises(BadInput, match="lora is '/etc/passwd', which does not lie in a folder of loras"):
+            merge(more_loras={"more_loras": "one more", "lora_2": "/etc/passwd", "strength_2": 1.0})
+
+    def test_a_preset_changes_its_blocks(self, host, models):
+        merge(preset="style", distilled="none")
+        made = load_file(host.base / "output" / "diffusion_models" / "merged.safetensors")
+        changed = {name for name in made if not torch.equal(made[name], models["base"][name])}
+        assert {name.split(".")[:2] == ["single_blocks", "1"] for name in changed} == {True}
+
+    def test_the_recipe_of_a_merged_file_makes_it_again(self, host, models):
+        merge(alpha=0.5, beta=0.8, blocks="txt_in = 0.25", name="first")
+        folder = host.base / "output" / "diffusion_models"
+        again = {
+            "base": "aligned.safetensors",
+            "distilled": "none",
+            "aligned": "none",
+            "recipe_of": "first.safetensors",
+        }
+        merge(name="second", **again)
+        one, two = (load_file(folder / f"{name}.safetensors") for name in ("first", "second"))
+        assert all(torch.equal(one[name], two[name]) for name in one)
+        assert "is this merge already" in merge(name="second", **again)[2]
+
+    def test_a_recipe_whose_inputs_are_not_there_is_refused(self, host, models):
+        merge(name="first")
+        models_folder = host.base / "models" / "diffusion_models"
+        with pytest.raises(BadInput, match=r"base.safetensors was not merged by clvr"):
+            merge(recipe_of="base.safetensors", name="second")
+        klein.save(models_folder / "distilled.safetensors", klein.weights(7, double=2))
+        with pytest.raises(
+            BadInput, match=r"recipe_of is first.safetensors, which was merged from 'distilled.safetens"
+        ):
+            merge(recipe_of="first.safetensors", name="second")
 
     def test_a_name_that_the_loader_would_take_from_elsewhere_is_refused(self, models):
         with pytest.raises(
@@ -92,6 +156,10 @@ class TestFiles:
         node = NODES["CLVR_DSWMMerge"]
         before = node.fingerprint_inputs(base="base.safetensors", lora="none", alpha=1.0)
         klein.save(host.base / "models" / "diffusion_models" / "base.safetensors", klein.weights(7, double=2))
+        more = {"more_loras": "one more", "lora_2": "none", "more_3": {"lora_3": "base.safetensors"}}
+        (host.base / "models" / "loras").mkdir()
+        klein.save(host.base / "models" / "loras" / "base.safetensors", named(factors()))
+        assert len(node.fingerprint_inputs(base="base.safetensors", more_loras=more)) == 2
         assert len(before) == 1 and before != node.fingerprint_inputs(base="base.safetensors", lora="none", alpha=1.0)
 
     @pytest.mark.parametrize(
@@ -177,6 +245,26 @@ class TestLive:
         assert torch.allclose(merged.value(name), (three[0].weights[name] + three[1].weights[name]) / 2, atol=1e-6)
         assert set(merged.patches) == {f"{PREFIX}{name}"}
 
+    def test_a_preset_comes_before_blocks_of_ones_own(self, three):
+        merged = live_model(three[0], three[1], None, 1.0, 1.0, "txt_in = 1", "refuse", preset="style")
+        changed = {key.removeprefix(PREFIX).rpartition(".linear")[0] or key for key in merged.patches}
+        assert {key.split(".")[0] for key in changed} <= {"single_blocks", "diffusion_model", "txt_in"}
+        assert (
+            f"{PREFIX}txt_in.weight" in merged.patches and f"{PREFIX}single_blocks.1.linear1.weight" in merged.patches
+        )
+        assert f"{PREFIX}single_blocks.0.linear1.weight" not in merged.patches
+        with pytest.raises(BadInput, match=r"preset style names blocks of FLUX.2 Klein, and this base has none"):
+            live_model(
+                Patcher({"a.weight": torch.ones(1)}),
+                Patcher({"a.weight": torch.ones(1)}),
+                None,
+                1,
+                1,
+                "",
+                "refuse",
+                preset="style",
+            )
+
     def test_a_lora_on_a_model_counts(self, three):
         name = "img_in.weight"
         three[1].add_patches({f"{PREFIX}{name}": [(torch.ones_like(three[1].weights[name]),)]}, 0.5)
@@ -192,7 +280,9 @@ class TestLive:
             self.live(three[0], distilled=other)
 
     def test_nothing_to_merge_and_patterns_that_match_nothing_are_refused(self, three):
-        with pytest.raises(BadInput, match="there is nothing to merge into the base; link distilled or aligned"):
+        with pytest.raises(
+            BadInput, match="nothing to merge into the base; link distilled or aligned, or choose a LoRA"
+        ):
             self.live(three[0])
         with pytest.raises(BadInput, match=r"the pattern 'blokcs.1' matches nothing in base; its blocks are like"):
             self.live(*three, blocks="blokcs.1 = 1")

@@ -89,6 +89,34 @@ Int = _type("INT", _widget("min", "max", "step", "control_after_generate"))
 Float = _type("FLOAT", _widget("min", "max", "step"))
 String = _type("STRING", _widget("multiline", "placeholder", "dynamic_prompts", multiline=False))
 Combo = _type("COMBO", _widget("options", multiselect=False))
+
+
+class DynamicCombo:
+    """A choice that shows further inputs."""
+
+    io_type = "COMFY_DYNAMICCOMBO_V3"
+
+    @dataclass
+    class Option:
+        key: str
+        inputs: list[Input]
+
+    class Input(Input):
+        io_type = "COMFY_DYNAMICCOMBO_V3"
+
+        def __init__(self, id: str, options: list[DynamicCombo.Option], **given: Any) -> None:
+            super().__init__(id, **given)
+            self.options["options"] = [{"key": each.key, "inputs": _grouped(each.inputs)} for each in options]
+
+
+def _grouped(inputs: list[Input]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {"required": {}}
+    for each in inputs:
+        group = found.setdefault("optional" if each.optional else "required", {})
+        group[each.id] = [each.get_io_type(), each.options]
+    return found
+
+
 AnyType = _type("*")
 Clip = _type("CLIP")
 Conditioning = _type("CONDITIONING")
@@ -121,10 +149,7 @@ class Schema:
 
     def info(self) -> dict[str, Any]:
         """The node in /object_info, less what no node of the pack sets."""
-        inputs: dict[str, dict[str, Any]] = {"required": {}}
-        for each in self.inputs:
-            group = inputs.setdefault("optional" if each.optional else "required", {})
-            group[each.id] = [each.get_io_type(), each.options]
+        inputs = _grouped(self.inputs)
         hidden = list(self.hidden)
         if self.is_output_node:
             hidden += [each for each in (Hidden.prompt, Hidden.extra_pnginfo) if each not in hidden]
