@@ -24,6 +24,7 @@ from .routes.again import add_routes as add_again
 from .routes.forecast import add_routes as add_forecast
 from .routes.review import add_routes as add_review
 from .routes.runs import add_routes
+from .strengths import StrengthFinder
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
 from .vlm.nodes import VisionModel
 from .vlm.server_model import ServerModel
@@ -44,7 +45,7 @@ class ClvrExtension(ComfyExtension):
             add_routes(server.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive]
+        models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive, StrengthFinder]
         loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
         runs = [SaveTrajectory, LoadTrajectory, ViewTrajectory]
         return [

@@ -172,7 +172,7 @@ NODE_FLOORS = (
     {"loop"},
     {"quick"},
     {"routes"},
-    {"benchmark", "trajectories", "replaced"},
+    {"benchmark", "trajectories", "replaced", "strengths"},
     {"__init__"},
 )
 """The rooms and modules of nodes/ from the ground up. One imports from lower floors only; two of one floor do not

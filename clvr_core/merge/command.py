@@ -136,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     search.add_argument("--alphas", metavar="X,Y", help="values of alpha (default 0.5,0.75,1 with --aligned)")
     search.add_argument("--betas", metavar="X,Y", help="values of beta (default the value of --beta)")
-    search.add_argument("--loras", metavar="X,Y", help="factors on every LoRA (default 0.5,0.75,1 with --lora)")
+    search.add_argument("--lora-factors", metavar="X,Y", help="factors on every LoRA (default 0.5,0.75,1 with --lora)")
     search.add_argument("--no-early-stop", action="store_true", help="draw every point with every seed")
     search.add_argument(
         "--search-folder",

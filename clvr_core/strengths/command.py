@@ -18,7 +18,7 @@ from ..merge.recipe import Lora, MergeRecipe
 from ..progress import ProgressBar
 from ..protocols import Executor, Reloadable
 from .finder import SHEET, search, summary_of
-from .grid import Space, Strengths
+from .grid import Space, Strengths, axis_from
 
 USUAL = (1.0, 0.75, 0.5)
 """Values of an axis that was not given. The first is preferred where the judge sees no difference."""
@@ -79,7 +79,7 @@ def space_from(options: argparse.Namespace) -> Space:
     axes = {
         "alphas": (options.alphas, options.aligned, "--aligned", options.alpha, USUAL),
         "betas": (options.betas, options.distilled, "--distilled", options.beta, (options.beta,)),
-        "loras": (options.loras, options.lora, "--lora", 1.0, USUAL),
+        "lora_factors": (options.lora_factors, options.lora, "--lora", 1.0, USUAL),
     }
     values: dict[str, tuple[float, ...]] = {}
     for name, (text, there, flag, own, usual) in axes.items():
@@ -87,22 +87,13 @@ def space_from(options: argparse.Namespace) -> Space:
             raise BadInput(
                 f"--{name} is {text}, and there is no {flag} that it could act on; leave it out or give {flag}"
             )
-        values[name] = _numbers(name, text) if text else usual if there else (own,)
+        values[name] = axis_from(name, text) if text else usual if there else (own,)
     briefs = [*options.brief, *(_lines(options.briefs) if options.briefs else ())]
     if not briefs:
         raise BadInput("--brief is missing: say in words what the pictures should show; it may be repeated")
     if options.seeds < 1:
         raise BadInput(f"--seeds is {options.seeds}; at least 1 picture of each brief is drawn")
     return Space(**values, briefs=tuple(briefs), seeds=tuple(range(options.seeds)), early=not options.no_early_stop)
-
-
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise BadInput(
-            f"--{name} is {text!r:.80}; give numbers with commas between them, such as 0.5,0.75,1"
-        ) from error
 
 
 def _lines(path: Path) -> list[str]:

@@ -45,7 +45,7 @@ class Strengths:
 class Space:
     """What is tried.
 
-    alphas, betas, loras: the values of each axis, those first that are preferred where the judge sees no difference.
+    alphas, betas, lora_factors: the values of each axis, those first that are preferred where the judge sees no difference.
     briefs: prompts of the pictures.
     seeds: of the initial noise, one a round.
     early: whether the lower half leaves after a round; otherwise every point is drawn with every seed.
@@ -55,33 +55,33 @@ class Space:
 
     alphas: tuple[float, ...] = (1.0,)
     betas: tuple[float, ...] = (1.0,)
-    loras: tuple[float, ...] = (1.0,)
+    lora_factors: tuple[float, ...] = (1.0,)
     briefs: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1)
     early: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("alphas", "betas", "loras"):
+        for name in ("alphas", "betas", "lora_factors"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
-                raise BadInput(f"--{name} is {list(values)}; give different numbers, such as 0.5,0.75,1")
+                raise BadInput(f"{_flag(name)} is {list(values)}; give different numbers, such as 0.5,0.75,1")
             if not all(isfinite(value) and abs(value) <= LARGEST for value in values):
-                raise BadInput(f"--{name} is {list(values)}; strengths are numbers between -1000 and 1000")
+                raise BadInput(f"{_flag(name)} is {list(values)}; strengths are numbers between -1000 and 1000")
         if not 2 <= (count := len(self.points)) <= MOST_POINTS:
             raise BadInput(
-                f"the grid has {count} point{'s' * (count != 1)}, {len(self.alphas)} x {len(self.betas)} x {len(self.loras)}; "
-                f"give 2 to {MOST_POINTS} in all, by --alphas, --betas and --loras"
+                f"the grid has {count} point{'s' * (count != 1)}, {len(self.alphas)} x {len(self.betas)} x {len(self.lora_factors)}; "
+                f"give 2 to {MOST_POINTS} in all, by --alphas, --betas and --lora-factors"
             )
         for name, most in (("briefs", MOST_BRIEFS), ("seeds", MOST_SEEDS)):
             if not 1 <= (count := len(getattr(self, name))) <= most:
-                raise BadInput(f"--{name} has {count} entries; give 1 to {most}")
+                raise BadInput(f"{_flag(name)} has {count} entries; give 1 to {most}")
         if not all(brief.strip() for brief in self.briefs):
             raise BadInput("--briefs has an empty brief; say in words what the picture should show")
 
     @property
     def points(self) -> tuple[Strengths, ...]:
         """All points, the preferred ones first: the first value of each axis is that of the first point."""
-        return tuple(Strengths(*each) for each in product(self.alphas, self.betas, self.loras))
+        return tuple(Strengths(*each) for each in product(self.alphas, self.betas, self.lora_factors))
 
     def words(self, point: int) -> str:
         """Name a point by its number: its values on the axes that have several."""
@@ -89,7 +89,7 @@ class Space:
         axes = (
             (self.alphas, f"alpha {at.alpha:g}"),
             (self.betas, f"beta {at.beta:g}"),
-            (self.loras, f"LoRA x {at.lora:g}"),
+            (self.lora_factors, f"LoRA x {at.lora:g}"),
         )
         return ", ".join(said for values, said in axes if len(values) > 1)
 
@@ -98,6 +98,20 @@ class Space:
         """Comparisons if no point leaves early."""
         count = len(self.points)
         return len(self.seeds) * len(self.briefs) * count * (count - 1) // 2
+
+
+def axis_from(name: str, text: str) -> tuple[float, ...]:
+    """Parse the values of an axis: numbers with commas between them. Raises BadInput for other text."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadInput(
+            f"{_flag(name)} is {text!r:.80}; give numbers with commas between them, such as 0.5,0.75,1"
+        ) from error
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from typing import Any
 
 import comfy.model_management
@@ -68,6 +69,14 @@ class ComfyExecutor:
         self.window = recipe.window
         self.references = recipe.references
         self._texts, self._latents = Kept(TEXTS), Kept(LATENTS)
+
+    def with_model(self, model) -> ComfyExecutor:
+        """Return an executor that samples with another MODEL of the family, already prepared, and shares the encoded
+        texts and references.
+        """
+        other = copy(self)
+        other.model = model
+        return other
 
     def nfe(self, request: DrawRequest) -> int:
         return self.recipe.nfe

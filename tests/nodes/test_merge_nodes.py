@@ -199,7 +199,7 @@ class Patcher:
                 at = getattr(at, part)
             setattr(at, last, value)
 
-    def model_state_dict(self, prefix: str) -> dict[str, torch.Tensor]:
+    def model_state_dict(self, prefix: str = PREFIX) -> dict[str, torch.Tensor]:
         return {f"{prefix}{name}": value for name, value in self.weights.items()}
 
     def clone(self) -> Patcher:

@@ -27,7 +27,7 @@ def searched(tmp_path, *more: str) -> list[str]:
 
 
 def test_a_search_is_merged_with_its_best_strengths_and_gone_on_with(tmp_path, capsys):
-    grid = ["--betas", "1,0", "--loras", "1", "--seeds", "1"]
+    grid = ["--betas", "1,0", "--lora-factors", "1", "--seeds", "1"]
     assert main(searched(tmp_path, *grid)) == 0
     said = capsys.readouterr().out
     assert said.startswith("1 comparisons in both orders, 0 without an answer; 1 of 1 rounds; 8 evaluations")
@@ -49,7 +49,7 @@ def test_a_search_is_merged_with_its_best_strengths_and_gone_on_with(tmp_path, c
     [
         (["--alphas", "1,0.5"], "--alphas is 1,0.5, and there is no --aligned"),
         (["--betas", "1,x"], "--betas is '1,x'; give numbers with commas"),
-        (["--loras", "1"], "the grid has 1 point"),
+        (["--lora-factors", "1"], "the grid has 1 point"),
         (["--seeds", "0"], "--seeds is 0"),
         (["--briefs", "missing.txt"], "--briefs missing.txt cannot be read"),
         (["--dry-run"], "--search draws pictures; leave --verify and --dry-run out"),

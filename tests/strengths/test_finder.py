@@ -12,7 +12,7 @@ from clvr_core.strengths.finder import JOURNAL, RESULT, SHEET, search, summary_o
 from clvr_core.strengths.grid import Space, Strengths
 from tests.fakes import FakeExecutor, FakeVlm, grey
 
-SPACE = Space(alphas=(1.0, 0.5), loras=(1.0, 0.0), briefs=("a barn", "a cat"), seeds=(3, 4))
+SPACE = Space(alphas=(1.0, 0.5), lora_factors=(1.0, 0.0), briefs=("a barn", "a cat"), seeds=(3, 4))
 GOALS = json.dumps({"goals": [{"text": "a thing"}]})
 
 

@@ -13,7 +13,7 @@ BRIEFS = ("a barn", "a cat")
 
 
 def space(**changed) -> Space:
-    return Space(**{"alphas": (1.0, 0.5), "loras": (1.0, 0.0), "briefs": BRIEFS, "seeds": (0, 1)} | changed)
+    return Space(**{"alphas": (1.0, 0.5), "lora_factors": (1.0, 0.0), "briefs": BRIEFS, "seeds": (0, 1)} | changed)
 
 
 def play(space: Space, best_of, order=sorted) -> list[Compared]:
@@ -45,7 +45,7 @@ def test_the_points_begin_with_the_first_value_of_each_axis():
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"alphas": (1.0,), "loras": (1.0,)}, "the grid has 1 point, 1 x 1 x 1; give 2 to 27"),
+        ({"alphas": (1.0,), "lora_factors": (1.0,)}, "the grid has 1 point, 1 x 1 x 1; give 2 to 27"),
         ({"alphas": tuple(range(28))}, "the grid has 56 points"),
         ({"alphas": (1.0, 1.0)}, r"--alphas is \[1.0, 1.0\]; give different numbers"),
         ({"betas": (1.0, float("nan"))}, "--betas is .* between -1000 and 1000"),
@@ -73,7 +73,7 @@ def test_the_lower_half_leaves_and_one_point_alone_ends_the_search():
     assert {pair.pair.first for pair in made if pair.pair.round == 1} == {0} and len(made) == 12 + 2
     assert position(space(), made).left == (0,)
     assert [each.point for each in final_ranking(space(), made)] == [0, 1, 2, 3]
-    short = play(space(alphas=(1.0, 0.5), loras=(1.0,)), by([0, 1]))
+    short = play(space(alphas=(1.0, 0.5), lora_factors=(1.0,)), by([0, 1]))
     assert {each.pair.round for each in short} == {0}, "the second round has nobody to compare"
 
 
