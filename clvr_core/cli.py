@@ -29,6 +29,7 @@ from .models.arguments import add_models, add_weights, add_witness
 from .policy import BASELINES
 from .progress import ProgressBar
 from .signals import Ended, ended_in_order
+from .strengths.command import run as run_merge
 
 if TYPE_CHECKING:
     from .executor.klein import KleinExecutor
@@ -221,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
 
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
-    merge.set_defaults(run=_merge)
+    merge.set_defaults(run=run_merge)
     extract = commands.add_parser("extract", help="make a LoRA from the difference of two checkpoints")
     add_extract_arguments(extract)
 
@@ -338,18 +339,6 @@ def _load(options: argparse.Namespace) -> Models:
     if models.memory:
         print(f"memory: {models.memory}", file=sys.stderr)
     return models
-
-
-def _merge(options: argparse.Namespace) -> int:
-    from .merge.command import run
-
-    if options.search:
-        from .strengths.command import search_strengths
-
-        search_strengths(options)
-        if options.out is None:
-            return 0
-    return run(options)
 
 
 def _generate(options: argparse.Namespace) -> int:

@@ -14,16 +14,24 @@ from typing import Any
 
 from ..errors import BadInput
 from ..merge.command import recipe_from
+from ..merge.command import run as merge
 from ..merge.recipe import Lora, MergeRecipe
 from ..progress import ProgressBar
-from ..protocols import Executor, Reloadable
-from .finder import SHEET, search, summary_of
 from .grid import Space, Strengths, axis_from
 
 USUAL = (1.0, 0.75, 0.5)
 """Values of an axis that was not given. The first is preferred where the judge sees no difference."""
 MAX_BRIEFS = 1 << 20
 """Bytes of a file of briefs."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Merge, after a search with --search; without --out a search is all. Returns the exit code; raises BadInput."""
+    if options.search:
+        search_strengths(options)
+        if options.out is None:
+            return 0
+    return merge(options)
 
 
 def search_strengths(options: argparse.Namespace) -> None:
@@ -33,6 +41,8 @@ def search_strengths(options: argparse.Namespace) -> None:
     """
     from ..models.device_sharing import unwrap
     from ..models.registry import load_models
+    from ..protocols import Executor, Reloadable
+    from .finder import SHEET, search, summary_of
 
     if options.base is None:
         raise BadInput("--base is needed: the weights that the others were made from; see clvr merge --help")
