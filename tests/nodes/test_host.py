@@ -108,11 +108,12 @@ class TestRunFolders:
     def test_the_folder_is_that_of_the_longest_run_that_may_go_on(self, host, executor):
         short = Graph(loop(scripted(), executor, rounds=2)).run("brief")[0]
         key = short.folder.name.rpartition("-")[0]
-        assert run_folders.folder_for(key, Budget(rounds=4, patience=6)) == short.folder
-        assert run_folders.folder_for(key, Budget(rounds=1, patience=6)).name == f"{key}-2", "a larger run stays"
+        budget = short.trajectory.brief.budget
+        assert run_folders.folder_for(key, replace(budget, rounds=4)) == short.folder
+        assert run_folders.folder_for(key, replace(budget, rounds=1)).name == f"{key}-2", "a larger run stays"
         longer = Graph(loop(scripted(), executor, rounds=1)).run("brief")[0]
         assert longer.folder.name == f"{key}-2"
-        assert run_folders.folder_for(key, Budget(rounds=9, patience=6)) == short.folder
+        assert run_folders.folder_for(key, replace(budget, rounds=9)) == short.folder
         assert run_folders.folder_for("other", Budget()).name == "other-1"
 
     def test_a_run_that_is_set_aside_is_kept_and_not_continued(self, host, executor):
