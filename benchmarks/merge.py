@@ -10,6 +10,9 @@ which is no page of a file, looked at every 10 ms: libraries and mapped inputs a
 python benchmarks/merge.py speed [--out DIR] [--single 4] [--repeat 5] [--cold] [--peers PYTHON ...] [--json FILE]
     --single 4 is 1.9 GB a file, --double 5 --single 20 all of Klein 4B (7.8 GB); --peers are Pythons that have mergekit or sd-mecha;
     --inputs DIR keeps the checkpoints there for the next time
+python benchmarks/merge.py survey [--repeat 25]
+    the sample before a merge, on the tensors of Klein 4B at a sixth of its width, of which as many elements are sampled: milliseconds of
+    CPU time a tensor, the least of the rounds, since a busy machine only adds to it
 python benchmarks/merge.py bits    every pair of layouts against the contract, and against the sum in fp64 rounded once
 """
 
@@ -42,6 +45,8 @@ MEMORY_BAR = 300
 PEER_BARS = {"mergekit": 4.0, "sd-mecha": 12.0}
 """Times as fast, start-up included."""
 WRONG_BAR = 2e-4
+SURVEY_BAR = 0.05
+"""Milliseconds a tensor."""
 TYPED = "typed first"
 TYPED_BARS = {False: 1.6, True: 1.25}
 """Times the floor, start-up included: warm with known sums, and cold."""
@@ -225,7 +230,8 @@ def commands(folder: Path, paths: list[Path], out: Path, options: argparse.Names
         found["torch+sha256"] = [*here, "torch+sha256", *paths, out]
         found["torch+report"] = [*here, "torch+report", *paths, out]
         if kernel:
-            found["kernel+sha256"] = [*here, "--kernel", kernel, "kernel+sha256", *paths, out]
+            for extra in ("sha256", "report"):
+                found[f"kernel+{extra}"] = [*here, "--kernel", kernel, f"kernel+{extra}", *paths, out]
     for peer in options.peers:
         recipe = folder / "mergekit.yml"
         recipe.write_text(MERGEKIT.format(*paths))
@@ -384,6 +390,30 @@ def verdicts(rows: dict[str, list[dict[str, float]]], cold: bool) -> list[str]:
     return found
 
 
+def survey_speed(options: argparse.Namespace) -> None:
+    from clvr_core.merge.native import engine_in_words
+    from clvr_core.merge.plan import make_plan
+    from clvr_core.merge.recipe import MergeRecipe
+    from clvr_core.merge.survey import survey
+
+    with tempfile.TemporaryDirectory(dir=options.out) as name:
+        paths = generate(Path(name), shapes(512, 5, 20, 1280))
+        spent: dict[str, list[float]] = {"headers and plan": [], "survey": []}
+        for _ in range(options.repeat):
+            started = time.process_time()
+            with make_plan(MergeRecipe(*paths, beta=0.8)) as plan:
+                planned = time.process_time()
+                survey(plan)
+                spent["survey"].append(time.process_time() - planned)
+                spent["headers and plan"].append(planned - started)
+                count = len(plan.outputs)
+    print(f"{count} tensors, {engine_in_words()}, least of {options.repeat}, load {os.getloadavg()[0]:.0f}")
+    for what, seconds in spent.items():
+        print(f"{what}: {1e3 * min(seconds) / count:.3f} ms of CPU time a tensor, {1e3 * min(seconds):.0f} ms in all")
+    met = "met" if 1e3 * min(spent["survey"]) / count <= SURVEY_BAR else "NOT MET"
+    print(f"survey, bar {SURVEY_BAR:g} ms a tensor: {met}")
+
+
 def bits(options: argparse.Namespace) -> None:
     """Every pair of layouts, merged and compared with the contract in plain torch and with fp64."""
     import torch
@@ -459,10 +489,13 @@ def main() -> None:
     )
     timed.add_argument("--json", type=Path)
     timed.set_defaults(run=speed)
+    sampled = kinds.add_parser("survey")
+    sampled.add_argument("--repeat", type=int, default=25)
+    sampled.set_defaults(run=survey_speed)
     exact = kinds.add_parser("bits")
     exact.add_argument("--hidden", type=int, default=512)
     exact.set_defaults(run=bits)
-    for each in (timed, exact):
+    for each in (timed, sampled, exact):
         each.add_argument(
             "--out", type=Path, help="a folder on the disk to be measured (default: the system's temporary one)"
         )

@@ -202,6 +202,7 @@ class KernelEngine(Engine):
         self._kernel, self._job = kernel, native.Job()
         self._start = native.address(self.window)
         self._sums = np.zeros(native.SUMS)
+        self._roles: Sequence[str] | None = None
 
     def merge(
         self, block: Block, dtype: str, offset: int = 0, scale: float | None = None, measured: bool = False
@@ -225,9 +226,10 @@ class KernelEngine(Engine):
         job.sums = None
         self._last = block, dtype, offset, scale
         if measured:
-            self._sides = sides_of((*block.roles, "lora"))
-            for index, role in [*enumerate(block.roles), (native.ROWS, "lora")]:
-                job.sides[index] = self._sides.index(side_of(role))
+            if self._roles != block.roles:
+                self._roles, self._sides = block.roles, sides_of((*block.roles, "lora"))
+                for index, role in [*enumerate(block.roles), (native.ROWS, "lora")]:
+                    job.sides[index] = self._sides.index(side_of(role))
             self._sums[:] = 0
             job.sums = self._sums.ctypes.data
         if not dtype and len(self._values) < count:

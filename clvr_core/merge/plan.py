@@ -107,12 +107,21 @@ class Segment:
         own = {"aligned": self.alpha, "distilled": self.beta}
         return own[role] if role in own else next(strength for each, _, strength in self.more if each == role)
 
+    @property
+    def _computed(self) -> bool:
+        """Whether the elements cannot be a copy of one input as long as no source equals the base."""
+        others = (self.aligned, self.alpha), (self.distilled, self.beta), *((part, each) for _, part, each in self.more)
+        strengths = [strength for part, strength in others if part is not None]
+        return bool(self.terms) or len(strengths) > 1 or strengths not in ([], [1.0])
+
     def simplified(self, equal: Collection[str]) -> Segment:
         """Return the segment without the sources whose values all equal the base's (roles `equal`).
 
         A single delta of strength 1 becomes a copy of its source. So a merge with aligned = base gives distilled bit
         for bit, even where base + (distilled - base) would round.
         """
+        if not equal and self._computed:
+            return self
         left = replace(
             self,
             aligned=None if "aligned" in equal else self.aligned,

@@ -6,7 +6,7 @@ deltas that would not survive rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import sqrt
@@ -55,8 +55,11 @@ class Survey:
     large: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, segment: Segment, found: Measures) -> None:
-        self.tensors.setdefault(segment.output.name, Measures()).add(found)
         self.blocks.setdefault(segment.block, Measures()).add(found)
+        if before := self.tensors.get(segment.output.name):
+            before.add(found)
+        else:
+            self.tensors[segment.output.name] = found
 
     def findings(self) -> Findings:
         base = summed(self.blocks.values()).base
@@ -116,12 +119,10 @@ def rounded_bytes(plan: MergePlan, segment: Segment, merged: np.ndarray, start: 
     return dtypes.encode(merged, dtype, scale)
 
 
-def _places(count: int) -> Iterator[tuple[int, int]]:
+def _places(count: int) -> list[tuple[int, int]]:
     if count <= SLICE * SLICES:
-        yield 0, count
-        return
-    for index in range(SLICES):
-        yield index * (count - SLICE) // (SLICES - 1), SLICE
+        return [(0, count)]
+    return [(index * (count - SLICE) // (SLICES - 1), SLICE) for index in range(SLICES)]
 
 
 def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine) -> set[str]:
@@ -129,8 +130,8 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine) ->
     base's."""
     if not segment.count:
         return set()
-    places, parts, dtype = list(_places(segment.count)), dict(segment.sources()), segment.output.dtype
-    count = sum(many for _, many in places)
+    places, parts, dtype = _places(segment.count), dict(segment.sources()), segment.output.dtype
+    count = min(segment.count, SLICE * SLICES)
     roles, weight = tuple(parts)[1:], segment.count / count
     lows = [low for start, many in places if (low := low_rank(segment, start, many)) is not None]
     block = Block(
@@ -168,19 +169,28 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine) ->
     for delta in measures.deltas.values():
         delta.place = segment.atom, _place(places, delta.place[1])
     found.add(segment, measures)
-    return {role for role in same if _equal(segment.base, parts[role])}
+    return {role for role in same if _same_bytes(block, role, places) or _equal(segment.base, parts[role])}
+
+
+def _same_bytes(block: Block, role: str, places: list[tuple[int, int]]) -> bool:
+    """Say whether the sample shows that all values equal the base's: it is whole, and stored alike."""
+    index = 1 + block.roles.index(role)
+    return len(places) == 1 and block.forms[0] == block.forms[index] and block.rows[0] == block.rows[index]
 
 
 def _row(part: Part, places: list[tuple[int, int]], count: int) -> memoryview:
     """Read the elements of the part at all places, one after the other, as `Part.form` says that they are stored."""
+    tensor = part.tensor
     size = FLOATS[part.form[0]]
     row, at = memoryview(bytearray(count * size)), 0
+    if tensor.codec is None:
+        first, read = part.start, tensor.file.read_into
+        for start, many in places:
+            read(row[at : at + many * size], first + start * size)
+            at += many * size
+        return row
     for start, many in places:
-        to = row[at : at + many * size]
-        if part.tensor.codec is not None:
-            to[:] = values_of(part, start, many).data.cast("B")
-        else:
-            part.tensor.file.read_into(to, part.start + start * size)
+        row[at : at + many * size] = values_of(part, start, many).data.cast("B")
         at += many * size
     return row
 

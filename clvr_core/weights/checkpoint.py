@@ -41,6 +41,10 @@ BITS = {
 _SHARD = re.compile(r"-(\d{4,5})-of-(\d{4,5})\.safetensors$")
 
 
+_PREADV = getattr(os, "preadv", None)
+"""Reads at a place without moving the file's own; Windows has no such call."""
+
+
 class File:
     """One open safetensors file.
 
@@ -94,10 +98,11 @@ class File:
 
         Raises BadInput if the file has become shorter or cannot be read.
         """
+        handle = self._file.fileno()
         while view.nbytes:
             try:
-                if hasattr(os, "preadv"):
-                    got = os.preadv(self._file.fileno(), [view], offset)
+                if _PREADV:
+                    got = _PREADV(handle, (view,), offset)
                 else:
                     with self._lock:
                         self._file.seek(offset)
