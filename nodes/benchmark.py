@@ -1,12 +1,13 @@
 """Nodes for benchmarks: one gives the next prompt of a benchmark, one scores its picture.
 
-What only scoring needs is imported where a node scores: most who load the pack never score a picture.
+What the benchmarks need is imported where a node works: most who load the pack never score a picture.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 import comfy.utils
@@ -16,13 +17,13 @@ import torch
 from comfy_api.latest import io
 
 from ..clvr_core.errors import BadInput
-from ..clvr_core.evaluation.benchmarks import BENCHMARKS, data_hash, recognise
-from ..clvr_core.evaluation.benchmarks.base import Item
-from ..clvr_core.evaluation.judging import PROTOCOLS
-from ..clvr_core.evaluation.store import KEPT, NAME, Arm, read_picture, seed_of
+from ..clvr_core.evaluation.names import BENCHMARK_NAMES, KEPT, NAME, PROTOCOL_NAMES
 from ..clvr_core.protocols import Vlm
 from .host.pictures import as_image, as_pictures
 from .host.sockets import BENCH_ITEM, VLM, BenchTask
+
+if TYPE_CHECKING:
+    from ..clvr_core.evaluation.benchmarks.base import Item
 
 LISTED = 200
 """Folders of the input folder that are searched at most."""
@@ -74,7 +75,7 @@ class BenchmarkPrompts(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "benchmark",
-                    options=["auto", *BENCHMARKS],
+                    options=["auto", *BENCHMARK_NAMES],
                     default="auto",
                     tooltip="auto: by the files in the folder.",
                 ),
@@ -120,6 +121,8 @@ class BenchmarkPrompts(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, folder: str = "", benchmark: str = "auto", **_: object) -> str:
+        from ..clvr_core.evaluation.benchmarks import data_hash, recognise
+
         data = input_folder(folder)
         return data_hash(recognise(data, benchmark), data)
 
@@ -127,6 +130,9 @@ class BenchmarkPrompts(io.ComfyNode):
     def execute(
         cls, folder: str, benchmark: str = "auto", index: int = 0, pictures: int = 0, run_seed: int = 0
     ) -> io.NodeOutput:
+        from ..clvr_core.evaluation.benchmarks import recognise
+        from ..clvr_core.evaluation.store import read_picture, seed_of
+
         data = input_folder(folder)
         bench = recognise(data, benchmark)
         items = tuple(bench.read(data))
@@ -162,7 +168,7 @@ class BenchmarkScore(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "protocol",
-                    options=list(PROTOCOLS),
+                    options=list(PROTOCOL_NAMES),
                     default="decisions",
                     advanced=True,
                     tooltip="decisions: probabilities of yes and no. reply: one reply in JSON for the whole list.",
@@ -195,6 +201,7 @@ class BenchmarkScore(io.ComfyNode):
         cls, task: BenchTask, image: torch.Tensor, vlm: Vlm, name: str = "run", protocol: str = "decisions"
     ) -> io.NodeOutput:
         from ..clvr_core.evaluation.score import Scoring, VlmJudge
+        from ..clvr_core.evaluation.store import Arm
 
         task = with_statements(task, vlm)
         arm = Arm(results_folder(task), name)
@@ -222,6 +229,10 @@ def list_folders() -> list[str]:
     """Return the folders of ComfyUI's input folder that hold a benchmark."""
     base = Path(folder_paths.get_input_directory())
     found = [path for path in sorted(base.iterdir()) if path.is_dir()] if base.is_dir() else []
+    if not found:
+        return []
+    from ..clvr_core.evaluation.benchmarks import BENCHMARKS
+
     return [path.name for path in found[:LISTED] if any(bench.find(path) for bench in BENCHMARKS.values())]
 
 

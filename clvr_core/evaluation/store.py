@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from ..storage.names import is_portable
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import write_png
 from .benchmarks.base import PICTURES, Benchmark, Item
+from .names import KEPT, NAME
 
-KEPT = "clvr-eval"
-NAME = re.compile(r"[\w][\w.+-]{0,63}")
 MAX_SIDE = 8192
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import median
 
 from ..brief import Brief
 from ..policy import policy_for
@@ -34,6 +33,8 @@ def forecast(brief: Brief, earlier: Iterable[Trajectory]) -> Forecast:
     of the newest such run. Without one, the calls are those that the strategy declares.
 
     Runs of earlier versions that nodes of the artist's own drew have no time of drawing, and are left out."""
+    from statistics import median  # it brings fractions and decimals, without which the pack loads
+
     policy = policy_for(brief)
     rounds = brief.budget.rounds if policy.loops else 1
     candidates = policy.candidates(Trajectory(brief))

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from comfy_api.latest import io
 
-from ...clvr_core.evaluation.benchmarks.base import Benchmark, Item
 from ...clvr_core.protocols import Executor
 from ...clvr_core.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from ...clvr_core.evaluation.benchmarks.base import Benchmark, Item
 
 VLM = io.Custom("CLVR_VLM")
 EXECUTOR = io.Custom("CLVR_EXECUTOR")

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from clvr_core.errors import BadInput
+from clvr_core.evaluation import names
 from clvr_core.evaluation.benchmarks import BENCHMARKS, data_hash, recognise
 from clvr_core.evaluation.benchmarks.base import all_hold, settled
 from clvr_core.evaluation.benchmarks.geneval import checklist, counted
 from clvr_core.evaluation.benchmarks.geneval2 import question_for
 from clvr_core.evaluation.benchmarks.wise import Wise, tag_of
-from clvr_core.evaluation.judging import questions
+from clvr_core.evaluation.judging import PROTOCOLS, questions
 from tests.evaluation.folders import GENEVAL, MAKERS, write_lines, write_list
 
 
@@ -242,3 +243,7 @@ def test_the_hash_is_of_the_files_that_are_read(tmp_path):
     path = tmp_path / "geneval2_data.jsonl"
     path.write_text(path.read_text().replace("red", "new"))
     assert data_hash(bench, tmp_path) != before
+
+
+def test_the_names_that_forms_list_are_those_there_are():
+    assert tuple(BENCHMARKS) == names.BENCHMARK_NAMES and tuple(PROTOCOLS) == names.PROTOCOL_NAMES
