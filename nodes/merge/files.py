@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
@@ -16,13 +16,15 @@ import torch
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.merge import header
-from ...clvr_core.merge.plan import MergePlan, make_plan
 from ...clvr_core.merge.presets import ALL
 from ...clvr_core.merge.recipe import Block, Lora, MergeRecipe
 from ...clvr_core.weights.checkpoint import File
 from ..host.file_names import name_error
 from ..host.pictures import as_image
 from ..host.progress import show_text
+
+if TYPE_CHECKING:
+    from ...clvr_core.merge.plan import MergePlan
 
 NONE, FP8 = "none", ("refuse", "dequantise")
 SUFFIX = ".safetensors"
@@ -242,6 +244,8 @@ def merge_files(name: str, inputs: MergeInputs) -> tuple[str, torch.Tensor, str]
 @contextmanager
 def planned(recipe: MergeRecipe) -> Iterator[MergePlan]:
     """Plan the merge in a layout that Load Diffusion Model reads: for FLUX.2 that of Black Forest Labs."""
+    from ...clvr_core.merge.plan import make_plan
+
     plan = make_plan(recipe)
     if plan.layout == "diffusers":
         plan.close()
