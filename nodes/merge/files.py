@@ -15,10 +15,8 @@ import folder_paths
 import torch
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.merge import header
 from ...clvr_core.merge.presets import ALL
 from ...clvr_core.merge.recipe import Block, Lora, MergeRecipe
-from ...clvr_core.weights.checkpoint import File
 from ..host.file_names import name_error
 from ..host.pictures import as_image
 from ..host.progress import show_text
@@ -144,6 +142,9 @@ def recorded_recipe(name: str) -> MergeRecipe:
     Raises BadInput for a file that was not merged by this pack, and for an input that is in no model folder.
     """
     path = file_of("recipe_of", name)
+    from ...clvr_core.merge import header
+    from ...clvr_core.weights.checkpoint import File
+
     file = File(path)
     try:
         record = header.read_record(file)
