@@ -209,7 +209,18 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
     doctor.add_argument(
-        "--models", type=Path, metavar="FILE", help="ask the servers that a file like clvr.toml names, as a run would"
+        "--models",
+        type=Path,
+        metavar="FILE",
+        help="ask the servers that a file like clvr.toml names, as a run would; with --drift any name of models",
+    )
+    doctor.add_argument(
+        "--drift",
+        action="store_true",
+        help="measure what ten edits in a row do to a picture, and keep the limits that follow for this executor",
+    )
+    doctor.add_argument(
+        "--out", type=Path, default=Path("drift"), metavar="DIR", help="where the curve of --drift goes (default drift)"
     )
     doctor.set_defaults(run=_doctor)
 
@@ -278,7 +289,7 @@ def _add_brief_arguments(command: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="edits in a row before the next one starts from a clean picture: 0 for any (default: as measured of the "
-        "executor, else 3)",
+        "executor by `clvr doctor --drift`, else 3)",
     )
     judging, usual = command.add_argument_group("judging"), Budget()
     judging.add_argument(
@@ -580,6 +591,12 @@ def _train_pprl(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    if options.drift:
+        from .evaluation.drift_command import measure
+
+        options.models = str(options.models or "shapes")
+        print(measure(_load(options), options.out, options.json))
+        return DONE
     from .doctor import examine, examine_models
 
     findings = examine_models(options.models) if options.models else examine(options.weights)

@@ -202,6 +202,25 @@ class ReferenceLimit(Protocol):
 
 
 @runtime_checkable
+class LatentsByPicture(Protocol):
+    """Optional, of an executor: it knows the latents of what it drew last, for pictures that came another way than by
+    `Drawing`."""
+
+    def latent_of(self, picture: Picture) -> np.ndarray | None:
+        """Return the latent that this very picture was decoded from, as in `Drawing`; None if it is not known."""
+        ...
+
+
+@runtime_checkable
+class RoundTrip(Protocol):
+    """Optional, of an executor: a picture can go through its VAE and back, without the transformer."""
+
+    def round_trip(self, picture: Picture) -> Picture:
+        """Return the picture as the VAE encodes and decodes it, of the same size."""
+        ...
+
+
+@runtime_checkable
 class Interruptible(Protocol):
     """Optional, of either: work can be cancelled before it is done."""
 

@@ -7,6 +7,7 @@ from server import PromptServer
 
 from ..clvr_core.errors import BadInput, JudgeFailure
 from .benchmark import BenchmarkPrompts, BenchmarkScore
+from .executor.drift_node import MeasureDrift
 from .executor.nodes import ExecutorNode
 from .executor.world_nodes import ShapesModels
 from .host.input_checks import guard_inputs
@@ -48,7 +49,5 @@ class ClvrExtension(ComfyExtension):
         models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive, StrengthFinder]
         loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
         runs = [SaveTrajectory, LoadTrajectory, ViewTrajectory]
-        return [
-            guard_inputs(node)
-            for node in (Quick, *models, Generate, BriefList, *loop, *runs, BenchmarkPrompts, BenchmarkScore)
-        ]
+        measures = [BenchmarkPrompts, BenchmarkScore, MeasureDrift]
+        return [guard_inputs(node) for node in (Quick, *models, Generate, BriefList, *loop, *runs, *measures)]

@@ -18,7 +18,7 @@ from clvr_core import cli, doctor, shapes
 from clvr_core.brief import MAX_PROMPT, STRATEGIES
 from clvr_core.models import registry as models
 from clvr_core.models.registry import Models
-from clvr_core.run.run_folder import BEST, JOURNAL, REPORT
+from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder
 from clvr_core.shapes.scene import Scene
 from clvr_core.storage.png import read_png
 from tests.shapes.oracle import RenderExecutor
@@ -428,6 +428,20 @@ def test_a_module_of_our_own_that_is_missing_is_a_bug_and_shown_as_one(monkeypat
     monkeypatch.setitem(models.MODELS, "shapes", load)
     with pytest.raises(ModuleNotFoundError, match="gone"):
         clvr("generate", BRIEF, "--out", tmp_path / "run")
+
+
+def test_doctor_measures_the_drift_and_the_next_run_has_its_limits(world, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("CLVR_CACHE", str(tmp_path / "cache"))
+    assert clvr("doctor", "--drift", "--out", tmp_path / "drift", "--json") == cli.DONE
+    told = json.loads(capsys.readouterr().out)
+    assert read_png(tmp_path / "drift" / "drift.png")[0].shape == (540, 960, 3)
+    assert (
+        told == json.loads((tmp_path / "drift" / "drift.json").read_text())
+        and len(told["curves"]["edits"]["damage"]) == 10
+    )
+    assert clvr("generate", BRIEF, "--out", tmp_path / "run") in (cli.DONE, cli.NOT_MET)
+    budget = RunFolder.open(tmp_path / "run").lines[0]["brief"]["budget"]
+    assert budget["depth"] == told["depth"] and budget.get("tolerance", 1.0) == told["tolerance"]
 
 
 def test_doctor_prints_one_line_for_each_finding(world, monkeypatch, capsys):

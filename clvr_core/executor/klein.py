@@ -219,6 +219,17 @@ class KleinExecutor:
                 found |= zip(part, draw_in_halves(self.pipe, batch, partial(self._batch, length=length)))
         return [found[index] for index in range(len(requests))]
 
+    @torch.inference_mode()
+    def round_trip(self, picture: Picture) -> Picture:
+        """Encode the picture with the VAE and decode it again. Its sides must be multiples of the VAE's factor."""
+        with self._alone:
+            vae = self.pipe.vae
+            device, dtype = self.pipe._execution_device, vae.dtype
+            pixels = read_picture(self.pipe, Image.fromarray(picture)).to(device, dtype)
+            decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+            values = (decoded[0].float().cpu().numpy().transpose(1, 2, 0) + 1) * 127.5
+            return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
     def _starts_from_canvas(self, request: DrawRequest) -> bool:
         """Whether denoising begins from the noised first reference, by the inpaint pipeline."""
         # That pipeline reads references in every step, which KV weights were not trained for.

@@ -9,6 +9,7 @@ import numpy as np
 from ..brief import Box
 from ..errors import BadInput
 from ..protocols import DrawRequest, Picture
+from .pasting import blend
 
 MARGIN = 0.04
 """Share of the canvas by which a mask is larger than its region, on each side."""
@@ -28,7 +29,8 @@ def mask_of(region: Box, width: int, height: int) -> Picture:
 
 
 def within_mask(request: DrawRequest, picture: Picture) -> Picture:
-    """Replace the pixels outside the mask by those of the first reference.
+    """Replace the pixels outside the mask by those of the first reference, bit for bit, with a soft seam on the inner
+    side.
 
     Raises BadInput if mask, reference and picture differ in size.
     """
@@ -36,4 +38,4 @@ def within_mask(request: DrawRequest, picture: Picture) -> Picture:
         return picture
     if request.mask.shape != picture.shape[:2] or request.references[0].shape != picture.shape:
         raise BadInput("the mask, the canvas it belongs to and the picture to draw must have one size")
-    return np.where(request.mask[..., None] > 127, picture, request.references[0])
+    return blend(request.references[0], picture, request.mask > 127)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
+import numpy as np
+
 from ..brief import Goal
 from ..errors import BadInput, JudgeFailure
 from ..protocols import (
@@ -16,6 +18,7 @@ from ..protocols import (
     DrawRequest,
     Executor,
     Interruptible,
+    LatentsByPicture,
     Message,
     Movable,
     Offloadable,
@@ -24,6 +27,7 @@ from ..protocols import (
     Question,
     ReferenceLimit,
     Reply,
+    RoundTrip,
     Vlm,
 )
 from ..witness import Heard
@@ -142,6 +146,17 @@ class _WithOffload(_Locked):
         self._model.offload()
 
 
+class _WithLatents(_Locked):
+    def latent_of(self, picture: Picture) -> np.ndarray | None:
+        return self._model.latent_of(picture)
+
+
+class _WithRoundTrip(_Locked):
+    def round_trip(self, picture: Picture) -> Picture:
+        with self._turns.of(self._turn):
+            return self._model.round_trip(picture)
+
+
 FORWARDED: dict[type, type[_Locked]] = {
     Vlm: _LockedVlm,
     Executor: _LockedExecutor,
@@ -151,6 +166,8 @@ FORWARDED: dict[type, type[_Locked]] = {
     Witnessed: _WithWitnesses,
     Movable: _WithMove,
     Offloadable: _WithOffload,
+    LatentsByPicture: _WithLatents,
+    RoundTrip: _WithRoundTrip,
 }
 """For each protocol the class that forwards it.
 

@@ -113,14 +113,16 @@ class Policy:
         """What each edit did to the rest of the picture beyond the brief's tolerance, 0 for nothing; a baseline does
         not ask."""
         tolerance = trajectory.brief.budget.tolerance if self.loops else None
-        return tuple(0.0 if tolerance is None else max(0.0, damage(edit.change) - tolerance) for edit in edits)
+        if tolerance is None:
+            return (0.0,) * len(edits)
+        return tuple(max(0.0, damage(edit.change) - tolerance, damage(edit.drift) - tolerance) for edit in edits)
 
     def repairs(self, trajectory: Trajectory, step: Step) -> bool:
         """Whether what the step's edit did to the rest is put back and judged again, before the step is decided on."""
         change = step.edit.change
         if step.action.kind != "EDIT" or change is None or not any(self.damages(trajectory, (step.edit,))):
             return False
-        return bool(change.meant or (change.offset and any(change.offset)))
+        return any(each.meant or (each.offset and any(each.offset)) for each in (change, step.edit.drift) if each)
 
     def accept(self, trajectory: Trajectory, step: Step) -> Acceptance:
         """Decide whether the canvas that the step proposes replaces the one it started from."""

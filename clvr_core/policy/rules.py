@@ -58,6 +58,13 @@ def lost(before: Iterable[Verdict], after: Iterable[Verdict]) -> frozenset[str]:
     return frozenset(goal for goal in met(before) if now.get(goal) in ("unmet", "unsure"))
 
 
+def costs(served: Sequence[str], before: Sequence[Verdict], after: Sequence[Verdict]) -> bool:
+    """Whether a repair costs what its edit won: the canvas before it is ahead by the goals that the edit served, or by
+    all if it named none."""
+    first, second = ([verdict for verdict in each if not served or verdict.goal in served] for each in (before, after))
+    return ahead(first, second)
+
+
 def wanted(goals: Sequence[Goal]) -> tuple[Goal, ...]:
     """The goals that can hold together: of two in conflict the earlier one."""
     kept: list[Goal] = []

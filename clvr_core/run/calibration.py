@@ -24,7 +24,7 @@ MOST = 100.0
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """
-    tolerance: damage that an edit by this executor does at its best, at least 1, as `policy.damage` counts it.
+    tolerance: damage above which an edit by this executor is repaired, as `policy.damage` counts it.
     depth: edits in a row after which the next one starts from a clean picture, at least 1.
     """
 
@@ -34,7 +34,7 @@ class Calibration:
     def budget(self, budget: Budget, tolerance: float, depth: int | None) -> Budget:
         """Return the budget with the limits for this executor.
 
-        tolerance: multiple of what the executor does at its best; 0 for any damage.
+        tolerance: multiple of the own tolerance; 0 for any damage.
         depth: None for the executor's own; 0 for any number of edits.
 
         Raises BadInput for a number below 0.

@@ -31,6 +31,8 @@ from ..trajectory import (
     seed_for,
 )
 
+FURTHER = (0, 1, 3)
+"""Areas beyond those that were meant which a repair leaves as they are, one try after another."""
 WHOLE = "g1"
 """Id of the one goal that stands for the whole brief where no goals were drafted."""
 BY_THE_ARTIST = {
@@ -88,14 +90,16 @@ class Repair:
     evaluation, or none if nothing could be put back.
 
     canvas: the edited one.
-    before: canvas that the edit started from.
+    before: canvas that the edit started from, or the clean source of that one.
     change: what was measured between the two.
+    further: how many more areas of large change count as meant, those of most change first.
     """
 
     trajectory: Trajectory
     canvas: int
     before: int
     change: Change
+    further: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,22 +375,35 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
 
 def _repaired(trajectory: Trajectory, step: Step, before: int, policy: Policy):
     """Put back what the edit did to the rest, and judge the canvas again. Returns the step with the repaired canvas, or
-    with the one it had if the repair cost a goal or repaired nothing."""
-    assert step.chosen is not None and step.edit.change is not None
-    repaired = yield Repair(trajectory.with_step(step), step.chosen, before, step.edit.change)
-    step = replace(step, candidates=(*step.candidates, *repaired.candidates), cost=step.cost + repaired.cost)
-    if not repaired.candidates:
-        return step
-    canvas = repaired.candidates[0].canvas
-    judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (canvas,), before, step.action)
-    pending = policy.pending(trajectory, step)
-    verdicts = tuple(_postponed(verdict, pending) for verdict in judgement.verdicts[0])
-    step = replace(step, cost=step.cost + judgement.cost)
-    (edit,) = judgement.edits or (step.edit,)
-    damaged, left = policy.damages(trajectory, (step.edit, edit))
-    if rules.ahead(step.verdicts, verdicts) or left >= damaged:
-        return step
-    return replace(step, chosen=canvas, verdicts=verdicts, score=rules.score(verdicts), edit=edit)
+    with the one it had if the repair cost a goal or repaired nothing.
+
+    A repair that cost a goal of the edit is made again with more areas of large change left as they are: an edit may
+    change two places, as that which moves a thing does.
+    """
+    canvas, change = step.chosen, step.edit.change
+    assert canvas is not None and change is not None
+    if not any(policy.damages(trajectory, (replace(step.edit, drift=None),))) and step.edit.drift is not None:
+        # No single edit did it: the sum of them did.
+        before, change = trajectory.edits_since_source(before)[0].action.references[0], step.edit.drift
+    for further in FURTHER if change.meant else FURTHER[:1]:
+        repaired = yield Repair(trajectory.with_step(step), canvas, before, change, further)
+        step = replace(step, candidates=(*step.candidates, *repaired.candidates), cost=step.cost + repaired.cost)
+        if not repaired.candidates:
+            return step
+        found = repaired.candidates[0].canvas
+        parent = step.action.references[0]
+        judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (found,), parent, step.action)
+        pending = policy.pending(trajectory, step)
+        verdicts = tuple(_postponed(verdict, pending) for verdict in judgement.verdicts[0])
+        step = replace(step, cost=step.cost + judgement.cost)
+        (edit,) = judgement.edits or (step.edit,)
+        damaged, left = policy.damages(trajectory, (step.edit, edit))
+        if rules.costs(step.action.goals, step.verdicts, verdicts):
+            continue
+        if left >= damaged:
+            return step
+        return replace(step, chosen=found, verdicts=verdicts, score=rules.score(verdicts), edit=edit)
+    return step
 
 
 def _ruled(step: Step, acceptance: Acceptance) -> Step:

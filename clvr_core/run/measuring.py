@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..brief import Box
 from ..executor.masks import MARGIN
+from ..policy.remarks import is_wish
 from ..protocols import Picture
 from ..trajectory import Action, Change, EditCheck, Trajectory
 from ..verifier.changes import WHOLE, measure
@@ -35,12 +36,12 @@ def with_changes(judgement: Judgement, call: Judge, canvases: Canvases) -> Judge
 
 def meant_by(trajectory: Trajectory, action: Action) -> tuple[Box, ...] | None:
     """Where the action was to change something: its region, wider by the margin of a mask, or the areas of its goals;
-    everywhere for a goal about the whole picture. None if neither says where."""
+    everywhere for a goal about the whole picture. None if neither says where, as a wish of the artist does not."""
     if action.region:
         left, top, right, bottom = action.region
         return ((max(left - MARGIN, 0.0), max(top - MARGIN, 0.0), min(right + MARGIN, 1.0), min(bottom + MARGIN, 1.0)),)
     goals = [goal for goal in trajectory.goals if goal.id in action.goals]
-    if any(goal.kind == "global" for goal in goals):
+    if any(goal.kind == "global" and not is_wish(goal.id) for goal in goals):
         return (WHOLE,)
     areas = tuple(goal.area for goal in goals if goal.area is not None)
     return areas if areas and len(areas) == len(goals) else None

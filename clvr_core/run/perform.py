@@ -15,6 +15,7 @@ from ..policy.remarks import apply_remark
 from ..protocols import Drawing, Picture, SomeDrawn
 from ..trajectory import Action, Cost, Remark, Trajectory
 from ..verifier import compare, wording_of
+from ..verifier.changes import changed_areas
 from ..witness.judge import without_witnesses
 from .canvases import Canvases
 from .compose import Composition, compose, left_out
@@ -185,8 +186,13 @@ def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -
 
 
 def _repair(call: Repair, canvases: Canvases, started: float) -> Drawn:
-    edited = canvases.picture(call.canvas)
-    picture = put_back(canvases.picture(call.before), edited, call.change)
+    before, edited, change = canvases.picture(call.before), canvases.picture(call.canvas), call.change
+    if call.further:
+        others = [area for area in changed_areas(before, edited) if area not in change.meant]
+        if len(others) < call.further:
+            return Drawn(())
+        change = replace(change, meant=(*change.meant, *others[: call.further]))
+    picture = put_back(before, edited, change)
     if np.array_equal(picture, edited):
         return Drawn(())
     trajectory = call.trajectory

@@ -14,7 +14,7 @@ import numpy as np
 from ..brief import Brief, Budget
 from ..controller import TEMPLATES as CONTROLLER
 from ..errors import BadInput
-from ..policy import policy_for
+from ..policy import Policy, policy_for
 from ..protocols import Drawing, DrawRequest, Executor, Picture, SomeDrawn
 from ..records import from_json, to_json
 from ..text import shown
@@ -75,6 +75,7 @@ class Session:
         reviewer: Reviewer | None = None,
         settled: int | None = None,
         picture: Picture | None = None,
+        policy: Policy | None = None,
     ) -> None:
         """
         folder: where the run is kept; None keeps it in memory. Lines on record there are replayed without a call.
@@ -82,6 +83,7 @@ class Session:
         settled: number of lines that stay valid under the brief's budget, as `Journal` takes it.
         picture: the picture that a new run begins from (see `beginning_with`); None if there is none, or the folder has
             it.
+        policy: decides in place of the strategy that the brief names, as a variant of it that is measured.
 
         Raises BadInput if the folder records another run, or the picture is not the brief's.
         """
@@ -114,7 +116,7 @@ class Session:
             kind: models.executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
             for kind, references in (("GENERATE", ()), ("EDIT", (blank,)))
         }
-        self._run = loop.run(self.trajectory, policy_for(brief), nfe, given)
+        self._run = loop.run(self.trajectory, policy or policy_for(brief), nfe, given)
 
     @property
     def done(self) -> bool:

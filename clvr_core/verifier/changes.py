@@ -92,6 +92,12 @@ def measure(
     )
 
 
+def changed_areas(before: Picture, after: Picture) -> tuple[Box, ...]:
+    """Boxes around all connected areas of large change, that of most change first; none if most of the picture
+    changed."""
+    return tuple(_changed_areas(_difference(Image.fromarray(before), Image.fromarray(after))))
+
+
 def _difference(old: Image.Image, new: Image.Image) -> Image.Image:
     """Largest difference of the three channels, 0..255."""
     red, green, blue = ImageChops.difference(old, new).split()
@@ -207,8 +213,27 @@ def _offset(
     if moved is None:
         return None, None
     x, y, peak = moved
+    # Few things in a plain picture match each other by chance: what was found must bring the pictures nearer.
+    still, shifted = _apart(0.0, 0.0, 1.0, *pictures), _apart(x, y, 1.0, *pictures)
+    if shifted > still:
+        return (0.0, 0.0), 1.0
     offset = round(x * factor, 1) + 0.0, round(y * factor, 1) + 0.0
-    return offset, 1.0 if peak > RIGID else _growth(*pictures)
+    scale = 1.0 if peak > RIGID else _growth(*pictures)
+    if scale is not None and scale != 1.0 and _apart(x, y, scale, *pictures) > shifted:
+        scale = 1.0
+    return offset, scale
+
+
+def _apart(x: float, y: float, scale: float, before: np.ndarray, after: np.ndarray, seen: np.ndarray) -> float:
+    """Mean difference of the first picture and the second, moved back and scaled down around its centre, where both are
+    seen; infinite if that is nowhere."""
+    height, width = after.shape
+    matrix = (scale, 0.0, width / 2 * (1 - scale) + x, 0.0, scale, height / 2 * (1 - scale) + y)
+    turn = {"size": (width, height), "method": Image.Transform.AFFINE, "data": matrix}
+    moved = Image.fromarray(after.astype(np.float32)).transform(**turn, resample=Image.Resampling.BILINEAR)
+    there = Image.new("L", (width, height), 255).transform(**turn, resample=Image.Resampling.NEAREST)
+    both = (seen > 0) & (np.asarray(there) == 255)
+    return float(np.abs(np.asarray(moved) - before)[both].mean()) if both.any() else float("inf")
 
 
 def _growth(before: np.ndarray, after: np.ndarray, seen: np.ndarray) -> float | None:

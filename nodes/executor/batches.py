@@ -25,7 +25,8 @@ def groups_of(requests: Sequence[DrawRequest], sampler: str) -> list[list[int]]:
     for place, request in enumerate(requests):
         mask = "" if request.mask is None else digest_of(request.mask)
         pictures = tuple(map(digest_of, request.references))
-        same = (request.prompt, request.width, request.height, request.strength, mask, pictures)
+        latents = tuple("" if latent is None else digest_of(latent) for latent in request.latents)
+        same = (request.prompt, request.width, request.height, request.strength, mask, pictures, latents)
         groups.setdefault(same if sampler in WITHOUT_NOISE else place, []).append(place)
     return list(groups.values())
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from ...clvr_core.errors import BadInput
+from ...clvr_core.executor.pasting import blend
 from ...clvr_core.protocols import Drawing, DrawRequest, Picture
 from ...clvr_core.run.run_folder import digest_of
 from ..host.pictures import as_image, as_pictures
@@ -60,15 +61,21 @@ class Kept(OrderedDict):
 
 
 class ComfyExecutor:
-    """An `Executor`, with a prompt window, a reference limit and a check. `recipe`: how it samples."""
+    """An `Executor`, with a prompt window, a reference limit, a check, and the latents of what it drew.
 
-    def __init__(self, model, clip, vae, recipe: SamplingPreset) -> None:
+    recipe: how it samples.
+    keep_latents: a canvas goes back in as the latent it was decoded from, without a round trip through the VAE and 8
+        bits.
+    """
+
+    def __init__(self, model, clip, vae, recipe: SamplingPreset, keep_latents: bool = True) -> None:
         self.model, self.clip, self.vae, self.recipe = recipe.prepared(model), clip, vae, recipe
         self.name = f"{type(model.model).__name__} by {recipe.kind}, {recipe.steps} steps, guidance {recipe.guidance:g}"
         self.check: Callable[[], None] = lambda: None
         self.window = recipe.window
         self.references = recipe.references
-        self._texts, self._latents = Kept(TEXTS), Kept(LATENTS)
+        self.keep_latents = keep_latents
+        self._texts, self._latents, self._drawn = Kept(TEXTS), Kept(LATENTS), Kept(LATENTS)
 
     def with_model(self, model) -> ComfyExecutor:
         """Return an executor that samples with another MODEL of the family, already prepared, and shares the encoded
@@ -108,10 +115,25 @@ class ComfyExecutor:
             for start in range(0, len(group), size):
                 places = group[start : start + size]
                 latents |= zip(places, in_halves(places, sample))
-        return [
-            Drawing(keep_outside_mask(request, self._decode(latents[place])), self.recipe.nfe)
-            for place, request in enumerate(requests)
-        ]
+        return [self._drawing(request, latents[place]) for place, request in enumerate(requests)]
+
+    @torch.inference_mode()
+    def round_trip(self, picture: Picture) -> Picture:
+        """Encode the picture with the VAE and decode it again."""
+        return self._decode(self.vae.encode(as_image(picture)))
+
+    def latent_of(self, picture: Picture) -> np.ndarray | None:
+        """Return the latent that the picture was decoded from, if it is one of the last LATENTS drawn here."""
+        return self._drawn.get(digest_of(picture))
+
+    def _drawing(self, request: DrawRequest, latent: torch.Tensor) -> Drawing:
+        """Decode a latent. It is kept unless a mask was applied to its picture, which it does not decode to then."""
+        decoded = self._decode(latent)
+        picture, kept = keep_outside_mask(request, decoded), None
+        if self.keep_latents and picture is decoded and latent.ndim == 4:
+            kept = latent[0].float().cpu().numpy()
+            self._drawn.get_or(digest_of(picture), lambda: kept)
+        return Drawing(picture, self.recipe.nfe, kept)
 
     def _batch_size(self, request: DrawRequest, latent: torch.Tensor, wanted: int) -> int:
         branches = 1 if self.recipe.guidance == 1 else 2
@@ -133,7 +155,14 @@ class ComfyExecutor:
             key = (text, *map(digest_of, pictures))
             return self._texts.get_or(key, lambda: self._encode_with(ENCODERS[self.recipe.encoder], text, pictures))
         encoded = self._texts.get_or(text, lambda: self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text)))
-        return with_references(encoded, [self._encode(picture) for picture in pictures])
+        return with_references(encoded, [self._reference(request, place) for place in range(len(pictures))])
+
+    def _reference(self, request: DrawRequest, place: int) -> torch.Tensor:
+        """Return the latent of a reference: the one it was drawn with, if that is known, else by the VAE."""
+        given = request.latents[place] if self.keep_latents and place < len(request.latents) else None
+        if given is not None:
+            return torch.from_numpy(given)[None].to(comfy.model_management.intermediate_device())
+        return self._encode(request.references[place])
 
     def _encode_with(self, inputs: Callable[..., dict[str, Any]], text: str, pictures: Sequence[Picture]) -> list:
         """Encode a text and the pictures it speaks of by the recipe's own node."""
@@ -146,7 +175,8 @@ class ComfyExecutor:
     def _start_latent(self, request: DrawRequest) -> torch.Tensor:
         """Return the latent that noise is added to: the canvas with a mask or a strength below 1, else zeros."""
         if request.references and (request.mask is not None or self._strength(request) < 1):
-            latent, scale = self._encode(require_size(request.references[0], request)), None
+            require_size(request.references[0], request)
+            latent, scale = self._reference(request, 0), None
         else:
             device = comfy.model_management.intermediate_device()
             latent, scale = torch.zeros([1, 4, request.height // 8, request.width // 8], device=device), 8
@@ -213,7 +243,8 @@ def require_size(picture: Picture, request: DrawRequest) -> Picture:
 
 
 def keep_outside_mask(request: DrawRequest, picture: Picture) -> Picture:
-    """Replace all pixels outside the request's mask by those of the first reference, bit for bit."""
+    """Replace all pixels outside the request's mask by those of the first reference, bit for bit, with a soft seam on
+    the inner side."""
     if request.mask is None or not request.references:
         return picture
-    return np.where(request.mask[..., None] > 127, picture, request.references[0])
+    return blend(request.references[0], picture, request.mask > 127)

@@ -93,6 +93,14 @@ class ExecutorNode(io.ComfyNode):
                     tooltip="Encodes and decodes in tiles of 512 pixels: less memory, slower, and pictures differ a "
                     "little. Without it ComfyUI does so only where memory runs out.",
                 ),
+                io.Boolean.Input(
+                    "keep_latents",
+                    default=True,
+                    optional=True,
+                    advanced=True,
+                    tooltip="A canvas goes back into an edit as the latent it was drawn with, so that the VAE does not "
+                    "wear it. Off: it is encoded anew each time, as Apply References does.",
+                ),
             ],
             outputs=[
                 EXECUTOR.Output("executor", tooltip="Draws and edits, for Brief, Execute Step or Generate in a Loop.")
@@ -115,12 +123,12 @@ class ExecutorNode(io.ComfyNode):
         scheduler: str = "recipe",
         edit_strength: float = 0.0,
         tiled_vae: bool = False,
+        keep_latents: bool = True,
     ) -> io.NodeOutput:
         chosen = RECIPES[recipe].changed(steps, guidance, sampler, scheduler, edit_strength)
-        executor = ComfyExecutor(model, clip, TiledVae(vae) if tiled_vae else vae, chosen)
+        executor = ComfyExecutor(model, clip, TiledVae(vae) if tiled_vae else vae, chosen, keep_latents)
         weights = fingerprint(cls.hidden.dynprompt, {"model": model, "clip": clip.patcher, "vae": vae.patcher})
-        tiles = " tiled VAE" if tiled_vae else ""
+        # Runs of before latents were kept are those that encode each canvas anew.
+        settings = f"{chosen}{' tiled VAE' if tiled_vae else ''}{' latents' if keep_latents else ''}"
         size = (max(chosen.grid, side - side % chosen.grid) for side in (width, height))
-        return io.NodeOutput(
-            ExecutorHandle(executor, *size, lambda text: None, f"{weights} {chosen}{tiles}", chosen.grid)
-        )
+        return io.NodeOutput(ExecutorHandle(executor, *size, lambda text: None, f"{weights} {settings}", chosen.grid))

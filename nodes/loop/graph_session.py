@@ -21,7 +21,7 @@ from comfy_execution.utils import get_executing_context
 from ...clvr_core.brief import Brief
 from ...clvr_core.errors import BadInput
 from ...clvr_core.policy import policy_for
-from ...clvr_core.protocols import Drawing, DrawRequest, Executor, Picture, Vlm
+from ...clvr_core.protocols import Drawing, DrawRequest, Executor, LatentsByPicture, Picture, Vlm
 from ...clvr_core.run.loop import Call, Draw
 from ...clvr_core.run.reading import read_journal
 from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
@@ -278,8 +278,12 @@ def record_drawings(session: Session, pictures: Sequence[Picture], call: Draw, s
         )
     composed, brief = session.compose(call), call.trajectory.brief
     sizes = [crop_to_size(picture, brief.width, brief.height) for picture in pictures]
-    nfe = session.models.executor.nfe
-    drawings = [Drawing(picture, nfe(request)) for picture, request in zip(sizes, composed.requests)]
+    executor = session.models.executor
+    latent_of = executor.latent_of if isinstance(executor, LatentsByPicture) else lambda picture: None
+    drawings = [
+        Drawing(picture, executor.nfe(request), latent_of(picture))
+        for picture, request in zip(sizes, composed.requests)
+    ]
     return session.drawn(composed, drawings, seconds)
 
 

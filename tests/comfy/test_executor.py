@@ -14,6 +14,7 @@ from PIL import Image
 from clvr_core.executor.masks import mask_of
 from clvr_core.run.run_folder import BEST, RunFolder, trajectory_from
 from clvr_core.storage.png import read_png
+from clvr_core.trajectory import seed_for
 from tests.comfy.graphs import runs
 from tests.comfy.server import Comfy, error_of
 from tests.pixels import close
@@ -163,14 +164,58 @@ def test_it_paints_and_edits_to_the_goals(by_executor):
     assert all(picture.std() > 1 for picture in pictures)
 
 
-def test_a_stock_sampler_as_the_body_draws_the_same_pictures_over_all_rounds(comfy, by_executor):
-    """So Apply References gives a sampler what the Executor gives itself, in the first round, with one and with two references."""
+def test_a_stock_sampler_as_the_body_draws_the_same_pictures_over_all_rounds(comfy):
+    """So Apply References gives a sampler what the Executor gives itself, in the first round, with one and with two references, where
+    neither keeps latents."""
+    prompt = loop(EXECUTE)
+    prompt["5"]["inputs"]["keep_latents"] = False
+    by_executor = begun_by(comfy, prompt)
     stock = begun_by(comfy, without_executor(loop(STOCK, width=SIZE, height=SIZE)))
     run = told(stock)
     assert [step.action for step in run.steps] == [step.action for step in told(by_executor).steps]
     assert run.models["executor"] == "the graph"
     for ours, theirs in zip(canvases(by_executor), canvases(stock), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def stock_round(first: int, words: str, seed: int, *latents: int) -> dict:
+    """A stock sampler from noise; its latent is that of node `first` + 7. latents: nodes whose latents are the references."""
+    nodes, conditioning = (
+        {f"{first}": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["2", 0], "text": words}}},
+        [f"{first}", 0],
+    )
+    for number, latent in enumerate(latents, first + 1):
+        inputs = {"conditioning": conditioning, "latent": [f"{latent}", 0]}
+        nodes[f"{number}"], conditioning = {"class_type": "ReferenceLatent", "inputs": inputs}, [f"{number}", 0]
+    rest = {
+        str(int(name) - 23 + first + 3): json.loads(json.dumps(STOCK[name]))
+        for name in ("23", "24", "25", "26", "27", "28")
+    }
+    guider, noise, *_, sampler = rest.values()
+    guider["inputs"]["conditioning"], noise["inputs"]["noise_seed"] = conditioning, seed
+    links = {"noise": 4, "guider": 3, "sampler": 5, "sigmas": 6, "latent_image": 7}
+    sampler["inputs"] = {name: [f"{first + place}", 0] for name, place in links.items()}
+    return nodes | rest
+
+
+def test_a_canvas_goes_back_in_as_the_latent_that_it_was_decoded_from(comfy, by_executor):
+    """Equal, to the bit, to stock samplers whose latents never leave the graph; in the graph of nodes and in the one node alike."""
+    seeds = [seed_for(1, number, 0) for number in range(3)]
+    rounds = stock_round(100, "a barn", seeds[0]) | stock_round(120, "add a cat", seeds[1], 108)
+    rounds |= stock_round(140, "add a moon", seeds[2], 128, 108)
+    decode = {"class_type": "VAEDecode", "inputs": {"samples": ["148", 0], "vae": ["3", 0]}}
+    prompt = models() | rounds | {"160": decode}
+    del prompt["4"], prompt["5"]
+    prompt["161"] = {"class_type": "SaveImage", "inputs": {"images": ["160", 0], "filename_prefix": "stock"}}
+    (saved,) = go(comfy, prompt)["outputs"]["161"]["images"]
+    theirs = np.asarray(Image.open(comfy.base / "output" / saved["filename"]).convert("RGB"), int)
+    in_nodes, in_one_node = canvases(by_executor)[-1], canvases(begun_by(comfy, in_one()))[-1]
+    assert np.array_equal(in_nodes, in_one_node)
+    # SaveImage cuts what the run rounds.
+    assert set(np.unique(in_nodes - theirs)) <= {0, 1}
+    encoded = begun_by(comfy, in_one(executor={"keep_latents": False}))
+    assert np.abs(canvases(encoded)[-1].astype(int) - in_nodes).max() > 1, "the round trip through the VAE shows"
+    assert [candidate.latent != "" for step in told(by_executor).steps for candidate in step.candidates] == [True] * 3
 
 
 def without_executor(prompt: dict) -> dict:
@@ -220,7 +265,13 @@ def test_each_text_and_each_canvas_is_encoded_once_and_the_models_take_turns(com
     _, told = work(comfy, prompt)
     told = [line.partition(" at")[0] for line in told]
     drawing = ["evaluated 2"] * 4 + ["decoded"] * 2
-    # Two pictures a round; the third action looks at the canvas of the second, and at the first, which is encoded already.
+    # Two pictures a round; the third action looks at the canvas of the second, and at the first.
+    assert told == ["text", *drawing] * 3, "latents that are known need no encoding"
+    prompt["5"]["inputs"]["keep_latents"] = False
+    prompt["4"]["inputs"]["script"] = json.dumps(json.loads(prompt["4"]["inputs"]["script"]) | {"number": next(NUMBER)})
+    _, told = work(comfy, prompt)
+    told = [line.partition(" at")[0] for line in told]
+    # The first is encoded already when the third action looks at it.
     assert told == ["text", *drawing, "text", "encoded", *drawing, "text", "encoded", *drawing]
 
 

@@ -296,6 +296,42 @@ class TestDrawing:
         executor.draw([request(grey(10, SIZE, SIZE))])
         assert vae.tiles == [(512, 512, 64), (32, 32, 4)]
 
+    def test_a_canvas_goes_back_in_as_the_latent_it_was_drawn_with(self):
+        executor = make()
+        (drawn,) = executor.draw([request()])
+        executor.draw([request(drawn.picture, latents=(drawn.latent,))])
+        (latent,) = GUIDERS.made[-1].conditioning["positive"][0][1]["reference_latents"]
+        assert executor.vae.encoded == 0 and np.array_equal(latent[0].numpy(), drawn.latent)
+        assert drawn.latent.dtype == np.float32 and np.array_equal(
+            executor.latent_of(drawn.picture.copy()), drawn.latent
+        )
+
+    def test_an_edit_that_begins_from_the_canvas_begins_from_that_latent(self):
+        executor = make("generic")
+        (drawn,) = executor.draw([request()])
+        executor.draw([request(drawn.picture, latents=(drawn.latent,))])
+        assert executor.vae.encoded == 0 and np.array_equal(GUIDERS.made[-1].start[0].numpy(), drawn.latent)
+
+    def test_a_reference_without_a_latent_is_encoded_beside_one_that_has_it(self):
+        executor = make()
+        (drawn,) = executor.draw([request()])
+        executor.draw([request(drawn.picture, grey(20, SIZE, SIZE), latents=(drawn.latent, None))])
+        latents = GUIDERS.made[-1].conditioning["positive"][0][1]["reference_latents"]
+        assert executor.vae.encoded == 1 and round(float(latents[1].mean()) * 255) == 20
+
+    def test_what_a_mask_was_applied_to_has_no_latent(self):
+        executor, mask = make(), np.zeros((SIZE, SIZE), np.uint8)
+        mask[:, :8] = 255
+        (drawing,) = executor.draw([request(grey(9, SIZE, SIZE), mask=mask)])
+        assert drawing.latent is None and executor.latent_of(drawing.picture) is None
+
+    def test_without_keeping_them_each_canvas_is_encoded_as_by_apply_references(self):
+        executor = make()
+        executor.keep_latents = False
+        (drawn,) = executor.draw([request()])
+        executor.draw([request(drawn.picture, latents=(np.zeros((3, SIZE, SIZE), np.float32),))])
+        assert drawn.latent is None and executor.latent_of(drawn.picture) is None and executor.vae.encoded == 1
+
     def test_the_check_is_called_at_every_step_and_ends_the_drawing(self):
         executor, calls = make(), []
 
@@ -352,9 +388,16 @@ class TestNodes:
         (handle,) = graph.run("1")
         assert (handle.width, handle.height, handle.step) == (992, 16, 16), "sides are cut to what models can draw"
         assert handle.executor.recipe.steps == 6 and "steps=6" in handle.weights
+        assert handle.executor.keep_latents and handle.weights.endswith(" latents")
+        other = Graph({"1": {"class_type": "CLVR_Executor", "inputs": inputs | {"steps": 6, "keep_latents": False}}})
+        (encoding,) = other.run("1")
+        assert not encoding.weights.endswith(" latents") and not encoding.executor.keep_latents
         with_tiles = {"class_type": "CLVR_Executor", "inputs": graph.nodes["1"]["inputs"] | {"tiled_vae": True}}
         (tiled,) = Graph({"1": with_tiles}).run("1")
-        assert isinstance(tiled.executor.vae, TiledVae) and tiled.weights == f"{handle.weights} tiled VAE"
+        assert (
+            isinstance(tiled.executor.vae, TiledVae)
+            and tiled.weights == f"{handle.weights.removesuffix(' latents')} tiled VAE latents"
+        )
 
     def test_shapes_models_come_with_their_size_and_weights(self):
         node = NODES["CLVR_ShapesModels"]

@@ -131,3 +131,59 @@ def test_a_record_of_a_repair_into_another_canvas_is_damage(tmp_path):
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines[: place + 1]))
     with pytest.raises(BadInput, match="repairs into the canvases"):
         drive(resume(RunFolder.open(tmp_path / "run"), RunModels(play.script, play.executor)))
+
+
+def two_places(value: int, *, edited: bool = False) -> np.ndarray:
+    """A picture of 64 x 64 whose first pixel names its canvas; the edit changes two places, and tints a stripe at the bottom."""
+    # On a texture, so that it is seen that nothing moved.
+    picture = np.random.default_rng(0).integers(80, 100, (64, 64, 3), np.uint8)
+    if edited:
+        picture[8:28, 8:28], picture[8:24, 40:56] = 250, 200
+        picture[52:] += 20
+    picture[0, 0] = value
+    return picture
+
+
+def moving(repaired: list[str], **action):
+    """A run whose one edit moves a thing: it serves goal g2, and the judge sees the repaired canvases so."""
+    script = scripted([generate(), edit(goals=["g2"], **action)], {0: ["muu", *repaired], 1: "mmm"})
+    executor = FakeExecutor([two_places(10), two_places(20, edited=True)])
+    brief = a_brief(goals=GOALS, budget=Budget(rounds=2), width=64, height=64)
+    session = Session(brief, RunModels(script, executor))
+    return drive(session).steps[-1], session
+
+
+def test_a_repair_that_cost_the_edit_its_goal_is_made_again_with_both_places_left():
+    step, session = moving(["muu", "mmu"])
+    assert [candidate.nfe for candidate in step.candidates] == [4, 0, 0] and step.chosen == 3
+    before, first, whole = map(session.picture, (0, 2, 3))
+    assert (first[12:20, 44:52] == before[12:20, 44:52]).all() and first[16, 16].mean() > 200
+    assert whole[16, 48].mean() > 150 and whole[16, 16].mean() > 200
+    assert (whole[52:] == before[52:]).all()
+
+
+def test_a_goal_that_the_edit_did_not_serve_is_no_reason_against_a_repair():
+    """The third goal holds on the damaged canvas alone, by what was not to change."""
+    step, _ = moving(["mmu"])
+    assert step.chosen == 2 and step.accepted
+
+
+def test_if_both_repairs_cost_the_goal_the_damaged_canvas_stays():
+    step, _ = moving(["muu", "muu"])
+    assert len(step.candidates) == 3 and step.chosen == 1
+
+
+def test_what_many_edits_did_together_is_put_back_from_the_clean_canvas():
+    """Each edit tints the rest by a little less than is tolerated, both by more."""
+    pictures = [canvas(10), canvas(20), canvas(30)]
+    for number, picture in enumerate(pictures):
+        picture[: SIDE // 2] += np.uint8(8 * number)
+        picture[0, 0] = 10 * (number + 1)
+    actions = [generate(), edit(region=list(HERE)), edit(region=list(HERE))]
+    script = scripted(actions, {0: ["muu", "mmm"], 1: "mmu", 2: "mmm"})
+    brief = a_brief(goals=GOALS, budget=Budget(rounds=3, tolerance=1.5), width=SIDE, height=SIDE)
+    session = Session(brief, RunModels(script, FakeExecutor(pictures)))
+    first, last = drive(session).steps[-2:]
+    assert len(first.candidates) == 1 and len(last.candidates) == 2 and last.chosen == 3
+    clean, found, edge = session.picture(0), session.picture(3), int(SIDE * 0.45)
+    assert (found[:edge] == clean[:edge]).all() and (found[-8:, -8:] != clean[-8:, -8:]).all()

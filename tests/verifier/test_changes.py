@@ -143,3 +143,15 @@ def test_the_numbers_are_short_and_plain(before):
 
 def test_the_browser_is_tested_with_the_shares_found_here():
     assert json.loads(FILE.read_text("utf-8")) == cases()
+
+
+def test_things_of_a_plain_picture_that_match_each_other_by_chance_are_no_offset():
+    """Two equal squares of four are repainted: the best match of the rest lies at their distance."""
+    before = np.full((96, 96, 3), 240, np.uint8)
+    for top, left in ((8, 8), (8, 60), (60, 8), (60, 60)):
+        before[top : top + 24, left : left + 24] = (200, 30, 30)
+    after = before.copy()
+    after[8:32, 8:32], after[60:84, 60:84] = 240, (30, 30, 200)
+    for meant in (None, ((0.0, 0.0, 0.4, 0.4), (0.55, 0.55, 1.0, 1.0)), ()):
+        change = measure(before, after, meant)
+        assert change.offset == (0.0, 0.0) and change.scale == 1.0
