@@ -13,7 +13,6 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from .merge.extract_command import add_arguments as add_extract_arguments
 from .models.arguments import add_models, add_weights, add_witness
 from .policy import BASELINES
 from .progress import ProgressBar
+from .run.calibration import add_drift_arguments, fitted
 from .signals import Ended, ended_in_order
 from .strengths.command import run as run_merge
 
@@ -214,14 +214,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="ask the servers that a file like clvr.toml names, as a run would; with --drift any name of models",
     )
-    doctor.add_argument(
-        "--drift",
-        action="store_true",
-        help="measure what ten edits in a row do to a picture, and keep the limits that follow for this executor",
-    )
-    doctor.add_argument(
-        "--out", type=Path, default=Path("drift"), metavar="DIR", help="where the curve of --drift goes (default drift)"
-    )
+    add_drift_arguments(doctor)
     doctor.set_defaults(run=_doctor)
 
     clean = commands.add_parser(
@@ -329,15 +322,6 @@ def _brief(options: argparse.Namespace, prompt: str) -> Brief:
     return Brief(prompt, options.strategy, options.seed, budget=budget, **options_of_brief)
 
 
-def _fitted(options: argparse.Namespace, brief: Brief, models: Models) -> Brief:
-    """Return the brief with the size and the limits of the models' executor."""
-    from .run.calibration import calibration_file, read_calibration
-
-    calibration = read_calibration(calibration_file(), models.executor.name)
-    budget = calibration.budget(brief.budget, options.tolerance, options.depth)
-    return replace(brief, width=models.width, height=models.height, budget=budget)
-
-
 def _load(options: argparse.Namespace) -> Models:
     """Load the models, and print on stderr how they share the memory."""
     from .models.registry import load_models
@@ -359,7 +343,7 @@ def _generate(options: argparse.Namespace) -> int:
     brief = _brief(options, options.prompt)
     # Whatever can be refused is refused before the folder is created.
     models = _load(options)
-    brief = _fitted(options, brief, models)
+    brief = fitted(brief, models, options.tolerance, options.depth)
     if models.check:
         models.check(brief.prompt)
     bar = ProgressBar("round")
@@ -432,7 +416,7 @@ def _batch(options: argparse.Namespace) -> int:
     usual = _brief(options, "any")
     read_jobs(options.prompts, usual)
     models = _load(options)
-    jobs = read_jobs(options.prompts, _fitted(options, usual, models))
+    jobs = read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))
     options.again = "the same command"
     table = Table(len(jobs))
     results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick)

@@ -3,12 +3,15 @@ budget's defaults for it, kept in one small file."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from ..brief import Budget
+from ..brief import Brief, Budget
 from ..errors import BadInput
+from ..protocols import Executor
 from ..records import from_json
 from ..storage.atomic import write_bytes, writing
 from ..storage.cache import cache_folder
@@ -70,6 +73,32 @@ def write_calibration(file: Path, executor: str, calibration: Calibration) -> No
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, (json.dumps(kept, indent=1) + "\n").encode())
+
+
+class Sized(Protocol):
+    """What `fitted` reads of the models."""
+
+    @property
+    def executor(self) -> Executor: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+
+def fitted(brief: Brief, models: Sized, tolerance: float, depth: int | None) -> Brief:
+    """Return the brief with the size and the limits of the models' executor, as the command line knows them."""
+    calibration = read_calibration(calibration_file(), models.executor.name)
+    budget = calibration.budget(brief.budget, tolerance, depth)
+    return replace(brief, width=models.width, height=models.height, budget=budget)
+
+
+def add_drift_arguments(doctor: argparse.ArgumentParser) -> None:
+    """Add the arguments of the drift test to the parser of `clvr doctor`."""
+    text = "measure what ten edits in a row do to a picture, and keep the limits that follow for this executor"
+    doctor.add_argument("--drift", action="store_true", help=text)
+    text = "where the curve of --drift goes (default drift)"
+    doctor.add_argument("--out", type=Path, default=Path("drift"), metavar="DIR", help=text)
 
 
 def _read(file: Path) -> dict:
