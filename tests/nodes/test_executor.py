@@ -210,6 +210,35 @@ class TestDrawing:
         ((text, options),) = GUIDERS.made[-1].conditioning["positive"]
         assert text == "qwen: a circle" and len(options["reference_latents"]) == 3
 
+    def test_a_family_that_has_seen_no_references_gets_the_noised_canvas_and_no_latents_of_it(self):
+        make("z-image-turbo").draw([request(grey(51, SIZE, SIZE))])
+        made = GUIDERS.made[-1]
+        assert made.conditioning["positive"] == [["a circle", {}]]
+        assert float(made.start.mean()) == pytest.approx(0.2) and len(made.sigmas) == 9
+
+    @pytest.mark.parametrize(
+        ("kind", "node", "named"),
+        [
+            ("qwen-image-2.1", "TextEncodeQwenImage21", {"negative_prompt": "", "resolution": 0}),
+            ("z-image-omni", "TextEncodeZImageOmni", {}),
+        ],
+    )
+    def test_a_family_with_an_encoder_of_its_own_gives_it_the_references(self, monkeypatch, kind, node, named):
+        given = {}
+
+        class Encoder:
+            @classmethod
+            def execute(cls, **inputs):
+                given.update(inputs)
+                return SimpleNamespace(args=[[["seen", {}]]])
+
+        monkeypatch.setitem(stubs["nodes"].NODE_CLASS_MAPPINGS, node, Encoder)
+        make(kind, guidance=1.0).draw([request(*(grey(value, SIZE, SIZE) for value in (1, 2)))])
+        assert GUIDERS.made[-1].conditioning["positive"] == [["seen", {}]] and given["prompt"] == "a circle"
+        images = given["images"] if kind == "qwen-image-2.1" else given
+        assert {name for name in images if name.startswith("image")} in ({"image_1", "image_2"}, {"image1", "image2"})
+        assert named.items() <= given.items()
+
     def test_generic_edits_begin_from_the_noised_canvas(self):
         make("generic").draw([request(grey(51, SIZE, SIZE))])
         assert float(GUIDERS.made[-1].start.mean()) == pytest.approx(0.2) and float(GUIDERS.made[-1].sigmas[0]) < 1
