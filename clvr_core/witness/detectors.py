@@ -79,7 +79,8 @@ class ObjectDetector:
             name = singular(one.name.lower().strip(" ."))
             if name in things:
                 edges = np.clip(np.array(one.box) / (width, height, width, height), 0, 1)
-                found.append(Found(name, one.score, tuple(float(edge) for edge in edges)))
+                left, top, right, bottom = edges.tolist()
+                found.append(Found(name, one.score, (left, top, right, bottom)))
         return found
 
 
