@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import MutableMapping
 from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import comfy.model_management
 import torch
@@ -27,8 +29,9 @@ class Placed(ModelPatcher):
 
     room = 0.0
     """GiB that the card has."""
-    placed: ClassVar[dict[str, Any]] = {}
-    """By its name in SIZES, each module that is to work there."""
+    placed: ClassVar[MutableMapping[str, Any]] = WeakValueDictionary()
+    """By its name in SIZES, each module that is to work there. One that was kept alive here would make ComfyUI's manager
+    collect garbage, which takes it long, before each model that is loaded from then on."""
 
     @classmethod
     def of(cls, patcher: ModelPatcher, name: str) -> Placed:
@@ -108,7 +111,7 @@ class Card(io.ComfyNode):
     @classmethod
     def execute(cls, room: float, eyes, clip, model, vae) -> io.NodeOutput:
         comfy.model_management.unload_all_models()
-        Placed.room, Placed.placed = room, {}
+        Placed.room, Placed.placed = room, WeakValueDictionary()
         eyes, clip, model, vae = eyes.clone(), clip.clone(), model.clone(), copy.copy(vae)
         vae.patcher = vae.patcher.clone()
         for name, patcher in {"eyes": eyes.patcher, "text": clip.patcher, "model": model, "vae": vae.patcher}.items():
