@@ -33,7 +33,9 @@ import nodes as comfy_nodes
 
 from .card import Card, Prompter
 
-HIDDEN, TEXT, PER_LAYER = 256, 384, 128
+HIDDEN, TEXT, PER_LAYER = 128, 384, 128
+LAYERS = 28
+"""Of the text encoder: the last whose states FLUX.2 Klein reads is 27."""
 NINE = 192
 """Width of the text that the one like FLUX.2 Klein 9B reads: three layers of tests/comfy/tiny_vision.py's."""
 VAE = "flux2-vae"
@@ -67,8 +69,8 @@ def flux(far: float, text: int = TEXT) -> dict[str, torch.Tensor]:
             hidden_size=HIDDEN,
             mlp_ratio=3.0,
             num_heads=HIDDEN // 128,
-            depth=2,
-            depth_single_blocks=4,
+            depth=1,
+            depth_single_blocks=2,
             axes_dim=[32] * 4,
             theta=2000,
             patch_size=1,
@@ -133,7 +135,7 @@ def text_encoder(kind: str) -> comfy.sd.CLIP:
         {"hidden_size": PER_LAYER, "intermediate_size": 256, "num_attention_heads": 2},
     )
     if kind == "klein":
-        config = dataclasses.replace(llama.Qwen3_4BConfig(), num_key_value_heads=1, **small)
+        config = dataclasses.replace(llama.Qwen3_4BConfig(), num_hidden_layers=LAYERS, num_key_value_heads=1, **small)
         held, llama.Qwen3_4BConfig = llama.Qwen3_4BConfig, lambda **given: dataclasses.replace(config, **given)
         flux = comfy.text_encoders.flux
         target = SimpleNamespace(
