@@ -32,6 +32,13 @@ def comfy(comfy_folder, tmp_path_factory):
             yield server
 
 
+@pytest.fixture(scope="session")
+def bare(comfy):
+    """Another server on the same folders, in whose Python there is no diffusers."""
+    with Comfy(comfy.base, PYTHONPATH=str(Path(__file__).parent / "blocked")) as server:
+        yield server
+
+
 def _lent(base: Path) -> Path:
     """llguidance, if it is installed here: ComfyUI's Python may be without it."""
     place = base / "lent"

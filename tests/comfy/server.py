@@ -31,7 +31,7 @@ class Refused(Exception):
 
 class Comfy:
     def __init__(self, base: Path, *flags: str, **environment: str) -> None:
-        self.base, self.log = base, base / "comfy.log"
+        self.base = base
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (base / name).mkdir(exist_ok=True)
         for name, pack in (("clvr", ROOT), ("clvr_stubs", STUBS)):
@@ -40,6 +40,7 @@ class Comfy:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        self.log = base / f"comfy-{self.port}.log"
         folder = Path(os.environ["COMFYUI_DIR"])
         command = [PYTHON, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
         command += [

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from clvr_core.run.run_folder import BEST, JOURNAL
 from tests.comfy.graphs import begun_by, go, graph, in_one, left_by, looped, over, runs, told
-from tests.comfy.server import Comfy, error_of
+from tests.comfy.server import error_of
 from tests.comfy.test_hostile import whole
-
-
-@pytest.fixture(scope="module")
-def bare(comfy):
-    """Another server on the same folders, in whose Python there is no diffusers."""
-    with Comfy(comfy.base, PYTHONPATH=str(Path(__file__).parent / "blocked")) as server:
-        yield server
 
 
 def test_without_diffusers_all_nodes_are_there(comfy, bare):
