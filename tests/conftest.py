@@ -1,5 +1,5 @@
-"""The folder of caches, and the order in which files go to the processes of pytest-xdist: first those of the browser and
-ComfyUI, which have few but long tests."""
+"""The folder of caches, and how files go to the processes of pytest-xdist: those of the browser and ComfyUI first, which
+have few but long tests, and with few processes all of ComfyUI to one of them, so that one server is started for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 from clvr_core.http_json import client
 from tests.waiting import Clock
 
-LONG = "web", "comfy"
+LONG = "comfy", "web"
+FEW = 3
+"""Processes up to which the tests of ComfyUI stay together: their time is then no more than the others' share."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +28,20 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def pytest_configure(config: pytest.Config) -> None:
     # Else it leaves the files with the fewest tests for the end, when one process waits for the other.
     config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Deal out files, and the folder of the tests of ComfyUI as if it were one."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByServer(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            together = self.numnodes <= FEW and file.startswith("tests/comfy/")
+            return "tests/comfy" if together else file
+
+    return ByServer(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(trylast=True)
