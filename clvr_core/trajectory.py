@@ -35,6 +35,7 @@ Ruling = Literal[
     "end accepted",
     "end refused",
     "one-shot rival",
+    "picked by the artist",
 ]
 """Why a step was kept or rolled back, as a code beside the sentence; "" before that is decided."""
 
@@ -270,7 +271,8 @@ class Remark:
     words: a wish, which becomes a goal of the run; "" for none.
     corrected: goal -> the artist's own verdict on the current canvas, which replaces the judge's.
     dropped: ids of goals that are no longer wanted.
-    back_to: canvas to continue from; None for the current one.
+    back_to: canvas to continue from; None for the current one. Of a candidate that its step did not choose, it makes
+        the chosen one.
     mask: name of a PNG in the run folder, white where the next edit may change the picture; "" for none.
     sha256: of the mask's pixels.
     """
@@ -361,6 +363,10 @@ class Trajectory:
                 if candidate.canvas == canvas:
                     return candidate
         raise KeyError(canvas)
+
+    def step_with(self, canvas: int | None) -> Step | None:
+        """The step that drew this canvas, chosen or not; None if no step did."""
+        return next((step for step in self.steps if any(each.canvas == canvas for each in step.candidates)), None)
 
     def step_of(self, canvas: int | None) -> Step | None:
         """The step that proposed this canvas; None if no step did."""

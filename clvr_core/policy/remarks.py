@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ..brief import Goal
 from ..errors import BadInput
-from ..trajectory import Remark, Step, Trajectory, Verdict
+from ..trajectory import EditCheck, Remark, Step, Trajectory, Verdict
 from . import rules
 
 BY_THE_ARTIST = "the artist's word"
@@ -18,12 +18,14 @@ MAX_WORDS = 2_000
 
 
 def apply_remark(trajectory: Trajectory, remark: Remark) -> Trajectory:
-    """Return the trajectory with the remark applied. A wish becomes a goal, so that it is judged like the others.
+    """Return the trajectory with the remark applied. A wish becomes a goal, so that it is judged like the others. A
+    candidate that the artist picked becomes the one that its step chose, without verdicts: it is to be judged.
 
     Raises BadInput for a goal or a canvas that the run does not have, for words that are too long, and if no goal is
     left.
     """
     _check(trajectory, remark)
+    trajectory = _with_pick(trajectory, remark.back_to)
     goals = tuple(goal for goal in trajectory.goals if goal.id not in remark.dropped)
     if remark.words:
         goals = (*goals, wish(remark.words, goals, sum(bool(earlier.words) for earlier in trajectory.remarks) + 1))
@@ -67,8 +69,28 @@ def _check(trajectory: Trajectory, remark: Remark) -> None:
     for goal in (*remark.corrected, *remark.dropped):
         if goal not in ids:
             raise BadInput(f"the remark names a goal {goal!r:.40}, and the run has {', '.join(sorted(ids))}")
-    if remark.back_to is not None and trajectory.step_of(remark.back_to) is None:
+    if remark.back_to is not None and trajectory.step_with(remark.back_to) is None:
         raise BadInput(f"the remark goes back to canvas {remark.back_to}, which no step of the run proposed")
+
+
+def _with_pick(trajectory: Trajectory, canvas: int | None) -> Trajectory:
+    """The trajectory in which the step that drew this canvas chose it."""
+    step = trajectory.step_with(canvas)
+    if step is None or step.chosen == canvas:
+        return trajectory
+    picked = replace(
+        step,
+        chosen=canvas,
+        verdicts=(),
+        score=None,
+        edit=EditCheck(),
+        accepted=True,
+        ruling="picked by the artist",
+        reason="the artist picked this candidate",
+    )
+    steps = tuple(picked if each.index == step.index else each for each in trajectory.steps)
+    best = None if trajectory.best == step.chosen else trajectory.best
+    return replace(trajectory, steps=steps, best=best)
 
 
 def _with_remark(step: Step, remark: Remark, current: bool) -> Step:

@@ -223,7 +223,7 @@ def run(
         trajectory = yield from _received(trajectory, given, policy)
     controller_failures = 0
     while True:
-        trajectory, stop = yield from _reviewed(trajectory)
+        trajectory, stop = yield from _reviewed(trajectory, policy)
         if stop:
             break
         directive = from_clean_source(trajectory, policy.directive(trajectory))
@@ -308,14 +308,36 @@ def _choose(trajectory: Trajectory, directive: Directive, policy: Policy):
     return (yield ChooseAction(trajectory, directive, policy.inspects_text))
 
 
-def _reviewed(trajectory: Trajectory):
-    """Ask the artist after a step. Returns the trajectory and, if the artist ends the run, why."""
+def _reviewed(trajectory: Trajectory, policy: Policy):
+    """Ask the artist after a step, and judge the candidate that the artist picked. Returns the trajectory and, if the
+    artist ends the run, why."""
     remark = (yield Review(trajectory)) if trajectory.steps else None
     if remark is None:
         return trajectory, None
+    picks = remark.back_to is not None and trajectory.step_of(remark.back_to) is None
     trajectory = apply_remark(trajectory, remark)
     yield Decided("remarked", trajectory)
+    if picks and (step := trajectory.current_step):
+        trajectory = yield from _judged(trajectory, step, policy)
     return trajectory, BY_THE_ARTIST.get(remark.say)
+
+
+def _judged(trajectory: Trajectory, step: Step, policy: Policy):
+    """Judge the canvas that a step has chosen since the artist picked it, where the artist gave no verdict. Returns the
+    trajectory."""
+    assert step.chosen is not None
+    before = step.action.references[0] if step.action.kind == "EDIT" and step.action.references else None
+    judgement = yield Judge(trajectory, trajectory.goals, (step.chosen,), before, step.action)
+    pending = policy.pending(trajectory, step)
+    said = {verdict.goal: verdict for verdict in step.verdicts}
+    verdicts = tuple(said.get(each.goal) or _postponed(each, pending) for each in judgement.verdicts[0])
+    (edit,) = judgement.edits or (step.edit,)
+    judged = replace(step, verdicts=verdicts, score=rules.score(verdicts), edit=edit, cost=step.cost + judgement.cost)
+    steps = tuple(judged if each.index == step.index else each for each in trajectory.steps)
+    leader = rules.best(steps)
+    trajectory = replace(trajectory, steps=steps, best=leader.chosen if leader else judged.chosen)
+    yield Decided("remarked", trajectory)
+    return trajectory
 
 
 def _warned(trajectory: Trajectory, *warnings: str) -> Trajectory:

@@ -23,6 +23,8 @@ from ...clvr_core.run.session import Reviewer
 from ...clvr_core.storage.pictures import DECODING_ERRORS, opened
 from ...clvr_core.trajectory import Remark, Trajectory
 from .progress import show_text
+from .run_folders import runs_folder
+from .stops import is_stopping, say_stop
 
 ASKED, ANSWERED = "clvr.review", "clvr.reviewed"
 """Events to the tabs: a question is open, and it is closed."""
@@ -68,6 +70,8 @@ class ReviewQueue:
         Return a remark that says `otherwise` if nobody answers in time or no tab is open. With `seconds` 0 nobody is
         asked. Cancel ends the wait by ComfyUI's own exception.
         """
+        if is_stopping(runs_folder() / folder):
+            return say_stop(trajectory)
         if seconds <= 0:
             return GO_ON, None
         silent = (Remark(0, otherwise), None)
@@ -82,6 +86,8 @@ class ReviewQueue:
         try:
             while not question.done.wait(0.1):
                 comfy.model_management.throw_exception_if_processing_interrupted()
+                if is_stopping(runs_folder() / folder):
+                    return say_stop(trajectory)
                 left = question.until - time.monotonic()
                 # Once a second: the text says whole seconds, and each message goes to every tab.
                 if (words := f"waiting for your word: {max(0, round(left))} s, then {otherwise}") != told:
@@ -126,6 +132,9 @@ def question_data(trajectory: Trajectory, folder: str, number: str, seconds: flo
             }
             for each in trajectory.steps
             if each.chosen is not None
+        ],
+        "candidates": [
+            {"canvas": each.canvas, "file": each.file, "chosen": each.canvas == last.chosen} for each in last.candidates
         ],
         "goals": [
             {"id": goal.id, "text": goal.text, "state": states.get(goal.id, "unsure"), "need": goal.need}

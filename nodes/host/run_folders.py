@@ -11,8 +11,11 @@ import folder_paths
 from ...clvr_core.brief import Budget
 from ...clvr_core.errors import BadInput
 from ...clvr_core.records import from_json
+from ...clvr_core.run.journal import result_line
+from ...clvr_core.run.loop import Review
 from ...clvr_core.run.reading import JOURNAL, is_begun, read_journal
 from ...clvr_core.run.run_folder import RunFolder, trajectory_from
+from ...clvr_core.storage.lock import FolderLock
 from ...clvr_core.trajectory import Remark
 
 AGAIN = "queue the prompt once more"
@@ -20,7 +23,11 @@ AGAIN = "queue the prompt once more"
 SAVED = "saved"
 """Folder, below that of the runs, of the runs that Save Trajectory keeps."""
 LISTED = 200
-"""Runs that a list shows at most."""
+"""Runs that the list of a widget shows at most."""
+TRASH = "clvr-trash"
+"""Folder in ComfyUI's output folder that deleted runs are moved to."""
+ARTIST = "the artist"
+"""Who makes the result of a review, in the journal of a run whose rounds are nodes."""
 ASIDE = "set-aside"
 """Empty file in the folder of a run that the artist does not continue: the same brief begins another run."""
 
@@ -55,11 +62,11 @@ def changed_run(folder: Path) -> BadInput:
     return BadInput(f"{folder.name} in the output folder under clvr is not the run that it was; run the graph anew")
 
 
-def list_runs() -> list[str]:
-    """Return the names of at most LISTED runs, relative to the folder of runs: saved runs first, newest first."""
+def list_runs(most: int = LISTED) -> list[str]:
+    """Return the names of at most so many runs, relative to the folder of runs: saved runs first, newest first."""
     base = runs_folder()
     found = [path for folder in (base / SAVED, base) for path in _newest(folder) if (path / JOURNAL).is_file()]
-    return [path.relative_to(base).as_posix() for path in found[:LISTED]]
+    return [path.relative_to(base).as_posix() for path in found[:most]]
 
 
 def _newest(folder: Path) -> list[Path]:
@@ -123,12 +130,72 @@ def take_back(name: str) -> str:
     ]
     if not said:
         raise BadInput(f"you have said nothing in the run {name} that could be taken back")
-    key, number = name.rpartition("-")[0], 1
-    while (other := runs_folder() / f"{key}-{number}").exists():
-        number += 1
+    other = _next_to(name)
     folder.fork(other, said[-1], trajectory_from(folder.lines[:1]).brief.budget).close()
     start_anew(name)
     return name_of(other)
+
+
+def pick(name: str, canvas: int) -> str:
+    """Set the run aside, and copy it up to the step that drew this canvas, with the word of the artist to continue from
+    this canvas; return the copy's name. Raises BadInput if there is no such run or canvas.
+    """
+    path = _own(name)
+    folder = RunFolder(path, read_journal(path).lines)
+    run = trajectory_from(folder.lines)
+    step = run.step_with(canvas)
+    drawn = [
+        position
+        for position, line in enumerate(folder.lines)
+        if line["event"] == "step" and step and any(each["index"] == step.index for each in line["steps"])
+    ]
+    if step is None or not drawn:
+        raise BadInput(f"canvas {canvas} is not one that a step of the run {name} has drawn and judged")
+    other = _next_to(name)
+    copy = folder.fork(other, drawn[0] + 1, run.brief.budget)
+    try:
+        copy.append(result_line(Review(run), Remark(step.index, back_to=canvas), ARTIST))
+        copy.sync()
+    finally:
+        copy.close()
+    start_anew(name)
+    return name_of(other)
+
+
+def _next_to(name: str) -> Path:
+    """Return the folder, which is not there yet, of a further run with the key of this one."""
+    key, number = name.rpartition("-")[0], 1
+    while (other := runs_folder() / f"{key}-{number}").exists():
+        number += 1
+    return other
+
+
+def move_to_trash(name: str) -> str:
+    """Move the run's folder to TRASH; return its path there, relative to ComfyUI's output folder.
+
+    Raises BadInput if there is no such run, if another program writes into it, or if the folder cannot be moved.
+    """
+    path, trash = listed_run(name), Path(folder_paths.get_output_directory()) / TRASH
+    lock = FolderLock(path)
+    try:
+        lock.acquire()
+        lock.release()
+        trash.mkdir(exist_ok=True)
+        number = 1
+        while (goal := trash / (path.name if number == 1 else f"{path.name} ({number})")).exists():
+            number += 1
+        path.rename(goal)
+    except OSError as error:
+        raise BadInput(f"{name} cannot be moved to {TRASH} in the output folder: {error.strerror}") from error
+    return f"{TRASH}/{goal.name}"
+
+
+def listed_run(name: str) -> Path:
+    """Return the folder of a run or of a saved run. Raises BadInput for any other name."""
+    path = require_inside(runs_folder() / name)
+    if path.parent not in (runs_folder(), runs_folder() / SAVED) or not (path / JOURNAL).is_file():
+        raise BadInput(f"{name!r:.80} is no run in the output folder under clvr; pick one of the list")
+    return path
 
 
 def _says_something(remark: Remark) -> bool:

@@ -31,6 +31,7 @@ from ...clvr_core.trajectory import Trajectory
 from ..host.progress import announce_run
 from ..host.run_folders import AGAIN, changed_run, folder_for, key_of
 from ..host.sockets import Run
+from ..host.stops import is_stopping, say_stop
 
 REVIEW = "CLVR_Review"
 
@@ -233,11 +234,18 @@ class GraphSession:
                 result = perform(self.session, self.call)
             CACHE.drop()
             self.session.note(self.call, result, by)
+            if self.session.reviewer is None and (is_stopping(folder.path) or self._said()):
+                self.session.reviewer = say_stop
             self.call = self.session.advance(result, upto=self.session.position)
         finally:
             folder.close()
         CACHE.keep(self.session, self.call)
         announce_run(self.session.folder.path)
+
+    def _said(self) -> bool:
+        """Whether a word of the artist is on record right behind the decision that comes next."""
+        session = self.session
+        return any(line["event"] == "review" for line in session.folder.lines[session.position : session.position + 2])
 
     def reached(self) -> Run:
         """Return the run at the session's position."""

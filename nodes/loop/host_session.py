@@ -19,6 +19,7 @@ from ...clvr_core.trajectory import Trajectory
 from ..host.progress import announce_run, interruptible, show_round, show_text
 from ..host.run_folders import AGAIN, folder_for, key_of, note_used
 from ..host.sockets import ExecutorHandle, Run
+from ..host.stops import forget_stop, is_stopping, say_stop
 from ..host.summaries import summary_of
 
 
@@ -53,6 +54,7 @@ def session_for(
     folder = RunFolder.reopen(folder_for(key, brief.budget), AGAIN)
     opened(folder)
     note_used(folder.path)
+    forget_stop(folder.path)
     if not folder.lines:
         return Session(
             brief, RunModels(vlm, executor.executor), folder, listener=listener, reviewer=reviewer, picture=picture
@@ -85,6 +87,8 @@ def generate(
         comfy.model_management.throw_exception_if_processing_interrupted()
         if event != "start":
             announce_run(session.folder.path)
+        if event == "step" and is_stopping(session.folder.path):
+            session.reviewer = say_stop
         if event == "step":
             trajectory = session.trajectory
             show_round(trajectory, None if trajectory.best is None else session.picture(trajectory.best))

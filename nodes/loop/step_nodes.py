@@ -10,7 +10,7 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
 from ...clvr_core.protocols import DrawRequest, Vlm
-from ...clvr_core.run.loop import ChooseAction, Compare, Draw, Judge, Repair
+from ...clvr_core.run.loop import ChooseAction, Compare, Draw, Judge, Repair, Review
 from ...clvr_core.run.session import Session
 from ...clvr_core.trajectory import Action
 from ..host.input_checks import require_kind
@@ -18,7 +18,9 @@ from ..host.links import provenance
 from ..host.metadata import png_texts
 from ..host.pictures import as_image, as_pictures, black, resize_to_first
 from ..host.progress import interruptible, show_text
+from ..host.run_folders import ARTIST
 from ..host.sockets import EXECUTOR, TRAJECTORY, VLM, ExecutorHandle, Run
+from ..host.stops import say_stop
 from ..host.summaries import preview_images, summary_of
 from .graph_session import CLOCK, GraphSession, awaits_review, record_drawings, unlinked_review
 
@@ -173,9 +175,15 @@ class Verify(io.ComfyNode):
                     session, as_pictures(require_kind("Verify", "candidates", "IMAGE", candidates)), call, seconds
                 ),
             )
-        while isinstance(graph.call, (Judge, Repair, Compare)):
+        # The artist's word, where no Review node asks for it: on record, or a wish to stop.
+        said = lambda: isinstance(graph.call, Review) and graph.session.reviewer is say_stop  # noqa: E731
+        while isinstance(graph.call, (Judge, Repair, Compare)) or said():
             comfy.model_management.throw_exception_if_processing_interrupted()
-            graph.settle(vlm.name, Session.perform)
+            if isinstance(graph.call, Review):
+                graph.settle(ARTIST, Session.perform)
+                graph.session.reviewer = None
+            else:
+                graph.settle(vlm.name, Session.perform)
         run, session = graph.reached(), graph.session
         verified = run.trajectory
         show_text(summary_of(verified))

@@ -1,30 +1,38 @@
-"""Routes of the viewer: the list of runs, the journal lines of a run, its pictures. They only read, and only in the
-folder of runs.
+"""Routes of the viewer: the list of runs, the journal lines of a run, its pictures, whole and small. They only read, and
+only in the folder of runs.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from PIL import Image
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.run.reading import JOURNAL, NoRun, read_trajectory
+from ...clvr_core.storage.pictures import DECODING_ERRORS, opened
 from ...clvr_core.storage.png import read_png
 from ...clvr_core.storage.png_encode import encode
 from ..host.run_folders import list_runs, require_inside, runs_folder
 
 MAX_JOURNAL_BYTES = 64 << 20
+LISTED = 5000
+"""Runs that the gallery lists at most."""
+THUMB_SIDE = 128
+"""Pixels of the longer side of a small picture."""
 
 
 def add_routes(routes: web.RouteTableDef) -> None:
     for path, answer in (("runs", all_runs), ("lines", lines)):
         routes.get(f"/clvr/{path}")(_json_route(answer))
     routes.get("/clvr/canvas")(canvas)
+    routes.get("/clvr/thumb")(thumb)
     routes.get("/clvr/clean")(clean)
 
 
@@ -41,32 +49,55 @@ def _json_route(answer: Callable[[Any], dict[str, Any]]):
 
 
 def all_runs(query: Any) -> dict[str, Any]:
-    return {"runs": [{"run": name, **summary(runs_folder() / name)} for name in list_runs()]}
+    return {"runs": [{"run": name, **summary(runs_folder() / name)} for name in list_runs(LISTED)]}
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """Return prompt, number of steps, whether the goals were met and the digest of the first canvas; for a damaged run
-    what is wrong with it, without the path of the folder of runs.
+    """Return what the list says of a run; for a damaged run what is wrong with it, without the path of the folder of
+    runs.
+
+    prompt; steps, their number; met, whether the brief is; first, the digest of the first canvas; seed, as digits;
+    strategy; goals and goals_met, counted on the best canvas; best, that canvas, or none; changed, in seconds since
+    1970.
     """
+    changed = 0.0
     try:
         state = journal_of(path).stat()
-        return dict(_summary(path, state.st_mtime_ns, state.st_size))
+        changed = state.st_mtime
+        return dict(_summary(path, state.st_mtime_ns, state.st_size)) | {"changed": changed}
     except NoRun as error:
         why = error.why
     except BadInput as error:
         why = str(error)  # of `journal_of`, by the name alone
     except OSError as error:
         why = error.strerror
-    return {"prompt": f"cannot be read: {why}", "steps": 0, "met": None, "first": ""}
+    return {
+        "prompt": f"cannot be read: {why}",
+        **{"steps": 0, "met": None, "first": "", "seed": "", "strategy": "", "goals": 0, "goals_met": 0, "best": None},
+        "changed": changed,
+    }
 
 
-@lru_cache(1024)
+@lru_cache(LISTED)
 def _summary(path: Path, modified: int, size: int) -> tuple[tuple[str, Any], ...]:
     """Read the run; `modified` and `size` of its journal are part of the cache's key."""
     run = read_trajectory(path)
     first = next((candidate.sha256 for step in run.steps for candidate in step.candidates), "")
-    met = run.outcome.met if run.outcome else None
-    return ("prompt", run.brief.prompt[:400]), ("steps", len(run.steps)), ("met", met), ("first", first)
+    best = run.outcome.canvas if run.outcome else run.best
+    step = None if best is None else run.step_of(best)
+    return tuple(
+        {
+            "prompt": run.brief.prompt[:400],
+            "steps": len(run.steps),
+            "met": run.outcome.met if run.outcome else None,
+            "first": first,
+            "seed": str(run.brief.seed),
+            "strategy": run.brief.strategy,
+            "goals": len(run.goals),
+            "goals_met": sum(verdict.state == "met" for verdict in step.verdicts) if step else 0,
+            "best": best,
+        }.items()
+    )
 
 
 def lines(query: Any) -> dict[str, Any]:
@@ -113,6 +144,31 @@ async def clean(request: web.Request) -> web.StreamResponse:
     except BadInput as error:
         return web.json_response({"error": str(error)}, status=404)
     return web.Response(body=data, headers=HEADERS | {"Content-Disposition": 'attachment; filename="picture.png"'})
+
+
+async def thumb(request: web.Request) -> web.Response:
+    """Answer with a small JPEG of the same canvas, or status 404."""
+    try:
+        file = _canvas_file(request.query)
+        state = await asyncio.to_thread(file.stat)
+        data = await asyncio.to_thread(_thumb, file, state.st_mtime_ns, state.st_size)
+    except (BadInput, *DECODING_ERRORS) as error:
+        why = str(error) if isinstance(error, BadInput) else "the picture cannot be read"
+        return web.json_response({"error": why}, status=404)
+    # A tab's address of it names the moment of the run's last change.
+    kept = {"Content-Type": "image/jpeg", "Cache-Control": "private, max-age=86400"}
+    return web.Response(body=data, headers=HEADERS | kept)
+
+
+@lru_cache(1024)
+def _thumb(file: Path, modified: int, size: int) -> bytes:
+    """Make the small picture; `modified` and `size` of its file are part of the cache's key."""
+    with opened(file.read_bytes(), ("PNG",)) as image:
+        small = image.convert("RGB")
+    small.thumbnail((THUMB_SIDE, THUMB_SIDE), Image.Resampling.BOX, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def _canvas_file(query: Any) -> Path:

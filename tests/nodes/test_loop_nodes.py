@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from clvr_pack.nodes.host.pictures import as_pictures
 from clvr_pack.nodes.host.sockets import ExecutorHandle
+from clvr_pack.nodes.host.stops import stop_after_round
+from clvr_pack.nodes.loop import graph_session
 from clvr_pack.nodes.loop.loop_nodes import another_round, between, names_of
 from clvr_pack.nodes.loop.step_nodes import with_mask
 
 from clvr_core.errors import BadInput
 from clvr_core.protocols import DrawRequest
-from tests.nodes.graph import Graph, Patient, loop, recorded, scripted
+from tests.nodes.graph import Graph, Patient, loop, recorded, scripted, settings
 
 
 def test_the_body_is_repeated_until_every_goal_holds(host, executor):
@@ -183,3 +187,44 @@ def test_clones_are_linked_to_each_other_and_to_what_lies_outside(executor):
     assert made["start"]["inputs"] == {"trajectory": ["brief", 0], "at": 7}
     assert made["verify"]["inputs"]["candidates"][0].endswith(".execute") and made["verify"]["inputs"]["vlm"] == "vlm"
     assert made["again"]["override_display_id"] == "end" and end.out(0)[0].endswith(".again")
+
+
+def stopping(host, executor: ExecutorHandle, monkeypatch) -> None:
+    """While the second picture is drawn, the artist asks the run to stop after its round."""
+    draw, drawn = executor.executor.draw, executor.executor.requests
+
+    def drawing(requests):
+        result = draw(requests)
+        if len(drawn) == 2:
+            (journal,) = host.runs.glob("*/trajectory.jsonl")
+            stop_after_round(journal.parent.name)
+        return result
+
+    monkeypatch.setattr(executor.executor, "draw", drawing)
+
+
+@pytest.mark.parametrize("nodes", ["loop", "one"])
+def test_a_run_stops_after_its_round_if_the_artist_says_so(host, executor, monkeypatch, nodes):
+    stopping(host, executor, monkeypatch)
+    one = {"1": {"class_type": "CLVR_Generate", "inputs": {"vlm": scripted(), "executor": executor, **settings()}}}
+    graph, node = (Graph(loop(scripted(), executor)), "end") if nodes == "loop" else (Graph(one), "1")
+    run = graph.run(node)[1]
+    assert len(executor.executor.requests) == 2 and run.trajectory.outcome.ended == "stopped by the artist"
+    assert len(run.trajectory.steps[-1].verdicts) == 3, "the round is judged before the run ends"
+    assert recorded(run.folder) == run.trajectory
+
+
+def test_what_a_hand_drawn_round_took_is_written_down(executor):
+    run = Graph(loop(scripted(), executor)).run("end")[1]
+    assert all(step.cost.seconds["draw"] > 0 for step in run.trajectory.steps)
+
+
+def test_the_time_of_a_body_counts_within_its_prompt_and_its_round(executor, monkeypatch):
+    run = Graph(loop(scripted(), executor, rounds=1)).run("end")[1]
+    now = iter((10.0, 17.0, 30.0))
+    monkeypatch.setattr(graph_session.time, "perf_counter", lambda: next(now))
+    clock = graph_session.BodyClock()
+    assert clock.seconds(run) == 0
+    clock.begin(run)
+    clock.begin(run)
+    assert (clock.seconds(run), clock.seconds(replace(run, position=run.position + 1))) == (7.0, 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import json
 import os
 from types import SimpleNamespace
@@ -13,11 +14,13 @@ import pytest
 import torch
 from clvr_pack.nodes import ClvrExtension
 from clvr_pack.nodes.routes import again, forecast, model_sizes, runs
+from PIL import Image
 from safetensors.torch import save_file
 
 from clvr_core.errors import BadInput
+from clvr_core.storage.lock import locked
 from clvr_core.storage.png import read_png
-from tests.nodes.graph import Graph, loop, scripted
+from tests.nodes.graph import Graph, loop, recorded, scripted, settings
 from tests.nodes.pack import NODES, stubs
 
 web = stubs["aiohttp.web"]
@@ -43,7 +46,10 @@ class TestRuns:
     def test_runs_are_listed_with_what_became_of_them(self, run, get):
         (listed,) = get("runs")[1]["runs"]
         first = run.trajectory.steps[0].candidates[0].sha256
-        assert listed == {"run": run.folder.name, "prompt": "three things", "steps": 3, "met": True, "first": first}
+        changed = (run.folder / "trajectory.jsonl").stat().st_mtime
+        brief = {"prompt": "three things", "seed": str(run.trajectory.brief.seed), "strategy": "strokes"}
+        judged = {"steps": 3, "met": True, "goals": 3, "goals_met": 3, "best": run.trajectory.best}
+        assert listed == {"run": run.folder.name, "first": first, "changed": changed, **brief, **judged}
 
     def test_a_damaged_run_is_listed_with_the_reason(self, host, get):
         (host.runs / "broken-1").mkdir(parents=True)
@@ -124,7 +130,7 @@ class TestAgain:
         monkeypatch.setattr(again, "PAUSE", 0)
         again.add_routes(host.server)
 
-        def post(what: str, **body: str):
+        def post(what: str, **body: object):
             handler = host.server.routes.handlers["POST", f"/clvr/runs/{what}"]
             answer = asyncio.run(handler(web.Request({}, {}, json.dumps(body).encode())))
             return answer.status, json.loads(answer.text)
@@ -133,6 +139,34 @@ class TestAgain:
 
     def test_a_run_is_set_aside(self, run, post):
         assert post("anew", run=run.folder.name) == (200, {}) and (run.folder / "set-aside").exists()
+
+    @pytest.mark.parametrize("nodes", ["loop", "one"])
+    def test_a_candidate_is_picked_and_the_next_prompt_continues_from_it(self, executor, post, nodes):
+        def prompt() -> tuple[Graph, str]:
+            if nodes == "loop":
+                return Graph(loop(scripted(), executor, candidates=2)), "end"
+            inputs = {"vlm": scripted(), "executor": executor, **settings(candidates=2)}
+            return Graph({"1": {"class_type": "CLVR_Generate", "inputs": inputs}}), "1"
+
+        graph, node = prompt()
+        run = graph.run(node)[1]
+        (other,) = [
+            each.canvas for each in run.trajectory.steps[0].candidates if each.canvas != run.trajectory.steps[0].chosen
+        ]
+        status, answer = post("pick", run=run.folder.name, canvas=other)
+        assert status == 200 and (run.folder / "set-aside").exists()
+        graph, node = prompt()
+        again = graph.run(node)[1]
+        first = again.trajectory.steps[0]
+        assert again.folder.name == answer["folder"] != run.folder.name
+        assert (first.chosen, first.ruling, len(first.verdicts)) == (other, "picked by the artist", 3)
+        assert again.trajectory.steps[1].action.references[0] == other and again.trajectory.outcome.met
+        assert recorded(again.folder) == again.trajectory
+
+    @pytest.mark.parametrize("canvas", [99, -1, "0", None, True, 1.5])
+    def test_what_the_run_did_not_draw_cannot_be_picked(self, run, post, canvas):
+        assert post("pick", run=run.folder.name, canvas=canvas)[0] == 400
+        assert not (run.folder / "set-aside").exists()
 
     def test_an_error_is_a_sentence_with_status_400(self, run, post):
         status, answer = post("take-back", run=run.folder.name)
@@ -282,3 +316,85 @@ class TestTrajectoryNodes:
         planned = Graph(loop(scripted(), executor)).run("brief")[0]
         with pytest.raises(BadInput, match="this run has drawn nothing yet"):
             self.graph("ViewTrajectory", trajectory=planned).run("1")
+
+
+class TestGallery:
+    """What the gallery in the sidebar is made of, and what it does to runs."""
+
+    @pytest.fixture
+    def post(self, host, monkeypatch):
+        monkeypatch.setattr(again, "PAUSE", 0)
+        again.add_routes(host.server)
+
+        def post(what: str, remote: str = "127.0.0.1", **body: str):
+            request = web.Request({}, {}, json.dumps(body).encode())
+            request.remote = remote
+            answer = asyncio.run(host.server.routes.handlers["POST", f"/clvr/runs/{what}"](request))
+            return answer.status, json.loads(answer.text)
+
+        return post
+
+    def test_five_hundred_runs_are_listed_and_read_once(self, host, run, get, monkeypatch):
+        journal = (run.folder / "trajectory.jsonl").read_bytes()
+        for number in range(500):
+            folder = host.runs / f"{number:016x}-1"
+            folder.mkdir()
+            (folder / "trajectory.jsonl").write_bytes(journal)
+        listed = get("runs")[1]["runs"]
+        assert len(listed) == 501 and {each["goals_met"] for each in listed} == {3}
+        monkeypatch.setattr(runs, "read_trajectory", None)
+        assert get("runs")[1]["runs"] == listed
+
+    def test_a_small_picture_is_made_of_a_canvas(self, run, get):
+        answer = asyncio.run(runs.thumb(web.Request({"run": run.folder.name, "canvas": "0"}, {})))
+        with Image.open(io.BytesIO(answer.body)) as image:
+            assert (image.format, max(image.size) <= runs.THUMB_SIDE) == ("JPEG", True)
+        assert answer.headers["Content-Type"] == "image/jpeg" and "max-age" in answer.headers["Cache-Control"]
+
+    def test_of_what_is_no_picture_or_elsewhere_there_is_none(self, host, run, get):
+        (run.folder / "canvas-000.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+        assert get("thumb", run=run.folder.name, canvas="0") == (404, {"error": "the picture cannot be read"})
+        for name in ("..", "../..", "", "no-such-1"):
+            assert get("thumb", run=name, canvas="0")[0] == 404
+
+    def test_a_deleted_run_lies_in_the_trash_with_all_its_files(self, host, run, post, get):
+        files = {path.name for path in run.folder.iterdir()}
+        status, answer = post("delete", run=run.folder.name)
+        trash = host.runs.parent / "clvr-trash" / run.folder.name
+        assert (status, answer) == (200, {"folder": f"clvr-trash/{run.folder.name}"})
+        assert {path.name for path in trash.iterdir()} == files and get("runs")[1]["runs"] == []
+        (host.runs / run.folder.name).mkdir()
+        (host.runs / run.folder.name / "trajectory.jsonl").write_text("nonsense\n")
+        assert post("delete", run=run.folder.name)[1] == {"folder": f"clvr-trash/{run.folder.name} (2)"}
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "../..", "link", "no-such-1", "a\0b", "saved"])
+    def test_nothing_but_a_run_is_deleted_opened_or_stopped(self, host, run, post, name):
+        secret = host.base / "secret"
+        secret.mkdir()
+        (secret / "trajectory.jsonl").write_text('{"event": "start"}\n')
+        (host.runs / "link").symlink_to(secret)
+        for what in ("delete", "open", "stop"):
+            assert post(what, run=name)[0] == 400
+        assert secret.is_dir() and run.folder.is_dir()
+
+    def test_a_run_that_is_at_work_or_held_by_another_is_not_deleted(self, host, run, post):
+        host.server.prompt_queue.running = [(0, "prompt", {}, {})]
+        assert "cancel it first" in post("delete", run=run.folder.name)[1]["error"]
+        host.server.prompt_queue.running = []
+        with locked(run.folder):
+            assert post("delete", run=run.folder.name)[0] == 400
+        assert run.folder.is_dir()
+
+    def test_a_folder_is_opened_for_a_tab_on_this_machine_only(self, run, post, monkeypatch):
+        opened: list[str] = []
+        monkeypatch.setattr(again.webbrowser, "open", lambda url: opened.append(url) or True)
+        monkeypatch.setattr(again, "has_desktop", lambda: True)
+        told = {"shown": False, "folder": f"output/clvr/{run.folder.name}"}
+        assert post("open", remote="192.168.0.7", run=run.folder.name) == (200, told) and not opened
+        assert post("open", run=run.folder.name) == (200, told | {"shown": True})
+        assert opened == [run.folder.as_uri()]
+        monkeypatch.setattr(again, "has_desktop", lambda: False)
+        assert post("open", run=run.folder.name) == (200, told)
+
+    def test_what_has_ended_cannot_be_stopped(self, run, post):
+        assert "has ended already" in post("stop", run=run.folder.name)[1]["error"]

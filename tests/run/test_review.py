@@ -123,6 +123,39 @@ def test_going_back_edits_the_canvas_that_was_named():
     assert seen(executor) == [(), (0,), (0,)]
 
 
+def test_a_candidate_that_the_artist_picks_is_judged_and_gone_on_with(tmp_path):
+    """Of two candidates the judge prefers the first; the artist takes the second, which then is the one to edit."""
+    script = {"canvases": {0: "mmu", 1: "muu", 2: "mmm", 3: "mmm"}}
+    executor, folder = FakeExecutor(), RunFolder.create(tmp_path / "run")
+    artist = Artist(Remark(0, back_to=1, corrected={"g3": "met"}))
+    end = play(scripted([generate(), edit()], **script), artist, folder, executor, candidates=2)
+    assert artist.shown[0].steps[0].chosen == 0 and seen(executor)[2:] == [(1,), (1,)]
+    first = end.steps[0]
+    assert (first.chosen, first.ruling, first.accepted, first.score) == (1, "picked by the artist", True, first.score)
+    assert [verdict.state for verdict in first.verdicts] == ["met", "unmet", "met"]
+    assert first.verdicts[2].evidence == BY_THE_ARTIST and end.outcome.met
+    assert trajectory_from(folder.lines) == end
+    whole = (folder.path / JOURNAL).read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for kept in range(1, len(lines)):
+        (folder.path / JOURNAL).write_bytes(b"".join(lines[:kept]))
+        events = [json.loads(line)["event"] for line in lines[:kept]]
+        vlm = scripted([generate(), edit()][events.count("action") :], **script)
+        again = FakeExecutor()
+        again.requests += [None] * 2 * events.count("drawn")
+        artist = Artist(*[Remark(0, back_to=1, corrected={"g3": "met"})][events.count("review") :])
+        assert (
+            drive(resume(RunFolder.open(folder.path), RunModels(vlm, again), None, reviewer=artist)).outcome
+            == end.outcome
+        )
+
+
+def test_accepting_a_candidate_that_was_not_chosen_hands_it_over():
+    vlm = scripted([generate()], {0: "mmu", 1: "muu"})
+    end = play(vlm, Artist(Remark(0, "accept", back_to=1)), candidates=2)
+    assert (end.outcome.canvas, end.outcome.met, len(end.steps)) == (1, False, 1)
+
+
 def test_a_painted_mask_reaches_the_next_edit_only(tmp_path):
     executor, mask = FakeExecutor(), np.zeros((8, 8), np.uint8)
     mask[:4] = 255

@@ -30,8 +30,26 @@ def front(request, comfy_folder, chromium, node, tmp_path_factory):
             f"COMFYUI_FRONTEND is {folder}, and there is no index.html in it"
         )
         flags = ["--front-end-root", folder]
-    with Comfy(tmp_path_factory.mktemp(request.param), *flags) as server:
+    base = tmp_path_factory.mktemp(request.param)
+    many_runs(base / "output" / "clvr")
+    with Comfy(base, *flags) as server:
         yield request.param, server
+
+
+def many_runs(folder: Path, count: int = 500) -> None:
+    """So many old runs, as a studio has them."""
+    journal = (Path(__file__).parents[1] / "data" / "trajectories" / "rolled-back" / "trajectory.jsonl").read_text(
+        "utf-8"
+    )
+    first, rest = journal.split("\n", 1)
+    for number in range(count):
+        run = folder / f"{number:016x}-1"
+        run.mkdir(parents=True)
+        start = json.loads(first)
+        start["brief"] |= {"prompt": f"an old brief, number {number}", "seed": number}
+        (run / "trajectory.jsonl").write_text(json.dumps(start) + "\n" + rest, "utf-8")
+        os.utime(run / "trajectory.jsonl", (10**9 + number,) * 2)
+        os.utime(run, (10**9 + number,) * 2)
 
 
 def viewed(node: str) -> dict:

@@ -18,18 +18,29 @@ export const WAYS = {
 /** @param {import("./runs.js").Runs} runs @param {any} toast ComfyUI's @param {Way} way @param {string} run */
 export async function again(runs, toast, way, run) {
   try {
-    await runs.setAside(way, run);
+    await runs.doWith(way, run);
     toast.add({ severity: "info", summary: "CLVR", detail: t(WAYS[way].done), life: 8000 });
   } catch (error) {
     toast.add({ severity: "error", summary: "CLVR", detail: error instanceof Error ? error.message : String(error), life: 8000 });
   }
 }
 
-/** What the menu of a node offers that shows a run. @param {any} node ComfyUI's @param {(way: Way, run: string) => void} work */
-export function menuOf(node, work) {
+/** Makes a copy of a run that the next Run continues from this canvas. @param {import("./runs.js").Runs} runs @param {any} toast ComfyUI's @param {string} run @param {number} canvas */
+export async function pick(runs, toast, run, canvas) {
+  try {
+    await runs.doWith("pick", run, { canvas });
+    toast.add({ severity: "info", summary: "CLVR", detail: t("Press Run: the run goes on from canvas {n}.", { n: canvas }), life: 8000 });
+  } catch (error) {
+    toast.add({ severity: "error", summary: "CLVR", detail: error instanceof Error ? error.message : String(error), life: 8000 });
+  }
+}
+
+/** What the menu of a node offers that shows a run. @param {any} node ComfyUI's @param {(way: Way, run: string) => void} work @param {(run: string) => void} stop */
+export function menuOf(node, work, stop) {
   const run = rootOf(node) && node.properties?.[PROPERTY];
   if (typeof run !== "string" || !run || run.includes("/")) return [];
-  return ways().map((way) => ({ content: `CLVR: ${t(WAYS[way].words)}`, callback: () => work(way, run) }));
+  const others = ways().map((way) => ({ content: `CLVR: ${t(WAYS[way].words)}`, callback: () => work(way, run) }));
+  return [{ content: `CLVR: ${t("Stop after this round")}`, callback: () => stop(run) }, ...others];
 }
 
 /** @returns {Way[]} */

@@ -5,11 +5,11 @@ import { mark, t } from "../viewer/language.js";
 import { Viewer } from "../viewer/viewer.js";
 import { shadow } from "./shadow.js";
 
-/** Makes an element with a shadow root that has the viewer's styles, and in it the element to fill. @param {string} label @returns {{ host: HTMLDivElement, box: HTMLDivElement }} */
-export function shadowed(label) {
+/** Makes an element with a shadow root that has the viewer's styles, and in it the element to fill. @param {string} label @param {string[]} [sheets] addresses of further style sheets @returns {{ host: HTMLDivElement, box: HTMLDivElement }} */
+export function shadowed(label, sheets = []) {
   const host = el("div", { class: "clvr-panel", "data-capture-wheel": "true" });
   const box = el("div", { class: "clvr panel", role: "region", "aria-label": label, tabindex: "0" });
-  shadow(host, [], box);
+  shadow(host, sheets, box);
   // Keys pressed in the panel must not reach the graph, where Delete removes a node.
   host.addEventListener("keydown", (event) => {
     if (!event.ctrlKey && !event.metaKey) event.stopPropagation();
@@ -39,6 +39,8 @@ export class Panel {
     this.inner = el("div", {});
     box.append(this.inner);
     this.viewer = new Viewer(this.inner, () => ({ missing: mark("is not available") }));
+    /** Called with a run and the canvas that the artist picked in it. @type {((run: string, canvas: number) => void) | null} */
+    this.pick = null;
     /** @type {string | null} */
     this.run = null;
     this.stop = () => {};
@@ -55,6 +57,7 @@ export class Panel {
     this.inner.hidden = false;
     this.changed();
     this.viewer.pictures = this.runs.picturesOf(run);
+    this.viewer.pick = this.pick && !run.includes("/") ? (canvas) => this.pick?.(run, canvas) : null;
     let wanted = canvas;
     this.stop = this.runs.follow(
       run,
@@ -80,6 +83,7 @@ export class Panel {
     this.run = null;
     this.changed();
     this.viewer.pictures = pictures;
+    this.viewer.pick = null;
     this.viewer.show(record);
   }
 

@@ -5,7 +5,9 @@
  * @typedef {{ fetchApi: (route: string, options?: RequestInit) => Promise<Response>, clientId?: string, apiURL: (route: string) => string,
  *   addEventListener: (type: string, listener: (event: any) => void) => void,
  *   removeEventListener: (type: string, listener: (event: any) => void) => void }} Api ComfyUI's own
- * @typedef {{ run: string, prompt: string, steps: number, met: boolean | null, first: string }} Listed `met` is null for a run without an outcome; `first` is the SHA-256 of its first canvas
+ * @typedef {{ run: string, prompt: string, steps: number, met: boolean | null, first: string, seed: string, strategy: string, goals: number,
+ *   goals_met: number, best: number | null, changed: number }} Listed as `summary` in nodes/routes/runs.py gives it; `met` is null for a run
+ *   without an outcome
  */
 
 import { t } from "../viewer/language.js";
@@ -95,9 +97,25 @@ export class Runs {
     return this.ask(`/clvr/lines?run=${encodeURIComponent(run)}&from=${from}`);
   }
 
-  /** @param {string} way anew or take-back, as the routes are called @param {string} run */
-  setAside(way, run) {
-    return this.ask(`/clvr/runs/${way}`, { run });
+  /** The address of a small picture of the run. @param {Listed} run */
+  thumbOf({ run, best, changed }) {
+    return this.api.apiURL(`/clvr/thumb?run=${encodeURIComponent(run)}&canvas=${best}&at=${changed}`);
+  }
+
+  /** The address of the picture of the run without any metadata. @param {Listed} run */
+  cleanOf({ run, best }) {
+    return this.api.apiURL(`/clvr/clean?run=${encodeURIComponent(run)}&canvas=${best}`);
+  }
+
+  /** The run as far as it has come. @param {string} run @returns {Promise<Record<string, unknown>>} */
+  async recordOf(run) {
+    const { lines } = await this.linesFrom(run, 0);
+    return fold(linesOf(lines.map((line) => `${line}\n`).join("")));
+  }
+
+  /** @param {"anew" | "take-back" | "delete" | "open" | "stop" | "pick"} what as the routes are called @param {string} run @param {object} [more] @returns {Promise<any>} */
+  doWith(what, run, more = {}) {
+    return this.ask(`/clvr/runs/${what}`, { run, ...more });
   }
 
   /** @param {string} route @param {unknown} [body] for a POST @returns {Promise<any>} */

@@ -18,6 +18,7 @@ import { Mask } from "./mask.js";
  * @property {number} first number of the first step: 0 if it is the picture that the run was given, else 1
  * @property {number | null} current
  * @property {{ canvas: number, file: string, step: number, accepted: boolean }[]} canvases
+ * @property {{ canvas: number, file: string, chosen: boolean }[]} [candidates] of the last step
  * @property {{ id: string, text: string, state: import("../viewer/record.js").Verdict["state"], need: string }[]} goals
  * @property {{ index: number, kind: string, summary: string, reason: string, ruling?: string }} step
  * @property {number} seconds until the run goes on without an answer
@@ -62,6 +63,7 @@ export class Panel {
       "section",
       { class: "review card", tabindex: "-1", "aria-label": t("Review of step {n}", { n: review.step.index + review.first }) },
       el("header", {}, el("h2", {}, review.step.index + review.first ? t("Step {n}: your word?", { n: review.step.index + review.first }) : t("The picture given: your word?")), this.left),
+      this.grid(address),
       this.mask.element,
       el("p", { class: "note" }, name(spoken(review.step.ruling ?? "", review.step.reason), 300)),
       this.goals(),
@@ -77,6 +79,23 @@ export class Panel {
     this.element.addEventListener("keydown", () => this.stay());
     this.timer = setInterval(() => this.tick(), 500);
     this.tick();
+  }
+
+  /** The candidates of the round, if there are several: a click picks one to go on from. @param {(file: string) => string} address */
+  grid(address) {
+    const { candidates = [], step } = this.review;
+    if (candidates.length < 2) return null;
+    const buttons = candidates.map(({ canvas, file, chosen }) => {
+      const words = chosen ? t("canvas {n}, chosen by the judge", { n: canvas }) : t("canvas {n}, not chosen", { n: canvas });
+      const button = el("button", { type: "button", class: "candidate", "data-canvas": canvas, title: words, "aria-label": words, "aria-pressed": String(chosen) }, el("img", { src: address(file), alt: "", draggable: "false" }));
+      button.addEventListener("click", () => {
+        if (![...this.back.options].some(({ value }) => value === String(canvas))) this.back.append(el("option", { value: canvas }, t("canvas {n}, step {step}, picked", { n: canvas, step: step.index + this.review.first })));
+        this.back.value = String(canvas);
+        this.back.dispatchEvent(new Event("change"));
+      });
+      return button;
+    });
+    return el("div", { class: "candidates", role: "group", "aria-label": t("Candidates of this round: click one to go on from it") }, ...buttons);
   }
 
   canvases() {
@@ -129,8 +148,10 @@ export class Panel {
 
   /** @param {(file: string) => string} address */
   showCanvas(address) {
-    const chosen = this.review.canvases.find((each) => String(each.canvas) === this.back.value);
+    const all = [...this.review.canvases, ...(this.review.candidates ?? [])];
+    const chosen = all.find((each) => String(each.canvas) === this.back.value);
     if (chosen) this.mask.setPicture(address(chosen.file));
+    for (const button of this.element.querySelectorAll(".candidate")) button.setAttribute("aria-pressed", String(button.getAttribute("data-canvas") === this.back.value));
   }
 
   /** The remark as the server expects it. @param {string} say */

@@ -14,9 +14,9 @@ import { ACTIONS, PARTS, WORDS, WORST_FIRST, capital, figure, metWords, percent,
  * @typedef {import("./record.js").Verdict} Verdict
  * @typedef {import("./record.js").Cost} Cost
  * @typedef {{ run: Run, goals: Map<string, import("./record.js").Goal>, optional: Set<string>, owners: Map<number, number>,
- *   changes: { gained: Set<string>, broken: Set<string> }[], pictures: import("./pictures.js").Pictures }} RunView a run and what is derived
+ *   changes: { gained: Set<string>, broken: Set<string> }[], pictures: import("./pictures.js").Pictures, picks: boolean }} RunView a run and what is derived
  *   from it. `goals`: by id. `optional`: ids of the goals that the brief counts as met without. `owners`: canvas -> position of the step that
- *   drew it. `changes`: by position of the step, the goals that it met anew and that it broke.
+ *   drew it. `changes`: by position of the step, the goals that it met anew and that it broke. `picks`: whether a candidate can be picked.
  */
 
 /** Longer side of a single picture and of one among several, CSS pixels. */
@@ -169,7 +169,8 @@ function plate(view, step, candidate, room) {
   const alt = `${drawn}${among}.${wish ? ` ${t("Asked for: {words}", { words: wish })}` : ""}`;
   const picture = image(view.pictures(candidate.canvas, candidate.file), view.run.brief, room, alt, shorten(candidate.file, 120));
   const caption = el("figcaption", {}, t("canvas {n}", about), chosen && chip("chosen", t("chosen"), "met"));
-  return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption);
+  const pick = view.picks && several && !chosen && el("button", { type: "button", "data-pick": candidate.canvas, title: t("The run is kept, and a copy of it goes on from this canvas.") }, t("Go on from this one"));
+  return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption, pick);
 }
 
 /** The texts and parameters of an action. @param {RunView} view @param {Action} action */

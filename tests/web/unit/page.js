@@ -4,7 +4,7 @@ import { JSDOM } from "jsdom";
 
 export const page = new JSDOM("<!doctype html><html lang='en'><body></body></html>", { url: "http://127.0.0.1/", pretendToBeVisual: true });
 const { window } = page;
-for (const name of ["document", "location", "Node", "Element", "HTMLElement", "HTMLImageElement", "Document", "ShadowRoot", "Event", "MouseEvent", "KeyboardEvent", "CustomEvent", "DOMException", "AbortController", "MutationObserver"]) {
+for (const name of ["document", "location", "Node", "Element", "HTMLElement", "HTMLImageElement", "HTMLInputElement", "Document", "ShadowRoot", "Event", "MouseEvent", "KeyboardEvent", "CustomEvent", "DOMException", "AbortController", "MutationObserver"]) {
   globalThis[name] = window[name];
 }
 globalThis.window = window;

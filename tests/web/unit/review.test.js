@@ -76,6 +76,20 @@ test("what was chosen is what is answered", async () => {
   assert.equal(reviews.panels.size, 0);
 });
 
+test("a candidate of the round is picked by a click", async () => {
+  const candidates = [{ canvas: 1, file: "canvas-001.png", chosen: true }, { canvas: 2, file: "canvas-002.png", chosen: false }];
+  reviews.add(review({ candidates }));
+  reviews.panels.get("q1").mask.clear = () => {}; // there is no canvas to draw on
+  const [first, second] = reviews.list.querySelectorAll(".candidate");
+  assert.deepEqual([first.getAttribute("aria-pressed"), second.getAttribute("aria-pressed")], ["true", "false"]);
+  second.click();
+  assert.deepEqual([first.getAttribute("aria-pressed"), second.getAttribute("aria-pressed")], ["false", "true"]);
+  assert.match(find(".paper img").src, /canvas-002/);
+  find(".go-on").click();
+  await settle();
+  assert.equal(asked.at(-1)[1].back_to, 2);
+});
+
 test("the current canvas is not gone back to", async () => {
   reviews.add(review());
   find(".accept").click();
