@@ -120,6 +120,10 @@ class Brief:
     picture: SHA-256 of the pixels of the picture that the run begins from, which has the brief's width and height; ""
         for none.
     estimate: whether the estimated complexity of the goals also decides on the one-shot gate and the limit of rounds.
+    guided: whether states with retry budgets (`clvr_core/policy/states.py`) guide the controller: no failed action is
+        tried again in other words, stalled edits and wrong positions are drawn anew, VALIDATE looks for what the
+        checklist lacks, and each action brings a checklist of its own. False, as in runs of before there were states.
+    rollback: whether a canvas that is no better is rolled back; if not, each canvas replaces the one before.
     """
 
     prompt: str
@@ -137,6 +141,8 @@ class Brief:
     picture: str = ""
     fused: bool = False
     estimate: bool = False
+    guided: bool = False
+    rollback: bool = True
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():

@@ -32,6 +32,8 @@ Ruling = Literal[
     "over-edited",
     "not judged",
     "judged again",
+    "gone back",
+    "no rollback",
     "end accepted",
     "end refused",
     "one-shot rival",
@@ -65,6 +67,7 @@ class Action:
     goals: ids of the goals that the action serves.
     region: the place that an edit may change; None for everywhere.
     strength: 0..1, share of the noise schedule that an edit runs; None leaves it to the executor.
+    checks: questions on the result of this step, made with it; "yes" means that it was carried out.
     """
 
     kind: ActionKind
@@ -75,6 +78,7 @@ class Action:
     goals: tuple[str, ...] = ()
     region: Box | None = None
     strength: float | None = None
+    checks: tuple[str, ...] = ()
 
     @property
     def draws(self) -> bool:
@@ -155,6 +159,7 @@ class EditCheck:
     evidence: what the judge saw.
     change: measured between the canvas that was edited and the new one.
     drift: measured between the clean source of that canvas and the new one, where the source is another canvas.
+    missed: questions of the step's own checklist that the judge answered with no.
     """
 
     success: bool | None = None
@@ -162,6 +167,7 @@ class EditCheck:
     evidence: str = ""
     change: Change | None = None
     drift: Change | None = None
+    missed: tuple[str, ...] = ()
 
     @property
     def kept_the_rest(self) -> bool:

@@ -19,7 +19,16 @@ from ..vlm.decisions import decide
 from ..vlm.replies import Answer, Malformed, Runs, ask, last_said, settled
 from . import prompts
 from .optional import Optional
-from .prompts import MAX_GOALS, TEMPLATES, ActionReply, FusedReply, GoalDraft, GoalsReply, contradiction_text
+from .prompts import (
+    MAX_GOALS,
+    TEMPLATES,
+    ActionReply,
+    FusedReply,
+    GoalDraft,
+    GoalsReply,
+    contradiction_text,
+    repeat_text,
+)
 
 __all__ = [
     "FALLBACK_KINDS",
@@ -32,6 +41,7 @@ __all__ = [
     "draft_goals",
     "fallback",
     "next_action",
+    "repeat_text",
 ]
 
 
@@ -93,7 +103,8 @@ def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
     An EDIT without references edits the current canvas. References of other kinds are dropped: only an edit reads them.
     """
     message = _request(situation, _action_text(situation))
-    schema = prompts.action_schema(situation.allowed, _ids(situation), situation.canvases)
+    guided = situation.trajectory.brief.guided
+    schema = prompts.action_schema(situation.allowed, _ids(situation), situation.canvases, guided)
     convert = lambda reply, fields: _action(reply, situation, fields)  # noqa: E731
     answer = ask(vlm, _conversation(message), schema, ActionReply, lambda reply: convert(reply, situation.fields()))
     return _with_value(answer, convert, situation.fields())
@@ -118,7 +129,8 @@ def ask_fused(vlm: Vlm, situation: Situation) -> Answer[Fused]:
     """
     text = prompts.fused_text(_action_text(situation), situation.trajectory.current)
     message = replace(_request(situation, text), data={"task": "fused"})
-    schema = prompts.fused_schema(situation.allowed, _ids(situation), situation.canvases)
+    guided = situation.trajectory.brief.guided
+    schema = prompts.fused_schema(situation.allowed, _ids(situation), situation.canvases, guided)
     convert = lambda reply, fields: _fused(reply, situation, fields)  # noqa: E731
     check = lambda reply: convert(reply, situation.fields())  # noqa: E731
     answer = ask(vlm, _conversation(message), schema, FusedReply, check, _unraised)
@@ -203,6 +215,7 @@ def _request(situation: Situation, text: str) -> Message:
             "seed": trajectory.brief.seed,
             "note": situation.note,
             "source": situation.source,
+            "guided": trajectory.brief.guided,
         },
     )
 
@@ -324,12 +337,18 @@ def _action(reply: ActionReply, situation: Situation, fields: Optional) -> Actio
         goals=tuple(dict.fromkeys(reply.goals)),
         region=fields.box("the region", reply.region),
         strength=fields.fraction("the strength", reply.strength, None),
+        checks=_checks(reply) if trajectory.brief.guided else (),
     )
     if action.kind == "EDIT" and not action.edit_prompt:
         raise Malformed("an EDIT needs an edit_prompt, the instruction with what must stay")
     if action.kind == "GENERATE" and not action.scene_prompt:
         raise Malformed("a GENERATE needs a scene_prompt, the whole picture in words")
     return action
+
+
+def _checks(reply: ActionReply) -> tuple[str, ...]:
+    said = dict.fromkeys(one_line(check, prompts.MAX_CHECK) for check in reply.checks)
+    return tuple(check for check in said if check)[: prompts.MAX_CHECKS]
 
 
 def _bounded(name: str, text: str, limit: int) -> str:

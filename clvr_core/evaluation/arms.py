@@ -28,6 +28,7 @@ from ..storage.atomic import AGAIN
 from ..storage.names import is_portable
 from ..trajectory import Outcome, Trajectory, seed_for
 from ..verifier import judge
+from .variants import base_of, options_of
 
 ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
 CANDIDATES = 4
@@ -101,7 +102,7 @@ class Way:
     def make(self, jobs: Sequence[Job]) -> Iterator[Made | NotMade]:
         """Make the pictures of all jobs, at the same time where that is possible. Yields one result for each job, in
         order; raises Away if a server is, and CannotWrite."""
-        if self.arm in LOOPS or (self.arm == "best-of-n" and all(job.source is None for job in jobs)):
+        if base_of(self.arm) in LOOPS or (self.arm == "best-of-n" and all(job.source is None for job in jobs)):
             yield from self._loops(jobs)
         elif self.arm == "oneshot":
             yield from self._shots(jobs) if jobs else ()
@@ -115,7 +116,7 @@ class Way:
             return each, each
         if self.arm == "best-of-n":
             return self._count(job, each) * each, each
-        return job.evaluations or self.rounds * each * POLICIES[self.arm].grid, each
+        return job.evaluations or self.rounds * each * POLICIES[base_of(self.arm)].grid, each
 
     @staticmethod
     def _count(job: Job, each: int) -> int:
@@ -218,9 +219,10 @@ class Way:
         each = self.models.executor.nfe(self._request(job, job.prompt, 0))
         count = self._count(job, each) if self.arm == "best-of-n" else None
         # Best of N has one round of N, so its limit is the number of pictures.
-        limit = job.evaluations if self.arm in LOOPS else None
+        limit = job.evaluations if base_of(self.arm) in LOOPS else None
         budget = Budget(self.rounds, images=count, evaluations=limit, patience=self.patience)
-        brief = Brief(job.prompt, cast(Strategy, self.arm), job.seed, *self._size(job), budget, count)
+        strategy, options = cast(Strategy, base_of(self.arm)), {"candidates": count} | options_of(self.arm)
+        brief = Brief(job.prompt, strategy, job.seed, *self._size(job), budget, **options)
         if job.source is not None:
             brief = beginning_with(brief, job.source)
         folder = RunFolder.reopen(self._folder(job), AGAIN)

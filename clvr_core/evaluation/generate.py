@@ -18,6 +18,7 @@ from .arms import ARMS, Job, Made, NotMade, Way
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
 from .store import Arm, file_hash, read_picture, seed_of
+from .variants import base_of, options_of
 
 STEP = 16
 """Pixels. The sides of a picture to edit are cut to a multiple of this."""
@@ -50,7 +51,8 @@ class Order:
     keep_runs: bool = True
 
     def __post_init__(self) -> None:
-        if self.arm not in ARMS:
+        options_of(self.arm)
+        if base_of(self.arm) not in ARMS:
             raise BadInput(f"unknown arm {self.arm!r:.40}; choose one of {', '.join(ARMS)}")
         for name in ("pictures", "limit", "evaluations", "rounds", "patience", "parallel"):
             value = getattr(self, name)

@@ -15,6 +15,13 @@ STYLE = {
 """Arm -> colour, line style and label of its curve."""
 
 
+def style_of(arm: str) -> tuple[str, str, str]:
+    """Return colour, line style and label of an arm's curve. A variant of a loop has its colour and a line of its own."""
+    base, plus, options = arm.partition("+")
+    colour, line, label = STYLE[base]
+    return (colour, ":", f"{label}, {options.replace('+', ', ')}") if plus else (colour, line, label)
+
+
 def plot_probe(summary: dict, path: Path, title: str) -> None:
     """Plot the pass rate over description length, one line for each arm, with the area under it in the legend."""
     import matplotlib
@@ -24,7 +31,7 @@ def plot_probe(summary: dict, path: Path, title: str) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 4.6), dpi=140, layout="constrained")
     for arm, values in summary["arms"].items():
-        color, line, name = STYLE[arm]
+        color, line, name = style_of(arm)
         axes.plot(
             summary["tier_medians"],
             values["pass"],

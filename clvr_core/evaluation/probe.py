@@ -49,6 +49,7 @@ from ..storage.lock import alone_in_folder
 from ..trajectory import seed_for
 from ..verifier import judge
 from .statistics import auc, interval, ratio, resample
+from .variants import base_of, options_of
 
 PLANNED = ("plan-best-of-n", "replan-best-of-n")
 """Controls that spend what the loop MATCHED spent."""
@@ -155,6 +156,7 @@ def run_unit(
     briefs = tier_briefs(tier, count, seed)
     conditions = conditions or Conditions(flip=flip)
     executor = load_executor(weights)
+    base, options = base_of(arm), options_of(arm)
     if arm in PLANNED:
         return _best_of_plans(arm, tier, briefs, executor, evaluations, conditions)
     generate = executor.recipe.generate
@@ -170,8 +172,8 @@ def run_unit(
     for brief in briefs:
         vlm = conditions.vlm(brief.seed)
         prompt = vlm.plan(brief.prompt, brief.seed) if arm == "rewrite" else brief.prompt
-        strategy = "oneshot" if arm == "rewrite" else cast(Strategy, arm)
-        asked = Brief(prompt, strategy, brief.seed, CANVAS, CANVAS, budget=budget)
+        strategy = "oneshot" if arm == "rewrite" else cast(Strategy, base)
+        asked = Brief(prompt, strategy, brief.seed, CANVAS, CANVAS, budget=budget, **options)
         sessions.append(Session(asked, RunModels(vlm, executor)))
     ends = drive_all(sessions, executor)
     pictures = [None if end.best is None else session.picture(end.best) for session, end in zip(sessions, ends)]
@@ -241,7 +243,8 @@ def run_probe(
     """Run the probe, and write probe.json, probe.md and probe.png into `out`. Returns the content of probe.json.
 
     weights: a folder of the shapes world.
-    arms: some of ARMS, with one shot; those of PLANNED need MATCHED.
+    arms: some of ARMS, with one shot, and variants of the loops among them (`clvr+trace`); those of PLANNED need
+        MATCHED.
 
     Finished units are kept in `out/units`, so that a stopped probe can be continued with the same settings.
     """
@@ -261,7 +264,7 @@ def run_probe(
     usual = {"judge": "independent", "planner_errors": 0.0}
     units = _folder(out, settings | {name: value for name, value in errs.items() if value != usual[name]})
     settings |= errs
-    work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in ARMS if arm in arms]
+    work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in sorted(dict.fromkeys(arms), key=_order)]
     results = {key: _read(path) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
     workers = workers or max(1, os.cpu_count() or 1)
     # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
@@ -289,12 +292,18 @@ def run_probe(
 
 
 def _require(arms: Sequence[str]) -> None:
-    if unknown := [arm for arm in arms if arm not in ARMS]:
-        raise BadInput(f"unknown arm {unknown[0]!r:.40}; the arms are {', '.join(ARMS)}")
+    for arm in arms:
+        if base_of(arm) not in ARMS:
+            raise BadInput(f"unknown arm {arm!r:.40}; the arms are {', '.join(ARMS)}")
+        options_of(arm)
     if "oneshot" not in arms:
         raise BadInput("the arms lack oneshot, to which the others are compared; add it")
     if set(arms) & set(PLANNED) and MATCHED not in arms:
         raise BadInput(f"{' and '.join(PLANNED)} spend what {MATCHED} spends; add {MATCHED} to the arms")
+
+
+def _order(arm: str) -> tuple[int, str]:
+    return ARMS.index(base_of(arm)), arm
 
 
 def _limit(key: tuple[str, int], results: Mapping[tuple[str, int], UnitResult], evaluations: int) -> int:
@@ -328,7 +337,7 @@ def _folder(out: Path, settings: dict) -> Path:
 
 def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dict:
     medians = np.array([np.median(results["oneshot", tier].bits) for tier in range(TIERS)])
-    present = [arm for arm in ARMS if (arm, 0) in results]
+    present = sorted({arm for arm, _ in results}, key=_order)
     passed = {arm: np.array([results[arm, tier].passed for tier in range(TIERS)]) for arm in present}
     samples = resample(passed, medians)
     arms = {}
@@ -343,8 +352,9 @@ def summarise(results: dict[tuple[str, int], UnitResult], settings: dict) -> dic
             "verifier_calls": float(np.mean([unit.calls for unit in units])),
             "seconds": float(sum(unit.seconds for unit in units)),
         }
-    for arm in (arm for arm in LOOPS if arm in present):
-        for against in (control for control in CONTROLS if control in present):
+    for arm in (arm for arm in present if base_of(arm) in LOOPS):
+        rivals = (*CONTROLS, *({base_of(arm)} - {arm}))
+        for against in (control for control in rivals if control in present):
             bounds, mine, other = ratio(samples, arm, against), arms[arm]["auc"], arms[against]["auc"]
             arms[arm][f"ratio_{against}"] = mine / other if other else None if mine else 1.0
             arms[arm][f"ratio_{against}_ci"] = [

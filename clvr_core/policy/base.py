@@ -44,6 +44,7 @@ class Directive:
     stage: name of the prompt template that tells the controller about this step; "" for none.
     wrong: ids of goals that an earlier step should have met and did not; a value in that template.
     source: canvas that an EDIT has to start from, a clean ancestor of the current one; None for any that is offered.
+    avoid: index of a failed step, an equivalent of which the controller has just chosen; None if it has not.
     """
 
     focus: tuple[str, ...] = ()
@@ -52,6 +53,7 @@ class Directive:
     stage: str = ""
     wrong: tuple[str, ...] = ()
     source: int | None = None
+    avoid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Policy:
     """Whether each instruction is compared with the brief before anything is drawn."""
     fuses: ClassVar[bool] = False
     """Whether the verdicts on a canvas and the next action may come in one reply (`Brief.fused`)."""
+    redraws: ClassVar[bool] = True
+    """Whether a guided run draws the scene anew where edits have failed."""
     final_ab: ClassVar[bool] = False
     """Whether the result is compared with the one-shot picture where the brief does not say so."""
 
@@ -129,6 +133,8 @@ class Policy:
         holder = trajectory.current_step
         if holder is None:
             return Acceptance(True, "first canvas", "the first canvas")
+        if not trajectory.brief.rollback:
+            return Acceptance(True, "no rollback", "kept: roll-back is off")
         if step.score is None:
             reason = "rolled back: the judge gave no answer, so the earlier canvas stays"
             return Acceptance(False, "not judged", reason)

@@ -29,6 +29,7 @@ class Strokes(Policy):
     paper: ClassVar[str] = "2604.04746"
     calls: ClassVar[int] = 4  # decide, inspect the text, judge the goals, check the edit
     inspects_text: ClassVar[bool] = True
+    redraws: ClassVar[bool] = False
 
     def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
         """Whole-picture goals first, then growing sub-scenes; layout comes last, when everything it arranges is

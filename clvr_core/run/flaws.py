@@ -108,6 +108,9 @@ def _of_judgement(call: Judge, result: Judgement) -> Iterator[str]:
         found = sorted(verdict.goal for verdict in verdicts)
         if found != asked and not (loses and not found):
             yield f"the verdicts are on {found!r:.80}, and the goals are {asked!r:.80}"
+    yield from _of_goals((*call.trajectory.goals, *result.gaps)) if result.gaps else ()
+    if result.back_to is not None and result.back_to not in call.trajectory.offered:
+        yield f"it goes back to canvas {result.back_to}, and {list(call.trajectory.offered)} are offered"
     if result.next is not None:
         offered = {*call.trajectory.offered, *call.canvases}
         yield from _of_action(result.next, call.trajectory, FUSED_KINDS, offered)

@@ -10,7 +10,19 @@ from ..controller import Situation, ask_fused
 from ..policy import policy_for, rules
 from ..protocols import Picture, Vlm
 from ..trajectory import ActionKind, Cost, EditCheck, Trajectory, Verdict
-from ..verifier import Judged, Thresholds, best_of, check_edit, explain, heard, judge, knock_out, wording_of
+from ..verifier import (
+    Judged,
+    Thresholds,
+    best_of,
+    check_edit,
+    check_scene,
+    explain,
+    heard,
+    judge,
+    knock_out,
+    wording_of,
+)
+from ..verifier.whole import Whole, look_at_whole
 from .loop import Judge, Judgement
 
 Pictures = Callable[[int], Picture]
@@ -59,7 +71,22 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
         spent.add(answer.tokens, answer.calls)
         warnings += _unanswered("comparison of two candidates", answer.failure)
     warnings += [*_unchecked(edits), *spent.warnings]
-    return Judgement(verdicts, edits, spent.cost, pick, warnings=tuple(warnings))
+    whole = Whole()
+    if brief.guided and call.action.kind == "VALIDATE":
+        whole, why = _whole(vlm, call, picture, spent)
+        warnings += _unanswered("look at the whole picture", why)
+    return Judgement(
+        verdicts, edits, spent.cost, pick, gaps=whole.gaps, back_to=whole.back_to, warnings=tuple(warnings)
+    )
+
+
+def _whole(vlm: Vlm, call: Judge, picture: Pictures, spent: _Spent) -> tuple[Whole, str]:
+    """Look at the current canvas as a whole, beside the earlier ones that are offered. Returns why not, if it failed."""
+    trajectory = call.trajectory
+    pictures = {canvas: picture(canvas) for canvas in trajectory.offered}
+    answer = look_at_whole(vlm, trajectory.brief, trajectory.goals, pictures)
+    spent.add(answer.tokens, answer.calls)
+    return answer.value or Whole(), answer.failure
 
 
 def _unanswered(what: str, why: str) -> list[str]:
@@ -89,7 +116,9 @@ def _judged(vlm: Vlm, call: Judge, shown: Picture) -> Judged:
 
 def _edit(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent) -> EditCheck:
     if call.before is None:
-        return EditCheck()
+        edit, tokens, calls = check_scene(vlm, shown, call.action)
+        spent.add(tokens, calls)
+        return edit
     edit, tokens, calls = check_edit(vlm, picture(call.before), shown, call.action, wording_of(call.trajectory))
     spent.add(tokens, calls)
     return edit

@@ -17,11 +17,12 @@ REWIND = "rewind"
 
 DECISIONS: dict[str, tuple[str, ...]] = {
     "planned": ("goals", "plan", "gate", "route"),
-    "step": ("steps", "current", "best"),
+    "step": ("steps", "current", "best", "goals"),
     "remarked": ("goals", "remarks", "steps", "current", "best"),
     "end": ("steps", "current", "best", "outcome"),
 }
-"""By event of a decision: the fields of the trajectory that its line carries, beside warnings and overhead."""
+"""By event of a decision: the fields of the trajectory that its line carries, beside warnings and overhead. A step has
+goals only if it changed them."""
 
 
 def standing(lines: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], set[int]]:
@@ -74,6 +75,8 @@ def decision_line(event: str, before: Trajectory, after: Trajectory) -> dict[str
     known = {step.index: step for step in before.steps}
     for name in DECISIONS[event]:
         value = getattr(after, name)
+        if (event, name) == ("step", "goals") and value == before.goals:
+            continue
         if name == "steps":
             value = [step for step in after.steps if known.get(step.index) is not step]
         line[name] = to_json(value)
@@ -116,4 +119,6 @@ def trajectory_from(lines: list[dict[str, Any]]) -> Trajectory:
             trajectory = replace(trajectory, current=read.current, best=read.best, outcome=read.outcome)
         if line["event"] == "remarked":
             trajectory = replace(trajectory, goals=read.goals, remarks=read.remarks)
+        if line["event"] == "step" and "goals" in line:
+            trajectory = replace(trajectory, goals=read.goals)
     return with_codes(replace(trajectory, steps=tuple(steps.values())))

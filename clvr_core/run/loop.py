@@ -16,7 +16,9 @@ from ..policy import Directive, Policy, rules
 from ..policy.base import Acceptance
 from ..policy.depth import from_clean_source
 from ..policy.remarks import apply_remark
+from ..policy.repeats import another_way, repeated
 from ..policy.rules import Stop
+from ..policy.states import guide
 from ..trajectory import (
     Action,
     Candidate,
@@ -163,6 +165,8 @@ class Judgement:
     edits: for each canvas the judge's answer on the edit as such.
     pick: index of the canvas that won a comparison; None if the verdicts alone decide.
     next: action that was chosen in the same reply, for the case that the canvas is kept.
+    gaps: what the brief asks for and the checklist lacks, as goals with ids v1, v2, ...; found by a guided VALIDATE only.
+    back_to: canvas to go back to, by the same look; None to stay.
     warnings: what the judge was asked and did not answer, and what of a reply was left out, a sentence each.
     """
 
@@ -171,6 +175,8 @@ class Judgement:
     cost: Cost = field(default_factory=Cost)
     pick: int | None = None
     next: Action | None = None
+    gaps: tuple[Goal, ...] = ()
+    back_to: int | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -226,7 +232,7 @@ def run(
         trajectory, stop = yield from _reviewed(trajectory, policy)
         if stop:
             break
-        directive = from_clean_source(trajectory, policy.directive(trajectory))
+        directive = from_clean_source(trajectory, guide(trajectory, policy.directive(trajectory), policy.redraws))
         kinds = (directive.fixed.kind,) if directive.fixed else directive.allowed
         cheapest = min(nfe[kind] for kind in kinds if kind in nfe)
         stop = policy.stop(trajectory) or _too_dear(trajectory, policy, cheapest)
@@ -305,7 +311,15 @@ def _received(trajectory: Trajectory, given: Candidate, policy: Policy):
 def _choose(trajectory: Trajectory, directive: Directive, policy: Policy):
     if directive.fixed:
         return Chosen(directive.fixed)
-    return (yield ChooseAction(trajectory, directive, policy.inspects_text))
+    chosen = yield ChooseAction(trajectory, directive, policy.inspects_text)
+    failed = repeated(trajectory, chosen.action) if trajectory.brief.guided else None
+    if failed is None:
+        return chosen
+    again = yield ChooseAction(trajectory, replace(directive, avoid=failed.index), policy.inspects_text)
+    again = replace(again, cost=chosen.cost + again.cost)
+    if repeated(trajectory, again.action) is None:
+        return again
+    return replace(again, action=another_way(trajectory, again.action, policy.redraws))
 
 
 def _reviewed(trajectory: Trajectory, policy: Policy):
@@ -389,8 +403,8 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
         step = yield from _repaired(trajectory, step, before, policy)
     step = _ruled(step, policy.accept(trajectory, step))
     current = step.chosen if step.accepted else trajectory.current
-    best = step.chosen if rules.takes_lead(step, trajectory.best_step) else trajectory.best
-    trajectory = replace(trajectory.with_step(step), current=current, best=best)
+    leads = rules.takes_lead(step, trajectory.best_step) or not trajectory.brief.rollback
+    trajectory = replace(trajectory.with_step(step), current=current, best=step.chosen if leads else trajectory.best)
     yield Decided("step", trajectory)
     return trajectory, None
 
@@ -434,12 +448,19 @@ def _ruled(step: Step, acceptance: Acceptance) -> Step:
 
 def _validate(trajectory: Trajectory, step: Step):
     """Judge the current canvas again by the goals without a clear verdict. A new verdict replaces the old one, a
-    missing answer does not."""
+    missing answer does not.
+
+    In a guided run (`Brief.guided`) by all goals, and with a look at the whole picture: what the brief asks for and the
+    checklist lacks becomes a goal, and the run may go back to an earlier canvas that is then ahead.
+    """
     held = trajectory.current_step
     assert held is not None and held.chosen is not None, "VALIDATE is allowed only if there is a canvas"
-    unclear = rules.unclear(trajectory.goals, held.verdicts)
+    guided = trajectory.brief.guided
+    every = frozenset(goal.id for goal in trajectory.goals)
+    unclear = every if guided else rules.unclear(trajectory.goals, held.verdicts)
     asked = tuple(goal for goal in trajectory.goals if goal.id in unclear)
     judgement = yield Judge(trajectory, asked, (held.chosen,), None, step.action)
+    trajectory = _warned_once(trajectory, judgement.warnings)
     fresh = {verdict.goal: verdict for verdict in judgement.verdicts[0] if verdict.state != "error"}
     known = {verdict.goal for verdict in held.verdicts}
     verdicts = (
@@ -448,19 +469,42 @@ def _validate(trajectory: Trajectory, step: Step):
     )
     # Counted by state: if another degree of unsure counted, VALIDATE and a refused END could alternate for ever.
     cleared = sum(verdict.state not in rules.UNCLEAR for verdict in fresh.values())
+    verdicts = (*verdicts, *(Verdict(gap.id, "unmet", "seen when the picture was validated") for gap in judgement.gaps))
     updated = replace(held, verdicts=verdicts, score=rules.score(verdicts))
     steps = tuple(updated if item.index == held.index else item for item in trajectory.steps)
+    trajectory = replace(trajectory, steps=steps, goals=(*trajectory.goals, *judgement.gaps))
+    before = {verdict.goal: verdict.state for verdict in held.verdicts}
+    changed = sum(before.get(verdict.goal) != verdict.state for verdict in fresh.values())
+    back = _earlier(trajectory, updated, judgement.back_to)
+    reason = f"judged again: {cleared} verdicts cleared up"
+    if guided:
+        reason = f"judged again: {changed} verdicts changed, {len(judgement.gaps)} goals added"
     step = replace(
         step,
-        accepted=cleared > 0,
+        accepted=changed + len(judgement.gaps) > 0 if guided else cleared > 0,
         ruling="judged again",
-        reason=f"judged again: {cleared} verdicts cleared up",
+        reason=reason,
         cost=step.cost + judgement.cost,
     )
-    leader = rules.best(steps)
-    trajectory = replace(trajectory, steps=(*steps, step), best=leader.chosen if leader else None)
+    if back is not None:
+        step = replace(step, accepted=True, ruling="gone back", reason=f"{reason}; gone back to canvas {back}")
+    leader = rules.best(steps) if trajectory.brief.rollback else trajectory.best_step
+    trajectory = replace(
+        trajectory,
+        steps=(*steps, step),
+        best=leader.chosen if leader else None,
+        current=trajectory.current if back is None else back,
+    )
     yield Decided("step", trajectory)
     return trajectory
+
+
+def _earlier(trajectory: Trajectory, held: Step, canvas: int | None) -> int | None:
+    """The canvas to go back to, if its verdicts are no worse than the fresh ones on the current canvas."""
+    earlier = trajectory.step_of(canvas)
+    if earlier is None or canvas == trajectory.current or not earlier.accepted:
+        return None
+    return None if rules.ahead(held.verdicts, earlier.verdicts) else canvas
 
 
 def _postponed(verdict: Verdict, pending: frozenset[str]) -> Verdict:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action
+from ..controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action, repeat_text
 from ..errors import BadInput
 from ..executor.pasting import put_back
 from ..policy.remarks import apply_remark
@@ -59,6 +59,7 @@ class ChosenAhead:
             self.canvas == trajectory.current
             and self.action.kind in call.directive.allowed
             and trajectory.remark is None
+            and call.directive.avoid is None
             and (call.directive.source in (None, *self.action.references[:1]) or self.action.kind != "EDIT")
         )
 
@@ -147,6 +148,8 @@ def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: 
     pictures = {canvas: canvases.picture(canvas) for canvas in dict.fromkeys(shown)}
     remark = trajectory.remark
     note = note_of(remark) if remark else ""
+    if directive.avoid is not None:
+        note = "\n".join(filter(None, (note, repeat_text(trajectory.steps[directive.avoid]))))
     situation = Situation(
         trajectory,
         directive.focus,

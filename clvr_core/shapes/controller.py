@@ -4,7 +4,7 @@ perceived canvases."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -24,6 +24,8 @@ CORE = 4
 """Things in a first sketch: as many as the base draws reliably at once. The others are left for edits."""
 CHANGES = 2
 """Changes in one instruction, as many as the base was trained on."""
+WORDINGS = 12
+"""Other words that are tried for an instruction that failed, at most."""
 MERGED = 4
 """Changes in an instruction that merges earlier ones. With four, three instructions of four are carried out whole."""
 
@@ -53,9 +55,24 @@ def act(
     if not found:
         return _end(spec, data, "Everything that was asked for stands where it should.")
     failures = [failed for failed in data["failed"] if failed["parent"] == data["current"]]
+    if "EDIT" not in data["allowed"]:
+        return _anew(spec, data, seen)
     if "GENERATE" in data["allowed"] and len(failures) >= 2 and len(found) > max(2, len(spec.items)):
         return _sketch(spec, data, rng)
     return _edit(spec, data, current.scene(), _pick(found, spec, current, data, len(failures)), seen)
+
+
+def _anew(spec: Spec, data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
+    """Return a GENERATE of the whole brief at once, in an arrangement that was not tried yet where there is one."""
+    tried = {failed["scene_prompt"] for failed in data["failed"]}
+    for attempt in range(8):
+        rng = random.Random(seed_for(data["seed"], data["step"], attempt))
+        scene = closest(spec, seen[0].things if attempt == 0 else (), rng)
+        assert scene is not None, "a brief that no arrangement meets ends before anything is drawn"
+        reply = _reply("GENERATE", "I draw the whole scene anew.", list(spec.items), data, scene=scene)
+        if reply["scene_prompt"] not in tried:
+            break
+    return reply
 
 
 def laid_out(spec: Spec, prompt: str, seed: int) -> str:
@@ -191,10 +208,13 @@ def _edit(
     spec: Spec, data: Mapping[str, Any], scene: Scene, picked: Sequence[Change], seen: Sequence[Perception]
 ) -> dict[str, Any]:
     edits = [edit for change in picked for edit in change.edits]
+    tried = {failed["edit_prompt"] for failed in data["failed"] if failed["parent"] == data["current"]}
     references, words = [data["canvases"][0]], [instruct(edit, scene) for edit in edits]
     earlier = _earlier(edits[0], seen) if len(edits) == 1 else None
-    if earlier is not None:
+    if earlier is not None and not (data.get("guided") and restore(edits[0].cell) in tried):
         references, words = [*references, data["canvases"][earlier]], [restore(edits[0].cell)]
+    elif data.get("guided"):
+        words = next((each for each in _wordings(edits, scene) if " and ".join(each) not in tried), words)
     keys = frozenset().union(*(change.keys for change in picked))
     served = [item for item in spec.items if item.key in keys]
     stays = ", ".join(
@@ -202,6 +222,15 @@ def _edit(
     )
     summary = (f"What must stay: {stays}. " if stays else "") + f"What is missing or wrong, so I {' and '.join(words)}."
     return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
+
+
+def _wordings(edits: Sequence[Edit], scene: Scene) -> Iterator[list[str]]:
+    """Yield the usual words of the edits, then others."""
+    yield [instruct(edit, scene) for edit in edits]
+    for attempt in range(WORDINGS):
+        words = [instruct(edit, scene, random.Random(attempt)) for edit in edits]
+        if all(edit.thing is None or edit.thing.size in said for edit, said in zip(edits, words)):
+            yield words
 
 
 def _merged(

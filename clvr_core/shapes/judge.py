@@ -17,6 +17,7 @@ from ..errors import JudgeFailure
 from ..policy.remarks import is_wish
 from ..protocols import Decision, Message, Picture, Question, Reply
 from ..trajectory import seed_for
+from ..verifier.prompts import MAX_GAPS
 from .controller import act, laid_out
 from .grammar import NotInGrammar, parse, parse_instruction
 from .perceive import Perception, check_edit, misread, perceive
@@ -119,7 +120,7 @@ class ShapesVlm:
         parse(prompt)
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        tasks = ("goals", "action", "evidence", "proxy", "rewrite")
+        tasks = ("goals", "action", "evidence", "proxy", "rewrite", "whole")
         message = next((message for message in reversed(messages) if message.data.get("task") in tasks), None)
         if message is None:
             raise JudgeFailure("the shapes model was asked something that it has no task for")
@@ -130,6 +131,8 @@ class ShapesVlm:
             value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
         elif message.data["task"] == "proxy":
             value = proxies(message.data, [self._read(picture) for picture in message.images])
+        elif message.data["task"] == "whole":
+            value = self._whole(message.data, message.images)
         elif message.data["task"] == "rewrite":
             value = {"prompt": self.plan(message.data["prompt"], message.data["seed"])}
         else:
@@ -148,6 +151,17 @@ class ShapesVlm:
         if not self.planning:
             return spec
         return misunderstood(spec, self.planning, random.Random(f"{self.seed}/plan/{attempt}"))
+
+    def _whole(self, data: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
+        """Say which statements of the brief are no goal and do not seem to hold on the first picture, and which later
+        picture seems to meet more of the brief."""
+        drafts, known = goal_drafts(parse(data["prompt"])), {goal["text"] for goal in data["goals"]}
+        seen = [self._read(picture) for picture in pictures]
+        counts = [sum(holds(draft["text"], each) for draft in drafts) for each in seen]
+        missing = [draft for draft in drafts if draft["text"] not in known and not holds(draft["text"], seen[0])]
+        gaps = [{name: draft[name] for name in ("text", "kind", "check")} for draft in missing]
+        best = counts.index(max(counts))
+        return {"gaps": gaps[:MAX_GAPS], "back_to": data["canvases"][best] if counts[best] > counts[0] else None}
 
     def _describe(self, picture: Picture) -> str:
         names = Counter(f"{thing.size} {thing.color} {thing.shape}" for thing in self._read(picture).things)

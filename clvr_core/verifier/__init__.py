@@ -27,6 +27,7 @@ __all__ = [
     "Thresholds",
     "best_of",
     "check_edit",
+    "check_scene",
     "compare",
     "explain",
     "heard",
@@ -109,20 +110,44 @@ def check_edit(
     """Ask whether the instruction was carried out and whether the rest was kept; return the check, the tokens and the
     calls.
 
-    `over_edit` is 0..1, the probability that other things changed. A field without a usable answer is None, with the
-    reason as evidence. An action without an instruction is not asked about.
+    The questions of the step's own checklist (`Action.checks`) are asked with them, and the edit was carried out only if
+    they are answered with yes too. `over_edit` is 0..1, the probability that other things changed. A field without a
+    usable answer is None, with the reason as evidence. An action without an instruction is not asked about.
     """
     if not action.edit_prompt.strip():
         return EditCheck(), 0, 0
     asked = prompts.done_question(action, wording), prompts.kept_question(action, wording)
-    decided = decide(vlm, (_one(before), _one(after)), asked)
-    done, kept = decided.decisions
+    checks = map(prompts.check_question, action.checks)
+    decided = decide(vlm, (_one(before), _one(after)), (*asked, *checks))
+    done, kept, *answers = decided.decisions
+    missed = _missed(action, answers)
     check = EditCheck(
-        success=None if done.yes is None else done.yes >= 0.5,
+        success=None if done.yes is None else done.yes >= 0.5 and not missed,
+        missed=missed,
         over_edit=None if kept.yes is None else 1 - kept.yes,
         evidence="; ".join(dict.fromkeys(decision.evidence for decision in (done, kept) if decision.evidence)),
     )
     return check, decided.tokens, decided.calls
+
+
+def check_scene(vlm: Vlm, picture: Picture, action: Action) -> tuple[EditCheck, int, int]:
+    """Ask the questions of a step's own checklist about a picture that was drawn from nothing; return as `check_edit`
+    does."""
+    if not action.checks:
+        return EditCheck(), 0, 0
+    decided = decide(vlm, (_one(picture),), list(map(prompts.check_question, action.checks)))
+    missed, silent = _missed(action, decided.decisions), [each for each in decided.decisions if each.yes is None]
+    check = EditCheck(
+        success=None if silent and not missed else not missed,
+        evidence=silent[0].evidence if silent else "",
+        missed=missed,
+    )
+    return check, decided.tokens, decided.calls
+
+
+def _missed(action: Action, answers: Sequence[Decision]) -> tuple[str, ...]:
+    answered = zip(action.checks, answers, strict=True)
+    return tuple(question for question, answer in answered if answer.yes is not None and answer.yes < 0.5)
 
 
 def compare(

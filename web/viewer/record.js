@@ -272,6 +272,7 @@ export function fold(lines) {
     }
     if (line.event === "planned") Object.assign(record, { goals: line.goals ?? [], plan: line.plan ?? [], gate: line.gate ?? "", route: line.route ?? "" });
     if (line.event === "remarked") Object.assign(record, { goals: line.goals ?? [], remarks: line.remarks ?? [] });
+    if (line.event === "step" && line.goals) record.goals = line.goals;
     if (DECISIONS.includes(line.event) && line.event !== "planned") {
       for (const each of Array.isArray(line.steps) ? line.steps : []) steps.set(each?.index, each);
       Object.assign(record, { current: line.current ?? null, best: line.best ?? null, outcome: line.outcome ?? null });

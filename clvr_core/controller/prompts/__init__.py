@@ -21,6 +21,8 @@ cannot parse that number in a schema (llama.cpp#27087)."""
 MAX_REFERENCES = 8
 MAX_NOTE = 4_000
 MAX_EVIDENCE = 160
+MAX_CHECKS, MAX_CHECK = 3, 200
+"""Questions of a step's own checklist, and characters of each."""
 QUOTED = 400
 """Characters of an earlier reply that are quoted in a list."""
 
@@ -63,6 +65,7 @@ class ActionReply:
     scene_prompt: str = ""
     region: Any = None
     strength: Any = None
+    checks: tuple[str, ...] = ()
 
 
 Sight = Literal["met", "unmet", "unsure"]
@@ -112,8 +115,11 @@ GOALS_SCHEMA = _object(
 )
 
 
-def action_schema(allowed: Sequence[ActionKind], goals: Sequence[str], canvases: Sequence[int]) -> Schema:
-    """The schema of one action here and now: only allowed kinds, known goals and offered canvases can be said.
+def action_schema(
+    allowed: Sequence[ActionKind], goals: Sequence[str], canvases: Sequence[int], checks: bool = False
+) -> Schema:
+    """The schema of one action here and now: only allowed kinds, known goals and offered canvases can be said. `checks`:
+    the action brings a checklist of its own.
 
     The long fields stand last, so that a reply that is cut loses a prompt, which is noticed, and not a reference, which
     is not.
@@ -128,6 +134,7 @@ def action_schema(allowed: Sequence[ActionKind], goals: Sequence[str], canvases:
             else _array({"type": "integer"}, 0)
         ),
         region=_BOX_OR_NULL,
+        **({"checks": _array(_string(MAX_CHECK), MAX_CHECKS)} if checks else {}),
         edit_prompt=_string(MAX_PROMPT_FIELD),
         scene_prompt=_string(MAX_PROMPT_FIELD),
     )
@@ -142,12 +149,14 @@ _STATES: Mapping[str, str] = {
 }
 
 
-def fused_schema(allowed: Sequence[ActionKind], goals: Sequence[str], canvases: Sequence[int]) -> Schema:
+def fused_schema(
+    allowed: Sequence[ActionKind], goals: Sequence[str], canvases: Sequence[int], checks: bool = False
+) -> Schema:
     """An action after a verdict on each of the goals, at least one."""
     state = {"type": "string", "enum": list(Sight.__args__)}
     seen = _object(goal={"type": "string", "enum": list(goals)}, state=state, evidence=_string(MAX_EVIDENCE))
     verdicts = _array(seen, len(goals), least=len(goals))
-    return _object(verdicts=verdicts, **action_schema(allowed, goals, canvases)["properties"])
+    return _object(verdicts=verdicts, **action_schema(allowed, goals, canvases, checks)["properties"])
 
 
 TEMPLATES = Templates(Path(__file__).parent)
@@ -172,7 +181,12 @@ def action_text(
     source: int | None = None,
 ) -> str:
     """What is fixed for the run stands first, what grows next, what changes last: a server can keep the prefix."""
-    failed = trajectory.failed
+    failed, guided = trajectory.failed, trajectory.brief.guided
+    step_texts = (
+        TEMPLATES.text(stage, wrong=", ".join(wrong)) if stage else "",
+        _depth_text(trajectory, source),
+        TEMPLATES.text("together") if guided and len(focus) > 1 and "EDIT" in allowed else "",
+    )
     taken_back = {step.index for step in failed}
     style = f"strategy_{trajectory.brief.strategy}"
     return TEMPLATES.text(
@@ -185,14 +199,12 @@ def action_text(
         canvases=_canvases_text(trajectory, canvases),
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory),
-        stroke="\n\n".join(
-            filter(
-                None, (TEMPLATES.text(stage, wrong=", ".join(wrong)) if stage else "", _depth_text(trajectory, source))
-            )
-        ),
+        stroke="\n\n".join(filter(None, step_texts)),
         focus=", ".join(focus),
         remark=clip(note, MAX_NOTE).strip(),
-        kinds="\n".join(TEMPLATES.text(f"kind_{kind.lower()}") for kind in allowed),
+        kinds="\n".join(
+            [*(TEMPLATES.text(f"kind_{kind.lower()}") for kind in allowed), *[TEMPLATES.text("checks")] * guided]
+        ),
     )
 
 
@@ -207,6 +219,11 @@ def inspect_text(brief: Brief, action: Action) -> str:
 
 def contradiction_text(action: Action) -> str:
     return TEMPLATES.text("contradiction", instruction=action.edit_prompt or action.scene_prompt)
+
+
+def repeat_text(step: Step) -> str:
+    tried = step.action.edit_prompt or step.action.scene_prompt
+    return TEMPLATES.text("repeat", step=str(step.index), tried=one_line(tried, QUOTED))
 
 
 def _goal_line(goal: Goal) -> str:
@@ -226,7 +243,9 @@ def _failed_line(step: Step) -> str:
     origin = "from nothing" if step.parent is None else f"on canvas {step.parent}"
     tried = step.action.edit_prompt if step.action.kind == "EDIT" else step.action.scene_prompt
     reason = one_line(step.reason, QUOTED) or "it was no better"
-    return f'- Step {step.index}, {step.action.kind} {origin}, I asked for "{one_line(tried, QUOTED)}". Rolled back: {reason}'
+    missed = f" Not carried out: {one_line('; '.join(step.edit.missed), QUOTED)}" if step.edit.missed else ""
+    asked = f'I asked for "{one_line(tried, QUOTED)}"'
+    return f"- Step {step.index}, {step.action.kind} {origin}, {asked}. Rolled back: {reason}{missed}"
 
 
 def _depth_text(trajectory: Trajectory, source: int | None) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..plot import STYLE
+from ..plot import STYLE, style_of
+from ..variants import base_of
 from .gather import Entry, Group
 
 COLORS = ("#0f8a9d", "#a3402e", "#4d7c0f", "#7a5230", "#c2388a", "#37475a")
@@ -40,7 +41,8 @@ def _shortened(text: str) -> str:
 
 def _look(entry: Entry, place: int) -> tuple[str, str]:
     """Return colour and line style: those in STYLE for the name of an arm, else the next of COLORS."""
-    color, line, _ = STYLE.get(entry.name, (COLORS[place % len(COLORS)], "-", ""))
+    known = base_of(entry.name) in STYLE
+    color, line, _ = style_of(entry.name) if known else (COLORS[place % len(COLORS)], "-", "")
     return color, line
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...brief import Brief, Goal
+from ...brief import GOAL_KINDS, Brief, Goal
 from ...protocols import Message, Picture, Question
 from ...records import to_json
 from ...templates import Templates
@@ -20,6 +20,10 @@ from ...trajectory import Action
 
 QUOTED = 2_000
 """Characters of a goal or an instruction that are quoted in a question."""
+QUOTED_GAP = 400
+"""Characters of such a requirement."""
+MAX_GAPS = 5
+"""Requirements that one look at the whole picture may add to the checklist."""
 MAX_SEEN = 240
 """Characters of a sentence of evidence."""
 TEMPLATES = Templates(Path(__file__).parent)
@@ -63,6 +67,34 @@ def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int, w
     return Question(
         text, data={"task": "choose", "place": place, "prompt": brief.prompt, "goals": to_json(tuple(goals))}
     )
+
+
+def check_question(question: str) -> Question:
+    """Yes means that what a step's own checklist asks for is there, in the last image."""
+    return Question(TEMPLATES.text("check", question=_quoted(one_line(question, QUOTED))), data={"task": "check"})
+
+
+def whole_request(
+    brief: Brief, goals: Sequence[Goal], pictures: Mapping[int, Picture]
+) -> tuple[tuple[Message, ...], Mapping[str, Any]]:
+    """Return the messages and the schema of a look at the whole picture, the first of `pictures` (canvas -> picture)."""
+    shown = "; ".join(f"image {place} is canvas {canvas}" for place, canvas in enumerate(pictures, 1))
+    canvases = f"The images before you: {shown}. Image 1 is the current one."
+    text = TEMPLATES.text("whole", brief=brief.prompt, goals=_listed(goals, NEWEST), canvases=canvases)
+    data = {"task": "whole", "prompt": brief.prompt, "goals": to_json(tuple(goals)), "canvases": list(pictures)}
+    messages = (
+        Message("system", TEMPLATES.text("evidence_system")),
+        Message("user", text, tuple(pictures.values()), data),
+    )
+    each = {
+        "text": {"type": "string", "maxLength": QUOTED_GAP},
+        "kind": {"type": "string", "enum": list(GOAL_KINDS)},
+        "check": {"type": "string", "maxLength": QUOTED_GAP},
+    }
+    item = {"type": "object", "properties": each, "required": list(each), "additionalProperties": False}
+    back = {"anyOf": [{"type": "integer", "enum": list(pictures)}, {"type": "null"}]}
+    reply = {"gaps": {"type": "array", "items": item, "minItems": 0, "maxItems": MAX_GAPS}, "back_to": back}
+    return messages, {"type": "object", "properties": reply, "required": list(reply), "additionalProperties": False}
 
 
 def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Message, ...], Mapping[str, Any]]:
