@@ -122,7 +122,8 @@ class Brief:
     estimate: whether the estimated complexity of the goals also decides on the one-shot gate and the limit of rounds.
     guided: whether states with retry budgets (`clvr_core/policy/states.py`) guide the controller: no failed action is
         tried again in other words, stalled edits and wrong positions are drawn anew, VALIDATE looks for what the
-        checklist lacks, and each action brings a checklist of its own. False, as in runs of before there were states.
+        checklist lacks, each action brings a checklist of its own, and the director's gate reads the areas of goals.
+        False, as in runs of before there were states.
     rollback: whether a canvas that is no better is rolled back; if not, each canvas replaces the one before.
     """
 

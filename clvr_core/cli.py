@@ -259,6 +259,12 @@ def _add_brief_arguments(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the complexity of the brief lower the rounds, and choose between one shot and stages",
     )
+    command.add_argument(
+        "--guided",
+        action="store_true",
+        help="let states with retry budgets guide the controller: nothing that failed again, stalled edits drawn anew",
+    )
+    command.add_argument("--no-rollback", action="store_true", help="keep every canvas, the last one is handed over")
     modes = ", ".join(CONDITIONINGS)
     command.add_argument(
         "--conditioning", default="proxy", metavar="MODE", help=f"the prompt of the executor: {modes} (default proxy)"
@@ -317,9 +323,10 @@ def _brief(options: argparse.Namespace, prompt: str) -> Brief:
     budget = Budget(*limits, options.met, options.unmet, options.tolerance or None)
     options_of_brief = {
         name: getattr(options, name)
-        for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate")
+        for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate", "guided")
     }
-    return Brief(prompt, options.strategy, options.seed, budget=budget, **options_of_brief)
+    rollback = not options.no_rollback
+    return Brief(prompt, options.strategy, options.seed, budget=budget, rollback=rollback, **options_of_brief)
 
 
 def _load(options: argparse.Namespace) -> Models:

@@ -77,6 +77,9 @@ class BriefNode(io.ComfyNode):
                 inputs.picture(),
                 inputs.tolerance(),
                 inputs.depth(),
+                inputs.conditioning(),
+                inputs.guided(),
+                inputs.rollback(),
             ],
             outputs=[
                 TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),

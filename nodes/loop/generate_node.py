@@ -66,6 +66,9 @@ class Generate(io.ComfyNode):
                 inputs.picture(),
                 inputs.tolerance(),
                 inputs.depth(),
+                inputs.conditioning(),
+                inputs.guided(),
+                inputs.rollback(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture as judged, which need not be the last."),

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...clvr_core.brief import JUDGINGS, MAX_PROMPT, STRATEGIES, Brief, Budget, Judging, Strategy
+from ...clvr_core.brief import (
+    CONDITIONINGS,
+    JUDGINGS,
+    MAX_PROMPT,
+    STRATEGIES,
+    Brief,
+    Budget,
+    Conditioning,
+    Judging,
+    Strategy,
+)
 from ...clvr_core.checklist import goals_from
 from ...clvr_core.policy import strategies_text
 from ...clvr_core.run.calibration import read_calibration
@@ -181,6 +191,40 @@ def depth() -> io.Int.Input:
     )
 
 
+def conditioning() -> io.Combo.Input:
+    return io.Combo.Input(
+        "conditioning",
+        options=list(CONDITIONINGS),
+        default="proxy",
+        optional=True,
+        advanced=True,
+        tooltip="The text that the executor gets. proxy: the step's own prompt, for usual weights. instruction: your prompt, "
+        "then the instruction. summary: your prompt, a summary of each kept step, the instruction. trace: your prompt, all "
+        "prompts of the kept steps, the instruction, for weights trained on traces.",
+    )
+
+
+def guided() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "guided",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Guides the vlm by states with a number of tries each: what failed is not tried again in other words, stalled "
+        "edits and wrong positions are drawn anew, and a look at the whole picture may add goals that the list lacks.",
+    )
+
+
+def rollback() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "rollback",
+        default=True,
+        optional=True,
+        advanced=True,
+        tooltip="Rolls back a picture that is no better by the goals. Off: each picture replaces the one before, for comparison.",
+    )
+
+
 def review_seconds(name: str, default: int) -> io.Int.Input:
     return io.Int.Input(
         name,
@@ -231,6 +275,9 @@ def brief_of(
     unmet: float = DEFAULT.unmet,
     tolerance: float = 1.0,
     depth: int = -1,
+    conditioning: Conditioning = "proxy",
+    guided: bool = False,
+    rollback: bool = True,
 ) -> Brief:
     """Make the brief from the values of these inputs; 0 means no value. Raises BadInput for a value out of range."""
     executor.check(prompt)
@@ -250,6 +297,9 @@ def brief_of(
         judging=judging,
         evidence=evidence,
         fused=fused,
+        conditioning=conditioning,
+        guided=guided,
+        rollback=rollback,
     )
 
 

@@ -276,6 +276,7 @@ class TestWhatTheControllerIsTold:
             "seed": 7,
             "note": "",
             "source": None,
+            "guided": False,
         }
         json.dumps(data(started()))
 

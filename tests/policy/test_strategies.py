@@ -11,7 +11,7 @@ from clvr_core.brief import GOAL_KINDS, STRATEGIES, Brief, Budget, Goal
 from clvr_core.policy import policy_for
 from clvr_core.policy.clvr import Clvr
 from clvr_core.policy.controls import BestOfN, OneShot
-from clvr_core.policy.director import BATCH, ONE_SHOT_CHANCE, ORDER, Director, batches, next_batch
+from clvr_core.policy.director import BATCH, ONE_SHOT_CHANCE, ORDER, Director, area_at_risk, batches, next_batch
 from clvr_core.policy.rules import Stop
 from clvr_core.policy.strokes import Strokes
 from clvr_core.trajectory import Candidate
@@ -57,6 +57,30 @@ class TestClvr:
 
     def test_it_compares_with_the_one_shot_picture_and_the_others_do_not(self):
         assert [name for name in STRATEGIES if policy_for(Brief("x", name)).final_ab] == ["clvr"]
+
+
+class TestTheDirectorsAreas:
+    LEFT, TOP = (0.0, 0.0, 0.5, 1.0), (0.0, 0.0, 1.0, 0.5)
+
+    def goal(self, number: int, area=None, feasibility: float = 0.8, kind: str = "local") -> Goal:
+        return Goal(f"g{number}", f"thing {number}", kind, feasibility=feasibility, area=area)
+
+    def test_at_risk_is_what_goals_that_may_fail_claim_together(self):
+        both = (self.goal(1, self.LEFT), self.goal(2, self.TOP))
+        assert area_at_risk(both) == pytest.approx(0.75) and area_at_risk(both[:1]) == pytest.approx(0.5)
+        assert area_at_risk((self.goal(1, self.LEFT, 0.95), self.goal(2))) == 0
+
+    def test_a_goal_of_the_whole_picture_claims_all_of_it(self):
+        assert area_at_risk((self.goal(1, kind="global"),)) == 1.0
+
+    def test_a_guided_run_is_staged_where_they_claim_much_and_one_shot_where_little(self):
+        large, small = (
+            (self.goal(1, self.LEFT), self.goal(2, self.TOP)),
+            (self.goal(1, (0.0, 0.0, 0.3, 0.3)), self.goal(2)),
+        )
+        guided = replace(BRIEF, guided=True)
+        assert Director().plan(guided, large).gate == "staged: goals that may fail claim 75% of the picture"
+        assert Director().plan(guided, small).route == Director().plan(BRIEF, large).route == "one shot"
 
 
 class TestTheDirectorsPlan:

@@ -237,7 +237,8 @@ function check(view, step) {
   if (edit.success === null && edit.over_edit === null && !edit.evidence) return measured && el("div", { class: "check" }, measured);
   const [kind, words] = edit.success === null ? ["unsure", t("edit not judged")] : edit.success ? ["met", t("edit carried out")] : ["unmet", t("edit not carried out")];
   const over = edit.over_edit !== null && el("span", {}, t("over-edit {share}", { share: percent(edit.over_edit) }));
-  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), edit.evidence ? prose(edit.evidence, 300) : null, measured);
+  const missed = edit.missed.length > 0 ? prose(edit.missed.map((question) => `\u2717 ${question}`).join(" "), 300) : null;
+  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), missed, edit.evidence ? prose(edit.evidence, 300) : null, measured);
 }
 
 /** @param {Step["edit"]} edit @param {number} depth */

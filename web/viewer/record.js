@@ -6,7 +6,7 @@
  * @typedef {{ id: string, text: string, kind: string, check: string, feasibility: number, area: Box | null, conflicts_with: string[],
  *   need: "must" | "nice" }} Goal the brief counts as met without a goal that is nice
  * @typedef {{ kind: "GENERATE" | "EDIT" | "VALIDATE" | "END" | "GIVEN", summary: string, scene_prompt: string, edit_prompt: string,
- *   references: number[], goals: string[], region: Box | null, strength: number | null }} Action
+ *   references: number[], goals: string[], region: Box | null, strength: number | null, checks: string[] }} Action
  * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null,
  *   witnesses: Finding[] }} Verdict
  * @typedef {{ witness: string, says: "yes" | "no", strength: number, words: string, boxes: Box[] }} Finding
@@ -14,7 +14,8 @@
  * @typedef {{ seconds: Record<string, number>, vlm_tokens: number, vlm_calls: number, evaluations: number, images: number }} Cost
  * @typedef {{ outside: number, strength: number, colour: number[], uneven: number, offset: number[] | null, scale: number | null,
  *   sharpness: number, noise: number, meant: Box[] }} Change
- * @typedef {{ success: boolean | null, over_edit: number | null, evidence: string, change: Change | null, drift: Change | null }} EditCheck
+ * @typedef {{ success: boolean | null, over_edit: number | null, evidence: string, change: Change | null, drift: Change | null,
+ *   missed: string[] }} EditCheck
  * @typedef {{ index: number, action: Action, parent: number | null, candidates: Candidate[], chosen: number | null, verdicts: Verdict[],
  *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, ruling: string, cost: Cost }} Step
  * @typedef {{ rounds: number, images: number | null, evaluations: number | null, seconds: number | null, vlm_tokens: number | null,
@@ -125,6 +126,7 @@ const action = shape({
   goals: [list(text), []],
   region: [maybe(box), null],
   strength: [maybe(number), null],
+  checks: [list(text), []],
 });
 const candidate = shape({ canvas: [index], file: [text, ""], seed: [digits, "0"], nfe: [number, 0] });
 const finding = shape({
@@ -152,13 +154,14 @@ const change = shape({
   noise: [number, 0],
   meant: [list(box), []],
 });
-const UNCHECKED = { success: null, over_edit: null, evidence: "", change: null, drift: null };
+const UNCHECKED = { success: null, over_edit: null, evidence: "", change: null, drift: null, missed: [] };
 const edit = shape({
   success: [maybe(flag), null],
   over_edit: [maybe(number), null],
   evidence: [text, ""],
   change: [maybe(change), null],
   drift: [maybe(change), null],
+  missed: [list(text), []],
 });
 const step = shape({
   index: [index],
