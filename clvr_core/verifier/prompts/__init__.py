@@ -71,7 +71,7 @@ def best_question(brief: Brief, goals: Sequence[Goal], place: int, count: int, w
 
 def check_question(question: str) -> Question:
     """Yes means that what a step's own checklist asks for is there, in the last image."""
-    return Question(TEMPLATES.text("check", question=_quoted(one_line(question, QUOTED))), data={"task": "check"})
+    return Question(TEMPLATES.text("check", question=quoted(one_line(question, QUOTED))), data={"task": "check"})
 
 
 def whole_request(
