@@ -254,16 +254,10 @@ def _add_brief_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)"
     )
-    command.add_argument(
-        "--estimate",
-        action="store_true",
-        help="let the complexity of the brief lower the rounds, and choose between one shot and stages",
-    )
-    command.add_argument(
-        "--guided",
-        action="store_true",
-        help="let states with retry budgets guide the controller: nothing that failed again, stalled edits drawn anew",
-    )
+    estimate = "let the complexity of the brief lower the rounds, and choose between one shot and stages"
+    command.add_argument("--estimate", action="store_true", help=estimate)
+    guided = "states with retry budgets guide the controller: nothing that failed again, stalled edits drawn anew"
+    command.add_argument("--guided", action="store_true", help=guided)
     command.add_argument("--no-rollback", action="store_true", help="keep every canvas, the last one is handed over")
     modes = ", ".join(CONDITIONINGS)
     command.add_argument(

@@ -98,7 +98,7 @@ def test_nothing_at_the_top_of_a_module_imports_a_model_library_but_where_models
         assert not {name.split(".")[0] for name in named} & FRAMEWORKS, path.name
 
 
-PURE = {"__future__", "collections", "dataclasses", "math", "re", "typing"}
+PURE = {"__future__", "collections", "dataclasses", "itertools", "math", "re", "typing"}
 """Of the standard library: what neither reads nor writes."""
 
 

@@ -4,6 +4,7 @@ candidates, rollback."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 from ..brief import Brief, Goal, Strategy
@@ -58,8 +59,8 @@ def area_at_risk(goals: tuple[Goal, ...]) -> float:
     down = sorted({edge for box in boxes for edge in (box[1], box[3])})
     return sum(
         (right - left) * (bottom - top)
-        for left, right in zip(across, across[1:])
-        for top, bottom in zip(down, down[1:])
+        for left, right in pairwise(across)
+        for top, bottom in pairwise(down)
         if any(box[0] <= left and right <= box[2] and box[1] <= top and bottom <= box[3] for box in boxes)
     )
 
