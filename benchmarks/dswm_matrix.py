@@ -29,8 +29,9 @@ from clvr_core.cli import main as clvr
 from clvr_core.evaluation.probe import TIERS, tier_briefs
 from clvr_core.evaluation.statistics import auc, interval, ratio, resample
 from clvr_core.executor.klein import KleinExecutor, Sampling
+from clvr_core.fleet.rounds import drive_all
 from clvr_core.protocols import DrawRequest
-from clvr_core.run.session import RunModels, Session, drive_all
+from clvr_core.run.session import RunModels, Session
 from clvr_core.shapes import CANVAS, WEIGHTS, load_vlm
 from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.perceive import perceive

@@ -20,9 +20,10 @@ from .brief import Brief, Goal
 from .brief_list import rows_of
 from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
+from .fleet.engine import stopping
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
-from .protocols import Concurrent, Interruptible
+from .protocols import Concurrent
 from .reading import json_of
 from .records import from_json, to_json
 from .run.loop import Call
@@ -262,10 +263,6 @@ def batch_summary(results: Iterable[Result]) -> dict[str, Any]:
     return {"runs": len(results), **counts, **totals, "results": [to_json(result) for result in results]}
 
 
-class _Stopped(Exception):
-    """Raised inside a model's call after the batch was cancelled."""
-
-
 @contextmanager
 def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
     """Yield the models with a lock around each one that runs in this process, so that it serves one run at a time.
@@ -278,24 +275,13 @@ def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
     def locked(model: Any, name: str) -> Any:
         return model if model is None or isinstance(model, Concurrent) else with_device_lock(model, turns, name)
 
-    def raise_if_stopped() -> None:
-        if stop.is_set():
-            raise _Stopped
-
-    used = (models.vlm, models.executor, models.judge)
-    before = [(model, model.check) for model in used if isinstance(model, Interruptible)]
-    for model, _ in before:
-        model.check = raise_if_stopped
-    try:
+    with stopping((models.vlm, models.executor, models.judge), stop):
         yield replace(
             models,
             vlm=locked(models.vlm, "controller"),
             executor=locked(models.executor, "executor"),
             judge=locked(models.judge, "verifier"),
         )
-    finally:
-        for model, own in before:
-            model.check = own
 
 
 async def _run(

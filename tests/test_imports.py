@@ -116,6 +116,7 @@ FLOORS = (
     {"run"},
     {"shapes", "schema"},
     {"models"},
+    {"fleet"},
     {"training", "synthesis", "evaluation", "strengths"},
     {"batch", "doctor"},
     {"cli"},

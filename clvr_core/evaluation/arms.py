@@ -18,11 +18,12 @@ from ..brief import Brief, Budget, Strategy
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
 from ..errors import BadInput, CannotWrite, JudgeFailure
+from ..fleet.rounds import drive_all
 from ..models.registry import Models
 from ..policy import LOOPS, POLICIES, rules
 from ..protocols import DrawRequest, Picture, SomeDrawn
 from ..run.run_folder import RunFolder
-from ..run.session import Session, drive, drive_all, resume
+from ..run.session import Session, drive, resume
 from ..run.start_image import beginning_with
 from ..storage.atomic import AGAIN
 from ..storage.names import is_portable

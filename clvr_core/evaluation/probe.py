@@ -33,11 +33,12 @@ from ..brief import Brief, Budget, Strategy
 from ..controller import draft_goals
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor
+from ..fleet.rounds import drive_all
 from ..policy import LOOPS, rules
 from ..protocols import DrawRequest, Picture
 from ..records import from_json
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
-from ..run.session import RunModels, Session, drive_all
+from ..run.session import RunModels, Session
 from ..shapes import CANVAS, MERGED, load_executor, load_vlm
 from ..shapes.grammar import parse
 from ..shapes.judge import ShapesVlm

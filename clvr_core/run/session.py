@@ -3,7 +3,6 @@ begins."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..brief import Brief, Budget
 from ..controller import TEMPLATES as CONTROLLER
 from ..errors import BadInput
 from ..policy import Policy, policy_for
-from ..protocols import Drawing, DrawRequest, Executor, Picture, SomeDrawn
+from ..protocols import Drawing, DrawRequest, Picture
 from ..records import from_json, to_json
 from ..text import shown
 from ..trajectory import SCHEMA, Trajectory
@@ -42,7 +41,6 @@ __all__ = [
     "RunModels",
     "Session",
     "drive",
-    "drive_all",
     "go_on",
     "resume",
     "start",
@@ -249,60 +247,6 @@ def drive(session: Session) -> Trajectory:
         return session.trajectory
     finally:
         session.folder.close()
-
-
-def drive_all(
-    sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None] = lambda done: None
-) -> list[Trajectory]:
-    """Run many sessions side by side, with all drawing of a round in one batch of the executor.
-
-    progress: called after each round with the number of sessions that are done.
-
-    Raises what the executor raises; what it drew for the other sessions is kept.
-    """
-    try:
-        return _side_by_side(sessions, executor, progress)
-    finally:
-        for session in sessions:
-            session.folder.close()
-
-
-def _side_by_side(sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None]) -> list[Trajectory]:
-    calls: dict[int, Call | None] = {index: session.advance() for index, session in enumerate(sessions)}
-    while any(calls.values()):
-        waiting: list[tuple[int, Composition]] = []
-        for index, call in calls.items():
-            session = sessions[index]
-            while call is not None and not isinstance(call, Draw):
-                result = session.perform(call)
-                session.note(call, result)
-                call = session.advance(result)
-            calls[index] = call
-            if call is not None:
-                waiting.append((index, session.compose(call)))
-        if waiting:
-            started = time.perf_counter()
-            failed: SomeDrawn | None = None
-            try:
-                drawings: list[Drawing | None] = list(
-                    executor.draw([request for _, composed in waiting for request in composed.requests])
-                )
-            except SomeDrawn as error:
-                drawings, failed = list(error.drawings), error
-            seconds, none_drawn = (time.perf_counter() - started) / len(drawings), False
-            for index, composed in waiting:
-                count = len(composed.requests)
-                mine, drawings = drawings[:count], drawings[count:]
-                if not any(mine):
-                    none_drawn = True
-                    continue
-                result = sessions[index].drawn(composed, mine, seconds * count, str(failed or ""))
-                sessions[index].note(composed.call, result)
-                calls[index] = sessions[index].advance(result)
-            if failed and none_drawn:
-                raise failed
-        progress(sum(call is None for call in calls.values()))
-    return [session.trajectory for session in sessions]
 
 
 def start(brief: Brief, models: RunModels, out: Path, listener: Listener | None = None) -> Session:

@@ -26,13 +26,15 @@ from PIL import Image
 
 from ..brief import Brief, Budget
 from ..errors import BadInput
+from ..fleet.engine import stopping, threads_for
+from ..fleet.rounds import drive_all
 from ..models.registry import Models
 from ..protocols import Drawing, DrawRequest, Picture, Vlm
 from ..reading import json_of
 from ..records import from_json, to_json
 from ..run.conditioning import words_of
 from ..run.run_folder import RunFolder
-from ..run.session import Session, drive_all, resume
+from ..run.session import Session, resume
 from ..shapes.sampling import random_brief
 from ..storage.atomic import AGAIN, keep_note, write_bytes, writing
 from ..storage.lock import alone_in_folder
@@ -208,8 +210,14 @@ def _some(
         models.executor.draw([_one_shot(trajectories[index].brief) for index in asked]) if asked else ()
     )
     against = dict(zip(asked, shots))
-    for index, ((name, _), session, line) in enumerate(zip(briefs, sessions, candidates)):
-        yield _decide(out, name, session, line, against.get(index), models, second)
+    judges = (models.vlm, models.judge, second)
+    threads = threads_for(*judges)
+
+    def decide(index: int) -> Decision:
+        return _decide(out, briefs[index][0], sessions[index], candidates[index], against.get(index), models, second)
+
+    with stopping(judges, threads.stop):
+        yield from threads.each(decide, range(len(briefs)))
 
 
 def _session(path: Path, prompt: str, models: Models, settings: Settings, index: int) -> Session:

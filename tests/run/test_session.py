@@ -12,10 +12,11 @@ import pytest
 
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
+from clvr_core.fleet.rounds import drive_all
 from clvr_core.protocols import Drawing, SomeDrawn
 from clvr_core.run.loop import Repair
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
-from clvr_core.run.session import EVENTS, RunModels, Session, drive, drive_all, resume, start
+from clvr_core.run.session import EVENTS, RunModels, Session, drive, resume, start
 from clvr_core.storage.png import read_png, trajectory_of
 from clvr_core.trajectory import Remark, seed_for
 from tests.fakes import FakeExecutor, FakeVlm, grey

@@ -11,10 +11,11 @@ import pytest
 
 from clvr_core.brief import Budget
 from clvr_core.errors import BadInput, CannotWrite
+from clvr_core.fleet.rounds import drive_all
 from clvr_core.protocols import Drawing
 from clvr_core.run.reading import read_journal, read_trajectory
 from clvr_core.run.run_folder import JOURNAL, RunFolder
-from clvr_core.run.session import RunModels, Session, drive, drive_all, go_on, resume, start
+from clvr_core.run.session import RunModels, Session, drive, go_on, resume, start
 from clvr_core.storage.lock import LOCK, FolderHeld
 from tests.fakes import FakeExecutor, grey
 from tests.faults import largest_file
