@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from .brief_list import rows_of
 from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
 from .fleet.engine import stopping
+from .fleet.shard import Shard
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
 from .protocols import Concurrent
@@ -37,6 +38,9 @@ from .trajectory import Trajectory
 
 SUMMARY = "summary.json"
 """Name of the file with the results, in the output folder."""
+SUMMARIES = re.compile(r"summary(-\d+-of-\d+)?\.json")
+"""The names of such files, those of shards too."""
+WHOLE = Shard()
 LISTS = (".txt", ".csv")
 """Endings of the files that are read as `brief_list` reads them; any other is JSON, one value a line."""
 MOST = 1024
@@ -160,7 +164,7 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
         raise BadInput(
             f"the id {line.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens"
         )
-    if line.id and (line.id.casefold() == SUMMARY or not is_portable(line.id)):
+    if line.id and (SUMMARIES.fullmatch(line.id.casefold()) or not is_portable(line.id)):
         raise BadInput(f"the id {line.id!r} cannot name a folder here or on Windows; choose another")
     # Without the budget, so that a larger one continues the same run.
     content = json.dumps(to_json(replace(brief, budget=Brief("x").budget)), sort_keys=True)
@@ -174,6 +178,7 @@ def run_batch(
     concurrency: int,
     on_event: OnEvent = _ignore,
     tick: Callable[[], object] | None = None,
+    shard: Shard = WHOLE,
 ) -> list[Result]:
     """Do as `paint` does, in an event loop of its own.
 
@@ -190,7 +195,7 @@ def run_batch(
     async def running() -> list[Result]:
         clock = asyncio.create_task(ticking())
         try:
-            return await paint(jobs, models, out, concurrency, on_event)
+            return await paint(jobs, models, out, concurrency, on_event, shard)
         finally:
             clock.cancel()
 
@@ -198,14 +203,21 @@ def run_batch(
 
 
 async def paint(
-    jobs: Sequence[Job], models: Models, out: Path, concurrency: int, on_event: OnEvent = _ignore
+    jobs: Sequence[Job],
+    models: Models,
+    out: Path,
+    concurrency: int,
+    on_event: OnEvent = _ignore,
+    shard: Shard = WHOLE,
 ) -> list[Result]:
-    """Run all jobs, and return their results in the order of the jobs. The results are also written to SUMMARY.
+    """Run all jobs of the shard, and return their results in the order of the jobs. The results are also written to
+    SUMMARY, or to the file of the shard.
 
     models: shared by all runs.
     out: folder for the folders of the runs; a run that is there already is continued.
     concurrency: runs at the same time, 1 to MOST.
     on_event: called from any thread when a run begins, writes a line of its journal, and ends.
+    shard: the part of the jobs that is run here. Other processes may run others in the same folder at the same time.
 
     When the coroutine is cancelled, waiting for a server ends at once, other calls are finished, and every run can be
     continued later. A run that fails gives a Result with state `failed`. When a server is away for longer than it is
@@ -214,7 +226,7 @@ async def paint(
     """
     if not 1 <= concurrency <= MOST:
         raise BadInput(f"--concurrency is {concurrency}; it must be between 1 and {MOST}")
-    stop, gate = threading.Event(), asyncio.Semaphore(concurrency)
+    jobs, stop, gate = shard.of(jobs), threading.Event(), asyncio.Semaphore(concurrency)
     away: list[str] = []
 
     async def run(job: Job) -> Result:
@@ -239,15 +251,35 @@ async def paint(
 
     # Not the pool of the event loop, which has about one thread a core: a run that waits for a server occupies a
     # thread.
-    with locked(out), _side_by_side(models, stop) as shared, ThreadPoolExecutor(min(concurrency, len(jobs))) as pool:
+    workers = max(1, min(concurrency, len(jobs)))
+    with _alone(out, shard), _side_by_side(models, stop) as shared, ThreadPoolExecutor(workers) as pool:
         try:
             results = await asyncio.gather(*map(run, jobs))
         except BaseException:
             stop.set()
             raise
         with writing(out):
-            write_bytes(out / SUMMARY, (json.dumps(batch_summary(results), indent=1) + "\n").encode())
+            write_bytes(out / summary_name(shard), (json.dumps(batch_summary(results), indent=1) + "\n").encode())
     return results
+
+
+def summary_name(shard: Shard) -> str:
+    """Return the name of the file with the results, in the output folder."""
+    return SUMMARY.replace(".", f"{shard.suffix}.")
+
+
+@contextmanager
+def _alone(out: Path, shard: Shard) -> Iterator[None]:
+    """Hold the folder of a batch, or this shard of it. Raises BadInput if another process holds that."""
+    if not shard.suffix:
+        with locked(out):
+            yield
+        return
+    mark = out / f".shard{shard.suffix}"  # no run has a name that begins with a dot
+    with locked(mark):
+        yield
+    with suppress(OSError):
+        mark.rmdir()
 
 
 def batch_summary(results: Iterable[Result]) -> dict[str, Any]:

@@ -204,6 +204,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder in it for each run; runs there are gone on with",
     )
     batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
+    batch.add_argument(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="only every Nth brief, from the Ith on: for N processes with one --out",
+    )
     _add_brief_arguments(batch)
     batch.set_defaults(run=_batch)
 
@@ -412,26 +418,27 @@ def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> 
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from .batch import SUMMARY, Table, batch_summary, read_jobs, run_batch
+    from .batch import Table, batch_summary, read_jobs, run_batch, summary_name
+    from .fleet.shard import Shard
 
-    usual = _brief(options, "any")
+    usual, shard = _brief(options, "any"), Shard.parse(options.shard)
     read_jobs(options.prompts, usual)
     models = _load(options)
     jobs = read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))
     options.again = "the same command"
-    table = Table(len(jobs))
-    results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick)
-    summary = batch_summary(results)
+    table = Table(len(shard.of(jobs)))
+    results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick, shard)
+    summary, file = batch_summary(results), options.out / summary_name(shard)
     failed, unmet = summary["failed"] + summary["stopped"], summary["unmet"] and usual.strategy not in BASELINES
     code = BAD_INPUT if failed else NOT_MET if unmet else DONE
     if options.json:
-        print(json.dumps({"exit": code, "summary": str(options.out / SUMMARY), **summary}))
+        print(json.dumps({"exit": code, "summary": str(file), **summary}))
     else:
         counts = ", ".join(
             f"{summary[state]} {state}" for state in ("met", "unmet", "failed", "stopped") if summary[state]
         )
         print(f"{summary['runs']} runs: {counts}; {summary['images']} pictures, {summary['evaluations']} evaluations")
-        print(f"summary     {options.out / SUMMARY}")
+        print(f"summary     {file}")
     return code
 
 

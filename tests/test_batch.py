@@ -21,6 +21,7 @@ from clvr_core.batch import SUMMARY, Job, Result, Table, read_jobs, run_batch
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput, CannotWrite
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
+from clvr_core.fleet.shard import Shard
 from clvr_core.models.registry import Models
 from clvr_core.run.run_folder import BEST, JOURNAL
 from clvr_core.shapes import load_vlm
@@ -168,6 +169,34 @@ class TestRuns:
         with pytest.raises(FolderHeld, match=f"{tmp_path} is in use by clvr batch process 7; wait"):
             run_batch(jobs(BRIEFS[0]), models(), tmp_path, 1)
         other.ends()
+
+    def test_shards_of_two_processes_are_the_whole_and_the_command_without_them_sums_it_up(self, tmp_path):
+        whole = run_batch(jobs(*BRIEFS), models(), tmp_path / "whole", 2)
+        out, told = tmp_path / "parts", []
+        (out / ".shard-2-of-2").mkdir(parents=True)
+        other = Elsewhere(out / ".shard-2-of-2")  # while the second runs too
+        told += run_batch(jobs(*BRIEFS), models(), out, 2, shard=Shard(1, 2))
+        other.ends()
+        told += run_batch(jobs(*BRIEFS), models(), out, 2, shard=Shard(2, 2))
+        assert sorted(told, key=lambda result: result.id) == whole
+        assert [json.loads((out / f"summary-{n}-of-2.json").read_text())["runs"] for n in (1, 2)] == [2, 2]
+        assert not (out / SUMMARY).exists() and not (out / ".shard-2-of-2").exists()
+        again = models()
+        assert run_batch(jobs(*BRIEFS), again, out, 2) == whole and again.executor.requests == []
+        for number in range(4):
+            files = [(place / f"run-{number}" / BEST).read_bytes() for place in (out, tmp_path / "whole")]
+            assert files[0] == files[1]
+
+    def test_a_shard_that_another_process_runs_is_refused(self, tmp_path):
+        (tmp_path / ".shard-2-of-2").mkdir()
+        other = Elsewhere(tmp_path / ".shard-2-of-2", b'{"pid":7,"command":"clvr batch"}')
+        with pytest.raises(FolderHeld, match="is in use by clvr batch process 7"):
+            run_batch(jobs(*BRIEFS), models(), tmp_path, 1, shard=Shard(2, 2))
+        other.ends()
+
+    def test_a_shard_of_no_brief_has_an_empty_summary(self, tmp_path):
+        assert run_batch(jobs(BRIEFS[0]), models(), tmp_path, 4, shard=Shard(3, 3)) == []
+        assert json.loads((tmp_path / "summary-3-of-3.json").read_text())["runs"] == 0
 
     def test_models_in_this_process_work_for_one_at_a_time(self, tmp_path):
         inside, most = [], []

@@ -63,7 +63,7 @@ class Threads:
                 yield from _results(futures)
             except BaseException as error:
                 failed.set()
-                if not isinstance(error, Exception):
+                if not isinstance(error, (Exception, GeneratorExit)):
                     self.stop.set()
                 raise
 
@@ -75,9 +75,8 @@ def _results(futures: Sequence[Future[Done]]) -> Iterator[Done]:
             yield future.result()
         except Stopped:
             # A later piece failed first, and this one was not begun.
-            raise next(
-                error for each in futures[place:] if (error := each.exception()) and not isinstance(error, Stopped)
-            ) from None
+            errors = [each.exception() for each in futures[place:]]
+            raise next((each for each in errors if each and not isinstance(each, Stopped)), Stopped()) from None
 
 
 def threads_for(*models: Any) -> Threads:

@@ -41,7 +41,7 @@ def _side_by_side(
     while any(calls.values()):
         live = [(index, sessions[index], call) for index, call in calls.items() if call is not None]
         waiting: list[tuple[int, Composition]] = []
-        for (index, session, _), call in zip(live, engine.each(_until_it_draws, live)):
+        for call, (index, session, _) in zip(engine.each(_until_it_draws, live), live):
             calls[index] = call
             if call is not None:
                 waiting.append((index, session.compose(call)))

@@ -92,6 +92,14 @@ def test_an_interrupt_makes_models_leave_their_work():
     assert left == [1] and model.check is own
 
 
+def test_who_takes_fewer_results_than_there_are_interrupts_nobody():
+    threads = Threads(2)
+    work = threads.each(lambda piece: piece, range(9))
+    assert next(work) == 0
+    work.close()
+    assert not threads.stop.is_set()
+
+
 def test_a_model_s_own_check_is_asked_as_well():
     asked = []
     model = SimpleNamespace(check=lambda: asked.append(True))

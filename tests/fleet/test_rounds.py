@@ -25,13 +25,14 @@ class Concurrently:
 
     def __init__(self, vlm, asked) -> None:
         self.vlm, self.asked, self.name = vlm, asked, vlm.name
+        self.check = lambda: None
 
     def chat(self, messages, schema):
-        self.asked()
+        self.asked(), self.check()
         return self.vlm.chat(messages, schema)
 
     def decide(self, images, questions):
-        self.asked()
+        self.asked(), self.check()
         return self.vlm.decide(images, questions)
 
 
