@@ -41,11 +41,12 @@ import torch
 from PIL import Image, ImageFilter
 
 from clvr_core.brief import Brief, Budget, Goal
+from clvr_core.fleet.rounds import drive_all
 from clvr_core.policy import rules
 from clvr_core.policy.clvr import Clvr
 from clvr_core.protocols import Decision, Drawing, DrawRequest, Message, Picture, Question, Reply
 from clvr_core.run.calibration import calibration_file, read_calibration
-from clvr_core.run.session import RunModels, Session, drive_all
+from clvr_core.run.session import RunModels, Session
 from clvr_core.run.start_image import beginning_with
 from clvr_core.shapes import CANVAS, load_executor
 from clvr_core.shapes.controller import CHANGES
