@@ -204,12 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder in it for each run; runs there are gone on with",
     )
     batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
-    batch.add_argument(
-        "--shard",
-        default="1/1",
-        metavar="I/N",
-        help="only every Nth brief, from the Ith on: for N processes with one --out",
-    )
+    batch.add_argument("--shard", default="1/1", metavar="I/N", help="every Nth brief from the Ith on, for N processes")
     _add_brief_arguments(batch)
     batch.set_defaults(run=_batch)
 
@@ -418,8 +413,7 @@ def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> 
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from .batch import Table, batch_summary, read_jobs, run_batch, summary_name
-    from .fleet.shard import Shard
+    from .batch import Shard, Table, batch_summary, read_jobs, run_batch, summary_name
 
     usual, shard = _brief(options, "any"), Shard.parse(options.shard)
     read_jobs(options.prompts, usual)
