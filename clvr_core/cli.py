@@ -579,9 +579,10 @@ def _train_pprl(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     if options.drift:
         from .evaluation.drift_command import measure
+        from .models.registry import load_models
 
-        options.models = str(options.models or "shapes")
-        print(measure(_load(options), options.out, options.json))
+        models = load_models(str(options.models or "shapes"), options.weights)
+        print(measure(models, options.out, options.json))
         return DONE
     from .doctor import examine, examine_models
 
