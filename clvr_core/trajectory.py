@@ -392,7 +392,7 @@ class Trajectory:
         worn: list[tuple[tuple[Box, ...] | None, int]] = []
         for step, drawn in self._edits(canvas):
             boxes = step.edit.change.meant if step.chosen == drawn and step.edit.kept_the_rest else None
-            below = [level for other, level in worn if boxes is None or other is None or _overlap(boxes, other)]
+            below = [level for other, level in worn if boxes is None or other is None or overlap(boxes, other)]
             worn.append((boxes, 1 + max(below, default=0)))
         return max((level for _, level in worn), default=0)
 
@@ -448,7 +448,8 @@ class Trajectory:
         return replace(self, steps=(*self.steps, step))
 
 
-def _overlap(boxes: Iterable[Box], others: tuple[Box, ...]) -> bool:
+def overlap(boxes: Iterable[Box], others: tuple[Box, ...]) -> bool:
+    """Whether any of the boxes has an area in common with any of the others."""
     return any(
         left < other[2] and other[0] < right and top < other[3] and other[1] < bottom
         for left, top, right, bottom in boxes

@@ -8,8 +8,8 @@ from ..brief import Box
 from ..executor.masks import MARGIN
 from ..policy.remarks import is_wish
 from ..protocols import Picture
-from ..trajectory import Action, Change, EditCheck, Trajectory
-from ..verifier.changes import WHOLE, measure
+from ..trajectory import Action, Change, EditCheck, Trajectory, overlap
+from ..verifier.changes import WHOLE, changed_areas, measure
 from .canvases import Canvases
 from .loop import Judge, Judgement
 
@@ -24,10 +24,11 @@ def with_changes(judgement: Judgement, call: Judge, canvases: Canvases) -> Judge
     earlier = call.trajectory.edits_since_source(call.before)
     source = earlier[0].action.references[0] if earlier else None
     won = _won(tuple(step.edit for step in earlier))
-    edits = []
+    again, edits = _made_again(call.trajectory, call.before), []
     for canvas, edit in zip(call.canvases, judgement.edits, strict=True):
         after, drift = canvases.picture(canvas), None
-        change = _measured(before, after, meant, mask, max(1, len(call.action.goals)))
+        places = meant if meant is not None or again is None else _with_open(again, before, after, call)
+        change = _measured(before, after, places, mask, max(1, len(call.action.goals)))
         if source is not None and won is not None and change is not None:
             drift = _measured(canvases.picture(source), after, (*won, *change.meant))
         edits.append(replace(edit, change=change, drift=drift))
@@ -45,6 +46,23 @@ def meant_by(trajectory: Trajectory, action: Action) -> tuple[Box, ...] | None:
         return (WHOLE,)
     areas = tuple(goal.area for goal in goals if goal.area is not None)
     return areas if areas and len(areas) == len(goals) else None
+
+
+def _made_again(trajectory: Trajectory, before: int) -> tuple[Box, ...] | None:
+    """Where the edits were meant that lie between this canvas and the current one: an edit that starts from an ancestor
+    makes them again. None if it is no ancestor, or one of them was not measured."""
+    since = () if trajectory.current is None else trajectory.edits_since_source(trajectory.current)
+    places = [place for place, step in enumerate(since) if step.action.references[0] == before]
+    return _won(tuple(step.edit for step in since[places[0] :])) if places else None
+
+
+def _with_open(again: tuple[Box, ...], before: Picture, after: Picture, call: Judge) -> tuple[Box, ...]:
+    """Those places, and for each goal of the action that is still open one more area of large change."""
+    held = call.trajectory.current_step
+    done = {verdict.goal for verdict in held.verdicts if verdict.state == "met"} if held else set()
+    left = max(1, len({*call.action.goals} - done))
+    others = [area for area in changed_areas(before, after) if not overlap((area,), again)]
+    return (*again, *others[:left])
 
 
 def _painted(call: Judge, canvases: Canvases) -> Picture | None:

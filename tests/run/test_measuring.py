@@ -128,3 +128,18 @@ def test_a_canvas_of_another_size_is_not_compared():
     run = Run(dotted(), dotted()[:32])
     run.judged()
     assert run.judged(run.edit(FIRST)).edit == EditCheck()
+
+
+def test_an_edit_from_an_ancestor_means_the_places_of_the_edits_that_it_makes_again_and_one_more(run):
+    """Canvas 3 is made of canvas 0: both squares again, one for the open goal, and one that nobody asked for."""
+    run.judged()
+    run.judged(run.edit(FIRST))
+    run.judged(run.edit(SECOND))
+    run.trajectory = replace(run.trajectory, current=2)
+    third, fourth = (0.75, 0.0, 1.0, 0.25), (0.0, 0.75, 0.125, 0.875)
+    merged = run.canvases.picture(2)
+    for box in (third, fourth):
+        merged = painted(merged, box)
+    run.canvases.add(3, 1, Drawing(merged, 1), run.trajectory)
+    change = run.judged(Action("EDIT", edit_prompt="all", references=(0,), goals=("somewhere",))).edit.change
+    assert len(change.meant) == 3 and 0 < change.outside < 0.03, "the fourth is damage"
