@@ -37,11 +37,16 @@ def front(request, comfy_folder, chromium, node, tmp_path_factory):
 
 
 def many_runs(folder: Path, count: int = 500) -> None:
-    """So many old runs, as a studio has them."""
+    """So many old runs, as a studio has them, and one that stands where its first picture is drawn."""
     journal = (Path(__file__).parents[1] / "data" / "trajectories" / "rolled-back" / "trajectory.jsonl").read_text(
         "utf-8"
     )
     first, rest = journal.split("\n", 1)
+    drawing = folder / "d0d0d0d0d0d0d0d0-1"
+    drawing.mkdir(parents=True)
+    upto = journal.index("\n", journal.index('"event":"action"')) + 1
+    (drawing / "trajectory.jsonl").write_text(journal[:upto], "utf-8")
+    os.utime(drawing / "trajectory.jsonl", (10**9,) * 2)
     for number in range(count):
         run = folder / f"{number:016x}-1"
         run.mkdir(parents=True)

@@ -6,7 +6,7 @@ import { many, mark, t } from "../viewer/language.js";
 /** @typedef {import("./runs.js").Listed} Listed */
 
 /** Height of a row, pixels, as in sidebar.css. */
-export const ROW = 92;
+export const ROW = 112;
 /** Rows above and below those in sight. */
 const SPARE = 4;
 /** Height of the list while it is not laid out, pixels. */
@@ -55,6 +55,7 @@ export class Gallery {
       if (run) this.open(run);
     });
     this.list.addEventListener("change", ({ target }) => target instanceof HTMLInputElement && this.mark(target.value, target.checked));
+    this.list.addEventListener("error", ({ target }) => target instanceof Element && target.replaceWith(el("span", { class: "none" })), { capture: true });
     this.both.addEventListener("click", () => {
       const [one, other] = this.marked.map((run) => this.all.find((each) => each.run === run));
       if (one && other) compare(one, other);
@@ -103,8 +104,10 @@ export class Gallery {
   /** Puts the rows in sight into the page. */
   draw() {
     const height = Math.min(this.scroller.clientHeight || UNKNOWN, window.innerHeight || UNKNOWN);
-    const first = Math.max(0, Math.floor(this.scroller.scrollTop / ROW) - SPARE);
-    const seen = this.shown.slice(first, first + Math.ceil(height / ROW) + 2 * SPARE);
+    const rows = Math.ceil(height / ROW);
+    const top = Math.min(Math.floor(this.scroller.scrollTop / ROW), this.shown.length - rows);
+    const first = Math.max(0, top - SPARE);
+    const seen = this.shown.slice(first, first + rows + 2 * SPARE);
     this.list.style.height = `${this.shown.length * ROW}px`;
     const names = new Set(seen.map(({ run }) => run));
     for (const run of this.rows.keys()) if (!names.has(run)) this.rows.delete(run);

@@ -39,6 +39,9 @@ test("of 500 runs only the rows in sight are in the page, also further down", ()
   assert.deepEqual(opened, ["r-249"]);
   made.scroller.dispatchEvent(new Event("scroll"));
   assert.equal(all(made.list, "[data-run='r-249']")[0], one, "a row that stays is not built again");
+  made.search.value = "brief 321";
+  made.search.dispatchEvent(new Event("input"));
+  assert.deepEqual(rows(), ["r-321"], "what is found is seen, however far down the list was");
 });
 
 test("runs are found by each word, and sorted", () => {
