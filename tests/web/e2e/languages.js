@@ -66,6 +66,7 @@ test("a run in the sidebar is in the language too, and English comes back", asyn
   const toggle = () => page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
   await toggle();
   await waitForText(new RegExp(LAST.Runs));
+  await page.waitForFunction(() => globalThis.clvr.panels()[0].querySelector("[data-run]"), PATIENCE);
   await page.evaluate(() => globalThis.clvr.panels()[0].querySelector("[data-run]").click());
   await waitForText(new RegExp(LAST["Spent and left"]));
   assert.deepEqual(await page.evaluate((find) => eval(`(${find})`)(), String(english)), []);
