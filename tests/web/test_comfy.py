@@ -1,4 +1,8 @@
-"""The pack in a real ComfyUI in a real browser, with the front end that comes with it and with the newest one."""
+"""The pack in a real ComfyUI in a real browser, with the front end that comes with it and with the newest one.
+
+What does not depend on both, front end and renderer, is tested with the one in LiteGraph and with the other in Nodes 2.0; with
+CLVR_NIGHTLY set, as each night, with both in both.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,10 @@ from tests.comfy.test_review import reviewed
 from tests.web.pictures import check
 
 pytestmark = pytest.mark.weights
+
+BOTH = "litegraph nodes2"
+RENDERERS = {"bundled": "litegraph", "newest": "nodes2"}
+"""Front end -> the renderer that it is tested with, beside what a run looks like, which is tested with both in both."""
 
 
 @pytest.fixture(scope="module", params=["bundled", "newest"])
@@ -64,12 +72,14 @@ def viewed(node: str) -> dict:
 
 def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
     name, server = front
+    renderers = BOTH if os.environ.get("CLVR_NIGHTLY") else RENDERERS[name]
     output = run_node(
         *("--test", "--test-reporter=tap", "e2e/comfy.test.js"),
         CHROMIUM=chromium,
         URL=f"http://127.0.0.1:{server.port}",
         OUT=tmp_path,
         FRONT=name,
+        RENDERERS=renderers,
         GRAPH=json.dumps(graph(rounds=3) | viewed("2")),
         LOOP=json.dumps(loop() | viewed("7")),
         REVIEWED=json.dumps(
@@ -77,5 +87,5 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         ),
     )
     assert "# fail 0" in output
-    for shot in (f"{name}-litegraph", f"{name}-nodes2", "brief-litegraph", "brief-nodes2"):
+    for shot in (f"{name}-litegraph", f"{name}-nodes2", *(f"brief-{renderer}" for renderer in renderers.split())):
         check(tmp_path / f"{shot}.png")

@@ -7,6 +7,8 @@ import { open, watch } from "./browser.js";
 
 export const { URL: address, OUT, FRONT } = process.env;
 export const PATIENCE = { timeout: 150_000 };
+/** Whether Nodes 2.0 draws, for each renderer that this front end is tested with. */
+export const RENDERERS = (process.env.RENDERERS ?? "litegraph nodes2").split(" ").map((name) => name === "nodes2");
 const FRAMES = 20;
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PATIENCE, address, draw, drop, page, texts, waitForText } from "./comfy.js";
+import { PATIENCE, RENDERERS, address, draw, drop, page, texts, waitForText } from "./comfy.js";
 
 const PROMPT = /^a large red circle at the top left/;
 /** Of the run of the first test, by who saved them: their addresses. */
@@ -45,7 +45,7 @@ async function sees(source) {
   );
 }
 
-for (const vue of [false, true]) {
+for (const vue of RENDERERS) {
   const renderer = vue ? "Nodes 2.0" : "LiteGraph";
   test(`a picture of a run that is dropped opens its workflow, and its trajectory in the viewer: ${renderer}`, async () => {
     pictures ??= await made();

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { PATIENCE, draw, page, still } from "./comfy.js";
+import { PATIENCE, RENDERERS, draw, page, still } from "./comfy.js";
 
 const KINDS = ["CLVR_Executor", "CLVR_Quick", "CLVR_Generate", "CLVR_Brief", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 const GOALS = "[nice] a small red square to the left of the very large and yellow circle that stands in the middle of the picture\n[global] dusk";
@@ -61,7 +61,7 @@ const rows = (kind, vue) =>
     vue,
   );
 
-for (const vue of [false, true])
+for (const vue of RENDERERS)
   test(`new nodes have room for what they show: ${vue ? "Nodes 2.0" : "LiteGraph"}`, async () => {
     await fresh(vue);
     const widths = await page.evaluate((kinds) => kinds.map((kind) => globalThis.clvr.node(kind).size[0]), KINDS.slice(1));

@@ -41,6 +41,8 @@ for (const [locale, vue] of SPOKEN)
     await draw(vue);
     await open();
     await speak(locale, words["it fits"]);
+    // The nodes are made anew after the words over them.
+    await page.waitForFunction((label) => globalThis.clvr.node("CLVR_Generate").widgets.find(({ name }) => name === "judging").options.getOptionLabel("each") === label, PATIENCE, values.judging.each);
     const rest = await page.evaluate((find) => globalThis.clvr.texts().length && eval(`(${find})`)(), String(english));
     assert.deepEqual(rest, []);
     const shown = await page.evaluate(() => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { cutTexts } from "./browser.js";
-import { FRONT, OUT, PATIENCE, draw, element, load, page, queue, ready, still, tab, texts, waitForText } from "./comfy.js";
+import { FRONT, OUT, PATIENCE, RENDERERS, draw, element, load, page, queue, ready, still, tab, texts, waitForText } from "./comfy.js";
 
 const GRAPHS = JSON.parse(process.env.REVIEWED);
 const PLACES = { CLVR_Brief: [40, 0, 560, 900], CLVR_LoopEnd: [640, 0, 560, 900] };
@@ -147,4 +147,4 @@ async function reload() {
   await other.close();
 }
 
-for (const vue of [false, true]) test(`the artist is asked and heard: ${vue ? "Nodes 2.0" : "LiteGraph"}`, () => steer(vue));
+for (const vue of RENDERERS) test(`the artist is asked and heard: ${vue ? "Nodes 2.0" : "LiteGraph"}`, () => steer(vue));

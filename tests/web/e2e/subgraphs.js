@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { draw, load, page, seen, still } from "./comfy.js";
+import { RENDERERS, draw, load, page, seen, still } from "./comfy.js";
 
 const { LOOP } = process.env;
 const NODES = ["CLVR_Brief", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
@@ -25,7 +25,7 @@ const run = (command) => page.evaluate((command) => globalThis.app.extensionMana
 const select = (kinds) => page.evaluate((kinds) => globalThis.app.canvas.selectItems(globalThis.app.graph.nodes.filter(({ comfyClass, subgraph }) => (kinds ? kinds.includes(comfyClass) : subgraph))), kinds);
 const count = () => page.evaluate(() => [globalThis.app.graph.nodes.length, globalThis.app.graph.subgraphs.size]);
 
-for (const vue of [false, true])
+for (const vue of RENDERERS)
   test(`no node that went listens, and none complains: ${vue ? "Nodes 2.0" : "LiteGraph"}`, async () => {
     const complaints = () => seen.errors.filter((error) => LOST.test(error));
     await draw(vue);

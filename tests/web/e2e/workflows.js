@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 
-import { draw, page, still } from "./comfy.js";
+import { RENDERERS, draw, page, still } from "./comfy.js";
 
 const FOLDER = new URL("../../../example_workflows/", import.meta.url);
 const SHARED = readdirSync(FOLDER).filter((name) => name.endsWith(".json") && !name.endsWith(".app.json"));
@@ -42,7 +42,7 @@ const boxes = (vue) =>
 const meet = ([left, top, right, bottom], other) => left < other[2] && other[0] < right && top < other[3] && other[1] < bottom;
 const holds = ([left, top, right, bottom], other) => left <= other[0] && top <= other[1] && other[2] <= right && other[3] <= bottom;
 
-for (const vue of [false, true])
+for (const vue of RENDERERS)
   test(`the shared workflows are drawn without overlaps: ${vue ? "Nodes 2.0" : "LiteGraph"}`, async () => {
     await page.evaluate(() => globalThis.app.graph.clear());
     await draw(vue);
