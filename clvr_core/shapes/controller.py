@@ -27,7 +27,7 @@ CHANGES = 2
 WORDINGS = 12
 """Other words that are tried for an instruction that failed, at most."""
 MERGED = 4
-"""Changes in an instruction that merges earlier ones. With four, three instructions of four are carried out whole."""
+"""Changes in an instruction that merges earlier ones, at most, where the scene may be drawn anew instead."""
 
 
 def act(
