@@ -141,10 +141,10 @@ def recorded_recipe(name: str) -> MergeRecipe:
 
     Raises BadInput for a file that was not merged by this pack, and for an input that is in no model folder.
     """
-    path = file_of("recipe_of", name)
     from ...clvr_core.merge import header
     from ...clvr_core.weights.checkpoint import File
 
+    path = file_of("recipe_of", name)
     file = File(path)
     try:
         record = header.read_record(file)
