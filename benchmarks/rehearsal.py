@@ -35,6 +35,7 @@ from rehearsal_files import TINY, TINY_VISION, File, files, write
 from clvr_core.models.memory_plan import HEADROOM, file_weights, peak
 from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from tests.comfy import server as comfy_server
+from tests.comfy.conftest import lent
 from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, Comfy, error_of
 
@@ -100,9 +101,13 @@ class Rehearsal:
             nodes.mkdir(exist_ok=True)
             if not (link := nodes / "rehearsal_nodes.py").exists():
                 link.symlink_to(Path(__file__).with_name("rehearsal_nodes.py"))
-            comfy_server.ENDS_WITHIN = self.options.patience
-            tiny = {"CLVR_REHEARSAL_TINY": json.dumps({"text": TINY, "vision": TINY_VISION})}
-            comfy = Comfy(self.base, *self.options.flags, **tiny if self.options.tiny else {})
+            comfy_server.STARTS_WITHIN = comfy_server.ENDS_WITHIN = self.options.patience
+            given = (
+                {"CLVR_REHEARSAL_TINY": json.dumps({"text": TINY, "vision": TINY_VISION})} if self.options.tiny else {}
+            )
+            if not (self.base / "lent").exists():
+                lent(self.base)  # llguidance, which holds a reply to its schema
+            comfy = Comfy(self.base, *self.options.flags, PYTHONPATH=str(self.base / "lent"), **given)
             self.server = self.ends.enter_context(comfy)
         else:
             self.server.forget()

@@ -329,7 +329,7 @@ async def _run(
         if isinstance(error, CannotWrite) and error.of_disk:
             raise  # the other runs would draw for nothing
         return Result(job.id, "failed", str(error))
-    return _result(job, session.trajectory, out)
+    return result_of(job, session.trajectory, out)
 
 
 def _begin(
@@ -360,7 +360,8 @@ def _turn(session: Session, call: Call) -> Call | None:
     return session.advance(result)
 
 
-def _result(job: Job, trajectory: Trajectory, out: Path) -> Result:
+def result_of(job: Job, trajectory: Trajectory, out: Path) -> Result:
+    """Return how a run that has ended ended. out: the folder for the folders of the runs."""
     step, cost = trajectory.best_step, trajectory.cost
     met = sum(verdict.state == "met" for verdict in step.verdicts) if step else 0
     outcome = trajectory.outcome

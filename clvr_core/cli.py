@@ -205,6 +205,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
     batch.add_argument("--shard", default="1/1", metavar="I/N", help="every Nth brief from the Ith on, for N processes")
+    batch.add_argument(
+        "--comfyui", metavar="URL", help="paint by a running ComfyUI, such as http://127.0.0.1:8188, with its models"
+    )
+    batch.add_argument(
+        "--workflow",
+        type=Path,
+        metavar="FILE",
+        help="for --comfyui: a workflow in API format with one Generate in a Loop",
+    )
     _add_brief_arguments(batch)
     batch.set_defaults(run=_batch)
 
@@ -416,12 +425,24 @@ def _batch(options: argparse.Namespace) -> int:
     from .batch import Shard, Table, batch_summary, read_jobs, run_batch, summary_name
 
     usual, shard = _brief(options, "any"), Shard.parse(options.shard)
-    read_jobs(options.prompts, usual)
-    models = _load(options)
-    jobs = read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))
-    options.again = "the same command"
+    jobs = read_jobs(options.prompts, usual)
     table = Table(len(shard.of(jobs)))
-    results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick, shard)
+    if bool(options.comfyui) != bool(options.workflow):
+        raise BadInput("--comfyui and --workflow belong together: the address, and the workflow that is to run there")
+    if options.comfyui:
+        from .comfyui_queue import ComfyQueue, paint_there, read_workflow
+
+        if shard != Shard.parse("1/1"):
+            raise BadInput("--shard is for models of this process; ComfyUI has one queue, so leave it out")
+        workflow = read_workflow(options.workflow)
+        queue = ComfyQueue(options.comfyui)
+        options.again = "the same command"
+        results = paint_there(jobs, queue, workflow, options.out, options.concurrency, table)
+    else:
+        models = _load(options)
+        jobs = read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))
+        options.again = "the same command"
+        results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick, shard)
     summary, file = batch_summary(results), options.out / summary_name(shard)
     failed, unmet = summary["failed"] + summary["stopped"], summary["unmet"] and usual.strategy not in BASELINES
     code = BAD_INPUT if failed else NOT_MET if unmet else DONE

@@ -118,7 +118,7 @@ FLOORS = (
     {"models"},
     {"fleet"},
     {"training", "synthesis", "evaluation", "strengths"},
-    {"batch", "doctor"},
+    {"batch", "comfyui_queue", "doctor"},
     {"cli"},
 )
 """The parts of the core from the ground up. A part imports parts of lower floors."""
@@ -132,6 +132,7 @@ SAME_FLOOR = {
     "controller": {"vlm"},
     "verifier": {"vlm", "witness"},
     "executor": {"merge"},
+    "comfyui_queue": {"batch"},
     "training": {"synthesis", "evaluation"},
 }
 """What a part imports of its own floor. Nothing here leads back."""

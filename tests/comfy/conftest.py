@@ -27,7 +27,7 @@ def comfy(comfy_folder, tmp_path_factory):
     for name in ("tiny_vision.py", "tiny_families.py"):
         (base / "custom_nodes" / name).symlink_to(Path(__file__).with_name(name))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(_lent(base)))
+        patch.setenv("PYTHONPATH", str(lent(base)))
         with Comfy(base) as server:
             yield server
 
@@ -39,7 +39,7 @@ def bare(comfy):
         yield server
 
 
-def _lent(base: Path) -> Path:
+def lent(base: Path) -> Path:
     """llguidance, if it is installed here: ComfyUI's Python may be without it."""
     place = base / "lent"
     place.mkdir()

@@ -1,0 +1,280 @@
+"""Many briefs through a running ComfyUI: its queue, its models, one prompt a brief, and the runs fetched into folders."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from .batch import SUMMARY, Job, OnEvent, Result, batch_summary, result_of
+from .brief import Brief, Budget
+from .errors import BadInput
+from .http_json import Client, Limits, ServerFailure, address
+from .http_json.wire import Broken, TimedOut, TooLarge, exchange
+from .reading import json_of
+from .run.reading import read_trajectory
+from .run.run_folder import JOURNAL, RunFolder, trajectory_from
+from .storage.atomic import write_bytes, writing
+from .storage.lock import locked
+from .text import one_line
+from .trajectory import Trajectory
+
+NODE = "CLVR_Generate"
+LIMITS = Limits(timeout=60.0, wait=600.0)
+MAX_PICTURE, MAX_JOURNAL = 256 << 20, 80 << 20
+"""Bytes of an answer."""
+PAUSE = 1.0
+"""Seconds between two looks at the queue."""
+
+
+def read_workflow(path: Path) -> dict[str, Any]:
+    """Read a workflow in ComfyUI's API format. Raises BadInput unless it has one Generate in a Loop."""
+    try:
+        graph = json_of(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read: {error}") from error
+    nodes = list(graph.values()) if isinstance(graph, dict) else []
+    if not nodes or not all(isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in nodes):
+        raise BadInput(f"{path} is not a workflow in API format; save one by Workflow, Export (API) in ComfyUI")
+    count = sum(node.get("class_type") == NODE for node in nodes)
+    if count != 1:
+        raise BadInput(f"{path} has {count} nodes Generate in a Loop; give a workflow with one")
+    return graph
+
+
+def prompt_for(workflow: dict[str, Any], brief: Brief) -> dict[str, Any]:
+    """Return the workflow with this brief in its Generate in a Loop; the models, the size and all other nodes stay.
+
+    Raises BadInput for what that node has no input for.
+    """
+    usual, budget = Brief("x"), brief.budget
+    foreign = {
+        "goals": (brief.goals, ()),
+        "conditioning": (brief.conditioning, usual.conditioning),
+        "estimate": (brief.estimate, usual.estimate),
+        **{name: (getattr(budget, name), getattr(Budget(), name)) for name in ("images", "seconds", "vlm_tokens")},
+    }
+    if given := [name for name, (value, default) in foreign.items() if value != default]:
+        raise BadInput(
+            f"{given[0]} cannot be given to ComfyUI, where Generate in a Loop has no such input; leave it out"
+        )
+    graph = copy.deepcopy(workflow)
+    (node,) = (node for node in graph.values() if node["class_type"] == NODE)
+    node["inputs"] |= {
+        "prompt": brief.prompt,
+        "strategy": brief.strategy,
+        "seed": brief.seed,
+        "rounds": budget.rounds,
+        "patience": budget.patience,
+        "candidates": brief.candidates or 0,
+        "evaluations": budget.evaluations or 0,
+        "judging": brief.judging,
+        "evidence": brief.evidence,
+        "fused": brief.fused,
+        "met": budget.met,
+        "unmet": budget.unmet,
+        "tolerance": budget.tolerance or 0.0,
+        "review": 0,
+    }
+    return graph
+
+
+class ComfyQueue:
+    """The queue of a ComfyUI. Its methods raise ServerFailure where no usable answer comes."""
+
+    def __init__(self, url: str) -> None:
+        """Raises BadInput if there is no ComfyUI with this pack at the address."""
+        self.url, self.client = address(url), Client(url, limits=LIMITS)
+        self.sender = uuid.uuid4().hex
+        try:
+            known = self.client.ask(f"/object_info/{NODE}")
+        except ServerFailure as error:
+            raise BadInput(f"no ComfyUI answers at {self.url}: {error}; start it, or mend --comfyui") from error
+        if NODE not in known:
+            raise BadInput(f"the ComfyUI at {self.url} has no node {NODE}; install this pack there and restart it")
+
+    def put(self, graph: dict[str, Any]) -> str:
+        """Queue a prompt and return its id. Raises BadInput if ComfyUI refuses it."""
+        status, content = self._exchange("/prompt", {"prompt": graph, "client_id": self.sender})
+        try:
+            answer = json_of(content)
+            if status == 200:
+                return str(answer["prompt_id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServerFailure(f"{self.url} answered {status} without a prompt's id") from error
+        raise BadInput(_refusal(answer))
+
+    def look(self, prompt: str) -> dict[str, Any] | None:
+        """Return the history of a prompt that has ended; None while it waits or works.
+
+        Raises ServerFailure if ComfyUI does not know it, as after a restart.
+        """
+        for again in (True, False):
+            entry = self.client.ask(f"/history/{prompt}", max_bytes=MAX_JOURNAL).get(prompt)
+            if entry is not None:
+                return entry
+            queue = self.client.ask("/queue", max_bytes=MAX_JOURNAL)
+            if any(each[1] == prompt for kind in ("queue_running", "queue_pending") for each in queue.get(kind, ())):
+                return None
+            if not again:  # it may have ended between the two questions
+                break
+        raise ServerFailure(f"{self.url} does not know the prompt any more; it was restarted or its queue was cleared")
+
+    def drop(self, prompts: Sequence[str]) -> None:
+        """Take prompts out of the queue, and cancel the one that is at work."""
+        self._exchange("/queue", {"delete": list(prompts)})
+        for prompt in prompts:
+            self._exchange("/interrupt", {"prompt_id": prompt})
+
+    def fetch(self, run: str, path: Path) -> Trajectory:
+        """Copy a run into a new folder, whole or not at all. Raises BadInput for a run that is damaged or has not ended."""
+        found = self.client.ask(f"/clvr/lines?run={quote(run)}", max_bytes=MAX_JOURNAL)
+        part = path.with_name(f".{path.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            lines = [json_of(line) for line in found["lines"]]
+            trajectory = trajectory_from(lines)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"the run {run} of {self.url} cannot be read: {error}") from error
+        if trajectory.outcome is None:
+            raise BadInput(f"the run {run} of {self.url} has not ended")
+        folder = RunFolder.create(part)
+        for step in trajectory.steps:
+            for candidate in step.candidates:
+                status, data = self._exchange(f"/clvr/canvas?run={quote(run)}&canvas={candidate.canvas}")
+                if status != 200:
+                    raise BadInput(f"canvas {candidate.canvas} of the run {run} is not on {self.url}")
+                write_bytes(folder.canvas_path(candidate.canvas), data)
+                folder.picture(candidate.canvas, candidate.sha256)  # raises BadInput for another picture
+        for line in lines:
+            folder.append(line)
+        folder.sync()
+        folder.finish(trajectory, None if trajectory.best is None else folder.picture(trajectory.best))
+        folder.close()
+        part.rename(path)
+        return trajectory
+
+    def _exchange(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
+        """Send a GET, or a POST of JSON; return status and content, whatever they are."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        try:
+            heard = exchange(f"{self.url}{path}", data, headers, LIMITS.timeout, MAX_PICTURE, self.client.check)
+        except (Broken, TimedOut, TooLarge) as error:
+            raise ServerFailure(f"{self.url} gave no whole answer {error}".rstrip(), away=True) from error
+        return heard.status, heard.content
+
+
+def paint_there(
+    jobs: Sequence[Job],
+    queue: ComfyQueue,
+    workflow: dict[str, Any],
+    out: Path,
+    concurrency: int,
+    on_event: OnEvent = lambda job, event: None,
+    sleep: Callable[[float], object] = time.sleep,
+) -> list[Result]:
+    """Paint all jobs by ComfyUI, and return their results in the order of the jobs; also written to SUMMARY.
+
+    out: folder for the folders of the runs; one that holds its whole run is not asked for again.
+    concurrency: prompts in the queue at the same time, at least 1.
+
+    A brief that ComfyUI refuses or that fails gives a Result with state `failed`. Where ComfyUI stays away the runs end
+    as `stopped`. An interruption takes the prompts out of the queue. Raises BadInput for a folder of another brief.
+    """
+    if concurrency < 1:
+        raise BadInput(f"--concurrency is {concurrency}; it must be at least 1")
+    graphs = {job.id: prompt_for(workflow, job.brief) for job in jobs}
+    results: dict[str, Result] = {}
+    with locked(out):
+        waiting, under_way = [], {}
+        for job in jobs:
+            done = _there(job, out)
+            if done is None:
+                waiting.append(job)
+            else:
+                on_event(job.id, None)
+                results[job.id] = done
+                on_event(job.id, done)
+        try:
+            while waiting or under_way:
+                while waiting and len(under_way) < concurrency:
+                    job = waiting.pop(0)
+                    on_event(job.id, None)
+                    try:
+                        under_way[job.id] = job, queue.put(graphs[job.id])
+                    except (BadInput, ServerFailure) as error:
+                        results[job.id] = _failed(job, error)
+                        on_event(job.id, results[job.id])
+                ended = {id: _ended(job, prompt, queue, out) for id, (job, prompt) in under_way.items()}
+                for id, result in ended.items():
+                    if result is not None:
+                        del under_way[id]
+                        results[id] = result
+                        on_event(id, result)
+                if under_way and not any(ended.values()):
+                    sleep(PAUSE)
+        except BaseException:
+            if under_way:
+                queue.drop([prompt for _, prompt in under_way.values()])
+            raise
+        ordered = [results[job.id] for job in jobs]
+        with writing(out):
+            write_bytes(out / SUMMARY, (json.dumps(batch_summary(ordered), indent=1) + "\n").encode())
+    return ordered
+
+
+def _there(job: Job, out: Path) -> Result | None:
+    """Return the result of a run that was fetched earlier; None if there is none. Raises BadInput for another brief's."""
+    if not (out / job.id / JOURNAL).exists():
+        return None
+    trajectory = read_trajectory(out / job.id)
+    asked, drawn = job.brief, trajectory.brief
+    same = ("prompt", "strategy", "seed", "candidates", "judging", "evidence", "fused")
+    if any(getattr(asked, name) != getattr(drawn, name) for name in same) or trajectory.outcome is None:
+        raise BadInput(f"{out / job.id} is a run of another brief; choose another --out, or give this one another id")
+    return result_of(job, trajectory, out) if drawn.budget.covers(asked.budget) else None
+
+
+def _ended(job: Job, prompt: str, queue: ComfyQueue, out: Path) -> Result | None:
+    """Return the result of a prompt that has ended, its run fetched; None if it has not."""
+    try:
+        entry = queue.look(prompt)
+        if entry is None:
+            return None
+        if entry.get("status", {}).get("status_str") != "success":
+            return Result(job.id, "failed", _reason(entry))
+        runs = [run for each in entry["outputs"].values() for run in each.get("clvr_run", ())]
+        if not runs:
+            raise BadInput("the prompt named no run; link the image of Generate in a Loop to a node that saves it")
+        shutil.rmtree(out / job.id, ignore_errors=True)
+        return result_of(job, queue.fetch(str(runs[0]), out / job.id), out)
+    except (BadInput, ServerFailure) as error:
+        return _failed(job, error)
+
+
+def _failed(job: Job, error: Exception) -> Result:
+    return Result(job.id, "stopped" if isinstance(error, ServerFailure) else "failed", str(error))
+
+
+def _reason(entry: dict[str, Any]) -> str:
+    messages = entry.get("status", {}).get("messages", ())
+    said = [body.get("exception_message", "") for kind, body in messages if kind == "execution_error"]
+    cancelled = any(kind == "execution_interrupted" for kind, _ in messages)
+    return one_line("".join(said), 400) or ("it was cancelled in ComfyUI" if cancelled else "ComfyUI does not say why")
+
+
+def _refusal(answer: Any) -> str:
+    """Return what ComfyUI says of a prompt that it did not take: of each node its first error, else the general one."""
+    try:
+        errors = [error for node in answer["node_errors"].values() for error in node["errors"][:1]]
+        said = "; ".join(f"{error['message']}: {error['details']}" for error in errors) or answer["error"]["message"]
+    except (KeyError, TypeError, AttributeError):
+        said = json.dumps(answer)
+    return f"ComfyUI refuses the workflow: {one_line(said, 400)}"

@@ -1,0 +1,98 @@
+"""What of a brief goes into a workflow, and which files and servers are refused before anything is queued."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clvr_core import cli
+from clvr_core.batch import Job
+from clvr_core.brief import Brief, Budget, Goal
+from clvr_core.comfyui_queue import ComfyQueue, paint_there, prompt_for, read_workflow
+from clvr_core.errors import BadInput
+from tests.servers import Said, serving
+
+WORKFLOWS = sorted((Path(__file__).parents[1] / "example_workflows" / "api").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_brief_goes_into_every_shared_workflow_and_the_rest_stays(path):
+    workflow = read_workflow(path)
+    before = json.dumps(workflow)
+    graph = prompt_for(
+        workflow, Brief("two cats", "director", 7, budget=Budget(rounds=3, tolerance=None), candidates=2)
+    )
+    changed = [number for number in graph if graph[number] != workflow[number]]
+    assert [graph[number]["class_type"] for number in changed] == ["CLVR_Generate"] and json.dumps(workflow) == before
+    inputs = graph[changed[0]]["inputs"]
+    assert (inputs["prompt"], inputs["strategy"], inputs["seed"], inputs["rounds"]) == ("two cats", "director", 7, 3)
+    assert (inputs["candidates"], inputs["tolerance"], inputs["review"]) == (2, 0.0, 0)
+    assert {name: inputs[name] for name in ("vlm", "executor")} == {
+        name: workflow[changed[0]]["inputs"][name] for name in ("vlm", "executor")
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"goals": (Goal("g1", "a cat"),)}, "goals cannot be given to ComfyUI"),
+        ({"estimate": True}, "estimate cannot be given"),
+        ({"conditioning": "trace"}, "conditioning cannot be given"),
+        ({"budget": Budget(seconds=3.0)}, "seconds cannot be given"),
+    ],
+)
+def test_what_the_node_has_no_input_for_is_refused(change, says):
+    with pytest.raises(BadInput, match=says):
+        prompt_for(read_workflow(WORKFLOWS[0]), replace(Brief("x"), **change))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nonsense", "cannot be read"),
+        ('{"nodes": [], "links": []}', "is not a workflow in API format"),
+        ("{}", "is not a workflow in API format"),
+        ('{"1": {"class_type": "SaveImage", "inputs": {}}}', "has 0 nodes Generate in a Loop"),
+    ],
+)
+def test_a_file_that_is_no_workflow_is_refused(tmp_path, text, says):
+    (tmp_path / "w.json").write_text(text)
+    with pytest.raises(BadInput, match=says):
+        read_workflow(tmp_path / "w.json")
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"), [(Said({}), "has no node CLVR_Generate"), (Said(status=404), "no ComfyUI answers at")]
+)
+def test_an_address_without_a_comfyui_that_has_this_pack_is_refused(tmp_path, capsys, answer, says):
+    (tmp_path / "a.txt").write_text("a cat\n")
+    with serving(lambda asked: answer) as server:
+        words = ["batch", str(tmp_path / "a.txt"), "--out", str(tmp_path / "out"), "--comfyui", server.url]
+        assert cli.main(words) == cli.BAD_INPUT and "belong together" in capsys.readouterr().err and not server.asked
+        assert cli.main([*words, "--workflow", str(WORKFLOWS[0])]) == cli.BAD_INPUT
+    assert says in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def served(asked, prompt_id="p"):
+    """A ComfyUI that takes any prompt, and answers that it has failed."""
+    if asked.path.startswith("/v1/object_info"):
+        return Said({"CLVR_Generate": {}})
+    if asked.path == "/v1/prompt":
+        return Said({"prompt_id": prompt_id})
+    if asked.path.startswith("/v1/history"):
+        return Said({} if prompt_id == "lost" else {prompt_id: {"status": {"status_str": "error", "messages": []}}})
+    return Said({"queue_running": [], "queue_pending": []})
+
+
+@pytest.mark.parametrize(
+    ("prompt_id", "state", "says"),
+    [("p", "failed", "does not say why"), ("lost", "stopped", "does not know the prompt any more")],
+)
+def test_a_prompt_that_failed_or_was_lost_is_a_result_with_the_reason(tmp_path, prompt_id, state, says):
+    with serving(lambda asked: served(asked, prompt_id)) as server:
+        jobs = [Job("a", Brief("a cat"))]
+        (result,) = paint_there(jobs, ComfyQueue(server.url), read_workflow(WORKFLOWS[0]), tmp_path / "out", 1)
+    assert result.state == state and says in result.reason
