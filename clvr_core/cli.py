@@ -437,7 +437,7 @@ def _batch(options: argparse.Namespace) -> int:
         workflow = read_workflow(options.workflow)
         queue = ComfyQueue(options.comfyui)
         options.again = "the same command"
-        results = paint_there(jobs, queue, workflow, options.out, options.concurrency, table)
+        results = paint_there(jobs, queue, workflow, options.out, options.concurrency, table, options.depth)
     else:
         models = _load(options)
         jobs = read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))

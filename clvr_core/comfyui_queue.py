@@ -7,7 +7,7 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,13 +19,15 @@ from .http_json import Client, Limits, ServerFailure, address
 from .http_json.wire import Broken, TimedOut, TooLarge, exchange
 from .reading import json_of
 from .run.reading import read_trajectory
-from .run.run_folder import JOURNAL, RunFolder, trajectory_from
+from .run.run_folder import RunFolder, trajectory_from
 from .storage.atomic import write_bytes, writing
 from .storage.lock import locked
 from .text import one_line
 from .trajectory import Trajectory
 
 NODE = "CLVR_Generate"
+ASKED = "asked.json"
+"""File in the folder of a fetched run: the widgets of Generate in a Loop that it was asked for with."""
 LIMITS = Limits(timeout=60.0, wait=600.0)
 MAX_PICTURE, MAX_JOURNAL = 256 << 20, 80 << 20
 """Bytes of an answer."""
@@ -48,8 +50,10 @@ def read_workflow(path: Path) -> dict[str, Any]:
     return graph
 
 
-def prompt_for(workflow: dict[str, Any], brief: Brief) -> dict[str, Any]:
+def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None) -> dict[str, Any]:
     """Return the workflow with this brief in its Generate in a Loop; the models, the size and all other nodes stay.
+
+    depth: for the input of that name; None leaves the workflow's own.
 
     Raises BadInput for what that node has no input for.
     """
@@ -81,7 +85,7 @@ def prompt_for(workflow: dict[str, Any], brief: Brief) -> dict[str, Any]:
         "unmet": budget.unmet,
         "tolerance": budget.tolerance or 0.0,
         "review": 0,
-    }
+    } | ({} if depth is None else {"depth": depth})
     return graph
 
 
@@ -132,8 +136,11 @@ class ComfyQueue:
         for prompt in prompts:
             self._exchange("/interrupt", {"prompt_id": prompt})
 
-    def fetch(self, run: str, path: Path) -> Trajectory:
-        """Copy a run into a new folder, whole or not at all. Raises BadInput for a run that is damaged or has not ended."""
+    def fetch(self, run: str, path: Path, notes: Mapping[str, str]) -> Trajectory:
+        """Copy a run into a new folder, whole or not at all, with these texts beside it, by the names of their files.
+
+        Raises BadInput for a run that is damaged or has not ended.
+        """
         found = self.client.ask(f"/clvr/lines?run={quote(run)}", max_bytes=MAX_JOURNAL)
         part = path.with_name(f".{path.name}.part")
         shutil.rmtree(part, ignore_errors=True)
@@ -157,6 +164,8 @@ class ComfyQueue:
         folder.sync()
         folder.finish(trajectory, None if trajectory.best is None else folder.picture(trajectory.best))
         folder.close()
+        for name, text in notes.items():
+            write_bytes(part / name, text.encode())
         part.rename(path)
         return trajectory
 
@@ -178,24 +187,26 @@ def paint_there(
     out: Path,
     concurrency: int,
     on_event: OnEvent = lambda job, event: None,
+    depth: int | None = None,
     sleep: Callable[[float], object] = time.sleep,
 ) -> list[Result]:
     """Paint all jobs by ComfyUI, and return their results in the order of the jobs; also written to SUMMARY.
 
     out: folder for the folders of the runs; one that holds its whole run is not asked for again.
     concurrency: prompts in the queue at the same time, at least 1.
+    depth: as in `prompt_for`.
 
     A brief that ComfyUI refuses or that fails gives a Result with state `failed`. Where ComfyUI stays away the runs end
     as `stopped`. An interruption takes the prompts out of the queue. Raises BadInput for a folder of another brief.
     """
     if concurrency < 1:
         raise BadInput(f"--concurrency is {concurrency}; it must be at least 1")
-    graphs = {job.id: prompt_for(workflow, job.brief) for job in jobs}
+    graphs = {job.id: prompt_for(workflow, job.brief, depth) for job in jobs}
     results: dict[str, Result] = {}
     with locked(out):
         waiting, under_way = [], {}
         for job in jobs:
-            done = _there(job, out)
+            done = _there(job, graphs[job.id], out)
             if done is None:
                 waiting.append(job)
             else:
@@ -212,7 +223,7 @@ def paint_there(
                     except (BadInput, ServerFailure) as error:
                         results[job.id] = _failed(job, error)
                         on_event(job.id, results[job.id])
-                ended = {id: _ended(job, prompt, queue, out) for id, (job, prompt) in under_way.items()}
+                ended = {id: _ended(job, prompt, graphs[id], queue, out) for id, (job, prompt) in under_way.items()}
                 for id, result in ended.items():
                     if result is not None:
                         del under_way[id]
@@ -230,19 +241,32 @@ def paint_there(
     return ordered
 
 
-def _there(job: Job, out: Path) -> Result | None:
-    """Return the result of a run that was fetched earlier; None if there is none. Raises BadInput for another brief's."""
-    if not (out / job.id / JOURNAL).exists():
+def _asked(graph: dict[str, Any]) -> dict[str, Any]:
+    """Return the widgets of Generate in a Loop."""
+    (node,) = (node for node in graph.values() if node["class_type"] == NODE)
+    return {name: value for name, value in node["inputs"].items() if not isinstance(value, list)}
+
+
+def _there(job: Job, graph: dict[str, Any], out: Path) -> Result | None:
+    """Return the result of a run that was fetched earlier; None if there is none, or if it may now go on for longer.
+
+    Raises BadInput for a run of another brief.
+    """
+    note = out / job.id / ASKED
+    if not note.exists():
+        if (out / job.id).exists():
+            raise BadInput(f"{out / job.id} was not fetched from a ComfyUI; choose another --out")
         return None
-    trajectory = read_trajectory(out / job.id)
-    asked, drawn = job.brief, trajectory.brief
-    same = ("prompt", "strategy", "seed", "candidates", "judging", "evidence", "fused")
-    if any(getattr(asked, name) != getattr(drawn, name) for name in same) or trajectory.outcome is None:
-        raise BadInput(f"{out / job.id} is a run of another brief; choose another --out, or give this one another id")
-    return result_of(job, trajectory, out) if drawn.budget.covers(asked.budget) else None
+    before, now = json_of(note.read_text("utf-8")), _asked(graph)
+    changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+    if not changed:
+        return result_of(job, read_trajectory(out / job.id), out)
+    if changed <= {"rounds", "patience", "evaluations"}:
+        return None
+    raise BadInput(f"{out / job.id} is a run of another brief; choose another --out, or give this one another id")
 
 
-def _ended(job: Job, prompt: str, queue: ComfyQueue, out: Path) -> Result | None:
+def _ended(job: Job, prompt: str, graph: dict[str, Any], queue: ComfyQueue, out: Path) -> Result | None:
     """Return the result of a prompt that has ended, its run fetched; None if it has not."""
     try:
         entry = queue.look(prompt)
@@ -253,8 +277,8 @@ def _ended(job: Job, prompt: str, queue: ComfyQueue, out: Path) -> Result | None
         runs = [run for each in entry["outputs"].values() for run in each.get("clvr_run", ())]
         if not runs:
             raise BadInput("the prompt named no run; link the image of Generate in a Loop to a node that saves it")
-        shutil.rmtree(out / job.id, ignore_errors=True)
-        return result_of(job, queue.fetch(str(runs[0]), out / job.id), out)
+        shutil.rmtree(out / job.id, ignore_errors=True)  # as far as it was under a smaller budget
+        return result_of(job, queue.fetch(str(runs[0]), out / job.id, {ASKED: json.dumps(_asked(graph))}), out)
     except (BadInput, ServerFailure) as error:
         return _failed(job, error)
 

@@ -29,7 +29,8 @@ def test_a_brief_goes_into_every_shared_workflow_and_the_rest_stays(path):
     assert [graph[number]["class_type"] for number in changed] == ["CLVR_Generate"] and json.dumps(workflow) == before
     inputs = graph[changed[0]]["inputs"]
     assert (inputs["prompt"], inputs["strategy"], inputs["seed"], inputs["rounds"]) == ("two cats", "director", 7, 3)
-    assert (inputs["candidates"], inputs["tolerance"], inputs["review"]) == (2, 0.0, 0)
+    assert (inputs["candidates"], inputs["tolerance"], inputs["review"]) == (2, 0.0, 0) and "depth" not in inputs
+    assert prompt_for(workflow, Brief("x"), depth=2)[changed[0]]["inputs"]["depth"] == 2
     assert {name: inputs[name] for name in ("vlm", "executor")} == {
         name: workflow[changed[0]]["inputs"][name] for name in ("vlm", "executor")
     }
