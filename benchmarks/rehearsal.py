@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +44,24 @@ WITHIN = 0.2
 
 
 class Watch:
-    """Samples the memory of a process, in bytes, until it is left: its own pages, without those of mapped files, which the system takes
-    back as it needs them."""
+    """Samples the memory of a process, in bytes, until it is left.
+
+    most: its resident memory at most, with the pages of mapped weight files that were touched.
+    own: the part of it that is no mapped file, which the system cannot take back.
+    """
 
     def __init__(self, pid: int) -> None:
-        self.status, self.most, self._over = Path(f"/proc/{pid}/status"), 0, threading.Event()
+        self.status, self._over = Path(f"/proc/{pid}/status"), threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def now(self) -> int:
-        return sum(int(line.split()[1]) for line in self.status.read_text().splitlines() if "RssAnon" in line) << 10
+    def now(self) -> dict[str, int]:
+        lines = dict(line.split(":", 1) for line in self.status.read_text().splitlines())
+        return {name: int(lines[field].split()[0]) << 10 for name, field in (("most", "VmRSS"), ("own", "RssAnon"))}
 
     def _sample(self) -> None:
         while not self._over.wait(0.05):
-            self.most = max(self.most, self.now())
+            with suppress(OSError):
+                self.most = {name: max(value, self.most[name]) for name, value in self.now().items()}
 
     def __enter__(self) -> Watch:
         self.before = self.most = self.now()
@@ -68,8 +73,9 @@ class Watch:
         self._thread.join()
 
     @property
-    def grown(self) -> int:
-        return self.most - self.before
+    def grown(self) -> dict[str, int]:
+        grown = {name: self.most[name] - value for name, value in self.before.items()}
+        return {"peak": grown["most"], "of it not mapped": grown["own"]}
 
 
 class Rehearsal:
@@ -137,7 +143,7 @@ class Rehearsal:
                 line for line in comfy.log.read_text().splitlines() if "missing" in line or "unet unexpected" in line
             ]
         plan = file_weights(self.path(file), part).nbytes
-        return seen | {"parameters": file.parameters, "plan": plan, "peak": watch.grown, "missing": missing}
+        return seen | {"parameters": file.parameters, "plan": plan, **watch.grown, "missing": missing}
 
     def vlm(self, node: int = 1) -> dict[str, Any]:
         kind, widgets = self.files["VLM"].loader
@@ -155,12 +161,12 @@ class Rehearsal:
         }
         with self.comfy() as comfy, Watch(comfy.process.pid) as watch:
             heard = said(comfy, prompt, "4")
-        plan = peak([file_weights(self.path(self.files["VLM"]), "VLM", "controller")], "resident", HEADROOM)
+        held = file_weights(self.path(self.files["VLM"]), "VLM", "controller")
         parsed = json.loads(heard["reply"])
         assert parsed.keys() == {"kind", "sure"} and len(heard["yes"]) == 2, (
             heard
         )  # None: neither Yes nor No was likely
-        return heard | {"plan with headroom": plan, "peak": watch.grown}
+        return heard | {"plan": held.nbytes, **watch.grown}
 
     def executor(self, first: int = 11) -> dict[str, Any]:
         loaders = [self.files[part].loader for part in ("DiT", "text encoder", "VAE")]
@@ -202,8 +208,7 @@ class Rehearsal:
         cost = trajectory.cost
         return {
             "steps": drawn, "evaluations": cost.evaluations, "parts": cost.seconds, "warnings": len(trajectory.warnings),
-            "failures": sum(bool(step.failure) for step in trajectory.steps if hasattr(step, "failure")),
-            "plan": peak(held, "resident"), "plan with headroom": peak(held, "resident", HEADROOM), "peak": watch.grown,
+            "plan": peak(held, "resident"), "plan with headroom": peak(held, "resident", HEADROOM), **watch.grown,
         }  # fmt: skip
 
     def prompt(self, models: dict[str, Any], vlm: list) -> dict[str, Any]:
@@ -256,7 +261,7 @@ class Rehearsal:
             brief = Brief("a barn", width=self.options.side, height=self.options.side, budget=budget)
             trajectory = drive(Session(brief, RunModels(FakeVlm(), executor), RunFolder.create(Path(out) / "run")))
         plan = sum(each.nbytes for each in weights_of(settings))
-        return {"evaluations": trajectory.cost.evaluations, "plan": plan, "peak": watch.grown}
+        return {"evaluations": trajectory.cost.evaluations, "plan": plan, **watch.grown}
 
 
 def samples(comfy: Comfy) -> bool:
@@ -305,12 +310,13 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def table(found: dict[str, Any]) -> str:
-    lines = ["| stage | plan, GB | peak, GB | within 20 % | seconds |", "|---|---:|---:|---|---:|"]
+    """Measured is for `detect` the weights as loaded, which stay in their mapped file until they are used; else the peak."""
+    lines = ["| stage | plan, GB | measured, GB | within 20 % | seconds |", "|---|---:|---:|---|---:|"]
     for name, each in found.items():
-        if "peak" in each:
-            plan = each.get("plan", each.get("plan with headroom"))
-            close = "yes" if abs(each["peak"] - plan) <= WITHIN * plan else "no"
-            lines.append(f"| {name} | {plan / 1e9:.2f} | {each['peak'] / 1e9:.2f} | {close} | {each['seconds']:.0f} |")
+        if "plan" in each:
+            plan, measured = each["plan"], each.get("bytes", each["peak"])
+            close = "yes" if abs(measured - plan) <= WITHIN * plan else "no"
+            lines.append(f"| {name} | {plan / 1e9:.2f} | {measured / 1e9:.2f} | {close} | {each['seconds']:.0f} |")
     return "\n".join(lines)
 
 
