@@ -55,16 +55,20 @@ class File:
 
     @property
     def parameters(self) -> int:
-        return sum(prod(each.shape) for each in self.tensors.values() if each.dtype in ("BF16", "F8_E4M3"))
+        return sum(
+            prod(each.shape)
+            for each in self.tensors.values()
+            if each.dtype in ("BF16", "F32", "F8_E4M3") and each.shape
+        )
 
 
-def _plain(named: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _plain(named: Mapping[str, tuple[int, ...]], dtype: str = "BF16") -> dict[str, Tensor]:
     """Matrices and kernels at random, norms at one, biases and means at zero."""
     found = {}
     for name, shape in named.items():
         scales = len(shape) == 1 and not name.endswith(("bias", "running_mean"))
         fixed = 1.0 if scales else 0.0 if len(shape) <= 1 else None
-        found[name] = Tensor(shape, "I64" if name.endswith("num_batches_tracked") else "BF16", fixed)
+        found[name] = Tensor(shape, "I64" if name.endswith("num_batches_tracked") else dtype, fixed)
     return found
 
 
@@ -157,7 +161,7 @@ def vae() -> File:
 
     with torch.device("meta"):
         model = AutoencoderKLFlux2()
-    tensors = _plain({name: tuple(value.shape) for name, value in comfy_vae(model.state_dict()).items()})
+    tensors = _plain({name: tuple(value.shape) for name, value in comfy_vae(model.state_dict()).items()}, "F32")
     loader = "VAELoader", {"vae_name": "flux2-vae.safetensors"}
     return File("vae", "flux2-vae.safetensors", loader, tensors)
 
@@ -189,6 +193,7 @@ def write(file: File, path: Path) -> None:
 def _data(tensors: Any) -> Iterator[bytes | memoryview]:
     normal = torch.randn(POOL, generator=torch.Generator().manual_seed(0))
     pools = {
+        "F32": memoryview((normal * 0.02).view(torch.uint8).numpy()),
         "BF16": memoryview((normal * 0.02).bfloat16().view(torch.uint8).numpy()),
         "F8_E4M3": memoryview((normal * 0.02 / SCALE).to(torch.float8_e4m3fn).view(torch.uint8).numpy()),
     }

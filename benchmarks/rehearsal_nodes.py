@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import comfy.text_encoders.llama as llama
 import comfy.text_encoders.qwen3vl as qwen3vl
@@ -82,6 +83,51 @@ class Ask:
         return (json.dumps(said),)
 
 
+class Words:
+    """A stand-in for the text encoder of the executor, so that the diffusion model can be alone in memory: random
+    embeddings, always the same.
+    """
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("CLIP",), "make", "rehearsal"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"width": ("INT", {"default": 7680, "max": 1 << 20}), "tokens": ("INT", {"default": 64})}}
+
+    def make(self, width, tokens):
+        return (RandomWords(width, tokens),)
+
+
+class RandomWords:
+    cond_stage_model = tokenizer = None
+
+    def __init__(self, width, tokens):
+        self.width, self.count = width, tokens
+        self.patcher = SimpleNamespace(model_state_dict=dict, patches={}, backup={})
+
+    def tokenize(self, text, **_):
+        return {"words": [[(0, 1.0)] * self.count]}
+
+    def encode_from_tokens_scheduled(self, tokens, **_):
+        random = torch.Generator().manual_seed(0)
+        return [[torch.randn(1, self.count, self.width, generator=random), {"pooled_output": None}]]
+
+
+class Shape:
+    """Says what a conditioning holds."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "say", "rehearsal"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"conditioning": ("CONDITIONING",)}}
+
+    def say(self, conditioning):
+        tensor = conditioning[0][0]
+        found = {"shape": list(tensor.shape), "dtype": str(tensor.dtype), "finite": bool(tensor.isfinite().all())}
+        return (json.dumps(found),)
+
+
 class Peak:
     """Says how much memory torch has held at most on a GPU since the last call; 0 without one."""
 
@@ -103,4 +149,10 @@ class Peak:
         return (str(held),)
 
 
-NODE_CLASS_MAPPINGS = {"Rehearsal_Look": Look, "Rehearsal_Ask": Ask, "Rehearsal_Peak": Peak}
+NODE_CLASS_MAPPINGS = {
+    "Rehearsal_Look": Look,
+    "Rehearsal_Ask": Ask,
+    "Rehearsal_Words": Words,
+    "Rehearsal_Shape": Shape,
+    "Rehearsal_Peak": Peak,
+}

@@ -26,8 +26,12 @@ def fingerprint(dynprompt, patchers: dict[str, Any]) -> str:
     for name, patcher in patchers.items():
         digest.update(provenance(dynprompt, node, name).encode())
         # Not get_key_patches, which fails on scaled fp8. The backup holds the weight without the patches applied now.
+        parameters: dict[str, torch.Tensor] = {}
         for key, weight in sorted(patcher.model_state_dict().items()):
             digest.update(key.encode())
+            if weight.is_meta:  # ComfyUI-GGUF gives sizes alone; its weights are in the parameters
+                parameters = parameters or dict(patcher.model.named_parameters())
+                weight = parameters.get(key, weight)
             _feed(digest, patcher.backup[key].weight if key in patcher.backup else weight)
             _feed(digest, patcher.patches.get(key, ()))
     return digest.hexdigest()
@@ -38,7 +42,8 @@ def _feed(digest, value: Any) -> None:
     node are in the provenance.
     """
     if isinstance(value, torch.Tensor):
-        held = getattr(value, "_qdata", value).detach()
+        # A class of another pack, such as ComfyUI-GGUF's, has a shape and a `detach` of its own.
+        held = getattr(value, "_qdata", value).as_subclass(torch.Tensor).detach()
         digest.update(f"{tuple(value.shape)} {held.dtype}".encode())
         flat = held.reshape(-1)
         if flat.numel() and not flat.is_meta:

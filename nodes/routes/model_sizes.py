@@ -35,6 +35,10 @@ PUBLISHED = SIZES | {
 """Name of a published file -> its bytes, to two digits; of one that the shared workflows name, as the notes in them have
 it.
 """
+GGUF = {"unet_name": "unet_gguf", "clip_name": "clip_gguf"}
+"""Kinds of model folders that ComfyUI-GGUF adds, by the widgets of its loaders."""
+NUNCHAKU = {"model_path": ("diffusion_models", "DiT"), "model_name": ("diffusion_models", "DiT")}
+"""As FILES, of the loaders of ComfyUI-nunchaku, whose node types begin with its name."""
 EMBEDDED = "embedded models"
 SIDES = {"vlm": "VLM", "executor": "executor"}
 """Input of the node -> the words for what is linked to it."""
@@ -140,7 +144,10 @@ def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[tuple[We
     if kind == "CLVR_ShapesModels":
         yield Weights(EMBEDDED, sum(path.stat().st_size for path in MERGED.rglob("*.safetensors"))), False
     for widget, value in widgets.items():
-        folder, part = FILES.get(widget.rstrip("0123456789"), ("", ""))
+        plain = widget.rstrip("0123456789")
+        folder, part = (NUNCHAKU if kind.startswith("Nunchaku") else FILES).get(plain, ("", ""))
+        if str(value).endswith(".gguf") and GGUF.get(plain) in folder_paths.folder_names_and_paths:
+            folder = GGUF[plain]
         if not folder or not isinstance(value, str):
             continue
         name = "VLM" if side == "vlm" else part

@@ -401,6 +401,34 @@ class TestFingerprint:
         found = [self.of(model) for model in (Model(), other, patched, lora)] + [self.of(Model(), 2.0)]
         assert len(set(found)) == len(found)
 
+    def test_weights_that_a_pack_keeps_out_of_the_state_are_read_from_the_parameters(self):
+        """As ComfyUI-GGUF does: its state has sizes alone, on the device meta, and its tensors are of a class with a shape of its own."""
+
+        class Quantised(torch.Tensor):
+            shape = (8, 5)
+
+            def detach(self):
+                return self
+
+        def packed(values: torch.Tensor) -> Model:
+            model, held = Model(), torch.nn.Parameter(values.as_subclass(Quantised), requires_grad=False)
+            model.weights = {"w": torch.empty(8, 5, device="meta")}
+            model.model = SimpleNamespace(named_parameters=lambda: iter([("w", held)]))
+            return model
+
+        values = torch.arange(40, dtype=torch.uint8)
+        assert self.of(packed(values)) == self.of(packed(values.clone())) != self.of(packed(values + 1))
+
+    def test_integers_of_a_quantised_model_tell_it_apart(self):
+        """As ComfyUI-nunchaku has them in an ordinary state: packed weights in int8 and int32, scales in bfloat16."""
+        one, other = Model(), Model()
+        one.weights = {
+            "m.qweight": torch.arange(40, dtype=torch.int8),
+            "m.wscales": torch.ones(4, dtype=torch.bfloat16),
+        }
+        other.weights = one.weights | {"m.qweight": torch.arange(40, dtype=torch.int8) + 1}
+        assert self.of(one) != self.of(other)
+
     def test_a_patch_that_is_in_place_now_counts_as_it_did_before(self):
         """ComfyUI writes patches into the weights when it loads them, and keeps what was there."""
         before, loaded = Model(), Model()

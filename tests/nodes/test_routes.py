@@ -219,6 +219,20 @@ class TestMemory:
         memory = model_sizes.memory_of(self.linked("UNETLoader", unet_name=file))
         assert memory["fits"] and memory["told"].startswith("cpu: ") and "not known" not in memory["told"]
 
+    def test_files_of_the_gguf_and_nunchaku_loaders_are_weighed(self, host, file, monkeypatch):
+        """Their loaders' widgets, as city96's ComfyUI-GGUF and nunchaku's ComfyUI-nunchaku have them."""
+        folder = host.base / "models" / "unet_gguf"
+        folder.mkdir(parents=True)
+        (folder / "klein-Q8_0.gguf").write_bytes(b"GGUF" + bytes(4_000_000))
+        named = self.linked("UnetLoaderGGUF", unet_name="klein-Q8_0.gguf")
+        assert "how large the executor is" in model_sizes.memory_of(named)["told"], "without the pack nothing lists it"
+        monkeypatch.setitem(stubs["folder_paths"].folder_names_and_paths, "unet_gguf", ([], {".gguf"}))
+        assert model_sizes.memory_of(named)["weights"] == [{"name": "DiT", "bytes": 4_000_004, "missing": False}]
+        for kind, widget in (("NunchakuFluxDiTLoader", "model_path"), ("NunchakuQwenImageDiTLoader", "model_name")):
+            (weights,) = model_sizes.memory_of(self.linked(kind, **{widget: file}))["weights"]
+            assert weights["bytes"] > 2 << 20
+        assert not model_sizes.memory_of(self.linked("SomeLoader", model_name=file))["weights"]
+
     def test_what_does_not_fit_is_said(self, host, file, monkeypatch):
         monkeypatch.setattr(host.memory, "free_memory", 1 << 20)
         assert not model_sizes.memory_of(self.linked("UNETLoader", unet_name=file))["fits"]

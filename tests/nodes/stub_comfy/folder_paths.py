@@ -11,6 +11,8 @@ __getattr__ = missing(__name__)
 
 base = Path("no-folder-is-set")
 """The folder of this ComfyUI."""
+folder_names_and_paths: dict[str, object] = {}
+"""Kinds of folders that another pack has added; only the names matter here."""
 
 
 def get_output_directory() -> str:
