@@ -128,31 +128,9 @@ class Shape:
         return (json.dumps(found),)
 
 
-class Peak:
-    """Says how much memory torch has held at most on a GPU since the last call; 0 without one."""
-
-    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "peak", "rehearsal"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"after": ("*",)}}
-
-    @classmethod
-    def IS_CHANGED(cls, **_):
-        return float("nan")
-
-    def peak(self, after):
-        if not torch.cuda.is_available():
-            return ("0",)
-        held = torch.cuda.max_memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        return (str(held),)
-
-
 NODE_CLASS_MAPPINGS = {
     "Rehearsal_Look": Look,
     "Rehearsal_Ask": Ask,
     "Rehearsal_Words": Words,
     "Rehearsal_Shape": Shape,
-    "Rehearsal_Peak": Peak,
 }

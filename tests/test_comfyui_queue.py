@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
@@ -13,6 +14,12 @@ from clvr_core.batch import Job
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.comfyui_queue import ComfyQueue, paint_there, prompt_for, read_workflow
 from clvr_core.errors import BadInput
+from clvr_core.run.reading import JOURNAL, read_trajectory
+from clvr_core.run.run_folder import RunFolder
+from clvr_core.run.run_models import RunModels
+from clvr_core.run.session import Session, drive
+from tests.fakes import FakeExecutor
+from tests.run.script import generate, scripted
 from tests.servers import Said, serving
 
 WORKFLOWS = sorted((Path(__file__).parents[1] / "example_workflows" / "api").glob("*.json"))
@@ -97,3 +104,46 @@ def test_a_prompt_that_failed_or_was_lost_is_a_result_with_the_reason(tmp_path, 
         jobs = [Job("a", Brief("a cat"))]
         (result,) = paint_there(jobs, ComfyQueue(server.url), read_workflow(WORKFLOWS[0]), tmp_path / "out", 1)
     assert result.state == state and says in result.reason
+
+
+def test_a_run_is_fetched_whole_and_not_asked_for_again(tmp_path):
+    """The server of the test has the run that a session made, and answers as the pack's routes do."""
+    budget = Budget(rounds=2)
+    there = RunFolder.create(tmp_path / "there")
+    drive(
+        Session(
+            Brief("a cat", seed=3, budget=budget), RunModels(scripted([generate()], {0: "mmm"}), FakeExecutor()), there
+        )
+    )
+
+    def answer(asked):
+        parts = urlsplit(asked.path)
+        query = dict(parse_qsl(parts.query))
+        if parts.path == "/v1/history/p":
+            return Said({"p": {"status": {"status_str": "success"}, "outputs": {"3": {"clvr_run": ["there of mine"]}}}})
+        if parts.path.startswith("/v1/clvr/"):
+            assert query["run"] == "there of mine"
+            if parts.path == "/v1/clvr/canvas":
+                return Said(there.canvas_path(int(query["canvas"])).read_bytes())
+            lines = (there.path / JOURNAL).read_text("utf-8").splitlines()
+            return Said({"total": len(lines), "lines": lines})
+        return served(asked)
+
+    jobs, out = [Job("a", Brief("a cat", seed=3, budget=budget))], tmp_path / "out"
+    with serving(answer) as server:
+        queue, workflow = ComfyQueue(server.url), read_workflow(WORKFLOWS[0])
+        (result,) = paint_there(jobs, queue, workflow, out, 1)
+        assert result.state in ("met", "unmet") and read_trajectory(out / "a") == read_trajectory(there.path)
+        assert {path.name for path in (out / "a").glob("*.png")} == {path.name for path in there.path.glob("*.png")}
+        asked = len(server.asked)
+        assert paint_there(jobs, queue, workflow, out, 1) == [result] and len(server.asked) == asked
+        with pytest.raises(BadInput, match="is a run of another brief"):
+            paint_there([Job("a", Brief("a dog"))], queue, workflow, out, 1)
+        more = [Job("a", replace(jobs[0].brief, budget=Budget(rounds=5)))]
+        assert paint_there(more, queue, workflow, out, 1) == [result], "with more rounds it is asked for again"
+        assert len(server.asked) > asked
+        (there.canvas_path(0)).write_bytes((there.canvas_path(0)).read_bytes()[:-40])
+        (failed,) = paint_there(jobs, queue, workflow, tmp_path / "other", 1)
+    assert (
+        failed.state == "failed" and "missing or damaged" in failed.reason and not (tmp_path / "other" / "a").exists()
+    )

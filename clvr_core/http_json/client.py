@@ -186,7 +186,7 @@ class Client:
         check: Callable[[], None] | None = None,
         max_bytes: int = 0,
     ) -> dict[str, Any]:
-        """Send a GET, or a POST if `body` or `data` is given, and return the parsed JSON object.
+        """Send a GET, or a POST if `body` or `data` is given, and return the parsed JSON object. A path may have a query.
 
         body: sent as JSON.
         data: sent as it is, with `kind` as its Content-Type.

@@ -100,7 +100,8 @@ class _Exchange(threading.Thread):
             )
         else:
             self.connection = http.client.HTTPConnection(parts.netloc, timeout=socket_timeout)
-        self.data, self.headers, self.path = data, dict(headers), parts.path or "/"
+        self.data, self.headers = data, dict(headers)
+        self.path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self.max_bytes = max_bytes
         self.socket: socket.socket | None = None
         self.heard = Heard(0)
