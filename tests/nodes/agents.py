@@ -9,7 +9,6 @@ nodes themselves.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from tests.nodes.papers import ROOT, inputs, object_info
@@ -72,5 +71,9 @@ def page(info: dict[str, Any] | None = None) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
+def write() -> None:
+    (ROOT / PAGE).write_text(page(), encoding="utf-8", newline="\n")
+
+
 if __name__ == "__main__":
-    Path(ROOT / PAGE).write_text(page(), encoding="utf-8")
+    write()

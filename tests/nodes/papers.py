@@ -2,7 +2,7 @@
 
     python -m tests.nodes.papers
 
-Writes web/docs, locales/en/nodeDefs.json and tests/comfy/schemas.json, and adds the English words for a new strategy to
+Writes web/docs, locales/en/nodeDefs.json, tests/comfy/schemas.json and docs/agents.json, and adds the English words for a new strategy to
 the other locales until somebody translates them. Needs no ComfyUI: the schemas are read through
 tests/nodes/stub_comfy, and tests/comfy/test_papers.py checks that a real ComfyUI reads the same.
 """
@@ -178,6 +178,9 @@ def main() -> None:
     for path, text in files.items():
         (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text, encoding="utf-8", newline="\n")
+    from tests.nodes.agents import write
+
+    write()
 
 
 if __name__ == "__main__":
