@@ -212,7 +212,7 @@ def _parser() -> argparse.ArgumentParser:
         "--workflow",
         type=Path,
         metavar="FILE",
-        help="for --comfyui: a workflow in API format with one Generate in a Loop",
+        help="for --comfyui: a workflow in API format with one Generate in a Loop or CLVR Quick",
     )
     _add_brief_arguments(batch)
     batch.set_defaults(run=_batch)

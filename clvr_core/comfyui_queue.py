@@ -26,6 +26,9 @@ from .text import one_line
 from .trajectory import Trajectory
 
 NODE = "CLVR_Generate"
+QUICK = "CLVR_Quick"
+FEW = ("prompt", "strategy", "seed", "rounds", "candidates", "review")
+"""Inputs of a brief that QUICK has. NODE has all of `prompt_for`."""
 ASKED = "asked.json"
 """File in the folder of a fetched run: the widgets of Generate in a Loop that it was asked for with."""
 LIMITS = Limits(timeout=60.0, wait=600.0)
@@ -36,7 +39,7 @@ PAUSE = 1.0
 
 
 def read_workflow(path: Path) -> dict[str, Any]:
-    """Read a workflow in ComfyUI's API format. Raises BadInput unless it has one Generate in a Loop."""
+    """Read a workflow in ComfyUI's API format. Raises BadInput unless it has one Generate in a Loop or one CLVR Quick."""
     try:
         graph = json_of(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -44,14 +47,14 @@ def read_workflow(path: Path) -> dict[str, Any]:
     nodes = list(graph.values()) if isinstance(graph, dict) else []
     if not nodes or not all(isinstance(node, dict) and isinstance(node.get("inputs"), dict) for node in nodes):
         raise BadInput(f"{path} is not a workflow in API format; save one by Workflow, Export (API) in ComfyUI")
-    count = sum(node.get("class_type") == NODE for node in nodes)
+    count = sum(node.get("class_type") in (NODE, QUICK) for node in nodes)
     if count != 1:
-        raise BadInput(f"{path} has {count} nodes Generate in a Loop; give a workflow with one")
+        raise BadInput(f"{path} has {count} nodes Generate in a Loop or CLVR Quick; give a workflow with one")
     return graph
 
 
 def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None) -> dict[str, Any]:
-    """Return the workflow with this brief in its Generate in a Loop; the models, the size and all other nodes stay.
+    """Return the workflow with this brief in the node that makes the run; the models, the size and all other nodes stay.
 
     depth: for the input of that name; None leaves the workflow's own.
 
@@ -69,8 +72,8 @@ def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None)
             f"{given[0]} cannot be given to ComfyUI, where Generate in a Loop has no such input; leave it out"
         )
     graph = copy.deepcopy(workflow)
-    (node,) = (node for node in graph.values() if node["class_type"] == NODE)
-    node["inputs"] |= {
+    node = _node(graph)
+    given = {
         "prompt": brief.prompt,
         "strategy": brief.strategy,
         "seed": brief.seed,
@@ -86,7 +89,22 @@ def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None)
         "tolerance": budget.tolerance or 0.0,
         "review": 0,
     } | ({} if depth is None else {"depth": depth})
+    if node["class_type"] == QUICK:
+        own = {"evaluations": 0, "judging": "each", "evidence": False, "fused": False, "tolerance": 1.0, "depth": None}
+        own |= {"met": Budget().met, "unmet": Budget().unmet}
+        if lost := [name for name, value in own.items() if given.get(name, value) != value]:
+            raise BadInput(
+                f"{lost[0]} cannot be given to CLVR Quick, which has no such input; use a workflow with Generate in a Loop"
+            )
+        given = {name: given[name] for name in FEW}
+    node["inputs"] |= given
     return graph
+
+
+def _node(graph: dict[str, Any]) -> dict[str, Any]:
+    """Return the node that makes the run."""
+    (node,) = (node for node in graph.values() if node["class_type"] in (NODE, QUICK))
+    return node
 
 
 class ComfyQueue:
@@ -242,9 +260,8 @@ def paint_there(
 
 
 def _asked(graph: dict[str, Any]) -> dict[str, Any]:
-    """Return the widgets of Generate in a Loop."""
-    (node,) = (node for node in graph.values() if node["class_type"] == NODE)
-    return {name: value for name, value in node["inputs"].items() if not isinstance(value, list)}
+    """Return the widgets of the node that makes the run."""
+    return {name: value for name, value in _node(graph)["inputs"].items() if not isinstance(value, list)}
 
 
 def _there(job: Job, graph: dict[str, Any], out: Path) -> Result | None:

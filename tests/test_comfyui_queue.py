@@ -23,24 +23,42 @@ from tests.run.script import generate, scripted
 from tests.servers import Said, serving
 
 WORKFLOWS = sorted((Path(__file__).parents[1] / "example_workflows" / "api").glob("*.json"))
+ONE_NODE, BY_NODES = WORKFLOWS[:2]
+
+
+def changed_by(path, brief, **more):
+    """The inputs of the only node that the brief changes, and the node as it was."""
+    workflow = read_workflow(path)
+    before = json.dumps(workflow)
+    graph = prompt_for(workflow, brief, **more)
+    (number,) = (number for number in graph if graph[number] != workflow[number])
+    assert json.dumps(workflow) == before
+    return graph[number]["inputs"], workflow[number]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_brief_goes_into_every_shared_workflow_and_the_rest_stays(path):
-    workflow = read_workflow(path)
-    before = json.dumps(workflow)
-    graph = prompt_for(
-        workflow, Brief("two cats", "director", 7, budget=Budget(rounds=3, tolerance=None), candidates=2)
-    )
-    changed = [number for number in graph if graph[number] != workflow[number]]
-    assert [graph[number]["class_type"] for number in changed] == ["CLVR_Generate"] and json.dumps(workflow) == before
-    inputs = graph[changed[0]]["inputs"]
-    assert (inputs["prompt"], inputs["strategy"], inputs["seed"], inputs["rounds"]) == ("two cats", "director", 7, 3)
-    assert (inputs["candidates"], inputs["tolerance"], inputs["review"]) == (2, 0.0, 0) and "depth" not in inputs
-    assert prompt_for(workflow, Brief("x"), depth=2)[changed[0]]["inputs"]["depth"] == 2
-    assert {name: inputs[name] for name in ("vlm", "executor")} == {
-        name: workflow[changed[0]]["inputs"][name] for name in ("vlm", "executor")
-    }
+    inputs, node = changed_by(path, Brief("two cats", "director", 7, budget=Budget(rounds=3), candidates=2))
+    assert [inputs[name] for name in ("prompt", "strategy", "seed", "rounds", "candidates", "review")] == [
+        "two cats",
+        "director",
+        7,
+        3,
+        2,
+        0,
+    ]
+    kept = node["inputs"].keys() - inputs.keys() | {name for name in ("vlm", "executor", "model") if name in inputs}
+    assert all(inputs[name] == node["inputs"][name] for name in kept)
+
+
+def test_limits_and_judging_go_into_generate_and_are_refused_by_the_one_node():
+    brief = Brief("x", evidence=True, budget=Budget(tolerance=None, evaluations=9))
+    inputs, _ = changed_by(BY_NODES, brief, depth=2)
+    assert [inputs[name] for name in ("evidence", "tolerance", "evaluations", "depth")] == [True, 0.0, 9, 2]
+    assert "depth" not in changed_by(BY_NODES, Brief("x"))[0]
+    for wrong, more in ((brief, {}), (Brief("x"), {"depth": 2})):
+        with pytest.raises(BadInput, match="cannot be given to CLVR Quick"):
+            prompt_for(read_workflow(ONE_NODE), wrong, **more)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +81,7 @@ def test_what_the_node_has_no_input_for_is_refused(change, says):
         ("nonsense", "cannot be read"),
         ('{"nodes": [], "links": []}', "is not a workflow in API format"),
         ("{}", "is not a workflow in API format"),
-        ('{"1": {"class_type": "SaveImage", "inputs": {}}}', "has 0 nodes Generate in a Loop"),
+        ('{"1": {"class_type": "SaveImage", "inputs": {}}}', "has 0 nodes Generate in a Loop or CLVR Quick"),
     ],
 )
 def test_a_file_that_is_no_workflow_is_refused(tmp_path, text, says):
