@@ -84,6 +84,8 @@ def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None)
         "judging": brief.judging,
         "evidence": brief.evidence,
         "fused": brief.fused,
+        "guided": brief.guided,
+        "rollback": brief.rollback,
         "met": budget.met,
         "unmet": budget.unmet,
         "tolerance": budget.tolerance or 0.0,
@@ -91,7 +93,7 @@ def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None)
     } | ({} if depth is None else {"depth": depth})
     if node["class_type"] == QUICK:
         own = {"evaluations": 0, "judging": "each", "evidence": False, "fused": False, "tolerance": 1.0, "depth": None}
-        own |= {"met": Budget().met, "unmet": Budget().unmet}
+        own |= {"guided": False, "rollback": True, "met": Budget().met, "unmet": Budget().unmet}
         if lost := [name for name, value in own.items() if given.get(name, value) != value]:
             raise BadInput(
                 f"{lost[0]} cannot be given to CLVR Quick, which has no such input; use a workflow with Generate in a Loop"

@@ -56,7 +56,7 @@ def test_limits_and_judging_go_into_generate_and_are_refused_by_the_one_node():
     inputs, _ = changed_by(BY_NODES, brief, depth=2)
     assert [inputs[name] for name in ("evidence", "tolerance", "evaluations", "depth")] == [True, 0.0, 9, 2]
     assert "depth" not in changed_by(BY_NODES, Brief("x"))[0]
-    for wrong, more in ((brief, {}), (Brief("x"), {"depth": 2})):
+    for wrong, more in ((brief, {}), (Brief("x", rollback=False), {}), (Brief("x"), {"depth": 2})):
         with pytest.raises(BadInput, match="cannot be given to CLVR Quick"):
             prompt_for(read_workflow(ONE_NODE), wrong, **more)
 
