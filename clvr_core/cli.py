@@ -29,6 +29,7 @@ from .policy import BASELINES
 from .progress import ProgressBar
 from .run.calibration import add_drift_arguments, fitted
 from .signals import Ended, ended_in_order
+from .storage.clean_command import add_arguments as add_clean_arguments
 from .strengths.command import run as run_merge
 
 if TYPE_CHECKING:
@@ -205,15 +206,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
     batch.add_argument("--shard", default="1/1", metavar="I/N", help="every Nth brief from the Ith on, for N processes")
-    batch.add_argument(
-        "--comfyui", metavar="URL", help="paint by a running ComfyUI, such as http://127.0.0.1:8188, with its models"
-    )
-    batch.add_argument(
-        "--workflow",
-        type=Path,
-        metavar="FILE",
-        help="for --comfyui: a workflow in API format with one Generate in a Loop or CLVR Quick",
-    )
+    batch.add_argument("--comfyui", metavar="URL", help="paint by a running ComfyUI, such as http://127.0.0.1:8188")
+    batch.add_argument("--workflow", type=Path, metavar="FILE", help="for --comfyui: a workflow in API format")
     _add_brief_arguments(batch)
     batch.set_defaults(run=_batch)
 
@@ -227,12 +221,8 @@ def _parser() -> argparse.ArgumentParser:
     add_drift_arguments(doctor)
     doctor.set_defaults(run=_doctor)
 
-    clean = commands.add_parser(
-        "clean", help="save a copy of a picture without prompt, trajectory or any other metadata"
-    )
-    clean.add_argument("picture", type=Path, metavar="PICTURE", help="a PNG, such as best.png of a run's folder")
-    clean.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new PNG")
-    clean.set_defaults(run=_clean)
+    clean = commands.add_parser("clean", help="save a copy of a picture without prompt, trajectory or other metadata")
+    add_clean_arguments(clean)
 
     merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
     add_merge_arguments(merge)
@@ -455,19 +445,6 @@ def _batch(options: argparse.Namespace) -> int:
         print(f"{summary['runs']} runs: {counts}; {summary['images']} pictures, {summary['evaluations']} evaluations")
         print(f"summary     {file}")
     return code
-
-
-def _clean(options: argparse.Namespace) -> int:
-    from .storage.atomic import writing
-    from .storage.png import read_png, write_png
-
-    if options.out.exists():
-        raise BadInput(f"{options.out} is there already; name a new file with --out")
-    picture, _ = read_png(options.picture)
-    with writing(options.out.parent):
-        write_png(options.out, picture, {})
-    print(json.dumps({"exit": DONE, "out": str(options.out)}) if options.json else f"picture     {options.out}")
-    return DONE
 
 
 def _draw_rounds(bar: ProgressBar, rounds: int | None, lines: Iterable[dict[str, Any]] = ()) -> Listener:
