@@ -26,7 +26,7 @@ const english = () => {
     for (const element of root.querySelectorAll(".clvr *")) {
       const labels = ["aria-label", "title", "placeholder"].map((name) => element.getAttribute(name) ?? "");
       for (const text of [...labels, ...[...element.childNodes].filter(({ nodeType }) => nodeType === 3).map(({ data }) => data)])
-        if (/[a-z]{2}/.test(text.replace(/\b(px|clvr)\b/g, "")) && !element.closest("bdi, .prose, h1, code, dd, textarea, .runs")) found.push(text);
+        if (/[a-z]{2}/.test(text.replace(/\b(px|clvr-trash|clvr|ComfyUI)\b/g, "")) && !element.closest("bdi, .prose, h1, code, dd, textarea, .runs")) found.push(text);
     }
   return found;
 };
