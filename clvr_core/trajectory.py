@@ -391,7 +391,8 @@ class Trajectory:
         """
         worn: list[tuple[tuple[Box, ...] | None, int]] = []
         for step, drawn in self._edits(canvas):
-            boxes = step.edit.change.meant if step.chosen == drawn and step.edit.kept_the_rest else None
+            change = step.edit.change if step.chosen == drawn and step.edit.kept_the_rest else None
+            boxes = change.meant if change is not None else None
             below = [level for other, level in worn if boxes is None or other is None or overlap(boxes, other)]
             worn.append((boxes, 1 + max(below, default=0)))
         return max((level for _, level in worn), default=0)

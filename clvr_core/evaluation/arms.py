@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from ..brief import Brief, Budget, Strategy
 from ..controller import draft_goals
@@ -222,7 +222,8 @@ class Way:
         # Best of N has one round of N, so its limit is the number of pictures.
         limit = job.evaluations if base_of(self.arm) in LOOPS else None
         budget = Budget(self.rounds, images=count, evaluations=limit, patience=self.patience)
-        strategy, options = cast(Strategy, base_of(self.arm)), {"candidates": count} | options_of(self.arm)
+        strategy = cast(Strategy, base_of(self.arm))
+        options: dict[str, Any] = {"candidates": count} | options_of(self.arm)
         brief = Brief(job.prompt, strategy, job.seed, *self._size(job), budget, **options)
         if job.source is not None:
             brief = beginning_with(brief, job.source)

@@ -177,7 +177,7 @@ def tile(pipe: Any, size: int) -> None:
 
     Raises BadInput for a pipeline without a VAE that can.
     """
-    vae = getattr(pipe, "vae", None)
+    vae: Any = getattr(pipe, "vae", None)
     try:
         vae.enable_tiling()
     except (AttributeError, NotImplementedError) as error:

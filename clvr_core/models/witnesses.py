@@ -54,7 +54,7 @@ def read_witnesses(words: str) -> WitnessSettings:
         if kind == "objects" and not equals:
             raise BadInput("the witness objects needs the folder of a detector; write objects=FOLDER")
         values[kind] = value or "auto"
-    return WitnessSettings(**values)
+    return WitnessSettings(text=values.get("text", ""), objects=values.get("objects", ""))
 
 
 def load_witnesses(settings: WitnessSettings) -> Witnesses:

@@ -63,11 +63,11 @@ def another_way(trajectory: Trajectory, action: Action, redraws: bool = True) ->
     if redraws and not trajectory.brief.picture:
         wanted = tuple(goal.id for goal in rules.wanted(trajectory.goals))
         ways.append(Action("GENERATE", why, trajectory.brief.prompt, goals=wanted))
-    for goal in rules.open_goals(trajectory, trajectory.current_step) if trajectory.current is not None else ():
-        words = (
-            f"Change the picture so that it shows: {trajectory.goal(goal).text}. Keep everything else exactly as it is."
-        )
-        ways.append(Action("EDIT", why, edit_prompt=words, references=(trajectory.current,), goals=(goal,)))
+    if (current := trajectory.current) is not None:
+        for goal in rules.open_goals(trajectory, trajectory.current_step):
+            asked = f"Change the picture so that it shows: {trajectory.goal(goal).text}."
+            words = f"{asked} Keep everything else exactly as it is."
+            ways.append(Action("EDIT", why, edit_prompt=words, references=(current,), goals=(goal,)))
     untried = (way for way in ways if repeated(trajectory, way) is None)
     return next(untried, Action("END", "All that I know was tried and rolled back.", goals=action.goals))
 

@@ -101,7 +101,7 @@ def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
             run, labels = _by_words(folder, device), None
         else:
             run = _by_class(folder, device, "".join(kinds))
-            labels = frozenset(map(str, config.id2label.values()))
+            labels = frozenset(map(str, (config.id2label or {}).values()))
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError) as error:
         raise BadInput(
             f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model"

@@ -6,6 +6,7 @@ Two packages bring published weights along and need no network: `rapidocr` with 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
@@ -79,7 +80,7 @@ class RapidReader:
         self.name = f"rapidocr {version('rapidocr')}"
 
     def read(self, picture: Picture) -> list[Line]:
-        found = self._read(np.ascontiguousarray(picture[..., ::-1]))
+        found: Any = self._read(np.ascontiguousarray(picture[..., ::-1]))
         if found.txts is None or found.boxes is None or found.scores is None:
             return []
         height, width = picture.shape[:2]
@@ -100,9 +101,7 @@ class FasterPaddleReader:
     """PP-OCR, its size `small`, by the package faster-paddle."""
 
     def __init__(self) -> None:
-        from faster_paddle import OcrEngine  # pyright: ignore[reportMissingImports]
-
-        self._engine = OcrEngine(model_size="small")
+        self._engine: Any = importlib.import_module("faster_paddle").OcrEngine(model_size="small")
         self.name = f"faster-paddle {version('faster-paddle')} small"
 
     def read(self, picture: Picture) -> list[Line]:
