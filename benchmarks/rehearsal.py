@@ -339,7 +339,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--tokens", type=int, default=1536, help="of a reply, at most")
     parser.add_argument("--patience", type=float, default=7200.0, help="seconds that a prompt may take")
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="for ComfyUI, after all other options")
-    parser.add_argument("--workflow", default="example_workflows/api/2-klein-4-step-loop.json")
+    parser.add_argument("--workflow", default="workflows/api/2-klein-4-step-loop.json")
     parser.add_argument("--tokenizer", type=Path, help="folder of Qwen3's, for diffusers; default: ComfyUI's own")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args(arguments)

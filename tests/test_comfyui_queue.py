@@ -22,7 +22,7 @@ from tests.fakes import FakeExecutor
 from tests.run.script import generate, scripted
 from tests.servers import Said, serving
 
-WORKFLOWS = sorted((Path(__file__).parents[1] / "example_workflows" / "api").glob("*.json"))
+WORKFLOWS = sorted((Path(__file__).parents[1] / "workflows" / "api").glob("*.json"))
 ONE_NODE, BY_NODES = WORKFLOWS[:2]
 
 

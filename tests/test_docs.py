@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *(ROOT / "docs").rglob("*.md"),
-    *(ROOT / name / "README.md" for name in ("example_workflows", "web", "examples")),
+    *(ROOT / name / "README.md" for name in ("workflows", "web", "examples")),
 ]
-FOLDERS = ".ci|.github|benchmarks|clvr_core|configs|docs|examples|locales|nodes|subgraphs|tests|web|example_workflows"
+FOLDERS = ".ci|.github|benchmarks|clvr_core|configs|docs|examples|locales|nodes|subgraphs|tests|web|workflows"
 TOP = r"[\w.-]+\.(?:md|toml|txt|yaml|py)|\.comfyignore"
 OURS = re.compile(rf"(?:{FOLDERS})(?:/[\w.*-]*)*|{TOP}")
 """A token that names something in the repository."""

@@ -74,7 +74,7 @@ def words_in_the_code() -> set[str]:
 def notes_of_the_workflows() -> set[str]:
     """Lines of the notes, and titles that the workflows give to nodes and groups."""
     found: set[str] = set()
-    for path in (FOLDER.parent / "example_workflows").glob("*.json"):
+    for path in (FOLDER.parent / "workflows").glob("*.json"):
         workflow = json.loads(path.read_text("utf-8"))
         things = [*workflow["nodes"], *workflow["groups"]]
         found |= {thing["title"] for thing in things if thing.get("title")}

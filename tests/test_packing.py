@@ -28,11 +28,11 @@ def packed() -> set[str]:
 def test_what_only_developers_need_stays_at_home():
     tops = {name.partition("/")[0] for name in packed()}
     needed = {"__init__.py", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}
-    assert tops == needed | {"clvr_core", "locales", "nodes", "web", "example_workflows", "subgraphs"}
+    assert tops == needed | {"clvr_core", "locales", "nodes", "web", "workflows", "subgraphs"}
 
 
 def test_all_that_a_node_may_need_is_packed():
-    homes = ("clvr_core/", "nodes/", "web/", "locales/", "example_workflows/", "subgraphs/")
+    homes = ("clvr_core/", "nodes/", "web/", "locales/", "workflows/", "subgraphs/")
     assert {name for name in git() if name.startswith(homes)} <= packed()
     size = sum((ROOT / name).stat().st_size for name in packed())
     # The embedded weights alone, base, distilled, aligned and merged, may take 40 MB; they take 29.

@@ -21,7 +21,7 @@ import aiohttp
 
 from tests.comfy.server import ROOT, Comfy
 
-WORKFLOWS = ROOT / "example_workflows"
+WORKFLOWS = ROOT / "workflows"
 WIDTH, HEIGHT, QUALITY = 2200, 1100, 80
 DRAWABLE = ("0-one-node", "0-one-node.app")
 """Workflows that the embedded models can run; their pictures show what came out."""

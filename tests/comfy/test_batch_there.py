@@ -18,7 +18,7 @@ from tests.comfy.server import ROOT
 from tests.waiting import until
 
 pytestmark = pytest.mark.weights
-WORKFLOW = ROOT / "example_workflows" / "api" / "1-shapes-quick-try.json"
+WORKFLOW = ROOT / "workflows" / "api" / "1-shapes-quick-try.json"
 
 
 def batch(comfy, folder, workflow, *more: object) -> int:

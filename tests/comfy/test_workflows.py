@@ -15,7 +15,7 @@ from clvr_core.storage.png import read_png
 from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, error_of
 
-FOLDER = ROOT / "example_workflows"
+FOLDER = ROOT / "workflows"
 APPS = sorted(FOLDER.glob("*.app.json"))
 SHARED = sorted(set(FOLDER.glob("*.json")) - set(APPS))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}

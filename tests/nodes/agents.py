@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.nodes.papers import ROOT, inputs, object_info
 
-WORKFLOWS = "example_workflows/api"
+WORKFLOWS = "workflows/api"
 PAGE = "docs/agents.json"
 RUNS, SIZE = ("CLVR_Generate", "CLVR_Quick"), ("CLVR_Executor",)
 """Nodes whose inputs a program may set: all of those that make runs, and the size of the executor."""

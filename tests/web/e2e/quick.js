@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { PATIENCE, draw, page, still } from "./comfy.js";
 
-const FOLDER = new URL("../../../example_workflows/", import.meta.url);
+const FOLDER = new URL("../../../workflows/", import.meta.url);
 const BLUEPRINT = "Picture in a Loop (FLUX.2 Klein 4B)";
 /** Words of artists, and how many results may stand before the node. */
 const WORDS = { "clvr quick": 0, "one node": 0, "prompt to picture": 0, "fix hands": 1, critique: 2, "improve prompt": 2, "self correct": 2, "quality check": 2, "text to image": 20, klein: 4 };

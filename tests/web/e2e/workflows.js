@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { RENDERERS, draw, page, still } from "./comfy.js";
 
-const FOLDER = new URL("../../../example_workflows/", import.meta.url);
+const FOLDER = new URL("../../../workflows/", import.meta.url);
 const SHARED = readdirSync(FOLDER).filter((name) => name.endsWith(".json") && !name.endsWith(".app.json"));
 const LEAST_WIDTH = 350;
 /** Pixels by which the height of a node may differ between front ends, and by the mark of a missing model. */
