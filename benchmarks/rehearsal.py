@@ -264,7 +264,7 @@ class Rehearsal:
         script = {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
         with self.comfy() as comfy:
             models = self.executor() | {"1": script}
-            models["14"]["inputs"]["steps"] = 1000
+            models["14"]["inputs"]["steps"] = 200
             queued = comfy.queue(self.prompt(models, ["1", 0]))
             end = time.time() + self.options.patience
             while not any(
