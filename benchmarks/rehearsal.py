@@ -39,6 +39,7 @@ from tests.comfy import server as comfy_server
 from tests.comfy.conftest import lent
 from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, Comfy, error_of
+from tests.waiting import until
 
 WITHIN = 0.2
 """How far the measured peak may be from the plan."""
@@ -263,16 +264,10 @@ class Rehearsal:
         """Cancel the loop once the executor samples; say how long it took until the prompt had ended."""
         script = {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
         with self.comfy() as comfy:
-            models = self.executor() | {"1": script}
+            models, before = self.executor() | {"1": script}, runs(comfy)
             models["14"]["inputs"]["steps"] = 200
             queued = comfy.queue(self.prompt(models, ["1", 0]))
-            end = time.time() + self.options.patience
-            while not any(
-                (path / "trajectory.jsonl").exists() and "action" in (path / "trajectory.jsonl").read_text()
-                for path in runs(comfy)
-            ):
-                assert time.time() < end and comfy.process.poll() is None, comfy.said
-                time.sleep(0.2)
+            until(lambda: samples(comfy, before), lambda: f"the sampler:\n{comfy.said}", self.options.patience, 0.1)
             began = time.time()
             comfy.interrupt()
             entry = comfy.wait(queued)
@@ -313,9 +308,9 @@ class Rehearsal:
         return {"evaluations": trajectory.cost.evaluations, "plan": plan, **watch.grown}
 
 
-def samples(comfy: Comfy) -> bool:
-    """Whether an action of the newest run has been chosen, after which the executor works."""
-    journals = [path / JOURNAL for path in runs(comfy)[-1:]]
+def samples(comfy: Comfy, before: list[Path]) -> bool:
+    """Whether an action of a run that is new since then has been chosen, after which the executor works."""
+    journals = [path / JOURNAL for path in runs(comfy) if path not in before]
     return any(journal.exists() and '"action"' in journal.read_text() for journal in journals)
 
 
