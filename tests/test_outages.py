@@ -21,9 +21,11 @@ from tests.vlm.servers import Asked as ChatAsked
 from tests.vlm.servers import Said, completion, pictures_in, said_in
 from tests.waiting import Clock
 
+# One run at a time: several that wait at once would each move the one clock on.
 MODELS = """
 [controller]
 url = "http://127.0.0.1:9/v1"
+parallel = 1
 [executor]
 url = "http://127.0.0.1:9/images"
 width = 64

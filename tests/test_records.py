@@ -11,15 +11,28 @@ import pytest
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.records import from_json, to_json
 from clvr_core.run import loop
-from clvr_core.trajectory import Action, Candidate, Change, Cost, EditCheck, Outcome, Remark, Step, Trajectory, Verdict
+from clvr_core.trajectory import (
+    Action,
+    Candidate,
+    Change,
+    Cost,
+    EditCheck,
+    Finding,
+    Outcome,
+    Remark,
+    Step,
+    Trajectory,
+    Verdict,
+)
 
 GOAL = Goal("g1", 'a sign "\xdcber"', "text", "Is it?", 0.25, (0.0, 0.25, 0.5, 1.0), ("g2", "g3"), "nice")
 COST = Cost({"draw": 1.5, "judge": 0.25}, 7, 3, 16, 2)
-ACTION = Action("EDIT", "so far", "all of it", "this", (3, 1), ("g1",), (0.0, 0.0, 0.5, 1.0), 0.75)
+ACTION = Action("EDIT", "so far", "all of it", "this", (3, 1), ("g1",), (0.0, 0.0, 0.5, 1.0), 0.75, ("Is it red?",))
 CANDIDATE = Candidate(4, "canvas-004.png", 2**62, "ab" * 32, 8, "canvas-004.safetensors")
-VERDICT = Verdict("g1", "unsure", "too dark", 0.5)
+FINDING = Finding("text", "no", 0.9, 'reads "OPNE"', ((0.1, 0.2, 0.3, 0.4),))
+VERDICT = Verdict("g1", "unsure", "too dark", 0.5, (FINDING,))
 CHANGE = Change(0.25, 40.0, (1.0, -2.0, 0.5), 3.0, (1.5, 0.0), 1.01, 0.9, 0.75, ((0.0, 0.0, 0.5, 1.0),))
-CHECK = EditCheck(False, 0.5, "the sky changed", CHANGE, Change(1.0))
+CHECK = EditCheck(False, 0.5, "the sky changed", CHANGE, Change(1.0), ("Is it red?",))
 STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST, "goals gained")
 REMARK = Remark(3, "accept", "a moon", {"g1": "met"}, ("g2",), 1, "mask-003.png", "cd" * 32)
 OUTCOME = Outcome("END", 4, True, "A/B", "end action")
@@ -29,7 +42,7 @@ BRIEF = Brief(
     2**63 - 1,
     64,
     32,
-    Budget(1, 2, 3, 4.5, 5, 6, 0.7, 0.2, 2.5),
+    Budget(1, 2, 3, 4.5, 5, 6, 0.7, 0.2, 2.5, 7),
     4,
     False,
     "trace",
@@ -39,6 +52,8 @@ BRIEF = Brief(
     "ef" * 32,
     True,
     True,
+    True,
+    False,
 )
 TRAJECTORY = Trajectory(
     BRIEF,

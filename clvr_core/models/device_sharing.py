@@ -26,6 +26,7 @@ from ..protocols import (
     PromptWindow,
     Question,
     ReferenceLimit,
+    Reloadable,
     Reply,
     RoundTrip,
     Vlm,
@@ -141,6 +142,11 @@ class _WithMove(_Locked):
         self._model.move(device)
 
 
+class _WithReload(_Locked):
+    def reload(self, state: Mapping[str, Any]) -> None:
+        self._model.reload(state)
+
+
 class _WithOffload(_Locked):
     def offload(self) -> None:
         self._model.offload()
@@ -165,6 +171,7 @@ FORWARDED: dict[type, type[_Locked]] = {
     Interruptible: _WithCheck,
     Witnessed: _WithWitnesses,
     Movable: _WithMove,
+    Reloadable: _WithReload,
     Offloadable: _WithOffload,
     LatentsByPicture: _WithLatents,
     RoundTrip: _WithRoundTrip,

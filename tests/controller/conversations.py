@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clvr_core.brief import Brief
+from clvr_core.brief import Brief, Budget
 from clvr_core.controller import TEMPLATES as CONTROLLER
 from clvr_core.policy import LOOPS
 from clvr_core.protocols import Decision, Message, Picture, Question, Reply
@@ -118,7 +118,9 @@ def _pictures(images: Sequence[Picture]) -> str:
 def conversation(strategy: str) -> str:
     vlm = Recorder()
     name = strategy if strategy in LOOPS else strategy.partition("-")[0]
-    brief = Brief(PROMPT, name, width=8, height=8, **STRATEGIES[strategy])
+    # The pictures are flat, so an edit changes all of them: nothing is repaired.
+    usual = {"budget": Budget(tolerance=None)}
+    brief = Brief(PROMPT, name, width=8, height=8, **(usual | STRATEGIES[strategy]))
     drive(Session(brief, RunModels(vlm, FakeExecutor())))
     return "\n\n\n".join(vlm.prompts) + "\n"
 

@@ -9,6 +9,7 @@ import pytest
 
 from clvr_core.brief import Budget, Goal
 from clvr_core.protocols import Decision, Reply
+from clvr_core.run import perform as perform_module
 from clvr_core.run import session as session_module
 from clvr_core.trajectory import Trajectory, seed_for, states
 from tests.fakes import FakeExecutor
@@ -310,7 +311,7 @@ class TestTheBudget:
 
     def test_seconds(self, monkeypatch):
         clock = count()
-        monkeypatch.setattr(session_module.time, "perf_counter", lambda: float(next(clock)))
+        monkeypatch.setattr(perform_module.time, "perf_counter", lambda: float(next(clock)))
         canvases = {0: "uuuuu", 1: "muuuu", 2: "mmuuu", 3: "mmmuu"}
         run = play(scripted([generate(), *repeat(edit(), 9)], canvases, goals=5), budget=Budget(seconds=6.0))
         # Each call takes one tick: goals 1, then action, drawing and judging 3 a round; 7 are spent before the third round.

@@ -477,7 +477,7 @@ def in_words(draw: random.Random, replayed: Replayed, count: int) -> Iterator[Wr
 
 def by_logprobs(draw: random.Random, replayed: Replayed, count: int) -> Iterator[Wrong]:
     vlm = ServerVlm(Endpoint("http://127.0.0.1:9/v1", "eye", parallel=1))
-    replayed.words = "I cannot say."
+    replayed.words, replayed.plain = "I cannot say.", False
     for _ in range(count):
         made = [alternatives(draw) for _ in range(draw.randint(1, 4))]
         replayed.tokens = [listed for listed, _ in made]
