@@ -79,15 +79,16 @@ def stubbed(prompt: dict, **script) -> dict:
 def looped(seed: int, first: int = 1, script: dict | None = None, **inputs) -> dict:
     """A loop drawn by hand that needs a round for each of three goals. Its node ids begin at `first`.
 
-    No edit is repaired: those of the stub change the whole picture."""
+    No edit is repaired, since those of the stub change the whole picture, and each starts from the newest canvas."""
     settings = {"prompt": SCRIPTED, "strategy": "strokes", "candidates": 1, "rounds": 12, "patience": 4}
-    settings |= {"tolerance": 0.0} | inputs
+    settings |= {"tolerance": 0.0, "depth": 0} | inputs
     return stubbed(loop(first, seed=seed, **settings), **script or {})
 
 
 def in_one(seed: int, script: dict | None = None, **inputs) -> dict:
     """The same in one node."""
-    settings = {"prompt": SCRIPTED, "strategy": "strokes", "candidates": 1, "rounds": 12, "tolerance": 0.0} | inputs
+    settings = {"prompt": SCRIPTED, "strategy": "strokes", "candidates": 1, "rounds": 12, "tolerance": 0.0, "depth": 0}
+    settings |= inputs
     return stubbed(graph(seed=seed, **settings), **script or {})
 
 

@@ -60,10 +60,11 @@ def turns(found: list[tuple[str, str, set[str]]]) -> list[str]:
     return [name for name, _ in groupby(name for name, what, _ in found if what == "works")]
 
 
-@pytest.mark.parametrize("prompt", GRAPHS.values(), ids=GRAPHS)
-def test_with_room_for_one_of_them_eyes_and_hand_take_turns_once_a_round(comfy, prompt):
-    found = moves(comfy, on_card(prompt, ONE))
-    edit = ["text", "vae", "model", "vae"]
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_with_room_for_one_of_them_eyes_and_hand_take_turns_once_a_round(comfy, graph):
+    found = moves(comfy, on_card(GRAPHS[graph], ONE))
+    # A stock sampler's canvas is encoded again; the executor has kept the latent of its own.
+    edit = ["text", *(["vae"] if graph == "stock nodes" else []), "model", "vae"]
     assert turns(found) == ["eyes", "text", "model", "vae", "eyes", *edit, "eyes", *edit, "eyes"]
     for name, what, held in found:
         assert what == "leaves" or name in held
