@@ -41,6 +41,7 @@ import torch
 from PIL import Image, ImageFilter
 
 from clvr_core.brief import Brief, Budget, Goal
+from clvr_core.evaluation.statistics import wilson
 from clvr_core.fleet.rounds import drive_all
 from clvr_core.policy import rules
 from clvr_core.policy.clvr import Clvr
@@ -332,12 +333,6 @@ def decibels(error: float) -> float:
     return round(min(EQUAL, 10 * float(np.log10(255**2 / error))), 2) if error else EQUAL
 
 
-def wilson(right: int, count: int) -> list[float]:
-    share, z = right / count, 1.96
-    middle, half = share + z**2 / (2 * count), z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    return [round((middle + sign * half) / (1 + z**2 / count), 3) for sign in (-1, 1)]
-
-
 def times(mine: np.ndarray, plain: np.ndarray) -> dict[str, Any]:
     """The ratio of two shares of the same sessions, and its interval by a paired bootstrap; None for infinite."""
     picks = np.random.default_rng(0).integers(0, len(mine), (4000, len(mine)))
@@ -356,7 +351,10 @@ def summary(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         right = {turns: np.array([each["right"] for each in rows], float) for turns, rows in at.items()}
         result[arm] = {
             "all_right": {turns: round(float(values.mean()), 4) for turns, values in right.items()},
-            "all_right_ci": {turns: wilson(int(values.sum()), len(values)) for turns, values in right.items()},
+            "all_right_ci": {
+                turns: [round(bound, 3) for bound in wilson(int(values.sum()), len(values))]
+                for turns, values in right.items()
+            },
             "every_turn": {
                 turns: round(float(np.mean([one["every"] for one in rows])), 4) for turns, rows in at.items()
             },

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import random
 import time
 from collections import Counter
@@ -23,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from clvr_core.brief import Goal
+from clvr_core.evaluation.statistics import wilson
 from clvr_core.protocols import Picture
 from clvr_core.witness.text import TextWitness, load_reader
 
@@ -119,14 +119,6 @@ def drawn(sign: Sign, side: int, fonts: Mapping[str, Path]) -> Picture:
     layer = layer.rotate(sign.angle, center=middle, resample=Image.Resampling.BICUBIC)
     picture.paste(layer, (0, 0), layer)
     return np.asarray(picture)
-
-
-def wilson(found: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score."""
-    share, weight = found / of, z * z / of
-    middle = (share + weight / 2) / (1 + weight)
-    half = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def found_fonts(folder: Path) -> dict[str, Path]:

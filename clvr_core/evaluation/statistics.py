@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,14 @@ def interval(samples: np.ndarray, level: float = 0.95) -> Interval:
     # A sample itself, not a mean of two: between two infinite ratios there is none.
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     return Interval(float(low), float(high))
+
+
+def wilson(found: int, of: int, z: float = 1.96) -> tuple[float, float]:
+    """Return Wilson's score interval of the share `found` / `of`, that of 95 % for the usual z."""
+    share, weight = found / of, z * z / of
+    middle = (share + weight / 2) / (1 + weight)
+    half = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def ratio(samples: dict[str, np.ndarray], arm: str, against: str) -> Interval:
