@@ -27,6 +27,13 @@ Box = tuple[float, float, float, float]
 """left, top, right, bottom as fractions 0..1 of the canvas."""
 
 
+def common_area(one: Box, other: Box) -> float:
+    """The area that two boxes have in common, as a fraction 0..1 of the canvas."""
+    width = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
+    height = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
+    return width * height
+
+
 @dataclass(frozen=True, slots=True)
 class Goal:
     """One requirement of the brief. Made once, then unchanged for the run.

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from ..brief import Box, Goal
+from ..brief import Box, Goal, common_area
 from ..trajectory import ActionKind, Step, Trajectory
 from . import rules
 
@@ -91,10 +91,8 @@ def together(trajectory: Trajectory, focus: tuple[str, ...]) -> tuple[str, ...]:
 
 def overlap(one: Box, other: Box) -> float:
     """The common part of two boxes, as a share of the smaller one."""
-    width = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
-    height = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return width * height / smaller if smaller > 0 else 0.0
+    return common_area(one, other) / smaller if smaller > 0 else 0.0
 
 
 def _tries(steps: tuple[Step, ...], kind: ActionKind) -> int:

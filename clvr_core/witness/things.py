@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..brief import Box, Goal
+from ..brief import Box, Goal, common_area
 from ..trajectory import Finding
 
 NAME = "objects"
@@ -193,12 +193,9 @@ def _apart(found: Sequence[Found]) -> list[Found]:
 
 def overlap(one: Box, other: Box) -> float:
     """Intersection over union of two boxes, 0..1."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    if width <= 0 or height <= 0:
-        return 0.0
+    common = common_area(one, other)
     areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
-    return width * height / (sum(areas) - width * height)
+    return common / (sum(areas) - common) if common > 0 else 0.0
 
 
 def relations(one: Box, other: Box) -> frozenset[Relation]:
