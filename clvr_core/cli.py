@@ -330,8 +330,7 @@ def _load(options: argparse.Namespace) -> Models:
 
     settings = read_witnesses(options.witness)
     models = load_models(options.models, options.weights)
-    if options.witness:
-        models = judged_with(models, load_witnesses(settings))
+    models = judged_with(models, load_witnesses(settings))
     if models.memory:
         print(f"memory: {models.memory}", file=sys.stderr)
     return models

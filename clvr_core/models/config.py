@@ -157,7 +157,7 @@ class Config:
     executor: ExecutorSettings | ImageServer
     verifier: Server | Local | Embedded | None = None
     memory: Memory | Literal["auto"] = "auto"
-    witnesses: WitnessSettings | None = None
+    witnesses: WitnessSettings = field(default_factory=WitnessSettings)
 
 
 def parsed(path: Path) -> dict[str, Any]:

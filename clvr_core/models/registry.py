@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
-from ..witness import Witnesses
 
 if TYPE_CHECKING:
     from .config import Config, ExecutorSettings
@@ -105,7 +104,7 @@ def _configured(config: Config, path: Path) -> Models:
     from .witnesses import judged_with, load_witnesses
 
     # First, since they load in a moment: a package may be missing.
-    witnesses = load_witnesses(config.witnesses) if config.witnesses else Witnesses()
+    witnesses = load_witnesses(config.witnesses)
     return judged_with(_without_witnesses(config, path), witnesses)
 
 
@@ -207,7 +206,7 @@ def load_judge(name: str) -> Vlm:
     settings = config.verifier or config.controller
     vlm = _load_vlm(settings, on_cpu=False)
     _check_sight(vlm, settings, Path(name))
-    return with_witnesses(vlm, load_witnesses(config.witnesses)) if config.witnesses else vlm
+    return with_witnesses(vlm, load_witnesses(config.witnesses))
 
 
 SHAPES = {"shapes": "MERGED", "shapes-base": "WEIGHTS", "shapes-distilled": "DISTILLED"}
