@@ -73,12 +73,14 @@ def _class_of(forwarders: tuple[type[_Judge], ...]) -> type[_Judge]:
 
 
 def with_witnesses(vlm: Vlm, witnesses: Witnesses) -> Vlm:
-    """Return the model as a judge with these witnesses; the model itself if there are none.
+    """Return the model as a judge with these witnesses, in place of those that it has; the model as it is if there are
+    none.
 
     The judge has the protocols of the model.
     """
     if not witnesses:
         return vlm
+    vlm = without_witnesses(vlm)
     forwarders = tuple(forwarder for protocol, forwarder in _FORWARDED.items() if isinstance(vlm, protocol))
     judge: Any = _class_of(forwarders)(vlm, witnesses)
     return judge

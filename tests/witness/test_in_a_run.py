@@ -118,6 +118,13 @@ def test_a_judge_with_witnesses_has_the_protocols_of_its_model():
     assert with_witnesses(inner, Witnesses()) is inner and without_witnesses(inner) is inner
 
 
+def test_other_witnesses_take_the_place_of_those_that_a_judge_has():
+    vlm = scripted([], {})
+    first, second = (Witnesses([TextWitness(Script())]) for _ in range(2))
+    again = with_witnesses(with_witnesses(vlm, first), second)
+    assert without_witnesses(again) is vlm and again.name.count("text (script)") == 1
+
+
 def test_a_huge_picture_is_read_small():
     reader = Script()
     goal = Goal("g1", 'the word "OPEN"', "text")
