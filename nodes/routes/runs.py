@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ from aiohttp import web
 from PIL import Image
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.run.reading import JOURNAL, NoRun, read_trajectory
+from ...clvr_core.run.reading import JOURNAL, NoRun
 from ...clvr_core.storage.pictures import DECODING_ERRORS, opened
 from ...clvr_core.storage.png import read_png
 from ...clvr_core.storage.png_encode import encode
 from ..host.run_folders import list_runs, require_inside, runs_folder
+from .run_index import RunIndex, RunSummary
 
 MAX_JOURNAL_BYTES = 64 << 20
 LISTED = 5000
@@ -49,55 +51,33 @@ def _json_route(answer: Callable[[Any], dict[str, Any]]):
 
 
 def all_runs(query: Any) -> dict[str, Any]:
-    return {"runs": [{"run": name, **summary(runs_folder() / name)} for name in list_runs(LISTED)]}
+    names, index = list_runs(LISTED), _index(runs_folder())
+    listed = [{"run": name, **summary(index, name)} for name in names]
+    index.keep(names)
+    return {"runs": listed}
 
 
-def summary(path: Path) -> dict[str, Any]:
-    """Return what the list says of a run; for a damaged run what is wrong with it, without the path of the folder of
-    runs.
+@lru_cache(1)
+def _index(folder: Path) -> RunIndex:
+    return RunIndex(folder, LISTED)
 
-    prompt; steps, their number; met, whether the brief is; first, the digest of the first canvas; seed, as digits;
-    strategy; goals and goals_met, counted on the best canvas; best, that canvas, or none; changed, in seconds since
-    1970.
-    """
+
+def summary(index: RunIndex, name: str) -> dict[str, Any]:
+    """Return the fields of RunSummary and `changed`, in seconds since 1970; for a damaged run what is wrong with it, as
+    its prompt, without the path of the folder of runs."""
     changed = 0.0
     try:
-        state = journal_of(path).stat()
+        state = journal_of(runs_folder() / name).stat()
         changed = state.st_mtime
-        return dict(_summary(path, state.st_mtime_ns, state.st_size)) | {"changed": changed}
+        return asdict(index.summary(name, state.st_mtime_ns, state.st_size)) | {"changed": changed}
     except NoRun as error:
         why = error.why
     except BadInput as error:
         why = str(error)  # of `journal_of`, by the name alone
     except OSError as error:
         why = error.strerror
-    return {
-        "prompt": f"cannot be read: {why}",
-        **{"steps": 0, "met": None, "first": "", "seed": "", "strategy": "", "goals": 0, "goals_met": 0, "best": None},
-        "changed": changed,
-    }
-
-
-@lru_cache(LISTED)
-def _summary(path: Path, modified: int, size: int) -> tuple[tuple[str, Any], ...]:
-    """Read the run; `modified` and `size` of its journal are part of the cache's key."""
-    run = read_trajectory(path)
-    first = next((candidate.sha256 for step in run.steps for candidate in step.candidates), "")
-    best = run.outcome.canvas if run.outcome else run.best
-    step = None if best is None else run.step_of(best)
-    return tuple(
-        {
-            "prompt": run.brief.prompt[:400],
-            "steps": len(run.steps),
-            "met": run.outcome.met if run.outcome else None,
-            "first": first,
-            "seed": str(run.brief.seed),
-            "strategy": run.brief.strategy,
-            "goals": len(run.goals),
-            "goals_met": sum(verdict.state == "met" for verdict in step.verdicts) if step else 0,
-            "best": best,
-        }.items()
-    )
+    unread = RunSummary(f"cannot be read: {why}", 0, None, "", "", "", 0, 0, None)
+    return asdict(unread) | {"changed": changed}
 
 
 def lines(query: Any) -> dict[str, Any]:
