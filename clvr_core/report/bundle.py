@@ -1,10 +1,11 @@
-"""The viewer's JavaScript modules joined into one script, and its style sheet.
+"""The viewer's JavaScript modules joined into one script, its style sheet, and its words in other languages.
 
 A page opened from a disk cannot load modules from files beside it, so a report contains them.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,25 @@ def folder() -> Path:
     """Return the folder of the viewer: in an installed package a copy beside this module, in a clone web/viewer."""
     copied = Path(__file__).with_name("web")
     return copied if copied.is_dir() else Path(__file__).parents[2] / "web" / "viewer"
+
+
+def locales() -> Path:
+    """Return the folder of the languages, likewise."""
+    copied = Path(__file__).with_name("locales")
+    return copied if copied.is_dir() else Path(__file__).parents[2] / "locales"
+
+
+@cache
+def words() -> dict[str, dict[str, str]]:
+    """Return by language, English apart, the words of the viewer: in English -> in that language."""
+    code, found = script(), {}
+    for path in sorted(locales().glob("*/main.json")):
+        known = json.loads(path.read_text("utf-8"))["clvr"]["words"]
+        # As they stand in the code, whose string literals are JSON.
+        found[path.parent.name] = {
+            english: said for english, said in known.items() if said != english and json.dumps(english) in code
+        }
+    return {language: known for language, known in found.items() if language != "en"}
 
 
 @cache

@@ -1,7 +1,7 @@
 """A run as one HTML page that needs no other file: the viewer, the trajectory and the pictures are inside it.
 
 The prompt, the outcome, the best picture and the goals are also there as plain HTML, for a browser that runs no
-scripts.
+scripts. The viewer speaks the language of the browser, if it is one of locales/; the plain HTML is in English.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ def page(trajectory: Trajectory, find: Callable[[int], Path | None]) -> str:
             "footer", el("p", f"Made by clvr from a trajectory of schema {trajectory.schema}. This page loads nothing.")
         ),
         el("script", _data({"record": record, "pictures": album}), type="application/json", id="clvr-run"),
+        el("script", _data(bundle.words(), ascii_only=False), type="application/json", id="clvr-words"),
         el("script", Html(code), type="module"),
     )
     return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
@@ -125,9 +126,12 @@ def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _data(value: object) -> Html:
-    """Return the value as JSON in ASCII without "<", so that no text in it can end the script element."""
-    return Html(json.dumps(value, separators=(",", ":")).replace("<", "\\u003c"))
+def _data(value: object, ascii_only: bool = True) -> Html:
+    """Return the value as JSON without "<", so that no text in it can end the script element.
+
+    ascii_only: False only for our own words, which hold no half of a surrogate pair.
+    """
+    return Html(json.dumps(value, separators=(",", ":"), ensure_ascii=ascii_only).replace("<", "\\u003c"))
 
 
 def _finite(value: Any) -> Any:

@@ -58,7 +58,7 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
         answer = best_of(vlm, brief, call.goals, pictures, wording_of(call.trajectory))
         pick = answer.value
         spent.add(answer.tokens, answer.calls)
-        warnings += _unanswered("comparison of the candidates", answer.failure)
+        warnings += _if_failed("no comparison of the candidates: {why}", answer.failure)
     judged = [
         _one(vlm, call, shown, picture, spent) if pick in (None, index) else ((), EditCheck())
         for index, shown in enumerate(pictures)
@@ -69,12 +69,12 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
         answer = knock_out(vlm, brief, call.goals, rivals, wording_of(call.trajectory))
         pick = None if answer.value is None else level[answer.value]
         spent.add(answer.tokens, answer.calls)
-        warnings += _unanswered("comparison of two candidates", answer.failure)
+        warnings += _if_failed("no comparison of two candidates: {why}", answer.failure)
     warnings += [*_unchecked(edits), *spent.warnings]
     whole = Whole()
     if brief.guided and call.action.kind == "VALIDATE":
         whole, why = _whole(vlm, call, picture, spent)
-        warnings += _unanswered("look at the whole picture", why)
+        warnings += _if_failed("no look at the whole picture: {why}", why)
     return Judgement(
         verdicts, edits, spent.cost, pick, gaps=whole.gaps, back_to=whole.back_to, warnings=tuple(warnings)
     )
@@ -89,14 +89,14 @@ def _whole(vlm: Vlm, call: Judge, picture: Pictures, spent: _Spent) -> tuple[Who
     return answer.value or Whole(), answer.failure
 
 
-def _unanswered(what: str, why: str) -> list[str]:
-    return [f"no {what}: {why}"] if why else []
+def _if_failed(warning: str, why: str) -> list[str]:
+    return [warning.format(why=why)] if why else []
 
 
 def _unchecked(edits: Iterable[EditCheck]) -> list[str]:
     """A warning for each edit of which a question got no answer: then `evidence` says why."""
     open_ = (edit.evidence for edit in edits if edit.success is None or edit.over_edit is None)
-    return [warning for why in open_ for warning in _unanswered("check of the edit", why)]
+    return [warning for why in open_ for warning in _if_failed("no check of the edit: {why}", why)]
 
 
 def _one(

@@ -90,8 +90,8 @@ def _unanswered(reason: str, questions: Sequence[Question]) -> tuple[Decision, .
 def _usable(name: str, decision: Decision) -> Decision:
     evidence = one_line(decision.evidence, MAX_EVIDENCE)
     if decision.yes is None:
-        said = f": {evidence}" if evidence else ""
-        return Decision(None, f"{name} gave no usable answer{said}", decision.tokens)
+        why = f"{name} gave no usable answer: {evidence}" if evidence else f"{name} gave no usable answer"
+        return Decision(None, why, decision.tokens)
     # NaN fails the comparison too.
     if not isinstance(decision.yes, Real) or isinstance(decision.yes, bool) or not 0 <= decision.yes <= 1:
         return Decision(

@@ -115,7 +115,7 @@ class Witnesses:
         for witness in list(self._witnesses):
             found, failure = self._asked(witness, picture, goals)
             if failure:
-                warnings.append(f"the witness {witness.name} {failure}")
+                warnings.append(failure)
             for goal, finding in found.items():
                 if goal in known:
                     said.setdefault(goal, []).append(_short(finding))
@@ -138,9 +138,13 @@ class Witnesses:
         thread.join(self._seconds)
         if thread.is_alive():
             self._witnesses = [other for other in self._witnesses if other is not witness]
-            return {}, f"gave no answer in {self._seconds:g} s and is not asked again in this run"
+            return (
+                {},
+                f"the witness {witness.name} gave no answer in {self._seconds:g} s and is not asked again in this run",
+            )
         if failure:
-            return {}, f"failed: {one_line(f'{type(failure[0]).__name__}: {failure[0]}', MAX_WORDS)}"
+            why = one_line(f"{type(failure[0]).__name__}: {failure[0]}", MAX_WORDS)
+            return {}, f"the witness {witness.name} failed: {why}"
         return answer[0], ""
 
 

@@ -128,9 +128,9 @@ def run() -> Trajectory:
         steps,
         6,
         6,
-        Outcome("all goals met", 6, True, "beat the one-shot picture"),
+        Outcome("all goals met", 6, True, "preferred to the one-shot picture in both orders"),
         Cost({"goals": 1.0}, 50, 1),
-        ("the prompt was shortened",),
+        ("step 1: the executor edits from 1 of 2 pictures; left out: canvas 0",),
     )
 
 
@@ -184,8 +184,9 @@ def test_a_missed_nice_goal_is_no_failure_without_a_script_either(folder: Path, 
 
 def test_nothing_is_loaded_and_only_the_viewer_runs(folder: Path) -> None:
     page = report(folder, run())
-    data, code = page.find("script")
-    assert data.attributes["type"] == "application/json" and code.text == bundle.script()
+    data, words, code = page.find("script")
+    assert data.attributes["type"] == words.attributes["type"] == "application/json" and code.text == bundle.script()
+    assert json.loads(words.text) == bundle.words()
     assert not page.find("link") and not page.find("iframe")
     for element in page.walk():
         assert not [name for name in element.attributes if name.startswith("on") or name == "style"]
@@ -227,7 +228,7 @@ def test_words_of_a_model_are_only_words(folder: Path) -> None:
     )
     page = report(folder, trajectory)
     source = (folder / "report.html").read_text("utf-8")
-    assert source.count("<script") == source.count("</script") == 2 and "<b>" not in source
+    assert source.count("<script") == source.count("</script") == 3 and "<b>" not in source
     assert not {"b"} & {element.tag for element in page.walk()} and len(page.find("img")) == 1
     assert not re.search("[\x00-\x08\x0b-\x1f\ud800-\udfff]", source)
     assert from_json(Trajectory, held(page)["record"]) == trajectory
@@ -321,10 +322,19 @@ def test_an_installed_package_holds_the_viewer(tmp_path: Path) -> None:
         command, cwd=root, capture_output=True, text=True, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    held = tmp_path / "clvr_core" / "report" / "web"
-    assert {path.name: path.read_bytes() for path in held.iterdir()} == {
-        path.name: path.read_bytes() for path in bundle.folder().iterdir()
-    }
+    installed = tmp_path / "clvr_core" / "report"
+    for held, source in ((installed / "web", bundle.folder()), (installed / "locales", bundle.locales())):
+        assert {path.relative_to(held): path.read_bytes() for path in held.rglob("*.js*")} == {
+            path.relative_to(source): path.read_bytes()
+            for path in source.rglob("*.js*")
+            if path.name != "nodeDefs.json"  # ComfyUI's
+        }
+
+
+def test_the_words_of_the_viewer_are_in_it_in_every_language_and_no_others() -> None:
+    words = bundle.words()
+    assert sorted(words) == ["ja", "ko", "zh"] and all(len(known) > 250 for known in words.values())
+    assert words["zh"]["Goals"] == "\u76ee\u6807" and "{n} run" not in words["zh"], "the gallery is not in a report"
 
 
 def test_dark_and_print_are_provided_for() -> None:

@@ -4,6 +4,7 @@ import { changeWords } from "./changes.js";
 import { bar, chip, el, fact, icon, name, prose, svg } from "./dom.js";
 import { many, pieces, t } from "./language.js";
 import { image, thumb } from "./pictures.js";
+import { said } from "./sentences.js";
 import { depthOf, draws, handedOver, numberOf, tally, wall } from "./tree.js";
 import { ACTIONS, PARTS, WORDS, WORST_FIRST, capital, figure, metWords, percent, seconds, shorten, spoken, whole } from "./words.js";
 
@@ -215,7 +216,7 @@ function verdicts(view, position) {
   const rows = ranked.map((verdict) => {
     const state = stateOf(verdict, broken, view.optional);
     const sure = verdict.confidence !== null && el("span", { class: "note" }, t("{share} sure", { share: percent(verdict.confidence) }));
-    const words = el("div", {}, el("p", {}, ...goalWords(view, verdict.goal)), verdict.evidence ? prose(verdict.evidence, 300) : null);
+    const words = el("div", {}, el("p", {}, ...goalWords(view, verdict.goal)), verdict.evidence ? prose(said(verdict.evidence), 300) : null);
     return el("li", {}, chip(state, t(WORDS[state])), words, sure);
   });
   const urgent = step.verdicts.filter(({ state }) => state !== "met").length;
@@ -238,7 +239,7 @@ function check(view, step) {
   const [kind, words] = edit.success === null ? ["unsure", t("edit not judged")] : edit.success ? ["met", t("edit carried out")] : ["unmet", t("edit not carried out")];
   const over = edit.over_edit !== null && el("span", {}, t("over-edit {share}", { share: percent(edit.over_edit) }));
   const missed = edit.missed.length > 0 ? prose(edit.missed.map((question) => `\u2717 ${question}`).join(" "), 300) : null;
-  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), missed, edit.evidence ? prose(edit.evidence, 300) : null, measured);
+  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), missed, edit.evidence ? prose(said(edit.evidence), 300) : null, measured);
 }
 
 /** @param {Step["edit"]} edit @param {number} depth */

@@ -1,6 +1,6 @@
 /**
  * The words of the pack's front end in the language of ComfyUI. The English words in the code are the keys; the other languages stand in
- * locales/<language>/main.json under `clvr.words`. A word without a translation, and all of report.html, is in English.
+ * locales/<language>/main.json under `clvr.words`; report.html holds those of the viewer. A word without a translation is in English.
  */
 
 /** @typedef {Record<string, string>} Dictionary English words -> those of another language */

@@ -4,6 +4,7 @@ import { link, parts } from "./card.js";
 import { bar, chip, el, fact, name, prose } from "./dom.js";
 import { many, t } from "./language.js";
 import { image } from "./pictures.js";
+import { said } from "./sentences.js";
 import { draws, handedOver, known, numberOf, tally, total, wall } from "./tree.js";
 import { ROLES, metWords, ofStep, seconds, shorten, spoken, whole } from "./words.js";
 
@@ -73,7 +74,7 @@ function plate(view) {
 function which(view) {
   const { run, owners } = view;
   const canvas = handedOver(run);
-  const choice = run.outcome?.choice ? prose(run.outcome.choice) : null;
+  const choice = run.outcome?.choice ? prose(said(run.outcome.choice)) : null;
   if (canvas === null) return el("div", {}, t("No canvas"), choice);
   const position = owners.get(canvas);
   const number = position === undefined ? 0 : numberOf(run.steps, run.steps[position]);

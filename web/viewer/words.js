@@ -1,6 +1,7 @@
 /** Words for states and numbers; shortened and cleaned texts. */
 
 import { many, mark, t } from "./language.js";
+import { said } from "./sentences.js";
 
 /** In English; `t` gives those of the artist's language. */
 export const WORDS = {
@@ -41,6 +42,8 @@ export const CODES = {
   "over-edited": mark("more was changed than was meant"),
   "not judged": mark("the judge gave no answer"),
   "judged again": mark("the canvas was judged again"),
+  "gone back": mark("the canvas was judged again, and the run went back to an earlier one"),
+  "no rollback": mark("kept whatever the judge says, as nothing is rolled back"),
   "end accepted": mark("the final gate let the run end"),
   "end refused": mark("the final gate did not let the run end"),
   "one-shot rival": mark("the one-shot picture, for comparison"),
@@ -55,9 +58,10 @@ export function spoken(code, sentence) {
   return said === words ? sentence : said;
 }
 
-/** A warning of a run, with its step numbered as everywhere on the page. @param {string} warning @param {(index: number) => number} number */
+/** A warning of a run in the artist's language, with its step numbered as everywhere on the page. @param {string} warning @param {(index: number) => number} number */
 export function ofStep(warning, number) {
-  return warning.replace(/^step (\d+): /, (_, index) => t("step {n}: ", { n: number(Number(index)) }));
+  const [start, index] = /^step (\d+): /.exec(warning) ?? [""];
+  return (index === undefined ? "" : t("step {n}: ", { n: number(Number(index)) })) + said(warning.slice(start.length));
 }
 
 export const WORST_FIRST = ["broken", "unmet", "error", "unsure", "pending", "missed", "met"];

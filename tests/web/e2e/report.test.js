@@ -12,12 +12,13 @@ let chromium;
 before(async () => (chromium = await open({ width: 1100, height: 900 })));
 after(() => chromium.close());
 
-async function visit(name, { script = true, width = 1100, scheme = "light" } = {}) {
+async function visit(name, { script = true, width = 1100, scheme = "light", languages = ["en-GB"] } = {}) {
   const page = await chromium.browser.newPage();
   const seen = watch(page);
   await page.setViewport({ width, height: 900 });
   await page.setJavaScriptEnabled(script);
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }, { name: "prefers-reduced-motion", value: "reduce" }]);
+  await page.evaluateOnNewDocument((languages) => Object.defineProperty(navigator, "languages", { get: () => languages }), languages);
   await page.goto(address(name), { waitUntil: "load" });
   return { page, ...seen };
 }
@@ -47,6 +48,29 @@ test("it is dark where the person likes it dark, and reads well at the size of a
   await shoot(page, "report-dark-narrow");
   await page.close();
 });
+
+for (const [languages, lang, compare] of [
+  [["zh-CN", "en"], "zh", "\u6bd4\u8f83"],
+  [["fr", "ja"], "ja", "\u6bd4\u8f03"],
+  [["ko-KR"], "ko", "\ube44\uad50"],
+  [["en-GB", "ko"], "en", "Compare"],
+  [["fr"], "en", "Compare"],
+]) {
+  test(`a browser that speaks ${languages} sees the page in ${lang}`, async () => {
+    const { page, errors } = await visit("run", { languages });
+    assert.deepEqual(errors, []);
+    assert.equal(await page.evaluate(() => document.documentElement.lang), lang);
+    assert.equal(await page.$eval("#compare", (heading) => heading.textContent), compare);
+    assert.equal((await text(page, "nav a"))[1], compare);
+    if (lang !== "en") {
+      // What is left in Latin letters is of the run: prompts, names, the model's words.
+      const own = ["header.top", "footer", ".skip", "h2", "h4", "dt", ".warnings li", "summary", "button"];
+      for (const part of own) for (const words of await text(page, part)) assert.doesNotMatch(words.replace(/CLVR|clvr|NFE/g, ""), /[a-z]{3}/i, part);
+    }
+    if (lang === "ja") await shoot(page, "report-ja");
+    await page.close();
+  });
+}
 
 test("at 200 % no text is cut and nothing but the table scrolls sideways", async () => {
   for (const name of ["run", "hostile"]) {

@@ -12,6 +12,7 @@ import { Gallery } from "../../../web/comfy/gallery.js";
 import { Language } from "../../../web/comfy/locale.js";
 import { Reviews } from "../../../web/review/reviews.js";
 import { many, pieces, speak, t } from "../../../web/viewer/language.js";
+import { SENTENCES, said } from "../../../web/viewer/sentences.js";
 import { Viewer } from "../../../web/viewer/viewer.js";
 
 /** Each English word, in another script; what is in braces stays. */
@@ -60,7 +61,7 @@ test("the viewer", () => {
   record.goals[2].need = "nice";
   record.goals[0].check = "x".repeat(900);
   record.remarks = [{ after: 1, say: "accept", words: "w", corrected: { "\u753b1": "met" }, dropped: ["g2"], back_to: 2, mask: "m" }];
-  record.warnings = ["step 2: something"];
+  record.warnings = ["step 2: something", "step 2: no check of the edit: vlm gave no usable answer", "the witness w failed: E"];
   const element = document.createElement("div");
   const viewer = new Viewer(element, (canvas) => (canvas === 5 ? { missing: "is not available" } : { url: `/${canvas}` }));
   assert.ok(viewer.show(translated(record)));
@@ -74,6 +75,33 @@ test("the viewer", () => {
   }
   viewer.show({ schema: 5 });
   assert.deepEqual(english(element), []);
+});
+
+test("a sentence that a run records is said with its values, and those that are sentences too", () => {
+  const words = {
+    "no goal list: {why}; the brief is judged as one goal": "\u76ee: {why}!",
+    "{model} gave no reply: {why}": "{model} \u7121: {why}",
+    "the executor edits from {n} of {all} pictures; left out: {list}": "{all}/{n}: {list}",
+    "canvas {n}": "\u753b{n}",
+    ", ": "\u3001",
+  };
+  speak(() => words);
+  assert.equal(said("no goal list: qwen3vl gave no reply: timed out: 3 s; the brief is judged as one goal"), "\u76ee: qwen3vl \u7121: timed out: 3 s!");
+  assert.equal(said("the executor edits from 2 of 4 pictures; left out: canvas 3, canvas 1"), "4/2: \u753b3\u3001\u753b1");
+  for (const other of ["the executor edits from some of 4 pictures; left out: canvas 3", "a red door", "", "canvas {n}", `canvas 3 ${"x".repeat(100_000)}`]) assert.equal(said(other), other);
+  speak(() => undefined);
+  const whole = (form) => form.replace(/\{(?:n|all)\}/g, "7").replace(/\{\w+\}/g, "x, y");
+  for (const form of SENTENCES) assert.equal(said(whole(form)), whole(form), "English says it as it was recorded");
+  speak(() => DICTIONARY);
+});
+
+test("hostile sentences are looked at in bounded time", () => {
+  let looks = 0;
+  speak(() => new Proxy({}, { getOwnPropertyDescriptor: () => void looks++ }));
+  const nested = "m gave no reply: ".repeat(40);
+  for (const words of [nested, " is , not ".repeat(90), " of pictures were not drawn: ".repeat(30)]) assert.equal(typeof said(words), "string");
+  assert.ok(looks < 100, String(looks));
+  speak(() => DICTIONARY);
 });
 
 test("the checklist", () => {
