@@ -23,10 +23,18 @@ class Templates:
 
     def text(self, name: str, **values: str) -> str:
         """Fill in a template. A paragraph with an empty value is left out; `$name` inside a value is not replaced."""
-        paragraphs = map(string.Template, _read(self.folder / f"{name}.txt").split("\n\n"))
         return "\n\n".join(
-            each.substitute(values) for each in paragraphs if all(values.get(name) != "" for name in _places(each))
+            paragraph.substitute(values)
+            for paragraph, places in _paragraphs(self.folder, name)
+            if all(values.get(place) != "" for place in places)
         )
+
+
+@cache
+def _paragraphs(folder: Path, name: str) -> tuple[tuple[string.Template, frozenset[str]], ...]:
+    """The paragraphs of a template, each with the names that it has places for."""
+    paragraphs = map(string.Template, _read(folder / f"{name}.txt").split("\n\n"))
+    return tuple((paragraph, frozenset(_places(paragraph))) for paragraph in paragraphs)
 
 
 def _places(template: string.Template) -> set[str]:

@@ -10,9 +10,12 @@ import numpy as np
 
 from ..protocols import Drawing, Picture
 from ..trajectory import Candidate, Remark, Trajectory
+from ..verifier.changes import Pair
 from .store import RunStore, digest_of
 
 KEPT_IN_MEMORY = 8
+BESIDE = 1 << 18
+"""Bytes of a picture from which up its digest is made beside its saving: below, a thread costs more."""
 
 
 class Canvases:
@@ -29,6 +32,7 @@ class Canvases:
         self._latents: dict[int, np.ndarray] = {}
         self._latent_digests: dict[int, str] = {}
         self._masks: dict[str, Picture] = {}
+        self._pairs: dict[tuple[str, str], Pair] = {}
 
     def __len__(self) -> int:
         """How many pictures are held in memory here."""
@@ -39,6 +43,15 @@ class Canvases:
         if canvas not in self._pictures:
             self._pictures[canvas] = self.store.picture(canvas, self._digests.get(canvas))
         return self._pictures[canvas]
+
+    def pair(self, before: int, after: int) -> Pair | None:
+        """The two pictures, with what was measured of them since the last `forget`; None if they differ in size."""
+        first, second = self.picture(before), self.picture(after)
+        if first.shape != second.shape:
+            return None
+        if before not in self._digests or after not in self._digests:
+            return Pair(first, second)
+        return self._pairs.setdefault((self._digests[before], self._digests[after]), Pair(first, second))
 
     def digests(self, *canvases: int) -> list[str]:
         """SHA-256 of the pixels of each canvas."""
@@ -61,11 +74,16 @@ class Canvases:
         latent = ""
         if drawing.latent is not None:
             self._latents[canvas], latent = drawing.latent, digest_of(drawing.latent)
-        with ThreadPoolExecutor(1) as beside:
-            # The digest takes ten milliseconds for 1 MP; meanwhile the disk is waited for.
-            digest = beside.submit(digest_of, drawing.picture)
+        if drawing.picture.nbytes < BESIDE:
+            digest = digest_of(drawing.picture)
             file = self.store.save_canvas(canvas, drawing, trajectory, seed)
-        candidate = Candidate(canvas, file, seed, digest.result(), drawing.nfe, latent)
+        else:
+            with ThreadPoolExecutor(1) as beside:
+                # The digest takes ten milliseconds for 1 MP; meanwhile the disk is waited for.
+                made = beside.submit(digest_of, drawing.picture)
+                file = self.store.save_canvas(canvas, drawing, trajectory, seed)
+            digest = made.result()
+        candidate = Candidate(canvas, file, seed, digest, drawing.nfe, latent)
         self.expect([candidate])
         return candidate
 
@@ -86,4 +104,5 @@ class Canvases:
         needed."""
         keep = {*wanted, *sorted(self._pictures)[-KEPT_IN_MEMORY:]}
         self._pictures = {canvas: picture for canvas, picture in self._pictures.items() if canvas in keep}
+        self._pairs = {}
         self._latents = {canvas: latent for canvas, latent in self._latents.items() if canvas in keep}

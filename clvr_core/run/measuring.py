@@ -8,8 +8,8 @@ from ..brief import Box
 from ..executor.masks import MARGIN
 from ..policy.remarks import is_wish
 from ..protocols import Picture
-from ..trajectory import Action, Change, EditCheck, Trajectory, overlap
-from ..verifier.changes import WHOLE, changed_areas, measure
+from ..trajectory import Action, EditCheck, Trajectory, overlap
+from ..verifier.changes import WHOLE, Pair
 from .canvases import Canvases
 from .loop import Judge, Judgement
 
@@ -19,18 +19,20 @@ def with_changes(judgement: Judgement, call: Judge, canvases: Canvases) -> Judge
     store."""
     if call.before is None:
         return judgement
-    before, mask = canvases.picture(call.before), _painted(call, canvases)
+    mask = _painted(call, canvases)
     meant = meant_by(call.trajectory, call.action)
     earlier = call.trajectory.edits_since_source(call.before)
     source = earlier[0].action.references[0] if earlier else None
     won = _won(tuple(step.edit for step in earlier))
     again, edits = _made_again(call.trajectory, call.before), []
     for canvas, edit in zip(call.canvases, judgement.edits, strict=True):
-        after, drift = canvases.picture(canvas), None
-        places = meant if meant is not None or again is None else _with_open(again, before, after, call)
-        change = _measured(before, after, places, mask, max(1, len(call.action.goals)))
+        pair, change, drift = canvases.pair(call.before, canvas), None, None
+        if pair is not None:
+            places = meant if meant is not None or again is None else _with_open(again, pair, call)
+            change = pair.measure(places, mask, max(1, len(call.action.goals)))
         if source is not None and won is not None and change is not None:
-            drift = _measured(canvases.picture(source), after, (*won, *change.meant))
+            since = canvases.pair(source, canvas)
+            drift = None if since is None else since.measure((*won, *change.meant))
         edits.append(replace(edit, change=change, drift=drift))
     return replace(judgement, edits=tuple(edits))
 
@@ -56,12 +58,12 @@ def _made_again(trajectory: Trajectory, before: int) -> tuple[Box, ...] | None:
     return _won(tuple(step.edit for step in since[places[0] :])) if places else None
 
 
-def _with_open(again: tuple[Box, ...], before: Picture, after: Picture, call: Judge) -> tuple[Box, ...]:
+def _with_open(again: tuple[Box, ...], pair: Pair, call: Judge) -> tuple[Box, ...]:
     """Those places, and for each goal of the action that is still open one more area of large change."""
     held = call.trajectory.current_step
     done = {verdict.goal for verdict in held.verdicts if verdict.state == "met"} if held else set()
     left = max(1, len({*call.action.goals} - done))
-    others = [area for area in changed_areas(before, after) if not overlap((area,), again)]
+    others = [area for area in pair.areas if not overlap((area,), again)]
     return (*again, *others[:left])
 
 
@@ -71,12 +73,6 @@ def _painted(call: Judge, canvases: Canvases) -> Picture | None:
     masks = (remark for remark in call.trajectory.remarks if remark.after == before and remark.mask)
     remark = next(masks, None)
     return None if remark is None else canvases.mask(remark)
-
-
-def _measured(
-    before: Picture, after: Picture, meant: tuple[Box, ...] | None, mask: Picture | None = None, areas: int = 1
-) -> Change | None:
-    return measure(before, after, meant, mask, areas) if before.shape == after.shape else None
 
 
 def _won(edits: tuple[EditCheck, ...]) -> tuple[Box, ...] | None:

@@ -15,7 +15,6 @@ from ..policy.remarks import apply_remark
 from ..protocols import Drawing, Picture, SomeDrawn
 from ..trajectory import Action, Cost, Remark, Trajectory
 from ..verifier import compare, wording_of
-from ..verifier.changes import changed_areas
 from ..witness.judge import without_witnesses
 from .canvases import Canvases
 from .compose import Composition, compose, left_out
@@ -191,7 +190,8 @@ def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -
 def _repair(call: Repair, canvases: Canvases, started: float) -> Drawn:
     before, edited, change = canvases.picture(call.before), canvases.picture(call.canvas), call.change
     if call.further:
-        others = [area for area in changed_areas(before, edited) if area not in change.meant]
+        pair = canvases.pair(call.before, call.canvas)
+        others = [area for area in pair.areas if area not in change.meant] if pair else []
         if len(others) < call.further:
             return Drawn(())
         change = replace(change, meant=(*change.meant, *others[: call.further]))

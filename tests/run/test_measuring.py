@@ -143,3 +143,14 @@ def test_an_edit_from_an_ancestor_means_the_places_of_the_edits_that_it_makes_ag
     run.canvases.add(3, 1, Drawing(merged, 1), run.trajectory)
     change = run.judged(Action("EDIT", edit_prompt="all", references=(0,), goals=("somewhere",))).edit.change
     assert len(change.meant) == 3 and 0 < change.outside < 0.03, "the fourth is damage"
+
+
+def test_two_canvases_are_measured_once_in_a_round_and_anew_in_the_next(run):
+    first = run.canvases.pair(0, 1)
+    assert first is not None and run.canvases.pair(0, 1) is first and run.canvases.pair(1, 0) is not first
+    run.canvases.add(3, 1, Drawing(run.canvases.picture(1).copy(), 1), run.trajectory)
+    assert run.canvases.pair(0, 3) is first, "the same pixels under another number"
+    run.canvases.forget({0, 1})
+    assert run.canvases.pair(0, 1) is not first
+    run.canvases.add(4, 1, Drawing(dotted()[:32], 1), run.trajectory)
+    assert run.canvases.pair(0, 4) is None, "another size"

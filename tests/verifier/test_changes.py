@@ -9,7 +9,8 @@ import pytest
 from PIL import Image, ImageFilter
 
 from clvr_core.trajectory import Change
-from clvr_core.verifier.changes import measure
+from clvr_core.verifier import changes
+from clvr_core.verifier.changes import Pair, measure
 from tests.verifier.changed_pictures import FILE, cases
 
 SIDE, ROOM = 320, 20
@@ -155,3 +156,48 @@ def test_things_of_a_plain_picture_that_match_each_other_by_chance_are_no_offset
     for meant in (None, ((0.0, 0.0, 0.4, 0.4), (0.55, 0.55, 1.0, 1.0)), ()):
         change = measure(before, after, meant)
         assert change.offset == (0.0, 0.0) and change.scale == 1.0
+
+
+def striped(height: int, width: int) -> np.ndarray:
+    return np.kron(
+        np.random.default_rng(4).integers(0, 256, (9, 1, 3), dtype=np.uint8), np.ones((height // 9, width, 1), np.uint8)
+    )
+
+
+def slope(height: int, width: int) -> np.ndarray:
+    return np.ascontiguousarray(
+        np.broadcast_to(np.linspace(0, 255, width).astype(np.uint8)[None, :, None], (height, width, 3))
+    )
+
+
+@pytest.mark.parametrize("side", [27, 90, 315, 600])
+@pytest.mark.parametrize("made", [striped, slope, lambda height, width: np.full((height, width, 3), 90, np.uint8)])
+def test_pictures_that_are_the_same_where_they_are_seen_have_the_numbers_of_all_others(made, side, monkeypatch):
+    """A shorter way is taken for them, which must lead to the same place."""
+    before = made(side // 9 * 9, side)
+    after = before.copy()
+    after[: side // 3, : side // 2] = (250, 20, 200)
+    places = ((0.0, 0.0, 0.25, 0.25),)
+    short = measure(before, after, places)
+    taken = []
+
+    def whole(old, new, differing, outside):
+        factor = -(-max(old.size) // changes.SMALL)
+        old, new, outside = (each.reduce(factor) for each in (old, new, outside))
+        taken.append(changes._offset(old, new, np.asarray(outside), factor))
+        return (*changes._colour(old, new, outside), *taken[0])
+
+    monkeypatch.setattr(changes, "_colour_and_offset", whole)
+    monkeypatch.setattr(changes, "_unmoved", lambda *_: pytest.fail("the shorter way"))
+    assert measure(before, after, places) == short and len(taken) == 1
+
+
+def test_a_pair_is_measured_once_in_the_same_words(before, monkeypatch):
+    pair, mask = Pair(before, with_square(before)), np.zeros((SIDE, SIDE), np.uint8)
+    first, all_counts = pair.measure((PLACE,)), pair.measure(())
+    assert all_counts.outside > first.outside == 0
+    assert pair.measure((PLACE,), mask).outside > 0 == pair.measure((PLACE,), mask + 255).outside, "a mask goes first"
+    areas = pair.areas
+    assert areas == Pair(before, with_square(before)).areas != ()
+    monkeypatch.setattr(changes, "_difference", lambda *_: pytest.fail("it is known"))
+    assert pair.measure([PLACE]) is first and pair.measure(()) is all_counts and pair.areas is areas
