@@ -20,10 +20,12 @@ from .brief import Brief, Goal
 from .brief_list import rows_of
 from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
-from .fleet.engine import stopping
+from .fleet.crew import Engine, Lost, Tell
+from .fleet.engine import Stopped, stopping
 from .fleet.shard import Shard
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
+from .models.source import Facts, Source
 from .protocols import Concurrent
 from .reading import json_of
 from .records import from_json, to_json
@@ -32,7 +34,7 @@ from .run.run_folder import BEST, RunFolder
 from .run.run_models import same_models
 from .run.session import Session
 from .storage.atomic import AGAIN, write_bytes, writing
-from .storage.lock import locked
+from .storage.lock import FolderHeld, locked
 from .storage.names import is_portable
 from .trajectory import Trajectory
 
@@ -45,6 +47,8 @@ LISTS = (".txt", ".csv")
 """Endings of the files that are read as `brief_list` reads them; any other is JSON, one value a line."""
 MOST = 1024
 """The largest number of runs at the same time."""
+HELD = 60
+"""Seconds that a worker waits for the folder of a run that another holds: a worker of a killed process may still be at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +267,105 @@ async def paint(
     return results
 
 
+def paint_on(
+    engine: Engine,
+    source: Source,
+    plan: Callable[[Models], Sequence[Job]],
+    out: Path,
+    on_event: OnEvent = _ignore,
+    tick: Callable[[], object] | None = None,
+    shard: Shard = WHOLE,
+) -> list[Result]:
+    """Do as `run_batch` does, by workers that load the models from their source. All write in `out`, which each machine
+    must see under the same path.
+
+    plan: makes the jobs, given stand-ins for the workers' models.
+
+    A run whose worker dies is gone on with by another one; if that happens again and again it gives a Result with state
+    `failed`.
+    """
+    with _alone(out, shard), engine.crew(Painting(source, out)) as crew:
+        ((_, facts),) = crew.run([None])
+        if not isinstance(facts, Facts):
+            raise BadInput(
+                f"the workers end before they have drawn anything: {facts.why if isinstance(facts, Lost) else facts}"
+            )
+        jobs = shard.of(plan(facts.models()))
+        results: dict[int, Result] = {}
+        away: list[str] = []
+
+        def pieces() -> Iterator[Job]:
+            for job in jobs:
+                if away:
+                    return
+                yield job
+
+        def told(number: int, line: dict[str, Any] | None) -> None:
+            on_event(jobs[number].id, line)
+
+        for number, result in crew.run(pieces(), told, tick or (lambda: None)):
+            if isinstance(result, Lost):
+                result = Result(jobs[number].id, "failed", f"{result.why}; the others were gone on with")
+            assert isinstance(result, Result)
+            if result.state == "stopped":
+                away.append(result.reason)
+            results[number] = result
+            on_event(result.id, result)
+        for number, job in enumerate(jobs):
+            if number not in results:
+                results[number] = Result(job.id, "stopped", away[0])
+                on_event(job.id, None)
+                on_event(job.id, results[number])
+        ordered = [results[number] for number in range(len(jobs))]
+        with writing(out):
+            write_bytes(out / summary_name(shard), (json.dumps(batch_summary(ordered), indent=1) + "\n").encode())
+    return ordered
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """A `Task` for a crew: a piece is a job, and what is told of it are the lines of its journal, after None as it
+    begins. The piece None gives the `Facts` of the models."""
+
+    source: Source
+    out: Path
+
+    @contextmanager
+    def open(self, stop: threading.Event) -> Iterator[Callable[[Job | None, Tell], Result | Facts]]:
+        with _side_by_side(self.source.load(), stop) as models:
+
+            def do(job: Job | None, tell: Tell) -> Result | Facts:
+                if job is None:
+                    return Facts.of(models)
+                tell(None)
+                try:
+                    session, call = _begin_patiently(job, models, self.out, tell, stop)
+                    while call is not None:
+                        if stop.is_set():
+                            session.folder.close()
+                            raise Stopped
+                        call = _turn(session, call)
+                except Away as error:
+                    return Result(job.id, "stopped", str(error))
+                except (BadInput, JudgeFailure, OSError) as error:
+                    return _failed(job, error)
+                return result_of(job, session.trajectory, self.out)
+
+            yield do
+
+
+def _begin_patiently(
+    job: Job, models: Models, out: Path, on_line: Callable[[dict[str, Any]], None], stop: threading.Event
+) -> tuple[Session, Call | None]:
+    """Do as `_begin` does, and wait for a folder that another process holds."""
+    for _ in range(HELD):
+        with suppress(FolderHeld):
+            return _begin(job, models, out, on_line)
+        if stop.wait(1):
+            raise Stopped
+    return _begin(job, models, out, on_line)
+
+
 def summary_name(shard: Shard) -> str:
     """Return the name of the file with the results, in the output folder."""
     return SUMMARY.replace(".", f"{shard.suffix}.")
@@ -326,10 +429,15 @@ async def _run(
         while call is not None:
             call = await loop.run_in_executor(pool, _turn, session, call)
     except (BadInput, JudgeFailure, OSError) as error:
-        if isinstance(error, CannotWrite) and error.of_disk:
-            raise  # the other runs would draw for nothing
-        return Result(job.id, "failed", str(error))
+        return _failed(job, error)
     return result_of(job, session.trajectory, out)
+
+
+def _failed(job: Job, error: Exception) -> Result:
+    """Return the result of a run that cannot go on. Raises what ails the whole disk: the others would draw for nothing."""
+    if isinstance(error, CannotWrite) and error.of_disk:
+        raise error
+    return Result(job.id, "failed", str(error))
 
 
 def _begin(

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .brief import CONDITIONINGS, JUDGINGS, STRATEGIES, Brief, Budget
+from .brief_arguments import add_brief_arguments, brief_of
 from .doctor import PACKAGES
 from .errors import Away, BadInput
 from .evaluation.command import add_arguments as add_eval_arguments
 from .evaluation.probe_command import add_arguments as add_probe_arguments
+from .fleet.arguments import add_engine, engine_of
 from .merge.command import add_arguments as add_merge_arguments
 from .merge.extract_command import add_arguments as add_extract_arguments
 from .models.arguments import add_models, add_weights, add_witness
@@ -35,6 +36,7 @@ from .strengths.command import run as run_merge
 if TYPE_CHECKING:
     from .executor.klein import KleinExecutor
     from .models.registry import Models
+    from .models.source import Named
     from .run.session import Listener, Session
 
 DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
@@ -112,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="paint a brief")
     generate.add_argument("prompt", help="what the picture should show, in words")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
-    _add_brief_arguments(generate)
+    add_brief_arguments(generate)
     generate.set_defaults(run=_generate)
 
     resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
@@ -208,7 +210,8 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--shard", default="1/1", metavar="I/N", help="every Nth brief from the Ith on, for N processes")
     batch.add_argument("--comfyui", metavar="URL", help="paint by a running ComfyUI, such as http://127.0.0.1:8188")
     batch.add_argument("--workflow", type=Path, metavar="FILE", help="for --comfyui: a workflow in API format")
-    _add_brief_arguments(batch)
+    add_brief_arguments(batch)
+    add_engine(batch)
     batch.set_defaults(run=_batch)
 
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
@@ -245,92 +248,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_brief_arguments(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that `_brief` reads."""
-    command.add_argument(
-        "--strategy", default="clvr", metavar="NAME", help=f"one of {', '.join(STRATEGIES)} (default clvr)"
-    )
-    command.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
-    command.add_argument(
-        "--candidates", type=int, metavar="N", help="pictures drawn each round (default: the strategy's own)"
-    )
-    estimate = "let the complexity of the brief lower the rounds, and choose between one shot and stages"
-    command.add_argument("--estimate", action="store_true", help=estimate)
-    guided = "states with retry budgets guide the controller: nothing that failed again, stalled edits drawn anew"
-    command.add_argument("--guided", action="store_true", help=guided)
-    command.add_argument("--no-rollback", action="store_true", help="keep every canvas, the last one is handed over")
-    modes = ", ".join(CONDITIONINGS)
-    command.add_argument(
-        "--conditioning", default="proxy", metavar="MODE", help=f"the prompt of the executor: {modes} (default proxy)"
-    )
-    limits = command.add_argument_group("budget")
-    limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
-    limits.add_argument("--images", type=int, help="pictures in all")
-    limits.add_argument("--evaluations", type=int, help="transformer evaluations in all")
-    limits.add_argument("--seconds", type=float, help="wall time")
-    limits.add_argument("--vlm-tokens", type=int, help="tokens of the vision-language model")
-    limits.add_argument("--patience", type=int, default=4, help="rounds without improvement (default 4)")
-    limits.add_argument(
-        "--tolerance",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="damage that an edit may do to the rest before the rest is put back: 1 as usual, 0 for any (default 1)",
-    )
-    limits.add_argument(
-        "--depth",
-        type=int,
-        metavar="N",
-        help="edits in a row before the next one starts from a clean picture: 0 for any (default: as measured of the "
-        "executor by `clvr doctor --drift`, else 3)",
-    )
-    judging, usual = command.add_argument_group("judging"), Budget()
-    judging.add_argument(
-        "--judging",
-        default="each",
-        metavar="HOW",
-        help=f"of several candidates: one of {', '.join(JUDGINGS)} (default each)",
-    )
-    judging.add_argument(
-        "--evidence", action="store_true", help="have the judge say in words what it sees where a goal does not hold"
-    )
-    judging.add_argument(
-        "--fused", action="store_true", help="judge and choose the next action in one reply (clvr); it judges by words"
-    )
-    judging.add_argument(
-        "--met", type=float, default=usual.met, metavar="P", help="probability from which a goal holds (default 0.65)"
-    )
-    judging.add_argument(
-        "--unmet", type=float, default=usual.unmet, metavar="P", help="and up to which it does not (default 0.35)"
-    )
+def _source(options: argparse.Namespace) -> Named:
+    from .models.source import Named
 
-
-def _brief(options: argparse.Namespace, prompt: str) -> Brief:
-    limits = (
-        options.rounds,
-        options.images,
-        options.evaluations,
-        options.seconds,
-        options.vlm_tokens,
-        options.patience,
-    )
-    budget = Budget(*limits, options.met, options.unmet, options.tolerance or None)
-    options_of_brief = {
-        name: getattr(options, name)
-        for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate", "guided")
-    }
-    rollback = not options.no_rollback
-    return Brief(prompt, options.strategy, options.seed, budget=budget, rollback=rollback, **options_of_brief)
+    return Named(options.models, options.weights, options.witness)
 
 
 def _load(options: argparse.Namespace) -> Models:
     """Load the models, and print on stderr how they share the memory."""
-    from .models.registry import load_models
-    from .models.witnesses import judged_with, load_witnesses, read_witnesses
-
-    settings = read_witnesses(options.witness)
-    models = load_models(options.models, options.weights)
-    models = judged_with(models, load_witnesses(settings))
+    models = _source(options).load()
     if models.memory:
         print(f"memory: {models.memory}", file=sys.stderr)
     return models
@@ -340,7 +266,7 @@ def _generate(options: argparse.Namespace) -> int:
     from .run.run_folder import RunFolder
     from .run.session import Session
 
-    brief = _brief(options, options.prompt)
+    brief = brief_of(options, options.prompt)
     # Whatever can be refused is refused before the folder is created.
     models = _load(options)
     brief = fitted(brief, models, options.tolerance, options.depth)
@@ -411,9 +337,9 @@ def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> 
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from .batch import Shard, Table, batch_summary, read_jobs, run_batch, summary_name
+    from .batch import Job, Shard, Table, batch_summary, paint_on, read_jobs, run_batch, summary_name
 
-    usual, shard = _brief(options, "any"), Shard.parse(options.shard)
+    usual, shard = brief_of(options, "any"), Shard.parse(options.shard)
     jobs = read_jobs(options.prompts, usual)
     table = Table(len(shard.of(jobs)))
     if bool(options.comfyui) != bool(options.workflow):
@@ -428,10 +354,17 @@ def _batch(options: argparse.Namespace) -> int:
         options.again = "the same command"
         results = paint_there(jobs, queue, workflow, options.out, options.concurrency, table, options.depth)
     else:
-        models = _load(options)
-        jobs = read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))
+
+        def plan(models: Models) -> list[Job]:
+            return read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))
+
         options.again = "the same command"
-        results = run_batch(jobs, models, options.out, options.concurrency, table, table.tick, shard)
+        engine = engine_of(options, options.concurrency)
+        if engine is None:
+            models = _load(options)
+            results = run_batch(plan(models), models, options.out, options.concurrency, table, table.tick, shard)
+        else:
+            results = paint_on(engine, _source(options), plan, options.out, table, table.tick, shard)
     summary, file = batch_summary(results), options.out / summary_name(shard)
     failed, unmet = summary["failed"] + summary["stopped"], summary["unmet"] and usual.strategy not in BASELINES
     code = BAD_INPUT if failed else NOT_MET if unmet else DONE

@@ -48,6 +48,7 @@ PACKAGES = {
     "llguidance": "structured",
     "rapidocr": "text",
     "onnxruntime": "text",
+    "ray": "scale",
 }
 """Packages, each with the extra of clvr that installs it."""
 

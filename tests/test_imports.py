@@ -109,7 +109,7 @@ def test_policy_uses_nothing_that_reads_or_writes():
 
 FLOORS = (
     {"errors", "reading", "records", "protocols", "text", "http_json", "templates", "progress", "signals"},
-    {"brief", "brief_list", "checklist", "trajectory"},
+    {"brief", "brief_arguments", "brief_list", "checklist", "trajectory"},
     {"storage", "weights"},
     {"policy", "controller", "verifier", "vlm", "witness", "report"},
     {"executor", "merge"},
@@ -127,6 +127,7 @@ SAME_FLOOR = {
     "records": {"text"},
     "http_json": {"errors", "progress", "reading", "text"},
     "protocols": {"errors"},
+    "brief_arguments": {"brief"},
     "checklist": {"brief"},
     "trajectory": {"brief"},
     "controller": {"vlm"},

@@ -1,0 +1,160 @@
+"""Workers as actors of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+
+from ..errors import BadInput
+from .crew import Crew, Done, Piece, Task
+from .pool import Dead, Link, Pool
+from .worker import Report, Worker
+
+PASSED = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "CLVR_MODELS", "CLVR_CACHE")
+"""Variables that workers get from here. Keys of servers are not among them: a cluster shows what it is given, so they must be set
+on its nodes."""
+
+
+class Ray:
+    """An `Engine` of a cluster.
+
+    address: of its head, HOST:PORT; None for RAY_ADDRESS, or else a cluster of this machine that ends with this process.
+    workers: actors; None for one for each share of a GPU, or with `gpus` 0 for each node.
+    concurrency: pieces in all at the same time.
+    gpus: of one worker, a share of one or a whole number.
+
+    Raises BadInput if there is no cluster at the address, or one with another version of Ray or Python.
+    """
+
+    def __init__(self, address: str | None, workers: int | None, concurrency: int, gpus: float = 0.0) -> None:
+        connect(address)
+        self.workers = workers or _usual_workers(gpus)
+        self.each, self.gpus = max(1, -(-concurrency // self.workers)), gpus
+
+    @contextmanager
+    def crew(self, task: Task[Piece, Done]) -> Iterator[Crew[Piece, Done]]:
+        pool = Pool(_Actors(task, self.each, self.gpus), self.workers, self.each)
+        try:
+            yield pool
+        finally:
+            pool.close()
+
+
+def connect(address: str | None) -> None:
+    """Connect this process to the cluster, unless it is connected."""
+    if ray.is_initialized():
+        return
+    if address and address.startswith("ray://"):
+        raise BadInput(
+            f"--address {address} is of Ray's client, which lets no work flow back; run the command on a node of the cluster, or "
+            "by `ray job submit`, and leave --address out"
+        )
+    place = address or os.environ.get("RAY_ADDRESS") or "of its own"
+    try:
+        ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+    except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
+        why = " ".join(str(error).split())
+        hint = "install the same Ray and Python here" if "ersion" in why else "start one there with `ray start --head`"
+        raise BadInput(f"the Ray cluster {place} cannot be used: {why[:400]}; {hint}") from error
+
+
+def _usual_workers(gpus: float) -> int:
+    if gpus <= 0:
+        return max(1, sum(bool(node["Alive"]) for node in ray.nodes()))
+    there = ray.cluster_resources().get("GPU", 0.0)
+    if there < gpus:
+        raise BadInput(f"--gpus is {gpus:g}, and the cluster has {there:g}; leave it out for models behind servers")
+    return int(there / gpus + 1e-9)
+
+
+class _Actor:
+    """What runs on the cluster. Each method yields reports until its piece has ended."""
+
+    def open(self, task: Any, threads: int) -> Iterator[Report]:
+        reports: list[Report] = []
+        self.worker = Worker(task, threads, reports.append)
+        for report in reports:  # Ray sends into what it iterates, which a list's iterator does not take
+            yield report  # noqa: UP028
+
+    def do(self, number: int, piece: Any) -> Iterator[Report]:
+        reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.worker.begin(number, piece, reports.put)
+        while (report := reports.get()).kind == "told":
+            yield report
+        yield report
+
+    def stop(self) -> None:
+        self.worker.stop.set()
+
+
+class _Actors:
+    def __init__(self, task: Any, threads: int, gpus: float) -> None:
+        self.task, self.threads = ray.put(task), threads
+        # One thread for each piece, one to open the task, one to stop.
+        self.made = ray.remote(_Actor).options(
+            num_gpus=gpus,
+            num_cpus=0,
+            max_concurrency=threads + 2,
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+            runtime_env={"env_vars": {name: os.environ[name] for name in PASSED if name in os.environ}},
+        )
+
+    def start(self) -> Link:
+        return _Link(self.made.remote(), self.task, self.threads)
+
+    def wait(self, links: list[Link], seconds: float) -> None:
+        streams = [stream for link in links if isinstance(link, _Link) for stream in link.streams]
+        if streams:
+            ray.wait(streams, num_returns=1, timeout=seconds, fetch_local=False)
+
+
+class _Link:
+    """
+    streams: of reports, of what is under way.
+    """
+
+    def __init__(self, actor: Any, task: Any, threads: int) -> None:
+        self.actor = actor
+        self.streams: list[Any] = [actor.open.options(num_returns="streaming").remote(task, threads)]
+
+    def begin(self, number: int, piece: Any) -> None:
+        self.streams.append(self.actor.do.options(num_returns="streaming").remote(number, piece))
+
+    def reports(self) -> list[Report]:
+        found: list[Report] = []
+        ready, _ = (
+            ray.wait(self.streams, num_returns=len(self.streams), timeout=0, fetch_local=False)
+            if self.streams
+            else ([], [])
+        )
+        for stream in ready:
+            try:
+                found.append(ray.get(next(stream)))
+            except StopIteration:
+                self.streams.remove(stream)
+            except (ActorDiedError, ActorUnavailableError, RayError) as error:
+                if found:
+                    break  # it is met again
+                raise Dead(_how(error)) from error
+        return found
+
+    def stop(self) -> None:
+        with suppress(RayError):
+            self.actor.stop.remote()
+
+    def kill(self) -> None:
+        with suppress(RayError):
+            ray.kill(self.actor)
+
+
+def _how(error: Exception) -> str:
+    """Return the first lines of what Ray says, in one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines)[:300]
