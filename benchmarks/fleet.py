@@ -7,8 +7,10 @@ efficiency  the time of one brief alone with servers that are never waited for, 
             The time of one brief is the union of what its requests take at the servers.
 lost, twice briefs without an end, and pictures that were drawn more than once.
 
-python benchmarks/fleet.py [--task batch] [--briefs 128] [--concurrency 64] [--vlm 1.0] [--draw 0.6] [--size 256] [--json FILE]
-python benchmarks/fleet.py --task synthesize    the same briefs with the judge asked once at a time, and --concurrency times
+python benchmarks/fleet.py [--task batch] [--engine local|ray] [--workers N] [--briefs 128]
+    [--concurrency 64] [--vlm 1.0] [--draw 0.6] [--size 256] [--json FILE]
+python benchmarks/fleet.py --task synthesize    the judge asked once at a time, and --concurrency times
+python benchmarks/fleet.py --task memory --briefs 5000 --size 32    models that answer at once: what of memory is left in use
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -124,10 +128,15 @@ def _grey(picture: str) -> int:
 
 
 def _probability(words: str, pictures: list[str]) -> float:
-    if number := next((n for n in range(1, GOALS + 1) if f"thing number {n}" in words and len(pictures) == 1), 0):
-        return 0.95 if _grey(pictures[0]) >= GREY * number else 0.05
-    if "first" in words and len(pictures) == 2 and "nothing else" not in words:
-        return 0.95 if _grey(pictures[0]) > _grey(pictures[1]) else 0.05
+    return _certainty(words, list(map(_grey, pictures)))
+
+
+def _certainty(words: str, greys: list[int]) -> float:
+    """Return the probability of a yes about pictures of these grey values."""
+    if number := next((n for n in range(1, GOALS + 1) if f"thing number {n}" in words and len(greys) == 1), 0):
+        return 0.95 if greys[0] >= GREY * number else 0.05
+    if "first" in words and len(greys) == 2 and "nothing else" not in words:
+        return 0.95 if greys[0] > greys[1] else 0.05
     return 0.95
 
 
@@ -177,22 +186,38 @@ class Servers:
         self.size = options.size
 
     def models(self, parallel: int) -> Any:
-        from clvr_core.executor.remote import ImageServer, RemoteExecutor
-        from clvr_core.models.registry import Models
-        from clvr_core.vlm.server import Endpoint, ServerVlm
+        return self.source(parallel).load()
 
-        vlm = ServerVlm(Endpoint(self.url, "fake", parallel=parallel))
-        image = ImageServer(self.url, "fake", width=self.size, height=self.size, parallel=parallel)
-        return Models(vlm, RemoteExecutor(image), self.size, self.size)
+    def source(self, parallel: int) -> Served:
+        return Served(self.url, self.size, parallel)
 
     def told(self) -> dict[str, Any]:
         with urllib.request.urlopen(self.url.removesuffix("/v1") + "/told") as answer:
             return json.load(answer)
 
 
+@dataclass(frozen=True)
+class Served:
+    """A `Source` of models behind the servers."""
+
+    url: str
+    size: int
+    parallel: int
+
+    def load(self) -> Any:
+        from clvr_core.executor.remote import ImageServer, RemoteExecutor
+        from clvr_core.models.registry import Models
+        from clvr_core.vlm.server import Endpoint, ServerVlm
+
+        vlm = ServerVlm(Endpoint(self.url, "fake", parallel=self.parallel))
+        image = ImageServer(self.url, "fake", width=self.size, height=self.size, parallel=self.parallel)
+        return Models(vlm, RemoteExecutor(image), self.size, self.size)
+
+
 def batch(options: argparse.Namespace, servers: Servers, place: Path) -> dict[str, Any]:
-    from clvr_core.batch import Job, run_batch
+    from clvr_core.batch import Job, Painting, Result, run_batch
     from clvr_core.brief import Brief, Budget
+    from clvr_core.fleet.processes import Processes
 
     def jobs(name: str, count: int) -> list[Job]:
         usual = {"budget": Budget(rounds=4), "width": options.size, "height": options.size, "final_ab": False}
@@ -203,24 +228,39 @@ def batch(options: argparse.Namespace, servers: Servers, place: Path) -> dict[st
     servers.told()
     run_batch(jobs("alone", 1), servers.models(4), place / "alone", 1)
     alone = servers.told()["busy"]
-    before, memory, begun = resource.getrusage(resource.RUSAGE_SELF), [_memory()], time.monotonic()
-    ended = Counter()
-    for start in range(0, options.briefs, part := max(options.concurrency, options.briefs // 4)):
-        results = run_batch(
-            jobs("many", options.briefs)[start : start + part], servers.models(4), place / "many", options.concurrency
-        )
-        ended.update(result.state for result in results)
+    part = max(options.concurrency, options.briefs // 4)
+    engine: Any = None
+    if options.engine == "ray":
+        from clvr_core.fleet.on_ray import Ray
+
+        engine = Ray(options.address, options.workers, options.concurrency)
+    elif options.workers:
+        engine = Processes(options.workers, options.concurrency)
+    memory: list[int] = []
+    ended: Counter[str] = Counter()
+    with ExitStack() as stack:
+        crew = stack.enter_context(engine.crew(Painting(servers.source(4), place / "many"))) if engine else None
+        if crew:
+            list(crew.run([None]))  # the models are loaded, as they are below
+        before, begun = _cpu(), time.monotonic()
         memory.append(_memory())
-    wall, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF)
+        for start in range(0, options.briefs, part):
+            some = jobs("many", options.briefs)[start : start + part]
+            if crew:
+                results = [result for _, result in crew.run(some)]
+            else:
+                results = run_batch(some, servers.models(4), place / "many", options.concurrency)
+            ended.update(result.state for result in results if isinstance(result, Result))
+            memory.append(_memory())
+        wall = time.monotonic() - begun
+    after = _cpu()  # of processes that have ended too
     waves = -(-options.briefs // options.concurrency)
     return {
         "task": "batch",
         "seconds_of_a_brief": round(alone, 3),
         "seconds": round(wall, 2),
         "efficiency": round(alone * waves / wall, 3),
-        "cpu_seconds_a_brief": round(
-            (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / options.briefs, 4
-        ),
+        "cpu_seconds_a_brief": round((after - before) / options.briefs, 4),
         "met": ended["met"],
         "lost": options.briefs - ended["met"] - ended["unmet"],
         "twice": servers.told()["twice"],
@@ -250,6 +290,65 @@ def synthesize(options: argparse.Namespace, servers: Servers, place: Path) -> di
     }
 
 
+def _cpu() -> float:
+    """Return the processor seconds of this process and of those that it has waited for, less the servers'."""
+    each = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in each)
+
+
+def memory(options: argparse.Namespace, servers: Servers, place: Path) -> dict[str, Any]:
+    """Many briefs in this process by models that answer at once: does its memory stay as it is?"""
+    from clvr_core.batch import Job, Result, run_batch
+    from clvr_core.brief import Brief, Budget
+    from clvr_core.models.registry import Models
+    from clvr_core.protocols import Decision, Drawing, Reply
+
+    class Sees:
+        name, parallel = "fake", options.concurrency
+
+        def chat(self, messages: Any, schema: Any) -> Any:
+            return Reply(json.dumps(_reply(schema["properties"], any(message.images for message in messages))), 100)
+
+        def decide(self, images: Any, questions: Any) -> Any:
+            greys = [int(image[0, 0, 0]) for image in images]
+            return [Decision(_certainty(question.text, greys), tokens=100) for question in questions]
+
+    class Draws:
+        name, parallel = "fake", options.concurrency
+
+        def nfe(self, request: Any) -> int:
+            return 4
+
+        def draw(self, requests: Any) -> Any:
+            greys = [int(each.references[0][0, 0, 0]) if each.references else 0 for each in requests]
+            side = options.size
+            return [Drawing(np.full((side, side, 3), min(255, grey + GREY), np.uint8), 4) for grey in greys]
+
+    usual = {"budget": Budget(rounds=4), "width": options.size, "height": options.size, "final_ab": False}
+    brief_files = [Job(f"many-{n}", Brief(f"two things, many {n}", seed=n, **usual)) for n in range(options.briefs)]
+    megabytes: list[int] = []
+    ended: Counter[str] = Counter()
+
+    def on_event(job: str, event: Any) -> None:
+        if isinstance(event, Result):
+            ended[event.state] += 1
+            if sum(ended.values()) % max(1, options.briefs // 20) == 0:
+                megabytes.append(_memory())
+
+    before, begun = _cpu(), time.monotonic()
+    run_batch(brief_files, Models(Sees(), Draws(), options.size, options.size), place, options.concurrency, on_event)
+    tenth = max(1, len(megabytes) // 10)
+    return {
+        "task": "memory",
+        "seconds": round(time.monotonic() - begun, 1),
+        "cpu_seconds_a_brief": round((_cpu() - before) / options.briefs, 4),
+        "met": ended["met"],
+        "lost": options.briefs - ended["met"] - ended["unmet"],
+        "megabytes": megabytes,
+        "growth_in_bytes_a_brief": round((megabytes[-1] - megabytes[tenth]) * 2**20 / options.briefs),
+    }
+
+
 def _memory() -> int:
     """Return the resident memory of this process in MB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
@@ -257,8 +356,10 @@ def _memory() -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=("batch", "synthesize"), default="batch")
-    parser.add_argument("--engine", choices=("local",), default="local")
+    parser.add_argument("--task", choices=("batch", "synthesize", "memory"), default="batch")
+    parser.add_argument("--engine", choices=("local", "ray"), default="local")
+    parser.add_argument("--workers", type=int, help="processes, or actors (default: this process alone)")
+    parser.add_argument("--address", help="of a Ray cluster")
     parser.add_argument("--briefs", type=int, default=128)
     parser.add_argument("--concurrency", type=int, default=64)
     parser.add_argument("--vlm", type=float, default=1.0, help="seconds of an answer")
@@ -272,7 +373,7 @@ def main() -> int:
     servers = Servers(options)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            task = {"batch": batch, "synthesize": synthesize}[options.task]
+            task = {"batch": batch, "synthesize": synthesize, "memory": memory}[options.task]
             found = vars(options) | task(options, servers, Path(folder))
     finally:
         servers.process.kill()

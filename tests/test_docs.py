@@ -41,6 +41,7 @@ FOREIGN_FLAGS = {
     "--ignore-scripts",
     "--mixed_precision",
     "--multi_gpu",
+    "--structured-outputs-config",
     "--no-compile",
     "--nproc_per_node",
     "--num_processes",

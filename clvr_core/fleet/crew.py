@@ -49,12 +49,12 @@ class Task(Protocol[PieceIn, DoneOut]):
         ...
 
 
-class Crew(Protocol[Piece, Done]):
+class Crew(Protocol[PieceIn, DoneOut]):
     """Workers that are ready, or will be."""
 
     def run(
-        self, pieces: Iterable[Piece], told: Told = _ignore, tick: Callable[[], object] = lambda: None
-    ) -> Iterator[tuple[int, Done | Lost]]:
+        self, pieces: Iterable[PieceIn], told: Told = _ignore, tick: Callable[[], object] = lambda: None
+    ) -> Iterator[tuple[int, DoneOut | Lost]]:
         """Yield the number and the result of each piece, as they end.
 
         pieces: taken one by one, each when a worker is free for it, so that a long list costs no memory here.

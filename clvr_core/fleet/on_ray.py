@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayError
+import ray  # pyright: ignore[reportMissingImports]
+from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
 from ..errors import BadInput
 from .crew import Crew, Done, Piece, Task
@@ -19,6 +20,9 @@ from .worker import Report, Worker
 PASSED = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "CLVR_MODELS", "CLVR_CACHE")
 """Variables that workers get from here. Keys of servers are not among them: a cluster shows what it is given, so they must be set
 on its nodes."""
+
+REACHED = 10.0
+"""Seconds in which the head of a cluster has to be reached."""
 
 
 class Ray:
@@ -55,13 +59,29 @@ def connect(address: str | None) -> None:
             f"--address {address} is of Ray's client, which lets no work flow back; run the command on a node of the cluster, or "
             "by `ray job submit`, and leave --address out"
         )
-    place = address or os.environ.get("RAY_ADDRESS") or "of its own"
+    given = address or os.environ.get("RAY_ADDRESS", "")
+    place = given or "of its own"
+    if given and given not in ("auto", "local"):
+        _require_reachable(given)
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError, OSError, RayError) as error:
         why = " ".join(str(error).split())
         hint = "install the same Ray and Python here" if "ersion" in why else "start one there with `ray start --head`"
         raise BadInput(f"the Ray cluster {place} cannot be used: {why[:400]}; {hint}") from error
+
+
+def _require_reachable(address: str) -> None:
+    """Raises BadInput if nobody listens there: Ray would end this process."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdecimal():
+        raise BadInput(f"--address is {address!r:.80}; write HOST:PORT, as `ray start --head` says it")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACHED).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(
+            f"the Ray cluster {address} cannot be used: nobody listens there ({error}); start one there with `ray start --head`"
+        ) from error
 
 
 def _usual_workers(gpus: float) -> int:
@@ -79,8 +99,9 @@ class _Actor:
     def open(self, task: Any, threads: int) -> Iterator[Report]:
         reports: list[Report] = []
         self.worker = Worker(task, threads, reports.append)
-        for report in reports:  # Ray sends into what it iterates, which a list's iterator does not take
-            yield report  # noqa: UP028
+        # Not `yield from`: Ray sends into what it iterates, which the iterator of a list does not take.
+        for report in reports:  # noqa: UP028
+            yield report
 
     def do(self, number: int, piece: Any) -> Iterator[Report]:
         reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
@@ -139,7 +160,7 @@ class _Link:
                 found.append(ray.get(next(stream)))
             except StopIteration:
                 self.streams.remove(stream)
-            except (ActorDiedError, ActorUnavailableError, RayError) as error:
+            except RayError as error:
                 if found:
                     break  # it is met again
                 raise Dead(_how(error)) from error
