@@ -158,10 +158,10 @@ class Rehearsal:
             "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
         }
         with self.comfy() as comfy, Watch(comfy.process.pid, comfy) as watch:
+            before = len(comfy.log.read_text())
             seen = said(comfy, prompt, "3")
-            missing = [
-                line for line in comfy.log.read_text().splitlines() if "missing" in line or "unet unexpected" in line
-            ]
+            lines = comfy.log.read_text()[before:].splitlines()
+            missing = [line for line in lines if "missing" in line or "unet unexpected" in line]
         plan = file_weights(self.path(file), part).nbytes
         return seen | {"parameters": file.parameters, "plan": plan, **watch.grown, "missing": missing}
 
@@ -227,6 +227,7 @@ class Rehearsal:
         }
         with self.comfy() as comfy, Watch(comfy.process.pid, comfy) as watch:
             found = said(comfy, prompt, "4")
+        assert found["finite"], found
         plan = file_weights(self.path(self.files["text encoder"]), "text encoder").nbytes
         return found | {"plan": plan, **watch.grown}
 
@@ -236,10 +237,10 @@ class Rehearsal:
 
     def run(self, models: dict[str, Any], vlm: list, parts: list[str]) -> dict[str, Any]:
         with self.comfy() as comfy, Watch(comfy.process.pid, comfy) as watch:
-            before = runs(comfy)
             entry = comfy.run(self.prompt(models, vlm))
             assert entry["status"]["status_str"] == "success", error_of(entry)
-            (folder,) = (path for path in runs(comfy) if path not in before)
+            # By name: a rehearsal that was stopped goes on with its run, so the folder need not be new.
+            folder = comfy.base / "output" / "clvr" / entry["outputs"]["100"]["clvr_run"][0]
         trajectory = trajectory_from(RunFolder.open(folder).lines)
         drawn = [step.action.kind for step in trajectory.steps if step.action.draws]
         held = [

@@ -120,21 +120,21 @@ def _named(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items() if name != "lm_head.weight"}
 
 
-def text_encoder(scaled: bool) -> File:
+def text_encoder(scaled: bool, tiny: bool) -> File:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     size = SIZES["4b"]
     with torch.device("meta"):
-        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=size.vocabulary, **size.encoder, tie_word_embeddings=True))
-    tensors, name = _plain(_named(model)), "qwen_3_4b"
+        width = size.encoder | (TINY if tiny else {})
+        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=size.vocabulary, **width, tie_word_embeddings=True))
+    tensors, name = _plain(_named(model)), "qwen_3_tiny" if tiny else "qwen_3_4b"
     if scaled:
         tensors, name = _marked(*_scaled(tensors, lambda name: "_proj." in name)), f"{name}_fp8_mixed"
     loader = "CLIPLoader", {"clip_name": f"{name}.safetensors", "type": "flux2", "device": "default"}
     return File("text_encoders", f"{name}.safetensors", loader, tensors)
 
 
-def vision(scaled: bool, tiny: bool, kind: str = "stable_diffusion") -> File:
-    """kind: the type of Load CLIP; flux2 makes the text encoder of FLUX.2 Klein of it."""
+def vision(scaled: bool, tiny: bool) -> File:
     from transformers import Qwen3VLForConditionalGeneration
 
     config = vlm_config(SIZES["4b"])
@@ -152,7 +152,7 @@ def vision(scaled: bool, tiny: bool, kind: str = "stable_diffusion") -> File:
     if scaled:
         kept = lambda name: "language_model.layers." in name and "_proj." in name  # noqa: E731
         tensors, name = _marked(*_scaled(tensors, kept)), f"{name}_fp8_scaled"
-    loader = "CLIPLoader", {"clip_name": f"{name}.safetensors", "type": kind, "device": "default"}
+    loader = "CLIPLoader", {"clip_name": f"{name}.safetensors", "type": "stable_diffusion", "device": "default"}
     return File("text_encoders", f"{name}.safetensors", loader, tensors)
 
 
@@ -168,7 +168,7 @@ def vae() -> File:
 
 def files(scaled: bool, tiny: bool) -> dict[str, File]:
     """The four models of workflow 2. tiny: narrow ones in place of the published sizes; the VAE has one size."""
-    encoder = vision(scaled, tiny, "flux2") if tiny else text_encoder(scaled)
+    encoder = text_encoder(scaled, tiny)
     return {"DiT": klein(scaled, tiny), "text encoder": encoder, "VLM": vision(scaled, tiny), "VAE": vae()}
 
 
