@@ -36,7 +36,7 @@ app.registerExtension({
   nodeCreated(/** @type {any} */ node) {
     if (!node.comfyClass?.startsWith("CLVR_")) return;
     // In one extension, so that their order on a node is the same at each load.
-    language.nameValues(node);
+    language.nameNode(node);
     attachBefore(node, api);
     if (SHOWN_ON.includes(node.comfyClass)) {
       const panel = attach(node, runs, noted);
@@ -53,6 +53,7 @@ app.registerExtension({
   },
   loadedGraphNode(/** @type {any} */ node) {
     restore(node, panels.get(node));
+    if (node.comfyClass?.startsWith("CLVR_")) language.nameTitle(node);
     language.nameNote(node);
   },
   afterConfigureGraph() {

@@ -115,8 +115,23 @@ def line(text: str) -> str:
 def locale(node: dict[str, Any]) -> dict[str, Any]:
     texts = {"display_name": node["display_name"], "description": node["description"]}
     named = {name: {"name": name, "tooltip": options["tooltip"]} for name, _, options, _ in inputs(node)}
+    for name, kind, options, _ in inputs(node):
+        named |= shown_by(name, options) if kind == DYNAMIC else {}
     made = {str(place): {"name": name, "tooltip": tooltip} for place, (name, _, tooltip) in enumerate(outputs(node))}
     return texts | ({"inputs": named} if named else {}) | {"outputs": made}
+
+
+def shown_by(name: str, options: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the words of the inputs that a choice shows, at any depth, by the key that ComfyUI looks them up by: the path
+    of names, joined by "_"."""
+    found: dict[str, dict[str, str]] = {}
+    for option in options["options"]:
+        for group in option["inputs"].values():
+            for inner, (kind, *rest) in group.items():
+                path, given = f"{name}_{inner}", dict(*rest[:1])
+                found[path] = {"name": inner, "tooltip": given["tooltip"]}
+                found |= shown_by(path, given) if kind == DYNAMIC else {}
+    return found
 
 
 def schema(node: dict[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,59 @@ for (const [locale, vue] of SPOKEN)
     await page.screenshot({ path: `${OUT}/${locale}-${FRONT}.png` });
   });
 
+/** What stands on the first node of this kind: its title, and by name the labels of its inputs and of its widgets. @param {string} kind */
+const labels = (kind) =>
+  page.evaluate((kind) => {
+    const { title, inputs, outputs, widgets } = globalThis.clvr.node(kind);
+    const named = (things, label) => Object.fromEntries(things.map((each) => [each.name, each[label]]));
+    return { title, inputs: named(inputs, "localized_name"), outputs: outputs.map((each) => each.localized_name), widgets: named(widgets, "label") };
+  }, kind);
+
+test("inputs are named in a language whose words ComfyUI has not loaded yet, and so is a LoRA that is added", async () => {
+  // The languages of ComfyUI itself come in modules of their own; a slow net brings them after the nodes were made anew.
+  const unknown = FRONT === "bundled" ? "ko" : "ja";
+  const words = JSON.parse(readFileSync(new URL(`../../../locales/${unknown}/nodeDefs.json`, import.meta.url), "utf8")).CLVR_DSWMMergeLive;
+  const { values } = LOCALES[unknown];
+  await page.evaluate(async () => {
+    const node = globalThis.LiteGraph.createNode("CLVR_DSWMMergeLive");
+    globalThis.app.graph.add(node);
+    globalThis.app.extensionManager.workflow.activeWorkflow.changeTracker.captureCanvasState();
+  });
+  const held = [];
+  const hold = (request) => (/\.js$/.test(new URL(request.url()).pathname) ? held.push(request) : request.continue());
+  await page.setRequestInterception(true);
+  page.on("request", hold);
+  await page.evaluate((locale) => void globalThis.app.extensionManager.setting.set("Comfy.Locale", locale), unknown);
+  await page.waitForFunction((title) => globalThis.clvr.node("CLVR_DSWMMergeLive")?.title === title, PATIENCE, words.display_name);
+  assert.ok(held.length, "ComfyUI loads its own words of the language");
+  const [alpha, loras] = ["alpha", "loras"].map((name) => words.inputs[name].name);
+  const shown = await labels("CLVR_DSWMMergeLive");
+  assert.deepEqual([shown.widgets.alpha, shown.inputs.alpha, shown.widgets.loras, shown.outputs[0]], [alpha, alpha, loras, words.outputs[0].name]);
+  await page.evaluate(() => {
+    const { widgets } = globalThis.clvr.node("CLVR_DSWMMergeLive");
+    for (const name of ["loras", "loras.more_2"]) {
+      const widget = widgets.find((each) => each.name === name);
+      widget.value = "one more";
+      widget.callback?.("one more");
+    }
+  });
+  const grown = await labels("CLVR_DSWMMergeLive");
+  for (const name of ["lora_1", "strength_1", "more_2", "more_2.lora_2", "more_2.strength_2"]) {
+    const { name: label } = words.inputs[`loras_${name.replace(".", "_")}`];
+    assert.deepEqual([grown.widgets[`loras.${name}`], grown.inputs[`loras.${name}`]], [label, label], name);
+  }
+  const said = await page.evaluate(() => {
+    const of = (name, value) => globalThis.clvr.node("CLVR_DSWMMergeLive").widgets.find((each) => each.name === name).options.getOptionLabel(value);
+    return [of("preset", "style"), of("loras", "one more"), of("loras.more_2", "none"), of("loras.more_2.lora_2", "none"), of("loras.lora_1", "mine.sft")];
+  });
+  assert.deepEqual(said, [values.preset.style, values.loras["one more"], values.more.none, values.lora.none, "mine.sft"]);
+  page.off("request", hold);
+  await Promise.all(held.map((request) => request.continue()));
+  await page.setRequestInterception(false);
+  await page.evaluate(() => globalThis.app.graph.remove(globalThis.clvr.node("CLVR_DSWMMergeLive")));
+  await speak(SPOKEN[1][0], LAST["it fits"]);
+});
+
 test("a run in the sidebar is in the language too, and English comes back", async () => {
   const toggle = () => page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
   await toggle();

@@ -148,13 +148,38 @@ test("the gallery", () => {
   assert.deepEqual(english(gallery.element), []);
 });
 
+test("a node of ours is named in the language that is set, and so is an input that a choice adds", async () => {
+  const inputs = { seed: { name: "\u79cd\u5b50" }, loras: { name: "\u5217\u8868" }, loras_lora_1: { name: "LoRA \u4e00" } };
+  const zh = { clvr: { values: { lora: { none: "\u65e0" } } }, nodeDefs: { CLVR_X: { display_name: "\u5408\u5e76", inputs, outputs: { 0: { name: "\u6a21\u578b" } } } } };
+  const all = { zh, ko: { nodeDefs: { CLVR_X: { display_name: "\ubcd1\ud569" } } }, en: { nodeDefs: { CLVR_X: { display_name: "Merge" } } } };
+  const language = new Language(() => "zh");
+  await language.load({ fetchApi: async () => ({ ok: true, json: async () => all }) });
+  const node = {
+    ...{ comfyClass: "CLVR_X", title: "\ubcd1\ud569" },
+    widgets: [{ name: "seed", label: "\uc2dc\ub4dc", options: {} }, { name: "more", label: "kept", options: {} }],
+    inputs: [{ name: "seed", localized_name: "\uc2dc\ub4dc", widget: { name: "seed" } }],
+    outputs: [{ name: "model", localized_name: "\ubaa8\ub378" }],
+  };
+  language.nameNode(node);
+  assert.deepEqual([node.title, node.inputs[0].localized_name, node.outputs[0].localized_name], ["\u5408\u5e76", "\u79cd\u5b50", "\u6a21\u578b"]);
+  const added = { name: "loras.lora_1", localized_name: "lora_1", widget: { name: "loras.lora_1" } };
+  node.widgets.push({ name: "loras.lora_1", label: "lora_1", options: {} });
+  node.onInputAdded(added);
+  assert.deepEqual(node.widgets.map(({ label }) => label), ["\u79cd\u5b50", "kept", "LoRA \u4e00"]);
+  assert.deepEqual([added.localized_name, node.widgets[2].options.getOptionLabel("none"), node.widgets[2].options.getOptionLabel("a.sft")], ["LoRA \u4e00", "\u65e0", "a.sft"]);
+  const renamed = { ...node, title: "mine", inputs: [], outputs: [], widgets: [] };
+  language.nameTitle(renamed);
+  assert.equal(renamed.title, "mine");
+  speak(() => DICTIONARY);
+});
+
 test("choices, notes and titles are shown in other words and stored as they were", async () => {
   const clvr = { words: {}, values: { judging: { each: "\u5404" } }, notes: { "## Head": "## \u9898", "Read me": "\u8bf4\u660e" } };
   let locale = "zh";
   const language = new Language(() => locale);
   await language.load({ fetchApi: async () => ({ ok: true, json: async () => ({ zh: { clvr } }) }) });
   const choice = { name: "judging", options: {} };
-  language.nameValues({ widgets: [choice, { name: "seed", options: {} }] });
+  language.nameNode({ comfyClass: "CLVR_Generate", widgets: [choice, { name: "seed", options: {} }] });
   assert.deepEqual(["each", "new", null].map(choice.options.getOptionLabel), ["\u5404", "new", ""]);
   const text = { value: "## Head\n\nmy own" };
   const made = () => ({ title: "Read me", type: "MarkdownNote", widgets: [text], serialize: function () { return { title: this.title, widgets_values: [text.value] }; } });
