@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -32,6 +33,23 @@ def common_area(one: Box, other: Box) -> float:
     width = max(0.0, min(one[2], other[2]) - max(one[0], other[0]))
     height = max(0.0, min(one[3], other[3]) - max(one[1], other[1]))
     return width * height
+
+
+def around(boxes: Iterable[Box]) -> Box | None:
+    """The box around all of these; None if there are none."""
+    edges = list(zip(*boxes))
+    if not edges:
+        return None
+    left, top, right, bottom = edges
+    return min(left), min(top), max(right), max(bottom)
+
+
+def part_in_words(box: Box) -> str:
+    """Say in which of nine parts of the picture the centre of a box lies."""
+    left, top, right, bottom = box
+    row = ("upper", "", "lower")[min(2, int(3 * (top + bottom) / 2))]
+    column = ("left", "", "right")[min(2, int(3 * (left + right) / 2))]
+    return f"the {' '.join(filter(None, (row, column))) or 'middle'} part of the picture"
 
 
 @dataclass(frozen=True, slots=True)

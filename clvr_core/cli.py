@@ -239,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (generate, resume, probe, synthesis, batch):
         add_models(command)
-    for command in (generate, resume, synthesis, batch):
+    for command in (generate, resume, synthesis, batch, doctor):
         add_witness(command)
     for command in (generate, resume, probe, synthesis, batch, doctor):
         add_weights(command)
@@ -507,12 +507,15 @@ def _train_pprl(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
+    if options.calibrate:
+        from .evaluation.calibrate import calibrate_command
+
+        return calibrate_command(options)
     if options.drift:
         from .evaluation.drift_command import measure
         from .models.registry import load_models
 
-        models = load_models(str(options.models or "shapes"), options.weights)
-        print(measure(models, options.out, options.json))
+        print(measure(load_models(str(options.models or "shapes"), options.weights), options.out, options.json))
         return DONE
     from .doctor import examine, examine_models
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from .brief import Box, Brief, Budget, Goal
+from .brief import Box, Brief, Budget, Goal, around
 
 SCHEMA = 1
 
@@ -89,11 +89,15 @@ class Action:
 class Finding:
     """What a second witness says of one goal, beside the judge (`clvr_core/witness`).
 
-    witness: text, objects, likeness or changes.
+    witness: text, objects, count, likeness or changes.
     says: whether the goal holds.
     strength: 0..1, the lowest score of what it goes by.
     words: what it found, for the controller and the artist.
     boxes: where it found that.
+    fault: the place in which an edit can mend what is wrong; None if there is no such place, as for a thing that is
+        missing.
+    reliability: 0..1, share of the cases in which this witness was right when it said so, as it was measured
+        (`clvr_core/witness/reliability.py`); None if it was not.
     """
 
     witness: str
@@ -101,6 +105,8 @@ class Finding:
     strength: float = 1.0
     words: str = ""
     boxes: tuple[Box, ...] = ()
+    fault: Box | None = None
+    reliability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,14 @@ class Verdict:
     evidence: str = ""
     confidence: float | None = None
     witnesses: tuple[Finding, ...] = ()
+
+    @property
+    def fault(self) -> Box | None:
+        """The place of what is wrong, around all that the witnesses found who say that the goal does not hold; None for a
+        goal that is not open, and if none of them names a place."""
+        if self.state not in ("unmet", "unsure"):
+            return None
+        return around(each.fault for each in self.witnesses if each.says == "no" and each.fault is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +174,7 @@ class EditCheck:
     change: measured between the canvas that was edited and the new one.
     drift: measured between the clean source of that canvas and the new one, where the source is another canvas.
     missed: questions of the step's own checklist that the judge answered with no.
+    witnesses: what they say of whether the rest was kept.
     """
 
     success: bool | None = None
@@ -168,6 +183,7 @@ class EditCheck:
     change: Change | None = None
     drift: Change | None = None
     missed: tuple[str, ...] = ()
+    witnesses: tuple[Finding, ...] = ()
 
     @property
     def kept_the_rest(self) -> bool:
@@ -393,7 +409,7 @@ class Trajectory:
         for step, drawn in self._edits(canvas):
             change = step.edit.change if step.chosen == drawn and step.edit.kept_the_rest else None
             boxes = change.meant if change is not None else None
-            below = [level for other, level in worn if boxes is None or other is None or overlap(boxes, other)]
+            below = [level for other, level in worn if boxes is None or other is None or any_overlap(boxes, other)]
             worn.append((boxes, 1 + max(below, default=0)))
         return max((level for _, level in worn), default=0)
 
@@ -449,7 +465,7 @@ class Trajectory:
         return replace(self, steps=(*self.steps, step))
 
 
-def overlap(boxes: Iterable[Box], others: tuple[Box, ...]) -> bool:
+def any_overlap(boxes: Iterable[Box], others: tuple[Box, ...]) -> bool:
     """Whether any of the boxes has an area in common with any of the others."""
     return any(
         left < other[2] and other[0] < right and top < other[3] and other[1] < bottom

@@ -29,6 +29,7 @@ from .strengths import StrengthFinder
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
 from .vlm.nodes import VisionModel
 from .vlm.server_model import ServerModel
+from .witness.node import WitnessesNode
 
 for error in (BadInput, JudgeFailure):
     # ComfyUI shows the module of an error before its sentence, and that of a pack is a path; of a builtin it shows none.
@@ -46,7 +47,16 @@ class ClvrExtension(ComfyExtension):
             add_routes(server.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        models = [ShapesModels, VisionModel, ServerModel, ExecutorNode, DSWMMerge, DSWMMergeLive, StrengthFinder]
+        models = [
+            ShapesModels,
+            VisionModel,
+            ServerModel,
+            WitnessesNode,
+            ExecutorNode,
+            DSWMMerge,
+            DSWMMergeLive,
+            StrengthFinder,
+        ]
         loop = [BriefNode, LoopStart, Reason, ApplyReferences, ExecuteStep, Verify, Review, LoopEnd]
         runs = [SaveTrajectory, LoadTrajectory, ViewTrajectory]
         measures = [BenchmarkPrompts, BenchmarkScore, MeasureDrift]

@@ -172,6 +172,7 @@ def test_no_rule_is_wider_than_what_is_imported():
 NODE_FLOORS = (
     {"host"},
     {"vlm", "executor", "merge"},
+    {"witness"},
     {"loop"},
     {"quick"},
     {"routes"},

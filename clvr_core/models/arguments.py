@@ -19,7 +19,7 @@ def add_witness(command: argparse.ArgumentParser) -> None:
         "--witness",
         default="",
         metavar="KINDS",
-        help="what looks at each picture beside the judge: text, objects=FOLDER, or both with a comma between",
+        help="what looks at each picture beside the judge, with commas between: text, objects=FOLDER, count, changes; or none",
     )
 
 

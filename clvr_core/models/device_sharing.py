@@ -31,7 +31,8 @@ from ..protocols import (
     RoundTrip,
     Vlm,
 )
-from ..witness import Heard
+from ..trajectory import Finding
+from ..witness import Heard, Witnesses
 from ..witness.judge import Witnessed
 
 Model = TypeVar("Model", Vlm, Executor)
@@ -133,8 +134,12 @@ class _WithCheck(_Locked):
 
 
 class _WithWitnesses(_Locked):
-    def hear(self, picture: Picture, goals: Sequence[Goal]) -> Heard:
-        return self._model.hear(picture, goals)
+    @property
+    def witnesses(self) -> Witnesses:
+        return self._model.witnesses
+
+    def hear(self, picture: Picture, goals: Sequence[Goal], counted: Mapping[str, Finding]) -> Heard:
+        return self._model.hear(picture, goals, counted)
 
 
 class _WithMove(_Locked):

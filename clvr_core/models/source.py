@@ -30,6 +30,8 @@ class Named:
     witness: str = ""
 
     def load(self) -> Models:
+        if not self.witness:
+            return load_models(self.models, self.weights)
         settings = read_witnesses(self.witness)  # first, since a word may be misspelt
         return judged_with(load_models(self.models, self.weights), load_witnesses(settings))
 

@@ -9,11 +9,16 @@ from typing import TypeVar
 
 from ..errors import BadInput
 from ..run.run_models import RunModels
+from ..storage.cache import cache_folder
 from ..witness import SECONDS, Witness, Witnesses
 from ..witness.judge import with_witnesses
+from ..witness.reliability import FILE, read_reliability
 
 Models = TypeVar("Models", bound=RunModels)
-KINDS = "text", "objects"
+KINDS = "text", "objects", "count", "changes"
+ALONE = "count", "changes"
+"""Kinds that need no program of their own, and take no value."""
+NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,16 @@ class WitnessSettings:
     text: `auto` for the first text reader that is installed, a reader's package, or the folders of a detector and a
         recogniser for transformers with a + between them.
     objects: folder of an object detector for transformers.
+    count: whether the judge is also asked how many there are, as a number.
+    changes: whether what was measured on the pixels of an edit is a witness of what was to be kept.
     device: that they run on, as torch names it.
     seconds: how long each may look at one picture.
     """
 
     text: str = ""
     objects: str = ""
+    count: bool = False
+    changes: bool = False
     device: str = "cpu"
     seconds: float = SECONDS
 
@@ -38,23 +47,30 @@ class WitnessSettings:
 
 
 def read_witnesses(words: str) -> WitnessSettings:
-    """Read the words of `--witness`: kinds with commas between, each with or without =VALUE.
+    """Read the words of `--witness`: kinds with commas between, each with or without =VALUE, or `none`.
 
-    Raises BadInput for another kind, a kind that is named twice, and a detector without its folder.
+    Raises BadInput for another kind, a kind that is named twice, a value of one that takes none, and a detector without
+    its folder.
     """
     values: dict[str, str] = {}
+    if words.strip() == NONE:
+        return WitnessSettings()
     for word in filter(None, map(str.strip, words.split(","))):
         kind, equals, value = word.partition("=")
         if kind not in KINDS:
-            raise BadInput(f"there is no witness {kind!r}; choose from {', '.join(KINDS)}")
+            raise BadInput(f"there is no witness {kind!r}; choose from {', '.join(KINDS)}, or {NONE}")
         if kind in values:
             raise BadInput(f"the witness {kind} is named twice; name each once")
         if equals and not value:
             raise BadInput(f"the witness {kind} has an empty value; write {kind}=VALUE, or {kind} alone")
         if kind == "objects" and not equals:
             raise BadInput("the witness objects needs the folder of a detector; write objects=FOLDER")
+        if kind in ALONE and equals:
+            raise BadInput(f"the witness {kind} takes no value, and has {value!r:.80}; write {kind} alone")
         values[kind] = value or "auto"
-    return WitnessSettings(text=values.get("text", ""), objects=values.get("objects", ""))
+    return WitnessSettings(
+        values.get("text", ""), values.get("objects", ""), count="count" in values, changes="changes" in values
+    )
 
 
 def load_witnesses(settings: WitnessSettings) -> Witnesses:
@@ -69,9 +85,16 @@ def load_witnesses(settings: WitnessSettings) -> Witnesses:
         from ..witness.objects import ObjectWitness
 
         loaded.append(ObjectWitness(load_detector(Path(settings.objects), settings.device)))
-    return Witnesses(loaded, settings.seconds)
+    reliability = read_reliability(reliability_file())
+    return Witnesses(loaded, settings.seconds, counts=settings.count, changes=settings.changes, reliability=reliability)
+
+
+def reliability_file() -> Path:
+    """What `clvr doctor --calibrate` measured of the witnesses on this machine; the nodes read it too."""
+    return cache_folder() / FILE
 
 
 def judged_with(models: Models, witnesses: Witnesses) -> Models:
-    """Return the models with a judge that these witnesses stand beside."""
-    return replace(models, judge=with_witnesses(models.verifier, witnesses)) if witnesses else models
+    """Return the models with a judge that these witnesses stand beside, in place of those that it has."""
+    judge = with_witnesses(models.verifier, witnesses)
+    return models if judge is models.verifier else replace(models, judge=judge)

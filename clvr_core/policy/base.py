@@ -138,7 +138,7 @@ class Policy:
         if step.score is None:
             reason = "rolled back: the judge gave no answer, so the earlier canvas stays"
             return Acceptance(False, "not judged", reason)
-        if step.edit.over_edit is not None and step.edit.over_edit > OVER_EDIT_LIMIT and step.edit.success is not True:
+        if _over_edited(step.edit):
             reason = f"rolled back: changed what was to stay (over-edit {step.edit.over_edit:.2f})"
             return Acceptance(False, "over-edited", reason)
         won, gone = rules.met(step.verdicts) - rules.met(holder.verdicts), rules.lost(holder.verdicts, step.verdicts)
@@ -171,6 +171,13 @@ class Policy:
         if rules.rounds_without_gain(trajectory) >= patience:
             return Stop("no improvement", f"no improvement in {patience} rounds")
         return rules.spent(trajectory)
+
+
+def _over_edited(edit: EditCheck) -> bool:
+    """Whether the judge says that the edit changed what was to stay, and not that it was carried out; no witness
+    disagrees."""
+    says = edit.over_edit is not None and edit.over_edit > OVER_EDIT_LIMIT and edit.success is not True
+    return says and not any(finding.says == "yes" for finding in edit.witnesses)
 
 
 def _listed(goals) -> str:

@@ -7,7 +7,7 @@ import re
 from ..brief import Box
 from ..trajectory import Action, Step, Trajectory
 from . import rules
-from .states import overlap
+from .states import smaller_share
 
 SAME_REGION = 0.7
 """Share of the smaller of two regions that the other covers, from which they are the same place."""
@@ -75,4 +75,4 @@ def another_way(trajectory: Trajectory, action: Action, redraws: bool = True) ->
 def _same_region(one: Box | None, other: Box | None) -> bool:
     if one is None or other is None:
         return one is other
-    return overlap(one, other) >= SAME_REGION
+    return smaller_share(one, other) >= SAME_REGION

@@ -89,7 +89,7 @@ def together(trajectory: Trajectory, focus: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(goal.id for goal in chosen)
 
 
-def overlap(one: Box, other: Box) -> float:
+def smaller_share(one: Box, other: Box) -> float:
     """The common part of two boxes, as a share of the smaller one."""
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
     return common_area(one, other) / smaller if smaller > 0 else 0.0
@@ -104,7 +104,7 @@ def _in_the_way(one: Goal, other: Goal) -> bool:
         return True
     if one.area is None or other.area is None or "global" in (one.kind, other.kind):
         return False
-    return overlap(one.area, other.area) > OVERLAP
+    return smaller_share(one.area, other.area) > OVERLAP
 
 
 def _only_positions(trajectory: Trajectory, left: tuple[str, ...]) -> bool:

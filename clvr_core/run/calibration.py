@@ -94,9 +94,13 @@ def fitted(brief: Brief, models: Sized, tolerance: float, depth: int | None) -> 
 
 
 def add_drift_arguments(doctor: argparse.ArgumentParser) -> None:
-    """Add the arguments of the drift test to the parser of `clvr doctor`."""
+    """Add the arguments of what is measured by `clvr doctor`, of the executor and of witnesses, to its parser."""
     text = "measure what ten edits in a row do to a picture, and keep the limits that follow for this executor"
     doctor.add_argument("--drift", action="store_true", help=text)
+    text = (
+        "measure how often witnesses are right, on the runs in DIR that were corrected and on its labels.jsonl; keep it"
+    )
+    doctor.add_argument("--calibrate", type=Path, metavar="DIR", help=text)
     text = "where the curve of --drift goes (default drift)"
     doctor.add_argument("--out", type=Path, default=Path("drift"), metavar="DIR", help=text)
 

@@ -15,6 +15,7 @@ from ..brief import Brief, Goal
 from ..policy import Directive, Policy, rules
 from ..policy.base import Acceptance
 from ..policy.depth import from_clean_source
+from ..policy.places import within_faults
 from ..policy.remarks import apply_remark
 from ..policy.repeats import another_way, repeated
 from ..policy.rules import Stop
@@ -239,6 +240,7 @@ def run(
         if stop:
             break
         chosen = yield from _choose(trajectory, directive, policy)
+        chosen = replace(chosen, action=within_faults(trajectory, chosen.action))
         stop = _too_dear(trajectory, policy, nfe[chosen.action.kind]) if chosen.action.draws else None
         controller_failures = controller_failures + 1 if chosen.failure else 0
         if controller_failures > trajectory.brief.budget.patience:

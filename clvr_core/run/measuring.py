@@ -6,17 +6,22 @@ from dataclasses import replace
 
 from ..brief import Box
 from ..executor.masks import MARGIN
+from ..policy.damage import kept_the_rest
 from ..policy.remarks import is_wish
 from ..protocols import Picture
-from ..trajectory import Action, EditCheck, Trajectory, overlap
+from ..trajectory import Action, Change, EditCheck, Finding, Trajectory, any_overlap
 from ..verifier.changes import WHOLE, Pair
+from ..witness import MAX_BOXES
 from .canvases import Canvases
 from .loop import Judge, Judgement
 
 
-def with_changes(judgement: Judgement, call: Judge, canvases: Canvases) -> Judgement:
+def with_changes(judgement: Judgement, call: Judge, canvases: Canvases, witness: bool = False) -> Judgement:
     """Measure every canvas of a call that judges an edit. Raises BadInput if a picture or mask is missing in the run's
-    store."""
+    store.
+
+    witness: whether what was measured is also a witness of what was to be kept.
+    """
     if call.before is None:
         return judgement
     mask = _painted(call, canvases)
@@ -33,8 +38,17 @@ def with_changes(judgement: Judgement, call: Judge, canvases: Canvases) -> Judge
         if source is not None and won is not None and change is not None:
             since = canvases.pair(source, canvas)
             drift = None if since is None else since.measure((*won, *change.meant))
-        edits.append(replace(edit, change=change, drift=drift))
+        said = _said(change, pair, call) if witness else None
+        edits.append(replace(edit, change=change, drift=drift, witnesses=() if said is None else (said,)))
     return replace(judgement, edits=tuple(edits))
+
+
+def _said(change: Change | None, pair: Pair | None, call: Judge) -> Finding | None:
+    """The measure as the word of a witness, with the areas of large change that were not meant."""
+    if change is None or pair is None:
+        return None
+    elsewhere = tuple(area for area in pair.areas if not any_overlap((area,), change.meant))
+    return kept_the_rest(change, call.trajectory.brief.budget.tolerance, elsewhere[:MAX_BOXES])
 
 
 def meant_by(trajectory: Trajectory, action: Action) -> tuple[Box, ...] | None:
@@ -63,7 +77,7 @@ def _with_open(again: tuple[Box, ...], pair: Pair, call: Judge) -> tuple[Box, ..
     held = call.trajectory.current_step
     done = {verdict.goal for verdict in held.verdicts if verdict.state == "met"} if held else set()
     left = max(1, len({*call.action.goals} - done))
-    others = [area for area in pair.areas if not overlap((area,), again)]
+    others = [area for area in pair.areas if not any_overlap((area,), again)]
     return (*again, *others[:left])
 
 

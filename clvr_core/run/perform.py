@@ -15,7 +15,7 @@ from ..policy.remarks import apply_remark
 from ..protocols import Drawing, Picture, SomeDrawn
 from ..trajectory import Action, Cost, Remark, Trajectory
 from ..verifier import compare, wording_of
-from ..witness.judge import without_witnesses
+from ..witness.judge import Witnessed, without_witnesses
 from .canvases import Canvases
 from .compose import Composition, compose, left_out
 from .conditioning import anew_if_too_long
@@ -179,11 +179,12 @@ def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: 
 
 def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -> Judgement:
     judgement = None
-    if without_witnesses(models.verifier) is models.vlm and wants_fused(call):
+    if without_witnesses(models.verifier) is without_witnesses(models.vlm) and wants_fused(call):
         judgement = judge_and_choose(models.verifier, call, canvases.picture)
     if judgement is None:
         judgement = judge_candidates(models.verifier, call, canvases.picture)
-    judgement = with_changes(judgement, call, canvases)
+    by_pixels = isinstance(models.verifier, Witnessed) and models.verifier.witnesses.changes
+    judgement = with_changes(judgement, call, canvases, by_pixels)
     return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))
 
 

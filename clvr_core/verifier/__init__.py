@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,13 @@ from ..brief import Brief, Budget, Goal
 from ..errors import BadInput
 from ..protocols import Decision, Picture, Vlm
 from ..text import one_line
-from ..trajectory import Action, EditCheck, State, Trajectory, Verdict
+from ..trajectory import Action, EditCheck, Finding, State, Trajectory, Verdict
 from ..vlm.decisions import MAX_EVIDENCE, decide
 from ..vlm.replies import Answer, ask
 from ..witness import agree
 from ..witness.judge import Witnessed
 from . import prompts
+from .counting import counted
 from .prompts import NEWEST, TEMPLATES, UNQUOTED, WORDINGS
 
 __all__ = [
@@ -99,9 +100,13 @@ def heard(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -> 
     """Make each verdict one with what the model's witnesses say of its goal; without witnesses nothing changes."""
     if not isinstance(vlm, Witnessed):
         return judged
-    found = vlm.hear(picture, goals)
+    own: Answer[Mapping[str, Finding]] = counted(vlm, picture, goals) if vlm.witnesses.counts else Answer({}, "", 0, 0)
+    found = vlm.hear(picture, goals, own.value or {})
     verdicts = tuple(agree(verdict, found.said.get(verdict.goal, ())) for verdict in judged.verdicts)
-    return replace(judged, verdicts=verdicts, warnings=(*judged.warnings, *found.warnings))
+    silent = (f"no count: {own.failure}",) if own.failure else ()
+    return Judged(
+        verdicts, judged.tokens + own.tokens, judged.calls + own.calls, (*judged.warnings, *silent, *found.warnings)
+    )
 
 
 def check_edit(

@@ -73,15 +73,19 @@ class ObjectDetector:
 
     def find(self, picture: Picture, things: Sequence[str]) -> list[Found]:
         """Return the things of these names, as a witness asks for them."""
-        height, width = picture.shape[:2]
-        found = []
-        for one in self.detect(picture, things):
-            name = singular(one.name.lower().strip(" ."))
-            if name in things:
-                edges = np.clip(np.array(one.box) / (width, height, width, height), 0, 1)
-                left, top, right, bottom = edges.tolist()
-                found.append(Found(name, one.score, (left, top, right, bottom)))
-        return found
+        return found_things(self.detect(picture, things), picture, things)
+
+
+def found_things(found: Sequence[Detection], picture: Picture, things: Sequence[str]) -> list[Found]:
+    """Return what was detected of these names, in the singular, with boxes in fractions of the picture (uint8 H x W x 3)."""
+    height, width = picture.shape[:2]
+    kept = []
+    for one in found:
+        name = singular(one.name.lower().strip(" ."))
+        if name in things:
+            left, top, right, bottom = np.clip(np.array(one.box) / (width, height, width, height), 0, 1).tolist()
+            kept.append(Found(name, one.score, (left, top, right, bottom)))
+    return kept
 
 
 def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:

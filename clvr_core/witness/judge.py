@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from ..brief import Goal
 from ..protocols import Concurrent, Decision, Interruptible, Message, Movable, Picture, Question, Reply, Vlm
+from ..trajectory import Finding
 from . import Heard, Witnesses
 
 
@@ -16,8 +17,16 @@ from . import Heard, Witnesses
 class Witnessed(Protocol):
     """Optional, of a vision-language model that judges: witnesses look at the pictures too."""
 
-    def hear(self, picture: Picture, goals: Sequence[Goal]) -> Heard:
-        """Return what the witnesses say of the goals on the picture, uint8 H x W x 3."""
+    @property
+    def witnesses(self) -> Witnesses:
+        """Those that stand beside it."""
+        ...
+
+    def hear(self, picture: Picture, goals: Sequence[Goal], counted: Mapping[str, Finding]) -> Heard:
+        """Return what the witnesses say of the goals on the picture, uint8 H x W x 3.
+
+        counted: goal -> the judge's own count.
+        """
         ...
 
 
@@ -25,11 +34,11 @@ class _Judge:
     """Each subclass forwards one more protocol of the model."""
 
     def __init__(self, vlm: Any, witnesses: Witnesses) -> None:
-        self._vlm, self._witnesses, self._lock = vlm, witnesses, threading.Lock()
+        self._vlm, self.witnesses, self._lock = vlm, witnesses, threading.Lock()
 
     @property
     def name(self) -> str:
-        return f"{self._vlm.name} with {self._witnesses.name}"
+        return f"{self._vlm.name} with {self.witnesses.name}"
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         return self._vlm.chat(messages, schema)
@@ -37,10 +46,10 @@ class _Judge:
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> Sequence[Decision]:
         return self._vlm.decide(images, questions)
 
-    def hear(self, picture: Picture, goals: Sequence[Goal]) -> Heard:
+    def hear(self, picture: Picture, goals: Sequence[Goal], counted: Mapping[str, Finding]) -> Heard:
         # Readers and detectors hold one model each, for one picture at a time.
         with self._lock:
-            return self._witnesses.look(picture, goals)
+            return self.witnesses.look(picture, goals, counted)
 
 
 class _WithCheck(_Judge):
@@ -73,14 +82,13 @@ def _class_of(forwarders: tuple[type[_Judge], ...]) -> type[_Judge]:
 
 
 def with_witnesses(vlm: Vlm, witnesses: Witnesses) -> Vlm:
-    """Return the model as a judge with these witnesses, in place of those that it has; the model as it is if there are
-    none.
+    """Return the model as a judge with these witnesses, in place of those that it has; the model alone if there are none.
 
     The judge has the protocols of the model.
     """
+    vlm = without_witnesses(vlm)
     if not witnesses:
         return vlm
-    vlm = without_witnesses(vlm)
     forwarders = tuple(forwarder for protocol, forwarder in _FORWARDED.items() if isinstance(vlm, protocol))
     judge: Any = _class_of(forwarders)(vlm, witnesses)
     return judge

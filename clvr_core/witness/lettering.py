@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..brief import Box, Goal
+from ..brief import Box, Goal, around
 from ..trajectory import Finding
 
 NAME = "text"
@@ -95,15 +95,12 @@ def asked(goal: Goal) -> Asked | None:
     return Asked(tuple(quoted), case)
 
 
-def finding_on(goal: Goal, lines: Sequence[Line], limits: Limits) -> Finding | None:
-    """Say whether the goal's words are among the lines; None if there is nothing to say.
+def finding_on(wanted: Asked, lines: Sequence[Line], limits: Limits) -> Finding | None:
+    """Say whether what a goal asks to be written is among the lines; None if there is nothing to say.
 
     Yes: each word was read, in any order, since a rotated line comes back in pieces. No: a word that is missing was
     read with other letters. Words that were not read at all say nothing: a reader misses lettering that is there.
     """
-    wanted = asked(goal)
-    if wanted is None:
-        return None
     if not wanted.texts:
         return _none_wanted(lines, limits)
     missing, used = _compared(wanted, lines)
@@ -126,7 +123,7 @@ def _none_wanted(lines: Sequence[Line], limits: Limits) -> Finding | None:
 def _made(says: Literal["yes", "no"], shown: Sequence[Line], score: float, at: Sequence[Line] | None = None) -> Finding:
     words = " / ".join(dict.fromkeys(line.text for line in shown))
     boxes = tuple(line.box for line in (shown if at is None else at))
-    return Finding(NAME, says, score, f'reads "{words}"', boxes)
+    return Finding(NAME, says, score, f'reads "{words}"', boxes, around(boxes) if says == "no" else None)
 
 
 def _compared(wanted: Asked, lines: Sequence[Line]) -> tuple[list[str], list[Line]]:

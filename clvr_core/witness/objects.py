@@ -41,7 +41,8 @@ class ObjectWitness:
 
     @property
     def name(self) -> str:
-        return f"{NAME} ({self._finder.name})"
+        limits = "" if self._limits == USUAL else f", from {self._limits.seen:g}, perhaps {self._limits.perhaps:g}"
+        return f"{NAME} ({self._finder.name}{limits})"
 
     def look(self, picture: Picture, goals: Sequence[Goal]) -> Mapping[str, Finding]:
         about = {goal.id: what for goal in goals if (what := asked(goal)) is not None}

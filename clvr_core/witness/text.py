@@ -47,11 +47,11 @@ class TextWitness:
         return f"{NAME} ({self._reader.name})"
 
     def look(self, picture: Picture, goals: Sequence[Goal]) -> Mapping[str, Finding]:
-        about = [goal for goal in goals if asked(goal) is not None]
+        about = {goal.id: wanted for goal in goals if (wanted := asked(goal)) is not None}
         if not about:
             return {}
         lines = list(self._reader.read(_small(picture)))[:MAX_LINES]
-        said = {goal.id: finding_on(goal, lines, self._limits) for goal in about}
+        said = {goal: finding_on(wanted, lines, self._limits) for goal, wanted in about.items()}
         return {goal: finding for goal, finding in said.items() if finding is not None}
 
 

@@ -11,10 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ..brief import Box, Goal, common_area
+from ..brief import Box, Goal, around, common_area
 from ..trajectory import Finding
 
 NAME = "objects"
+COUNTED = "count"
+"""Name in the record of the judge's own answer to "how many?", which is asked beside "is it so?"."""
 MARGIN = 0.1
 """Share of the summed sides of two boxes by which their centres must differ to count as apart, as in GenEval."""
 NUMBERS = {
@@ -110,6 +112,11 @@ class Limits:
     seen: float = 0.5
     perhaps: float = 0.25
 
+    @classmethod
+    def at(cls, seen: float) -> Limits:
+        """The limits with this `seen` and half of it as `perhaps`."""
+        return cls(seen, seen / 2)
+
 
 def asked(goal: Goal) -> Count | Related | None:
     """Return what the goal says of things; None for a goal in other words."""
@@ -171,7 +178,22 @@ def _on_count(what: Count, found: Sequence[Found], limits: Limits) -> Finding | 
     shown = seen or list(found)
     strength = min((one.score for one in seen), default=1 - max((one.score for one in found), default=0.0))
     number = str(len(seen)) if len(seen) == len(found) else f"{len(seen)} to {len(found)}"
-    return Finding(NAME, says, strength, f'finds {number} "{what.thing.words}"', tuple(one.box for one in shown))
+    # What is too many can be taken away where it is; where something is to be added nobody has seen.
+    fault = around(one.box for one in seen[what.most :]) if what.most is not None and len(seen) > what.most else None
+    boxes = tuple(one.box for one in shown)
+    return Finding(NAME, says, strength, f'finds {number} "{what.thing.words}"', boxes, fault)
+
+
+def countable(goal: Goal) -> Count | None:
+    """Return what the goal says of a number, if "how many?" can be asked; None for any other goal."""
+    what = asked(goal)
+    return what if isinstance(what, Count) and what.most is not None else None
+
+
+def finding_of_number(what: Count, number: int) -> Finding:
+    """The judge's own count as evidence. number: at least 0."""
+    holds = what.least <= number and (what.most is None or number <= what.most)
+    return Finding(COUNTED, "yes" if holds else "no", words=f'counts {number} "{what.thing.words}"')
 
 
 def _of(thing: Thing, found: Sequence[Found], color_of: Callable[[Box], frozenset[str]], least: float) -> list[Found]:
@@ -186,12 +208,12 @@ def _apart(found: Sequence[Found]) -> list[Found]:
     """The things without those that cover nearly the same place as one of a higher score."""
     kept: list[Found] = []
     for one in sorted(found, key=lambda each: -each.score):
-        if all(overlap(one.box, other.box) < 0.6 for other in kept):
+        if all(union_share(one.box, other.box) < 0.6 for other in kept):
             kept.append(one)
     return kept
 
 
-def overlap(one: Box, other: Box) -> float:
+def union_share(one: Box, other: Box) -> float:
     """Intersection over union of two boxes, 0..1."""
     common = common_area(one, other)
     areas = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))

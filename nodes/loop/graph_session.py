@@ -28,6 +28,7 @@ from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from ...clvr_core.run.session import Reviewer, RunModels, Session, go_on
 from ...clvr_core.run.start_image import crop_to_size
 from ...clvr_core.trajectory import Trajectory
+from ...clvr_core.witness.judge import without_witnesses
 from ..host.progress import announce_run
 from ..host.run_folders import AGAIN, changed_run, folder_for, key_of
 from ..host.sockets import Run
@@ -175,7 +176,7 @@ class GraphSession:
         self.run, self.brief, names = run, run.trajectory.brief, run.trajectory.models
         self.named = Named(names["controller"]), Named(names["verifier"])
         # A judge that is also the controller may choose the next action in the same reply.
-        controller = judge if judge and judge.name == names["controller"] else self.named[0]
+        controller = judge if judge and without_witnesses(judge).name == names["controller"] else self.named[0]
         self.vlm, self.judge = vlm or controller, judge or self.named[1]
         self.executor = run.executor or GraphExecutor()
         cached = None if reviewer else CACHE.next_call(run, self.vlm, self.judge, self.executor)

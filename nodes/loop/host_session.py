@@ -16,6 +16,7 @@ from ...clvr_core.run.loop import DraftGoals
 from ...clvr_core.run.run_folder import RunFolder, trajectory_from
 from ...clvr_core.run.session import Listener, Reviewer, RunModels, Session, drive, go_on
 from ...clvr_core.trajectory import Trajectory
+from ...clvr_core.witness.judge import without_witnesses
 from ..host.progress import announce_run, interruptible, show_round, show_text
 from ..host.run_folders import AGAIN, folder_for, key_of, note_used
 from ..host.sockets import ExecutorHandle, Run
@@ -55,12 +56,11 @@ def session_for(
     opened(folder)
     note_used(folder.path)
     forget_stop(folder.path)
+    models = RunModels(without_witnesses(vlm), executor.executor, judge=vlm)
     if not folder.lines:
-        return Session(
-            brief, RunModels(vlm, executor.executor), folder, listener=listener, reviewer=reviewer, picture=picture
-        )
+        return Session(brief, models, folder, listener=listener, reviewer=reviewer, picture=picture)
     try:
-        return go_on(folder, RunModels(vlm, executor.executor), brief.budget, listener, reviewer=reviewer)
+        return go_on(folder, models, brief.budget, listener, reviewer=reviewer)
     except BadInput as error:
         raise BadInput(
             f"{error}; to draw the whole run anew delete {folder.path.name} in the output folder under clvr"

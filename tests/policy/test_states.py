@@ -9,7 +9,7 @@ import pytest
 from clvr_core.brief import Brief, Goal
 from clvr_core.policy.base import Directive
 from clvr_core.policy.clvr import Clvr
-from clvr_core.policy.states import RETRIES, guide, overlap, since_current, state_of, together
+from clvr_core.policy.states import RETRIES, guide, since_current, smaller_share, state_of, together
 from clvr_core.trajectory import Remark
 from tests.fakes import goals, step, trajectory
 
@@ -125,6 +125,6 @@ class TestTogether:
     def test_what_waits_has_its_turn_once_the_other_is_met(self):
         assert together(trajectory(goals=self.AREAS), ("g2", "g6")) == ("g2", "g6")
 
-    def test_overlap_is_a_share_of_the_smaller_box(self):
-        assert overlap((0, 0, 1, 1), (0.2, 0.2, 0.4, 0.4)) == pytest.approx(1)
-        assert overlap((0, 0, 0.5, 1), (0.5, 0, 1, 1)) == 0 and overlap((0, 0, 0, 0), (0, 0, 1, 1)) == 0
+    def test_the_common_part_as_a_share_of_the_smaller_box(self):
+        assert smaller_share((0, 0, 1, 1), (0.2, 0.2, 0.4, 0.4)) == pytest.approx(1)
+        assert smaller_share((0, 0, 0.5, 1), (0.5, 0, 1, 1)) == 0 and smaller_share((0, 0, 0, 0), (0, 0, 1, 1)) == 0

@@ -10,6 +10,7 @@ from clvr_core.brief import Goal
 from clvr_core.records import from_json, to_json
 from clvr_core.trajectory import Finding, Verdict
 from clvr_core.witness import MAX_BOXES, MAX_WORDS, Witness, Witnesses, agree
+from clvr_core.witness.reliability import Reliability
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 GOALS = (Goal("g1", "a cat"), Goal("g2", 'a sign that says "OPEN"', "text"))
@@ -55,6 +56,75 @@ def test_the_order_of_the_witnesses_says_nothing():
 def test_one_that_disagrees_among_several_leaves_it_open():
     assert agree(Verdict("g1", "met"), [says("yes"), says("no", "objects")]).state == "unsure"
     assert agree(Verdict("g1", "unmet"), [says("yes"), says("no", "objects")]).state == "unsure"
+
+
+def measured(side, reliability, witness="text"):
+    return Finding(witness, side, 0.9, reliability=reliability)
+
+
+@pytest.mark.parametrize(
+    ("judged", "side", "reliability", "state"),
+    [
+        ("met", "no", 0.95, "unsure"),
+        ("met", "no", 0.61, "unsure"),
+        ("met", "no", 0.59, "met"),
+        ("unmet", "yes", 0.3, "unmet"),
+        ("unsure", "yes", 0.85, "met"),
+        ("unsure", "yes", 0.7, "unsure"),
+        ("unsure", "yes", 0.3, "unsure"),
+    ],
+)
+def test_what_was_measured_of_a_witness_decides_how_far_it_is_heard(judged, side, reliability, state):
+    verdict = agree(Verdict("g1", judged, "", 0.6), [measured(side, reliability)])
+    assert verdict.state == state and verdict.witnesses == (measured(side, reliability),)
+    assert ("not counted: right in" in verdict.evidence) == (reliability < 0.6)
+
+
+def test_one_that_is_not_counted_does_not_silence_the_others():
+    said = [measured("yes", 0.2), measured("no", 0.9, "objects")]
+    assert agree(Verdict("g1", "met"), said).state == "unsure"
+    assert agree(Verdict("g1", "unmet"), said).state == "unmet"
+
+
+def test_a_count_without_a_witness_beside_it_never_fails_a_goal():
+    for judged in ("met", "unsure", "error", "pending"):
+        assert agree(Verdict("g1", judged), [says("no", "count")]).state != "unmet"
+    assert agree(Verdict("g1", "error"), [says("no", "count"), says("no", "objects")]).state == "error"
+
+
+def test_a_witness_is_heard_with_what_was_measured_of_it():
+    known = {"fixed": Reliability(yes_right=19, yes_wrong=0, no_right=1, no_wrong=1)}
+    heard = Witnesses([Fixed({"g1": says("yes"), "g2": says("no")})], reliability=known).look(PICTURE, GOALS)
+    assert heard.said["g1"][0].reliability == 20 / 21
+    assert heard.said["g2"][0].reliability is None, "two cases tell nothing"
+
+
+def test_cancel_ends_a_look_at_once_and_unchanged():
+    class Cancelled(BaseException):
+        pass
+
+    hanging = Hanging()
+
+    def check():
+        raise Cancelled
+
+    try:
+        with pytest.raises(Cancelled):
+            Witnesses([hanging], check=check).look(PICTURE, GOALS)
+    finally:
+        hanging.free.set()
+
+
+def test_cancel_inside_a_witness_is_no_failure_of_it():
+    class Cancelled(BaseException):
+        pass
+
+    class Interrupted(Fixed):
+        def look(self, picture, goals):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        Witnesses([Interrupted({})]).look(PICTURE, GOALS)
 
 
 def test_without_a_word_the_verdict_is_the_judges_own():

@@ -47,7 +47,8 @@ def test_a_misspelt_sign_is_not_met_although_the_judge_says_so():
     trajectory = drive(run(reader))
     first, second = trajectory.steps[:2]
     assert [verdict.state for verdict in first.verdicts] == ["met", "unsure"]
-    assert first.verdicts[1].witnesses == (Finding("text", "no", 0.99, 'reads "OPNE"', ((0.25, 0.25, 0.75, 0.5),)),)
+    board = (0.25, 0.25, 0.75, 0.5)
+    assert first.verdicts[1].witnesses == (Finding("text", "no", 0.99, 'reads "OPNE"', (board,), board),)
     assert 'reads "OPNE"' in first.verdicts[1].evidence and "the judge: met" in first.verdicts[1].evidence
     assert [verdict.state for verdict in second.verdicts] == ["met", "met"]
     assert trajectory.outcome.met and trajectory.outcome.canvas == 1
@@ -138,13 +139,56 @@ def test_a_huge_picture_is_read_small():
         ("", WitnessSettings()),
         ("text", WitnessSettings(text="auto")),
         ("text=rapidocr, objects=/models/owl", WitnessSettings(text="rapidocr", objects="/models/owl")),
+        ("count,changes", WitnessSettings(count=True, changes=True)),
+        ("none", WitnessSettings()),
     ],
 )
 def test_the_words_of_the_command_line(words, settings):
     assert read_witnesses(words) == settings
 
 
-@pytest.mark.parametrize("words", ["ears", "text,text", "objects", "text="])
+@pytest.mark.parametrize("words", ["ears", "text,text", "objects", "text=", "count=3", "none,text"])
 def test_other_words_are_refused(words):
     with pytest.raises(BadInput, match="witness"):
         read_witnesses(words)
+
+
+def test_none_takes_the_witnesses_of_a_file_away():
+    models = judged_with(RunModels(scripted([], {}), FakeExecutor([])), Witnesses([TextWitness(Script())]))
+    assert "text (script)" in models.names["verifier"]
+    assert "text (script)" not in judged_with(models, Witnesses()).names["verifier"]
+
+
+def over_edited(changes):
+    """One generation, then an edit of which the judge says that it was not carried out and changed the rest; it gained a
+    goal, and left all pixels outside its place."""
+    vlm = scripted(
+        [generate(), edit(region=[0.0, 0.0, 0.5, 0.5], goals=["g2"])], {0: "mu", 1: "mm"}, edits={1: (0.1, 0.1)}
+    )
+    first = grey(10)
+    second = first.copy()
+    second[0:4, 0:4] = 200
+    second[0, 0] = 20
+    models = RunModels(vlm, FakeExecutor([first, second]))
+    models = judged_with(models, Witnesses(changes=True)) if changes else models
+    return drive(Session(a_brief(goals=GOALS, budget=Budget(rounds=2)), models)).steps[1]
+
+
+def test_what_the_pixels_say_stands_beside_the_judges_word_on_the_rest():
+    alone, witnessed = over_edited(False), over_edited(True)
+    assert alone.ruling == "over-edited" and not alone.edit.witnesses
+    (said,) = witnessed.edit.witnesses
+    assert witnessed.ruling == "goals gained" and (said.witness, said.says) == ("changes", "yes")
+    assert said.words == "the rest: as before"
+
+
+def test_the_fault_is_the_place_of_the_next_edit_and_is_told_to_the_controller():
+    vlm = scripted([generate(), edit("mend the sign", goals=["g2"])], {0: "mm", 1: "mm"})
+    executor = FakeExecutor([grey(10), grey(20)])
+    models = judged_with(RunModels(vlm, executor), Witnesses([TextWitness(Script(canvas10="OPNE", canvas20="OPEN"))]))
+    trajectory = drive(Session(a_brief(goals=GOALS, budget=Budget(rounds=2)), models))
+    assert trajectory.steps[1].action.region == (0.175, 0.2125, 0.825, 0.5375)
+    mask = executor.requests[1].mask
+    assert mask is not None and mask[0, 0] == 0 and mask[3, 4] == 255
+    words = vlm.chats[1].text
+    assert "what is wrong lies in the middle part of the picture, region [0.25, 0.25, 0.75, 0.50]" in words

@@ -16,8 +16,13 @@ def read(*lines, score=0.99):
     return [Line(text, score, BOX) for text in lines]
 
 
+def found(text, lines, kind="text"):
+    wanted = asked(goal(text, kind))
+    return None if wanted is None else finding_on(wanted, lines, Limits())
+
+
 def side(text, *lines, score=0.99, kind="text"):
-    said = finding_on(goal(text, kind), read(*lines, score=score), Limits())
+    said = found(text, read(*lines, score=score), kind)
     return said and said.says
 
 
@@ -127,7 +132,7 @@ def test_text_where_none_is_wanted():
 
 def test_the_words_and_the_place_are_told():
     lines = [Line("FRESH BRWE", 0.9, BOX), Line("DAILY", 0.99, (0.5, 0.2, 0.7, 0.3)), Line("est. 1890", 0.99, BOX)]
-    said = finding_on(goal('a sign that says "FRESH BREAD DAILY"'), lines, Limits())
+    said = found('a sign that says "FRESH BREAD DAILY"', lines)
     assert said is not None
     assert (said.says, said.words, said.strength, said.boxes) == (
         "no",
@@ -135,6 +140,8 @@ def test_the_words_and_the_place_are_told():
         0.9,
         (BOX, (0.5, 0.2, 0.7, 0.3)),
     )
+    assert said.fault == (0.1, 0.2, 0.7, 0.3), "an edit mends it around all lines that are misspelt"
+    assert found('a sign that says "FRESH BRWE"', lines).fault is None
 
 
 def test_japanese_and_chinese_have_no_spaces():
@@ -143,4 +150,4 @@ def test_japanese_and_chinese_have_no_spaces():
 
 def test_a_thousand_lines_cost_no_more_than_a_thousand_times_one():
     lines = read(*[f"line {number} of words" for number in range(1000)])
-    assert finding_on(goal('the words "FRESH BREAD DAILY"'), lines, Limits()) is None
+    assert found('the words "FRESH BREAD DAILY"', lines) is None

@@ -14,9 +14,9 @@ from clvr_core.witness.things import (
     Thing,
     asked,
     finding_on,
-    overlap,
     relations,
     singular,
+    union_share,
 )
 
 LEFT, RIGHT, BELOW = (0.1, 0.1, 0.3, 0.3), (0.6, 0.1, 0.8, 0.3), (0.1, 0.6, 0.3, 0.8)
@@ -99,7 +99,7 @@ def test_two_boxes_of_one_thing_count_once():
     one = Found("apple", 0.9, LEFT)
     again = Found("apple", 0.8, (0.11, 0.1, 0.31, 0.3))
     assert said(Count(APPLE, 1, 1), one, again) == "yes"
-    assert overlap(LEFT, LEFT) == pytest.approx(1) and overlap(LEFT, RIGHT) == 0
+    assert union_share(LEFT, LEFT) == pytest.approx(1) and union_share(LEFT, RIGHT) == 0
 
 
 def test_the_colour_of_a_box_counts():

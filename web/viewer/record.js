@@ -9,13 +9,14 @@
  *   references: number[], goals: string[], region: Box | null, strength: number | null, checks: string[] }} Action
  * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null,
  *   witnesses: Finding[] }} Verdict
- * @typedef {{ witness: string, says: "yes" | "no", strength: number, words: string, boxes: Box[] }} Finding
+ * @typedef {{ witness: string, says: "yes" | "no", strength: number, words: string, boxes: Box[], fault: Box | null,
+ *   reliability: number | null }} Finding
  * @typedef {{ canvas: number, file: string, seed: string, nfe: number }} Candidate
  * @typedef {{ seconds: Record<string, number>, vlm_tokens: number, vlm_calls: number, evaluations: number, images: number }} Cost
  * @typedef {{ outside: number, strength: number, colour: number[], uneven: number, offset: number[] | null, scale: number | null,
  *   sharpness: number, noise: number, meant: Box[] }} Change
  * @typedef {{ success: boolean | null, over_edit: number | null, evidence: string, change: Change | null, drift: Change | null,
- *   missed: string[] }} EditCheck
+ *   missed: string[], witnesses: Finding[] }} EditCheck
  * @typedef {{ index: number, action: Action, parent: number | null, candidates: Candidate[], chosen: number | null, verdicts: Verdict[],
  *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, ruling: string, cost: Cost }} Step
  * @typedef {{ rounds: number, images: number | null, evaluations: number | null, seconds: number | null, vlm_tokens: number | null,
@@ -135,6 +136,8 @@ const finding = shape({
   strength: [number, 1],
   words: [text, ""],
   boxes: [list(box), []],
+  fault: [maybe(box), null],
+  reliability: [maybe(number), null],
 });
 const verdict = shape({
   goal: [text],
@@ -154,7 +157,7 @@ const change = shape({
   noise: [number, 0],
   meant: [list(box), []],
 });
-const UNCHECKED = { success: null, over_edit: null, evidence: "", change: null, drift: null, missed: [] };
+const UNCHECKED = { success: null, over_edit: null, evidence: "", change: null, drift: null, missed: [], witnesses: [] };
 const edit = shape({
   success: [maybe(flag), null],
   over_edit: [maybe(number), null],
@@ -162,6 +165,7 @@ const edit = shape({
   change: [maybe(change), null],
   drift: [maybe(change), null],
   missed: [list(text), []],
+  witnesses: [list(finding), []],
 });
 const step = shape({
   index: [index],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...brief import GOAL_KINDS, Brief, Goal, GoalKind
+from ...brief import GOAL_KINDS, Brief, Goal, GoalKind, part_in_words
 from ...templates import Templates
 from ...text import clip, one_line
 from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
@@ -244,6 +244,8 @@ def _failed_line(step: Step) -> str:
     tried = step.action.edit_prompt if step.action.kind == "EDIT" else step.action.scene_prompt
     reason = one_line(step.reason, QUOTED) or "it was no better"
     missed = f" Not carried out: {one_line('; '.join(step.edit.missed), QUOTED)}" if step.edit.missed else ""
+    words = [finding.words for finding in step.edit.witnesses if finding.says == "no"]
+    missed += f" Measured: {one_line('; '.join(words), QUOTED)}." if words else ""
     asked = f'I asked for "{one_line(tried, QUOTED)}"'
     return f"- Step {step.index}, {step.action.kind} {origin}, {asked}. Rolled back: {reason}{missed}"
 
@@ -295,4 +297,13 @@ def _verdict_line(goal: Goal, verdict: Verdict | None) -> str:
         return f"- {goal.id}: not judged yet"
     # The evidence of an error is the fault of a connection, not something seen in the picture.
     seen = f" ({one_line(verdict.evidence, QUOTED)})" if verdict.evidence and verdict.state != "error" else ""
-    return f"- {goal.id}: {_STATES[verdict.state]}{seen}"
+    return f"- {goal.id}: {_STATES[verdict.state]}{seen}{_fault_text(verdict)}"
+
+
+def _fault_text(verdict: Verdict) -> str:
+    """Where the fault lies, in words and as a region; "" if no witness says."""
+    fault = verdict.fault
+    if fault is None:
+        return ""
+    numbers = ", ".join(f"{edge:.2f}" for edge in fault)
+    return f"; what is wrong lies in {part_in_words(fault)}, region [{numbers}]"

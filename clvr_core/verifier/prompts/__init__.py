@@ -24,6 +24,8 @@ QUOTED_GAP = 400
 """Characters of such a requirement."""
 MAX_GAPS = 5
 """Requirements that one look at the whole picture may add to the checklist."""
+MOST_COUNTED = 999
+"""Of one thing; more is not counted one by one."""
 MAX_SEEN = 240
 """Characters of a sentence of evidence."""
 TEMPLATES = Templates(Path(__file__).parent)
@@ -115,6 +117,30 @@ def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Mes
         "type": "object",
         "properties": {"seen": seen},
         "required": ["seen"],
+        "additionalProperties": False,
+    }
+
+
+def count_request(picture: Picture, things: Mapping[str, str]) -> tuple[tuple[Message, ...], Mapping[str, Any]]:
+    """Return the messages and the schema of the reply, which gives a number for each thing.
+
+    things: goal -> what is counted, in words.
+    """
+    listed = "\n".join(f"- {goal}: {quoted(one_line(words, QUOTED))}" for goal, words in things.items())
+    messages = (
+        Message("system", TEMPLATES.text("evidence_system")),
+        Message("user", TEMPLATES.text("count", things=listed), (picture,), {"task": "count", "things": dict(things)}),
+    )
+    each = {
+        "goal": {"type": "string", "enum": list(things)},
+        "number": {"type": "integer", "minimum": 0, "maximum": MOST_COUNTED},
+    }
+    item = {"type": "object", "properties": each, "required": list(each), "additionalProperties": False}
+    counts = {"type": "array", "items": item, "minItems": len(things), "maxItems": len(things)}
+    return messages, {
+        "type": "object",
+        "properties": {"counts": counts},
+        "required": ["counts"],
         "additionalProperties": False,
     }
 
