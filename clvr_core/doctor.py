@@ -276,11 +276,18 @@ def _quantisation() -> Finding:
 
 
 def _witnesses() -> Finding:
+    from .models.witnesses import reliability_file
+    from .witness.reliability import read_reliability
     from .witness.text import installed as readers
 
     there = ", ".join(readers())
     text = f"text is read by {there}" if there else "no text reader is installed; pip install 'clvr[text]' brings one"
-    return Finding("witnesses", bool(there), f"{text}; --witness objects=FOLDER takes an object detector")
+    try:
+        known = ", ".join(read_reliability(reliability_file()))
+    except BadInput as error:
+        return Finding("witnesses", False, str(error))
+    measured = f"measured: {known}" if known else "none was measured (--calibrate)"
+    return Finding("witnesses", bool(there), f"{text}; --witness objects=FOLDER takes an object detector; {measured}")
 
 
 def _merging() -> Finding:

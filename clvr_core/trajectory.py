@@ -128,6 +128,15 @@ class Verdict:
     witnesses: tuple[Finding, ...] = ()
 
     @property
+    def wrong_places(self) -> list[Box]:
+        """The boxes of the witnesses who say that an open goal does not hold: where they found it, else where it can be
+        mended. As in web/viewer/places.js."""
+        if self.state not in ("unmet", "unsure"):
+            return []
+        said = [each for each in self.witnesses if each.says == "no"]
+        return [box for each in said for box in each.boxes or ((each.fault,) if each.fault else ())]
+
+    @property
     def fault(self) -> Box | None:
         """The place of what is wrong, around all that the witnesses found who say that the goal does not hold; None for a
         goal that is not open, and if none of them names a place."""

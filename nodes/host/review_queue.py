@@ -112,7 +112,8 @@ REVIEWS = ReviewQueue()
 def question_data(trajectory: Trajectory, folder: str, number: str, seconds: float, otherwise: str) -> dict[str, Any]:
     """Make the JSON from which a tab shows the question. Pictures are files below the output folder."""
     context, step = get_executing_context(), trajectory.current_step
-    states = {verdict.goal: verdict.state for verdict in step.verdicts} if step else {}
+    verdicts = {verdict.goal: verdict for verdict in step.verdicts} if step else {}
+    states = {goal: verdict.state for goal, verdict in verdicts.items()}
     last = trajectory.steps[-1]
     return {
         "id": number,
@@ -137,7 +138,13 @@ def question_data(trajectory: Trajectory, folder: str, number: str, seconds: flo
             {"canvas": each.canvas, "file": each.file, "chosen": each.canvas == last.chosen} for each in last.candidates
         ],
         "goals": [
-            {"id": goal.id, "text": goal.text, "state": states.get(goal.id, "unsure"), "need": goal.need}
+            {
+                "id": goal.id,
+                "text": goal.text,
+                "state": states.get(goal.id, "unsure"),
+                "need": goal.need,
+                "places": [] if goal.id not in verdicts else verdicts[goal.id].wrong_places,
+            }
             for goal in trajectory.goals
         ],
         "step": {

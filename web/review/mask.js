@@ -21,7 +21,7 @@ export class Mask {
     this.element = el(
       "div",
       { class: "mask" },
-      el("div", { class: "paper" }, this.picture, this.sheet, this.brush),
+      (this.paper = el("div", { class: "paper" }, this.picture, this.sheet, this.brush)),
       el("div", { class: "tools" }, el("label", {}, `${t("Brush")} `, this.size), clear),
     );
     this.strokes = new AbortController();
@@ -95,6 +95,14 @@ export class Mask {
     pen.lineTo(to.x + 0.01, to.y);
     pen.stroke();
     this.last = to;
+    this.painted = true;
+  }
+
+  /** Paints a box. @param {import("../viewer/record.js").Box} edges fractions of the canvas */
+  fill([left, top, right, bottom]) {
+    const { width, height } = this.sheet;
+    this.pen.fillStyle = INK;
+    this.pen.fillRect(left * width, top * height, (right - left) * width, (bottom - top) * height);
     this.painted = true;
   }
 

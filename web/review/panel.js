@@ -3,6 +3,7 @@
 import { chip, el, name } from "../viewer/dom.js";
 import { stateOf } from "../viewer/card.js";
 import { mark, t } from "../viewer/language.js";
+import { outlines, placeWords } from "../viewer/places.js";
 import { optional } from "../viewer/tree.js";
 import { WORDS, spoken } from "../viewer/words.js";
 import { WAYS, ways } from "../comfy/again.js";
@@ -19,7 +20,8 @@ import { Mask } from "./mask.js";
  * @property {number | null} current
  * @property {{ canvas: number, file: string, step: number, accepted: boolean }[]} canvases
  * @property {{ canvas: number, file: string, chosen: boolean }[]} [candidates] of the last step
- * @property {{ id: string, text: string, state: import("../viewer/record.js").Verdict["state"], need: string }[]} goals
+ * @property {{ id: string, text: string, state: import("../viewer/record.js").Verdict["state"], need: string,
+ *   places?: import("../viewer/record.js").Box[] }[]} goals `places`: where witnesses found what is wrong with it
  * @property {{ index: number, kind: string, summary: string, reason: string, ruling?: string }} step
  * @property {number} seconds until the run goes on without an answer
  * @property {string} otherwise what it does then
@@ -73,6 +75,9 @@ export class Panel {
       this.buttons(),
       this.others(),
     );
+    const wrong = new Map(review.goals.flatMap(({ id, places = [] }) => (places.length ? [[id, places]] : [])));
+    this.faults = wrong.size ? outlines(wrong) : null;
+    if (this.faults) this.mask.paper.append(this.faults);
     this.back.addEventListener("change", () => this.showCanvas(address));
     this.element.addEventListener("input", () => this.stay());
     this.element.addEventListener("pointerdown", () => this.stay());
@@ -116,9 +121,19 @@ export class Panel {
         const select = el("select", { "aria-label": t("Goal: {goal}", { goal: goal.text }) }, ...CHOICES.map(([value, words]) => el("option", { value }, t(words))));
         this.marks.set(goal.id, select);
         const state = stateOf({ goal: goal.id, state: goal.state }, new Set(), nice);
-        return el("li", {}, chip(state, t(WORDS[state])), name(goal.text, 300), select);
+        return el("li", {}, chip(state, t(WORDS[state])), name(goal.text, 300), select, this.places(goal));
       }),
     );
+  }
+
+  /** Where the goal was found wrong, in words, and a button that paints the mask there. @param {Review["goals"][number]} goal */
+  places({ id, places = [] }) {
+    if (!places.length) return null;
+    const words = placeWords(places, id, () => this.mask.element);
+    const paint = el("button", { type: "button", class: "paint" }, t("Paint the mask there"));
+    paint.addEventListener("click", () => places.forEach((box) => this.mask.fill(box)));
+    words.append(paint);
+    return words;
   }
 
   buttons() {
@@ -151,6 +166,7 @@ export class Panel {
     const all = [...this.review.canvases, ...(this.review.candidates ?? [])];
     const chosen = all.find((each) => String(each.canvas) === this.back.value);
     if (chosen) this.mask.setPicture(address(chosen.file));
+    this.faults?.toggleAttribute("hidden", this.back.value !== String(this.review.current));
     for (const button of this.element.querySelectorAll(".candidate")) button.setAttribute("aria-pressed", String(button.getAttribute("data-canvas") === this.back.value));
   }
 

@@ -1,9 +1,10 @@
 /** Builds the card of one step: its action, pictures, verdicts, cost, and whether it was kept. */
 
 import { changeWords } from "./changes.js";
-import { bar, chip, el, fact, icon, name, prose, svg } from "./dom.js";
+import { bar, chip, el, fact, icon, name, prose } from "./dom.js";
 import { many, pieces, t } from "./language.js";
 import { image, thumb } from "./pictures.js";
+import { outlines, placeWords, placesOf, region, wrongPlaces } from "./places.js";
 import { said } from "./sentences.js";
 import { depthOf, draws, handedOver, numberOf, tally, wall } from "./tree.js";
 import { ACTIONS, PARTS, WORDS, WORST_FIRST, capital, figure, metWords, percent, seconds, shorten, spoken, whole } from "./words.js";
@@ -168,7 +169,9 @@ function plate(view, step, candidate, room) {
   const drawn = step.action.kind === "GIVEN" ? t("Canvas {n}, given", about) : t("Canvas {n}, drawn in step {step}", about);
   const among = !several ? "" : chosen ? t(", chosen among {all} candidates", about) : t(", not chosen among {all} candidates", about);
   const alt = `${drawn}${among}.${wish ? ` ${t("Asked for: {words}", { words: wish })}` : ""}`;
-  const picture = image(view.pictures(candidate.canvas, candidate.file), view.run.brief, room, alt, shorten(candidate.file, 120));
+  const shown = image(view.pictures(candidate.canvas, candidate.file), view.run.brief, room, alt, shorten(candidate.file, 120));
+  const places = candidate.canvas === step.chosen && shown.localName === "img" ? placesOf(step) : new Map();
+  const picture = places.size ? el("span", { class: "spot" }, shown, outlines(places)) : shown;
   const caption = el("figcaption", {}, t("canvas {n}", about), chosen && chip("chosen", t("chosen"), "met"));
   const pick = view.picks && several && !chosen && el("button", { type: "button", "data-pick": candidate.canvas, title: t("The run is kept, and a copy of it goes on from this canvas.") }, t("Go on from this one"));
   return el("figure", { id: `canvas-${candidate.canvas}`, class: chosen ? "chosen" : null, tabindex: "-1" }, el("div", { class: "mat" }, picture), caption, pick);
@@ -213,20 +216,25 @@ function verdicts(view, position) {
   const { broken } = view.changes[position];
   const rank = (/** @type {Verdict} */ verdict) => WORST_FIRST.indexOf(stateOf(verdict, broken, view.optional));
   const ranked = [...step.verdicts].sort((one, other) => rank(one) - rank(other));
+  const places = placesOf(step);
+  const list = el("ul", { class: "verdicts" });
   const rows = ranked.map((verdict) => {
     const state = stateOf(verdict, broken, view.optional);
     const sure = verdict.confidence !== null && el("span", { class: "note" }, t("{share} sure", { share: percent(verdict.confidence) }));
-    const words = el("div", {}, el("p", {}, ...goalWords(view, verdict.goal)), verdict.evidence ? prose(said(verdict.evidence), 300) : null);
+    const boxes = places.get(verdict.goal);
+    const where = boxes ? placeWords(boxes, verdict.goal, () => list.closest(".card")) : null;
+    const words = el("div", {}, el("p", {}, ...goalWords(view, verdict.goal)), verdict.evidence ? prose(said(verdict.evidence), 300) : null, where);
     return el("li", {}, chip(state, t(WORDS[state])), words, sure);
   });
   const urgent = step.verdicts.filter(({ state }) => state !== "met").length;
   const cut = rows.length <= VERDICTS_AT_ONCE ? rows.length : Math.min(Math.max(urgent, 1), 2 * VERDICTS_AT_ONCE);
   const rest = rows.slice(cut);
+  list.append(...rows.slice(0, cut));
   return el(
     "section",
     { class: "judged", "aria-label": t("Verdicts") },
     el("h4", {}, t("Verdicts")),
-    el("ul", { class: "verdicts" }, ...rows.slice(0, cut)),
+    list,
     rest.length > 0 && el("details", { class: "fold" }, el("summary", {}, many(rest.length, "Show {n} more verdict", "Show {n} more verdicts")), el("ul", { class: "verdicts" }, ...rest)),
   );
 }
@@ -238,8 +246,11 @@ function check(view, step) {
   if (edit.success === null && edit.over_edit === null && !edit.evidence) return measured && el("div", { class: "check" }, measured);
   const [kind, words] = edit.success === null ? ["unsure", t("edit not judged")] : edit.success ? ["met", t("edit carried out")] : ["unmet", t("edit not carried out")];
   const over = edit.over_edit !== null && el("span", {}, t("over-edit {share}", { share: percent(edit.over_edit) }));
+  const elsewhere = wrongPlaces(edit.witnesses);
+  const where = elsewhere.length > 0 ? placeWords(elsewhere, "", () => line.closest(".card")) : null;
   const missed = edit.missed.length > 0 ? prose(edit.missed.map((question) => `\u2717 ${question}`).join(" "), 300) : null;
-  return el("div", { class: "check" }, el("p", { class: "row" }, chip(kind, words), over), missed, edit.evidence ? prose(said(edit.evidence), 300) : null, measured);
+  const line = el("p", { class: "row" }, chip(kind, words), over);
+  return el("div", { class: "check" }, line, missed, edit.evidence ? prose(said(edit.evidence), 300) : null, measured, where);
 }
 
 /** @param {Step["edit"]} edit @param {number} depth */
@@ -286,19 +297,4 @@ export function parts(byPart) {
     .sort(([, one], [, other]) => other - one);
   const all = held.reduce((sum, [, value]) => sum + value, 0) || 1;
   return el("ul", { class: "parts" }, ...held.map(([part, value]) => el("li", {}, name(t(PARTS[part] ?? part), 40), bar(value / all), el("span", { class: "amount" }, seconds(value)))));
-}
-
-/** Draws a box on a small map of the canvas and gives its edges in percent. @param {import("./record.js").Box} edges */
-export function region(edges) {
-  const [left, top, right, bottom] = edges;
-  const words = el("span", {}, t("left {left}, top {top}, right {right}, bottom {bottom}", { left: percent(left), top: percent(top), right: percent(right), bottom: percent(bottom) }));
-  if (!edges.every(Number.isFinite)) return words;
-  const within = (/** @type {number} */ edge) => Math.min(1, Math.max(0, edge));
-  const [x, y] = [within(left), within(top)];
-  const [width, height] = [Math.max(0.02, within(right) - x), Math.max(0.02, within(bottom) - y)];
-  const at = (/** @type {number} */ share) => (38 * share).toFixed(1);
-  const inside = { class: "part", x: String(1 + Number(at(x))), y: String(1 + Number(at(y))), width: at(width), height: at(height) };
-  const frame = svg("rect", { class: "frame", x: "1", y: "1", width: "38", height: "38" });
-  const map = svg("svg", { class: "map", viewBox: "0 0 40 40", "aria-hidden": "true", focusable: "false" }, frame, svg("rect", inside));
-  return el("span", { class: "placed" }, map, words);
 }

@@ -1,9 +1,10 @@
 /** The table of goals by step: one row per goal, one column per step. */
 
-import { resultOf, region, stateOf, stepName } from "./card.js";
+import { resultOf, stateOf, stepName } from "./card.js";
 import { chip, el, fact, name, prose } from "./dom.js";
 import { mark, t } from "./language.js";
 import { thumb } from "./pictures.js";
+import { region } from "./places.js";
 import { handedOver, known, tally } from "./tree.js";
 import { KINDS, WORDS, percent } from "./words.js";
 

@@ -206,9 +206,51 @@ class Anything(io.ComfyNode):
         )
 
 
+class Detector(io.ComfyNode):
+    """ComfyUI's own RT-DETR with random weights, as a MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(node_id="Stub_Detector", category="stubs", inputs=[], outputs=[io.Model.Output()])
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        import comfy.ops
+        import comfy.sd
+        from comfy.ldm.rt_detr.rtdetr_v4 import RTv4
+
+        random = torch.Generator().manual_seed(0)
+        weights = {}
+        for name, value in RTv4(operations=comfy.ops.disable_weight_init).state_dict().items():
+            if not value.is_floating_point():
+                weights[name] = value
+            elif value.ndim > 1:
+                weights[name] = torch.randn(value.shape, generator=random) * 0.02
+            else:
+                weights[name] = torch.ones_like(value) if name.endswith(("var", "weight")) else torch.zeros_like(value)
+        return io.NodeOutput(comfy.sd.load_diffusion_model_state_dict(weights))
+
+
+class Hear(io.ComfyNode):
+    """What the witnesses of a vision model say of goals on a picture, as JSON: goal -> a list of kind, answer and words."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        inputs = [io.Custom("CLVR_VLM").Input("vlm"), io.Image.Input("image"), io.String.Input("goals", default="[]")]
+        return io.Schema(node_id="Stub_Hear", category="stubs", inputs=inputs, outputs=[io.String.Output()])
+
+    @classmethod
+    def execute(cls, vlm: Any, image: torch.Tensor, goals: str) -> io.NodeOutput:
+        brief = sys.modules[pack().protocols.__name__.replace(".protocols", ".brief")]
+        asked = [brief.Goal(f"g{number}", text) for number, text in enumerate(json.loads(goals), 1)]
+        heard = vlm.hear((image[0].numpy() * 255).astype(np.uint8), asked, {})
+        said = {goal: [[one.witness, one.says, one.words] for one in each] for goal, each in heard.said.items()}
+        return io.NodeOutput(json.dumps({"said": said, "warnings": heard.warnings}))
+
+
 class Stubs(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [Models, Anything]
+        return [Models, Anything, Detector, Hear]
 
 
 async def comfy_entrypoint() -> Stubs:

@@ -10,7 +10,7 @@ test("fields that are left out have their defaults, unknown ones are skipped", (
   const found = read({ brief: { prompt: "x", later: 1 }, more: [], steps: [{ index: 0, action: { kind: "END" } }] });
   assert.deepEqual([found.brief.strategy, found.brief.width, found.brief.budget.rounds, found.best, found.outcome], ["clvr", 96, 8, null, null]);
   assert.equal("more" in found, false);
-  assert.deepEqual(found.steps[0].edit, { success: null, over_edit: null, evidence: "", change: null, drift: null, missed: [] });
+  assert.deepEqual(found.steps[0].edit, { success: null, over_edit: null, evidence: "", change: null, drift: null, missed: [], witnesses: [] });
 });
 
 test("a newer schema is refused by its number", () => refused({ ...run(), schema: 9 }, /schema version 9; this viewer reads up to 1\. Update CLVR/));

@@ -61,6 +61,24 @@ test("a nice-to-have goal that is missed does not look like a failure", () => {
   assert.deepEqual([...reviews.list.querySelectorAll(".marks .chip")].map(({ textContent }) => textContent), ["met", "nice to have, not met"]);
 });
 
+test("where a goal was found wrong is drawn on the canvas, and a button paints the mask there", () => {
+  const [first, second] = review().goals;
+  reviews.add(review({ goals: [first, { ...second, places: [[0.25, 0.5, 0.75, 1]] }] }));
+  assert.deepEqual(["x", "y", "width", "height"].map((edge) => find(".paper .faults rect").getAttribute(edge)), ["25", "50", "50", "50"]);
+  assert.ok(find(".marks .places").textContent.includes("left 25\u00a0%, top 50\u00a0%"));
+  find(".marks .where").click();
+  assert.ok(find(".paper .faults rect").classList.contains("on"));
+  const filled = [];
+  const sheet = find(".paper canvas");
+  sheet.getContext = () => ({ fillRect: (...edges) => filled.push(edges), clearRect: () => {} });
+  find(".marks .paint").click();
+  assert.deepEqual(filled, [[24, 48, 48, 48]]);
+  const back = find(".field select");
+  back.value = "0";
+  back.dispatchEvent(new Event("change"));
+  assert.ok(find(".paper .faults").hasAttribute("hidden"), "another canvas has other faults");
+});
+
 test("what was chosen is what is answered", async () => {
   reviews.add(review());
   find("textarea").value = "  warmer light ";

@@ -50,6 +50,46 @@ test("a card says what an edit did to the rest, and how many edits lie behind it
   ]);
 });
 
+/** With what a reader found wrong on the canvas of the second step, and what an edit was to leave alone. */
+function faulty() {
+  const record = run();
+  const boxes = [[0.1, 0.2, 0.4, 0.3], [0.5, 0.2, 2, 0.3]];
+  record.steps[1].verdicts[1].witnesses = [{ witness: "text", says: "no", boxes, words: "reads" }, { witness: "objects", says: "yes", boxes: [[0, 0, 1, 1]] }];
+  record.steps[1].verdicts[0].witnesses = [{ witness: "objects", says: "no", boxes: [[0, 0, 1, 1]] }];
+  record.steps[1].edit.witnesses = [{ witness: "changes", says: "no", boxes: [[0.8, 0.8, 1, 1]] }];
+  return record;
+}
+
+test("what witnesses found wrong is drawn on the canvas and told in words", () => {
+  show(faulty());
+  const drawn = all(element, "#canvas-4 .faults rect").map((rect) => ["data-goal", "x", "y", "width"].map((key) => rect.getAttribute(key)));
+  assert.deepEqual(drawn.map(([goal, ...edges]) => [goal, ...edges.map(Number).map(Math.round)]), [["g2", 10, 20, 30], ["g2", 50, 20, 50], ["", 80, 80, 20]]);
+  assert.equal(one("#canvas-4 .faults").getAttribute("aria-hidden"), "true", "the same places are told in words");
+  const [[words], [elsewhere]] = [texts(element, ".judged .places"), texts(element, ".check .places")];
+  assert.ok(words.includes("left 10\u00a0%, top 20\u00a0%, right 40\u00a0%, bottom 30\u00a0%") && elsewhere.includes("left 80\u00a0%"), words);
+  assert.equal(all(element, ".faults").length, 1, "no other canvas has any");
+});
+
+test("a button brings the places of one goal out, and back", () => {
+  show(faulty());
+  const button = all(element, ".judged button.where")[0];
+  const out = () => all(element, ".faults rect.on").map((rect) => rect.getAttribute("data-goal"));
+  assert.equal(button.textContent, "Show where");
+  button.click();
+  assert.deepEqual([out(), button.getAttribute("aria-pressed")], [["g2", "g2"], "true"]);
+  button.click();
+  assert.deepEqual([out(), button.getAttribute("aria-pressed")], [[], "false"]);
+});
+
+test("a thousand boxes are drawn, and three of them told", () => {
+  const record = faulty();
+  record.steps[1].verdicts[1].witnesses[0].boxes = Array.from({ length: 1000 }, () => [0.1, 0.1, 0.2, 0.2]);
+  show(record);
+  assert.equal(all(element, '.faults rect[data-goal="g2"]').length, 1000);
+  assert.equal(all(element, ".judged .places li").length, 4);
+  assert.ok(element.textContent.includes("and 997 more"));
+});
+
 test("a rolled-back branch is nested under the step it started from, with its reason", () => {
   show(run());
   const items = [...one(".run > section > ol.line").children];
