@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.utils
@@ -17,16 +17,16 @@ from ..clvr_core.errors import BadInput
 from ..clvr_core.merge.presets import ALL
 from ..clvr_core.merge.recipe import Lora
 from ..clvr_core.protocols import Executor, Vlm
-from ..clvr_core.strengths.finder import Found, search, summary_of
-from ..clvr_core.strengths.grid import Space, Strengths, axis_from
-from .executor.comfy_sampler import ComfyExecutor
 from .executor.fingerprint import fingerprint
 from .host.pictures import as_image
 from .host.progress import show_text
 from .host.sockets import EXECUTOR, VLM, ExecutorLike
 from .merge import files
-from .merge.live_patch import live_model
 from .merge.nodes import blocks, fp8, lora_list, preset
+
+if TYPE_CHECKING:
+    from ..clvr_core.strengths.finder import Found
+    from ..clvr_core.strengths.grid import Space, Strengths
 
 FOLDER = "clvr-strengths"
 """In the output folder: a folder for each search, by the digest of what is searched."""
@@ -47,12 +47,16 @@ class LiveMerge:
 
     def at(self, base: Any, strengths: Strengths) -> Any:
         """Return the base's ModelPatcher with the deltas at these strengths."""
+        from .merge.live_patch import live_model
+
         loras = [Lora(lora.path, lora.strength * strengths.lora) for lora in self.loras]
         others = self.aligned, self.distilled
         return live_model(base, *others, strengths.alpha, strengths.beta, self.blocks, self.fp8, loras, self.preset)
 
     def space(self, texts: dict[str, str], briefs: str, seeds: int, early: bool) -> Space:
         """Return the grid; an axis without an input has the one value 1. Raises BadInput for what cannot be searched."""
+        from ..clvr_core.strengths.grid import Space, axis_from
+
         there = {"alphas": self.aligned, "betas": self.distilled, "lora_factors": self.loras}
         values = {name: axis_from(name, text) if there[name] else (1.0,) for name, text in texts.items()}
         lines = tuple(line.strip() for line in briefs.splitlines() if line.strip())
@@ -63,6 +67,9 @@ def find_strengths(handle: ExecutorLike, vlm: Vlm, merge: LiveMerge, space: Spac
     """Search, or go on with the search of this key. Return what was found, and the MODEL merged with the best
     strengths.
     """
+    from ..clvr_core.strengths.finder import search
+    from .executor.comfy_sampler import ComfyExecutor
+
     executor = handle.executor
     if not isinstance(executor, ComfyExecutor):
         raise BadInput(
@@ -186,6 +193,8 @@ class StrengthFinder(io.ComfyNode):
         preset: str = ALL,
         early_stop: bool = True,
     ) -> io.NodeOutput:
+        from ..clvr_core.strengths.finder import summary_of
+
         try:
             merge = LiveMerge(distilled, aligned, files.loras_in(loras or {}), blocks, fp8, preset)
             texts = {"alphas": alphas, "betas": betas, "lora_factors": lora_factors}

@@ -10,7 +10,6 @@ from PIL import Image
 
 from ..clvr_core.errors import BadInput
 from ..clvr_core.protocols import Picture
-from ..clvr_core.report import contact_sheet, write_report
 from ..clvr_core.run.reading import read_journal
 from ..clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder, trajectory_from
 from ..clvr_core.storage.parameters import parameters_of_best
@@ -142,6 +141,8 @@ class ViewTrajectory(io.ComfyNode):
 
     @classmethod
     def execute(cls, trajectory: Run, columns: int = 4) -> io.NodeOutput:
+        from ..clvr_core.report.sheet import contact_sheet
+
         folder, run = RunFolder(trajectory.folder, []), trajectory.trajectory
         announce_run(trajectory.folder)
         name_run(trajectory.folder, cls.hidden)
@@ -175,6 +176,8 @@ def step_line(run: Trajectory, step: Step) -> str:
 
 def save(run: Run, path: Path) -> Run:
     """Copy the run, with best picture and report, into this new folder. Raises BadInput if its journal has changed."""
+    from ..clvr_core.report.html import write_report
+
     source, trajectory = RunFolder(run.folder, read_journal(run.folder).lines), run.trajectory
     if trajectory_from(source.lines[: run.position]) != trajectory:
         raise changed_run(run.folder)

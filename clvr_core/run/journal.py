@@ -8,7 +8,6 @@ from typing import Any
 from ..brief import Budget
 from ..errors import BadInput
 from ..records import from_json, to_json
-from .flaws import flaw_of
 from .loop import RESULTS, Call, ChooseAction, Compare, DraftGoals, Draw, Drawn, Judge, Repair, Result, Review
 from .run_folder import JOURNAL
 from .store import RunStore
@@ -108,6 +107,8 @@ class Journal:
         return lines[self.position] if self.position < len(lines) else None
 
     def _result(self, call: Call, line: dict[str, Any]) -> Result:
+        from .flaws import flaw_of  # which knows what each model may answer, and is needed by a replay alone
+
         try:
             result = from_json(RESULTS[type(call)], line.get("result"))
             if flaw := flaw_of(call, result):

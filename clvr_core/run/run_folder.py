@@ -23,14 +23,12 @@ from ..brief import Budget
 from ..errors import BadInput, CannotWrite
 from ..protocols import Drawing, Picture
 from ..records import to_json
-from ..report import write_report
 from ..storage.atomic import OF_DISK, PART, write_bytes, writing
 from ..storage.lock import LOCK, FolderLock
 from ..storage.parameters import PARAMETERS_KEY, parameters, parameters_of_best
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import read_png, save_png
 from ..trajectory import Step, Trajectory
-from ..weights.checkpoint import File
 from .lines import REWIND, canvases_of, standing, trajectory_from
 from .reading import JOURNAL, is_begun, read_journal, read_trajectory
 from .store import digest_of
@@ -257,6 +255,8 @@ class RunFolder:
 
     def finish(self, trajectory: Trajectory, best: Picture | None) -> None:
         """Save the best picture once more with the whole run in its metadata, and the report."""
+        from ..report import write_report
+
         with self.writing():
             if best is not None and trajectory.best is not None:
                 texts = {**self.texts, **parameters_of_best(trajectory)}
@@ -287,6 +287,8 @@ class RunFolder:
         return self.path / f"canvas-{canvas:03d}.latent"
 
     def latent(self, canvas: int, sha256: str) -> np.ndarray:
+        from ..weights.checkpoint import File
+
         path = self.latent_path(canvas)
         try:
             File(path).close()  # refuses a header that no latent has, before safetensors reads it

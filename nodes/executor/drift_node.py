@@ -5,9 +5,6 @@ import torch
 from comfy_api.latest import io
 
 from ...clvr_core.errors import BadInput
-from ...clvr_core.evaluation.drift import in_words, measure_drift, trial_for
-from ...clvr_core.evaluation.drift_plot import plot_drift
-from ...clvr_core.run.calibration import write_calibration
 from ...clvr_core.run.start_image import crop_to_size
 from ..host.calibrations import calibration_file, calibration_name
 from ..host.pictures import as_image, as_pictures
@@ -62,6 +59,10 @@ class MeasureDrift(io.ComfyNode):
 
     @classmethod
     def execute(cls, executor: ExecutorHandle, image: torch.Tensor | None = None, seed: int = 0) -> io.NodeOutput:
+        from ...clvr_core.evaluation.drift import in_words, measure_drift, trial_for
+        from ...clvr_core.evaluation.drift_plot import plot_drift
+        from ...clvr_core.run.calibration import write_calibration
+
         width, height = executor.width, executor.height
         given = None if image is None else crop_to_size(as_pictures(image)[0], width, height)
         bar, trial = comfy.utils.ProgressBar(30), trial_for(executor.check, BadInput)

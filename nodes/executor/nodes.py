@@ -3,10 +3,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..host.sockets import EXECUTOR, ExecutorHandle
-from .comfy_sampler import ComfyExecutor
 from .fingerprint import fingerprint
 from .recipes import RECIPES, SAMPLERS, SCHEDULERS
-from .tiled_vae import TiledVae
 
 STEP = 16
 """Pixels by which the size of the canvas is set."""
@@ -125,6 +123,9 @@ class ExecutorNode(io.ComfyNode):
         tiled_vae: bool = False,
         keep_latents: bool = True,
     ) -> io.NodeOutput:
+        from .comfy_sampler import ComfyExecutor
+        from .tiled_vae import TiledVae
+
         chosen = RECIPES[recipe].changed(steps, guidance, sampler, scheduler, edit_strength)
         executor = ComfyExecutor(model, clip, TiledVae(vae) if tiled_vae else vae, chosen, keep_latents)
         weights = fingerprint(cls.hidden.dynprompt, {"model": model, "clip": clip.patcher, "vae": vae.patcher})

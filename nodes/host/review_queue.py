@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import numpy as np
@@ -19,12 +19,14 @@ from ...clvr_core.policy.remarks import apply_remark
 from ...clvr_core.protocols import Picture
 from ...clvr_core.records import from_json
 from ...clvr_core.run.run_folder import RunFolder
-from ...clvr_core.run.session import Reviewer
 from ...clvr_core.storage.pictures import DECODING_ERRORS, opened
 from ...clvr_core.trajectory import Remark, Trajectory
 from .progress import show_text
 from .run_folders import runs_folder
 from .stops import is_stopping, say_stop
+
+if TYPE_CHECKING:
+    from ...clvr_core.run.session import Reviewer
 
 ASKED, ANSWERED = "clvr.review", "clvr.reviewed"
 """Events to the tabs: a question is open, and it is closed."""

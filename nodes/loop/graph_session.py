@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 from comfy_execution.utils import get_executing_context
@@ -25,7 +25,7 @@ from ...clvr_core.protocols import Drawing, DrawRequest, Executor, LatentsByPict
 from ...clvr_core.run.loop import Call, Draw
 from ...clvr_core.run.reading import read_journal
 from ...clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
-from ...clvr_core.run.session import Reviewer, RunModels, Session, go_on
+from ...clvr_core.run.run_models import RunModels
 from ...clvr_core.run.start_image import crop_to_size
 from ...clvr_core.trajectory import Trajectory
 from ...clvr_core.witness.judge import without_witnesses
@@ -33,6 +33,9 @@ from ..host.progress import announce_run
 from ..host.run_folders import AGAIN, changed_run, folder_for, key_of
 from ..host.sockets import Run
 from ..host.stops import is_stopping, say_stop
+
+if TYPE_CHECKING:
+    from ...clvr_core.run.session import Reviewer, Session
 
 REVIEW = "CLVR_Review"
 
@@ -191,6 +194,8 @@ class GraphSession:
         self._open(folder, run.position)
 
     def _open(self, folder: RunFolder, position: int) -> None:
+        from ...clvr_core.run.session import Session
+
         self.session = Session(
             self.brief, RunModels(self.vlm, self.executor, judge=self.judge), folder, reviewer=self.reviewer
         )
@@ -200,6 +205,8 @@ class GraphSession:
 
     def _fork(self, folder: RunFolder, position: int, key: str) -> RunFolder:
         """Return the folder of this key under the run's budget; a new one gets a copy of the run up to `position`."""
+        from ...clvr_core.run.session import go_on
+
         path = folder_for(key, self.brief.budget)
         other = RunFolder.reopen(path, AGAIN)
         if not other.lines:
@@ -220,11 +227,11 @@ class GraphSession:
             result = self.session.on_record(self.call, by)
         return result
 
-    def settle(self, by: str, perform: Callable[[Session, Any], object]) -> None:
+    def settle(self, by: str, perform: Callable[[Session, Any], object] | None = None) -> None:
         """Make the next call, or read its result from the journal, and go on to the call after it.
 
         by: identifies what makes the result: a model's name, or the provenance of nodes.
-        perform: makes the call.
+        perform: makes the call; None for the session's own models.
         """
         result = self.recorded(by)
         folder = self.session.folder
@@ -232,7 +239,7 @@ class GraphSession:
         try:
             folder.hold()
             if result is None:
-                result = perform(self.session, self.call)
+                result = perform(self.session, self.call) if perform else self.session.perform(self.call)
             CACHE.drop()
             self.session.note(self.call, result, by)
             if self.session.reviewer is None and (is_stopping(folder.path) or self._said()):

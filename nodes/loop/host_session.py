@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import comfy.model_management
 
@@ -14,7 +15,7 @@ from ...clvr_core.protocols import Picture, Vlm
 from ...clvr_core.records import to_json
 from ...clvr_core.run.loop import DraftGoals
 from ...clvr_core.run.run_folder import RunFolder, trajectory_from
-from ...clvr_core.run.session import Listener, Reviewer, RunModels, Session, drive, go_on
+from ...clvr_core.run.run_models import RunModels
 from ...clvr_core.trajectory import Trajectory
 from ...clvr_core.witness.judge import without_witnesses
 from ..host.progress import announce_run, interruptible, show_round, show_text
@@ -22,6 +23,9 @@ from ..host.run_folders import AGAIN, folder_for, key_of, note_used
 from ..host.sockets import ExecutorHandle, Run
 from ..host.stops import forget_stop, is_stopping, say_stop
 from ..host.summaries import summary_of
+
+if TYPE_CHECKING:
+    from ...clvr_core.run.session import Listener, Reviewer, Session
 
 
 def session_for(
@@ -42,6 +46,8 @@ def session_for(
     picture: what the run starts from, None for nothing.
     opened: called with the run's folder before anything is drawn in it.
     """
+    from ...clvr_core.run.session import Session, go_on
+
     key = key_of(
         [
             led_by,
@@ -81,6 +87,8 @@ def generate(
     ask: called after each step with trajectory and name of the run's folder; returns the artist's remark and mask.
     opened: called with the run's folder before anything is drawn in it.
     """
+    from ...clvr_core.run.session import drive
+
     session: Session
 
     def listen(event: str, line: dict) -> None:

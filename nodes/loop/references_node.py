@@ -3,7 +3,6 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...clvr_core.run.loop import Draw
-from ..executor.comfy_sampler import with_references
 from ..host.pictures import as_image
 from ..host.sockets import TRAJECTORY, Run
 from .graph_session import GraphSession
@@ -34,6 +33,8 @@ class ApplyReferences(io.ComfyNode):
 
     @classmethod
     def execute(cls, conditioning: list, vae, trajectory: Run) -> io.NodeOutput:
+        from ..executor.comfy_sampler import with_references
+
         graph = GraphSession(trajectory)
         pictures = graph.session.compose(graph.call).requests[0].references if isinstance(graph.call, Draw) else ()
         latents = [vae.encode(as_image(picture)) for picture in pictures]

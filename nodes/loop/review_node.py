@@ -4,7 +4,6 @@ import numpy as np
 from comfy_api.latest import io
 
 from ...clvr_core.run import loop
-from ...clvr_core.run.session import Session
 from ..host.pictures import as_image
 from ..host.review_queue import REVIEWS
 from ..host.run_folders import ARTIST
@@ -42,7 +41,7 @@ class Review(io.ComfyNode):
     def execute(cls, trajectory: Run, seconds: int = 120, otherwise: str = "go on") -> io.NodeOutput:
         graph = GraphSession(trajectory, reviewer=REVIEWS.reviewer(trajectory.folder.name, seconds, otherwise))
         if isinstance(graph.call, loop.Review):
-            graph.settle(ARTIST, Session.perform)
+            graph.settle(ARTIST)
         run = graph.reached()
         reviewed = run.trajectory
         canvas = reviewed.best if reviewed.outcome else reviewed.current

@@ -11,7 +11,6 @@ from comfy_execution.utils import get_executing_context
 
 from ...clvr_core.protocols import DrawRequest, Vlm
 from ...clvr_core.run.loop import ChooseAction, Compare, Draw, Judge, Repair, Review
-from ...clvr_core.run.session import Session
 from ...clvr_core.trajectory import Action
 from ..host.input_checks import require_kind
 from ..host.links import provenance
@@ -60,7 +59,7 @@ class Reason(io.ComfyNode):
     def execute(cls, trajectory: Run, vlm: Vlm) -> io.NodeOutput:
         graph = GraphSession(trajectory, vlm=vlm)
         while isinstance(graph.call, ChooseAction):
-            graph.settle(vlm.name, Session.perform)
+            graph.settle(vlm.name)
         session, call, brief = graph.session, graph.call, graph.brief
         action, prompt, seed, mask = Action("VALIDATE"), brief.prompt, brief.seed, None
         if isinstance(call, Draw):
@@ -180,10 +179,10 @@ class Verify(io.ComfyNode):
         while isinstance(graph.call, (Judge, Repair, Compare)) or said():
             comfy.model_management.throw_exception_if_processing_interrupted()
             if isinstance(graph.call, Review):
-                graph.settle(ARTIST, Session.perform)
+                graph.settle(ARTIST)
                 graph.session.reviewer = None
             else:
-                graph.settle(vlm.name, Session.perform)
+                graph.settle(vlm.name)
         run, session = graph.reached(), graph.session
         verified = run.trajectory
         show_text(summary_of(verified))

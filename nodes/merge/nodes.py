@@ -7,7 +7,6 @@ from comfy_api.latest import io, ui
 from ...clvr_core.merge.presets import ALL, PRESETS, preset_words
 from . import files
 from .files import NONE
-from .live_patch import live_model
 
 MORE = "one more"
 """The choice that opens the next entry of a list of LoRAs."""
@@ -302,5 +301,7 @@ class DSWMMergeLive(io.ComfyNode):
         lora_factor: float = 1.0,
         preset: str = ALL,
     ) -> io.NodeOutput:
+        from .live_patch import live_model
+
         chosen = files.loras_in(loras or {}, lora_factor)
         return io.NodeOutput(live_model(base, aligned, distilled, alpha, beta, blocks, fp8, chosen, preset))

@@ -18,7 +18,6 @@ from ...clvr_core.trajectory import Trajectory
 from ..host.run_folders import runs_folder
 from ..loop.inputs import MAX_ROUNDS
 from .json_body import read_json_object
-from .model_sizes import memory_of
 
 RECENT = 12
 """Newest runs that a forecast reads; each takes a few milliseconds."""
@@ -46,6 +45,8 @@ def forecast_for(asked: dict[str, Any]) -> dict[str, Any]:
 
     asked: the widgets of the node by name; under `linked` the nodes upstream, as `memory_of` takes them.
     """
+    from .model_sizes import memory_of
+
     try:
         budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))
         size = int(asked.get("width", 96)), int(asked.get("height", 96))

@@ -1,3 +1,5 @@
+"""The node of a vision-language model that ComfyUI loads. What asks it is imported where the node works."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -6,10 +8,7 @@ from comfy_api.latest import io
 from comfy_execution.utils import get_executing_context
 
 from ...clvr_core.errors import BadInput, JudgeFailure
-from ...clvr_core.vlm.sight import check_sight
 from ..host.sockets import VLM
-from .comfy_clip import Blind, ClipVlm
-from .loaders import loader_of
 
 
 class VisionModel(io.ComfyNode):
@@ -47,6 +46,10 @@ class VisionModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, clip: Any, reply_limit: int = 1536, prove_sight: bool = True) -> io.NodeOutput:
+        from ...clvr_core.vlm.sight import check_sight
+        from .comfy_clip import Blind, ClipVlm
+        from .loaders import loader_of
+
         loader = loader_of(cls.hidden.dynprompt, get_executing_context().node_id, "clip")
         try:
             vlm = ClipVlm(clip, loader.name, reply_limit)

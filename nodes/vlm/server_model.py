@@ -1,3 +1,5 @@
+"""The node of a vision-language model behind a server. What speaks to one is imported where the node works."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -7,9 +9,6 @@ import folder_paths
 from comfy_api.latest import io
 
 from ...clvr_core.errors import Away, BadInput, JudgeFailure
-from ...clvr_core.models.config import read_servers
-from ...clvr_core.vlm.server import ServerVlm
-from ...clvr_core.vlm.sight import check_sight
 from ..host.sockets import VLM
 
 NONE = "none configured"
@@ -25,6 +24,10 @@ def config_file() -> Path:
 
 def server_names() -> list[str]:
     """Return the names in the file. A file that cannot be read gives NONE here, and its error when the node runs."""
+    if not config_file().exists():
+        return [NONE]
+    from ...clvr_core.models.config import read_servers
+
     try:
         return list(read_servers(config_file())) or [NONE]
     except BadInput:
@@ -58,6 +61,10 @@ class ServerModel(io.ComfyNode):
 
     @classmethod
     def execute(cls, server: str) -> io.NodeOutput:
+        from ...clvr_core.models.config import read_servers
+        from ...clvr_core.vlm.server import ServerVlm
+        from ...clvr_core.vlm.sight import check_sight
+
         servers = read_servers(config_file())
         if server not in servers:
             raise BadInput(f"server {server!r:.80} is not in {config_file()}; write it there, for example:\n{EXAMPLE}")

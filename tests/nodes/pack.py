@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -47,7 +48,9 @@ def _load() -> None:
     present = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in names}
     sys.path.insert(0, str(STUBS))
     try:
-        importlib.import_module(f"{NAME}.nodes")
+        # All of it, since what only a node at work needs is imported there, when the stubs are gone.
+        for module in pkgutil.walk_packages([str(ROOT / "nodes")], f"{NAME}.nodes."):
+            importlib.import_module(module.name)
     finally:
         sys.path.remove(str(STUBS))
         loaded = [name for name in sys.modules if name.partition(".")[0] in names]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from clvr_pack.nodes.vlm import nodes, server_model
+from clvr_pack.nodes.vlm import server_model
 from clvr_pack.nodes.vlm.chat_templates import (
     GEMMA_3,
     GEMMA_4,
@@ -21,6 +21,7 @@ from clvr_pack.nodes.vlm.loaders import Loader, loader_of
 
 from clvr_core.errors import BadInput, JudgeFailure
 from clvr_core.protocols import Message, Question, Vlm
+from clvr_core.vlm import sight
 from tests.fakes import grey
 from tests.nodes.graph import Graph
 
@@ -247,7 +248,7 @@ class TestVisionModelNode:
         def fail(vlm: object) -> None:
             raise JudgeFailure("small cannot tell red from blue")
 
-        monkeypatch.setattr(nodes, "check_sight", fail)
+        monkeypatch.setattr(sight, "check_sight", fail)
         with pytest.raises(
             BadInput, match="small cannot tell red from blue; choose another model in the node 'Load CLIP'"
         ):
@@ -275,7 +276,7 @@ class TestServerModel:
         assert server_model.server_names() == [server_model.NONE]
 
     def test_a_model_is_named_without_its_address(self, servers, monkeypatch):
-        monkeypatch.setattr(server_model, "check_sight", lambda vlm: None)
+        monkeypatch.setattr(sight, "check_sight", lambda vlm: None)
         (vlm,) = server_model.ServerModel.execute(server="ollama").args
         assert vlm.name == "qwen3-vl:8b (ollama)" and "127.0.0.1" not in vlm.name
 
@@ -283,6 +284,6 @@ class TestServerModel:
         def fail(vlm: object) -> None:
             raise JudgeFailure("no answer")
 
-        monkeypatch.setattr(server_model, "check_sight", fail)
+        monkeypatch.setattr(sight, "check_sight", fail)
         with pytest.raises(BadInput, match="no answer; see to the server, or to its entry in "):
             server_model.ServerModel.execute(server="ollama")
