@@ -22,10 +22,10 @@ from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
 from .fleet.crew import Engine, Lost, Tell
 from .fleet.engine import Stopped, stopping
-from .fleet.shard import Shard
+from .fleet.shard import WHOLE, Shard, alone
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
-from .models.source import Facts, Source
+from .models.source import Facts, Source, facts_of
 from .protocols import Concurrent
 from .reading import json_of
 from .records import from_json, to_json
@@ -34,7 +34,7 @@ from .run.run_folder import BEST, RunFolder
 from .run.run_models import same_models
 from .run.session import Session
 from .storage.atomic import AGAIN, write_bytes, writing
-from .storage.lock import FolderHeld, locked
+from .storage.lock import FolderHeld
 from .storage.names import is_portable
 from .trajectory import Trajectory
 
@@ -42,7 +42,6 @@ SUMMARY = "summary.json"
 """Name of the file with the results, in the output folder."""
 SUMMARIES = re.compile(r"summary(-\d+-of-\d+)?\.json")
 """The names of such files, those of shards too."""
-WHOLE = Shard()
 LISTS = (".txt", ".csv")
 """Endings of the files that are read as `brief_list` reads them; any other is JSON, one value a line."""
 MOST = 1024
@@ -256,7 +255,7 @@ async def paint(
     # Not the pool of the event loop, which has about one thread a core: a run that waits for a server occupies a
     # thread.
     workers = max(1, min(concurrency, len(jobs)))
-    with _alone(out, shard), _side_by_side(models, stop) as shared, ThreadPoolExecutor(workers) as pool:
+    with alone(out, shard), _side_by_side(models, stop) as shared, ThreadPoolExecutor(workers) as pool:
         try:
             results = await asyncio.gather(*map(run, jobs))
         except BaseException:
@@ -284,13 +283,8 @@ def paint_on(
     A run whose worker dies is gone on with by another one; if that happens again and again it gives a Result with state
     `failed`.
     """
-    with _alone(out, shard), engine.crew(Painting(source, out)) as crew:
-        ((_, facts),) = crew.run([None])
-        if not isinstance(facts, Facts):
-            raise BadInput(
-                f"the workers end before they have drawn anything: {facts.why if isinstance(facts, Lost) else facts}"
-            )
-        jobs = shard.of(plan(facts.models()))
+    with alone(out, shard), engine.crew(Painting(source, out)) as crew:
+        jobs = shard.of(plan(facts_of(crew).models()))
         results: dict[int, Result] = {}
         away: list[str] = []
 
@@ -369,20 +363,6 @@ def _begin_patiently(
 def summary_name(shard: Shard) -> str:
     """Return the name of the file with the results, in the output folder."""
     return SUMMARY.replace(".", f"{shard.suffix}.")
-
-
-@contextmanager
-def _alone(out: Path, shard: Shard) -> Iterator[None]:
-    """Hold the folder of a batch, or this shard of it. Raises BadInput if another process holds that."""
-    if not shard.suffix:
-        with locked(out):
-            yield
-        return
-    mark = out / f".shard{shard.suffix}"  # no run has a name that begins with a dot
-    with locked(mark):
-        yield
-    with suppress(OSError):
-        mark.rmdir()
 
 
 def batch_summary(results: Iterable[Result]) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     synthesis.add_argument("--rounds", type=_count, default=8, help="rounds of one trajectory (default 8)")
     synthesis.add_argument("--seed", type=_seed, default=0)
+    add_engine(synthesis)
     synthesis.set_defaults(run=_synthesize)
 
     train = commands.add_parser("train", help="train the embedded models, or FLUX.2 Klein on trajectories")
@@ -397,30 +398,33 @@ def _draw_rounds(bar: ProgressBar, rounds: int | None, lines: Iterable[dict[str,
 
 
 def _synthesize(options: argparse.Namespace) -> int:
-    from .models.registry import SHAPES, load_models
-    from .synthesis.engine import Settings, data_summary, random_prompts, read_prompts, synthesize
+    from .models.registry import SHAPES
+    from .synthesis import engine as made
 
     if options.second is None and options.models not in SHAPES:
         raise BadInput(
             "--second is missing; name models of another maker, whose verifier compares the result with one shot as well"
         )
-    prompts = read_prompts(options.prompts) if options.prompts else random_prompts(options.count, options.seed)
-    models = _load(options)
-    if models.check:
-        for prompt in prompts:
-            models.check(prompt)
-    if options.second is None:
-        from .shapes import load_vlm
+    count = options.count
+    prompts = made.read_prompts(options.prompts) if options.prompts else made.random_prompts(count, options.seed)
+    settings, second = made.Settings(options.seed, options.rounds), made.SecondNamed(options.second, options.seed)
 
-        second = load_vlm(0.05, seed=options.seed + 1)
+    def report(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    engine = engine_of(options, options.workers or 1)
+    if engine is None:
+        models, judge = _load(options), second.load()
+        if models.check:
+            for prompt in prompts:
+                models.check(prompt)
+        options.again = "the same command"
+        counts = made.synthesize(options.out, prompts, models, judge, settings, report)
     else:
-        other = load_models(options.second)
-        second = other.judge or other.vlm
-    options.again = "the same command"
-    settings = Settings(options.seed, options.rounds)
-    counts = synthesize(options.out, prompts, models, second, settings, lambda line: print(line, file=sys.stderr))
+        options.again = "the same command"
+        counts = made.synthesize_on(options.out, prompts, engine, _source(options), second, settings, report)
     print(
-        json.dumps(data_summary(counts))
+        json.dumps(made.data_summary(counts))
         if options.json
         else "\n".join(f"{count:6d}  {kind}" for kind, count in sorted(counts.items()))
     )

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
+from ..fleet.arguments import add_engine, engine_of
 from ..policy import LOOPS
 from ..progress import ProgressBar
+
+if TYPE_CHECKING:
+    from .generate import Generation
 
 INCOMPLETE = 3
 """Exit code if pictures or answers are missing; the others are kept."""
@@ -74,6 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-runs", action="store_true", help="do not keep the loops' runs, from which the report takes nothing"
     )
     generate.add_argument("--dry-run", action="store_true", help="say what it will cost, and draw nothing")
+    generate.add_argument(
+        "--shard", default="1/1", metavar="I/N", help="every Nth picture from the Ith on, for N processes"
+    )
+    add_engine(generate)
     generate.set_defaults(run=_generate)
 
     score.add_argument(
@@ -175,8 +184,9 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from ..models.registry import load_models
-    from .generate import Generation, Order
+    from ..fleet.shard import Shard
+    from ..models.source import Named, facts_of
+    from .generate import Drawing, Generation, Order
     from .store import Arm
 
     options.again = "the same command"
@@ -192,10 +202,21 @@ def _generate(options: argparse.Namespace) -> int:
         options.patience,
         options.parallel,
         not options.no_runs,
+        Shard.parse(options.shard),
     )
-    arm = Arm(options.images, options.name or options.arm)
-    generation = Generation(bench, options.data, arm, order, load_models(options.models, options.weights))
-    estimate = generation.estimate()
+    arm, source = Arm(options.images, options.name or options.arm), Named(options.models, options.weights)
+    engine = engine_of(options, options.workers or 1)
+    with ExitStack() as stack:
+        if engine is None:
+            generation = Generation(bench, options.data, arm, order, source.load())
+        else:
+            crew = stack.enter_context(engine.crew(Drawing(source, order, arm)))
+            generation = Generation(bench, options.data, arm, order, facts_of(crew).models(), crew)
+        return _generated(options, generation)
+
+
+def _generated(options: argparse.Namespace, generation: Generation) -> int:
+    arm, estimate = generation.arm, generation.estimate()
     print(f"{arm.name}: {estimate}", file=sys.stderr)
     value: dict[str, Any] = {"name": arm.name, "wanted": estimate.pictures, "evaluations_at_most": estimate.evaluations}
     if options.dry_run:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..errors import BadInput
+from ..fleet.crew import Crew, Lost, Tell
+from ..fleet.engine import stopping
+from ..fleet.shard import WHOLE, Shard, alone
 from ..models.registry import Models
+from ..models.source import Facts, Source
 from ..run.start_image import fit_to_canvas
 from ..storage.atomic import write_bytes, writing
-from ..storage.lock import locked
 from .arms import ARMS, Job, Made, NotMade, Way
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
@@ -37,6 +42,7 @@ class Order:
     limit: items in all, spread over the tags; None for all.
     evaluations: transformer evaluations for each picture, at most.
     match: another arm whose evaluations for each picture are the limit for the same picture here.
+    shard: the part of the pictures that is drawn here; other processes may draw the others at the same time.
     """
 
     arm: str
@@ -49,6 +55,7 @@ class Order:
     patience: int = 3
     parallel: int = 4
     keep_runs: bool = True
+    shard: Shard = WHOLE
 
     def __post_init__(self) -> None:
         options_of(self.arm)
@@ -94,14 +101,26 @@ class Generated:
 
 
 class Generation:
-    def __init__(self, bench: Benchmark, data: Path, arm: Arm, order: Order, models: Models) -> None:
-        """Raises BadInput if the pictures of that name were made with other settings."""
+    def __init__(
+        self,
+        bench: Benchmark,
+        data: Path,
+        arm: Arm,
+        order: Order,
+        models: Models,
+        crew: Crew[Sequence[Job] | None, Sequence[Made | NotMade] | Facts] | None = None,
+    ) -> None:
+        """
+        crew: draws the pictures, by `Drawing`; None draws them in this process. Then `models` are stand-ins.
+
+        Raises BadInput if the pictures of that name were made with other settings.
+        """
+        self.crew = crew
         self.bench, self.data, self.arm, self.order, self.models = bench, data, arm, order, models
         self.items = sample(bench.read(data), order.limit)
         self.limits = _limits(order.match)
         arm.agree(self.settings())
-        self.journal = arm.pictures()
-        self.way = Way(order.arm, models, arm.kept / "runs", order.rounds, order.patience, order.keep_runs)
+        self.way = way_of(order, models, arm)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that the pictures depend on. How many are drawn, and how many at once, does not belong to
@@ -125,14 +144,15 @@ class Generation:
             {"rounds": order.rounds, "patience": order.patience} if order.arm not in ("oneshot", "rewrite") else {}
         )
 
-    def wanted(self) -> Iterator[tuple[Item, int]]:
-        for item in self.items:
-            for k in range(min(item.pictures, self.order.pictures or item.pictures)):
-                yield item, k
+    def wanted(self) -> list[tuple[Item, int]]:
+        """Return the pictures of this shard."""
+        return self.order.shard.of(
+            [(item, k) for item in self.items for k in range(min(item.pictures, self.order.pictures or item.pictures))]
+        )
 
     def left(self) -> list[tuple[Item, int]]:
         """Return the pictures still to make: those without a file or without a line, as a kill may leave them."""
-        known = {(line["item"], line["k"]): line for line in self.journal.lines if "file" in line}
+        known = {(line["item"], line["k"]): line for line in self.arm.made() if "file" in line}
         return [
             (item, k)
             for item, k in self.wanted()
@@ -141,10 +161,10 @@ class Generation:
 
     def estimate(self) -> Estimate:
         left = self.left()
-        seconds = [line["seconds"] for line in self.journal.lines if "file" in line]
+        seconds = [line["seconds"] for line in self.arm.made() if "file" in line]
         evaluations = sum(self.way.cost(self._job(item, k, source=False))[0] for item, k in left)
         guess = sum(seconds) / len(seconds) * len(left) if seconds else None
-        return Estimate(sum(1 for _ in self.wanted()), len(left), evaluations, guess)
+        return Estimate(len(self.wanted()), len(left), evaluations, guess)
 
     def _job(self, item: Item, k: int, source: bool = True) -> Job:
         limit = self.limits.get((item.id, k)) if self.order.match else self.order.evaluations
@@ -161,21 +181,19 @@ class Generation:
     def run(self, progress: Progress = lambda done, total, remark: None) -> Generated:
         """Draw the pictures. Raises BadInput if the vision-language model is down, a file cannot be written, or another
         process draws these pictures; everything before is saved."""
-        with locked(self.arm.kept):
-            self.journal = self.arm.pictures()  # as it is now that nobody else writes
+        with alone(self.arm.kept, self.order.shard):
+            self.journal = self.arm.pictures(self.order.shard.suffix)
             return self._run(progress)
 
     def _run(self, progress: Progress) -> Generated:
         report, left = Generated(), self.left()
-        total = sum(1 for _ in self.wanted())
+        total = len(self.wanted())
         report.there, silent = total - len(left), 0
         self.arm.settle(self.settings())
         self._sidecars()
         progress(report.there, total, "")
-        for start in range(0, len(left), self.order.parallel):
-            batch = self._readable(left[start : start + self.order.parallel], report)
-            jobs = [self._job(item, k) for item, k in batch]
-            for (item, k), job, made in zip(batch, jobs, self.way.make(jobs)):
+        with closing(self._made(left, report)) as results:
+            for item, k, job, made in results:
                 if isinstance(made, NotMade):
                     report.failed.append((job.name, made.why))
                     self.journal.append({"item": item.id, "k": k, "failed": made.why})
@@ -191,6 +209,32 @@ class Generation:
                 report.made += 1
                 progress(report.there + report.made, total, f"{made.evaluations} evaluations")
         return report
+
+    def _made(
+        self, left: Sequence[tuple[Item, int]], report: Generated
+    ) -> Generator[tuple[Item, int, Job, Made | NotMade], None, None]:
+        """Yield each picture as it is made, here or by the crew."""
+        starts = range(0, len(left), self.order.parallel)
+        batches = (self._readable(left[start : start + self.order.parallel], report) for start in starts)
+        if self.crew is None:
+            for batch in batches:
+                jobs = [self._job(item, k) for item, k in batch]
+                for (item, k), job, made in zip(batch, jobs, self.way.make(jobs)):
+                    yield item, k, job, made
+            return
+        under_way: dict[int, tuple[list[tuple[Item, int]], list[Job]]] = {}
+
+        def pieces() -> Iterator[list[Job]]:
+            for number, batch in enumerate(batches):
+                under_way[number] = batch, [self._job(item, k) for item, k in batch]
+                yield under_way[number][1]
+
+        for number, results in self.crew.run(pieces()):
+            batch, jobs = under_way.pop(number)
+            assert not isinstance(results, Facts)
+            every = [NotMade(results.why)] * len(jobs) if isinstance(results, Lost) else results
+            for (item, k), job, made in zip(batch, jobs, every):
+                yield item, k, job, made
 
     def _readable(self, batch: Sequence[tuple[Item, int]], report: Generated) -> list[tuple[Item, int]]:
         """Return the jobs whose prompt the models can read and whose source can be opened."""
@@ -234,6 +278,44 @@ class Generation:
                     write_bytes(path, text.encode())
 
 
+def way_of(order: Order, models: Models, arm: Arm) -> Way:
+    return Way(order.arm, models, arm.kept / "runs", order.rounds, order.patience, order.keep_runs)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A `Task` for a crew: a piece is a batch of jobs. The piece None gives the `Facts` of the models."""
+
+    source: Source
+    order: Order
+    arm: Arm
+
+    @contextmanager
+    def open(
+        self, stop: threading.Event
+    ) -> Iterator[Callable[[Sequence[Job] | None, Tell], Sequence[Made | NotMade] | Facts]]:
+        models = self.source.load()
+        way = way_of(self.order, models, self.arm)
+
+        def readable(job: Job) -> NotMade | None:
+            try:
+                if models.check:
+                    models.check(job.prompt)
+            except BadInput as error:
+                return NotMade(str(error))
+            return None
+
+        def do(jobs: Sequence[Job] | None, tell: Tell) -> Sequence[Made | NotMade] | Facts:
+            if jobs is None:
+                return Facts.of(models)
+            refused = [readable(job) for job in jobs]
+            made = way.make([job for job, no in zip(jobs, refused) if no is None])
+            return [next(made) if no is None else no for no in refused]
+
+        with stopping((models.vlm, models.executor, models.judge), stop):
+            yield do
+
+
 def sample(items: Sequence[Item], limit: int | None) -> list[Item]:
     """Return at most `limit` items, taken from the tags in turn, in the benchmark's order. A larger limit contains a
     smaller one."""
@@ -262,4 +344,4 @@ def _spread(turn: int, size: int) -> int:
 def _limits(match: Arm | None) -> dict[tuple[str, int], int]:
     if match is None:
         return {}
-    return {(line["item"], line["k"]): line["evaluations"] for line in match.pictures().lines if "file" in line}
+    return {(line["item"], line["k"]): line["evaluations"] for line in match.made() if "file" in line}

@@ -20,9 +20,10 @@ import math
 import os
 import random
 import re
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -33,6 +34,8 @@ from ..brief import Brief, Budget, Strategy
 from ..controller import draft_goals
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor
+from ..fleet.crew import Engine, Lost, Tell
+from ..fleet.processes import Processes
 from ..fleet.rounds import drive_all
 from ..policy import LOOPS, rules
 from ..protocols import DrawRequest, Picture
@@ -223,10 +226,27 @@ def _best_of_plans(
     )
 
 
-def _worker(threads: int) -> None:
-    import torch
+@dataclass(frozen=True, slots=True)
+class Units:
+    """A `Task` for a crew: a piece is an arm, a tier, and the evaluations of a brief."""
 
-    torch.set_num_threads(threads)
+    per_tier: int
+    seed: int
+    weights: Path
+    conditions: Conditions
+
+    @contextmanager
+    def open(self, stop: threading.Event) -> Iterator[Callable[[tuple[str, int, int], Tell], UnitResult]]:
+        import torch
+
+        torch.set_num_threads(1)
+
+        def do(piece: tuple[str, int, int], tell: Tell) -> UnitResult:
+            arm, tier, limit = piece
+            flip = self.conditions.flip
+            return run_unit(arm, tier, self.per_tier, self.seed, limit, flip, self.weights, self.conditions)
+
+        yield do
 
 
 @alone_in_folder
@@ -238,12 +258,15 @@ def run_probe(
     evaluations: int = EVALUATIONS,
     weights: Path = MERGED,
     workers: int | None = None,
+    engine: Engine | None = None,
     conditions: Conditions = Conditions(),
     arms: Sequence[str] = ARMS,
 ) -> dict:
     """Run the probe, and write probe.json, probe.md and probe.png into `out`. Returns the content of probe.json.
 
     weights: a folder of the shapes world.
+    workers: processes; None for one a core.
+    engine: where the units are done; None for such processes.
     arms: some of ARMS, with one shot, and variants of the loops among them (`clvr+trace`); those of PLANNED need
         MATCHED.
 
@@ -269,17 +292,15 @@ def run_probe(
     results = {key: _read(path) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
     workers = workers or max(1, os.cpu_count() or 1)
     # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
-    with ProcessPoolExecutor(workers, initializer=_worker, initargs=(1,), mp_context=_spawn()) as pool:
+    engine = engine or Processes(workers, workers)
+    with engine.crew(Units(per_tier, seed, weights, conditions)) as crew:
         for wave in ([key for key in work if key[0] not in PLANNED], [key for key in work if key[0] in PLANNED]):
             left = [key for key in wave if key not in results]
-            limits = {key: _limit(key, results, evaluations) for key in left}
-            waiting = {
-                pool.submit(run_unit, *key, per_tier, seed, limits[key], conditions.flip, weights, conditions): key
-                for key in left
-            }
-            for future in tqdm(as_completed(waiting), total=len(waiting), unit="unit", desc="probe"):
-                result = future.result()
-                results[waiting[future]] = result
+            pieces = [(*key, _limit(key, results, evaluations)) for key in left]
+            for number, result in tqdm(crew.run(pieces), total=len(left), unit="unit", desc="probe"):
+                if isinstance(result, Lost):
+                    raise BadInput(f"{left[number][0]} in tier {left[number][1]} cannot be measured: {result.why}")
+                results[left[number]] = result
                 with writing(out):
                     write_bytes(units / f"{result.arm}-{result.tier}.json", json.dumps(asdict(result)).encode())
     summary = summarise(results, settings)
@@ -319,12 +340,6 @@ def _read(path: Path) -> UnitResult:
         return from_json(UnitResult, json.loads(path.read_text()))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error}); remove it and give the same command") from error
-
-
-def _spawn():
-    import multiprocessing
-
-    return multiprocessing.get_context("spawn")
 
 
 def _folder(out: Path, settings: dict) -> Path:

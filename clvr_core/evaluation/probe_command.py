@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from ..errors import BadInput
+from ..fleet.arguments import add_engine, engine_of
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -34,6 +35,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         help="chance that the planner misunderstands an item or a relation of the brief (default 0)",
     )
     command.add_argument("--arms", metavar="NAMES", help="some of the arms, with commas (default: all)")
+    add_engine(command)
     command.set_defaults(run=_run)
 
 
@@ -58,6 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     conditions = Conditions(options.judge, planner_errors=options.planner_errors)
     arms = options.arms.split(",") if options.arms else ARMS
     counts = {"per_tier": options.per_tier, "seed": options.seed}
-    result = run_probe(options.out, **counts, weights=weights, conditions=conditions, arms=arms)
+    engine = engine_of(options, options.workers or 1)
+    result = run_probe(options.out, **counts, weights=weights, engine=engine, conditions=conditions, arms=arms)
     print(json.dumps(result) if options.json else (options.out / "probe.md").read_text())
     return 0

@@ -236,7 +236,7 @@ class Scoring:
                     yield item, k, future.result()
 
     def result(self, answers: Mapping[Key, Answers], there: Mapping[Key, Path], tally: _Tally) -> dict[str, Any]:
-        made = {(line["item"], line["k"]): line for line in self.arm.pictures().lines if "file" in line}
+        made = {(line["item"], line["k"]): line for line in self.arm.made() if "file" in line}
         latest = {(line["item"], line["k"]): line for line in self.journal.lines}
         said = result_of(self.bench, self.data, self.items, answers, self.most, there=len(there))
         said |= {
@@ -375,7 +375,7 @@ def keep_official(bench: Benchmark, data: Path, arm: Arm, items: Sequence[Item],
     answers, odd = read_official(bench, items, path)
     most = max(item.pictures for item in items)
     result = result_of(bench, data, items, answers, most, len(answers), UNTOLD.get(bench.name, ()))
-    made = {(line["item"], line["k"]): line for line in arm.pictures().lines if "file" in line}
+    made = {(line["item"], line["k"]): line for line in arm.made() if "file" in line}
     digest = file_hash(path)
     result |= {
         "name": arm.name,

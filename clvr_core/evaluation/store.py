@@ -2,7 +2,8 @@
 picture.
 
 IMAGES/NAME/...                       the pictures of one arm, and nothing that an official script would stumble over
-IMAGES/clvr-eval/NAME/pictures.jsonl  how each was made, a line each, on disk before the next is begun
+IMAGES/clvr-eval/NAME/pictures.jsonl  how each was made, a line each, on disk before the next is begun;
+                                      pictures-I-of-N.jsonl of a shard
 IMAGES/clvr-eval/NAME/answers-*.jsonl what each judge said of each, likewise
 IMAGES/clvr-eval/NAME/result-*.json   the numbers
 """
@@ -22,7 +23,7 @@ from ..errors import BadInput
 from ..protocols import Picture
 from ..reading import json_of
 from ..storage.atomic import write_bytes, writing
-from ..storage.lines import Lines
+from ..storage.lines import Lines, read_lines
 from ..storage.names import is_portable
 from ..storage.pictures import DECODING_ERRORS, opened, pixels
 from ..storage.png import write_png
@@ -88,7 +89,7 @@ class Arm:
             held is None
             and self.folder.is_dir()
             and any(self.folder.iterdir())
-            and not (self.kept / "pictures.jsonl").exists()
+            and not any(self.kept.glob("pictures*.jsonl"))
         ):
             raise BadInput(f"{self.folder} holds pictures that were not made here; choose another --name")
 
@@ -101,8 +102,13 @@ class Arm:
     def settings(self) -> dict[str, Any]:
         return read_json(self.kept / "settings.json") or {}
 
-    def pictures(self) -> Lines:
-        return Lines(self.kept / "pictures.jsonl")
+    def pictures(self, suffix: str = "") -> Lines:
+        """Return the file that this process writes. suffix: of its shard."""
+        return Lines(self.kept / f"pictures{suffix}.jsonl")
+
+    def made(self) -> list[dict[str, Any]]:
+        """Return what is recorded of the pictures, by all shards."""
+        return [line for path in sorted(self.kept.glob("pictures*.jsonl")) for line in read_lines(path)]
 
     def answers(self, key: str) -> Lines:
         return Lines(self.kept / f"answers-{key}.jsonl")

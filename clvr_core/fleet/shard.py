@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from ..errors import BadInput
+from ..storage.lock import locked
 
 Work = TypeVar("Work")
 MOST = 100_000
@@ -44,3 +47,20 @@ class Shard:
 
     def of(self, work: Sequence[Work]) -> list[Work]:
         return list(work[self.number - 1 :: self.count])
+
+
+WHOLE = Shard()
+
+
+@contextmanager
+def alone(out: Path, shard: Shard) -> Iterator[None]:
+    """Hold a folder, or this shard of it. Raises BadInput if another process holds that."""
+    if not shard.suffix:
+        with locked(out):
+            yield
+        return
+    mark = out / f".shard{shard.suffix}"  # nothing of ours has a name that begins with a dot
+    with locked(mark):
+        yield
+    with suppress(OSError):
+        mark.rmdir()

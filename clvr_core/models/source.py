@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import BadInput
 from ..protocols import Decision, Drawing, DrawRequest, Message, Picture, Question, Reply
 from .registry import Models, load_models
 from .witnesses import judged_with, load_witnesses, read_witnesses
@@ -67,6 +68,18 @@ class Facts:
         """Return stand-ins that have the names and the costs of the models, and neither draw nor see."""
         judge = _Vlm(self.judge) if self.judge else None
         return Models(_Vlm(self.vlm), _Executor(self), self.width, self.height, memory=self.memory, judge=judge)
+
+
+class _Crew(Protocol):
+    def run(self, pieces: Iterable[None]) -> Iterator[tuple[int, Any]]: ...
+
+
+def facts_of(crew: _Crew) -> Facts:
+    """Ask a crew whose task gives them for the piece None. Raises BadInput if its workers end before they say them."""
+    ((_, facts),) = crew.run([None])
+    if not isinstance(facts, Facts):
+        raise BadInput(f"the workers end before they have done anything: {facts.why}")
+    return facts
 
 
 @dataclass(frozen=True, slots=True)

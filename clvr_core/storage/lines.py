@@ -17,22 +17,8 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lines: list[dict[str, Any]] = []
-        try:
-            raw = path.read_bytes() if path.exists() else b""
-        except OSError as error:
-            raise BadInput(f"{path} cannot be used: {error.strerror}") from error
-        whole = 0
-        for number, line in enumerate(raw.split(b"\n")[:-1], 1):
-            try:
-                value = json_of(line)
-                if not isinstance(value, dict):
-                    raise ValueError("not an object")
-            except ValueError as error:
-                raise BadInput(f"{path} line {number} is damaged ({error}); delete that line and go on") from error
-            self.lines.append(value)
-            whole += len(line) + 1
-        if whole < len(raw):
+        self.lines, whole, size = _read(path)
+        if whole < size:
             with writing(path), path.open("r+b") as file:
                 file.truncate(whole)
 
@@ -45,3 +31,28 @@ class Lines:
                 file.flush()
                 os.fsync(file.fileno())
         self.lines.append(line)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the whole lines of such a file, to which another process may be writing. Empty if there is none; raises
+    BadInput for a damaged one."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int, int]:
+    """Return the whole lines, their bytes, and those of the file."""
+    try:
+        raw = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise BadInput(f"{path} cannot be used: {error.strerror}") from error
+    lines, whole = [], 0
+    for number, line in enumerate(raw.split(b"\n")[:-1], 1):
+        try:
+            value = json_of(line)
+            if not isinstance(value, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            raise BadInput(f"{path} line {number} is damaged ({error}); delete that line and go on") from error
+        lines.append(value)
+        whole += len(line) + 1
+    return lines, whole, len(raw)

@@ -17,18 +17,22 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 from PIL import Image
 
 from ..brief import Brief, Budget
 from ..errors import BadInput
+from ..fleet.crew import Engine, Lost, Tell
 from ..fleet.engine import stopping, threads_for
 from ..fleet.rounds import drive_all
-from ..models.registry import Models
+from ..models.registry import Models, load_models
+from ..models.source import Source
 from ..protocols import Drawing, DrawRequest, Picture, Vlm
 from ..reading import json_of
 from ..records import from_json, to_json
@@ -127,28 +131,146 @@ def synthesize(
     data set of other settings, is held by another process or cannot be written.
     """
     settings = settings or Settings()
-    decisions = _open(out, prompts, models, second, settings)
-    done = {decision.id for decision in decisions}
-    waiting = [(f"{index:06d}", prompt) for index, prompt in enumerate(prompts) if f"{index:06d}" not in done]
-    for start in range(0, len(waiting), settings.together):
+    writer = _Writer(out, prompts, _names(models, second), settings, report)
+    for piece in writer.pieces():
         made: list[Decision] = []
         try:
-            for decision in _some(out, waiting[start : start + settings.together], models, second, settings):
+            for decision in _some(out, piece, models, second, settings):
                 made.append(decision)
         finally:  # a server that goes away takes no decision with it
-            decisions += made
-            _append(out, made)
-        with writing(out):
-            _write(out, decisions)
-        report(
-            f"{len(decisions)}/{len(prompts)} briefs, {sum(decision.row is not None for decision in decisions)} kept"
-        )
-    with writing(out):
-        _write(out, decisions)
-    counts: dict[str, int] = {}
-    for decision in decisions:
-        counts[decision.kind] = counts.get(decision.kind, 0) + 1
-    return counts
+            writer.take(made)
+        writer.write()
+    return writer.end()
+
+
+@alone_in_folder
+def synthesize_on(
+    out: Path,
+    prompts: Sequence[str],
+    engine: Engine,
+    source: Source,
+    second: Second,
+    settings: Settings | None = None,
+    report: Report = print,
+) -> dict[str, int]:
+    """Do as `synthesize` does, by workers that load the models from their sources. All write in `out`, which each
+    machine must see under the same path. What kills its workers again and again is left undecided, and reported."""
+    settings = settings or Settings()
+    with engine.crew(Making(source, second, out, settings)) as crew:
+        ((_, names),) = crew.run([None])
+        if isinstance(names, Lost):
+            raise BadInput(f"the workers end before they have made anything: {names.why}")
+        assert names is not None, "that piece gives the names"
+        writer = _Writer(out, prompts, names, settings, report)
+        for number, lost in crew.run(writer.pieces(), lambda number, decision: writer.take([decision])):
+            if isinstance(lost, Lost):
+                report(f"briefs {number * settings.together} and so on are left undecided: {lost.why}")
+            writer.write()
+    return writer.end()
+
+
+class _Writer:
+    """The files of a data set that is made.
+
+    Raises BadInput if `out` holds a data set of other settings.
+    """
+
+    def __init__(
+        self, out: Path, prompts: Sequence[str], names: Sequence[str], settings: Settings, report: Report
+    ) -> None:
+        self.out, self.prompts, self.settings, self.report = out, prompts, settings, report
+        self.decisions = {decision.id: decision for decision in _open(out, prompts, names, settings)}
+
+    def pieces(self) -> Iterator[list[tuple[str, str]]]:
+        """Yield the briefs that are to be decided, `together` at a time, each with its id."""
+        numbered = [(f"{index:06d}", prompt) for index, prompt in enumerate(self.prompts)]
+        waiting = [each for each in numbered if each[0] not in self.decisions]
+        for start in range(0, len(waiting), self.settings.together):
+            yield waiting[start : start + self.settings.together]
+
+    def take(self, made: Sequence[Decision]) -> None:
+        """Record decisions; one that was taken is not taken again."""
+        new = [decision for decision in made if decision.id not in self.decisions]
+        self.decisions |= {decision.id: decision for decision in new}
+        if new:
+            _append(self.out, new)
+
+    def write(self) -> None:
+        """Write the rows of all decisions so far, in the order of the briefs."""
+        decisions = [self.decisions[name] for name in sorted(self.decisions)]
+        with writing(self.out):
+            _write(self.out, decisions)
+        kept = sum(decision.row is not None for decision in decisions)
+        self.report(f"{len(decisions)}/{len(self.prompts)} briefs, {kept} kept")
+
+    def end(self) -> dict[str, int]:
+        """Return how many decisions there are of each kind."""
+        decisions = [self.decisions[name] for name in sorted(self.decisions)]
+        with writing(self.out):
+            _write(self.out, decisions)
+        counts: dict[str, int] = {}
+        for decision in decisions:
+            counts[decision.kind] = counts.get(decision.kind, 0) + 1
+        return counts
+
+
+class Second(Protocol):
+    """Loads the second judge of the comparison. It can be pickled."""
+
+    def load(self) -> Vlm: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SecondNamed:
+    """A `Second` as the command line has it.
+
+    models: whose verifier it is; None for the embedded one, which errs in another way than the first.
+    seed: of its errors.
+    """
+
+    models: str | None
+    seed: int = 0
+
+    def load(self) -> Vlm:
+        if self.models is None:
+            from ..shapes import load_vlm
+
+            return load_vlm(0.05, seed=self.seed + 1)
+        return load_models(self.models).verifier
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A `Task` for a crew: a piece are briefs with their ids, and what is told of it are their decisions. The piece None
+    gives the names of the models."""
+
+    source: Source
+    second: Second
+    out: Path
+    settings: Settings
+
+    @contextmanager
+    def open(
+        self, stop: threading.Event
+    ) -> Iterator[Callable[[Sequence[tuple[str, str]] | None, Tell], list[str] | None]]:
+        models, second = self.source.load(), self.second.load()
+
+        def do(briefs: Sequence[tuple[str, str]] | None, tell: Tell) -> list[str] | None:
+            if briefs is None:
+                return _names(models, second)
+            if models.check:
+                for _, prompt in briefs:
+                    models.check(prompt)
+            for decision in _some(self.out, briefs, models, second, self.settings):
+                tell(decision)
+            return None
+
+        with stopping((models.vlm, models.executor, models.judge, second), stop):
+            yield do
+
+
+def _names(models: Models, second: Vlm) -> list[str]:
+    return [models.vlm.name, models.verifier.name, second.name, models.executor.name]
 
 
 def _append(out: Path, made: Sequence[Decision]) -> None:
@@ -163,10 +285,9 @@ def _write(out: Path, decisions: Sequence[Decision]) -> None:
     write_rows(out, [decision.row for decision in decisions if decision.row], rejected)
 
 
-def _open(out: Path, prompts: Sequence[str], models: Models, second: Vlm, settings: Settings) -> list[Decision]:
-    judge = models.judge or models.vlm
+def _open(out: Path, prompts: Sequence[str], names: Sequence[str], settings: Settings) -> list[Decision]:
     named = {
-        "models": [models.vlm.name, judge.name, second.name, models.executor.name],
+        "models": [*names],
         "settings": to_json(settings),
         "prompts": [*prompts],
     }

@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from ..brief import Conditioning
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor, Sampling
+from ..fleet.engine import threads_for
 from ..protocols import Picture
 from ..records import to_json
 from ..shapes.sampling import TAUGHT, brief_of, grouped_scene
@@ -229,8 +230,11 @@ class Rollouts:
         """Return the rewards, groups x size, and how many are missing. A missing one gets the mean of its group, which
         teaches nothing."""
         score, missing, rows = ARMS[self.config.arm], 0, []
-        for sample, group in zip(samples, groups):
-            values = [score(self.reward, sample, picture) for picture in group]
+        pairs = [(sample, picture) for sample, group in zip(samples, groups) for picture in group]
+        # A judge behind a server is asked about many pictures at the same time.
+        scored = threads_for(self.reward).each(lambda pair: score(self.reward, *pair), pairs)
+        for group in groups:
+            values = [next(scored) for _ in group]
             known = [value for value in values if value is not None]
             missing += len(values) - len(known)
             mean = sum(known) / len(known) if known else 0.0

@@ -6,6 +6,7 @@ A reward answers three questions; `ARMS` says which of them each arm asks, and w
 from __future__ import annotations
 
 import pkgutil
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,7 +14,7 @@ from typing import Protocol
 from ..brief import Brief, Goal
 from ..controller import draft_goals
 from ..errors import BadInput
-from ..protocols import Picture, Question, Vlm
+from ..protocols import Concurrent, Picture, Question, Vlm
 from ..shapes.grammar import parse, parse_instruction
 from ..shapes.judge import done as carried_out
 from ..shapes.perceive import Perception, check_edit, perceive
@@ -130,10 +131,17 @@ class VlmReward:
 
     vlm: Vlm
     goals: dict[str, tuple[Goal, ...]] = field(default_factory=dict)
+    _drafting: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def parallel(self) -> int:
+        """Pictures worth judging at the same time: with a server several."""
+        return self.vlm.parallel if isinstance(self.vlm, Concurrent) else 1
 
     def scene(self, picture: Picture, prompt: str) -> float | None:
-        if prompt not in self.goals:
-            self.goals[prompt] = draft_goals(self.vlm, Brief(prompt)).value or (Goal("g1", prompt),)
+        with self._drafting:
+            if prompt not in self.goals:
+                self.goals[prompt] = draft_goals(self.vlm, Brief(prompt)).value or (Goal("g1", prompt),)
         decided = decide(self.vlm, (picture,), [goal_question(goal) for goal in self.goals[prompt]])
         said = [decision.yes for decision in decided.decisions if decision.yes is not None]
         return sum(said) / len(said) if said else None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from concurrent.futures import Future
+import threading
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 import pytest
@@ -254,35 +255,35 @@ class TestTheSummary:
         assert "4.00 (" in row and "2.00 (" in row and row.count("1.00") >= TIERS
 
 
+@pytest.mark.weights
+def test_units_are_done_by_workers_in_processes(tmp_path):
+    summary = run_probe(tmp_path, per_tier=1, arms=("oneshot",), workers=1)
+    assert summary["arms"]["oneshot"]["evaluations"] > 0
+    assert len(list((tmp_path / "units").glob("oneshot-*.json"))) == TIERS
+
+
 class Inline:
-    """A pool of workers that works at once."""
+    """An engine that works in this process, in the order of the pieces, as a stop in the middle of them needs."""
 
-    def __init__(self, *_, **__) -> None:
+    def __init__(self, *_) -> None:
         pass
 
-    def __enter__(self):
-        return self
+    @contextmanager
+    def crew(self, task):
+        with task.open(threading.Event()) as self.do:
+            yield self
 
-    def __exit__(self, *_) -> None:
-        pass
-
-    def submit(self, function, *inputs) -> Future:
-        future = Future()
-        try:
-            future.set_result(function(*inputs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+    def run(self, pieces):
+        for number, piece in enumerate(pieces):
+            yield number, self.do(piece, lambda what: None)
 
 
 class TestTheProbe:
     @pytest.fixture(autouse=True)
     def inline(self, monkeypatch):
         self.ran, self.limits = [], {}
-        monkeypatch.setattr(probe, "ProcessPoolExecutor", Inline)
-        monkeypatch.setattr(
-            probe, "as_completed", list
-        )  # in the order of the work, as a stop in the middle of it needs
+        monkeypatch.setattr(probe, "Processes", Inline)
+        monkeypatch.setattr("torch.set_num_threads", lambda count: None)
         monkeypatch.setattr(probe, "run_unit", self.run)
 
     def run(self, arm, tier, count, seed, evaluations, *_):

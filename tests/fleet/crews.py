@@ -77,13 +77,15 @@ class Endless:
 @dataclass(frozen=True)
 class Oracle:
     """A `Source` of models that draw by a renderer. killing: a folder in which each drawing leaves a file, and as long as there are no
-    more than `times` kills the process that drew; None kills nobody."""
+    more than `times` kills the process that drew; None kills nobody. reads: refuse what the vision-language model cannot read."""
 
     killing: Path | None = None
     times: int = 0
+    reads: bool = False
 
     def load(self) -> Models:
-        models = Models(load_vlm(), RenderExecutor(), 96, 96)
+        vlm = load_vlm()
+        models = Models(vlm, RenderExecutor(), 96, 96, vlm.require_readable if self.reads else None)
         return models if self.killing is None else replace(models, executor=_Killing(self.killing, self.times))
 
 

@@ -21,16 +21,9 @@ from tests.fakes import FakeVlm
 from tests.faults import DISK, failing_disk
 from tests.shapes.oracle import RenderExecutor
 from tests.storage.test_lock import Elsewhere
+from tests.synthesis.crews import BadAtOnce
 
 PROMPTS = random_prompts(10, 3)
-
-
-class BadAtOnce(RenderExecutor):
-    """Draws wrongly what has more than four things, as a small model does; edits are right."""
-
-    def _scene(self, request):
-        self.fault = 1.0 if not request.references and parse(request.prompt).total > 4 else 0.0
-        return super()._scene(request)
 
 
 def models(executor=None, vlm=None):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,12 +29,13 @@ from clvr_core.shapes.scene import Scene, Thing
 from clvr_core.training import pprl as module
 from clvr_core.training.adapter import FILE, FrozenCopy, Lora, attach, trained
 from clvr_core.training.fit import Schedule
-from clvr_core.training.pprl import Learning, PprlConfig, pprl
+from clvr_core.training.pprl import Learning, PprlConfig, Rollouts, pprl
 from clvr_core.training.rewards import ARMS, ExactReward, ShapesReward, VlmReward, final, last, named, proxy
 from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.samples import Samples, Window, one_shot
 from clvr_core.training.sft import Following, SftConfig, sft
 from tests.fakes import FakeVlm
+from tests.waiting import HUNG
 
 SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
 LORA = {"rank": 4, "alpha": 4}
@@ -345,6 +348,24 @@ class TestRewards:
         after = render(self.BEFORE.without([4]))
         assert reward.edit(after, (picture,), "remove the blue square at the middle center") > 0.9
         assert reward.edit(picture, (picture,), "remove the blue square at the middle center") < 0.6
+
+    def test_a_judge_behind_a_server_is_asked_about_many_pictures_at_the_same_time(self):
+        together = threading.Barrier(3)
+
+        class Server(FakeVlm):
+            parallel = 3
+
+            def decide(self, images, questions):
+                together.wait(HUNG)
+                return super().decide(images, questions)
+
+        vlm = Server(decisions=[[0.9]] * 6)
+        rollouts = Rollouts.__new__(Rollouts)
+        rollouts.reward, rollouts.config = VlmReward(vlm), PprlConfig(arm="last")
+        samples = [SimpleNamespace(references=(1,), words=words) for words in ("red", "blue")]
+        rewards, missing = rollouts.judge(samples, [[render(self.BEFORE)] * 3] * 2)
+        assert rewards.flatten().tolist() == pytest.approx([0.9] * 6) and missing == 0
+        assert VlmReward(FakeVlm()).parallel == 1
 
     def test_quotation_marks_in_the_words_do_not_end_the_quotation(self):
         vlm = FakeVlm(decisions=[[0.9]])
