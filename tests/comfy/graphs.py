@@ -10,6 +10,7 @@ from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from clvr_core.storage.png import read_png
 from clvr_core.trajectory import Trajectory
 from tests.comfy.server import Comfy, error_of
+from tests.waiting import until
 
 PROMPT = "a large red circle at the top left and a small blue square at the bottom right"
 BRIEF = (
@@ -97,6 +98,17 @@ def begun(comfy: Comfy, prompt: dict) -> tuple[dict, list[Trajectory]]:
     before = runs(comfy)
     entry = go(comfy, prompt)
     return entry, sorted((told(path) for path in runs(comfy) if path not in before), key=lambda run: run.brief.seed)
+
+
+def cancelled(comfy: Comfy, prompt: dict, when: str, times: int) -> tuple[dict, list[Path]]:
+    """The history of a prompt that is cancelled as soon as the models have said this so often more, and its new runs."""
+    before, folders = over(comfy, when), runs(comfy)
+    queued = comfy.queue(prompt)
+    until(lambda: over(comfy, when) >= before + times, lambda: f"{when}\n{comfy.said}")
+    comfy.interrupt()
+    entry = comfy.wait(queued)
+    assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
+    return entry, [path for path in runs(comfy) if path not in folders]
 
 
 def over(comfy: Comfy, line: str) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clvr_core.run.run_folder import BEST, JOURNAL
-from tests.comfy.graphs import begun, go, in_one, looped, over, runs, told
-from tests.comfy.server import Comfy
+from tests.comfy.graphs import begun, cancelled, go, in_one, looped, over, runs, told
 from tests.comfy.test_body import BRIEF, END, SAVE, SAY, VERIFY
 from tests.comfy.test_trajectories import load
 from tests.waiting import until
@@ -62,17 +61,6 @@ def test_a_graph_that_is_answered_from_the_cache_still_names_its_run(comfy, make
     }
     assert told_of[node]["clvr_run"] == [runs(comfy)[-1].name]
     assert make is in_one or told_of[BRIEF]["clvr_goals"] == [goal.text for goal in run.goals]
-
-
-def cancelled(comfy: Comfy, prompt: dict, when: str, times: int):
-    """The history of a prompt that is cancelled as soon as the models have said this so often more."""
-    before, folders = over(comfy, when), runs(comfy)
-    queued = comfy.queue(prompt)
-    until(lambda: over(comfy, when) >= before + times, lambda: f"{when}\n{comfy.said}")
-    comfy.interrupt()
-    entry = comfy.wait(queued)
-    assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"]), entry["status"]
-    return entry, [path for path in runs(comfy) if path not in folders]
 
 
 LONG = {"steps": 1000, "step_seconds": 0.1}
