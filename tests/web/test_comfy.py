@@ -87,5 +87,6 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         ),
     )
     assert "# fail 0" in output
-    for shot in (f"{name}-litegraph", f"{name}-nodes2", *(f"brief-{renderer}" for renderer in renderers.split())):
+    steered = [f"{part}-{renderer}" for part in ("brief", "review") for renderer in renderers.split()]
+    for shot in (f"{name}-litegraph", f"{name}-nodes2", *steered):
         check(tmp_path / f"{shot}.png")

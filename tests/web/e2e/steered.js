@@ -77,7 +77,8 @@ async function steer(vue) {
   await waitForText(/a small black cross/);
   assert.match(await page.evaluate(() => globalThis.clvr.review().textContent), /a small black cross/);
   await reads("globalThis.clvr.review()");
-  if (!vue) await page.screenshot({ path: `${OUT}/review-${FRONT}.png` });
+  await page.screenshot({ path: `${OUT}/review-${FRONT}.png` });
+  await shoot(await element((clvr) => clvr.review()), `review-${renderer}`, 416, 896);
   if (vue) await page.evaluate(() => globalThis.app.collectNodeMenuItems(globalThis.clvr.node("CLVR_LoopEnd")).find(({ content }) => /Stop after this round/.test(content)).callback());
   else await (await element((clvr) => clvr.review().querySelector(".accept"))).click();
   await page.waitForFunction(() => !globalThis.clvr.review(), PATIENCE);
