@@ -217,6 +217,7 @@ class Served:
 def batch(options: argparse.Namespace, servers: Servers, place: Path) -> dict[str, Any]:
     from clvr_core.batch import Job, Painting, Result, run_batch
     from clvr_core.brief import Brief, Budget
+    from clvr_core.fleet.output import Disk
     from clvr_core.fleet.processes import Processes
 
     def jobs(name: str, count: int) -> list[Job]:
@@ -239,7 +240,7 @@ def batch(options: argparse.Namespace, servers: Servers, place: Path) -> dict[st
     memory: list[int] = []
     ended: Counter[str] = Counter()
     with ExitStack() as stack:
-        crew = stack.enter_context(engine.crew(Painting(servers.source(4), place / "many"))) if engine else None
+        crew = stack.enter_context(engine.crew(Painting(servers.source(4), Disk(place / "many")))) if engine else None
         if crew:
             list(crew.run([None]))  # the models are loaded, as they are below
         before, begun = _cpu(), time.monotonic()

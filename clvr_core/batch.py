@@ -22,7 +22,8 @@ from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
 from .fleet.crew import Engine, Lost, Tell
 from .fleet.engine import Stopped, stopping
-from .fleet.shard import WHOLE, Shard, alone
+from .fleet.output import Output, output_of
+from .fleet.shard import WHOLE, Shard
 from .models.device_sharing import Turns, with_device_lock
 from .models.registry import Models
 from .models.source import Facts, Source, facts_of
@@ -30,10 +31,9 @@ from .protocols import Concurrent
 from .reading import json_of
 from .records import from_json, to_json
 from .run.loop import Call
-from .run.run_folder import BEST, RunFolder
+from .run.run_folder import BEST
 from .run.run_models import same_models
 from .run.session import Session
-from .storage.atomic import AGAIN, write_bytes, writing
 from .storage.lock import FolderHeld
 from .storage.names import is_portable
 from .trajectory import Trajectory
@@ -177,7 +177,7 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
 def run_batch(
     jobs: Sequence[Job],
     models: Models,
-    out: Path,
+    out: Path | str,
     concurrency: int,
     on_event: OnEvent = _ignore,
     tick: Callable[[], object] | None = None,
@@ -208,7 +208,7 @@ def run_batch(
 async def paint(
     jobs: Sequence[Job],
     models: Models,
-    out: Path,
+    out: Path | str,
     concurrency: int,
     on_event: OnEvent = _ignore,
     shard: Shard = WHOLE,
@@ -217,7 +217,8 @@ async def paint(
     SUMMARY, or to the file of the shard.
 
     models: shared by all runs.
-    out: folder for the folders of the runs; a run that is there already is continued.
+    out: folder for the folders of the runs, or a url of an object store (s3://bucket/folder); a run that is there already is
+        continued.
     concurrency: runs at the same time, 1 to MOST.
     on_event: called from any thread when a run begins, writes a line of its journal, and ends.
     shard: the part of the jobs that is run here. Other processes may run others in the same folder at the same time.
@@ -241,7 +242,7 @@ async def paint(
                 return result
             on_event(job.id, None)
             try:
-                result = await _run(job, shared, out, pool, lambda line: on_event(job.id, line))
+                result = await _run(job, shared, place, pool, lambda line: on_event(job.id, line))
             except asyncio.CancelledError:
                 stop.set()
                 on_event(job.id, Result(job.id, "stopped", "to be gone on with by the same command"))
@@ -255,14 +256,14 @@ async def paint(
     # Not the pool of the event loop, which has about one thread a core: a run that waits for a server occupies a
     # thread.
     workers = max(1, min(concurrency, len(jobs)))
-    with alone(out, shard), _side_by_side(models, stop) as shared, ThreadPoolExecutor(workers) as pool:
+    place = output_of(out)
+    with place.alone(shard), _side_by_side(models, stop) as shared, ThreadPoolExecutor(workers) as pool:
         try:
             results = await asyncio.gather(*map(run, jobs))
         except BaseException:
             stop.set()
             raise
-        with writing(out):
-            write_bytes(out / summary_name(shard), (json.dumps(batch_summary(results), indent=1) + "\n").encode())
+        place.write(summary_name(shard), (json.dumps(batch_summary(results), indent=1) + "\n").encode())
     return results
 
 
@@ -270,7 +271,7 @@ def paint_on(
     engine: Engine,
     source: Source,
     plan: Callable[[Models], Sequence[Job]],
-    out: Path,
+    out: Path | str,
     on_event: OnEvent = _ignore,
     tick: Callable[[], object] | None = None,
     shard: Shard = WHOLE,
@@ -283,7 +284,8 @@ def paint_on(
     A run whose worker dies is gone on with by another one; if that happens again and again it gives a Result with state
     `failed`.
     """
-    with alone(out, shard), engine.crew(Painting(source, out)) as crew:
+    place = output_of(out)
+    with place.alone(shard), engine.crew(Painting(source, place)) as crew:
         jobs = shard.of(plan(facts_of(crew).models()))
         results: dict[int, Result] = {}
         away: list[str] = []
@@ -311,8 +313,7 @@ def paint_on(
                 on_event(job.id, None)
                 on_event(job.id, results[number])
         ordered = [results[number] for number in range(len(jobs))]
-        with writing(out):
-            write_bytes(out / summary_name(shard), (json.dumps(batch_summary(ordered), indent=1) + "\n").encode())
+        place.write(summary_name(shard), (json.dumps(batch_summary(ordered), indent=1) + "\n").encode())
     return ordered
 
 
@@ -322,7 +323,7 @@ class Painting:
     begins. The piece None gives the `Facts` of the models."""
 
     source: Source
-    out: Path
+    out: Output
 
     @contextmanager
     def open(self, stop: threading.Event) -> Iterator[Callable[[Job | None, Tell], Result | Facts]]:
@@ -343,13 +344,13 @@ class Painting:
                     return Result(job.id, "stopped", str(error))
                 except (BadInput, JudgeFailure, OSError) as error:
                     return _failed(job, error)
-                return result_of(job, session.trajectory, self.out)
+                return _result_in(job, session.trajectory, self.out)
 
             yield do
 
 
 def _begin_patiently(
-    job: Job, models: Models, out: Path, on_line: Callable[[dict[str, Any]], None], stop: threading.Event
+    job: Job, models: Models, out: Output, on_line: Callable[[dict[str, Any]], None], stop: threading.Event
 ) -> tuple[Session, Call | None]:
     """Do as `_begin` does, and wait for a folder that another process holds."""
     for _ in range(HELD):
@@ -400,7 +401,7 @@ def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
 
 
 async def _run(
-    job: Job, models: Models, out: Path, pool: ThreadPoolExecutor, on_line: Callable[[dict[str, Any]], None]
+    job: Job, models: Models, out: Output, pool: ThreadPoolExecutor, on_line: Callable[[dict[str, Any]], None]
 ) -> Result:
     """Run a job. Each call is made in a thread of the pool, because it waits for models and files."""
     loop = asyncio.get_running_loop()
@@ -410,7 +411,7 @@ async def _run(
             call = await loop.run_in_executor(pool, _turn, session, call)
     except (BadInput, JudgeFailure, OSError) as error:
         return _failed(job, error)
-    return result_of(job, session.trajectory, out)
+    return _result_in(job, session.trajectory, out)
 
 
 def _failed(job: Job, error: Exception) -> Result:
@@ -421,23 +422,23 @@ def _failed(job: Job, error: Exception) -> Result:
 
 
 def _begin(
-    job: Job, models: Models, out: Path, on_line: Callable[[dict[str, Any]], None]
+    job: Job, models: Models, out: Output, on_line: Callable[[dict[str, Any]], None]
 ) -> tuple[Session, Call | None]:
     """Create or continue the run of a job, and return its session and its first call (None if the run has ended)."""
     if models.check:
         models.check(job.brief.prompt)
-    folder = RunFolder.reopen(out / job.id, AGAIN)
+    folder = out.run(job.id)
     brief = job.brief
     if folder.lines and "depth" not in folder.lines[0].get("brief", {}).get("budget", {}):
         # A run of before edits were counted goes on as it began.
         brief = replace(brief, budget=replace(brief.budget, depth=None))
     if folder.lines and folder.lines[0].get("brief") != to_json(brief):
         raise BadInput(
-            f"{folder.path} is a run of another brief or budget; choose another --out, or give this one another id"
+            f"{folder.where} is a run of another brief or budget; choose another --out, or give this one another id"
         )
     session = Session(brief, models, folder, listener=lambda event, line: on_line(line))
     if not same_models(folder.lines[0].get("models"), models.names):
-        raise BadInput(f"{folder.path} was made by other models; go on with those or choose another --out")
+        raise BadInput(f"{folder.where} was made by other models; go on with those or choose another --out")
     return session, session.advance()
 
 
@@ -448,8 +449,12 @@ def _turn(session: Session, call: Call) -> Call | None:
     return session.advance(result)
 
 
-def result_of(job: Job, trajectory: Trajectory, out: Path) -> Result:
-    """Return how a run that has ended ended. out: the folder for the folders of the runs."""
+def result_of(job: Job, trajectory: Trajectory, out: Path | str) -> Result:
+    """Return how a run that has ended ended. out: the folder or url for the folders of the runs."""
+    return _result_in(job, trajectory, output_of(out))
+
+
+def _result_in(job: Job, trajectory: Trajectory, out: Output) -> Result:
     step, cost = trajectory.best_step, trajectory.cost
     met = sum(verdict.state == "met" for verdict in step.verdicts) if step else 0
     outcome = trajectory.outcome
@@ -464,7 +469,7 @@ def result_of(job: Job, trajectory: Trajectory, out: Path) -> Result:
         cost.images,
         cost.evaluations,
         cost.vlm_tokens,
-        f"{job.id}/{BEST}" if (out / job.id / BEST).exists() else "",
+        f"{job.id}/{BEST}" if out.has(f"{job.id}/{BEST}") else "",
     )
 
 

@@ -23,6 +23,7 @@ from .errors import Away, BadInput
 from .evaluation.command import add_arguments as add_eval_arguments
 from .evaluation.probe_command import add_arguments as add_probe_arguments
 from .fleet.arguments import add_engine, engine_of
+from .fleet.output import folder_or_url, output_of
 from .merge.command import add_arguments as add_merge_arguments
 from .merge.extract_command import add_arguments as add_extract_arguments
 from .models.arguments import add_models, add_weights, add_witness
@@ -202,10 +203,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     batch.add_argument(
         "--out",
-        type=Path,
+        type=folder_or_url,
         required=True,
         metavar="DIR",
-        help="a folder in it for each run; runs there are gone on with",
+        help="a folder in it for each run, or a url such as s3://bucket/runs; runs there are gone on with",
     )
     batch.add_argument("--concurrency", type=int, default=4, metavar="K", help="runs side by side (default 4)")
     batch.add_argument("--shard", default="1/1", metavar="I/N", help="every Nth brief from the Ith on, for N processes")
@@ -348,6 +349,8 @@ def _batch(options: argparse.Namespace) -> int:
     if options.comfyui:
         from .comfyui_queue import ComfyQueue, paint_there, read_workflow
 
+        if isinstance(options.out, str):
+            raise BadInput(f"--out {options.out} is no folder; with --comfyui give one of this machine")
         if shard != Shard.parse("1/1"):
             raise BadInput("--shard is for models of this process; ComfyUI has one queue, so leave it out")
         workflow = read_workflow(options.workflow)
@@ -366,7 +369,7 @@ def _batch(options: argparse.Namespace) -> int:
             results = run_batch(plan(models), models, options.out, options.concurrency, table, table.tick, shard)
         else:
             results = paint_on(engine, _source(options), plan, options.out, table, table.tick, shard)
-    summary, file = batch_summary(results), options.out / summary_name(shard)
+    summary, file = batch_summary(results), output_of(options.out).where(summary_name(shard))
     failed, unmet = summary["failed"] + summary["stopped"], summary["unmet"] and usual.strategy not in BASELINES
     code = BAD_INPUT if failed else NOT_MET if unmet else DONE
     if options.json:

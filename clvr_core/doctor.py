@@ -49,6 +49,7 @@ PACKAGES = {
     "rapidocr": "text",
     "onnxruntime": "text",
     "ray": "scale",
+    "s3fs": "s3",
 }
 """Packages, each with the extra of clvr that installs it."""
 
