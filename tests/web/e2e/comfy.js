@@ -47,13 +47,34 @@ export async function ready(at) {
     () => globalThis.app?.graph && globalThis.app.extensionManager?.sidebarTab?.sidebarTabs.some(({ id }) => id === "clvr") && document.querySelector(".clvr-review"),
     PATIENCE,
   );
-  await at.evaluate(() => globalThis.app.api.addEventListener("execution_error", ({ detail }) => (globalThis.clvrFailure = detail.exception_message)));
+  await at.evaluate(() => {
+    const { api } = globalThis.app;
+    const { begun, over } = globalThis.clvr;
+    api.addEventListener("execution_error", ({ detail }) => (globalThis.clvrFailure = detail.exception_message));
+    for (const type of ["execution_start", "executed", "progress_state"]) api.addEventListener(type, ({ detail }) => begun.add(detail.prompt_id));
+    for (const type of ["execution_success", "execution_error", "execution_interrupted"]) api.addEventListener(type, ({ detail }) => over.add(detail.prompt_id));
+    const queuePrompt = api.queuePrompt.bind(api);
+    api.queuePrompt = async (...given) => {
+      const answer = await queuePrompt(...given);
+      begun.add(answer.prompt_id);
+      return answer;
+    };
+  });
 }
+
+/**
+ * Once the page has heard that all that it queued is over. A viewer says that a run has ended before its node has: what the server
+ * says of the node after that would be taken for news by a graph that was loaded meanwhile.
+ */
+export const over = () => page.waitForFunction(() => [...globalThis.clvr.begun].every((id) => globalThis.clvr.over.has(id)), PATIENCE);
 
 /** Stands in the page as globalThis.clvr: the roots of the pack's panels, those in a sidebar's shadow too, and their texts. */
 function helpers() {
   const panels = (root) => [...root.querySelectorAll(".clvr-panel")].flatMap(({ shadowRoot }) => [shadowRoot, ...panels(shadowRoot)]);
   globalThis.clvr = {
+    // The prompts that this page queued or heard of, and those that are over.
+    begun: new Set(),
+    over: new Set(),
     panels: () => panels(document),
     texts: () => panels(document).map((root) => root.querySelector(".clvr").textContent),
     review: () => document.querySelector(".clvr-review")?.shadowRoot.querySelector(".review"),
@@ -75,6 +96,7 @@ export async function waitForText(pattern) {
 
 /** Opens a graph with these nodes in sight, each with its place and size, and the others out of it. @param {string} graph @param {Record<string, number[]>} places */
 export async function load(graph, places) {
+  await over();
   await page.evaluate(
     async (graph, places) => {
       const { app } = globalThis;
@@ -95,8 +117,9 @@ export async function load(graph, places) {
   await still();
 }
 
-/** @param {boolean} vue whether Nodes 2.0 draws */
+/** Once nothing runs any more. @param {boolean} vue whether Nodes 2.0 draws */
 export async function draw(vue) {
+  await over();
   await page.evaluate((vue) => globalThis.app.extensionManager.setting.set("Comfy.VueNodes.Enabled", vue), vue);
   await page.waitForFunction((vue) => Boolean(document.querySelector("[data-node-id]")) === vue || !globalThis.app.graph.nodes.length, PATIENCE, vue);
 }
