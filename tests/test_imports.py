@@ -114,7 +114,7 @@ FLOORS = (
     {"policy", "controller", "verifier", "vlm", "witness", "report"},
     {"executor", "merge"},
     {"run"},
-    {"shapes", "schema"},
+    {"shapes", "stickers", "schema"},
     {"models"},
     {"fleet"},
     {"training", "synthesis", "evaluation", "strengths"},
