@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import SafetensorError, safe_open
@@ -25,8 +27,7 @@ from safetensors.torch import save_file
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from ..records import to_json
-from ..shapes.render import render
-from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, restore_sample, t2i_sample
+from ..shapes.sampling import TAUGHT, Telling
 from ..storage.atomic import writing
 from ..weights.manifest import digests
 from .compile import compile_blocks
@@ -42,10 +43,11 @@ Report = Callable[[str], None]
 class DistilConfig:
     """Settings of the distillation.
 
+    world: "shapes" or "stickers", whose samples are drawn.
     steps: of the student.
     shift: of the student's noise levels.
     generate, edit: how the teacher samples; its steps are divided among the student's.
-    paths: paths of random samples of the shapes world.
+    paths: paths of random samples of the world.
     traces: further paths whose prompts and references are those of trajectories.
     window: tokens at which the prompts of `traces` are shortened; None for as many as the weights read.
     shard: paths in one file.
@@ -58,6 +60,7 @@ class DistilConfig:
 
     steps: int = 4
     shift: float = 3.0
+    world: Literal["shapes", "stickers"] = "shapes"
     generate: Sampling = field(default_factory=lambda: Sampling(12, 2.0))
     edit: Sampling = field(default_factory=lambda: Sampling(8, 1.0))
     paths: int = 4096
@@ -177,15 +180,28 @@ def _cases(sampler: TrainingSampler, config: DistilConfig, rng: random.Random) -
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
     lengths = list(sampler.recipe.text_lengths)
     length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
-    make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
+    sampling, render = _world(config.world)
+    make = getattr(sampling, f"{kind}_sample")
+    telling = sampling.Telling(config.telling.places, config.telling.relations, config.telling.relations_placed)
     samples, prompts = [], []
     while len(samples) < config.shard:
         sample = make(rng)
-        prompt = brief_of(sample.target, rng, config.telling)[1] if kind == "t2i" else sample.prompt
+        prompt = sampling.brief_of(sample.target, rng, telling)[1] if kind == "t2i" else sample.prompt
         if sampler.executor.tokens(prompt) <= lengths[-1] and sampler.executor.text_length(prompt) == length:
             samples.append(sample)
             prompts.append(prompt)
     return prompts, sampler.references([tuple(map(render, sample.references)) for sample in samples])
+
+
+def _world(name: str) -> tuple[Any, Callable[[Any], np.ndarray]]:
+    """Return the module that draws samples and the function that draws scenes, of one world."""
+    if name == "stickers":
+        from ..stickers import render, sampling
+
+        return sampling, render.render
+    from ..shapes import render, sampling
+
+    return sampling, render.render
 
 
 def _traces(sampler: TrainingSampler, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:

@@ -27,6 +27,12 @@ CURVE = "curve.jsonl"
 
 @dataclass(frozen=True)
 class Schedule:
+    """How long, how fast and how often.
+
+    seconds: ends training after this time too, with the learning rate brought down by then; None for no limit. Two runs
+        with a limit take different numbers of steps.
+    """
+
     steps: int
     lr: float
     warmup: int = 50
@@ -35,12 +41,15 @@ class Schedule:
     ema: float = 0.999
     log_every: int = 50
     save_every: int = 250
+    seconds: float | None = None
 
-    def factor(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to `floor` of the learning rate."""
+    def factor(self, step: int, elapsed: float = 0.0) -> float:
+        """Linear warm-up, then a cosine down to `floor` of the learning rate. elapsed: seconds of training so far."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        if self.seconds:
+            progress = max(progress, elapsed / self.seconds)
         return self.floor + (1 - self.floor) * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))
 
 
@@ -79,8 +88,13 @@ def fit(
         betas=(0.9, 0.98),
         weight_decay=schedule.weight_decay,
     )
+    on_gpu = accelerator.device.type == "cuda"  # many small tensors, each a launch of its own otherwise
     # Without averaging there is no copy either: the weights may be spread over processes that hold a part each.
-    ema = EMAModel((p for p in model.parameters() if p.requires_grad), decay=schedule.ema) if schedule.ema else None
+    ema = (
+        EMAModel((p for p in model.parameters() if p.requires_grad), decay=schedule.ema, foreach=on_gpu)
+        if schedule.ema
+        else None
+    )
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema:
         ema.to(accelerator.device)
@@ -94,9 +108,16 @@ def fit(
     resumed(progress.step)
     started, losses = time.monotonic() - progress.seconds, []
     wrapped.train()
-    while progress.step < schedule.steps:
+
+    def late() -> bool:
+        if schedule.seconds is None:
+            return False
+        over = torch.tensor(float(progress.seconds >= schedule.seconds), device=accelerator.device)
+        return bool(cast(torch.Tensor, accelerator.reduce(over)).item())  # all processes stop at the same step
+
+    while progress.step < schedule.steps and not late():
         for group in optimizer.param_groups:
-            group["lr"] = schedule.lr * schedule.factor(progress.step)
+            group["lr"] = schedule.lr * schedule.factor(progress.step, progress.seconds)
         loss = loss_of(wrapped, progress.step)
         _require_finite(loss, accelerator, folder, progress.step)
         accelerator.backward(loss)
@@ -108,7 +129,7 @@ def fit(
         losses.append(loss.item())
         progress.step += 1
         progress.seconds = time.monotonic() - started
-        last = progress.step == schedule.steps
+        last = progress.step == schedule.steps or late()
         if accelerator.is_main_process and (last or progress.step % schedule.log_every == 0):
             mean = sum(losses) / len(losses)
             losses.clear()

@@ -259,10 +259,11 @@ class FlowMatching(torch.nn.Module):
     """Velocity regression of FLUX.2 Klein: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0, references as further
     tokens."""
 
-    def __init__(self, transformer: torch.nn.Module, text_encoder: Any, config: FlowConfig) -> None:
+    def __init__(self, transformer: torch.nn.Module, text_encoder: Any, sigma_mean: float, sigma_std: float) -> None:
         super().__init__()
         # Without the head, whose weight is the embedding's own: freezing it would freeze the words.
-        self.transformer, self.words, self.config = transformer, text_encoder.model, config
+        self.transformer, self.words = transformer, text_encoder.model
+        self.sigma_mean, self.sigma_std = sigma_mean, sigma_std
 
     def forward(self, ids, mask, target, references, weight) -> torch.Tensor:
         hidden = self.words(
@@ -271,7 +272,7 @@ class FlowMatching(torch.nn.Module):
         text = torch.cat([hidden[layer] for layer in TEXT_LAYERS], dim=-1)
         batch, tokens, _ = target.shape
         noise = torch.randn_like(target)
-        sigma = torch.sigmoid(self.config.sigma_mean + self.config.sigma_std * torch.randn(batch, device=target.device))
+        sigma = torch.sigmoid(self.sigma_mean + self.sigma_std * torch.randn(batch, device=target.device))
         mixed = torch.lerp(target, noise, sigma.view(-1, 1, 1))
         velocity = self.transformer(
             hidden_states=torch.cat([mixed, *references], dim=1),
@@ -361,7 +362,7 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
             batch["input_ids"].to(device), batch["attention_mask"].to(device), pool.target[indices], references, weight
         )
 
-    objective = FlowMatching(pipe.transformer, pipe.text_encoder, config)
+    objective = FlowMatching(pipe.transformer, pipe.text_encoder, config.sigma_mean, config.sigma_std)
     fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)
 
 

@@ -254,7 +254,7 @@ class TestTheFlow:
             )
             batch = pipe.tokenizer([text], padding="max_length", max_length=32, return_tensors="pt")
             tokens = [normalise(encode(pipe.vae, [picture]), pipe.vae) for picture in pictures]
-            objective = FlowMatching(pipe.transformer, pipe.text_encoder, FlowConfig())
+            objective = FlowMatching(pipe.transformer, pipe.text_encoder, 1.4, 1.2)
             with torch.no_grad():
                 objective(
                     batch["input_ids"], batch["attention_mask"], torch.zeros_like(tokens[0]), tokens, torch.ones(1, 9)
@@ -274,7 +274,7 @@ class TestTheFlow:
             def forward(self, hidden_states, timestep, **_):
                 return (hidden_states / timestep.view(-1, 1, 1),)
 
-        objective = FlowMatching(Oracle(), pipe.text_encoder, FlowConfig())
+        objective = FlowMatching(Oracle(), pipe.text_encoder, 1.4, 1.2)
         ids = torch.ones(4, 32, dtype=torch.long)
         target = torch.zeros(4, 9, 64)
         assert objective(ids, torch.ones_like(ids), target, [torch.randn(4, 9, 64)], torch.ones(4, 9)).item() < 1e-6

@@ -1,0 +1,152 @@
+"""Base weights and reader of the sticker world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from ..executor.klein import SamplingRecipe
+from ..records import to_json
+from ..stickers.model import RECIPE, VAE_CHANNELS, build_pipeline
+from ..stickers.reader import Reader
+from .stage import curve_of, processes, save_record, save_weights, settle, stage
+from .sticker_batches import BatchRenderer, load_cutouts
+from .sticker_flow import StickerFlowConfig, train_flow
+from .sticker_pictures import (
+    Drawn,
+    Encoding,
+    ReaderConfig,
+    StickerVaeConfig,
+    channels_last,
+    train_decoder,
+    train_encoder,
+    train_reader,
+)
+
+PARTS = ("encoder", "decoder", "flow")
+
+
+@dataclass(frozen=True)
+class StickerBaseConfig:
+    """All settings of `clvr train stickers base`, written beside the weights."""
+
+    width: int = 192
+    double: int = 2
+    single: int = 6
+    text_width: int = 128
+    vae_channels: tuple[int, ...] = VAE_CHANNELS
+    vae: StickerVaeConfig = field(default_factory=StickerVaeConfig)
+    flow: StickerFlowConfig = field(default_factory=StickerFlowConfig)
+    recipe: SamplingRecipe = RECIPE
+
+
+def _cutouts() -> Path | None:
+    """CLVR_CUTOUTS names a file of prepared pictures (see sticker_batches.load_cutouts), for a machine without art."""
+    return Path(os.environ["CLVR_CUTOUTS"]) if os.environ.get("CLVR_CUTOUTS") else None
+
+
+@stage
+def train_stickers(
+    out: Path, config: Path | None = None, *, seed: int = 0, parts: tuple[str, ...] = PARTS, workers: int = 2
+) -> Path:
+    """Train the embedded base from nothing, or continue a run that was stopped in `out`.
+
+    parts: which of the encoder, the decoder and the flow; decoder and flow need the encoder of the same folder and can
+        be trained at the same time, in two folders with a copy of it.
+    workers: processes that make samples.
+
+    Returns the folder of the weights, which is written where `parts` are complete. Raises BadInput as `settle` does and
+    if the pictures of the stickers are not there.
+    """
+    accelerator = processes()
+    settings = settle(out, StickerBaseConfig, config, {"seed": seed})
+    torch.manual_seed(seed)
+    torch.set_float32_matmul_precision("high")
+    report = accelerator.print
+    renderer = BatchRenderer(accelerator.device, load_cutouts(_cutouts()))
+    draw = Drawn(renderer, settings.vae.batch, settings.vae.signs)
+    pipe = build_pipeline(settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels)
+    common = {"seed": seed, "accelerator": accelerator, "report": report}
+    saved = out / "encoder.safetensors"
+    if saved.exists():
+        encoding = channels_last(Encoding(pipe.vae, settings.vae)).to(accelerator.device)
+        encoding.load_state_dict(load_file(saved))
+    else:
+        encoding = train_encoder(pipe.vae, draw, out / "encoder", settings.vae, **common)
+        save_file({name: value.contiguous() for name, value in encoding.state_dict().items()}, saved)
+    if "decoder" in parts:
+        train_decoder(pipe.vae, encoding, draw, out / "decoder", settings.vae, **common)
+        save_file(_part(pipe.vae, ("decoder.", "post_quant_conv.")), out / "decoder.safetensors")
+    elif (out / "decoder.safetensors").exists():
+        pipe.vae.load_state_dict(load_file(out / "decoder.safetensors"), strict=False)
+    if "flow" in parts:
+        train_flow(pipe, renderer, out / "flow", settings.flow, workers=workers, **common)
+    weights = out / "weights"
+    if accelerator.is_main_process and "flow" in parts:
+        done = [part for part in PARTS if (out / part / "curve.jsonl").exists()]
+        curves = {part: curve_of(out / part) for part in done}
+        record = {"seed": seed, "processes": accelerator.num_processes, "config": to_json(settings), "curves": curves}
+        pipe.vae.to(memory_format=torch.contiguous_format)
+        save_weights(pipe.to("cpu"), weights, settings.recipe, record)
+    accelerator.wait_for_everyone()
+    return weights
+
+
+def _part(module: torch.nn.Module, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    return {name: value.contiguous() for name, value in module.state_dict().items() if name.startswith(names)}
+
+
+@stage
+def train_sticker_reader(out: Path, config: Path | None = None, *, seed: int = 0, vae: Path | None = None) -> Path:
+    """Train the reader, or continue.
+
+    vae: folder of weights whose VAE a third of the pictures pass through; None for none.
+
+    Returns the file of the reader, bfloat16. Raises as `train_stickers` does.
+    """
+    accelerator = processes()
+    settings = settle(out, ReaderConfig, config, {"seed": seed})
+    torch.manual_seed(seed)
+    torch.set_float32_matmul_precision("high")
+    renderer = BatchRenderer(accelerator.device, load_cutouts(_cutouts()))
+    reader = Reader()
+    trip: Callable[[torch.Tensor], torch.Tensor] | None = None
+    if vae:
+        from diffusers import AutoencoderKLFlux2
+
+        # Any: diffusers' hints allow a tuple where this call gives an object.
+        model: Any = AutoencoderKLFlux2.from_pretrained(vae, subfolder="vae").to(accelerator.device)
+        model.requires_grad_(False)
+
+        def through(pictures: torch.Tensor) -> torch.Tensor:
+            latents = model.encode(pictures * 2 - 1).latent_dist.mode()
+            noise = 0.15 * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
+            return model.decode(latents + noise).sample / 2 + 0.5
+
+        trip = through
+
+    train_reader(
+        reader,
+        Drawn(renderer, settings.batch),
+        out / "reader",
+        settings,
+        seed=seed,
+        accelerator=accelerator,
+        vae=trip,
+        report=accelerator.print,
+    )
+    file = out / "reader.safetensors"
+    if accelerator.is_main_process:
+        save_file(
+            {name: value.to(torch.bfloat16).contiguous().cpu() for name, value in reader.state_dict().items()}, file
+        )
+        save_record(
+            out / "training.json", {"seed": seed, "config": to_json(settings), "curve": curve_of(out / "reader")}
+        )
+    return file

@@ -1,0 +1,378 @@
+"""What trains on pictures of the sticker world: its VAE, encoder first, and its reader."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch.nn import Linear
+
+from ..stickers.codes import DX, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
+from ..stickers.reader import SPLIT, UNCLEAR, Reader
+from ..stickers.scene import BACKDROPS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIZES
+from .fit import Schedule, fit
+from .pretrain import patchify
+from .sticker_batches import SIGN_KIND, BatchRenderer
+
+Vae = Any
+Module = TypeVar("Module", bound=torch.nn.Module)
+ENCODED = (len(KINDS), len(LOOKS), len(SIZES), *(len(LETTERS) + 1 for _ in range(MOST_LETTERS)), len(BACKDROPS))
+"""Classes that a token of the VAE is read for: kind, look, size, five letters, backdrop."""
+
+
+def random_codes(count: int, rng: np.random.Generator, signs: float = 0.12) -> tuple[np.ndarray, np.ndarray]:
+    """Return the codes of random scenes, int8 count x 9 x FIELDS and int8 count; a filled cell is a sign at the odds
+    `signs`, half of the looks are natural."""
+    shape = (count, len(CELLS))
+    cells = np.zeros((*shape, FIELDS), np.int8)
+    noun = rng.integers(1, len(NOUNS) + 1, shape)
+    sign = rng.random(shape) < signs
+    filled = rng.random(shape) < rng.choice((0.1, 0.3, 0.5, 0.8, 1.0), (count, 1))
+    cells[..., NOUN] = np.where(sign, SIGN_KIND, noun) * filled
+    look = rng.integers(1, len(LOOKS), shape) * (rng.random(shape) < 0.6)
+    cells[..., LOOK] = _allowed()[noun, look] * (filled & ~sign)
+    cells[..., SIZE] = np.where(sign, 1, rng.integers(0, 2, shape)) * filled
+    cells[..., DX : DX + 2] = rng.integers(-JITTER, JITTER + 1, (*shape, 2)) * filled[..., None]
+    length = rng.integers(1, MOST_LETTERS + 1, shape)
+    letters = rng.integers(1, len(LETTERS) + 1, (*shape, MOST_LETTERS))
+    written = np.arange(MOST_LETTERS) < length[..., None]
+    cells[..., WORD:] = letters * written * (filled & sign)[..., None]
+    return cells, rng.integers(0, len(BACKDROPS), count).astype(np.int8)
+
+
+def _allowed() -> np.ndarray:
+    """int (kinds) x looks: the look itself, or 0 where the noun does not have it."""
+    from ..stickers.scene import looks
+
+    table = np.zeros((len(KINDS), len(LOOKS)), np.int64)
+    for index, kind in enumerate(KINDS):
+        for look, name in enumerate(LOOKS):
+            table[index, look] = look if kind and name in looks(kind) else 0
+    return table
+
+
+def autocast(device: torch.device):
+    """bfloat16 on a GPU, float32 elsewhere."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+@dataclass(frozen=True)
+class StickerVaeConfig:
+    """latent_noise: standard deviation added before reading or decoding, so that near-by latents mean the same.
+    read: weight of what the finished encoder reads off the decoded picture, beside its error in pixels.
+    signs: share of the filled cells that hold a sign.
+    """
+
+    batch: int = 64
+    signs: float = 0.25
+    latent_noise: float = 0.2
+    shrink: float = 1e-3
+    read: float = 0.02
+    encoder: Schedule = field(
+        default_factory=lambda: Schedule(steps=1500, lr=1.5e-3, weight_decay=0.0, ema=0.995, save_every=500)
+    )
+    decoder: Schedule = field(
+        default_factory=lambda: Schedule(steps=4000, lr=1.5e-3, weight_decay=0.0, ema=0.998, save_every=1000)
+    )
+
+
+def channels_last(module: Module) -> Module:
+    return cast(Any, module).to(memory_format=torch.channels_last)  # torch's hints lack this argument
+
+
+def compiled(module: torch.nn.Module, device: torch.device) -> None:
+    """Compile a part on a GPU, where its many small layers are bound by memory. Its weights keep their names."""
+    if device.type == "cuda":
+        torch._dynamo.config.suppress_errors = True
+        module.compile()
+
+
+class Encoding(torch.nn.Module):
+    """Trains the encoder by what one linear layer can read from the token of each cell: kind, look, size, letters,
+    offset and backdrop."""
+
+    def __init__(self, vae: Vae, config: StickerVaeConfig) -> None:
+        super().__init__()
+        self.encoder, self.quant_conv, self.config = vae.encoder, vae.quant_conv, config
+        self.linear = Linear(4 * vae.config.latent_channels, sum(ENCODED) + 2)
+        self.misread = torch.ones(4)
+
+    def latents(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Pictures in -1..1 -> latents before normalisation."""
+        with autocast(pictures.device):
+            return self.quant_conv(self.encoder(pictures)).float().chunk(2, dim=1)[0]
+
+    def read(self, latents: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor) -> torch.Tensor:
+        """Return the loss of what is read from latents, and note the share misread of kind, look, size and word."""
+        tokens = patchify(latents).flatten(2).transpose(1, 2).flatten(0, 1)
+        what = cells.flatten(0, 1).long()
+        *logits, offset = self.linear(tokens).split((*ENCODED, 2), dim=-1)
+        there, sign = what[:, NOUN] > 0, what[:, NOUN] == SIGN_KIND
+        loss = F.cross_entropy(logits[0], what[:, NOUN])
+        loss = loss + _mean(F.cross_entropy(logits[1], what[:, LOOK], reduction="none"), there)
+        loss = loss + 0.5 * _mean(F.cross_entropy(logits[2], what[:, SIZE], reduction="none"), there)
+        letters = torch.stack(
+            [F.cross_entropy(logits[3 + i], what[:, WORD + i], reduction="none") for i in range(MOST_LETTERS)], -1
+        )
+        loss = loss + _mean(letters.mean(-1), sign)
+        loss = loss + 0.5 * F.cross_entropy(logits[-1], backdrops.long().repeat_interleave(len(CELLS)))
+        loss = loss + _mean((offset - what[:, DX : DX + 2] / JITTER).square().mean(-1), there)
+        with torch.no_grad():
+            word = torch.stack([logits[3 + i].argmax(-1) == what[:, WORD + i] for i in range(MOST_LETTERS)], -1).all(-1)
+            wrong = [logits[i].argmax(-1) != what[:, field] for i, field in ((0, NOUN), (1, LOOK), (2, SIZE))]
+            self.misread = torch.stack([_mean(each.float(), there) for each in wrong] + [_mean((~word).float(), sign)])
+        return loss
+
+    def forward(self, pictures: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor) -> torch.Tensor:
+        latents = self.latents(pictures)
+        noised = latents + self.config.latent_noise * torch.randn_like(latents)
+        return self.read(noised, cells, backdrops) + self.config.shrink * latents.square().mean()
+
+
+def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    return (values * where).sum() / where.sum().clamp(min=1)
+
+
+class Decoding(torch.nn.Module):
+    """Trains the decoder alone, from noised latents of the finished encoder, by an error in which every sticker counts
+    alike, and by what the encoder reads off the result."""
+
+    def __init__(self, vae: Vae, encoding: Encoding, config: StickerVaeConfig) -> None:
+        super().__init__()
+        self.decoder, self.post_quant_conv, self.config = vae.decoder, vae.post_quant_conv, config
+        # In a list, so that it is no part of this module and its weights are not trained.
+        self.encoding = [encoding.requires_grad_(False).eval()]
+        self.l1 = torch.zeros(())
+
+    def forward(self, pictures, weights, cells, backdrops) -> torch.Tensor:
+        encoding = self.encoding[0]
+        with torch.no_grad():
+            latents = encoding.latents(pictures)
+        scale = self.config.latent_noise * torch.rand(len(latents), 1, 1, 1, device=latents.device)
+        with autocast(pictures.device):
+            drawn = self.decoder(self.post_quant_conv(latents + scale * torch.randn_like(latents)))
+        drawn = drawn.float()
+        error = (drawn - pictures).abs().mean(1)
+        self.l1 = error.detach().mean()
+        loss = (error * weights).mean()
+        if self.config.read:
+            again = encoding.latents(drawn.contiguous(memory_format=torch.channels_last))
+            loss = loss + self.config.read * encoding.read(again, cells, backdrops)
+        return loss
+
+
+class Drawn:
+    """Random scenes drawn on the device, a batch for each key."""
+
+    def __init__(self, renderer: BatchRenderer, batch: int, signs: float = 0.12) -> None:
+        self.renderer, self.batch, self.signs = renderer, batch, signs
+
+    def __call__(self, key: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return pictures in -1..1 (channels last), cells and backdrops."""
+        cells, backdrops = random_codes(
+            self.batch, np.random.default_rng(random.Random(key).getrandbits(63)), self.signs
+        )
+        pictures = self.renderer(cells, backdrops) * 2 - 1
+        device = self.renderer.device
+        return (
+            pictures.contiguous(memory_format=torch.channels_last),
+            torch.from_numpy(cells).to(device),
+            torch.from_numpy(backdrops).to(device),
+        )
+
+    def weights(self, pictures: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor) -> torch.Tensor:
+        """Weights of the error, N x 192 x 192: a sticker's pixels count for its size, a sign's twice as much."""
+        bare = self.renderer(torch.zeros_like(cells), backdrops) * 2 - 1
+        drawn = ((pictures - bare).abs().amax(1) > 0.04).float()
+        per = torch.tensor([2.5 * (56 / 40) ** 2, 2.5], device=cells.device)[cells[..., SIZE].long()]
+        per = torch.where(cells[..., NOUN] == SIGN_KIND, 6.0, per)
+        spread = per.view(-1, GRID, GRID).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
+        return 1 + drawn * spread
+
+
+def train_encoder(
+    vae: Vae, draw: Drawn, folder: Path, config: StickerVaeConfig, *, seed: int, accelerator: Accelerator, report=print
+) -> Encoding:
+    objective = channels_last(Encoding(vae, config))
+    compiled(vae.encoder, accelerator.device)
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        loss = wrapped(*draw(f"{seed}/encoder/{step}/{accelerator.process_index}"))
+        if (step + 1) % config.encoder.log_every == 0:
+            report(f"misread kind, look, size, word: {[round(each, 4) for each in objective.misread.tolist()]}")
+        return loss
+
+    fit(objective, loss_of, config.encoder, folder, seed=seed, accelerator=accelerator, report=report)
+    return objective
+
+
+def train_decoder(
+    vae: Vae,
+    encoding: Encoding,
+    draw: Drawn,
+    folder: Path,
+    config: StickerVaeConfig,
+    *,
+    seed: int,
+    accelerator: Accelerator,
+    report=print,
+) -> None:
+    objective = channels_last(Decoding(vae, encoding, config))
+    compiled(vae.encoder, accelerator.device)
+    compiled(vae.decoder, accelerator.device)
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        pictures, cells, backdrops = draw(f"{seed}/decoder/{step}/{accelerator.process_index}")
+        loss = wrapped(pictures, draw.weights(pictures, cells, backdrops), cells, backdrops)
+        if (step + 1) % config.decoder.log_every == 0:
+            misread = [round(each, 4) for each in encoding.misread.tolist()]
+            report(f"L1 {objective.l1.item():.4f}; misread kind, look, size, word once decoded: {misread}")
+        return loss
+
+    fit(objective, loss_of, config.decoder, folder, seed=seed, accelerator=accelerator, report=report)
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """damage: share of the filled cells that are damaged and so labelled unclear."""
+
+    batch: int = 256
+    damage: float = 0.25
+    schedule: Schedule = field(
+        default_factory=lambda: Schedule(steps=4000, lr=1e-3, weight_decay=0.01, ema=0.998, save_every=1000)
+    )
+
+
+def damaged(
+    pictures: torch.Tensor, others: torch.Tensor, bare: torch.Tensor, cells: torch.Tensor, share: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spoil a share of the filled cells. pictures, others (other scenes), bare (the backdrops alone): N x 3 x H x W.
+
+    Each spoilt cell is a blend with another cell, half of it and half of another, faded, moved out of place, or
+    smeared with blocks of another. Return the pictures and bool N x 9, which cells are spoilt.
+    """
+    count, device = len(pictures), pictures.device
+
+    def split(batch: torch.Tensor) -> torch.Tensor:
+        return batch.view(count, 3, GRID, CELL, GRID, CELL).permute(0, 2, 4, 1, 3, 5).reshape(count, 9, 3, CELL, CELL)
+
+    mine, other, empty = split(pictures), split(others), split(bare)
+    other = other.roll(1, 1)
+    what = torch.randint(6, (count, 9, 1, 1, 1), device=device)
+    part = torch.rand(count, 9, 1, 1, 1, device=device)
+    side = torch.arange(CELL, device=device)
+    blend = torch.lerp(mine, other, 0.3 + 0.4 * part)
+    along = torch.where(part < 0.5, side[None, None, None, :, None], side[None, None, None, None, :])
+    halves = torch.where(along < 22 + 20 * torch.rand_like(part), mine, other)
+    faded = torch.lerp(mine, empty, 0.35 + 0.3 * part)
+    shift = torch.randint(14, 40, (count, 9), device=device) * (1 - 2 * torch.randint(2, (count, 9), device=device))
+    index = (side[None, None] + shift[..., None]).clamp(0, CELL - 1)
+    outside = (side[None, None] + shift[..., None] < 0) | (side[None, None] + shift[..., None] >= CELL)
+    moved = mine.gather(4, index[:, :, None, None, :].expand(-1, -1, 3, CELL, -1))
+    moved = torch.where(outside[:, :, None, None, :], empty, moved)
+    blocks = torch.rand(count, 9, 1, 8, 8, device=device).flatten(0, 1)
+    patchy = F.interpolate(blocks, size=(CELL, CELL)).view(count, 9, 1, CELL, CELL) < 0.35 + 0.3 * part
+    smeared = torch.where(patchy, other, mine)
+    low = F.avg_pool2d(mine.flatten(0, 1), 8)
+    blurred = F.interpolate(low, size=(CELL, CELL), mode="bilinear").view_as(mine)
+    kinds = torch.stack((blend, halves, faded, moved, smeared, blurred))
+    spoilt = kinds.gather(0, what[None].expand(1, count, 9, 3, CELL, CELL))[0]
+    chosen = (torch.rand(count, 9, device=device) < share) & (cells[..., NOUN] > 0)
+    # What hardly changes the picture is no damage, and what leaves hardly anything is no thing.
+    change = (spoilt - mine).abs().mean((2, 3, 4))
+    left = (spoilt - empty).abs().mean((2, 3, 4))
+    chosen &= (change > 0.035) & (left > 0.03)
+    result = torch.where(chosen[..., None, None, None], spoilt, mine)
+    result = result.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5).reshape(pictures.shape)
+    return result, chosen
+
+
+def weathered(pictures: torch.Tensor) -> torch.Tensor:
+    """Blur, resample, shift in colour and add noise, each picture by its own amounts. In and out in 0..1."""
+    count, device = len(pictures), pictures.device
+    side = pictures.shape[-1]
+    small = F.interpolate(pictures, scale_factor=float(torch.empty(()).uniform_(0.5, 0.95)), mode="area")
+    again = F.interpolate(small, size=(side, side), mode="bilinear")
+    pictures = torch.lerp(pictures, again, (torch.rand(count, 1, 1, 1, device=device) < 0.35).float())
+    gain = 1 + 0.06 * torch.randn(count, 1, 1, 1, device=device)
+    tone = 0.02 * torch.randn(count, 3, 1, 1, device=device)
+    sigma = 0.06 * torch.rand(count, 1, 1, 1, device=device) ** 2
+    return ((pictures - 0.5) * gain + 0.5 + tone + sigma * torch.randn_like(pictures)).clamp(0, 1)
+
+
+class Reading(torch.nn.Module):
+    """The reader's loss; `wrong` is the share of scenes without damage that were not read exactly."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self.reader = reader
+        self.wrong = self.accepted = torch.ones(())
+
+    def forward(self, pictures, cells, backdrops, spoilt) -> torch.Tensor:
+        with autocast(pictures.device):
+            found, whole = self.reader(pictures)
+        what = cells.flatten(0, 1).long()
+        bad = spoilt.flatten()
+        parts = found.float().flatten(0, 1).split(SPLIT, dim=-1)
+        wanted = torch.where(bad, UNCLEAR, what[:, NOUN])
+        there, sign = (what[:, NOUN] > 0) & ~bad, (what[:, NOUN] == SIGN_KIND) & ~bad
+        loss = F.cross_entropy(parts[0], wanted) + F.cross_entropy(whole.float(), backdrops.long())
+        loss = loss + _mean(F.cross_entropy(parts[1], what[:, LOOK], reduction="none"), there)
+        loss = loss + 0.5 * _mean(F.cross_entropy(parts[2], what[:, SIZE], reduction="none"), there)
+        loss = loss + 0.5 * _mean((parts[3] - what[:, DX : DX + 2] / JITTER).square().mean(-1), there)
+        letters = [F.cross_entropy(parts[4 + i], what[:, WORD + i], reduction="none") for i in range(MOST_LETTERS)]
+        loss = loss + _mean(torch.stack(letters, -1).mean(-1), sign)
+        with torch.no_grad():
+            right = parts[0].argmax(-1) == wanted
+            right &= ~there | ((parts[1].argmax(-1) == what[:, LOOK]) & (parts[2].argmax(-1) == what[:, SIZE]))
+            for i in range(MOST_LETTERS):
+                right &= ~sign | (parts[4 + i].argmax(-1) == what[:, WORD + i])
+            scene = right.view(-1, len(CELLS)).all(1) & (whole.argmax(-1) == backdrops)
+            whole_ones = ~bad.view(-1, len(CELLS)).any(1)
+            self.wrong = _mean((~scene).float(), whole_ones)
+            self.accepted = _mean((parts[0].argmax(-1) != UNCLEAR).float(), bad)
+        return loss
+
+
+def train_reader(
+    reader: Reader,
+    draw: Drawn,
+    folder: Path,
+    config: ReaderConfig,
+    *,
+    seed: int,
+    accelerator: Accelerator,
+    vae: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    report=print,
+) -> None:
+    """vae: pictures in 0..1 -> the same after a round trip; None for none. A third of the pictures take it."""
+    objective = channels_last(Reading(reader))
+
+    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+        key = f"{seed}/reader/{step}/{accelerator.process_index}"
+        pictures, cells, backdrops = draw(key)
+        bare = draw.renderer(torch.zeros_like(cells), backdrops)
+        others = draw.renderer(cells.roll(1, 0), backdrops)  # other things before the same backdrop
+        pictures = (pictures + 1) / 2
+        pictures, spoilt = damaged(pictures, others, bare, cells, config.damage * (step % 2))
+        if vae:
+            taken = len(pictures) // 3
+            with torch.no_grad():
+                pictures = torch.cat([vae(pictures[:taken]).clamp(0, 1), pictures[taken:]])
+        pictures = weathered(pictures).contiguous(memory_format=torch.channels_last)
+        loss = wrapped(pictures, cells, backdrops, spoilt)
+        if (step + 1) % config.schedule.log_every == 0:
+            report(
+                f"scenes misread {objective.wrong.item():.4f}, damage taken for clear {objective.accepted.item():.4f}"
+            )
+        return loss
+
+    fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)

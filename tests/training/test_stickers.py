@@ -1,0 +1,180 @@
+"""Training in the sticker world, at a size that takes seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clvr_core.cli import main
+from clvr_core.executor.klein import KleinExecutor
+from clvr_core.protocols import DrawRequest
+from clvr_core.stickers import perceive
+from clvr_core.stickers.codes import DX, KINDS, LOOK, LOOKS, NOUN, WORD, codes, scene_of
+from clvr_core.stickers.render import render
+from clvr_core.stickers.scene import CANVAS, JITTER, Scene, looks
+from clvr_core.training.sticker_batches import BatchRenderer, cutouts, to_uint8
+from clvr_core.training.sticker_flow import prepare, token_ids
+from clvr_core.training.sticker_pictures import Drawn, damaged, random_codes, weathered
+from tests.stickers.test_art import needs_art
+
+pytestmark = needs_art
+TINY = {
+    "base": {
+        "width": 64,
+        "double": 1,
+        "single": 1,
+        "text_width": 32,
+        "vae_channels": [4, 4, 4, 8, 8, 8],
+        "vae": {"batch": 2, "encoder": {"steps": 2, "log_every": 1}, "decoder": {"steps": 2, "log_every": 1}},
+        "flow": {
+            "batch": 4,
+            "pool": {"t2i": 12, "edit": 8, "restore": 4},
+            "schedule": {"steps": 3, "log_every": 1},
+        },
+    },
+    "reader": {"batch": 2, "schedule": {"steps": 2, "log_every": 1}},
+    "student": {
+        "paths": 2,
+        "shard": 2,
+        "batch": 2,
+        "generate": {"steps": 4, "guidance": 2.0},
+        "edit": {"steps": 4, "guidance": 1.0},
+        "schedule": {"steps": 2, "log_every": 1},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("cutouts") / "cutouts.npz"
+    np.savez(path, **cutouts())  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture(scope="module")
+def renderer(prepared) -> BatchRenderer:
+    with np.load(prepared) as saved:
+        return BatchRenderer("cpu", {name: saved[name] for name in saved.files})
+
+
+def test_random_codes_are_scenes_that_the_world_has():
+    cells, backdrops = random_codes(200, np.random.default_rng(1), signs=0.3)
+    for row, backdrop in zip(cells, backdrops):
+        scene = scene_of(row, backdrop)
+        again, _ = codes([scene])
+        assert np.array_equal(again[0], row)
+        assert all(thing.color in looks(thing.noun) for thing in scene.things)
+        assert all(thing.word or thing.noun != "sign" for thing in scene.things)
+    assert set(np.unique(cells[..., NOUN])) == set(range(len(KINDS)))
+    assert set(np.unique(cells[..., LOOK])) == set(range(len(LOOKS)))
+    assert (cells[..., DX].min(), cells[..., DX].max()) == (-JITTER, JITTER)
+    assert cells[..., WORD:].max() == 26
+
+
+def test_the_batch_is_drawn_as_each_scene_by_itself(renderer):
+    cells, backdrops = random_codes(24, np.random.default_rng(2), signs=0.3)
+    together = to_uint8(renderer(cells, backdrops))
+    for row, backdrop, picture in zip(cells, backdrops, together):
+        alone = render(scene_of(row, backdrop)).astype(int)
+        assert np.abs(alone - picture).mean() < 0.05
+        assert (np.abs(alone - picture) > 12).mean() < 0.002  # at the edges of letters
+
+
+def test_damage_spoils_only_filled_cells_and_is_seen(renderer):
+    cells, backdrops = random_codes(16, np.random.default_rng(3))
+    torch.manual_seed(0)
+    what, where = torch.from_numpy(cells), torch.from_numpy(backdrops)
+    pictures = renderer(cells, backdrops)
+    bare = renderer(torch.zeros_like(what), where)
+    spoilt, chosen = damaged(pictures, renderer(what.roll(1, 0), where), bare, what, 0.5)
+    assert not chosen[what[..., NOUN] == 0].any()
+    assert 0.2 < chosen[what[..., NOUN] > 0].float().mean() < 0.6
+    change = (spoilt - pictures).abs().view(16, 3, 3, 64, 3, 64).mean((1, 3, 5)).flatten(1)
+    assert (change[chosen] > 0.03).all()
+    assert (change[~chosen] == 0).all()
+
+
+def test_weather_keeps_the_picture_recognisable(renderer):
+    torch.manual_seed(0)
+    pictures, _, _ = Drawn(renderer, 8)("weather")
+    worn = weathered((pictures + 1) / 2)
+    assert worn.shape == pictures.shape
+    assert worn.min() >= 0 and worn.max() <= 1
+    assert 0.002 < (worn - (pictures + 1) / 2).abs().mean() < 0.15
+
+
+def test_samples_are_padded_to_the_lengths_that_the_weights_read():
+    made = prepare("edit", 40, 1, "seed")
+    assert set(made) <= {32, 64, 128}
+    for length, part in made.items():
+        assert part.ids.shape[1] == length
+        assert (part.lengths <= length).all()
+        assert len(part.cells) == 2
+        assert part.which.max() < len(part.edited) == 40
+
+
+def test_a_quoted_word_is_read_letter_by_letter():
+    (one,), (other,) = token_ids(['a sign that says "CAT"']), token_ids(['a sign that says "CAR"'])
+    assert len(one) == len(other)
+    assert sum(a != b for a, b in zip(one, other)) == 1
+
+
+def drawn_by(weights: Path) -> KleinExecutor:
+    executor = KleinExecutor.load(weights)
+    request = DrawRequest('a red cat and a sign that says "HI" at night', 1, width=CANVAS, height=CANVAS)
+    assert executor.draw([request])[0].picture.shape == (CANVAS, CANVAS, 3)
+    return executor
+
+
+def test_the_base_is_trained_part_by_part_and_draws(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
+    config, out = tmp_path / "tiny.json", tmp_path / "out"
+    base = json.loads(json.dumps(TINY["base"]))
+    for schedule in (base["vae"]["encoder"], base["vae"]["decoder"], base["flow"]["schedule"]):
+        schedule["lr"] = 1e-3
+    config.write_text(json.dumps(base))
+    command = ["train", "stickers", "base", "--out", str(out), "--config", str(config), "--workers", "1"]
+    assert main([*command, "--parts", ""]) == 0
+    encoder = (out / "encoder.safetensors").read_bytes()
+    assert main(command) == 0
+    assert (out / "encoder.safetensors").read_bytes() == encoder
+    record = json.loads((out / "weights" / "training.json").read_text())
+    assert {part: len(curve) for part, curve in record["curves"].items()} == {"encoder": 2, "decoder": 2, "flow": 3}
+    drawn_by(out / "weights")
+
+
+def test_the_reader_is_trained_and_read_back(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
+    config, out = tmp_path / "tiny.json", tmp_path / "reader"
+    config.write_text(json.dumps({"batch": 2, "schedule": {"steps": 2, "lr": 1e-3, "log_every": 1}}))
+    assert main(["train", "stickers", "reader", "--out", str(out), "--config", str(config)]) == 0
+    monkeypatch.setenv("CLVR_READER", str(out / "reader.safetensors"))
+    perceive.reader.cache_clear()
+    try:
+        assert isinstance(perceive.perceive(render(Scene())), perceive.Perception)
+    finally:
+        perceive.reader.cache_clear()
+
+
+def test_an_unknown_part_is_named(tmp_path, capsys):
+    assert main(["train", "stickers", "base", "--out", str(tmp_path / "out"), "--parts", "encoder,legs"]) != 0
+    assert "encoder,legs" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.environ.get("CLVR_NIGHTLY"), reason="five processes that import torch: done each night")
+def test_everything_in_a_given_time_gives_weights_that_draw(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
+    config, out = tmp_path / "tiny.json", tmp_path / "out"
+    config.write_text(json.dumps(TINY))
+    command = ["train", "stickers", "all", "--out", str(out), "--config", str(config), "--workers", "1"]
+    assert main([*command, "--seconds", "600"]) == 0
+    assert (out / "reader" / "reader.safetensors").exists()
+    record = json.loads((out / "base" / "weights" / "training.json").read_text())
+    assert set(record["curves"]) == {"encoder", "decoder", "flow"}
+    drawn_by(out / "base" / "weights")
+    assert drawn_by(out / "student" / "weights").recipe.generate.steps == 4
