@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from .errors import BadInput
 
-GoalKind = Literal["global", "local", "text", "layout"]
+GoalKind = Literal["global", "local", "text", "layout", "likeness"]
+DraftedKind = Literal["global", "local", "text", "layout"]
+Aspect = Literal["subject", "face", "product", "style"]
 Need = Literal["must", "nice"]
 Strategy = Literal["clvr", "director", "strokes", "oneshot", "best-of-n"]
 Conditioning = Literal["proxy", "instruction", "summary", "trace"]
 Judging = Literal["each", "pairs", "set"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
-GOAL_KINDS: tuple[GoalKind, ...] = get_args(GoalKind)
+GOAL_KINDS: tuple[DraftedKind, ...] = get_args(DraftedKind)
+"""Those that are drafted from words. A goal of likeness comes with its reference."""
+ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
+MAX_REFERENCES = 8
 CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
 JUDGINGS: tuple[Judging, ...] = get_args(Judging)
 LIMITS = ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience")
@@ -58,12 +64,14 @@ class Goal:
 
     id: unique in the brief; drafted goals have g1, g2, ..., the artist's wishes a1, a2, ...
     text: the requirement, verbatim where it quotes the brief.
-    kind: global (style, light, the whole scene), local (one object), text (lettering) or layout (arrangement).
+    kind: global (style, light, the whole scene), local (one object), text (lettering), layout (arrangement) or likeness
+        (what a reference shows is kept).
     check: a question whose answer "yes" means that the goal holds.
     feasibility: 0..1, how likely one generation meets it.
     area: where in the picture; None if the brief does not say.
     conflicts_with: ids of goals that cannot hold beside it.
     need: the brief is met when every `must` holds; a missed `nice` goal is no failure.
+    reference: name of the reference that a goal of likeness is about; "" for others.
     """
 
     id: str
@@ -74,6 +82,53 @@ class Goal:
     area: Box | None = None
     conflicts_with: tuple[str, ...] = ()
     need: Need = "must"
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A picture of which something is to be kept in what is drawn.
+
+    name: letters, digits, dashes, underscores; unique in the brief. Words may speak of it.
+    sha256: of its pixels; they lie in the run's folder.
+    keeps: what of it is kept: the whole subject, the face, the product or the style.
+    """
+
+    name: str
+    sha256: str
+    keeps: Aspect = "subject"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise BadInput(
+                f"the name of a reference is {self.name!r:.80}; write 1 to 40 letters, digits, dashes and underscores"
+            )
+        if self.keeps not in ASPECTS:
+            raise BadInput(f"reference {self.name} keeps {self.keeps!r:.80}; choose one of {', '.join(ASPECTS)}")
+
+
+def likeness_goals(references: Iterable[Reference]) -> tuple[Goal, ...]:
+    """Return one goal of likeness for each reference, with ids r1, r2, ... in their order."""
+    return tuple(
+        Goal(
+            f"r{number}",
+            f'the {each.keeps} of the reference "{each.name}" is kept',
+            "likeness",
+            _ASKED[each.keeps],
+            reference=each.name,
+        )
+        for number, each in enumerate(references, 1)
+    )
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_ASKED: dict[Aspect, str] = {
+    "subject": "Is the subject of the first image, the reference, in the second image, and clearly the same one?",
+    "face": "Is the person whose face the first image, the reference, shows in the second image, with the same face?",
+    "product": "Is the product that the first image, the reference, shows in the second image, with the same form, colours and marks?",
+    "style": "Is the second image in the style of the first, the reference: the same technique, palette and line?",
+}
+"""What is asked of the reference and the picture, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +205,7 @@ class Brief:
         checklist lacks, each action brings a checklist of its own, and the director's gate reads the areas of goals.
         False, as in runs of before there were states.
     rollback: whether a canvas that is no better is rolled back; if not, each canvas replaces the one before.
+    references: pictures of which something is kept, at most MAX_REFERENCES, in the order in which every model sees them.
     """
 
     prompt: str
@@ -169,6 +225,7 @@ class Brief:
     estimate: bool = False
     guided: bool = False
     rollback: bool = True
+    references: tuple[Reference, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -189,6 +246,11 @@ class Brief:
             raise BadInput(f"candidates is {self.candidates}; it must be between 1 and 64")
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
+        names = [each.name for each in self.references]
+        if len(names) > MAX_REFERENCES:
+            raise BadInput(f"the brief has {len(names)} references; at most {MAX_REFERENCES} are taken")
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise BadInput(f"two references have the name {twice[0]!r}; each needs its own")
         taken: set[str] = set()
         for goal in self.goals:
             if goal.id in taken:

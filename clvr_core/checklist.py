@@ -47,8 +47,8 @@ def _goal(number: int, line: str) -> Goal:
 
 def lines_of(goals: Iterable[Goal]) -> str:
     """The inverse of `goals_from`. Area, feasibility, conflicts and question of a goal have no place in the text and
-    are lost."""
-    return "\n".join(map(_line, goals))
+    are lost. Goals of likeness are left out: they come with their references."""
+    return "\n".join(_line(goal) for goal in goals if goal.kind != "likeness")
 
 
 def _line(goal: Goal) -> str:

@@ -116,6 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="paint a brief")
     generate.add_argument("prompt", help="what the picture should show, in words")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
+    reference = (
+        "a picture of which something is kept, NAME=FILE or NAME=FILE:face (subject, face, product, style); several"
+    )
+    generate.add_argument("--reference", action="append", default=[], metavar="NAME=FILE", help=reference)
     add_brief_arguments(generate)
     generate.set_defaults(run=_generate)
 
@@ -267,6 +271,7 @@ def _load(options: argparse.Namespace) -> Models:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    from .run.references import read_references, with_references
     from .run.run_folder import RunFolder
     from .run.session import Session
 
@@ -274,12 +279,14 @@ def _generate(options: argparse.Namespace) -> int:
     # Whatever can be refused is refused before the folder is created.
     models = _load(options)
     brief = fitted(brief, models, options.tolerance, options.depth)
+    brief, references = with_references(brief, read_references(options.reference))
     if models.check:
         models.check(brief.prompt)
     bar = ProgressBar("round")
     folder = RunFolder.create(options.out)
     options.again = f"clvr resume {options.out}"
-    session = Session(brief, models, folder, listener=_draw_rounds(bar, brief.budget.rounds))
+    listener = _draw_rounds(bar, brief.budget.rounds)
+    session = Session(brief, models, folder, listener=listener, references=references)
     bar.show(0, brief.budget.rounds)
     return _finish(options, session, bar)
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import pytest
 
-from clvr_core.brief import Brief, Budget, Goal
+from clvr_core.brief import Brief, Budget, Goal, Reference
 from clvr_core.records import from_json, to_json
 from clvr_core.run import loop
 from clvr_core.trajectory import (
@@ -25,7 +25,8 @@ from clvr_core.trajectory import (
     Verdict,
 )
 
-GOAL = Goal("g1", 'a sign "\xdcber"', "text", "Is it?", 0.25, (0.0, 0.25, 0.5, 1.0), ("g2", "g3"), "nice")
+GOAL = Goal("g1", 'a sign "\xdcber"', "text", "Is it?", 0.25, (0.0, 0.25, 0.5, 1.0), ("g2", "g3"), "nice", "ann")
+REFERENCE = Reference("ann", "cd" * 32, "face")
 COST = Cost({"draw": 1.5, "judge": 0.25}, 7, 3, 16, 2)
 ACTION = Action("EDIT", "so far", "all of it", "this", (3, 1), ("g1",), (0.0, 0.0, 0.5, 1.0), 0.75, ("Is it red?",))
 CANDIDATE = Candidate(4, "canvas-004.png", 2**62, "ab" * 32, 8, "canvas-004.safetensors")
@@ -54,6 +55,7 @@ BRIEF = Brief(
     True,
     True,
     False,
+    (REFERENCE,),
 )
 TRAJECTORY = Trajectory(
     BRIEF,

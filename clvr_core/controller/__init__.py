@@ -61,6 +61,7 @@ class Situation:
     stage: name of the prompt template on this step; empty for none.
     wrong: ids of goals that an earlier step should have met and did not; a value in that template.
     source: canvas that an EDIT has to start from, among the pictures; None for any of them.
+    references: the named references of the brief, in its order, uint8 H x W x 3.
     """
 
     trajectory: Trajectory
@@ -71,6 +72,7 @@ class Situation:
     stage: str = ""
     wrong: tuple[str, ...] = ()
     source: int | None = None
+    references: Mapping[str, Picture] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.allowed:
@@ -191,7 +193,7 @@ def _request(situation: Situation, text: str) -> Message:
     return Message(
         "user",
         text,
-        images=tuple(situation.pictures[canvas] for canvas in canvases),
+        images=(*(situation.pictures[canvas] for canvas in canvases), *situation.references.values()),
         data={
             "task": "action",
             "prompt": trajectory.brief.prompt,

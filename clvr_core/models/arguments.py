@@ -19,7 +19,8 @@ def add_witness(command: argparse.ArgumentParser) -> None:
         "--witness",
         default="",
         metavar="KINDS",
-        help="what looks at each picture beside the judge, with commas between: text, objects=FOLDER, count, changes; or none",
+        help="what looks at each picture beside the judge, with commas between: text, objects=FOLDER, count, changes, "
+        "likeness=FOLDER@0.6; or none",
     )
 
 

@@ -277,7 +277,9 @@ def _placed(part: Any, beside: Path) -> Any:
         return str(beside / Path(file).expanduser())
 
     files: dict[str, Any] = {
-        name: placed(getattr(part, name)) for name in ("folder", "objects", *PARTS) if getattr(part, name, "")
+        name: placed(getattr(part, name))
+        for name in ("folder", "objects", "likeness", *PARTS)
+        if getattr(part, name, "")
     }
     if getattr(part, "loras", ()):
         files["loras"] = tuple(map(placed, part.loras))

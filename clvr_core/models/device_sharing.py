@@ -138,8 +138,14 @@ class _WithWitnesses(_Locked):
     def witnesses(self) -> Witnesses:
         return self._model.witnesses
 
-    def hear(self, picture: Picture, goals: Sequence[Goal], counted: Mapping[str, Finding]) -> Heard:
-        return self._model.hear(picture, goals, counted)
+    def hear(
+        self,
+        picture: Picture,
+        goals: Sequence[Goal],
+        counted: Mapping[str, Finding],
+        references: Mapping[str, Picture],
+    ) -> Heard:
+        return self._model.hear(picture, goals, counted, references)
 
 
 class _WithMove(_Locked):

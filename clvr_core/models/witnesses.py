@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,10 +16,12 @@ from ..witness.judge import with_witnesses
 from ..witness.reliability import FILE, read_reliability
 
 Models = TypeVar("Models", bound=RunModels)
-KINDS = "text", "objects", "count", "changes"
+KINDS = "text", "objects", "count", "changes", "likeness"
 ALONE = "count", "changes"
 """Kinds that need no program of their own, and take no value."""
 NONE = "none"
+LIKENESS = re.compile(r".+@0?\.\d+")
+"""A folder and a similarity."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class WitnessSettings:
     text: `auto` for the first text reader that is installed, a reader's package, or the folders of a detector and a
         recogniser for transformers with a + between them.
     objects: folder of an object detector for transformers.
+    likeness: folder of an image model for transformers, for goals of likeness.
+    alike: cosine similarity 0..1 of that model from which up two pictures count as alike; it must be given with it, since
+        it differs from model to model.
     count: whether the judge is also asked how many there are, as a number.
     changes: whether what was measured on the pixels of an edit is a witness of what was to be kept.
     device: that they run on, as torch names it.
@@ -36,6 +42,8 @@ class WitnessSettings:
 
     text: str = ""
     objects: str = ""
+    likeness: str = ""
+    alike: float = 0.0
     count: bool = False
     changes: bool = False
     device: str = "cpu"
@@ -44,6 +52,11 @@ class WitnessSettings:
     def __post_init__(self) -> None:
         if not (0 < self.seconds < math.inf):
             raise BadInput(f"[witnesses] seconds is {self.seconds}; it must be above 0 and finite")
+        if self.likeness and not 0 < self.alike < 1:
+            raise BadInput(
+                f"[witnesses] alike is {self.alike:g}; give the similarity from which up pictures are alike by {self.likeness}, "
+                "between 0 and 1"
+            )
 
 
 def read_witnesses(words: str) -> WitnessSettings:
@@ -65,11 +78,19 @@ def read_witnesses(words: str) -> WitnessSettings:
             raise BadInput(f"the witness {kind} has an empty value; write {kind}=VALUE, or {kind} alone")
         if kind == "objects" and not equals:
             raise BadInput("the witness objects needs the folder of a detector; write objects=FOLDER")
+        if kind == "likeness" and not LIKENESS.fullmatch(value):
+            raise BadInput("the witness likeness needs a folder and a similarity; write likeness=FOLDER@0.6")
         if kind in ALONE and equals:
             raise BadInput(f"the witness {kind} takes no value, and has {value!r:.80}; write {kind} alone")
         values[kind] = value or "auto"
+    likeness, _, alike = values.get("likeness", "").rpartition("@")
     return WitnessSettings(
-        values.get("text", ""), values.get("objects", ""), count="count" in values, changes="changes" in values
+        values.get("text", ""),
+        values.get("objects", ""),
+        likeness,
+        float(alike or 0),
+        count="count" in values,
+        changes="changes" in values,
     )
 
 
@@ -85,6 +106,10 @@ def load_witnesses(settings: WitnessSettings) -> Witnesses:
         from ..witness.objects import ObjectWitness
 
         loaded.append(ObjectWitness(load_detector(Path(settings.objects), settings.device)))
+    if settings.likeness:
+        from ..witness.likeness import LikenessWitness, load_embedder
+
+        loaded.append(LikenessWitness(load_embedder(Path(settings.likeness), settings.device), settings.alike))
     reliability = read_reliability(reliability_file())
     return Witnesses(loaded, settings.seconds, counts=settings.count, changes=settings.changes, reliability=reliability)
 

@@ -23,7 +23,7 @@ SMALL = 0.5
 asks for high feasibility and a small area and prints neither number."""
 BATCH = 2
 """Goals of a batch, at most."""
-ORDER = {"global": 0, "layout": 1, "local": 2, "text": 3}
+ORDER = {"global": 0, "layout": 1, "local": 2, "likeness": 2, "text": 3}
 TRIES = 2
 """Failures from the same canvas after which a batch has to wait."""
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..brief import Reference
 from ..protocols import Drawing, Picture
 from ..trajectory import Candidate, Remark, Trajectory
 from ..verifier.changes import Pair
@@ -23,10 +24,18 @@ class Canvases:
     store: where the pictures are saved and read again.
     picture: canvas 0, if the run begins from a picture that is at hand; else canvas 0 is read from the store.
     digest: SHA-256 of the pixels of canvas 0; "" for a run that begins from nothing.
+    named: the references of the brief.
     """
 
-    def __init__(self, store: RunStore, picture: Picture | None = None, digest: str = "") -> None:
-        self.store = store
+    def __init__(
+        self,
+        store: RunStore,
+        picture: Picture | None = None,
+        digest: str = "",
+        named: Iterable[Reference] = (),
+    ) -> None:
+        self.store, self.named = store, tuple(named)
+        self._references: dict[str, Picture] = {}
         self._pictures: dict[int, Picture] = {} if picture is None else {0: picture}
         self._digests: dict[int, str] = {0: digest} if digest else {}
         self._latents: dict[int, np.ndarray] = {}
@@ -43,6 +52,14 @@ class Canvases:
         if canvas not in self._pictures:
             self._pictures[canvas] = self.store.picture(canvas, self._digests.get(canvas))
         return self._pictures[canvas]
+
+    @property
+    def references(self) -> dict[str, Picture]:
+        """The named references of the brief, in its order. Raises BadInput as `picture` does."""
+        for each in self.named:
+            if each.name not in self._references:
+                self._references[each.name] = self.store.reference(each.name, each.sha256)
+        return self._references
 
     def pair(self, before: int, after: int) -> Pair | None:
         """The two pictures, with what was measured of them since the last `forget`; None if they differ in size."""

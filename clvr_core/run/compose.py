@@ -33,18 +33,33 @@ def compose(call: Draw, models: RunModels, canvases: Canvases) -> Composition:
     if mask is None and action.region and references:
         mask = mask_of(action.region, brief.width, brief.height)
     prompt, shortened = shorten_to_window(call.trajectory, action, models.window)
+    # The canvas to edit, then the named references in the brief's order, so that these are not the first to be left out.
+    first, others = references[:1], references[1:]
+    named = canvases.references
+    prompt, unsaid = _with_names(prompt, call, len(first), models)
     request = DrawRequest(
         prompt,
         0,
-        tuple(map(canvases.picture, references)),
+        (*map(canvases.picture, first), *named.values(), *map(canvases.picture, others)),
         brief.width,
         brief.height,
         mask,
         action.strength,
-        tuple(map(canvases.latent, references)),
+        (*map(canvases.latent, first), *[None] * len(named), *map(canvases.latent, others)),
     )
     requests = tuple(replace(request, seed=seed) for seed in call.seeds)
-    return Composition(call, requests, (shortened,) if shortened else ())
+    return Composition(call, requests, tuple(filter(None, (shortened, unsaid))))
+
+
+def _with_names(prompt: str, call: Draw, before: int, models: RunModels) -> tuple[str, str]:
+    """Return the prompt with a sentence on each reference of the brief, and a warning if its window is too small for
+    them. before: pictures that the executor gets before the references."""
+    listed = enumerate(call.trajectory.brief.references, before + 1)
+    said = "".join(f' Image {place} is the reference "{each.name}": keep its {each.keeps}.' for place, each in listed)
+    window = models.window.window if said and models.window else None
+    if window is not None and models.window and models.window.tokens(prompt + said) > window:
+        return prompt, "the prompt for the executor has no room to say what the references are"
+    return prompt + said, ""
 
 
 def _painted_mask(call: Draw, canvases: Canvases) -> Picture | None:
@@ -61,8 +76,9 @@ def left_out(composition: Composition, models: RunModels) -> tuple[str, ...]:
     action = composition.call.action
     references = action.references if action.kind == "EDIT" else ()
     most = models.limit.references if models.limit else None
-    beyond = () if most is None else references[most:]
-    if not beyond:
+    canvases = [f"canvas {canvas}" for canvas in references]
+    named = [f"reference {each.name}" for each in composition.call.trajectory.brief.references]
+    shown = [*canvases[:1], *named, *canvases[1:]]
+    if most is None or len(shown) <= most:
         return ()
-    names = ", ".join(f"canvas {canvas}" for canvas in beyond)
-    return (f"the executor edits from {most} of {len(references)} pictures; left out: {names}",)
+    return (f"the executor edits from {most} of {len(shown)} pictures; left out: {', '.join(shown[most:])}",)

@@ -3,8 +3,9 @@ action."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from ..controller import Situation, ask_fused
 from ..policy import policy_for, rules
@@ -50,8 +51,13 @@ class _Spent:
         return Cost(vlm_tokens=self.tokens, vlm_calls=self.calls)
 
 
-def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
-    """Judge the canvases of a call in the way that `Brief.judging` says. The cost has no seconds yet."""
+def judge_candidates(
+    vlm: Vlm, call: Judge, picture: Pictures, references: Mapping[str, Picture] = MappingProxyType({})
+) -> Judgement:
+    """Judge the canvases of a call in the way that `Brief.judging` says. The cost has no seconds yet.
+
+    references: the named references of the brief, uint8 H x W x 3.
+    """
     brief, spent, pick, warnings = call.trajectory.brief, _Spent(), None, []
     pictures = [picture(canvas) for canvas in call.canvases]
     if brief.judging == "set" and len(pictures) > 1:
@@ -60,7 +66,7 @@ def judge_candidates(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement:
         spent.add(answer.tokens, answer.calls)
         warnings += _if_failed("no comparison of the candidates: {why}", answer.failure)
     judged = [
-        _one(vlm, call, shown, picture, spent) if pick in (None, index) else ((), EditCheck())
+        _one(vlm, call, shown, picture, spent, references) if pick in (None, index) else ((), EditCheck())
         for index, shown in enumerate(pictures)
     ]
     verdicts, edits = (tuple(part) for part in zip(*judged))
@@ -100,18 +106,18 @@ def _unchecked(edits: Iterable[EditCheck]) -> list[str]:
 
 
 def _one(
-    vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent
+    vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent, references: Mapping[str, Picture]
 ) -> tuple[tuple[Verdict, ...], EditCheck]:
-    judged = _judged(vlm, call, shown)
+    judged = _judged(vlm, call, shown, references)
     if call.trajectory.brief.evidence:
         judged = explain(vlm, shown, call.goals, judged)
     spent.judged(judged)
     return judged.verdicts, _edit(vlm, call, shown, picture, spent)
 
 
-def _judged(vlm: Vlm, call: Judge, shown: Picture) -> Judged:
+def _judged(vlm: Vlm, call: Judge, shown: Picture, references: Mapping[str, Picture] = MappingProxyType({})) -> Judged:
     budget = call.trajectory.brief.budget
-    return judge(vlm, shown, call.goals, Thresholds(budget.met, budget.unmet), wording_of(call.trajectory))
+    return judge(vlm, shown, call.goals, Thresholds(budget.met, budget.unmet), wording_of(call.trajectory), references)
 
 
 def _edit(vlm: Vlm, call: Judge, shown: Picture, picture: Pictures, spent: _Spent) -> EditCheck:
@@ -128,7 +134,9 @@ def wants_fused(call: Judge) -> bool:
     """Whether verdicts and next action should come in one reply: the brief asks for it, the strategy allows it, and the
     call is about one canvas that was drawn."""
     brief = call.trajectory.brief
-    return brief.fused and policy_for(brief).fuses and call.action.draws and len(call.canvases) == 1
+    # A likeness is judged beside its reference, which such a reply is not shown.
+    fuses = brief.fused and policy_for(brief).fuses and not brief.references
+    return fuses and call.action.draws and len(call.canvases) == 1
 
 
 def judge_and_choose(vlm: Vlm, call: Judge, picture: Pictures) -> Judgement | None:

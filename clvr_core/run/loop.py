@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..brief import Brief, Goal
+from ..brief import Brief, Goal, likeness_goals
 from ..policy import Directive, Policy, rules
 from ..policy.base import Acceptance
 from ..policy.depth import from_clean_source
@@ -273,6 +273,7 @@ def _prepare(trajectory: Trajectory, policy: Policy):
     if not goals:
         goals = (Goal(WHOLE, brief.prompt, "global", check=f"Does the picture show this: {brief.prompt}?"),)
         warnings = (f"no goal list: {drafted.failure or 'none was found'}; the brief is judged as one goal",)
+    goals = (*goals, *(goal for goal in likeness_goals(brief.references) if goal.id not in {each.id for each in goals}))
     plan = policy.plan(brief, goals)
     warnings = (*warnings, *drafted.warnings)
     trajectory = replace(

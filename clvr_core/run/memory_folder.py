@@ -27,6 +27,7 @@ class MemoryFolder:
         self.texts: Mapping[str, str] = {}
         self._drawings: dict[int, Drawing] = {}
         self._masks: dict[str, Picture] = {}
+        self._references: dict[str, Picture] = {}
 
     def append(self, line: dict[str, Any]) -> None:
         self.lines.append(line)
@@ -59,6 +60,12 @@ class MemoryFolder:
 
     def mask(self, name: str, sha256: str) -> Picture:
         return self._kept(f"the mask {name}", self._masks.get(name), sha256)
+
+    def save_reference(self, name: str, picture: Picture) -> None:
+        self._references[name] = picture
+
+    def reference(self, name: str, sha256: str) -> Picture:
+        return self._kept(f"the reference {name}", self._references.get(name), sha256)
 
     def _kept(self, what: str, values: np.ndarray | None, sha256: str | None) -> np.ndarray:
         if values is None or (sha256 is not None and digest_of(values) != sha256):

@@ -158,6 +158,7 @@ def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: 
         directive.stage,
         directive.wrong,
         directive.source,
+        canvases.references,
     )
     answer = next_action(models.vlm, situation)
     tokens, calls = answer.tokens, answer.calls
@@ -182,7 +183,7 @@ def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -
     if without_witnesses(models.verifier) is without_witnesses(models.vlm) and wants_fused(call):
         judgement = judge_and_choose(models.verifier, call, canvases.picture)
     if judgement is None:
-        judgement = judge_candidates(models.verifier, call, canvases.picture)
+        judgement = judge_candidates(models.verifier, call, canvases.picture, canvases.references)
     by_pixels = isinstance(models.verifier, Witnessed) and models.verifier.witnesses.changes
     judgement = with_changes(judgement, call, canvases, by_pixels)
     return replace(judgement, cost=replace(judgement.cost, seconds={"judge": time.perf_counter() - started}))

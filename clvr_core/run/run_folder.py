@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -38,9 +38,15 @@ __all__ = ["BEST", "JOURNAL", "REPORT", "RunFolder", "digest_of", "read_trajecto
 BEST = "best.png"
 REPORT = "report.html"
 MASK = re.compile(r"mask-\d+\.png")
+REFERENCE = re.compile(r"reference-[A-Za-z0-9_-]{1,40}\.png")
 """Names of the masks that the artist painted."""
 FIRST = b'{"event":"start",'
 """How the file of every journal begins."""
+
+
+def reference_file(name: str) -> str:
+    """Name of the file of a reference in a run's folder."""
+    return f"reference-{name}.png"
 
 
 class RunFolder:
@@ -221,6 +227,10 @@ class RunFolder:
                 write_bytes(other.canvas_path(canvas), self.canvas_path(canvas).read_bytes())
                 if self.latent_path(canvas).exists():
                     write_bytes(other.latent_path(canvas), self.latent_path(canvas).read_bytes())
+            for reference in self.lines[0]["brief"].get("references", ()):
+                file = reference_file(str(reference.get("name")))
+                if REFERENCE.fullmatch(file):
+                    write_bytes(path / file, (self.path / file).read_bytes())
             for line in self.lines[:keep]:
                 mask = line["result"].get("mask", "") if line["event"] == "review" else ""
                 if MASK.fullmatch(mask):
@@ -264,23 +274,39 @@ class RunFolder:
             write_report(trajectory, self.canvas_path, self.path / REPORT)
 
     def save_mask(self, name: str, mask: Picture) -> None:
+        self._save_plain(name, mask)
+
+    def mask(self, name: str, sha256: str) -> Picture:
+        return self._read_plain(name, MASK, "L", sha256, "the mask that was painted")
+
+    def save_reference(self, name: str, picture: Picture) -> None:
+        self._save_plain(reference_file(name), picture)
+
+    def reference(self, name: str, sha256: str) -> Picture:
+        return self._read_plain(reference_file(name), REFERENCE, "RGB", sha256, "the reference that was given")
+
+    def _save_plain(self, name: str, values: Picture) -> None:
+        """Save a picture without metadata."""
         data = io.BytesIO()
-        Image.fromarray(mask).save(data, "PNG")
+        Image.fromarray(values).save(data, "PNG")
         with self.writing():
             write_bytes(self.path / name, data.getvalue())
 
-    def mask(self, name: str, sha256: str) -> Picture:
+    def _read_plain(
+        self, name: str, form: re.Pattern[str], mode: Literal["RGB", "L"], sha256: str, what: str
+    ) -> Picture:
+        """Read a picture without metadata. Raises BadInput if its name has not this form, or its digest is another."""
         path = self.path / name
         try:
-            if path.parent != self.path or not MASK.fullmatch(name):
-                raise ValueError("it is not the name of a mask")
+            if path.parent != self.path or not form.fullmatch(name):
+                raise ValueError("it is not the name of such a file")
             with opened(path.read_bytes(), ("PNG",)) as image:
-                mask = pixels(image, "L")
-            if digest_of(mask) != sha256:
-                raise ValueError("it is not the mask that was painted")
+                values = pixels(image, mode)
+            if digest_of(values) != sha256:
+                raise ValueError(f"it is not {what}")
         except DECODING_ERRORS as error:
             raise BadInput(f"{path} is missing or damaged, and the run needs it to go on ({error})") from error
-        return mask
+        return values
 
     def latent_path(self, canvas: int) -> Path:
         """A safetensors file with one tensor, float32 channels x rows x columns."""

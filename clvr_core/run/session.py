@@ -3,7 +3,7 @@ begins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from .lines import decision_line
 from .loop import Call, ChooseAction, Decided, Draw, Drawn, Judge, Judgement, Result, Review
 from .memory_folder import MemoryFolder
 from .perform import ChosenAhead, Reviewer, perform, save_drawings
+from .references import receive_references
 from .run_folder import RunFolder
 from .run_models import RunModels, same_models
 from .start_image import receive
@@ -74,6 +75,7 @@ class Session:
         settled: int | None = None,
         picture: Picture | None = None,
         policy: Policy | None = None,
+        references: Mapping[str, Picture] | None = None,
     ) -> None:
         """
         folder: where the run is kept; None keeps it in memory. Lines on record there are replayed without a call.
@@ -81,6 +83,7 @@ class Session:
         settled: number of lines that stay valid under the brief's budget, as `Journal` takes it.
         picture: the picture that a new run begins from (see `beginning_with`); None if there is none, or the folder has
             it.
+        references: pictures of the brief's references that a new run is given, by name (see `with_references`).
         policy: decides in place of the strategy that the brief names, as a variant of it that is measured.
 
         Raises BadInput if the folder records another run, or the picture is not the brief's.
@@ -97,10 +100,11 @@ class Session:
                 "start a new run"
             )
         self.trajectory = Trajectory(brief, models=models.names, prompts=prompts)
-        self.canvases = Canvases(self.folder, picture, brief.picture)
+        self.canvases = Canvases(self.folder, picture, brief.picture, brief.references)
         self._journal = Journal(self.folder, brief.budget, settled)
         self._ahead: ChosenAhead | None = None
         given = receive(self.trajectory, picture, self.folder)
+        receive_references(brief, references or {}, self.folder)
         first = {
             "event": "start",
             "schema": SCHEMA,
@@ -110,9 +114,10 @@ class Session:
         }
         self._record(first)
         blank = np.zeros((brief.height, brief.width, 3), np.uint8)
+        beside = tuple(self.canvases.references.values())
         nfe = {
-            kind: models.executor.nfe(DrawRequest(brief.prompt, 0, references, brief.width, brief.height))
-            for kind, references in (("GENERATE", ()), ("EDIT", (blank,)))
+            kind: models.executor.nfe(DrawRequest(brief.prompt, 0, (*canvases, *beside), brief.width, brief.height))
+            for kind, canvases in (("GENERATE", ()), ("EDIT", (blank,)))
         }
         self._run = loop.run(self.trajectory, policy or policy_for(brief), nfe, given)
 

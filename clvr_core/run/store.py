@@ -75,6 +75,15 @@ class RunStore(Protocol):
         """Read a mask, uint8 H x W. Raises BadInput if it is missing, or if its digest is not `sha256`."""
         ...
 
+    def save_reference(self, name: str, picture: Picture) -> None:
+        """Save a reference of the brief, uint8 H x W x 3; durable when this returns, since a journal line will name
+        it."""
+        ...
+
+    def reference(self, name: str, sha256: str) -> Picture:
+        """Read a reference. Raises BadInput if it is missing, or if its digest is not `sha256`."""
+        ...
+
     def finish(self, trajectory: Trajectory, best: Picture | None) -> None:
         """Save the results of an ended run. `best`: its best picture, None if it drew none."""
         ...

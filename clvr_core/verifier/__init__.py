@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -81,27 +82,52 @@ class Judged:
 
 
 def judge(
-    vlm: Vlm, picture: Picture, goals: Sequence[Goal], thresholds: Thresholds = USUAL, wording: str = NEWEST
+    vlm: Vlm,
+    picture: Picture,
+    goals: Sequence[Goal],
+    thresholds: Thresholds = USUAL,
+    wording: str = NEWEST,
+    references: Mapping[str, Picture] = MappingProxyType({}),
 ) -> Judged:
     """Give one verdict for each goal, by one call about the whole picture (uint8 H x W x 3), repeated once if an answer
-    is unusable.
+    is unusable; for goals of likeness by one more call for each reference, about the reference and the picture.
 
     A goal without a usable answer is `error` with the reason as evidence, never `unmet`; other goals keep their
     verdicts. If the model has witnesses, each verdict is made one with what they say.
 
     wording: version of the words that the model is asked in, of `WORDINGS`; so for all that follow here.
+    references: the named references of the brief, uint8 H x W x 3.
     """
-    decided = decide(vlm, (_one(picture),), [prompts.goal_question(goal, wording) for goal in goals])
-    verdicts = tuple(_verdict(goal, decision, thresholds) for goal, decision in zip(goals, decided.decisions))
-    return heard(vlm, picture, goals, Judged(verdicts, tokens=decided.tokens, calls=decided.calls))
+    found: dict[str, Verdict] = {}
+    tokens = calls = 0
+    for name in dict.fromkeys(goal.reference if goal.kind == "likeness" else "" for goal in goals):
+        asked = [goal for goal in goals if name == (goal.reference if goal.kind == "likeness" else "")]
+        if name and name not in references:
+            found |= {goal.id: Verdict(goal.id, "error", f'the run has no reference "{name}"') for goal in asked}
+            continue
+        pictures = (references[name], _one(picture)) if name else (_one(picture),)
+        questions = [
+            prompts.likeness_question(goal) if name else prompts.goal_question(goal, wording) for goal in asked
+        ]
+        decided = decide(vlm, pictures, questions)
+        found |= {goal.id: _verdict(goal, each, thresholds) for goal, each in zip(asked, decided.decisions)}
+        tokens, calls = tokens + decided.tokens, calls + decided.calls
+    verdicts = tuple(found[goal.id] for goal in goals)
+    return heard(vlm, picture, goals, Judged(verdicts, tokens, calls), references)
 
 
-def heard(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -> Judged:
+def heard(
+    vlm: Vlm,
+    picture: Picture,
+    goals: Sequence[Goal],
+    judged: Judged,
+    references: Mapping[str, Picture] = MappingProxyType({}),
+) -> Judged:
     """Make each verdict one with what the model's witnesses say of its goal; without witnesses nothing changes."""
     if not isinstance(vlm, Witnessed):
         return judged
     own: Answer[Mapping[str, Finding]] = counted(vlm, picture, goals) if vlm.witnesses.counts else Answer({}, "", 0, 0)
-    found = vlm.hear(picture, goals, own.value or {})
+    found = vlm.hear(picture, goals, own.value or {}, references)
     verdicts = tuple(agree(verdict, found.said.get(verdict.goal, ())) for verdict in judged.verdicts)
     silent = (f"no count: {own.failure}",) if own.failure else ()
     return Judged(
@@ -229,8 +255,12 @@ def explain(vlm: Vlm, picture: Picture, goals: Sequence[Goal], judged: Judged) -
 
     Without an answer they stay as they are.
     """
+    # Of a likeness it cannot say what is seen: it is not shown the reference here.
+    alone = {goal.id for goal in goals if goal.kind != "likeness"}
     wanting = [
-        verdict.goal for verdict in judged.verdicts if verdict.state in ("unmet", "unsure") and not verdict.evidence
+        verdict.goal
+        for verdict in judged.verdicts
+        if verdict.goal in alone and verdict.state in ("unmet", "unsure") and not verdict.evidence
     ]
     if not wanting:
         return judged

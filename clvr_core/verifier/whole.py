@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..brief import Brief, Goal, GoalKind
+from ..brief import Brief, DraftedKind, Goal
 from ..protocols import Picture, Vlm
 from ..text import one_line
 from ..vlm.replies import Answer, ask
@@ -29,7 +29,7 @@ class Whole:
 @dataclass(frozen=True)
 class _Gap:
     text: str
-    kind: GoalKind = "local"
+    kind: DraftedKind = "local"
     check: str = ""
 
 

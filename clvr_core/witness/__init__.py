@@ -54,6 +54,17 @@ class Witness(Protocol):
         ...
 
 
+@runtime_checkable
+class Comparing(Protocol):
+    """Optional, of a witness: it compares pictures with the named references of the brief."""
+
+    def compare(
+        self, picture: Picture, goals: Sequence[Goal], references: Mapping[str, Picture]
+    ) -> Mapping[str, Finding]:
+        """As `look`. references: by name, uint8 H x W x 3."""
+        ...
+
+
 def agree(verdict: Verdict, said: Sequence[Finding]) -> Verdict:
     """Make one verdict of the judge's and of what the witnesses say.
 
@@ -149,16 +160,23 @@ class Witnesses:
         named = [witness.name for witness in self._witnesses] + [COUNTED] * self.counts
         return {name.partition(" ")[0]: name for name in named}
 
-    def look(self, picture: Picture, goals: Sequence[Goal], counted: Mapping[str, Finding] | None = None) -> Heard:
+    def look(
+        self,
+        picture: Picture,
+        goals: Sequence[Goal],
+        counted: Mapping[str, Finding] | None = None,
+        references: Mapping[str, Picture] | None = None,
+    ) -> Heard:
         """Ask each witness about the picture, uint8 H x W x 3.
 
         counted: goal -> the judge's own count, which is heard beside them.
+        references: the named references of the brief, uint8 H x W x 3.
         """
         said = {goal: [self._weighed(COUNTED, finding)] for goal, finding in (counted or {}).items()}
         warnings = []
         known = {goal.id for goal in goals}
         for witness in list(self._witnesses):
-            found, failure = self._asked(witness, picture, goals)
+            found, failure = self._asked(witness, picture, goals, references or {})
             if failure:
                 warnings.append(failure)
             for goal, finding in found.items():
@@ -171,14 +189,19 @@ class Witnesses:
         known = self._reliability.get(name)
         return finding if known is None else replace(finding, reliability=known.of(finding.says))
 
-    def _asked(self, witness: Witness, picture: Picture, goals: Sequence[Goal]) -> tuple[Mapping[str, Finding], str]:
+    def _asked(
+        self, witness: Witness, picture: Picture, goals: Sequence[Goal], references: Mapping[str, Picture]
+    ) -> tuple[Mapping[str, Finding], str]:
         """What the witness says, or why it says nothing."""
         answer: list[Mapping[str, Finding]] = []
         failure: list[BaseException] = []
 
         def look() -> None:
             try:
-                answer.append(witness.look(picture, goals))
+                if references and isinstance(witness, Comparing):
+                    answer.append(witness.compare(picture, goals, references))
+                else:
+                    answer.append(witness.look(picture, goals))
             except BaseException as error:
                 failure.append(error)
 

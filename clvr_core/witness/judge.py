@@ -22,10 +22,17 @@ class Witnessed(Protocol):
         """Those that stand beside it."""
         ...
 
-    def hear(self, picture: Picture, goals: Sequence[Goal], counted: Mapping[str, Finding]) -> Heard:
+    def hear(
+        self,
+        picture: Picture,
+        goals: Sequence[Goal],
+        counted: Mapping[str, Finding],
+        references: Mapping[str, Picture],
+    ) -> Heard:
         """Return what the witnesses say of the goals on the picture, uint8 H x W x 3.
 
         counted: goal -> the judge's own count.
+        references: the named references of the brief, uint8 H x W x 3.
         """
         ...
 
@@ -46,10 +53,16 @@ class _Judge:
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> Sequence[Decision]:
         return self._vlm.decide(images, questions)
 
-    def hear(self, picture: Picture, goals: Sequence[Goal], counted: Mapping[str, Finding]) -> Heard:
+    def hear(
+        self,
+        picture: Picture,
+        goals: Sequence[Goal],
+        counted: Mapping[str, Finding],
+        references: Mapping[str, Picture],
+    ) -> Heard:
         # Readers and detectors hold one model each, for one picture at a time.
         with self._lock:
-            return self.witnesses.look(picture, goals, counted)
+            return self.witnesses.look(picture, goals, counted, references)
 
 
 class _WithCheck(_Judge):

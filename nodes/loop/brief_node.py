@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ...clvr_core.brief import MAX_PROMPT
 from ...clvr_core.checklist import lines_of
 from ...clvr_core.protocols import Vlm
+from ...clvr_core.run.references import with_references
 from ..host.metadata import attach
 from ..host.progress import show_text
 from ..host.run_folders import count_gone
@@ -80,6 +81,8 @@ class BriefNode(io.ComfyNode):
                 inputs.conditioning(),
                 inputs.guided(),
                 inputs.rollback(),
+                inputs.references(),
+                inputs.reference_names(),
             ],
             outputs=[
                 TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),
@@ -108,12 +111,15 @@ class BriefNode(io.ComfyNode):
         width: int = 1024,
         height: int = 1024,
         image: torch.Tensor | None = None,
+        references: torch.Tensor | None = None,
+        reference_names: str = "",
         **asked: Any,
     ) -> io.NodeOutput:
         drawn_by = executor or ExecutorHandle(GraphExecutor(), width, height, lambda text: None, step=16)
         brief = inputs.brief_of(prompt, drawn_by, **asked)
         brief, picture = start_from_image(image, brief, drawn_by)
-        run = begin(brief, vlm, drawn_by, picture, lambda folder: attach(folder, cls.hidden))
+        brief, kept = with_references(brief, inputs.named_references(references, reference_names))
+        run = begin(brief, vlm, drawn_by, picture, lambda folder: attach(folder, cls.hidden), kept)
         if lost := what_is_lost(image, picture):
             show_text(lost)
         listed = "\n".join(goal.text for goal in run.trajectory.goals)

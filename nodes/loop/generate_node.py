@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ...clvr_core.protocols import Vlm
+from ...clvr_core.run.references import with_references
 from ..host.metadata import attach, embed_in_best
 from ..host.pictures import as_image
 from ..host.progress import show_text
@@ -69,6 +70,8 @@ class Generate(io.ComfyNode):
                 inputs.conditioning(),
                 inputs.guided(),
                 inputs.rollback(),
+                inputs.references(),
+                inputs.reference_names(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture as judged, which need not be the last."),
@@ -97,12 +100,16 @@ class Generate(io.ComfyNode):
         prompt: str,
         review: int = 0,
         image: torch.Tensor | None = None,
+        references: torch.Tensor | None = None,
+        reference_names: str = "",
         **asked: Any,
     ) -> io.NodeOutput:
         brief = inputs.brief_of(prompt, executor, **asked)
         brief, start = start_from_image(image, brief, executor)
+        brief, kept = with_references(brief, inputs.named_references(references, reference_names))
         ask = (lambda trajectory, folder: REVIEWS.ask(trajectory, folder, review, "go on")) if review else None
-        run, best, summary = generate(brief, vlm, executor, start, ask, lambda folder: attach(folder, cls.hidden))
+        opened = lambda folder: attach(folder, cls.hidden)  # noqa: E731
+        run, best, summary = generate(brief, vlm, executor, start, ask, opened, kept)
         embed_in_best(run, cls.hidden)
         if lost := what_is_lost(image, start):
             summary += f"\n{lost}"

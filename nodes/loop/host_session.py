@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import comfy.model_management
@@ -37,6 +38,7 @@ def session_for(
     listener: Listener | None = None,
     reviewer: Reviewer | None = None,
     opened: Callable[[RunFolder], object] = lambda folder: None,
+    references: Mapping[str, Picture] = MappingProxyType({}),
 ) -> Session:
     """Start the run of this brief by these models, or continue it if its folder exists. Raises BadInput if it cannot.
 
@@ -45,6 +47,7 @@ def session_for(
     led_by: "one node" or "nodes"; the two keep separate runs.
     picture: what the run starts from, None for nothing.
     opened: called with the run's folder before anything is drawn in it.
+    references: pictures of the brief's references by name.
     """
     from ...clvr_core.run.session import Session, go_on
 
@@ -64,7 +67,9 @@ def session_for(
     forget_stop(folder.path)
     models = RunModels(without_witnesses(vlm), executor.executor, judge=vlm)
     if not folder.lines:
-        return Session(brief, models, folder, listener=listener, reviewer=reviewer, picture=picture)
+        return Session(
+            brief, models, folder, listener=listener, reviewer=reviewer, picture=picture, references=references
+        )
     try:
         return go_on(folder, models, brief.budget, listener, reviewer=reviewer)
     except BadInput as error:
@@ -80,6 +85,7 @@ def generate(
     picture: Picture | None = None,
     ask: Callable[[Trajectory, str], tuple] | None = None,
     opened: Callable[[RunFolder], object] = lambda folder: None,
+    references: Mapping[str, Picture] = MappingProxyType({}),
 ) -> tuple[Run, Picture, str]:
     """Run the loop to its end; return the run, its best picture and its summary. Raises BadInput without a picture.
 
@@ -102,7 +108,7 @@ def generate(
             show_round(trajectory, None if trajectory.best is None else session.picture(trajectory.best))
 
     reviewer = (lambda trajectory: ask(trajectory, session.folder.path.name)) if ask else None
-    session = session_for("one node", brief, vlm, executor, picture, listen, reviewer, opened)
+    session = session_for("one node", brief, vlm, executor, picture, listen, reviewer, opened, references)
     announce_run(session.folder.path)
     with interruptible(executor.executor):
         trajectory = drive(session)
@@ -120,11 +126,12 @@ def begin(
     executor: ExecutorHandle,
     picture: Picture | None = None,
     opened: Callable[[RunFolder], object] = lambda folder: None,
+    references: Mapping[str, Picture] = MappingProxyType({}),
 ) -> Run:
     """Start a run and plan it; return it as of its plan. If it was recorded further, the nodes of the body read the
     rest from its journal.
     """
-    session = session_for("nodes", brief, vlm, executor, picture, opened=opened)
+    session = session_for("nodes", brief, vlm, executor, picture, opened=opened, references=references)
     call = session.advance()
     if isinstance(call, DraftGoals):
         comfy.model_management.throw_exception_if_processing_interrupted()

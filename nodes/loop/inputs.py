@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import string
+
+import torch
 from comfy_api.latest import io
 
 from ...clvr_core.brief import (
+    ASPECTS,
     CONDITIONINGS,
     JUDGINGS,
     MAX_PROMPT,
     STRATEGIES,
+    Aspect,
     Brief,
     Budget,
     Conditioning,
@@ -16,9 +21,12 @@ from ...clvr_core.brief import (
     Strategy,
 )
 from ...clvr_core.checklist import goals_from
+from ...clvr_core.errors import BadInput
 from ...clvr_core.policy import strategies_text
 from ...clvr_core.run.calibration import read_calibration
+from ...clvr_core.run.references import Given
 from ..host.calibrations import calibration_file, calibration_name
+from ..host.pictures import as_pictures
 from ..host.sockets import ExecutorHandle
 
 MAX_ROUNDS = 50
@@ -255,6 +263,46 @@ def picture() -> io.Image.Input:
         tooltip="A picture to begin from: it is judged first and then edited until the goals hold. Of a batch the "
         "first; one that is larger than the canvas is scaled down. Left open, the run begins from nothing.",
     )
+
+
+def references() -> io.Image.Input:
+    return io.Image.Input(
+        "references",
+        optional=True,
+        tooltip="Pictures of which something is to be kept, a batch in order: each becomes a goal, is shown to the executor with "
+        "every action, and is judged beside the result.",
+    )
+
+
+def reference_names() -> io.String.Input:
+    return io.String.Input(
+        "reference_names",
+        default="",
+        optional=True,
+        advanced=True,
+        tooltip="Names of the references in their order, with commas between, each with what is kept of it: ann: face, mug: product, "
+        "look: style. Without a word the subject is kept; without names they are called A, B, C.",
+    )
+
+
+def named_references(images: torch.Tensor | None, names: str) -> list[Given]:
+    """Return the pictures of this IMAGE with their names. Raises BadInput for names that do not fit their number."""
+    if images is None:
+        return []
+    pictures = as_pictures(images)
+    words = [each.strip() for each in names.split(",") if each.strip()] or list(string.ascii_uppercase[: len(pictures)])
+    if len(words) != len(pictures):
+        raise BadInput(
+            f"reference_names has {len(words)} names, and references {len(pictures)} pictures; write one name for each, with commas"
+        )
+    found = []
+    for word, picture in zip(words, pictures):
+        name, _, keeps = (part.strip() for part in word.partition(":"))
+        aspect: Aspect | None = next((known for known in ASPECTS if known == (keeps or "subject")), None)
+        if aspect is None:
+            raise BadInput(f"reference_names keeps {keeps!r:.80} of {name!r:.80}; choose one of {', '.join(ASPECTS)}")
+        found.append(Given(name, picture, aspect))
+    return found
 
 
 def brief_of(

@@ -9,6 +9,7 @@ from ...clvr_core.models.witnesses import reliability_file
 from ...clvr_core.protocols import Vlm
 from ...clvr_core.witness import Witness, Witnesses
 from ...clvr_core.witness.judge import with_witnesses
+from ...clvr_core.witness.likeness import LikenessWitness
 from ...clvr_core.witness.objects import ObjectWitness
 from ...clvr_core.witness.reliability import read_reliability
 from ...clvr_core.witness.text import READERS, TextWitness, installed, load_reader
@@ -17,6 +18,7 @@ from ..executor.fingerprint import fingerprint
 from ..host.progress import show_text
 from ..host.sockets import VLM
 from .core_detectors import CoreDetector
+from .core_embedder import CoreEmbedder
 
 NO_READER = "off: no text reader is installed; pip install rapidocr onnxruntime, in ComfyUI's Python, brings one"
 
@@ -95,6 +97,23 @@ class WitnessesNode(io.ComfyNode):
                     tooltip="What an edit did to the rest of the picture, measured on the pixels, stands beside what the vlm says "
                     "of it: an edit that kept the rest is not rolled back on the vlm's word alone.",
                 ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Measures how near a picture is to the references of the brief: SigLIP 2, DINOv2, DINOv3, from Load CLIP "
+                    "Vision. Left open, likeness is not measured.",
+                ),
+                io.Float.Input(
+                    "alike",
+                    default=0.6,
+                    min=0.05,
+                    max=0.99,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Similarity from which up it counts as the same; less than a tenth below it nothing is said. It differs "
+                    "from model to model: measure it on pictures of yours.",
+                ),
             ],
             outputs=[
                 VLM.Output(
@@ -116,6 +135,8 @@ class WitnessesNode(io.ComfyNode):
         seconds: float = 60.0,
         count: bool = False,
         changes: bool = True,
+        clip_vision: Any = None,
+        alike: float = 0.6,
     ) -> io.NodeOutput:
         chosen: list[Witness] = []
         lines = []
@@ -132,6 +153,13 @@ class WitnessesNode(io.ComfyNode):
             finder = CoreDetector(detector, detector_clip, digest)
             chosen.append(ObjectWitness(finder, Limits.at(seen)))
             lines.append(f"objects: found by {finder.name}, from a score of {seen:g} on")
+        if clip_vision is None:
+            lines.append("likeness: off; link a clip_vision to measure it")
+        else:
+            digest = fingerprint(cls.hidden.dynprompt, {"clip_vision": clip_vision.patcher})
+            embedder = CoreEmbedder(clip_vision, digest)
+            chosen.append(LikenessWitness(embedder, alike))
+            lines.append(f"likeness: measured by {embedder.name}, alike from {alike:g} on")
         lines.append(f"count: {'asked of the vlm as a number' if count else 'off'}")
         lines.append(f"changes: {'measured on the pixels of each edit' if changes else 'off'}")
         report = "\n".join(lines)

@@ -4,7 +4,7 @@
  *
  * @typedef {[number, number, number, number]} Box left, top, right, bottom as fractions of the canvas
  * @typedef {{ id: string, text: string, kind: string, check: string, feasibility: number, area: Box | null, conflicts_with: string[],
- *   need: "must" | "nice" }} Goal the brief counts as met without a goal that is nice
+ *   need: "must" | "nice", reference: string }} Goal the brief counts as met without a goal that is nice
  * @typedef {{ kind: "GENERATE" | "EDIT" | "VALIDATE" | "END" | "GIVEN", summary: string, scene_prompt: string, edit_prompt: string,
  *   references: number[], goals: string[], region: Box | null, strength: number | null, checks: string[] }} Action
  * @typedef {{ goal: string, state: "met" | "unmet" | "pending" | "unsure" | "error", evidence: string, confidence: number | null,
@@ -109,6 +109,7 @@ const goal = shape({
   area: [maybe(box), null],
   conflicts_with: [list(text), []],
   need: [one("must", "nice"), "must"],
+  reference: [text, ""],
 });
 const NO_COST = { seconds: {}, vlm_tokens: 0, vlm_calls: 0, evaluations: 0, images: 0 };
 const cost = shape({

@@ -49,6 +49,7 @@ export const SENTENCES = [
   mark("the witness {witness} gave no answer in {n} s and is not asked again in this run"),
   mark("the witness {witness} failed: {why}"),
   mark("no count: {why}"),
+  mark("the prompt for the executor has no room to say what the references are"),
   mark("{model} takes no {list}; it draws with its own"),
   mark("{model} draws the same picture from the first {n} words of this prompt of {all} as from all of them: its server cuts the text there; give the server a longer text encoder, or briefs and goals in fewer words"),
 ];

@@ -14,7 +14,7 @@ export const WORDS = {
   missed: mark("nice to have, not met"),
 };
 export const ACTIONS = { GENERATE: mark("Generate"), EDIT: mark("Edit"), VALIDATE: mark("Validate"), END: mark("End"), GIVEN: mark("Given") };
-export const KINDS = { local: mark("local"), global: mark("global"), layout: mark("layout"), text: mark("text") };
+export const KINDS = { local: mark("local"), global: mark("global"), layout: mark("layout"), text: mark("text"), likeness: mark("likeness") };
 /** Of the models in a run. @type {Record<string, string>} */
 export const ROLES = { controller: mark("controller"), verifier: mark("verifier"), judge: mark("judge"), executor: mark("executor") };
 /** Of the work that takes time. @type {Record<string, string>} */

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ...brief import GOAL_KINDS, Brief, Goal, GoalKind, part_in_words
+from ...brief import GOAL_KINDS, Brief, DraftedKind, Goal, part_in_words
 from ...templates import Templates
 from ...text import clip, one_line
 from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
@@ -37,7 +37,7 @@ class GoalDraft:
     """
 
     text: str
-    kind: GoalKind = "local"
+    kind: DraftedKind = "local"
     check: str = ""
     feasibility: Any = 1.0
     conflicts_with: Any = ()
@@ -196,7 +196,9 @@ def action_text(
         goals="\n".join(_goal_line(goal) for goal in trajectory.goals),
         steps="\n".join(_step_line(step) for step in trajectory.steps if step.index not in taken_back) or "none yet",
         failed="\n".join(map(_failed_line, failed)),
-        canvases=_canvases_text(trajectory, canvases),
+        canvases="\n".join(
+            filter(None, (_canvases_text(trajectory, canvases), _references_text(trajectory, canvases)))
+        ),
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory),
         stroke="\n\n".join(filter(None, step_texts)),
@@ -283,6 +285,20 @@ def _canvases_text(trajectory: Trajectory, canvases: Sequence[int]) -> str:
         for place, canvas in enumerate(canvases, 1)
     )
     return f"The canvases before you, to be named by their canvas number in references: {'; '.join(shown)}."
+
+
+def _references_text(trajectory: Trajectory, canvases: Sequence[int]) -> str:
+    """What the pictures after the canvases are; "" for a brief without references."""
+    shown = [
+        f'picture {place} is the reference "{each.name}", whose {each.keeps} is to be kept'
+        for place, each in enumerate(trajectory.brief.references, len(canvases) + 1)
+    ]
+    if not shown:
+        return ""
+    return (
+        f"After the canvases: {'; '.join(shown)}. The executor gets them with every action, by these names; they are no "
+        "canvases, and are not named in references."
+    )
 
 
 def _verdicts_text(trajectory: Trajectory) -> str:

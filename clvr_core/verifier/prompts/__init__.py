@@ -46,6 +46,13 @@ def goal_question(goal: Goal, wording: str = NEWEST) -> Question:
     return Question(asked, data={"task": "goal", "goal": to_json(goal)})
 
 
+def likeness_question(goal: Goal) -> Question:
+    """Yes means that the second image keeps what the goal says of the first, the reference."""
+    text, check = one_line(goal.text, QUOTED), one_line(goal.check, QUOTED)
+    asked = TEMPLATES.text("likeness", goal=quoted(text), question=quoted(check) if check else "")
+    return Question(asked, data={"task": "likeness", "goal": to_json(goal)})
+
+
 def done_question(action: Action, wording: str = NEWEST) -> Question:
     """Yes means that the instruction was carried out. The first image is before, the second after."""
     return _about_an_edit("edit_done", action, wording)

@@ -118,6 +118,7 @@ def _grouped(inputs: list[Input]) -> dict[str, dict[str, Any]]:
 
 
 AnyType = _type("*")
+ClipVision = _type("CLIP_VISION")
 Clip = _type("CLIP")
 Conditioning = _type("CONDITIONING")
 FlowControl = _type("FLOW_CONTROL")
