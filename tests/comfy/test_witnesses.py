@@ -46,6 +46,7 @@ def test_the_node_says_what_is_on(comfy):
     assert report.splitlines() == [
         "text: off",
         "objects: off; link a detector to count things",
+        "likeness: off; link a clip_vision to measure it",
         "count: off",
         "changes: measured on the pixels of each edit",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from clvr_pack.nodes.host.sockets import ExecutorHandle
 from clvr_pack.nodes.loop.host_session import generate as run_loop
+from clvr_pack.nodes.loop.inputs import named_references
 from clvr_pack.nodes.witness import node
 from clvr_pack.nodes.witness.core_detectors import CoreDetector
 
@@ -117,7 +119,7 @@ class TestWhatStandsBesideTheJudge:
         assert isinstance(judge, Witnessed) and without_witnesses(judge) is vlm
         assert judge.name == "fake-vlm with text (reader 1.0), changes"
         assert "text: read by reader 1.0" in report and "objects: off; link a detector" in report
-        (said,) = judge.hear(PICTURE, [Goal("g1", 'a sign that says "OPEN"', "text")], {}).said["g1"]
+        (said,) = judge.hear(PICTURE, [Goal("g1", 'a sign that says "OPEN"', "text")], {}, {}).said["g1"]
         assert (said.says, said.words) == ("no", 'reads "OPNE"')
 
     def test_without_a_reader_the_report_says_how_to_get_one(self, monkeypatch):
@@ -147,7 +149,7 @@ class TestWhatStandsBesideTheJudge:
         judge, _ = run(FakeVlm())
         host.memory.interrupted = True
         with pytest.raises(host.Cancelled):
-            judge.hear(PICTURE, [Goal("g1", 'a sign that says "OPEN"', "text")], {})
+            judge.hear(PICTURE, [Goal("g1", 'a sign that says "OPEN"', "text")], {}, {})
 
 
 @pytest.mark.usefixtures("core")
@@ -189,9 +191,73 @@ class TestDetectors:
 
     def test_it_counts_what_it_finds(self):
         judge, _ = run(FakeVlm(), text="off", detector=model("RT_DETR_v4"))
-        (said,) = judge.hear(PICTURE, [Goal("g1", "exactly one dog")], {}).said["g1"]
+        (said,) = judge.hear(PICTURE, [Goal("g1", "exactly one dog")], {}, {}).said["g1"]
         assert (said.says, said.words) == ("no", 'finds 2 "dog"')
         assert said.fault == (0.5, 0.0, 1.0, 1.0), "the one that is too many"
+
+
+class ClipVision:
+    """As ComfyUI's, of pictures whose mean colour is their vector."""
+
+    model_type = "dinov2"
+
+    def __init__(self) -> None:
+        self.patcher = model("clip vision")
+
+    def encode_image(self, image: torch.Tensor, crop: bool) -> dict[str, Any]:
+        assert torch.is_inference_mode_enabled() and not crop
+        return {"image_embeds": None, "last_hidden_state": image.mean((1, 2))[:, None] + 1e-6}
+
+
+class TestLikeness:
+    def judge(self, alike: float = 0.9) -> tuple[Any, str]:
+        return run(FakeVlm(), text="off", changes=False, clip_vision=ClipVision(), alike=alike)
+
+    def test_comfyuis_image_encoder_compares_with_the_reference(self):
+        judge, report = self.judge()
+        assert "likeness: measured by dinov2 " in report and ", alike from 0.9 on" in report
+        red, blue = PICTURE.copy(), PICTURE.copy()
+        red[..., 0] = blue[..., 2] = 200
+        goal = Goal("r1", "kept", "likeness", reference="ann")
+        says = [judge.hear(each, [goal], {}, {"ann": red}).said["r1"][0].says for each in (red, blue)]
+        assert says == ["yes", "no"]
+
+    def test_another_limit_is_another_judge(self):
+        assert self.judge(0.9)[0].name != self.judge(0.8)[0].name
+
+    def test_what_is_no_encoder_is_refused(self):
+        broken = ClipVision()
+        broken.model_type = ""
+        with pytest.raises(BadInput, match="link that of Load CLIP Vision"):
+            run(FakeVlm(), text="off", clip_vision=broken)
+
+
+class TestReferences:
+    def pictures(self, count: int) -> torch.Tensor:
+        return torch.full((count, 32, 32, 3), 0.5)
+
+    def test_names_go_with_the_pictures_in_their_order(self):
+        found = named_references(self.pictures(3), "ann: face, mug:product, look")
+        assert [(each.name, each.keeps) for each in found] == [("ann", "face"), ("mug", "product"), ("look", "subject")]
+        assert [each.name for each in named_references(self.pictures(2), "")] == ["A", "B"]
+        assert named_references(None, "ann") == []
+
+    @pytest.mark.parametrize(
+        ("names", "words"),
+        [("ann", "has 1 names, and references 2 pictures"), ("ann: soul, mug", "keeps 'soul' of 'ann'; choose one of")],
+    )
+    def test_names_that_do_not_fit_are_refused(self, names, words):
+        with pytest.raises(BadInput, match=words):
+            named_references(self.pictures(2), names)
+
+    def test_generate_keeps_them_in_the_run_and_judges_by_them(self, host, executor):
+        vlm = FakeVlm(lambda messages: json.dumps(generate()), lambda images, questions: [0.9] * len(questions))
+        inputs = {"vlm": vlm, "executor": executor, "prompt": "ann on a hill", "strategy": "oneshot", "seed": 1}
+        inputs |= {"rounds": 1, "patience": 1, "candidates": 1, "evaluations": 0}
+        inputs |= {"references": self.pictures(1), "reference_names": "ann: face"}
+        _, made, _ = Graph({"1": {"class_type": "CLVR_Generate", "inputs": inputs}}).run("1")
+        assert made.trajectory.brief.references[0].name == "ann" and (made.folder / "reference-ann.png").exists()
+        assert made.trajectory.goals[-1].text == 'the face of the reference "ann" is kept'
 
 
 def test_a_run_records_the_witnesses_of_its_judge_and_not_of_its_controller(host, reader):

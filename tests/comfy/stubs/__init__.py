@@ -243,7 +243,7 @@ class Hear(io.ComfyNode):
     def execute(cls, vlm: Any, image: torch.Tensor, goals: str) -> io.NodeOutput:
         brief = sys.modules[pack().protocols.__name__.replace(".protocols", ".brief")]
         asked = [brief.Goal(f"g{number}", text) for number, text in enumerate(json.loads(goals), 1)]
-        heard = vlm.hear((image[0].numpy() * 255).astype(np.uint8), asked, {})
+        heard = vlm.hear((image[0].numpy() * 255).astype(np.uint8), asked, {}, {})
         said = {goal: [[one.witness, one.says, one.words] for one in each] for goal, each in heard.said.items()}
         return io.NodeOutput(json.dumps({"said": said, "warnings": heard.warnings}))
 
