@@ -8,7 +8,6 @@ from comfy_api.latest import io
 from ...clvr_core.brief import MAX_PROMPT
 from ...clvr_core.checklist import lines_of
 from ...clvr_core.protocols import Vlm
-from ...clvr_core.run.references import with_references
 from ..host.metadata import attach
 from ..host.progress import show_text
 from ..host.run_folders import count_gone
@@ -115,6 +114,8 @@ class BriefNode(io.ComfyNode):
         reference_names: str = "",
         **asked: Any,
     ) -> io.NodeOutput:
+        from ...clvr_core.run.references import with_references
+
         drawn_by = executor or ExecutorHandle(GraphExecutor(), width, height, lambda text: None, step=16)
         brief = inputs.brief_of(prompt, drawn_by, **asked)
         brief, picture = start_from_image(image, brief, drawn_by)

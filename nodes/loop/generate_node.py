@@ -6,7 +6,6 @@ import torch
 from comfy_api.latest import io
 
 from ...clvr_core.protocols import Vlm
-from ...clvr_core.run.references import with_references
 from ..host.metadata import attach, embed_in_best
 from ..host.pictures import as_image
 from ..host.progress import show_text
@@ -104,6 +103,8 @@ class Generate(io.ComfyNode):
         reference_names: str = "",
         **asked: Any,
     ) -> io.NodeOutput:
+        from ...clvr_core.run.references import with_references
+
         brief = inputs.brief_of(prompt, executor, **asked)
         brief, start = start_from_image(image, brief, executor)
         brief, kept = with_references(brief, inputs.named_references(references, reference_names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from typing import TYPE_CHECKING
 
 import torch
 from comfy_api.latest import io
@@ -24,10 +25,12 @@ from ...clvr_core.checklist import goals_from
 from ...clvr_core.errors import BadInput
 from ...clvr_core.policy import strategies_text
 from ...clvr_core.run.calibration import read_calibration
-from ...clvr_core.run.references import Given
 from ..host.calibrations import calibration_file, calibration_name
 from ..host.pictures import as_pictures
 from ..host.sockets import ExecutorHandle
+
+if TYPE_CHECKING:
+    from ...clvr_core.run.references import Given
 
 MAX_ROUNDS = 50
 EXAMPLE = "a large yellow circle at the top right, two large green triangles in the bottom row and a small red square"
@@ -289,6 +292,8 @@ def named_references(images: torch.Tensor | None, names: str) -> list[Given]:
     """Return the pictures of this IMAGE with their names. Raises BadInput for names that do not fit their number."""
     if images is None:
         return []
+    from ...clvr_core.run.references import Given
+
     pictures = as_pictures(images)
     words = [each.strip() for each in names.split(",") if each.strip()] or list(string.ascii_uppercase[: len(pictures)])
     if len(words) != len(pictures):

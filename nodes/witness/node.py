@@ -1,24 +1,17 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 from comfy_api.latest import io
 
-from ...clvr_core.models.witnesses import reliability_file
 from ...clvr_core.protocols import Vlm
-from ...clvr_core.witness import Witness, Witnesses
-from ...clvr_core.witness.judge import with_witnesses
-from ...clvr_core.witness.likeness import LikenessWitness
-from ...clvr_core.witness.objects import ObjectWitness
-from ...clvr_core.witness.reliability import read_reliability
 from ...clvr_core.witness.text import READERS, TextWitness, installed, load_reader
-from ...clvr_core.witness.things import Limits
-from ..executor.fingerprint import fingerprint
 from ..host.progress import show_text
 from ..host.sockets import VLM
-from .core_detectors import CoreDetector
-from .core_embedder import CoreEmbedder
+
+if TYPE_CHECKING:
+    from ...clvr_core.witness import Witness
 
 NO_READER = "off: no text reader is installed; pip install rapidocr onnxruntime, in ComfyUI's Python, brings one"
 
@@ -138,6 +131,17 @@ class WitnessesNode(io.ComfyNode):
         clip_vision: Any = None,
         alike: float = 0.6,
     ) -> io.NodeOutput:
+        from ...clvr_core.models.witnesses import reliability_file
+        from ...clvr_core.witness import Witnesses
+        from ...clvr_core.witness.judge import with_witnesses
+        from ...clvr_core.witness.likeness import LikenessWitness
+        from ...clvr_core.witness.objects import ObjectWitness
+        from ...clvr_core.witness.reliability import read_reliability
+        from ...clvr_core.witness.things import Limits
+        from ..executor.fingerprint import fingerprint
+        from .core_detectors import CoreDetector
+        from .core_embedder import CoreEmbedder
+
         chosen: list[Witness] = []
         lines = []
         if text == "off" or (text == "auto" and not installed()):
