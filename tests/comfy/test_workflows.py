@@ -19,8 +19,10 @@ FOLDER = ROOT / "workflows"
 APPS = sorted(FOLDER.glob("*.app.json"))
 SHARED = sorted(set(FOLDER.glob("*.json")) - set(APPS))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
+DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
+"""A choice that shows further inputs; the widgets of those follow its own."""
 FILES = ("unet_name", "clip_name", "vae_name", "lora_name", "image", "base", "aligned", "distilled", "lora", "run")
-"""Inputs whose choices are what lies in a folder."""
+"""Inputs whose choices are what lies in a folder; also with a number behind them, in a list that grows."""
 TWINS = {
     "https://huggingface.co/Comfy-Org/flux2-klein/resolve/main/split_files/diffusion_models/flux-2-klein-base-4b.safetensors"
 }
@@ -55,9 +57,12 @@ def prompt_of(workflow: dict, nodes: dict) -> dict:
         linked = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
         inputs = {}
         for name, kind, options in inputs_of(schema):
-            if kind in WIDGETS and not options.get("forceInput"):
-                if not values and name in schema["input"].get("optional", {}):
-                    continue  # added after the graph was saved; the node has its default
+            is_widget = kind == DYNAMIC or (kind in WIDGETS and not options.get("forceInput"))
+            if is_widget and not values and name in schema["input"].get("optional", {}):
+                continue  # added after the graph was saved; the node has its default
+            if kind == DYNAMIC:
+                inputs |= grown(name, options, values)
+            elif is_widget:
                 inputs[name] = values.pop(0)
                 assert isinstance(inputs[name], WIDGETS[kind]), (node["type"], name, inputs[name])
                 assert kind != "COMBO" or name in FILES or inputs[name] in options["options"], (
@@ -80,11 +85,27 @@ def prompt_of(workflow: dict, nodes: dict) -> dict:
                     number,
                 )
                 inputs[name] = [str(source), socket]
-            elif kind not in WIDGETS:
+            elif kind not in WIDGETS and kind != DYNAMIC:
                 assert name not in schema["input"].get("required", {}), (node["type"], name, "is not linked")
         assert not values, (node["type"], "has more widget values than widgets", values)
         prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return prompt
+
+
+def grown(path: str, options: dict, values: list) -> dict:
+    """Take the values of a choice and of the inputs that it shows, at any depth, off the list; return them as ComfyUI's API
+    names them."""
+    choice = values.pop(0)
+    (shown,) = (option for option in options["options"] if option["key"] == choice)
+    found = {path: choice}
+    for name, kind, inner in inputs_of({"input": shown["inputs"]}):
+        if kind == DYNAMIC:
+            found |= grown(f"{path}.{name}", inner, values)
+            continue
+        found[f"{path}.{name}"] = value = values.pop(0)
+        assert isinstance(value, WIDGETS[kind]), (path, name, value)
+        assert kind != "COMBO" or re.sub(r"_\d$", "", name) in FILES or value in inner["options"], (path, name, value)
+    return found
 
 
 def test_each_has_its_picture_and_its_form_for_use_without_a_browser():
@@ -145,6 +166,8 @@ def test_the_quick_try_runs_to_a_finished_picture(comfy, nodes):
 
 FILE = "tiny_qwen3vl.safetensors"
 """Written by tests/comfy/tiny_vision.py."""
+LORA = "tiny.safetensors"
+"""Written by tests/comfy/tiny."""
 GOALS = ["a lighthouse", "a red boat", "three gulls"]
 SCRIPT = {
     "goals": GOALS,
@@ -175,6 +198,8 @@ def with_tiny_models(prompt: dict, comfy, grid: int) -> dict:
             prompt[number] = {"class_type": "Tiny_Eyes", "inputs": {"script": json.dumps(script)}}
         elif kind == "VAELoader":
             inputs["vae_name"] = "taef2"
+        elif kind == "CLVR_DSWMMergeLive":
+            inputs |= {"loras.lora_1": LORA, "loras.more_2.lora_2": LORA}
         elif kind == "LoadImage":
             Image.fromarray(np.arange(SIDE * SIDE * 3, dtype=np.uint8).reshape(SIDE, SIDE, 3)).save(
                 comfy.base / "input" / inputs["image"]
@@ -185,7 +210,7 @@ def with_tiny_models(prompt: dict, comfy, grid: int) -> dict:
     return prompt
 
 
-@pytest.mark.parametrize("path", [path for path in SHARED if path.name[0] in "234567"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in SHARED if path.name[0] in "2345678"], ids=lambda path: path.stem)
 def test_those_for_klein_run_to_a_finished_picture_over_several_rounds(comfy, nodes, path):
     prompt = with_tiny_models(prompt_of(json.loads(path.read_text()), nodes), comfy, 4 if path.name[0] in "45" else 1)
     before = runs(comfy)

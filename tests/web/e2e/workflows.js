@@ -11,6 +11,8 @@ const SHARED = readdirSync(FOLDER).filter((name) => name.endsWith(".json") && !n
 const LEAST_WIDTH = 350;
 /** Pixels by which the height of a node may differ between front ends, and by the mark of a missing model. */
 const SLACK = 20;
+/** In LiteGraph of 1.49 a node whose choices show further inputs has its least height, whatever the file says. */
+const GROWING = ["CLVR_DSWMMergeLive"];
 const VIEWERS = ["CLVR_Quick", "CLVR_Generate", "CLVR_LoopEnd", "CLVR_ViewTrajectory"];
 
 /** Opens the workflow so that all of it is in sight. @param {string} name */
@@ -53,7 +55,8 @@ for (const vue of RENDERERS)
       nodes.forEach(({ id, type, pos, size }, place) => {
         const [left, top, right, bottom] = drawn[id];
         const saved = [pos[0], pos[1] - 30, pos[0] + size[0], pos[1] + size[1]];
-        if (drawn[id].some((side, at) => Math.abs(side - saved[at]) > SLACK)) wrong.push(`${type} is drawn at ${drawn[id]}, saved as ${saved}`);
+        const sides = GROWING.includes(type) ? [0, 1, 2] : [0, 1, 2, 3];
+        if (sides.some((at) => Math.abs(drawn[id][at] - saved[at]) > SLACK)) wrong.push(`${type} is drawn at ${drawn[id]}, saved as ${saved}`);
         if (VIEWERS.includes(type) && right - left < LEAST_WIDTH) wrong.push(`${type} has ${right - left} x ${bottom - top} pixels`);
         for (const other of nodes.slice(0, place)) if (meet(drawn[id], drawn[other.id])) wrong.push(`${type} lies on ${other.type}`);
         for (const { title, bounding: [x, y, width, height] } of groups) {
@@ -61,6 +64,8 @@ for (const vue of RENDERERS)
           if (meet(frame, drawn[id]) && !holds(frame, drawn[id])) wrong.push(`${type} sticks out of "${title}"`);
         }
       });
+      const growing = await page.evaluate((kinds) => globalThis.app.graph.serialize().nodes.filter(({ type }) => kinds.includes(type)).map(({ widgets_values: values }) => values), GROWING);
+      assert.deepEqual(growing, nodes.filter(({ type }) => GROWING.includes(type)).map(({ widgets_values: values }) => values), name);
       for (const [, from, , to] of links) if (drawn[to][0] < drawn[from][2]) wrong.push(`the link from node ${from} to ${to} runs back`);
       assert.deepEqual(wrong, [], name);
     }
