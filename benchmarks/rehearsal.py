@@ -6,12 +6,13 @@ the executor and the whole workflow, and cancels it. Nothing here says anything 
 random, so they cannot prove that they see, and `prove_sight` is off.
 
 COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/rehearsal.py FOLDER [--weights fp8|bf16] [--side 512] [--steps 4] [--rounds 2]
-    [--tokens 1536] [--stages make detect ask encode paint draw loop cancel diffusers] [--tiny]
+    [--tokens 1536] [--stages make detect ask encode paint draw loop cancel diffusers] [--size real|middle|tiny]
 
 FOLDER becomes a base directory of ComfyUI: 14 GB with fp8, 25 GB with bf16. What a stage found is kept in FOLDER/rehearsal.json, and the
 stage is not run again with the same options. `detect`, `ask`, `encode` and `paint` have one large model in memory at a time, `draw` and
-`cancel` those of the executor, `loop` all of them. --tiny: narrow models, for a try of the rehearsal itself. On a GPU the memory that is
-taken on it is asked of ComfyUI twice a second; that has not been run.
+`cancel` those of the executor, `loop` all of them. --size: narrower models of the same classes; middle ones weigh 3.5 GB together, for a machine on which
+the real ones take hours, and tiny ones are for a try of the rehearsal itself. On a GPU the memory that is taken on it is asked of ComfyUI
+twice a second; that has not been run.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rehearsal_files import TINY, TINY_VISION, File, files, write
+from rehearsal_files import WIDTHS, File, files, write
 
 from clvr_core.models.memory_plan import HEADROOM, file_weights, peak
 from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
@@ -104,7 +106,7 @@ class Rehearsal:
     def __init__(self, options: argparse.Namespace, ends: ExitStack) -> None:
         self.options, self.base, self.ends = options, options.folder, ends
         self.server: Comfy | None = None
-        self.files = files(options.weights == "fp8", options.tiny)
+        self.files = files(options.weights == "fp8", options.size)
         self.notes = self.base / "rehearsal.json"
         self.found: dict[str, Any] = json.loads(self.notes.read_text()) if self.notes.exists() else {}
 
@@ -128,9 +130,8 @@ class Rehearsal:
             if not (link := nodes / "rehearsal_nodes.py").exists():
                 link.symlink_to(Path(__file__).with_name("rehearsal_nodes.py"))
             comfy_server.STARTS_WITHIN = comfy_server.ENDS_WITHIN = self.options.patience
-            given = (
-                {"CLVR_REHEARSAL_TINY": json.dumps({"text": TINY, "vision": TINY_VISION})} if self.options.tiny else {}
-            )
+            width = WIDTHS[self.options.size]
+            given = {"CLVR_REHEARSAL_WIDTH": json.dumps(asdict(width))} if width else {}
             if not (self.base / "lent").exists():
                 lent(self.base)  # llguidance, which holds a reply to its schema
             comfy = Comfy(self.base, *self.options.flags, PYTHONPATH=str(self.base / "lent"), **given)
@@ -337,7 +338,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="for ComfyUI, after all other options")
     parser.add_argument("--workflow", default="workflows/api/2-klein-4-step-loop.json")
     parser.add_argument("--tokenizer", type=Path, help="folder of Qwen3's, for diffusers; default: ComfyUI's own")
-    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--size", choices=WIDTHS, default="real")
     options = parser.parse_args(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     settings = (options.side, options.steps, options.rounds, options.tokens)

@@ -92,8 +92,8 @@ def _marked(tensors: dict[str, Tensor], layers: list[str]) -> dict[str, Tensor]:
     return tensors | {f"{layer}.comfy_quant": Tensor((len(mark),), "U8", mark) for layer in layers}
 
 
-def klein(scaled: bool, tiny: bool) -> File:
-    size = {"hidden": 256, "text": 3 * TINY["hidden_size"], "double": 1, "single": 1} if tiny else KLEIN_4B
+def klein(scaled: bool, width: Width | None) -> File:
+    size = width.klein | {"text": 3 * width.text["hidden_size"]} if width else KLEIN_4B
     tensors = _plain(shapes(**size, channels=128, head=128))
     name, metadata = "flux-2-klein-4b", {}
     if scaled:
@@ -105,50 +105,78 @@ def klein(scaled: bool, tiny: bool) -> File:
 
 
 KLEIN_4B = {"hidden": 3072, "text": 7680, "double": 5, "single": 20}
-TINY = {
-    "hidden_size": 128,
-    "intermediate_size": 128,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 1,
-    "num_key_value_heads": 1,
+
+
+@dataclass(frozen=True)
+class Width:
+    """Of narrow models in place of the published ones; rehearsal_nodes.py tells ComfyUI.
+
+    text: of both language models, of which Klein reads its own after layer 27. heads: of the vision model.
+    """
+
+    klein: Mapping[str, int]
+    text: Mapping[str, int]
+    vision: Mapping[str, Any]
+    heads: int
+
+
+def _language(width: int, inner: int, heads: int, keys: int) -> dict[str, int]:
+    sizes = {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": 28}
+    return sizes | {"num_attention_heads": heads, "num_key_value_heads": keys}
+
+
+WIDTHS: dict[str, Width | None] = {
+    "real": None,
+    "middle": Width(
+        {"hidden": 1536, "double": 3, "single": 8},
+        _language(1024, 3072, 16, 8),
+        {"hidden_size": 1024, "intermediate_size": 4096, "depth": 24, "deepstack_visual_indexes": [5, 11, 17]},
+        16,
+    ),
+    "tiny": Width(
+        {"hidden": 256, "double": 1, "single": 1},
+        _language(128, 128, 1, 1),
+        {"hidden_size": 64, "intermediate_size": 64, "depth": 3, "deepstack_visual_indexes": [0, 1, 2]},
+        2,
+    ),
 }
-"""Of both language models; rehearsal_nodes.py tells ComfyUI. Klein reads its text encoder after layer 27."""
-TINY_VISION = {"hidden_size": 64, "intermediate_size": 64, "depth": 3, "deepstack_visual_indexes": [0, 1, 2]}
+"""middle: language models of the sizes of Qwen3 0.6B, the published vision model, and a seventh of Klein 4B."""
 
 
 def _named(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(value.shape) for name, value in module.state_dict().items() if name != "lm_head.weight"}
 
 
-def text_encoder(scaled: bool, tiny: bool) -> File:
+def text_encoder(scaled: bool, width: Width | None) -> File:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     size = SIZES["4b"]
     with torch.device("meta"):
-        width = size.encoder | (TINY if tiny else {})
-        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=size.vocabulary, **width, tie_word_embeddings=True))
-    tensors, name = _plain(_named(model)), "qwen_3_tiny" if tiny else "qwen_3_4b"
+        config = size.encoder | dict(width.text if width else {})
+        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=size.vocabulary, **config, tie_word_embeddings=True))
+    tensors, name = _plain(_named(model)), "qwen_3_narrow" if width else "qwen_3_4b"
     if scaled:
         tensors, name = _marked(*_scaled(tensors, lambda name: "_proj." in name)), f"{name}_fp8_mixed"
     loader = "CLIPLoader", {"clip_name": f"{name}.safetensors", "type": "flux2", "device": "default"}
     return File("text_encoders", f"{name}.safetensors", loader, tensors)
 
 
-def vision(scaled: bool, tiny: bool) -> File:
+def vision(scaled: bool, width: Width | None) -> File:
     from transformers import Qwen3VLForConditionalGeneration
 
     config = vlm_config(SIZES["4b"])
-    if tiny:
+    if width:
         # ComfyUI takes any other width for the 8B model, whose head is a matrix of its own.
-        config.text_config.update(TINY | {"tie_word_embeddings": False})
-        config.vision_config.update(TINY_VISION | {"num_heads": 2, "out_hidden_size": TINY["hidden_size"]})
+        config.text_config.update(dict(width.text) | {"tie_word_embeddings": False})
+        out = {"num_heads": width.heads, "out_hidden_size": width.text["hidden_size"]}
+        config.vision_config.update(dict(width.vision) | out)
         config.tie_word_embeddings = False
     with torch.device("meta"):
         model = Qwen3VLForConditionalGeneration(config)
     named = _named(model)
-    if tiny:
+    if width:
         named["lm_head.weight"] = tuple(model.lm_head.weight.shape)
-    tensors, name = _plain(named), "qwen3vl_tiny" if tiny else "qwen3vl_4b"
+    tensors, name = _plain(named), "qwen3vl_narrow" if width else "qwen3vl_4b"
     if scaled:
         kept = lambda name: "language_model.layers." in name and "_proj." in name  # noqa: E731
         tensors, name = _marked(*_scaled(tensors, kept)), f"{name}_fp8_scaled"
@@ -166,10 +194,11 @@ def vae() -> File:
     return File("vae", "flux2-vae.safetensors", loader, tensors)
 
 
-def files(scaled: bool, tiny: bool) -> dict[str, File]:
-    """The four models of workflow 2. tiny: narrow ones in place of the published sizes; the VAE has one size."""
-    encoder = text_encoder(scaled, tiny)
-    return {"DiT": klein(scaled, tiny), "text encoder": encoder, "VLM": vision(scaled, tiny), "VAE": vae()}
+def files(scaled: bool, size: str = "real") -> dict[str, File]:
+    """The four models of workflow 2. size: one of WIDTHS; the VAE has but one."""
+    width = WIDTHS[size]
+    encoder = text_encoder(scaled, width)
+    return {"DiT": klein(scaled, width), "text encoder": encoder, "VLM": vision(scaled, width), "VAE": vae()}
 
 
 def write(file: File, path: Path) -> None:

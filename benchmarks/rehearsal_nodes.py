@@ -1,6 +1,6 @@
 """Nodes that rehearsal.py puts beside the pack: what a loader made of a file, and what a vision model answers.
 
-With CLVR_REHEARSAL_TINY set, ComfyUI's configurations of Qwen3 4B and Qwen3-VL 8B have the tiny widths of
+With CLVR_REHEARSAL_WIDTH set, ComfyUI's configurations of Qwen3 4B and Qwen3-VL 8B have a narrow width of
 rehearsal_files.py, so that files of those sizes are read by the same code.
 """
 
@@ -19,21 +19,21 @@ import comfy.text_encoders.qwen3vl as qwen3vl
 import numpy as np
 import torch
 
-if tiny := json.loads(os.environ.get("CLVR_REHEARSAL_TINY", "{}")):
+if width := json.loads(os.environ.get("CLVR_REHEARSAL_WIDTH", "{}")):
     for name in ("Qwen3_4BConfig", "Qwen3VL_8BConfig"):
         held = getattr(llama, name)
-        fields = [(key, int, dataclasses.field(default=value)) for key, value in tiny["text"].items()]
+        fields = [(key, int, dataclasses.field(default=value)) for key, value in width["text"].items()]
         setattr(llama, name, dataclasses.make_dataclass(name, fields, bases=(held,)))
     qwen3vl.QWEN3VL_CONFIGS["qwen3vl_8b"] = llama.Qwen3VL_8BConfig
-    qwen3vl.QWEN3VL_VISION["qwen3vl_8b"] = tiny["vision"]
-    qwen3vl.QWEN3VL_VISION_COMMON["num_heads"] = 2
+    qwen3vl.QWEN3VL_VISION["qwen3vl_8b"] = width["vision"]
+    qwen3vl.QWEN3VL_VISION_COMMON["num_heads"] = width["heads"]
     by_width = sd.detect_te_model
 
     def detect_te_model(tensors):
         """ComfyUI knows Qwen3 4B by its width."""
         norm = tensors.get("model.layers.0.post_attention_layernorm.weight")
-        tiny_one = norm is not None and norm.shape[0] == tiny["text"]["hidden_size"]
-        return sd.TEModel.QWEN3_4B if tiny_one else by_width(tensors)
+        narrow = norm is not None and norm.shape[0] == width["text"]["hidden_size"]
+        return sd.TEModel.QWEN3_4B if narrow else by_width(tensors)
 
     sd.detect_te_model = detect_te_model
 

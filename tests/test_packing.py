@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def packed() -> set[str]:
 
 def test_what_only_developers_need_stays_at_home():
     tops = {name.partition("/")[0] for name in packed()}
-    needed = {"__init__.py", "LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}
+    needed = {"__init__.py", "LICENSE", "NOTICE", "README.md", "CHANGELOG.md", "pyproject.toml", "requirements.txt"}
     assert tops == needed | {"clvr_core", "locales", "nodes", "web", "workflows", "subgraphs"}
 
 
@@ -56,3 +57,16 @@ def test_the_icon_and_the_banner_have_the_sizes_that_the_registry_asks_for():
         assert icon.width == icon.height <= 400
         assert banner.width * 9 == banner.height * 21
     assert all((ROOT / "docs" / name).stat().st_size < 200_000 for name in ("icon.png", "banner.png"))
+
+
+def test_the_registry_finds_the_icon_and_the_banner():
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    held = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["comfy"]
+    empty = [name for name in ("Icon", "Banner") if not held[name]]
+    if empty:
+        pytest.skip(
+            f"pyproject.toml: {' and '.join(empty)} of [tool.comfy] are empty until the repository has an address; "
+            "then they are those of docs/icon.png and docs/banner.png in it"
+        )
+    assert held["Icon"].startswith("https://") and held["Icon"].endswith("/docs/icon.png"), held["Icon"]
+    assert held["Banner"].startswith("https://") and held["Banner"].endswith("/docs/banner.png"), held["Banner"]

@@ -18,22 +18,20 @@ sys.path.pop(0)
 
 def test_sizes_are_those_of_the_published_files():
     """docs/models.md has 7.75 GB of the diffusion model and 8.04 GB of the text encoder in bf16."""
-    found = {
-        name: (file.nbytes / 1e9, file.parameters / 1e9) for name, file in rehearsal_files.files(False, False).items()
-    }
+    found = {name: (file.nbytes / 1e9, file.parameters / 1e9) for name, file in rehearsal_files.files(False).items()}
     assert found["DiT"] == pytest.approx((7.75, 3.876), abs=0.005)
     assert found["text encoder"] == pytest.approx((8.045, 4.022), abs=0.005)
     assert found["VLM"] == pytest.approx((8.876, 4.438), abs=0.005) and found["VAE"] == pytest.approx(
         (0.336, 0.084), abs=0.001
     )
-    scaled = rehearsal_files.files(True, False)
+    scaled = rehearsal_files.files(True)
     assert scaled["DiT"].name == "flux-2-klein-4b-fp8.safetensors" and scaled["DiT"].nbytes == pytest.approx(
         4.07e9, rel=0.01
     )
 
 
 def test_a_written_file_is_read_with_its_scales(tmp_path):
-    file = rehearsal_files.klein(True, True)
+    file = rehearsal_files.klein(True, rehearsal_files.WIDTHS["tiny"])
     rehearsal_files.write(file, tmp_path / "x.safetensors")
     checkpoint = open_checkpoint(tmp_path / "x.safetensors")
     found = dequantised(checkpoint)[0].tensors

@@ -1,14 +1,19 @@
-"""benchmarks/rehearsal.py at tiny widths: ComfyUI's stock loaders, the judge, the executor, the workflow, Cancel."""
+"""benchmarks/rehearsal.py at tiny widths: ComfyUI's stock loaders, the judge, the executor, the workflow, Cancel; each night the
+whole of workflow 2 and the same files through diffusers too.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+NIGHTLY = bool(os.environ.get("CLVR_NIGHTLY"))
+TINY = ("--size", "tiny", "--side", "64", "--steps", "1", "--tokens", "64")
 
 
 @pytest.fixture(scope="module")
@@ -19,42 +24,45 @@ def found(comfy_folder, tmp_path_factory):
         import rehearsal
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    stages = ("make", "detect", "ask", "paint", "cancel")
-    words = [
-        str(base),
-        "--tiny",
-        "--side",
-        "64",
-        "--steps",
-        "1",
-        "--tokens",
-        "64",
-        "--parts",
-        "DiT",
-        "VLM",
-        "--stages",
-        *stages,
-    ]
-    found = rehearsal.main(words)
+    stages = ("make", "detect", "ask", "encode", "paint", "cancel", *(("diffusers", "loop") if NIGHTLY else ()))
+    parts = ("text encoder", "DiT", "VLM")
+    found = rehearsal.main([str(base), *TINY, "--parts", *parts, "--stages", *stages])
     assert json.loads((base / "rehearsal.json").read_text()) == found
     return found
 
 
+def of(found, stage: str) -> dict:
+    (value,) = (value for key, value in found.items() if key.startswith(f"{stage} "))
+    return value
+
+
 def test_stock_loaders_take_the_files_with_their_dtypes(found):
-    dit, vlm = found["detect DiT fp8"], found["detect VLM fp8"]
+    dit, vlm, text = found["detect DiT fp8"], found["detect VLM fp8"], found["detect text encoder fp8"]
     assert dit["class"] == ["Flux2", "Flux"] and vlm["class"][1] == "Qwen3VLClipModel"
-    for each in (dit, vlm):
+    assert text["class"] == ["Flux2TEModel_", "Qwen3_4BModel"]
+    for each in (dit, vlm, text):
         assert each["numbers"]["float8_e4m3fn"] > 2_000_000 and not each["missing"]
     assert vlm["bytes"] == pytest.approx(vlm["plan"], rel=0.01)
 
 
 def test_a_constrained_reply_parses_and_decisions_are_answered(found):
-    (asked,) = (value for key, value in found.items() if key.startswith("ask "))
+    asked = of(found, "ask")
     pytest.importorskip("llguidance")
     assert json.loads(asked["reply"]).keys() == {"kind", "sure"} and len(asked["yes"]) == 2
 
 
+def test_the_text_encoder_says_numbers_to_the_diffusion_model(found):
+    """Three layers of the tiny width, side by side, as Klein reads them."""
+    assert of(found, "encode")["shape"] == [1, 512, 3 * 128] and of(found, "encode")["finite"]
+
+
 def test_two_rounds_are_drawn_and_a_cancel_ends_them(found):
-    (painted,) = (value for key, value in found.items() if key.startswith("paint "))
+    painted = of(found, "paint")
     assert painted["steps"] == ["GENERATE", "EDIT"] and painted["evaluations"] == 2
     assert any(key.startswith("cancel ") for key in found)
+
+
+@pytest.mark.skipif(not NIGHTLY, reason="CLVR_NIGHTLY is not set: the whole loop takes minutes")
+@pytest.mark.parametrize("stage", ["loop", "diffusers"])
+def test_the_whole_workflow_and_diffusers_draw_two_rounds_with_the_same_files(found, stage):
+    assert of(found, stage)["evaluations"] == 2
