@@ -10,9 +10,9 @@ COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/rehearsal.py FOLDER [--weig
 
 FOLDER becomes a base directory of ComfyUI: 14 GB with fp8, 25 GB with bf16. What a stage found is kept in FOLDER/rehearsal.json, and the
 stage is not run again with the same options. `detect`, `ask`, `encode` and `paint` have one large model in memory at a time, `draw` and
-`cancel` those of the executor, `loop` all of them. --size: narrower models of the same classes; middle ones weigh 3.5 GB together, for a machine on which
-the real ones take hours, and tiny ones are for a try of the rehearsal itself. On a GPU the memory that is taken on it is asked of ComfyUI
-twice a second; that has not been run.
+`cancel` those of the executor, `loop` all of them. --size: narrower models of the same classes; middle ones weigh 3.5 GB together, for a
+machine on which the real ones take hours, and tiny ones are for a try of the rehearsal itself. On a GPU the memory that is taken on it is
+asked of ComfyUI twice a second; that has not been run.
 """
 
 from __future__ import annotations
