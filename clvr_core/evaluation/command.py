@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 INCOMPLETE = 3
 """Exit code if pictures or answers are missing; the others are kept."""
 REPLIES = ("decisions", "reply")
+READINGS = ("brief", "boxes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     generate = steps.add_parser("generate", help="draw the pictures by one arm, into the benchmark's own layout")
     score = steps.add_parser("score", help="judge the pictures; or read the result of the official script")
     report = steps.add_parser("report", help="a page, a plot and a table of all that was scored")
+    compose = steps.add_parser("compose", help="write prompts of the sticker world in the form of GenEval or LGBench")
     for step in (prepare, generate, score):
         step.add_argument(
-            "--data", type=Path, required=True, metavar="FOLDER", help="where the benchmark's own files lie"
+            "--data",
+            type=Path,
+            metavar="FOLDER",
+            help="where the benchmark's own files lie (default: the list shipped for embedded-geneval)",
         )
         step.add_argument(
             "--bench", default="auto", metavar="NAME", help="which benchmark it is (default: by its files)"
@@ -39,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         step.add_argument(
             "--images", type=Path, required=True, metavar="FOLDER", help="the pictures, one subfolder a name"
         )
+    for step in (prepare, generate, score, report, compose):
         step.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
 
     prepare.add_argument(
@@ -96,6 +102,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     by.add_argument(
         "--official", type=Path, metavar="FILE", help="what the benchmark's own script wrote about one NAME"
     )
+    by.add_argument(
+        "--reader",
+        choices=READINGS,
+        help="the sticker world's reader: the whole brief, or each goal, exactly; or GenEval's rules on its boxes",
+    )
     score.add_argument(
         "--color-model", type=Path, metavar="FOLDER", help="a CLIP that names the colours of the detector's boxes"
     )
@@ -118,6 +129,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     report.set_defaults(run=_report)
 
+    compose.add_argument("form", choices=("geneval", "lgbench"), help="short prompts of six tasks, or long briefs")
+    compose.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the file goes, for --data")
+    compose.add_argument("--tasks", type=int, default=100, metavar="N", help="long briefs in all (default 100)")
+    compose.add_argument("--seed", type=int, default=0, help="same seed, same file (default 0)")
+    compose.set_defaults(run=_compose)
+
 
 def _print(options: argparse.Namespace, value: dict[str, Any], lines: list[str], code: int) -> int:
     print(json.dumps({"exit": code, **value}) if options.json else "\n".join(lines))
@@ -126,8 +143,13 @@ def _print(options: argparse.Namespace, value: dict[str, Any], lines: list[str],
 
 def _items(options: argparse.Namespace):
     from .atoms import with_atoms
-    from .benchmarks import recognise
+    from .benchmarks import SHIPPED, recognise
 
+    if options.data is None and options.bench != "embedded-geneval":
+        raise BadInput(
+            "--data is missing: name the folder that holds the benchmark's own files; only embedded-geneval ships with clvr"
+        )
+    options.data = options.data or SHIPPED
     bench = recognise(options.data, options.bench)
     return bench, with_atoms(bench.read(options.data), options.images)
 
@@ -289,10 +311,17 @@ def measure_text(measure: dict[str, Any]) -> str:
 def _judge(options: argparse.Namespace, bench, items):
     from .score import BoxJudge, VlmJudge
 
+    if options.reader:
+        from .sticker_judge import ReaderDetector, ReaderJudge
+
+        named = "embedded-geneval" if options.reader == "boxes" else "embedded-geneval and embedded-lgbench"
+        if bench.name not in named.split(" and "):
+            raise BadInput(f"--reader {options.reader} judges {named}, and this is {bench.name}; give --judge")
+        return BoxJudge(ReaderDetector()) if options.reader == "boxes" else ReaderJudge()
     if options.detector:
         from .detector import load_detector
 
-        if bench.name != "geneval":
+        if bench.name not in ("geneval", "embedded-geneval"):
             raise BadInput(f"a detector judges by GenEval's rules, and this is {bench.name}; give --judge")
         return BoxJudge(load_detector(options.detector, options.color_model, options.device, _classes(items)))
     from ..models.registry import load_judge
@@ -309,6 +338,13 @@ def _classes(items) -> list[str]:
     """The classes that GenEval's records name."""
     clauses = (clause for item in items for part in ("include", "exclude") for clause in item.record.get(part) or ())
     return sorted({clause["class"] for clause in clauses})
+
+
+def _compose(options: argparse.Namespace) -> int:
+    from .sticker_prompts import compose
+
+    path = compose(options.form, options.out, options.tasks, options.seed)
+    return _print(options, {"file": str(path)}, [str(path)], 0)
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -10,12 +10,14 @@ NAME = re.compile(r"[\w][\w.+-]{0,63}")
 """What pictures may be called."""
 BENCHMARK_NAMES = (
     "geneval",
+    "embedded-geneval",
     "geneval++",
     "geneval2",
     "wise",
     "wise-verified",
     "imagine",
     "imgedit",
+    "embedded-lgbench",
     "lgbench",
     "prompts",
     "prism",

@@ -46,6 +46,11 @@ def geneval(folder: Path) -> Path:
     return folder
 
 
+def embedded_geneval(folder: Path) -> Path:
+    write_lines(folder / "embedded_geneval.jsonl", GENEVAL)
+    return folder
+
+
 def geneval_plus(folder: Path) -> Path:
     records = [
         {
@@ -149,6 +154,16 @@ def lgbench(folder: Path) -> Path:
     return folder
 
 
+def embedded_lgbench(folder: Path) -> Path:
+    goals = {"Goal_1": "a red cat", "Goal_2": "the scene is at night"}
+    briefs = ["a red cat at night", "a red cat and a blue car at night"]
+    write_lines(
+        folder / "embedded_lgbench.jsonl",
+        [{"id": f"draw-{number:04d}", "Prompt": prompt, **goals} for number, prompt in enumerate(briefs, 1)],
+    )
+    return folder
+
+
 def imgedit(folder: Path) -> Path:
     records = {
         "10": {"id": "animal/10.png", "prompt": "make the circle red", "edit_type": "adjust"},
@@ -169,12 +184,14 @@ def prompts(folder: Path) -> Path:
 
 MAKERS = {
     "geneval": geneval,
+    "embedded-geneval": embedded_geneval,
     "geneval++": geneval_plus,
     "geneval2": geneval2,
     "wise": wise,
     "wise-verified": wise_verified,
     "prism": prism,
     "imagine": imagine,
+    "embedded-lgbench": embedded_lgbench,
     "lgbench": lgbench,
     "imgedit": imgedit,
     "prompts": prompts,

@@ -41,12 +41,14 @@ def test_all_benchmarks_have_a_maker():
 
 FIRST = {
     "geneval": ["00000/samples/0000.png", "00000/samples/0003.png"],
+    "embedded-geneval": ["00000/samples/0000.png", "00000/samples/0003.png"],
     "geneval++": ["1.jpg"],
     "geneval2": ["00001.png"],
     "wise": ["1.png"],
     "wise-verified": ["1.png"],
     "prism": ["text_rendering/0.png"],
     "imagine": ["1.png"],
+    "embedded-lgbench": ["draw-0001.png"],
     "lgbench": ["draw-0001.png"],
     "imgedit": ["10.png"],
     "prompts": ["00001.png"],

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...errors import BadInput
 from .base import Benchmark, Item
+from .embedded import SHIPPED, EmbeddedGenEval, EmbeddedLgBench
 from .geneval import GenEval
 from .geneval2 import GenEval2
 from .geneval_plus import GenEvalPlus
@@ -22,19 +23,21 @@ BENCHMARKS: dict[str, Benchmark] = {
     bench.name: bench
     for bench in (
         GenEval(),
+        EmbeddedGenEval(),
         GenEvalPlus(),
         GenEval2(),
         Wise(),
         WiseVerified(),
         Imagine(),
         ImgEdit(),
+        EmbeddedLgBench(),
         LgBench(),
         Prompts(),
         Prism(),
     )
 }
 
-__all__ = ["BENCHMARKS", "Benchmark", "Item", "data_hash", "recognise"]
+__all__ = ["BENCHMARKS", "SHIPPED", "Benchmark", "Item", "data_hash", "recognise"]
 
 
 def recognise(folder: Path, name: str = "auto") -> Benchmark:

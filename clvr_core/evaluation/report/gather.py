@@ -115,7 +115,8 @@ def _group(entries: Sequence[Entry], data: Path | None, baseline: str | None) ->
 
 def recognise_same(bench: Benchmark, data: Path, digest: str) -> bool:
     """Say whether the folder holds the data that were scored. Raises BadInput if it holds no benchmark."""
-    return recognise(data).name == bench.name and data_hash(bench, data) == digest
+    recognise(data)
+    return bool(bench.find(data)) and data_hash(bench, data) == digest
 
 
 def answers_of(entry: Entry) -> dict[Key, Answers]:
