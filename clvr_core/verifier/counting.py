@@ -38,8 +38,11 @@ def counted(vlm: Vlm, picture: Picture, goals: Sequence[Goal]) -> Answer[Mapping
     given = answer.value.counts if answer.value else ()
     named = [one.goal for one in given]
     found = {
-        one.goal: finding_of_number(about[one.goal], one.number)
+        one.goal: finding
         for one in given
-        if one.goal in about and named.count(one.goal) == 1 and 0 <= one.number <= prompts.MOST_COUNTED
+        if one.goal in about
+        and named.count(one.goal) == 1
+        and 0 <= one.number <= prompts.MOST_COUNTED
+        and (finding := finding_of_number(about[one.goal], one.number)) is not None
     }
     return Answer(found, answer.failure, answer.tokens, answer.calls)

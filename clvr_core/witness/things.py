@@ -44,9 +44,13 @@ _IRREGULAR = {
     "scissors": "scissors",
     "glasses": "glasses",
 }
+SIZES = ("large", "small", "big", "little", "tiny")
 Relation = Literal["left of", "right of", "above", "below"]
 _NUMBER = "|".join(["an?", r"\d{1,2}", *NUMBERS])
-_PLACE = r"(?:\s+(?:in|on|at|near|visible|seen|standing|sitting|lying|are visible|is visible|in the picture)\b.*)?"
+_PLACE = (
+    r"(?:\s+(?:(?:are |is )?(?:visible|seen)|in the (?:picture|image|scene))"
+    r"|(?P<place>\s+(?:in|on|at|near|standing|sitting|lying)\b.*))?"
+)
 _NOUN = r"[a-z][a-z-]*(?:\s+[a-z][a-z-]*){0,3}?"
 _COUNT = re.compile(
     rf"(?:there\s+(?:is|are)\s+|the\s+(?:picture|image|scene)\s+(?:shows|has|contains)\s+)?"
@@ -78,11 +82,16 @@ class Thing:
 
 @dataclass(frozen=True)
 class Count:
-    """least, most: how many there may be; `most` None for any number."""
+    """
+    least, most: how many there may be; `most` None for any number.
+    partial: whether the goal says more of them, such as a place or a size: then more elsewhere are no fault, and enough of
+        them are not all that it asks.
+    """
 
     thing: Thing
     least: int
     most: int | None
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,14 +137,20 @@ def asked(goal: Goal) -> Count | Related | None:
         return Related(thing, _relation(found["relation"]), other) if thing and other and thing != other else None
     if found := _NONE.fullmatch(text):
         thing = _thing(found["thing"])
-        return Count(thing, 0, 0) if thing else None
+        return Count(thing, 0, 0, _more(found)) if thing else None
     if found := _COUNT.fullmatch(text):
         thing, word = _thing(found["thing"]), found["number"]
         if thing is None:
             return None
         number = 1 if word in ("a", "an") else int(word) if word.isdigit() else NUMBERS[word]
-        return Count(thing, number, None if word in ("a", "an") and not found["exactly"] else number)
+        most = None if word in ("a", "an") and not found["exactly"] else number
+        return Count(thing, number, most, _more(found))
     return None
+
+
+def _more(found: re.Match[str]) -> bool:
+    """Whether the words say a place or a size, which nobody looks at here."""
+    return found["place"] is not None or found["thing"].split()[0] in SIZES
 
 
 def things_of(what: Count | Related) -> tuple[Thing, ...]:
@@ -168,13 +183,9 @@ def finding_on(
 
 def _on_count(what: Count, found: Sequence[Found], limits: Limits) -> Finding | None:
     seen = [one for one in found if one.score >= limits.seen]
-
-    def right(number: int) -> bool:
-        return what.least <= number and (what.most is None or number <= what.most)
-
-    if right(len(seen)) != right(len(found)):
+    says = _says(what, len(seen))
+    if says is None or says != _says(what, len(found)):
         return None
-    says: Literal["yes", "no"] = "yes" if right(len(seen)) else "no"
     shown = seen or list(found)
     strength = min((one.score for one in seen), default=1 - max((one.score for one in found), default=0.0))
     number = str(len(seen)) if len(seen) == len(found) else f"{len(seen)} to {len(found)}"
@@ -187,13 +198,22 @@ def _on_count(what: Count, found: Sequence[Found], limits: Limits) -> Finding | 
 def countable(goal: Goal) -> Count | None:
     """Return what the goal says of a number, if "how many?" can be asked; None for any other goal."""
     what = asked(goal)
-    return what if isinstance(what, Count) and what.most is not None else None
+    if not isinstance(what, Count) or what.most is None or (what.partial and not what.least):
+        return None
+    return what
 
 
-def finding_of_number(what: Count, number: int) -> Finding:
-    """The judge's own count as evidence. number: at least 0."""
-    holds = what.least <= number and (what.most is None or number <= what.most)
-    return Finding(COUNTED, "yes" if holds else "no", words=f'counts {number} "{what.thing.words}"')
+def finding_of_number(what: Count, number: int) -> Finding | None:
+    """The judge's own count as evidence; None if it tells nothing of the goal. number: at least 0."""
+    says = _says(what, number)
+    return None if says is None else Finding(COUNTED, says, words=f'counts {number} "{what.thing.words}"')
+
+
+def _says(what: Count, number: int) -> Literal["yes", "no"] | None:
+    """What so many of them mean for the goal."""
+    if what.partial:
+        return "no" if number < what.least else None
+    return "yes" if what.least <= number and (what.most is None or number <= what.most) else "no"
 
 
 def _of(thing: Thing, found: Sequence[Found], color_of: Callable[[Box], frozenset[str]], least: float) -> list[Found]:
@@ -245,9 +265,7 @@ def _thing(words: str) -> Thing | None:
         return None
     parts = words.split()
     color = ""
-    while parts and (
-        parts[0] in COLORS or parts[0] in _GREY or parts[0] in ("large", "small", "big", "little", "tiny")
-    ):
+    while parts and (parts[0] in COLORS or parts[0] in _GREY or parts[0] in SIZES):
         word = parts.pop(0)
         color = _GREY.get(word, word) if word in COLORS or word in _GREY else color
     if not parts or len(parts) > 2:

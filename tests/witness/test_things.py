@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from clvr_core.brief import Goal
+from clvr_core.brief import Goal, around
 from clvr_core.witness.objects import ObjectWitness, color_names, colors_in
 from clvr_core.witness.things import (
     COLORS,
@@ -13,6 +13,8 @@ from clvr_core.witness.things import (
     Related,
     Thing,
     asked,
+    countable,
+    finding_of_number,
     finding_on,
     relations,
     singular,
@@ -29,10 +31,12 @@ NO_COLOR = frozenset()
         ("three red apples", Count(Thing("apple", "red"), 3, 3)),
         ("There are exactly 12 candles.", Count(Thing("candle"), 12, 12)),
         ("a dog", Count(Thing("dog"), 1, None)),
-        ("exactly one large blue teddy bear", Count(Thing("teddy bear", "blue"), 1, 1)),
-        ("one cat on the sofa", Count(Thing("cat"), 1, 1)),
+        ("exactly one large blue teddy bear", Count(Thing("teddy bear", "blue"), 1, 1, partial=True)),
+        ("one cat on the sofa", Count(Thing("cat"), 1, 1, partial=True)),
         ("no people", Count(Thing("person"), 0, 0)),
-        ("there are no cars in the street", Count(Thing("car"), 0, 0)),
+        ("there are no cars in the street", Count(Thing("car"), 0, 0, partial=True)),
+        ("three cats in the picture", Count(Thing("cat"), 3, 3)),
+        ("two dogs are visible", Count(Thing("dog"), 2, 2)),
         ("two grey foxes", Count(Thing("fox", "gray"), 2, 2)),
         ("a cat to the left of a dog", Related(Thing("cat"), "left of", Thing("dog"))),
         ("The blue vase is above the red book.", Related(Thing("vase", "blue"), "above", Thing("book", "red"))),
@@ -195,3 +199,26 @@ def test_a_thousand_boxes_are_no_burden():
     found = [Found("apple", 0.9, (x, y, x + 0.02, y + 0.02)) for x, y in rng.uniform(0, 0.98, (1000, 2)).tolist()]
     finding = ObjectWitness(Boxes(*found)).look(np.zeros((32, 32, 3), np.uint8), [Goal("g1", "three apples")])["g1"]
     assert finding.says == "no"
+
+
+@pytest.mark.parametrize(("number", "says"), [(1, "no"), (2, None), (3, None)])
+def test_of_a_goal_that_says_more_only_too_few_are_told(number, says):
+    """Two cups on the table may have a third on the shelf, and two of any size are not yet two large ones."""
+    for what in (asked(Goal("g1", "two apples on the table")), asked(Goal("g1", "two large apples"))):
+        found = finding_on(what, apples(*[0.9] * number), lambda box: NO_COLOR, Limits())
+        assert (found and found.says) == says
+        counted = finding_of_number(what, number)
+        assert (counted and counted.says) == says
+
+
+def test_things_somewhere_are_no_fault_where_there_are_to_be_none_in_one_place():
+    what = asked(Goal("g1", "no apples on the table"))
+    assert finding_on(what, apples(0.9), lambda box: NO_COLOR, Limits()) is None
+    assert countable(Goal("g1", "no apples on the table")) is None and countable(Goal("g1", "no apples")) is not None
+
+
+def test_what_is_too_many_is_the_place_of_the_fault():
+    what = Count(APPLE, 1, 1)
+    finding = finding_on(what, apples(0.9, 0.8, 0.7), lambda box: NO_COLOR, Limits())
+    assert finding.says == "no" and finding.fault == around(one.box for one in apples(0.9, 0.8, 0.7)[1:])
+    assert finding_on(Count(APPLE, 4, 4), apples(0.9), lambda box: NO_COLOR, Limits()).fault is None
