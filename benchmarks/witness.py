@@ -4,7 +4,10 @@ Signs of one to three words are set on photographs of scikit-image in fonts of D
 fonts-liberation, fonts-comic-neue, fonts-bebas-neue, fonts-dancingscript, fonts-kaushanscript, fonts-lobster), upright or
 rotated, plain, outlined or glowing; each once right and once with one letter changed, lost, doubled or swapped.
 
-python benchmarks/witness.py [--count 200] [--seed 0] [--side 1024] [--reader rapidocr] [--fonts FOLDER] [--json FILE]
+With --loop N also what a witness of things is worth in the loop, on N briefs (benchmarks/witness_loop.py); --count 0 leaves
+the signs out.
+
+python benchmarks/witness.py [--count 200] [--loop 0] [--seed 0] [--side 1024] [--reader rapidocr] [--fonts FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -178,21 +182,33 @@ def text(count: int, seed: int, side: int, reader: str, fonts: Path) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--loop", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--reader", default="")
     parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = {"text": text(options.count, options.seed, options.side, options.reader, options.fonts)}
+    result = {}
+    if options.count:
+        result["text"] = text(options.count, options.seed, options.side, options.reader, options.fonts)
+    if options.loop:
+        from witness_loop import loop
+
+        result["loop"] = loop(options.loop, options.seed)
     print(json.dumps(result, indent=1))
-    found = result["text"]
+    if found := result.get("text"):
+        report(found)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+def report(found: Mapping[str, Any]) -> None:
+    """Say whether the bars are met."""
     print(
         f"wrong met {found['wrong_met']:.3f} (bar {BAR_WRONG}): {'met' if found['wrong_met'] <= BAR_WRONG else 'NOT MET'}; "
         f"right met {found['right_met']:.3f} (bar {BAR_RIGHT}): {'met' if found['right_met'] >= BAR_RIGHT else 'NOT MET'}"
     )
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

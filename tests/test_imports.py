@@ -108,7 +108,18 @@ def test_policy_uses_nothing_that_reads_or_writes():
 
 
 FLOORS = (
-    {"errors", "reading", "records", "protocols", "text", "http_json", "templates", "progress", "signals"},
+    {
+        "errors",
+        "forwarding",
+        "reading",
+        "records",
+        "protocols",
+        "text",
+        "http_json",
+        "templates",
+        "progress",
+        "signals",
+    },
     {"brief", "brief_arguments", "brief_list", "checklist", "trajectory"},
     {"storage", "weights"},
     {"policy", "controller", "verifier", "vlm", "witness", "report"},
@@ -127,6 +138,7 @@ SAME_FLOOR = {
     "records": {"text"},
     "http_json": {"errors", "progress", "reading", "text"},
     "protocols": {"errors"},
+    "forwarding": {"errors", "protocols"},
     "brief_arguments": {"brief"},
     "checklist": {"brief"},
     "trajectory": {"brief"},

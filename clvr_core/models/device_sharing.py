@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
-import numpy as np
-
 from ..brief import Goal
-from ..errors import BadInput, JudgeFailure
-from ..protocols import (
-    Decision,
-    Drawing,
-    DrawRequest,
-    Executor,
-    Interruptible,
-    LatentsByPicture,
-    Message,
-    Movable,
-    Offloadable,
-    Picture,
-    PromptWindow,
-    Question,
-    ReferenceLimit,
-    Reloadable,
-    Reply,
-    RoundTrip,
-    Vlm,
-)
+from ..errors import BadInput
+from ..forwarding import Forwarder, forwarding
+from ..protocols import Concurrent, Executor, Picture, Vlm
 from ..trajectory import Finding
 from ..witness import Heard, Witnesses
 from ..witness.judge import Witnessed
@@ -78,62 +58,17 @@ class Turns:
         return self.holder == name
 
 
-class _Locked:
-    """A model that takes its turn before it works. Each subclass forwards one protocol."""
+class _Locked(Forwarder):
+    """A model that takes its turn before it works."""
 
     def __init__(self, model: Any, turns: Turns, turn: str) -> None:
         self._model, self._turns, self._turn = model, turns, turn
 
-    @property
-    def name(self) -> str:
-        return self._model.name
+    def _working(self, failure: type[Exception]) -> AbstractContextManager[None]:
+        return self._turns.of(self._turn, failure)
 
 
-class _LockedVlm(_Locked):
-    def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        with self._turns.of(self._turn, JudgeFailure):
-            return self._model.chat(messages, schema)
-
-    def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> Sequence[Decision]:
-        with self._turns.of(self._turn, JudgeFailure):
-            return self._model.decide(images, questions)
-
-
-class _LockedExecutor(_Locked):
-    def nfe(self, request: DrawRequest) -> int:
-        return self._model.nfe(request)
-
-    def draw(self, requests: Sequence[DrawRequest]) -> Sequence[Drawing]:
-        with self._turns.of(self._turn):
-            return self._model.draw(requests)
-
-
-class _WithWindow(_Locked):
-    @property
-    def window(self) -> int | None:
-        return self._model.window
-
-    def tokens(self, prompt: str) -> int:
-        return self._model.tokens(prompt)
-
-
-class _WithReferenceLimit(_Locked):
-    @property
-    def references(self) -> int | None:
-        return self._model.references
-
-
-class _WithCheck(_Locked):
-    @property
-    def check(self) -> Callable[[], None]:
-        return self._model.check
-
-    @check.setter
-    def check(self, check: Callable[[], None]) -> None:
-        self._model.check = check
-
-
-class _WithWitnesses(_Locked):
+class _WithWitnesses(Forwarder):
     @property
     def witnesses(self) -> Witnesses:
         return self._model.witnesses
@@ -148,64 +83,12 @@ class _WithWitnesses(_Locked):
         return self._model.hear(picture, goals, counted, references)
 
 
-class _WithMove(_Locked):
-    def move(self, device: str) -> None:
-        self._model.move(device)
-
-
-class _WithReload(_Locked):
-    def reload(self, state: Mapping[str, Any]) -> None:
-        self._model.reload(state)
-
-
-class _WithOffload(_Locked):
-    def offload(self) -> None:
-        self._model.offload()
-
-
-class _WithLatents(_Locked):
-    def latent_of(self, picture: Picture) -> np.ndarray | None:
-        return self._model.latent_of(picture)
-
-
-class _WithRoundTrip(_Locked):
-    def round_trip(self, picture: Picture) -> Picture:
-        with self._turns.of(self._turn):
-            return self._model.round_trip(picture)
-
-
-FORWARDED: dict[type, type[_Locked]] = {
-    Vlm: _LockedVlm,
-    Executor: _LockedExecutor,
-    PromptWindow: _WithWindow,
-    ReferenceLimit: _WithReferenceLimit,
-    Interruptible: _WithCheck,
-    Witnessed: _WithWitnesses,
-    Movable: _WithMove,
-    Reloadable: _WithReload,
-    Offloadable: _WithOffload,
-    LatentsByPicture: _WithLatents,
-    RoundTrip: _WithRoundTrip,
-}
-"""For each protocol the class that forwards it.
-
-`Concurrent` is missing: behind a lock a model works for one caller at a time.
-"""
-
-
-@cache
-def _class_of(forwarders: tuple[type[_Locked], ...]) -> type[_Locked]:
-    return type("Locked", forwarders, {})
-
-
 def with_device_lock(model: Model, turns: Turns, name: str) -> Model:
     """Wrap the model so that it takes its turn before it works.
 
-    The wrapper has the protocols of the model, less `Concurrent`.
+    The wrapper has the protocols of the model, less `Concurrent`: behind a lock it works for one caller at a time.
     """
-    forwarders = tuple(forwarder for protocol, forwarder in FORWARDED.items() if isinstance(model, protocol))
-    wrapper: Any = _class_of(forwarders)(model, turns, name)
-    return wrapper
+    return forwarding(model, _Locked, without=(Concurrent,), more={Witnessed: _WithWitnesses})(model, turns, name)
 
 
 def unwrap(model: Any) -> Any:
