@@ -35,6 +35,7 @@ export const SENTENCES = [
   mark("the question was not answered, or not in one way"),
   mark("the executor edits from {n} of {all} pictures; left out: {list}"),
   mark("canvas {n}"),
+  mark("reference {name}"),
   mark("{n} of {all} pictures were not drawn: {why}"),
   mark("the merged instruction has {n} tokens and the text encoder reads {all}; the scene is drawn anew"),
   mark("the prompt for the executor has {n} tokens and its text encoder reads {all}; left out: {list}"),

@@ -12,7 +12,7 @@ const SCHEMA = JSON.parse(readFileSync(new URL("../../../clvr_core/trajectory.sc
 
 /** Fields that the viewer has no use for, by record. Whoever adds a field to a dataclass adds it to record.js or here. */
 const UNUSED = {
-  Brief: ["candidates", "final_ab", "conditioning", "judging", "evidence", "picture", "fused", "estimate", "guided", "rollback"],
+  Brief: ["candidates", "final_ab", "conditioning", "judging", "evidence", "picture", "fused", "estimate", "guided", "rollback", "references"],
   Budget: ["met", "unmet"],
   Candidate: ["sha256", "latent"],
   Remark: ["sha256"],
