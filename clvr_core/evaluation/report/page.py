@@ -9,7 +9,7 @@ from typing import Any
 
 from ...report.markup import Html, el, shorten
 from ...report.pictures import embedded
-from ..published import Row, rows_for
+from ..published import Row, beside, rows_for
 from .examples import Example, counts, examples
 from .gather import Entry, Group
 from .style import CSS
@@ -73,6 +73,7 @@ def _group(group: Group) -> Html:
         ),
         _parts(group),
         _curves(group),
+        _beside(group),
         _notes(first["notes"]),
         _examples(group),
     )
@@ -126,7 +127,8 @@ def _table(group: Group) -> Html:
     costs = ("evaluations", "VLM tokens", "seconds")
     heads = ["name", *names, "gap", "pictures", *costs]
     rows = [_row(entry, names) for entry in group.entries]
-    printed = [_printed(row, names, len(heads)) for row in rows_for(group.bench.name)]
+    known = [row for row in rows_for(group.bench.name) if row.measure in names and not row.tag]
+    printed = [_printed(known, name, names, len(heads)) for name in dict.fromkeys(row.name for row in known)]
     return el(
         "div",
         el(
@@ -161,15 +163,48 @@ def _row(entry: Entry, names: Sequence[str]) -> Html:
     )
 
 
-def _printed(row: Row, names: Sequence[str], width: int) -> Html:
-    cells = [el("td", f"{row.value:g}" if name == row.measure else "-") for name in names]
-    why = el("td", f"published: {row.source}; judge {row.judge}; not comparable", colspan=width - len(names) - 1)
+def _printed(known: Sequence[Row], name: str, names: Sequence[str], width: int) -> Html:
+    """Return the line of one name: all that is printed of it, since a paper may give several measures."""
+    mine = {row.measure: row for row in known if row.name == name}
+    cells = [el("td", told(mine[measure]) if measure in mine else "-") for measure in names]
+    first = next(iter(mine.values()))
+    note = f"; {first.note}" if first.note else ""
+    why = f"published: {first.source}; judge {first.judge}; not comparable{note}"
     return el(
         "tr",
-        el("th", row.name, el("small", "published, not measured here"), scope="row"),
+        el("th", name, el("small", "published, not measured here"), scope="row"),
         *cells,
-        why,
+        el("td", why, colspan=width - len(names) - 1),
         class_="printed",
+    )
+
+
+def told(row: Row) -> str:
+    return f"{row.bound} {row.value:g}".strip()
+
+
+def _beside(group: Group) -> Html | None:
+    """Return the printed numbers of what is not measured here."""
+    measures = [name for entry in group.entries for name in entry.result["measures"]]
+    found = beside(rows_for(group.bench.name), measures)
+    if not found:
+        return None
+    lines = [
+        el(
+            "tr",
+            el("th", measure, scope="row"),
+            el("td", row.name),
+            el("td", told(row)),
+            el("td", f"{row.source}; judge {row.judge}"),
+        )
+        for measure, rows in found.items()
+        for row in rows
+    ]
+    head = el("tr", *(el("th", name, scope="col") for name in ("what", "name", "value", "source")))
+    return el(
+        "details",
+        el("summary", "Published numbers of what is not measured here"),
+        el("div", el("table", el("thead", head), el("tbody", *lines), class_="numbers"), class_="scroll"),
     )
 
 
@@ -186,6 +221,12 @@ def _parts(group: Group) -> Html | None:
         )
         for entry in group.entries
     ]
+    known = [row for row in rows_for(group.bench.name) if row.tag]
+    for name in dict.fromkeys(row.name for row in known):
+        values = {row.tag: row for row in known if row.name == name}
+        cells = [el("td", told(values[tag]) if tag in values else "-") for tag in tags]
+        label = el("small", f"published: {next(iter(values.values())).source}; not comparable")
+        rows.append(el("tr", el("th", name, label, scope="row"), *cells, class_="printed"))
     head = el("thead", el("tr", el("th", "by part", scope="col"), *(el("th", tag, scope="col") for tag in tags)))
     return el(
         "div",

@@ -81,5 +81,7 @@ def table(groups: Sequence[Group]) -> str:
                 "source": row.source,
                 "judge": row.judge,
             }
-            writer.writerow({"bench": bench, "name": row.name, "measure": row.measure, "value": row.value, **words})
+            measure = ", ".join(filter(None, (row.measure, row.tag)))
+            value = f"{row.bound} {row.value}".strip()
+            writer.writerow({"bench": bench, "name": row.name, "measure": measure, "value": value, **words})
     return file.getvalue()
