@@ -21,13 +21,12 @@ from .brief_list import rows_of
 from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
 from .fleet.crew import Engine, Lost, Tell
-from .fleet.engine import Stopped, stopping
+from .fleet.engine import Stopped
 from .fleet.output import Output, output_of
 from .fleet.shard import WHOLE, Shard
-from .models.device_sharing import Turns, with_device_lock
+from .fleet.sharing import shared
 from .models.registry import Models
 from .models.source import Facts, Source, facts_of
-from .protocols import Concurrent
 from .reading import json_of
 from .records import from_json, to_json
 from .run.loop import Call
@@ -242,7 +241,7 @@ async def paint(
                 return result
             on_event(job.id, None)
             try:
-                result = await _run(job, shared, place, pool, lambda line: on_event(job.id, line))
+                result = await _run(job, used, place, pool, lambda line: on_event(job.id, line))
             except asyncio.CancelledError:
                 stop.set()
                 on_event(job.id, Result(job.id, "stopped", "to be gone on with by the same command"))
@@ -257,7 +256,7 @@ async def paint(
     # thread.
     workers = max(1, min(concurrency, len(jobs)))
     place = output_of(out)
-    with place.alone(shard), _side_by_side(models, stop) as shared, ThreadPoolExecutor(workers) as pool:
+    with place.alone(shard), shared(models, stop) as used, ThreadPoolExecutor(workers) as pool:
         try:
             results = await asyncio.gather(*map(run, jobs))
         except BaseException:
@@ -327,7 +326,7 @@ class Painting:
 
     @contextmanager
     def open(self, stop: threading.Event) -> Iterator[Callable[[Job | None, Tell], Result | Facts]]:
-        with _side_by_side(self.source.load(), stop) as models:
+        with shared(self.source.load(), stop) as models:
 
             def do(job: Job | None, tell: Tell) -> Result | Facts:
                 if job is None:
@@ -377,27 +376,6 @@ def batch_summary(results: Iterable[Result]) -> dict[str, Any]:
         for name in ("steps", "images", "evaluations", "vlm_tokens")
     }
     return {"runs": len(results), **counts, **totals, "results": [to_json(result) for result in results]}
-
-
-@contextmanager
-def _side_by_side(models: Models, stop: threading.Event) -> Iterator[Models]:
-    """Yield the models with a lock around each one that runs in this process, so that it serves one run at a time.
-
-    A model that is `Concurrent` is called by several runs at once, without a lock. One that is `Interruptible` leaves its
-    work once `stop` is set.
-    """
-    turns = Turns()
-
-    def locked(model: Any, name: str) -> Any:
-        return model if model is None or isinstance(model, Concurrent) else with_device_lock(model, turns, name)
-
-    with stopping((models.vlm, models.executor, models.judge), stop):
-        yield replace(
-            models,
-            vlm=locked(models.vlm, "controller"),
-            executor=locked(models.executor, "executor"),
-            judge=locked(models.judge, "verifier"),
-        )
 
 
 async def _run(

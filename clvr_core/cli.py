@@ -30,6 +30,7 @@ from .models.arguments import add_models, add_weights, add_witness
 from .policy import BASELINES
 from .progress import ProgressBar
 from .run.calibration import add_drift_arguments, fitted
+from .serve.command import add_arguments as add_serve_arguments
 from .signals import Ended, ended_in_order
 from .storage.clean_command import add_arguments as add_clean_arguments
 from .strengths.command import run as run_merge
@@ -221,6 +222,10 @@ def _parser() -> argparse.ArgumentParser:
     add_brief_arguments(batch)
     add_engine(batch)
     batch.set_defaults(run=_batch)
+
+    add_serve_arguments(
+        commands.add_parser("serve", help="answer requests for pictures, in the form of OpenAI's images API")
+    )
 
     doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
     doctor.add_argument(

@@ -50,6 +50,9 @@ PACKAGES = {
     "onnxruntime": "text",
     "ray": "scale",
     "s3fs": "s3",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "prometheus_client": "serve",
 }
 """Packages, each with the extra of clvr that installs it."""
 

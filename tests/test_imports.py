@@ -129,7 +129,7 @@ FLOORS = (
     {"models"},
     {"fleet"},
     {"training", "synthesis", "evaluation", "strengths"},
-    {"batch", "comfyui_queue", "doctor"},
+    {"batch", "comfyui_queue", "doctor", "serve"},
     {"cli"},
 )
 """The parts of the core from the ground up. A part imports parts of lower floors."""

@@ -27,7 +27,7 @@ from ..records import to_json
 from ..storage.atomic import AGAIN
 from ..trajectory import Trajectory
 from .lines import REWIND, canvases_of
-from .run_folder import BEST, JOURNAL, REPORT, RunFolder
+from .run_folder import BEST, JOURNAL, REPORT, RunFolder, reference_file
 
 EVENTS = "events"
 """Folder of the lines: 000000.json and so on."""
@@ -224,6 +224,15 @@ class ObjectRun:
         self._fetch(self._here.path / Path(name).name)
         with self._named():
             return self._here.mask(name, sha256)
+
+    def save_reference(self, name: str, picture: Picture) -> None:
+        self._here.save_reference(name, picture)
+        self._upload(self._here.path / reference_file(name))
+
+    def reference(self, name: str, sha256: str) -> Picture:
+        self._fetch(self._here.path / Path(reference_file(name)).name)
+        with self._named():
+            return self._here.reference(name, sha256)
 
     def finish(self, trajectory: Trajectory, best: Picture | None) -> None:
         """Save the results as a run folder has them, with the journal as one file."""

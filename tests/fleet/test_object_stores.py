@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import fsspec
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -17,6 +18,7 @@ from clvr_core.errors import BadInput, CannotWrite
 from clvr_core.fleet.output import Disk, Store, output_of
 from clvr_core.run.object_run import EVENTS, ObjectRun, Objects, _holds_the_fence
 from clvr_core.run.session import Session
+from clvr_core.run.store import digest_of
 from tests.fleet.crews import Oracle
 from tests.test_batch import BRIEFS, written
 
@@ -102,6 +104,17 @@ def test_a_rewind_is_a_line_too(url):
     again = ObjectRun.reopen(f"{url}/run-0")
     assert again.lines == run.lines and len(run.lines) == 2
     assert run.lines[0]["brief"]["budget"]["rounds"] == 7
+
+
+def test_masks_and_references_are_kept_beside_the_run(url):
+    place, mask = f"{url}/run", np.full((4, 5), 255, np.uint8)
+    picture = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    run = ObjectRun.reopen(place)
+    run.save_mask("mask-1.png", mask)
+    run.save_reference("cat", picture)
+    again = ObjectRun.reopen(place)
+    assert (again.mask("mask-1.png", digest_of(mask)) == mask).all()
+    assert (again.reference("cat", digest_of(picture)) == picture).all()
 
 
 def test_a_hole_in_the_journal_is_damage(url):

@@ -1,0 +1,1 @@
+"""The loop behind HTTP: a brief in, a verified picture out."""
