@@ -15,11 +15,16 @@ from ..errors import BadInput
 from ..protocols import Message, Picture, Question, Vlm
 from ..records import to_json
 from ..text import clip, one_line
+from ..trajectory import Verdict
 from ..verifier.prompts import QUOTED, UNQUOTED, goal_question
 from ..vlm.decisions import decide
 from ..vlm.replies import Malformed, Runs, ask, settled
-from .benchmarks.base import Item, Scale
+from ..witness import agree
+from ..witness.judge import Witnessed
+from .benchmarks.base import HOLDS, Item, Scale
 
+UNSURE = HOLDS - 0.01
+"""Answer of a judge whose witnesses disagree with its yes."""
 PROTOCOLS = {
     "decisions": "yes/no decisions, a grade as the sum of its rungs",
     "reply": "one JSON reply for the whole checklist",
@@ -85,7 +90,23 @@ def judge_picture(vlm: Vlm, item: Item, pictures: Sequence[Picture], protocol: s
         raise BadInput(f"unknown protocol {protocol!r:.40}; choose one of {', '.join(PROTOCOLS)}")
     started = time.perf_counter()
     judged = _decisions(vlm, item, pictures) if protocol == "decisions" else _reply(vlm, item, pictures)
+    if isinstance(vlm, Witnessed):
+        _hear(vlm, item, pictures[-1], judged)
     return Judged(judged.answers, judged.reasons, judged.tokens, judged.calls, time.perf_counter() - started)
+
+
+def _hear(vlm: Witnessed, item: Item, picture: Picture, judged: Judged) -> None:
+    """Let the judge's witnesses look at what the atoms say. One that they disagree on counts as UNSURE, which does not
+    hold, with both stories as the reason."""
+    goals = [Goal(atom.id, atom.text, check=atom.question) for atom in item.atoms]
+    for atom, findings in vlm.hear(picture, goals, {}, {}).said.items():
+        value = judged.answers[atom]
+        if value is None:
+            continue
+        verdict = agree(Verdict(atom, "met" if value >= HOLDS else "unmet", confidence=max(value, 1 - value)), findings)
+        judged.reasons[atom] = verdict.evidence
+        if verdict.state == "unsure":
+            judged.answers[atom] = min(value, UNSURE)
 
 
 def _decisions(vlm: Vlm, item: Item, pictures: Sequence[Picture]) -> Judged:

@@ -23,8 +23,8 @@ NUMBERS = {
     word: number
     for number, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
 }
-COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray")
-_GREY = {"grey": "gray", "violet": "purple", "cyan": "blue", "golden": "yellow", "gold": "yellow"}
+COLORS = ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink", "brown", "black", "white", "gray")
+_GREY = {"grey": "gray", "violet": "purple", "turquoise": "cyan", "golden": "yellow", "gold": "yellow"}
 _IRREGULAR = {
     "people": "person",
     "men": "man",
