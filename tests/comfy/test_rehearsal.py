@@ -1,5 +1,5 @@
-"""benchmarks/rehearsal.py at tiny widths: ComfyUI's stock loaders, the judge, the executor, the workflow, Cancel; each night the
-whole of workflow 2 and the same files through diffusers too.
+"""benchmarks/rehearsal.py at tiny widths: ComfyUI's stock loaders; each night the judge, the executor, Cancel, the whole of
+workflow 2 and the same files through diffusers too, which the files beside this one test with other tiny models.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NIGHTLY = bool(os.environ.get("CLVR_NIGHTLY"))
+nightly = pytest.mark.skipif(not NIGHTLY, reason="CLVR_NIGHTLY is not set: each stage takes its time")
 TINY = ("--size", "tiny", "--side", "64", "--steps", "1", "--tokens", "64")
 
 
@@ -24,7 +25,7 @@ def found(comfy_folder, tmp_path_factory):
         import rehearsal
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    stages = ("make", "detect", "ask", "encode", "paint", "cancel", *(("diffusers", "loop") if NIGHTLY else ()))
+    stages = ("make", "detect", "encode", *(("ask", "paint", "cancel", "diffusers", "loop") if NIGHTLY else ()))
     parts = ("text encoder", "DiT", "VLM")
     found = rehearsal.main([str(base), *TINY, "--parts", *parts, "--stages", *stages])
     assert json.loads((base / "rehearsal.json").read_text()) == found
@@ -45,6 +46,7 @@ def test_stock_loaders_take_the_files_with_their_dtypes(found):
     assert vlm["bytes"] == pytest.approx(vlm["plan"], rel=0.01)
 
 
+@nightly
 def test_a_constrained_reply_parses_and_decisions_are_answered(found):
     asked = of(found, "ask")
     pytest.importorskip("llguidance")
@@ -56,13 +58,14 @@ def test_the_text_encoder_says_numbers_to_the_diffusion_model(found):
     assert of(found, "encode")["shape"] == [1, 512, 3 * 128] and of(found, "encode")["finite"]
 
 
+@nightly
 def test_two_rounds_are_drawn_and_a_cancel_ends_them(found):
     painted = of(found, "paint")
     assert painted["steps"] == ["GENERATE", "EDIT"] and painted["evaluations"] == 2
     assert any(key.startswith("cancel ") for key in found)
 
 
-@pytest.mark.skipif(not NIGHTLY, reason="CLVR_NIGHTLY is not set: the whole loop takes minutes")
+@nightly
 @pytest.mark.parametrize("stage", ["loop", "diffusers"])
 def test_the_whole_workflow_and_diffusers_draw_two_rounds_with_the_same_files(found, stage):
     assert of(found, stage)["evaluations"] == 2

@@ -1,7 +1,7 @@
 """The pack in a real ComfyUI in a real browser, with the front end that comes with it and with the newest one.
 
-What does not depend on both, front end and renderer, is tested with the one in LiteGraph and with the other in Nodes 2.0; with
-CLVR_NIGHTLY set, as each night, with both in both.
+What does not depend on both, front end and renderer, is tested with the one in LiteGraph and with the other in Nodes 2.0, and what
+depends on neither with the newest alone; with CLVR_NIGHTLY set, as each night, all of it with both in both.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def viewed(node: str) -> dict:
 
 def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
     name, server = front
-    renderers = BOTH if os.environ.get("CLVR_NIGHTLY") else RENDERERS[name]
+    nightly = bool(os.environ.get("CLVR_NIGHTLY"))
+    renderers = BOTH if nightly else RENDERERS[name]
     output = run_node(
         *("--test", "--test-reporter=tap", "e2e/comfy.test.js"),
         CHROMIUM=chromium,
@@ -80,6 +81,7 @@ def test_the_pack_in_comfyui(run_node, chromium, front, tmp_path) -> None:
         OUT=tmp_path,
         FRONT=name,
         RENDERERS=renderers,
+        EVERYTHING="yes" if nightly or name == "newest" or not os.environ.get("COMFYUI_FRONTEND") else "",
         GRAPH=json.dumps(graph(rounds=3) | viewed("2")),
         LOOP=json.dumps(loop() | viewed("7")),
         REVIEWED=json.dumps(

@@ -9,6 +9,8 @@ export const { URL: address, OUT, FRONT } = process.env;
 export const PATIENCE = { timeout: 150_000 };
 /** Whether Nodes 2.0 draws, for each renderer that this front end is tested with. */
 export const RENDERERS = (process.env.RENDERERS ?? "litegraph nodes2").split(" ").map((name) => name === "nodes2");
+/** Whether this front end is tested with all there is, and not only with what it draws itself. */
+export const EVERYTHING = process.env.EVERYTHING !== "";
 const FRAMES = 20;
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
