@@ -17,7 +17,7 @@ from tests.comfy.server import PYTHON, ROOT
 from tests.nodes.papers import GONE, SCHEMAS
 from tests.test_packing import packed
 
-MODULES_BAR, PACKAGES_BAR = 112, 9
+MODULES_BAR, PACKAGES_BAR = 128, 9
 """Modules of the pack that loading it may bring, and packages of others, with those that ComfyUI reads it with."""
 
 
