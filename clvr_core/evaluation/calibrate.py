@@ -3,6 +3,7 @@
 Those are the artist's own corrections in the runs of a folder, and the lines of its labels.jsonl:
 
     {"picture": "shop.png", "goal": "a sign that says \"OPEN\"", "kind": "text", "holds": true}
+    {"picture": "hill.png", "goal": "the face of ann is kept", "kind": "likeness", "reference": "ann.png", "holds": false}
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from ..run.run_folder import JOURNAL, RunFolder, trajectory_from
 from ..text import one_line
 from ..verifier.counting import counted
 from ..witness import HEARD, SURE, Witnesses
+from ..witness.likeness import LikenessWitness
 from ..witness.reliability import LEAST, Reliability
 
 LABELS = "labels.jsonl"
@@ -36,12 +38,14 @@ class Label:
 
     where: names the picture; labels of one picture follow each other.
     load: reads it, uint8 H x W x 3.
+    reference: reads the picture that a goal of likeness is about; None for other goals.
     """
 
     where: str
     load: Callable[[], Picture]
     goal: Goal
     holds: bool
+    reference: Callable[[], Picture] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class _Line:
     goal: str
     holds: bool
     kind: GoalKind = "local"
+    reference: str = ""
 
 
 def read_labels(folder: Path) -> list[Label]:
@@ -87,11 +92,14 @@ def _listed(folder: Path) -> Iterator[Label]:
             line = from_json(_Line, json.loads(text))
         except (ValueError, RecursionError) as error:
             raise BadInput(f"{folder / LABELS}, line {number}: {one_line(str(error), 300)}") from error
-        picture = folder / line.picture
-        if not picture.resolve().is_relative_to(folder.resolve()):
-            raise BadInput(f"{folder / LABELS}, line {number}: {line.picture!r:.80} lies outside the folder")
-        goal = Goal(f"g{number}", line.goal, line.kind)
-        yield Label(line.picture, lambda picture=picture: read_picture(picture), goal, line.holds)
+        for name in (line.picture, line.reference):
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise BadInput(f"{folder / LABELS}, line {number}: {name!r:.80} lies outside the folder")
+        load = lambda name: lambda: read_picture(folder / name)  # noqa: E731
+        goal = Goal(f"g{number}", line.goal, line.kind, reference=line.reference)
+        yield Label(
+            line.picture, load(line.picture), goal, line.holds, load(line.reference) if line.reference else None
+        )
 
 
 def _corrected(path: Path) -> Iterator[Label]:
@@ -112,7 +120,11 @@ def _corrected(path: Path) -> Iterator[Label]:
             for goal, state in corrected.items():
                 known = {each.id: each for each in trajectory.goals}.get(goal)
                 if known is not None:
-                    yield Label(f"{path.name}/{canvas}", load, known, state == "met")
+                    named = {each.name: each.sha256 for each in trajectory.brief.references}
+                    digest = named.get(known.reference, "")
+                    shown = lambda folder=folder, name=known.reference, digest=digest: folder.reference(name, digest)  # noqa: E731
+                    kept = shown if digest else None
+                    yield Label(f"{path.name}/{canvas}", load, known, state == "met", kept)
     finally:
         folder.close()
 
@@ -132,10 +144,11 @@ def calibrate(
     for _, group in groupby(labels, key=lambda label: label.where):
         several = list(group)
         goals = {f"c{number}": label for number, label in enumerate(several)}
-        asked = [_renamed(label.goal, name) for name, label in goals.items()]
+        asked = [replace(label.goal, id=name) for name, label in goals.items()]
+        references = {label.goal.reference: label.reference() for label in several if label.reference is not None}
         picture = several[0].load()
         own = counted(vlm, picture, asked).value if vlm is not None and witnesses.counts else None
-        for name, findings in witnesses.look(picture, asked, own or {}).said.items():
+        for name, findings in witnesses.look(picture, asked, own or {}, references).said.items():
             for finding in findings:
                 witness = witnesses.kinds[finding.witness]
                 found[witness] = found[witness].with_case(finding.says, goals[name].holds)
@@ -144,9 +157,26 @@ def calibrate(
     return found
 
 
-def _renamed(goal: Goal, name: str) -> Goal:
-    """The goal under an id that no other goal of the picture has."""
-    return Goal(name, goal.text, goal.kind, goal.check)
+def likeness_in_words(labels: list[Label], witness: LikenessWitness) -> str:
+    """Say which similarity tells best apart what is alike and what is not, on labels that have a reference; "" without
+    both kinds."""
+    near: dict[bool, list[float]] = {True: [], False: []}
+    for label in labels:
+        if label.reference is not None:
+            near[label.holds].append(witness.nearness(label.load(), label.reference()))
+    if not near[True] or not near[False]:
+        return ""
+
+    def right(limit: float) -> float:
+        """The mean of the shares that are told rightly, of what is alike and of what is not."""
+        alike = sum(value >= limit for value in near[True]) / len(near[True])
+        return (alike + sum(value < limit for value in near[False]) / len(near[False])) / 2
+
+    best = max(sorted(near[True]), key=right)
+    return (
+        f"likeness: {min(near[True]):.2f} to {max(near[True]):.2f} where it holds, {min(near[False]):.2f} to {max(near[False]):.2f} "
+        f"where it does not; from {best:.2f} on tells best, right in {right(best):.2f}"
+    )
 
 
 def in_words(found: dict[str, Reliability]) -> str:
@@ -185,8 +215,13 @@ def calibrate_command(options: argparse.Namespace) -> int:
         )
     found = calibrate(labels, witnesses, vlm)
     write_reliability(reliability_file(), found)
+    likeness = [likeness_in_words(labels, each) for each in witnesses.members if isinstance(each, LikenessWitness)]
     if options.json:
         print(json.dumps({name: asdict(each) for name, each in found.items()}))
     else:
-        print(f"{in_words(found)}\nkept in {reliability_file()}, for every run from now on")
+        print(
+            "\n".join(
+                filter(None, (in_words(found), *likeness, f"kept in {reliability_file()}, for every run from now on"))
+            )
+        )
     return 0

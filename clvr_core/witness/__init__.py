@@ -155,6 +155,11 @@ class Witnesses:
         return bool(self.name)
 
     @property
+    def members(self) -> tuple[Witness, ...]:
+        """The witnesses that look at single pictures, less those that were too slow."""
+        return tuple(self._witnesses)
+
+    @property
     def kinds(self) -> dict[str, str]:
         """Kind of each witness that looks at single pictures, as a finding names it -> the name of the witness."""
         named = [witness.name for witness in self._witnesses] + [COUNTED] * self.counts

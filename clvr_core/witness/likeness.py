@@ -76,6 +76,11 @@ class LikenessWitness:
                 said[goal.id] = found
         return said
 
+    def nearness(self, picture: Picture, reference: Picture) -> float:
+        """Return the cosine similarity of the reference and the part of the picture that is nearest to it."""
+        vectors = self._embedder.embed([_part(reference, WHOLE), *(_part(picture, box) for box in (WHOLE, *HALVES))])
+        return float((vectors[1:] @ vectors[0]).max())
+
     def _finding(self, reference: str, near: float, box: Box) -> Finding | None:
         words = f'{near:.2f} like the reference "{reference}", where {self._alike:g} is alike'
         if near >= self._alike:

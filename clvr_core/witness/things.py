@@ -17,6 +17,8 @@ from ..trajectory import Finding
 NAME = "objects"
 COUNTED = "count"
 """Name in the record of the judge's own answer to "how many?", which is asked beside "is it so?"."""
+INSIDE = 0.75
+"""Share of a thing's box that lies in another box for it to count as inside of it."""
 MARGIN = 0.1
 """Share of the summed sides of two boxes by which their centres must differ to count as apart, as in GenEval."""
 NUMBERS = {
@@ -45,7 +47,7 @@ _IRREGULAR = {
     "glasses": "glasses",
 }
 SIZES = ("large", "small", "big", "little", "tiny")
-Relation = Literal["left of", "right of", "above", "below"]
+Relation = Literal["left of", "right of", "above", "below", "inside"]
 _NUMBER = "|".join(["an?", r"\d{1,2}", *NUMBERS])
 _PLACE = (
     r"(?:\s+(?:(?:are |is )?(?:visible|seen)|in the (?:picture|image|scene))"
@@ -59,7 +61,7 @@ _COUNT = re.compile(
 _NONE = re.compile(rf"(?:there\s+(?:is|are)\s+)?(?:no|without(?:\s+any)?)\s+(?P<thing>{_NOUN}){_PLACE}")
 _RELATED = re.compile(
     rf"(?:there\s+is\s+)?(?:the|an?)\s+(?P<thing>{_NOUN})\s+(?:is\s+|stands\s+|sits\s+|lies\s+)?"
-    r"(?P<relation>(?:to\s+the\s+|on\s+the\s+)?(?:left|right)\s+of|above|over|below|under|beneath)\s+"
+    r"(?P<relation>(?:to\s+the\s+|on\s+the\s+)?(?:left|right)\s+of|above|over|below|under|beneath|inside(?:\s+of)?|within)\s+"
     rf"(?:the|an?)\s+(?P<other>{_NOUN})"
 )
 _VAGUE = re.compile(
@@ -247,11 +249,27 @@ def relations(one: Box, other: Box) -> frozenset[Relation]:
     y = (one[1] + one[3] - other[1] - other[3]) / 2
     wide = MARGIN * (one[2] - one[0] + other[2] - other[0])
     high = MARGIN * (one[3] - one[1] + other[3] - other[1])
-    named: dict[Relation, bool] = {"left of": x < -wide, "right of": x > wide, "above": y < -high, "below": y > high}
+    named: dict[Relation, bool] = {
+        "left of": x < -wide,
+        "right of": x > wide,
+        "above": y < -high,
+        "below": y > high,
+        "inside": _within(one, other),
+    }
     return frozenset(name for name, true in named.items() if true)
 
 
+def _within(one: Box, other: Box) -> bool:
+    """Whether the centre of `one` lies in the other box, with most of it, and it is the smaller one."""
+    x, y = (one[0] + one[2]) / 2, (one[1] + one[3]) / 2
+    mine, its = ((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    centred = other[0] <= x <= other[2] and other[1] <= y <= other[3]
+    return centred and mine < its and common_area(one, other) >= INSIDE * mine
+
+
 def _relation(words: str) -> Relation:
+    if words.startswith(("inside", "within")):
+        return "inside"
     if "left" in words:
         return "left of"
     if "right" in words:

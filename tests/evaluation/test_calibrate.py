@@ -11,12 +11,13 @@ from PIL import Image
 from clvr_core.brief import Budget, Goal
 from clvr_core.cli import main
 from clvr_core.errors import BadInput
-from clvr_core.evaluation.calibrate import calibrate, in_words, read_labels
+from clvr_core.evaluation.calibrate import calibrate, in_words, likeness_in_words, read_labels
 from clvr_core.models.witnesses import reliability_file
 from clvr_core.run.run_folder import RunFolder
 from clvr_core.run.session import RunModels, Session, drive
 from clvr_core.trajectory import Finding, Remark
 from clvr_core.witness import Witnesses
+from clvr_core.witness.likeness import LikenessWitness
 from clvr_core.witness.reliability import Reliability, read_reliability, write_reliability
 from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.run.script import a_brief, edit, generate, scripted
@@ -99,6 +100,38 @@ def test_a_missing_picture_is_named(tmp_path):
     labels = read_labels(labelled(tmp_path, line("gone.png", True)))
     with pytest.raises(BadInput, match=r"gone\.png"):
         calibrate(labels, Witnesses([Brightness()]))
+
+
+class Greys:
+    """A picture's vector turns with its brightness."""
+
+    name = "greys"
+
+    def embed(self, pictures):
+        turns = np.array([picture.mean() / 255 for picture in pictures])
+        return np.stack([np.cos(turns), np.sin(turns)], 1)
+
+
+def test_likeness_is_measured_against_the_reference_of_its_line(tmp_path):
+    alike = {"goal": "ann is kept", "kind": "likeness"}
+    lines = [
+        {"picture": "bright.png", "reference": "bright.png", "holds": True, **alike},
+        {"picture": "dark.png", "reference": "bright.png", "holds": False, **alike},
+        {"picture": "dark.png", "reference": "dark.png", "holds": True, **alike},
+    ]
+    labels, witness = read_labels(labelled(tmp_path, *lines)), LikenessWitness(Greys(), 0.99)
+    assert calibrate(labels, Witnesses([witness])) == {witness.name: Reliability(yes_right=2, no_right=1)}
+    words = likeness_in_words(labels, witness)
+    assert words == (
+        "likeness: 1.00 to 1.00 where it holds, 0.76 to 0.76 where it does not; from 1.00 on tells best, right in 1.00"
+    )
+    assert likeness_in_words(labels[:1], witness) == ""
+
+
+def test_a_reference_outside_the_folder_is_refused(tmp_path):
+    line = {"picture": "bright.png", "goal": "x", "kind": "likeness", "reference": "../ann.png", "holds": True}
+    with pytest.raises(BadInput, match=r"ann\.png' lies outside the folder"):
+        read_labels(labelled(tmp_path / "labels", line))
 
 
 def test_what_was_measured_is_kept_beside_that_of_others(tmp_path):

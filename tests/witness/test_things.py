@@ -40,6 +40,8 @@ NO_COLOR = frozenset()
         ("two grey foxes", Count(Thing("fox", "gray"), 2, 2)),
         ("a cat to the left of a dog", Related(Thing("cat"), "left of", Thing("dog"))),
         ("The blue vase is above the red book.", Related(Thing("vase", "blue"), "above", Thing("book", "red"))),
+        ("a bird inside the cage", Related(Thing("bird"), "inside", Thing("cage"))),
+        ("the ship is within a bottle", Related(Thing("ship"), "inside", Thing("bottle"))),
         ("a bird under the bench", Related(Thing("bird"), "below", Thing("bench"))),
     ],
 )
@@ -222,3 +224,25 @@ def test_what_is_too_many_is_the_place_of_the_fault():
     finding = finding_on(what, apples(0.9, 0.8, 0.7), lambda box: NO_COLOR, Limits())
     assert finding.says == "no" and finding.fault == around(one.box for one in apples(0.9, 0.8, 0.7)[1:])
     assert finding_on(Count(APPLE, 4, 4), apples(0.9), lambda box: NO_COLOR, Limits()).fault is None
+
+
+@pytest.mark.parametrize(
+    ("box", "inside"),
+    [
+        ((0.4, 0.4, 0.6, 0.6), True),
+        ((0.1, 0.4, 0.35, 0.6), False),
+        ((0.3, 0.3, 0.75, 0.75), True),
+        ((0.55, 0.4, 0.95, 0.6), False),
+        ((0.1, 0.1, 0.9, 0.9), False),
+    ],
+)
+def test_inside_by_centre_share_and_size(box, inside):
+    assert ("inside" in relations(box, (0.2, 0.2, 0.8, 0.8))) == inside
+
+
+def test_a_bird_inside_its_cage():
+    what = asked(Goal("g1", "a bird inside the cage"))
+    cage = Found("cage", 0.9, (0.2, 0.2, 0.8, 0.8))
+    for box, says in (((0.4, 0.4, 0.6, 0.6), "yes"), ((0.0, 0.4, 0.15, 0.6), "no")):
+        found = finding_on(what, [cage, Found("bird", 0.9, box)], lambda box: NO_COLOR, Limits())
+        assert found.says == says and "inside the cage" in found.words
