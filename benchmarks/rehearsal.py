@@ -340,6 +340,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--tokenizer", type=Path, help="folder of Qwen3's, for diffusers; default: ComfyUI's own")
     parser.add_argument("--size", choices=WIDTHS, default="real")
     options = parser.parse_args(arguments)
+    if options.tokens < 64:
+        parser.error(f"--tokens is {options.tokens}; the node Vision Model takes 64 or more")
     options.folder.mkdir(parents=True, exist_ok=True)
     settings = (options.side, options.steps, options.rounds, options.tokens)
     with ExitStack() as ends:

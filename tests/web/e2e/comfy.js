@@ -177,7 +177,7 @@ export async function shoot(name) {
     await Promise.all(images.map((image) => ((image.loading = "eager"), image.decode().catch(() => {}))));
   });
   const box = await host.boundingBox();
-  await page.screenshot({ path: `${OUT}/${name}.png`, clip: { x: Math.ceil(box.x), y: Math.ceil(box.y), width: 480, height: 330 } });
+  await page.screenshot({ path: `${OUT}/${name}.png`, captureBeyondViewport: false, clip: { x: Math.ceil(box.x), y: Math.ceil(box.y), width: 480, height: 330 } });
 }
 
 /** An element in one of the pack's shadow roots, to click and to type into. @param {(clvr: any) => Element} find @param {import("puppeteer-core").Page} [at] */

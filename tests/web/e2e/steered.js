@@ -89,7 +89,8 @@ async function steer(vue) {
 async function shoot(handle, name, width, height) {
   await page.evaluate(() => document.activeElement instanceof HTMLElement && document.activeElement.blur());
   const box = await handle.boundingBox();
-  await page.screenshot({ path: `${OUT}/${name}.png`, clip: { x: Math.round(box.x), y: Math.round(box.y), width, height } });
+  // Beyond the viewport, which is the default with a clip, Chromium lays the page out anew, and may draw it without what is fixed in it.
+  await page.screenshot({ path: `${OUT}/${name}.png`, captureBeyondViewport: false, clip: { x: Math.round(box.x), y: Math.round(box.y), width, height } });
 }
 
 async function press(...keys) {
