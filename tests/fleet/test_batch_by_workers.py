@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -18,6 +23,9 @@ from tests.executor.images import serving_images
 from tests.fleet.crews import Oracle
 from tests.test_batch import BOTH, BRIEFS, canvases, command, painted, seeing, written
 from tests.vlm.servers import serving
+from tests.waiting import HUNG
+
+ROOT = Path(__file__).parents[2]
 
 
 def jobs() -> list[Job]:
@@ -94,3 +102,36 @@ def test_flags_that_do_not_go_together_are_refused(tmp_path, flags, says, capsys
     written(tmp_path, '"a"')
     assert cli.main(command(tmp_path, tmp_path / "out", *flags)) == cli.BAD_INPUT
     assert says in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["interrupted", "killed"])
+def test_the_command_ends_its_workers_and_the_same_command_goes_on(tmp_path, end, capsys):
+    """Its workers wait for a server that hangs; they leave too, and free their runs."""
+    written(tmp_path, *map(json.dumps, BRIEFS[:3]))
+    stuck, free = threading.Event(), threading.Event()
+
+    def painting(asked):
+        if len(hand.asked) > 2 and not free.is_set():
+            stuck.set()
+            free.wait(HUNG)
+        return painted(asked)
+
+    with serving(seeing) as eyes, serving_images(painting) as hand:
+        (tmp_path / "clvr.toml").write_text(BOTH.format(eyes=eyes.url, hand=hand.url))
+        given = ["--concurrency", "3", "--rounds", "2", "--json", "--workers", "2"]
+        words = [sys.executable, "-m", "clvr_core.cli", *command(tmp_path, tmp_path / "stopped", *given)]
+        heeds = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (ignored in the background)
+        process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
+        assert stuck.wait(HUNG), "two pictures are drawn, and a run waits for the next"
+        process.send_signal(end)
+        _, said = process.communicate(timeout=HUNG)  # until the workers have closed it too
+        if end == signal.SIGINT:
+            assert process.returncode == cli.INTERRUPTED and "interrupted; go on with: the same command" in said
+        free.set()
+        code = cli.main(command(tmp_path, tmp_path / "stopped", *given))
+        told = json.loads(capsys.readouterr().out)
+        assert cli.main(command(tmp_path, tmp_path / "whole", *given[:-2])) == code == cli.NOT_MET
+        whole = json.loads(capsys.readouterr().out)
+    assert told["results"] == whole["results"]
+    assert canvases(tmp_path / "stopped") == canvases(tmp_path / "whole")
