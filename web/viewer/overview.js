@@ -6,7 +6,7 @@ import { many, t } from "./language.js";
 import { image } from "./pictures.js";
 import { said } from "./sentences.js";
 import { draws, handedOver, known, numberOf, tally, total, wall } from "./tree.js";
-import { ROLES, metWords, ofStep, seconds, shorten, spoken, whole } from "./words.js";
+import { ASPECTS, ROLES, metWords, ofStep, seconds, shorten, spoken, whole } from "./words.js";
 
 /**
  * @typedef {import("./card.js").RunView} RunView
@@ -34,6 +34,7 @@ export function hero(view) {
     fact(outcome ? t("Handed over") : t("Best so far"), which(view)),
     fact(t("Goals"), scoreLine(view), "short"),
     fact(t("Strategy"), name(brief.strategy, 40), "short"),
+    fact(t("References"), brief.references.length > 0 && el("ol", { class: "plainlist" }, ...brief.references.map((each) => el("li", {}, name(each.name, 40), ` \u00b7 ${t(ASPECTS[each.keeps] ?? each.keeps)}`))), "short"),
     fact(t("Size"), `${brief.width} \u00d7 ${brief.height}`, "short"),
     fact(t("Seed"), el("code", {}, brief.seed), "short"),
   ].filter((each) => each !== null);

@@ -21,7 +21,8 @@
  *   score: number | null, edit: EditCheck, accepted: boolean, reason: string, ruling: string, cost: Cost }} Step
  * @typedef {{ rounds: number, images: number | null, evaluations: number | null, seconds: number | null, vlm_tokens: number | null,
  *   patience: number, tolerance: number | null, depth: number | null }} Budget
- * @typedef {{ prompt: string, strategy: string, seed: string, width: number, height: number, budget: Budget, goals: Goal[] }} Brief
+ * @typedef {{ prompt: string, strategy: string, seed: string, width: number, height: number, budget: Budget, goals: Goal[],
+ *   references: { name: string, keeps: string }[] }} Brief in the order in which models see them
  * @typedef {{ reason: string, canvas: number | null, met: boolean, choice: string, ended: string }} Outcome
  * @typedef {{ after: number, say: string, words: string, corrected: Record<string, string>, dropped: string[], back_to: number | null,
  *   mask: string }} Remark of the artist after the step with the index `after`
@@ -203,6 +204,7 @@ const brief = shape({
     BUDGET,
   ],
   goals: [list(goal), []],
+  references: [list(shape({ name: [text], keeps: [text, "subject"] })), []],
 });
 const outcome = shape({ reason: [text], canvas: [maybe(index)], met: [flag], choice: [text, ""], ended: [text, ""] });
 const remark = shape({

@@ -160,7 +160,7 @@ export function allGoals(run) {
     for (const id of [...step.verdicts.map(({ goal }) => goal), ...step.action.goals]) {
       if (seen.has(id)) continue;
       seen.add(id);
-      goals.push({ id, text: "", kind: "", check: "", feasibility: 1, area: null, conflicts_with: [], need: "must" });
+      goals.push({ id, text: "", kind: "", check: "", feasibility: 1, area: null, conflicts_with: [], need: "must", reference: "" });
     }
   }
   return goals;

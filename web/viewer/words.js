@@ -15,6 +15,8 @@ export const WORDS = {
 };
 export const ACTIONS = { GENERATE: mark("Generate"), EDIT: mark("Edit"), VALIDATE: mark("Validate"), END: mark("End"), GIVEN: mark("Given") };
 export const KINDS = { local: mark("local"), global: mark("global"), layout: mark("layout"), text: mark("text"), likeness: mark("likeness") };
+/** What is kept of a reference. @type {Record<string, string>} */
+export const ASPECTS = { subject: mark("subject"), face: mark("face"), product: mark("product"), style: mark("style") };
 /** Of the models in a run. @type {Record<string, string>} */
 export const ROLES = { controller: mark("controller"), verifier: mark("verifier"), judge: mark("judge"), executor: mark("executor") };
 /** Of the work that takes time. @type {Record<string, string>} */

@@ -50,6 +50,13 @@ test("a card says what an edit did to the rest, and how many edits lie behind it
   ]);
 });
 
+test("the references of the brief are named in their order, with what is kept of them", () => {
+  const record = run();
+  record.brief.references = [{ name: "ann", sha256: "0", keeps: "face" }, { name: "mug", sha256: "1" }];
+  show(record);
+  assert.deepEqual(texts(element, ".hero ol li"), ["ann \u00b7 face", "mug \u00b7 subject"]);
+});
+
 /** With what a reader found wrong on the canvas of the second step, and what an edit was to leave alone. */
 function faulty() {
   const record = run();
