@@ -33,9 +33,18 @@ def put_back(before: Picture, after: Picture, change: Change) -> Picture:
 def blend(outer: Picture, inner: Picture, inside: np.ndarray) -> Picture:
     """Return `inner` where `inside` (boolean H x W) holds and `outer` elsewhere, bit for bit, with a soft seam on the
     inner side."""
-    weight = _softened(inside)[..., None]
-    mixed = outer + weight * (inner.astype(np.float32) - outer)
-    return np.where(weight == 0, outer, np.rint(mixed).astype(np.uint8))
+    place, blended = _around(inside), outer.copy()
+    weight, under = _softened(inside)[place][..., None], outer[place]
+    mixed = under + weight * (inner[place].astype(np.float32) - under)
+    blended[place] = np.where(weight == 0, under, np.rint(mixed).astype(np.uint8))
+    return blended
+
+
+def _around(inside: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns from the first to the last where something is inside."""
+    found = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
+    rows, columns = (slice(int(each[0]), int(each[-1]) + 1) if len(each) else slice(0) for each in found)
+    return rows, columns
 
 
 def _softened(inside: np.ndarray) -> np.ndarray:
@@ -61,11 +70,15 @@ def _moved_back(before: Picture, after: Picture, change: Change) -> Picture:
 
 
 def _recoloured(before: Picture, after: Picture, inside: np.ndarray) -> Picture:
-    """The edited picture with the colours moved by what separates the two, as a median, in a ring around the inside."""
+    """The edited picture with the colours inside moved by what separates the two, as a median, in a ring around it."""
     reach = max(2, round(2 * SEAM * max(inside.shape)))
     near = Image.fromarray(inside.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(reach))
     ring = (np.asarray(near) > 0) & ~inside
     if not ring.any():
         return after
     shift = np.median(before[ring].astype(np.int16) - after[ring], axis=0)
-    return np.clip(np.rint(after + shift), 0, 255).astype(np.uint8) if shift.any() else after
+    if not shift.any():
+        return after
+    place, moved = _around(inside), after.copy()
+    moved[place] = np.clip(np.rint(after[place] + shift), 0, 255).astype(np.uint8)
+    return moved

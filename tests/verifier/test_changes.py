@@ -201,3 +201,13 @@ def test_a_pair_is_measured_once_in_the_same_words(before, monkeypatch):
     assert areas == Pair(before, with_square(before)).areas != ()
     monkeypatch.setattr(changes, "_difference", lambda *_: pytest.fail("it is known"))
     assert pair.measure([PLACE]) is first and pair.measure(()) is all_counts and pair.areas is areas
+
+
+@pytest.mark.parametrize("level", [90, 133, 201])
+@pytest.mark.parametrize("shape", [(140, 314), (97, 90), (225, 241)])
+def test_nothing_is_known_of_the_offset_of_a_plain_picture_in_which_a_dot_was_changed(shape, level):
+    before = np.full((*shape, 3), level, np.uint8)
+    after = before.copy()
+    after[shape[0] // 3, shape[1] // 2] += 17
+    change = measure(before, after, ())
+    assert change.offset is None and change.scale is None and change.strength == 17
