@@ -4,18 +4,15 @@ like.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import Away, BadInput, JudgeFailure
 from ..http_json import Client, Limits, ServerFailure, address
@@ -24,14 +21,13 @@ from ..text import without_folder
 from .answers import first_token, loops, reply_of, thinks, tokens_of
 from .decisions import DECIDE, LEAST_MASS, ONE_WORD, weigh, word
 from .dialect import NO_THOUGHT, OF_CHAT, OF_DECISIONS, TOP, Dialect, chat_model, family, with_words
+from .encoded import EncodedPictures, Form
 from .replies import Malformed, in_words, objects_in, settled
 
 IN_WORDS = {"yes": 0.9, "no": 0.1, "unsure": 0.5}
 """Probability of yes that stands for an answer in words, from a server without probabilities."""
 REFUSED = (400, 422)
 """HTTP statuses of a server that does not know a setting."""
-EXACT = 512
-"""Pixels of the longer side up to which a picture is sent as PNG whatever the setting is."""
 SIDE_BY_SIDE = "The images stand side by side in one picture, the first at its left."
 EXACT_COLORS = re.compile(r"#[0-9a-f]{3}(?:[0-9a-f]{3})?\b|\b(?:rgb|hsl|hsv|cmyk|pantone|ral)\b|\bhex\b", re.IGNORECASE)
 """In words about colors that JPEG would change: with one in the request its pictures are sent as PNG."""
@@ -67,7 +63,7 @@ class Endpoint:
     max_tokens: int = 1536
     parallel: int = 4
     limits: Limits = field(default_factory=Limits)
-    picture: Literal["jpeg", "png"] = "jpeg"
+    picture: Form = "jpeg"
     urls: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -108,6 +104,7 @@ class ServerVlm:
         self.model = endpoint.model or self._first_listed()
         self.name = without_folder(self.model)  # llama.cpp and transformers serve name a model by its path
         self.most: int | None = None
+        self._encoded = EncodedPictures(endpoint.image_side)
         self._probabilities, self._dialect = True, Dialect()
         self._worded = False
         self._tried: set[str] = set()  # what was asked otherwise already, or need not be
@@ -359,17 +356,12 @@ class ServerVlm:
             return text, pictures
         return f"{SIDE_BY_SIDE}\n{text}", (_side_by_side(pictures),)
 
-    def _kind(self, words: Iterable[str]) -> Literal["jpeg", "png"]:
+    def _kind(self, words: Iterable[str]) -> Form:
         """Return the format of large pictures in a request of these words."""
         return "png" if any(map(EXACT_COLORS.search, words)) else self.endpoint.picture
 
-    def _image(self, picture: Picture, kind: Literal["jpeg", "png"]) -> dict[str, Any]:
-        image, file = Image.fromarray(picture), io.BytesIO()
-        image.thumbnail((self.endpoint.image_side, self.endpoint.image_side), Image.Resampling.LANCZOS)
-        kind = kind if max(image.size) > EXACT else "png"
-        image.save(file, kind, compress_level=1, quality=95, subsampling=0)
-        data = base64.b64encode(file.getvalue()).decode()
-        return {"type": "image_url", "image_url": {"url": f"data:image/{kind};base64,{data}"}}
+    def _image(self, picture: Picture, kind: Form) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": {"url": self._encoded.url(picture, kind)}}
 
 
 def _side_by_side(pictures: Sequence[Picture]) -> Picture:
