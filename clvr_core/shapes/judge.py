@@ -120,13 +120,15 @@ class ShapesVlm:
         parse(prompt)
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        tasks = ("goals", "action", "evidence", "proxy", "rewrite", "whole")
+        tasks = ("goals", "action", "evidence", "proxy", "rewrite", "whole", "count")
         message = next((message for message in reversed(messages) if message.data.get("task") in tasks), None)
         if message is None:
             raise JudgeFailure("the shapes model was asked something that it has no task for")
         if message.data["task"] == "evidence":
             seen = self._describe(message.images[0])
             return _told({"seen": [{"goal": goal, "seen": seen} for goal in message.data["goals"]]})
+        if message.data["task"] == "count":
+            return _told({"counts": self._count(message.images[0], message.data["things"])})
         if message.data["task"] == "goals":
             value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
         elif message.data["task"] == "proxy":
@@ -162,6 +164,12 @@ class ShapesVlm:
         gaps = [{name: draft[name] for name in ("text", "kind", "check")} for draft in missing]
         best = counts.index(max(counts))
         return {"gaps": gaps[:MAX_GAPS], "back_to": data["canvases"][best] if counts[best] > counts[0] else None}
+
+    def _count(self, picture: Picture, things: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Count the things of each goal, by colour and shape or by shape alone, as the controller sees them."""
+        seen = [(thing.color, thing.shape) for thing in self._read(picture).things]
+        named = Counter([*(f"{color} {shape}" for color, shape in seen), *(shape for _, shape in seen)])
+        return [{"goal": goal, "number": named[words]} for goal, words in things.items()]
 
     def _describe(self, picture: Picture) -> str:
         names = Counter(f"{thing.size} {thing.color} {thing.shape}" for thing in self._read(picture).things)

@@ -24,6 +24,7 @@ from clvr_core.shapes.sampling import EDIT_KINDS, random_brief, random_edit, ran
 from clvr_core.shapes.scene import Edit, Scene, Thing, apply
 from clvr_core.trajectory import Action
 from clvr_core.verifier import check_edit, compare, judge
+from clvr_core.verifier.counting import counted
 
 RED, BLUE = Thing("circle", "red", "small", 0), Thing("square", "blue", "large", 4)
 PAIR = Scene((RED, BLUE))
@@ -395,3 +396,14 @@ class TestCorrelatedErrors:
     def test_stand_in_the_name(self):
         assert ShapesVlm(0.05, 3, "correlated").name == "shapes (flip 0.05, correlated, seed 3)"
         assert ShapesVlm(0.0, 3, planning=0.1).name == "shapes (planning 0.1, seed 3)"
+
+
+def test_it_counts_by_colour_and_shape_as_a_number():
+    things = (RED, replace(RED, cell=1), replace(RED, cell=2, color="blue"), BLUE)
+    goals = (Goal("g1", "two red circles"), Goal("g2", "four circles"), Goal("g3", "no crosses"))
+    said = counted(ShapesVlm(), render(Scene(things)), goals).value
+    assert {goal: (finding.says, finding.words) for goal, finding in said.items()} == {
+        "g1": ("yes", 'counts 2 "red circle"'),
+        "g2": ("no", 'counts 3 "circle"'),
+        "g3": ("yes", 'counts 0 "cross"'),
+    }
