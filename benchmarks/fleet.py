@@ -135,7 +135,7 @@ def _certainty(words: str, greys: list[int]) -> float:
     """Return the probability of a yes about pictures of these grey values."""
     if number := next((n for n in range(1, GOALS + 1) if f"thing number {n}" in words and len(greys) == 1), 0):
         return 0.95 if greys[0] >= GREY * number else 0.05
-    if "first" in words and len(greys) == 2 and "nothing else" not in words:
+    if "fits the brief better" in words and len(greys) == 2:
         return 0.95 if greys[0] > greys[1] else 0.05
     return 0.95
 
