@@ -204,10 +204,12 @@ def test_a_pair_is_measured_once_in_the_same_words(before, monkeypatch):
 
 
 @pytest.mark.parametrize("level", [90, 133, 201])
-@pytest.mark.parametrize("shape", [(140, 314), (97, 90), (225, 241)])
+@pytest.mark.parametrize("shape", [(140, 314), (97, 90), (279, 299)])
 def test_nothing_is_known_of_the_offset_of_a_plain_picture_in_which_a_dot_was_changed(shape, level):
+    """What a sum leaves of the plain picture in its last bits had a place of its own, and so an offset."""
     before = np.full((*shape, 3), level, np.uint8)
-    after = before.copy()
-    after[shape[0] // 3, shape[1] // 2] += 17
-    change = measure(before, after, ())
-    assert change.offset is None and change.scale is None and change.strength == 17
+    after, (row, column) = before.copy(), (shape[0] * 2 // 3, shape[1] // 2)
+    after[row : row + 2, column : column + 2] += 17
+    for places in (((0.2, 0.15, 1.0, 0.27),), ((0.2, 0.15, 1.0, 0.27), (0.0, 0.33, 1.0, 0.54))):
+        change = measure(before, after, places)
+        assert change.offset is None and change.scale is None and change.strength == 17
