@@ -26,6 +26,7 @@ from .fleet.arguments import add_engine, engine_of
 from .fleet.output import folder_or_url, output_of
 from .merge.command import add_arguments as add_merge_arguments
 from .merge.extract_command import add_arguments as add_extract_arguments
+from .merge.spectrum_command import add_arguments as add_spectrum_arguments
 from .models.arguments import add_models, add_weights, add_witness
 from .policy import BASELINES
 from .progress import ProgressBar
@@ -245,6 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     merge.set_defaults(run=run_merge)
     extract = commands.add_parser("extract", help="make a LoRA from the difference of two checkpoints")
     add_extract_arguments(extract)
+    spectrum = commands.add_parser("spectrum", help="measure how many directions a checkpoint's matrices use")
+    add_spectrum_arguments(spectrum)
 
     add_eval_arguments(
         commands.add_parser("eval", help="measure models by the field's benchmarks, whose data you bring")
@@ -256,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
         add_witness(command)
     for command in (generate, resume, probe, synthesis, batch, doctor):
         add_weights(command)
-    for command in (generate, resume, probe, synthesis, batch, doctor, clean, merge, extract):
+    for command in (generate, resume, probe, synthesis, batch, doctor, clean, merge, extract, spectrum):
         command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
     return parser
 

@@ -19,5 +19,6 @@ The walk of a tensor through a merge, in the order of the files:
 `run.merge` goes through steps 3 to 7; `run.verify` goes through them again without writing and compares every byte.
 `measures` collects figures about the deltas on the way, `report` and `picture` present them, `keep` writes LoRAs beside
 the merged file instead of into it, and `command` is `clvr merge`. `extract` makes a LoRA from the difference of two
-checkpoints, and `extract_command` is `clvr extract`.
+checkpoints, and `extract_command` is `clvr extract`; `spectrum` measures the matrices of one, and `spectrum_command` is
+`clvr spectrum`.
 """
