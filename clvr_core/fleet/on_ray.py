@@ -15,6 +15,7 @@ from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 from ..errors import BadInput
 from .crew import Crew, Done, Piece, Task
 from .pool import Dead, Link, Pool
+from .processes import share_of
 from .worker import Report, Worker
 
 PASSED = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "CLVR_MODELS", "CLVR_CACHE")
@@ -84,6 +85,11 @@ def _require_reachable(address: str) -> None:
         ) from error
 
 
+def passed(gpus: float, *more: str) -> dict[str, str]:
+    """Return the variables of a worker. more: names of others that it gets from here."""
+    return share_of(gpus) | {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
+
+
 def _usual_workers(gpus: float) -> int:
     if gpus <= 0:
         return max(1, sum(bool(node["Alive"]) for node in ray.nodes()))
@@ -124,7 +130,7 @@ class _Actors:
             max_concurrency=threads + 2,
             max_restarts=0,
             scheduling_strategy="SPREAD",
-            runtime_env={"env_vars": {name: os.environ[name] for name in PASSED if name in os.environ}},
+            runtime_env={"env_vars": passed(gpus)},
         )
 
     def start(self) -> Link:

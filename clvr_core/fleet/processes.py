@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context
 from typing import Any
 
+from ..models.memory_plan import GPU_SHARE
 from .crew import Crew, Done, Piece, Task
 from .pool import Dead, Link, Pool
 from .worker import Report, Worker
@@ -55,6 +56,11 @@ def devices_of(number: int, gpus: float, given: str | None) -> str | None:
     return ",".join(listed[each % len(listed)] if listed else str(each) for each in wanted)
 
 
+def share_of(gpus: float) -> dict[str, str]:
+    """Return the variables by which a worker's models plan with its share of a GPU alone."""
+    return {GPU_SHARE: f"{gpus:g}"} if 0 < gpus < 1 else {}
+
+
 class _Processes:
     def __init__(self, task: Any, threads: int, gpus: float) -> None:
         self.task, self.threads, self.gpus = task, threads, gpus
@@ -65,8 +71,9 @@ class _Processes:
         number = next(n for n in range(len(self.used) + 1) if n not in self.used or self.used[n].gone)
         mine, theirs = self.context.Pipe()
         devices = devices_of(number, self.gpus, os.environ.get(DEVICES))
+        set_there = share_of(self.gpus) | ({} if devices is None else {DEVICES: devices})
         process = self.context.Process(
-            target=_serve, args=(theirs, self.task, self.threads, devices), name=f"clvr-worker-{number}", daemon=False
+            target=_serve, args=(theirs, self.task, self.threads, set_there), name=f"clvr-worker-{number}", daemon=False
         )
         process.start()
         theirs.close()
@@ -119,10 +126,9 @@ def _how(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def _serve(pipe: connection.Connection, task: Any, threads: int, devices: str | None) -> None:
+def _serve(pipe: connection.Connection, task: Any, threads: int, variables: dict[str, str]) -> None:
     """Work until the other end of the pipe says so or is gone."""
-    if devices is not None:
-        os.environ[DEVICES] = devices
+    os.environ.update(variables)  # before anything of CUDA is loaded
     # Ctrl-C reaches every process of a terminal; the first one tells the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     turn = threading.Lock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ..weights.quantised import dequantised
 
 Mode = Literal["resident", "sequential", "offloaded", "streamed"]
 MODES: tuple[Mode, ...] = Mode.__args__
+GPU_SHARE = "CLVR_GPU_SHARE"
+"""Environment variable of a worker that has a GPU not to itself: its share of it, above 0 and below 1."""
 ITEM = {"bfloat16": 2, "float16": 2, "float32": 4, "fp8": 1}
 SHORT = {"transformer": "DiT", "unet": "UNet", "text_encoder": "text encoder", "vae": "VAE"}
 
@@ -209,12 +212,16 @@ def _sum(files: Iterable[Path], item: int, layers: int | None = None, values: bo
 
 
 def free_bytes(device: str) -> int | None:
-    """Return the free bytes of a device, named as torch has it; None if not known."""
+    """Return the free bytes of a device, named as torch has it; None if not known.
+
+    Of a GPU that several workers share (GPU_SHARE) no more than this one's share of all.
+    """
     import torch
 
     kind = torch.device(device).type
     if kind == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        free, total = torch.cuda.mem_get_info(device)
+        return min(free, int(total * float(os.environ.get(GPU_SHARE, 1))))
     return available() if kind == "cpu" else None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ from ray import serve  # pyright: ignore[reportMissingImports]
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..fleet.on_ray import PASSED, connect
+from ..fleet.on_ray import connect, passed
 from ..models.source import Source
 from .command import keys_of, service_of
 from .service import Limits
@@ -38,11 +37,8 @@ class Replica:
 def deploy(source: Source, options: argparse.Namespace, limits: Limits, variable: str) -> None:
     """Start the replicas. Returns once they answer."""
     connect(options.address)
-    names = {
-        name: os.environ[name]
-        for name in (*PASSED, *([variable] if variable and not options.address else []))
-        if name in os.environ
-    }
+    # A cluster shows what it is given, so one that others use gets no keys.
+    names = passed(options.gpus, *([variable] if variable and not options.address else []))
     made: Any = serve.deployment(
         Replica,
         name=NAME,

@@ -10,8 +10,9 @@ import pytest
 from clvr_core.errors import BadInput
 from clvr_core.fleet.crew import Lost
 from clvr_core.fleet.pool import TRIES, Pool
-from clvr_core.fleet.processes import Processes, devices_of
+from clvr_core.fleet.processes import Processes, devices_of, share_of
 from clvr_core.fleet.worker import Place
+from clvr_core.models.memory_plan import free_bytes
 from tests.fleet.crews import Endless, Killers, Squares
 
 
@@ -95,6 +96,17 @@ def test_an_interrupt_has_all_leave_their_work(tmp_path):
 def test_places_with_other_versions_are_told_apart():
     here = Place.here()
     assert not here.differs(replace(here, host="b")) and "clvr 0.0.1" in here.differs(replace(here, clvr="0.0.1"))
+
+
+def test_workers_that_share_a_gpu_plan_with_their_share(monkeypatch):
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (70 << 30, 80 << 30))
+    free = []
+    for gpus in (0, 0.5, 0.25, 1, 2):
+        with monkeypatch.context() as patch:
+            for name, value in share_of(gpus).items():
+                patch.setenv(name, value)
+            free.append(free_bytes("cuda:0") >> 30)
+    assert free == [70, 40, 20, 70, 70]
 
 
 @pytest.mark.parametrize(
