@@ -138,6 +138,8 @@ class Rehearsal:
             self.server = self.ends.enter_context(comfy)
         else:
             self.server.forget()
+            trim = {"class_type": "Rehearsal_Trim", "inputs": {"number": len(self.found)}}
+            self.server.run({"1": trim, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}})
         yield self.server
 
     def path(self, file: File) -> Path:

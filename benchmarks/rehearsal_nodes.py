@@ -7,7 +7,9 @@ rehearsal_files.py, so that files of those sizes are read by the same code.
 from __future__ import annotations
 
 import collections
+import ctypes
 import dataclasses
+import gc
 import json
 import os
 import sys
@@ -138,9 +140,26 @@ class Shape:
         return (json.dumps(found),)
 
 
+class Trim:
+    """Gives the system back what an earlier stage had taken and freed, which would hide that much of the next peak."""
+
+    RETURN_TYPES, FUNCTION, CATEGORY = ("STRING",), "trim", "rehearsal"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"number": ("INT", {"default": 0, "max": 1 << 30})}}
+
+    def trim(self, number):
+        gc.collect()
+        if sys.platform == "linux":
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        return (str(number),)
+
+
 NODE_CLASS_MAPPINGS = {
     "Rehearsal_Look": Look,
     "Rehearsal_Ask": Ask,
     "Rehearsal_Words": Words,
     "Rehearsal_Shape": Shape,
+    "Rehearsal_Trim": Trim,
 }
