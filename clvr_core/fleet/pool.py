@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ TRIES = 3
 """Workers that a piece may lose before it is given up, and that may die one after the other before they did anything."""
 SECONDS = 1.0
 """Between two ticks."""
+SLOW = 60.0
+"""Seconds after which it is said that no worker is ready."""
 
 
 class Dead(Exception):
@@ -95,7 +98,7 @@ class Pool:
     def run(
         self, pieces: Iterable[Any], told: Told = _ignore, tick: Callable[[], object] = lambda: None
     ) -> Iterator[tuple[int, Any]]:
-        work = _Work(iter(pieces))
+        work, begun, patient = _Work(iter(pieces)), time.monotonic(), False
         try:
             while True:
                 if work.error is None:
@@ -104,6 +107,12 @@ class Pool:
                 if not work.under_way and (work.error is not None or not work.left):
                     break
                 self.links.wait([worker.link for worker in self._workers], SECONDS)
+                if not patient and time.monotonic() - begun > SLOW and not any(each.ready for each in self._workers):
+                    patient = True
+                    self.warn(
+                        f"no worker is ready after {SLOW:g} s; they load their models, or there is no room for them: fewer "
+                        "--workers or a smaller share by --gpus"
+                    )
                 for worker in list(self._workers):
                     yield from self._hear(worker, work, told)
                 tick()

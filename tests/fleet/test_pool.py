@@ -13,6 +13,7 @@ from clvr_core.errors import BadInput
 from clvr_core.fleet.pool import TRIES, Dead, Pool
 from clvr_core.fleet.worker import Place, Report
 from tests.test_batch import command, written
+from tests.waiting import Clock
 
 Does = Callable[[int, object], Report | None]
 """What comes of a piece: a report, or None if the worker dies of it."""
@@ -99,6 +100,22 @@ def test_workers_that_die_before_they_did_anything_are_not_begun_for_ever():
     with pytest.raises(BadInput, match="workers died one after the other before they had done anything"):
         list(made.run("abc"))
     assert len(links.started) <= TRIES * 2 + 2
+
+
+def test_when_no_worker_gets_ready_it_is_said_once(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("clvr_core.fleet.pool.time", clock)
+
+    class Slow(Links):
+        def wait(self, links, seconds) -> None:
+            clock.now += 45
+            if clock.now > 300 and not links[0].begun:
+                links[0].waiting.append(READY)
+
+    links = Slow([Report("told")])  # of no piece: it is heard and means nothing
+    made, said = pool(links, workers=1)
+    assert dict(made.run("a")) == {0: "a"} and len(links.started) == 1
+    assert len(said) == 1 and "no worker is ready after 60 s" in said[0] and "--gpus" in said[0]
 
 
 def test_what_may_kill_a_worker_is_tried_for_the_last_time_with_nothing_beside_it():
