@@ -359,6 +359,7 @@ def _batch(options: argparse.Namespace) -> int:
     from .batch import Job, Shard, Table, batch_summary, paint_on, read_jobs, run_batch, summary_name
 
     usual, shard = brief_of(options, "any"), Shard.parse(options.shard)
+    output_of(options.out).require()
     jobs = read_jobs(options.prompts, usual)
     table = Table(len(shard.of(jobs)))
     if bool(options.comfyui) != bool(options.workflow):

@@ -17,6 +17,10 @@ from .shard import Shard, alone
 class Output(Protocol):
     """A place with a run under each name. It can be pickled."""
 
+    def require(self) -> None:
+        """Raise BadInput if there can be no such place, without asking whether it answers."""
+        ...
+
     def where(self, name: str) -> str:
         """Return the path or url of what has a name there."""
         ...
@@ -42,6 +46,9 @@ class Disk:
 
     path: Path
 
+    def require(self) -> None:
+        """Any path may be a folder; that shows once it is written."""
+
     def where(self, name: str) -> str:
         return str(self.path / name)
 
@@ -64,6 +71,11 @@ class Store:
     """A url of an object store. Nobody can hold it: each run tells a second writer of itself."""
 
     url: str
+
+    def require(self) -> None:
+        from ..run.object_run import Objects
+
+        Objects(self.url)
 
     def where(self, name: str) -> str:
         return f"{self.url.rstrip('/')}/{name}"

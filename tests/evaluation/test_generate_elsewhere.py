@@ -54,7 +54,7 @@ def test_a_shard_runs_beside_others_and_once(world):
     other.ends()
 
 
-@pytest.mark.parametrize("arm", ["clvr", "oneshot", "best-of-n"])
+@pytest.mark.parametrize("arm", ["clvr", "oneshot"])
 def test_workers_make_the_pictures_of_one_process(world, arm):
     world.generation(arm, Oracle().load(), "here", parallel=2).run()
     order, there = Order(arm, parallel=2), Arm(world.images, "there")
