@@ -48,6 +48,7 @@ PACKAGES = {
     "llguidance": "structured",
     "rapidocr": "text",
     "onnxruntime": "text",
+    "scipy": "objects",
     "ray": "scale",
     "s3fs": "s3",
     "starlette": "serve",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,16 +89,25 @@ def found_things(found: Sequence[Detection], picture: Picture, things: Sequence[
     return kept
 
 
+class _Lacking(BadInput):
+    """A package that a detector needs is not installed."""
+
+
 def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
     """Load a detector from a folder on this disk.
 
-    Raises BadInput for a folder that is missing, is damaged or holds no detector.
+    Raises BadInput for a folder that is missing, is damaged or holds no detector, and for an OWLv2 without scipy.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if config.model_type == "owlv2" and find_spec("scipy") is None:
+            raise _Lacking(
+                f"the detector in {folder} is an OWLv2, for which transformers needs scipy, and scipy is not installed; "
+                "pip install scipy, or install clvr with its extra: clvr[objects]"
+            )
         kinds = config.architectures or []
         if config.model_type == "sam3":
             run, labels = _sam3(folder, device), None
@@ -106,6 +116,8 @@ def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
         else:
             run = _by_class(folder, device, "".join(kinds))
             labels = frozenset(map(str, (config.id2label or {}).values()))
+    except _Lacking:
+        raise
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError) as error:
         raise BadInput(
             f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model"

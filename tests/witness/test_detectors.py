@@ -9,6 +9,7 @@ import torch
 from clvr_core.brief import Goal
 from clvr_core.errors import BadInput
 from clvr_core.trajectory import Finding
+from clvr_core.witness import detectors
 from clvr_core.witness.detectors import ObjectDetector, load_detector
 from clvr_core.witness.objects import ObjectWitness
 from clvr_core.witness.things import Limits
@@ -125,6 +126,13 @@ def test_each_class_finds_boxes_inside_the_picture(kind, request):
         assert 0 <= one.score <= 1 and 0 <= left <= right <= 1 and 0 <= top <= bottom <= 1
     assert detector.knows("cat") and detector.knows("unicorn") == (kind != "yolos")
     assert "/" not in detector.name
+
+
+def test_an_owl_without_scipy_is_refused_with_the_package_to_install(owl, yolos, monkeypatch):
+    monkeypatch.setattr(detectors, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"is an OWLv2.*scipy is not installed; pip install scipy, .*clvr\[objects\]$"):
+        load_detector(owl)
+    assert load_detector(yolos).knows("cat"), "which needs none"
 
 
 def test_of_the_owl_each_name_gets_its_own_boxes(owl):
