@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import queue
 import socket
@@ -22,6 +23,7 @@ PASSED = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "CL
 """Variables that workers get from here. Keys of servers are not among them: a cluster shows what it is given, so they must be set
 on its nodes."""
 
+THREADS = "OMP_NUM_THREADS"
 REACHED = 10.0
 """Seconds in which the head of a cluster has to be reached."""
 
@@ -87,7 +89,20 @@ def _require_reachable(address: str) -> None:
 
 def passed(gpus: float, *more: str) -> dict[str, str]:
     """Return the variables of a worker. more: names of others that it gets from here."""
-    return share_of(gpus) | {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
+    given = {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
+    return share_of(gpus) | {THREADS: _threads_here()} | given
+
+
+def _threads_here() -> str:
+    """Return how many threads torch computes with in this process. Ray would give a worker one, and on a CPU the last bits
+    of a picture hang on the number."""
+    if given := os.environ.get(THREADS):
+        return given
+    if importlib.util.find_spec("torch") is None:
+        return str(os.cpu_count() or 1)
+    import torch
+
+    return str(torch.get_num_threads())
 
 
 def _usual_workers(gpus: float) -> int:

@@ -39,6 +39,17 @@ class Squares:
 
 
 @dataclass(frozen=True)
+class TorchThreads:
+    """Each piece is answered with the threads that torch has."""
+
+    @contextmanager
+    def open(self, stop: threading.Event) -> Iterator:
+        import torch
+
+        yield lambda piece, tell: torch.get_num_threads()
+
+
+@dataclass(frozen=True)
 class Killers:
     """Each piece is a pair: a number, and how many workers it kills before it is done. folder: where they are counted."""
 

@@ -16,7 +16,7 @@ from clvr_core.batch import Job, Result, paint_on, run_batch
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import JOURNAL
-from tests.fleet.crews import Killers, Oracle, Squares
+from tests.fleet.crews import Killers, Oracle, Squares, TorchThreads
 from tests.test_batch import BRIEFS, canvases
 from tests.waiting import until
 
@@ -67,6 +67,13 @@ def test_every_piece_is_done_once_on_both_nodes(cluster):
         assert dict(crew.run(range(12))) == {number: number**2 for number in range(12)}
         with pytest.raises(ValueError, match="-2 has no place here"):
             list(crew.run([-2]))
+
+
+def test_torch_computes_with_as_many_threads_as_here_so_that_the_bits_are_the_same(cluster):
+    import torch
+
+    with on(cluster).crew(TorchThreads()) as crew:
+        assert set(dict(crew.run(range(4))).values()) == {torch.get_num_threads()}
 
 
 def test_what_kills_its_actors_is_given_up_and_the_rest_is_done(cluster, tmp_path):
