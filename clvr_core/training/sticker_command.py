@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,13 @@ def add_stickers(worlds: Any) -> None:
         if name == "all":
             command.add_argument("--seconds", type=float, required=True, metavar="S", help="how long, as a whole")
         command.set_defaults(run={"base": _base, "reader": _reader, "all": _all}[name])
+    vlm = stages.add_parser("vlm", help="the learned controller and judge, from nothing")
+    vlm.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
+    vlm.add_argument("--seconds", type=float, required=True, metavar="S", help="how long, as a whole")
+    vlm.add_argument("--seed", type=int, default=1)
+    vlm.add_argument("--workers", type=int, default=6, metavar="N", help="processes that make questions")
+    vlm.add_argument("--publish", action="store_true", help="put the weights into clvr_core/stickers/vlm at the end")
+    vlm.set_defaults(run=_vlm)
 
 
 def _base(options: argparse.Namespace) -> int:
@@ -73,6 +81,20 @@ def _reader(options: argparse.Namespace) -> int:
 
     options.again = "the same command"
     train_sticker_reader(options.out, options.config, seed=options.seed, vae=options.vae)
+    return 0
+
+
+def _vlm(options: argparse.Namespace) -> int:
+    begun = time.monotonic()
+    import torch
+
+    from .vlm_pretrain import Settings, look, publish
+
+    options.again = "the same command"
+    settings = Settings(seconds=options.seconds, seed=options.seed, workers=options.workers)
+    look(settings, options.out, torch.device("cuda" if torch.cuda.is_available() else "cpu"), begun)
+    if options.publish:
+        publish(options.out)
     return 0
 
 

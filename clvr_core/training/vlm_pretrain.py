@@ -1,0 +1,515 @@
+"""Teaches the embedded vision-language model to look: `python -m clvr_core.training.vlm_pretrain --out DIR --seconds 380`.
+
+Two stages. First the vision part alone says of each place what stands there and which place it is. Then all of it answers:
+in words, what stands at each place and where each kind stands, and with Yes or No the verifier's own questions. Pictures
+are drawn on the device that trains, questions are made by worker processes, and no picture is shown twice on purpose.
+
+DIR gets the weights in bfloat16, `curve.jsonl` with the accuracy of each type on held-out pictures, and `run.json` with the
+settings. A run that finds weights in DIR goes on from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..stickers.codes import DX, DY, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
+from ..stickers.scene import BACKDROPS, CELLS, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
+from .muon import Muon
+from .vlm_batches import Batch, Rows, Writer, hold_out, work
+from .vlm_model import FOLDER, TOKENS, Pass
+from .vlm_questions import TYPES
+
+SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-00002.safetensors": ""}
+"""Weights by file: those whose name begins so and are in no file before."""
+NAMED = {-1: "words", -2: "goals", -3: "action"}
+"""Answers that are no decisions, each token of which counts."""
+HELD_OUT = 990_001
+"""Seed of the held-out pictures."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """seconds: of wall time, everything included. warm: share of them for the vision part alone.
+    pictures: of a batch; first: of one in the first stage. rate: of AdamW, for vectors and tables; muon: of Muon, for
+    the matrices within. workers: processes that make questions. held_out: pictures of the accuracy that is noted `every`
+    so many seconds. requests: to the controller in a batch. words, replies, marks: weights of the losses on answers
+    in words, on the controller's replies, and on what stands at each place; decisions have 1.
+    """
+
+    seconds: float = 380
+    warm: float = 0.2
+    pictures: int = 128
+    first: int = 192
+    rate: float = 1e-3
+    muon: float = 2e-3
+    requests: int = 24
+    words: float = 1.0
+    replies: float = 0.7
+    marks: float = 0.2
+    decay: float = 0.05
+    workers: int = 6
+    held_out: int = 3000
+    every: float = 60
+    seed: int = 1
+
+
+class Marks(nn.Module):
+    """Reads off a visual token what stands there, which place it is, and the backdrop; for training only."""
+
+    sizes = (len(KINDS), len(LOOKS), len(SIZES), len(CELLS), len(BACKDROPS), *[len(LETTERS) + 1] * MOST_LETTERS)
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.line = nn.Linear(hidden, sum(self.sizes))
+
+    def forward(self, seen: Tensor, cells: Tensor, backdrops: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, and the shares that are right: noun, look, size, place, backdrop, letters of signs."""
+        parts = self.line(seen).float().flatten(0, 1).split(self.sizes, -1)
+        cells = cells.long()
+        flat = cells.flatten(0, 1)
+        places = torch.arange(TOKENS, device=seen.device).expand(len(seen), -1).flatten()
+        thing = (flat[:, NOUN] > 0) & (flat[:, NOUN] < len(KINDS) - 1)
+        sign = flat[:, NOUN] == len(KINDS) - 1
+        always = torch.ones_like(sign)
+        wanted = [
+            (flat[:, NOUN], always),
+            (flat[:, LOOK], thing),
+            (flat[:, SIZE], thing),
+            (places, always),
+            (backdrops.long()[:, None].expand(-1, TOKENS).flatten(), always),
+            *((flat[:, WORD + letter], sign) for letter in range(MOST_LETTERS)),
+        ]
+        losses, right = [], []
+        for part, (target, counts) in zip(parts, wanted):
+            weight = counts.float()
+            total = weight.sum().clamp(min=1)
+            losses.append((functional.cross_entropy(part, target, reduction="none") * weight).sum() / total)
+            right.append(((part.argmax(-1) == target) * weight).sum() / total)
+        return torch.stack(losses).sum(), torch.stack([*right[:5], torch.stack(right[5:]).mean()])
+
+
+def random_codes(chance: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return codes of pictures in which every place is drawn by itself."""
+    shape = (count, TOKENS)
+    cells = np.zeros((*shape, FIELDS), np.int8)
+    noun = chance.integers(1, len(NOUNS) + 1, shape)
+    has = np.array([[False] * len(LOOKS)] + [[look in looks(noun) for look in LOOKS] for noun in NOUNS])
+    look = np.where(chance.random(shape) < 0.3, 0, chance.integers(0, len(LOOKS), shape))
+    cells[..., NOUN], cells[..., LOOK] = noun, np.where(has[noun, look], look, 0)
+    cells[..., SIZE] = chance.integers(0, len(SIZES), shape)
+    cells[..., DX], cells[..., DY] = chance.integers(-JITTER, JITTER + 1, (2, *shape))
+    sign = chance.random(shape) < 0.15
+    cells[sign, NOUN], cells[sign, LOOK], cells[sign, SIZE] = KINDS.index(SIGN), 0, SIZES.index("large")
+    letters = chance.integers(1, len(LETTERS) + 1, (*shape, MOST_LETTERS))
+    long = chance.integers(1, MOST_LETTERS + 1, shape)
+    cells[..., WORD:] = np.where(sign[..., None] & (np.arange(MOST_LETTERS) < long[..., None]), letters, 0)
+    cells[chance.random(shape) < 0.15] = 0
+    return cells, chance.integers(0, len(BACKDROPS), count).astype(np.int8)
+
+
+def worn(pictures: Tensor) -> Tensor:
+    """Return the pictures as a model might draw them: some blurred, resampled, noisy, or of another light."""
+    count, device = len(pictures), pictures.device
+
+    def some(share: float) -> Tensor:
+        return (torch.rand(count, 1, 1, 1, device=device) < share).float()
+
+    side = random.choice((72, 96, 120, 144, 168, 224))
+    mode = random.choice(("bilinear", "bicubic", "area"))
+    small = functional.interpolate(pictures, size=(side, side), mode=mode)
+    again = functional.interpolate(small, size=pictures.shape[-2:], mode="bilinear")
+    mixed = torch.lerp(pictures, again, some(0.4) * torch.rand(count, 1, 1, 1, device=device).sqrt())
+    soft = functional.avg_pool2d(mixed, 3, 1, 1, count_include_pad=False)
+    mixed = torch.lerp(mixed, soft, some(0.3) * (torch.rand(count, 1, 1, 1, device=device) * 1.6 - 0.6))
+    light = 1 + (torch.rand(count, 1, 1, 1, device=device) - 0.5) * 0.16 * some(0.4)
+    tint = (torch.rand(count, 3, 1, 1, device=device) - 0.5) * 0.08 * some(0.4)
+    coarse = functional.interpolate(
+        torch.randn(count, 3, 24, 24, device=device), size=pictures.shape[-2:], mode="bilinear"
+    )
+    noise = torch.randn_like(mixed) * 0.06 * some(0.4) * torch.rand(count, 1, 1, 1, device=device)
+    mixed = mixed * light + tint + noise + coarse * 0.03 * some(0.3)
+    return mixed.clamp(0, 1)
+
+
+class Feed:
+    """Batches of the worker processes; an earlier one again where none is ready."""
+
+    def __init__(self, settings: Settings, tokenizer: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.queue: Any = context.Queue(16)
+        self.kept: deque[Batch] = deque(maxlen=400)
+        self.again = 0
+        share = settings.pictures / 256
+        counts = round(1280 * share), round(544 * share), settings.requests
+        given = settings.pictures, settings.requests, counts
+        self.workers = [
+            context.Process(target=work, args=(self.queue, tokenizer, settings.seed * 1000 + n, *given), daemon=True)
+            for n in range(settings.workers)
+        ]
+        threads = os.environ.get("OMP_NUM_THREADS"), os.environ.get("TOKENIZERS_PARALLELISM")
+        os.environ["OMP_NUM_THREADS"], os.environ["TOKENIZERS_PARALLELISM"] = "1", "false"
+        for worker in self.workers:
+            worker.start()
+        for name, value in zip(("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM"), threads):
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        self.unseen: Any = context.Queue(1)
+        held_out = self.unseen, tokenizer, HELD_OUT, settings.held_out
+        self.workers.append(context.Process(target=hold_out, args=held_out, daemon=True))
+        self.workers[-1].start()
+        self.held_out: Batch | None = None
+        self.ready: queue.Queue[Batch] = queue.Queue(48)
+        threading.Thread(target=self._fetch, daemon=True).start()
+
+    def _fetch(self) -> None:
+        while True:
+            self.ready.put(self.queue.get())
+
+    def __call__(self) -> Batch:
+        try:
+            batch = self.ready.get(timeout=0.01 if len(self.kept) > 50 else 60)
+        except queue.Empty:
+            self.again += 1
+            return random.choice(self.kept)
+        self.kept.append(batch)
+        return batch
+
+    def unseen_batch(self) -> Batch:
+        """The held-out pictures; waits for them the first time."""
+        held_out = self.held_out or self.unseen.get()
+        self.held_out = held_out
+        return held_out
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.terminate()
+
+
+def _parts(kind: Any) -> tuple[Any, Any, Any]:
+    """Where decisions, words and replies are, of the kinds of a batch's rows."""
+    return kind >= 0, kind == -1, kind < -1
+
+
+def on(device: torch.device, rows: Rows) -> dict[str, Tensor]:
+    """Return the rows as long tensors on the device."""
+    fields = ("ids", "slots", "positions", "at", "target", "kind")
+    return {name: torch.from_numpy(getattr(rows, name)).to(device).long() for name in fields}
+
+
+class Trainer:
+    """One model and how it is taught. draw: int8 codes of cells and of backdrops -> float N x 3 x 192 x 192 in 0..1.
+    config: of the model; the shipped one if None. Weights that lie in `out` are gone on with."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        out: Path,
+        device: torch.device,
+        draw: Callable[[Any, Any], Tensor],
+        config: Any = None,
+    ) -> None:
+        from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+        self.settings, self.out, self.device, self.draw = settings, out, device, draw
+        torch.manual_seed(settings.seed)
+        random.seed(settings.seed)
+        config = config or Qwen3VLConfig.from_pretrained(FOLDER)
+        self.model: Any = Qwen3VLForConditionalGeneration(config).float()
+        self.steps = self.before = 0
+        if (out / "run.json").is_file():
+            self.model.load_state_dict(load_weights(out), strict=False)
+            self.before = json.loads((out / "run.json").read_text())["steps"]
+        else:
+            start_well(self.model)
+        self.model.to(device).train()
+        self.marks = Marks(config.text_config.hidden_size).to(device)
+        self.passes = Pass(self.model)
+        inner = [each for name, each in self.model.named_parameters() if each.ndim == 2 and "embed" not in name]
+        known = {id(each) for each in inner}
+        self.weights = [*self.model.parameters(), *self.marks.parameters()]
+        others = [each for each in self.weights if id(each) not in known]
+        self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
+            (Muon(inner, settings.muon, decay=settings.decay), settings.muon),
+            (
+                torch.optim.AdamW(
+                    others, settings.rate, betas=(0.9, 0.98), weight_decay=0, fused=device.type == "cuda"
+                ),
+                settings.rate,
+            ),
+        ]
+
+    def autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def pictures(
+        self, cells: np.ndarray, backdrops: np.ndarray, flat: np.ndarray | None = None, wear: bool = True
+    ) -> Tensor:
+        with torch.no_grad():
+            drawn = self.draw(cells, backdrops)
+            if flat is not None and (flat[:, 0] >= 0).any():
+                color = torch.from_numpy(flat).to(self.device)[:, :, None, None]
+                drawn = torch.where(color >= 0, color, drawn)
+            return worn(drawn) if wear else drawn
+
+    def step(self, loss: Tensor, share: float) -> None:
+        """share: of the full rates."""
+        for optimizer, rate in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
+        for optimizer, _ in self.optimizers:
+            optimizer.step()
+        self.steps += 1
+
+    def warm(self, until: Callable[[], float]) -> dict[str, float]:
+        """Teach the vision part what and where. until: 0 at the begin to 1 at the end of this stage."""
+        chance = np.random.default_rng(self.settings.seed + 17)
+        right, start = torch.zeros(6), self.steps
+        while (gone := until()) < 1:
+            cells, backdrops = random_codes(chance, self.settings.first)
+            with self.autocast():
+                seen, _ = self.passes.see(self.pictures(cells, backdrops))
+                shown = torch.from_numpy(cells).to(self.device), torch.from_numpy(backdrops).to(self.device)
+                loss, found = self.marks(seen, *shown)
+            self.step(loss, min(1, (self.steps - start + 1) / 100) * (1 - 0.5 * gone))
+            if self.steps % 50 == 0:
+                right = found.cpu() if not right.any() else right * 0.7 + found.cpu() * 0.3
+                if right.min() > 0.997:
+                    break
+        return dict(zip(("noun", "look", "size", "place", "backdrop", "letter"), (round(x, 4) for x in right.tolist())))
+
+    def losses(self, batch: Batch, wear: bool = True) -> tuple[Tensor, Tensor]:
+        """Return the loss, and the four that it is made of: decisions, words, replies, marks."""
+        with self.autocast():
+            seen, deep = self.passes.see(self.pictures(batch.cells, batch.backdrops, batch.flat, wear))
+            drawn = np.flatnonzero(batch.flat[:, 0] < 0)
+            shown = (torch.from_numpy(each[drawn]).to(self.device) for each in (batch.cells, batch.backdrops))
+            marks, _ = self.marks(seen[torch.from_numpy(drawn).to(self.device)], *shown)
+            sums, numbers = [], []
+            for rows in (batch.short, batch.long, batch.chat):
+                if not len(rows.at):
+                    continue
+                given = on(self.device, rows)
+                hidden = self.passes.read(given["ids"], given["slots"], given["positions"], seen, deep)
+                logits = self.passes.logits(hidden.flatten(0, 1)[given["at"]]).float()
+                lost = functional.cross_entropy(logits, given["target"], reduction="none")
+                sums.append(torch.stack([(lost * part).sum() for part in _parts(given["kind"])]))
+                numbers.append([int(part.sum()) for part in _parts(rows.kind)])
+            number = torch.tensor(np.sum(numbers, 0).clip(1).tolist(), device=self.device)
+            parts = torch.stack(sums).sum(0) / number
+            weights = torch.tensor([1.0, self.settings.words, self.settings.replies], device=self.device)
+            loss = (parts * weights).sum() + self.settings.marks * marks / len(Marks.sizes)
+        return loss, torch.cat([parts.detach(), marks.detach()[None]])
+
+    @torch.no_grad()
+    def judge(self, batch: Batch, writer: Writer, at_once: int = 512) -> dict[str, float]:
+        """Return the share of right decisions of each type, that of right words, and the loss of the decisions."""
+        right: dict[int, list[Tensor]] = {}
+        losses: list[Tensor] = []
+        with self.autocast():
+            drawn = (
+                self.pictures(batch.cells[n : n + 256], batch.backdrops[n : n + 256], batch.flat[n : n + 256], False)
+                for n in range(0, len(batch.cells), 256)
+            )
+            looks_ = [self.passes.see(each) for each in drawn]
+            seen = torch.cat([each for each, _ in looks_])
+            deep = [torch.cat(level) for level in zip(*(level for _, level in looks_))]
+            for rows in (batch.short, batch.long, batch.chat):
+                length = rows.ids.shape[1]
+                for first in range(0, len(rows.ids), at_once):
+                    of = slice(first, first + at_once)
+                    mine = (rows.at >= first * length) & (rows.at < (first + at_once) * length)
+                    part = Rows(
+                        rows.ids[of],
+                        rows.slots[of],
+                        rows.positions[of],
+                        rows.at[mine] - first * length,
+                        rows.target[mine],
+                        rows.kind[mine],
+                    )
+                    given = on(self.device, part)
+                    hidden = self.passes.read(given["ids"], given["slots"], given["positions"], seen, deep)
+                    logits = self.passes.logits(hidden.flatten(0, 1)[given["at"]]).float()
+                    yes = logits[:, writer.yes] > logits[:, writer.no]
+                    correct = torch.where(
+                        given["kind"] >= 0, yes == (given["target"] == writer.yes), logits.argmax(-1) == given["target"]
+                    ).cpu()
+                    loss = functional.cross_entropy(logits, given["target"], reduction="none").cpu()
+                    losses.append(loss[part.kind >= 0])
+                    for kind in np.unique(part.kind):
+                        right.setdefault(int(kind), []).append(
+                            correct[torch.from_numpy(np.flatnonzero(part.kind == kind))]
+                        )
+        shares = {
+            NAMED[kind] if kind < 0 else TYPES[kind]: float(torch.cat(found).float().mean())
+            for kind, found in sorted(right.items())
+        }
+        return {name: round(share, 4) for name, share in shares.items()} | {
+            "loss": round(float(torch.cat(losses).mean()), 4)
+        }
+
+    def save(self) -> None:
+        from safetensors.torch import save_file
+
+        self.out.mkdir(parents=True, exist_ok=True)
+        left = {
+            name: each.detach().to("cpu", torch.bfloat16).contiguous()
+            for name, each in self.model.state_dict().items()
+            if name != "lm_head.weight"
+        }
+        for file, prefix in SHARDS.items():
+            part = {name: each for name, each in left.items() if name.startswith(prefix)}
+            left = {name: each for name, each in left.items() if name not in part}
+            save_file(part, self.out / f"{file}.part", metadata={"format": "pt"})
+            (self.out / f"{file}.part").replace(self.out / file)
+        settings = {"steps": self.before + self.steps, "settings": asdict(self.settings), "torch": torch.__version__}
+        (self.out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def start_well(model: nn.Module) -> None:
+    """Give the matrices of a new model the spread that suits its width; those that write to the residual less."""
+    depth = 2 * sum(name.endswith(("o_proj.weight", "attn.proj.weight")) for name, _ in model.named_parameters()) / 2
+    with torch.no_grad():
+        for name, each in model.named_parameters():
+            if each.ndim == 2 and "embed" not in name:
+                writes = name.endswith(
+                    ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")
+                )
+                each.normal_(0, (each.shape[1] * (depth if writes else 1)) ** -0.5)
+
+
+def load_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors of both files in float32. Raises FileNotFoundError if one is missing."""
+    from safetensors.torch import load_file
+
+    return {name: each.float() for file in SHARDS for name, each in load_file(folder / file).items()}
+
+
+def publish(out: Path, folder: Path = FOLDER) -> None:
+    """Copy the weights, the curve and the settings of a run into the folder of the tokenizer, with the index by which
+    transformers finds them. Raises FileNotFoundError if one is missing."""
+    from safetensors import safe_open
+
+    index: dict[str, str] = {}
+    for file in SHARDS:
+        (folder / file).write_bytes((out / file).read_bytes())
+        with safe_open(folder / file, "pt") as opened:
+            index |= dict.fromkeys(opened.keys(), file)
+    size = sum((folder / file).stat().st_size for file in SHARDS)
+    whole = {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(whole, indent=2) + "\n")
+    for file in ("curve.jsonl", "run.json"):
+        (folder / file).write_bytes((out / file).read_bytes())
+
+
+def train(
+    settings: Settings, out: Path, device: torch.device, draw: Callable[[Any, Any], Tensor], begun: float
+) -> None:
+    """Train for `settings.seconds` since `begun` (time.monotonic) and leave the weights in `out`."""
+    tokenizer = FOLDER / "tokenizer.json"
+    feed = Feed(settings, tokenizer)
+    try:
+        trainer = Trainer(settings, out, device, draw)
+        out.mkdir(parents=True, exist_ok=True)
+        writer = Writer(tokenizer)
+
+        def gone() -> float:
+            return time.monotonic() - begun
+
+        def note(**more: Any) -> None:
+            line = {"seconds": round(gone(), 1), "steps": trainer.before + trainer.steps, **more}
+            with (out / "curve.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+
+        def tell(stage: str) -> None:
+            lost = (
+                {}
+                if mean is None
+                else dict(zip(("decisions", "words", "replies", "marks"), (round(x, 4) for x in mean.tolist())))
+            )
+            note(stage=stage, again=feed.again, losses=lost, held_out=trainer.judge(feed.unseen_batch(), writer))
+
+        mean: Tensor | None = None
+        note(stage="begin", device=str(device))
+        first = gone()
+        if not trainer.before:
+            length = settings.warm * settings.seconds
+            note(stage="vision", right=trainer.warm(lambda: (gone() - first) / length))
+            trainer.save()
+        first, start, last = gone(), trainer.steps, gone()
+        reserve = min(12.0, 0.04 * settings.seconds)
+        end = settings.seconds - reserve
+        while gone() < end:
+            share = (gone() - first) / max(1e-6, end - first)
+            warming = min(1, (trainer.steps - start + 1) / 100)
+            loss, parts = trainer.losses(feed())
+            trainer.step(loss, warming * (0.5 * (1 + math.cos(math.pi * min(1, share))) * 0.98 + 0.02))
+            mean = parts if mean is None else torch.lerp(mean, parts, 0.02)
+            if gone() - last > settings.every:
+                last = gone()
+                trainer.save()
+                tell("all")
+        trainer.save()
+        tell("end")
+        held_out = feed.unseen_batch()
+        kinds = np.concatenate([rows.kind for rows in (held_out.short, held_out.long, held_out.chat)])
+        note(
+            stage="held out",
+            counts={name: int((kinds == number).sum()) for number, name in [*NAMED.items(), *enumerate(TYPES)]},
+        )
+    finally:
+        feed.end()
+
+
+def look(settings: Settings, out: Path, device: torch.device, begun: float) -> None:
+    """Train with pictures drawn on the device. CLVR_CUTOUTS names a file of prepared pictures, for a machine without art
+    (see sticker_batches). Raises BadInput if there are neither."""
+    from .sticker_batches import BatchRenderer, load_cutouts
+
+    cutouts = os.environ.get("CLVR_CUTOUTS")
+    torch.set_float32_matmul_precision("high")
+    train(settings, out, device, BatchRenderer(device, load_cutouts(Path(cutouts) if cutouts else None)), begun)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    begun = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the weights and curves")
+    parser.add_argument("--publish", action="store_true", help="train nothing; put what --out holds into the package")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    defaults = Settings()
+    for name, value in asdict(defaults).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+    given = parser.parse_args(arguments)
+    if given.publish:
+        publish(given.out)
+        return
+    settings = Settings(**{name: getattr(given, name) for name in asdict(defaults)})
+    look(settings, given.out, torch.device(given.device), begun)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""What teaches the embedded vision-language model: true answers, rows as the model is asked, and a trainer that learns."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from clvr_core.controller import prompts as control
+from clvr_core.stickers.scene import CANVAS, NATURAL, SIGN, Edit, Scene, Thing, apply
+from clvr_core.training.muon import Muon, orthogonal
+from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, Writer
+from clvr_core.training.vlm_control import request_for_action, request_for_goals, requests
+from clvr_core.training.vlm_model import FOLDER, Pass
+from clvr_core.training.vlm_pretrain import Settings, Trainer, load_weights, publish, worn
+from clvr_core.training.vlm_questions import (
+    ONE,
+    TYPES,
+    asked,
+    balance,
+    done,
+    kept,
+    outcome,
+    some_edit,
+    some_scene,
+    statement_about,
+    statement_words,
+)
+from clvr_core.vlm.decisions import DECIDE, ONE_WORD
+from clvr_core.vlm.prompt import Prompter, Turn
+
+CAT, DOG = Thing("cat", NATURAL, "small", 0), Thing("dog", "blue", "large", 4)
+TOKENIZER = FOLDER / "tokenizer.json"
+
+
+@pytest.fixture(scope="module")
+def writer() -> Writer:
+    return Writer(TOKENIZER)
+
+
+@pytest.fixture(scope="module")
+def small() -> Any:
+    """The shipped model's configuration with fewer and narrower layers."""
+    config: Any = Qwen3VLConfig.from_pretrained(FOLDER)
+    text, vision = config.text_config, config.vision_config
+    text.hidden_size, text.intermediate_size, text.num_hidden_layers = 64, 64, 2
+    text.num_attention_heads, text.num_key_value_heads, text.head_dim = 2, 1, 64
+    vision.hidden_size, vision.intermediate_size, vision.depth, vision.num_heads = 48, 64, 2, 2
+    vision.out_hidden_size, vision.deepstack_visual_indexes = 64, [0]
+    text.layer_types = ["full_attention"] * 2
+    return config
+
+
+def blots(cells: np.ndarray, backdrops: np.ndarray) -> torch.Tensor:
+    """A picture for each scene that needs no art: each field of a cell as a shade of a part of it."""
+    shades = torch.from_numpy(np.asarray(cells)).float().view(-1, 3, 3, cells.shape[-1])[..., [0, 1, 2]] / 80
+    pictures = shades.permute(0, 3, 1, 2).repeat_interleave(64, 2).repeat_interleave(64, 3)
+    return (pictures + torch.from_numpy(np.asarray(backdrops)).float()[:, None, None, None] / 80).clamp(0, 1)
+
+
+@pytest.mark.parametrize("kind", ONE)
+def test_a_statement_holds_exactly_if_it_is_wanted(kind):
+    rng, found = random.Random(3), {True: 0, False: 0}
+    for _ in range(300):
+        scene, wanted = some_scene(rng), rng.random() < 0.5
+        if statement := statement_about(scene, kind, wanted, rng):
+            assert statement.holds(scene) == wanted
+            assert statement_words(statement, rng)
+            found[wanted] += 1
+    assert min(found.values()) > 15
+
+
+def test_an_edit_is_done_if_its_cells_are_as_asked_and_kept_if_the_others_are():
+    before = Scene((CAT, DOG), "sea")
+    edit = Edit("recolor", 0, color="red")
+    after = apply(edit, before)
+    assert done([edit], ["recolor it"], before, after) and kept([edit], before, after)
+    assert not done([edit], ["recolor it"], before, before) and kept([edit], before, before)
+    for other in (replace(after, backdrop="snow"), after.without([4]), after.with_thing(replace(DOG, size="small"))):
+        assert done([edit], ["recolor it"], before, other) and not kept([edit], before, other)
+    assert kept([edit], before, after.with_thing(replace(DOG, dx=2))), "an offset is nothing that was asked for"
+
+
+def test_a_size_that_an_instruction_leaves_open_is_free():
+    edit, after = Edit("put", 8, replace(CAT, cell=8)), Scene((replace(CAT, cell=8, size="large"),))
+    assert done([edit], ["add a cat at the bottom right"], Scene(), after)
+    assert not done([edit], ["add a tiny cat at the bottom right"], Scene(), after)
+
+
+def test_edits_of_one_instruction_are_done_together():
+    edits = [Edit("remove", 0), Edit("backdrop", None, backdrop="night")]
+    before = Scene((CAT, DOG), "sea")
+    whole = Scene((DOG,), "night")
+    assert done(edits, ["", ""], before, whole) and kept(edits, before, whole)
+    assert not done(edits, ["", ""], before, Scene((DOG,), "sea"))
+    assert not done(edits, ["", ""], before, Scene((CAT, DOG), "night"))
+
+
+def test_what_is_drawn_of_an_edit_is_now_right_and_now_wrong():
+    rng, found = random.Random(0), set()
+    for _ in range(200):
+        before = some_scene(rng)
+        edit = some_edit(before, rng)
+        after = outcome([edit], before, rng)
+        found.add((done([edit], [""], before, after), kept([edit], before, after)))
+    assert len(found) == 4
+
+
+def test_yes_and_no_are_about_as_frequent_in_every_type():
+    shares = balance(asked(random.Random(1), 1500))
+    assert set(shares) == set(TYPES) - {"compare", "choose"}
+    assert all(0.38 <= share <= 0.62 for kind, share in shares.items() if kind != "sight")
+
+
+def test_a_row_is_the_prompt_that_the_model_is_given(writer, tmp_path, small):
+    """Tokens, positions and places of the pictures are those of vlm/prompt.py."""
+    from clvr_core.vlm.local import Local, load_local
+
+    model = Qwen3VLForConditionalGeneration(small)
+    model.save_pretrained(tmp_path)
+    for file in FOLDER.iterdir():
+        if file.suffix != ".safetensors" and file.name not in ("config.json", "model.safetensors.index.json"):
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    vlm = load_local(Local(str(tmp_path), "cpu", "float32"))
+    prompter, image = Prompter(vlm.model, vlm.processor), vlm._image(np.zeros((CANVAS, CANVAS, 3), np.uint8))
+    made = asked(random.Random(4), 12, pairs=0.5)
+    batch = writer.batch(made, requests(random.Random(2), 6))
+    rows = iter(zip(batch.short.ids, batch.short.positions))
+    compared = 0
+    for kind, _, two, question, _ in made.rows:
+        if kind in TYPES:
+            pictures = (image,) * (1 + (two >= 0))
+            prompt = prompter.prompt([Turn("system", (DECIDE,)), Turn("user", (*pictures, f"{question}\n{ONE_WORD}"))])
+            if len(prompt) > SHORT:
+                continue
+            ids, positions = next(rows)
+            assert ids[: len(prompt)].tolist() == prompt.ids[0].tolist()
+            assert positions[:, : len(prompt)].tolist() == prompt.positions[:, 0].tolist()
+            compared += 1
+    assert compared > 20
+
+
+def test_the_fast_passes_are_the_models_own(writer, small):
+    torch.manual_seed(0)
+    model = Qwen3VLForConditionalGeneration(small).float().eval()
+    with torch.no_grad():
+        for each in model.parameters():
+            each.mul_(3) if each.ndim > 1 else each.add_(torch.randn_like(each) * 0.1)
+    batch = writer.batch(asked(random.Random(5), 4, pairs=0.5), requests(random.Random(1), 3))
+    pictures, passes = blots(batch.cells, batch.backdrops), Pass(model)
+    from clvr_core.training.vlm_model import patches
+
+    pixels = patches(pictures).view(-1, 3, 1, 32, 32).repeat(1, 1, 2, 1, 1).flatten(1)
+    grid = torch.tensor([[1, 6, 6]] * len(pictures))
+    with torch.no_grad():
+        seen, deep = passes.see(pictures)
+        own = model.model.visual(pixels, grid_thw=grid)
+        assert torch.allclose(seen.flatten(0, 1), own.pooler_output, atol=1e-4)
+        assert torch.allclose(deep[0].flatten(0, 1), own.deepstack_features[0], atol=1e-4)
+        for rows in (batch.short, batch.chat):
+            ids, slots, positions = (torch.from_numpy(each).long() for each in (rows.ids, rows.slots, rows.positions))
+            logits = passes.logits(passes.read(ids, slots, positions, seen, deep))
+            row = int((slots >= 0).any(-1).nonzero()[0, 0])
+            shown = list(dict.fromkeys((slots[row][slots[row] >= 0] // 9).tolist()))
+            per = pixels.view(len(pictures), 36, -1)[shown].flatten(0, 1)
+            plain = model(
+                input_ids=ids[row : row + 1],
+                position_ids=positions[row : row + 1].transpose(0, 1),
+                pixel_values=per,
+                image_grid_thw=grid[: len(shown)],
+                mm_token_type_ids=(ids[row : row + 1] == small.image_token_id).int(),
+            ).logits[0]
+            assert torch.allclose(logits[row], plain, atol=2e-3)
+
+
+def test_rows_are_padded_and_cut_to_what_is_asked_for(writer):
+    batch = writer.batch(asked(random.Random(6), 10), requests(random.Random(6), 3), (200, 3, 2))
+    assert [len(rows.ids) for rows in (batch.short, batch.long, batch.chat)] == [200, 3, 2]
+    assert [rows.ids.shape[1] for rows in (batch.short, batch.long, batch.chat)] == [SHORT, LONG, CHAT]
+    for rows in (batch.long, batch.chat):
+        ids, at = rows.ids.reshape(-1), rows.at.tolist()
+        within = [place for place in range(len(at) - 1) if at[place + 1] == at[place] + 1]
+        assert len(within) > 20
+        assert all(ids[at[place] + 1] == rows.target[place] for place in within), "an answer is read as it is foretold"
+
+
+@pytest.mark.parametrize("ask", [request_for_goals, request_for_action])
+def test_replies_are_compact_json_that_the_schema_allows_token_by_token(ask):
+    llguidance, hf = pytest.importorskip("llguidance"), pytest.importorskip("llguidance.hf")
+
+    from clvr_core.vlm.constrain import _bounded
+
+    words = AutoTokenizer.from_pretrained(FOLDER)
+    table, rng = hf.from_tokenizer(words), random.Random(8)
+    for made in [found for _ in range(12) if (found := ask(rng))]:
+        if made.situation is None:
+            schema = control.GOALS_SCHEMA
+        else:
+            ids = [goal.id for goal in made.goals]
+            schema = control.action_schema(("GENERATE", "EDIT", "VALIDATE", "END"), ids, made.situation.canvases)
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(
+            json.dumps(_bounded(schema)), overrides={"whitespace_flexible": False}
+        )
+        matcher = llguidance.LLMatcher(table, grammar)
+        assert matcher.consume_tokens(words(made.reply, add_special_tokens=False)["input_ids"]), made.reply
+        assert matcher.is_accepting()
+
+
+def test_a_request_shows_the_canvases_that_it_names():
+    rng, shown = random.Random(9), 0
+    for made in [found for _ in range(30) if (found := request_for_action(rng))]:
+        assert made.situation is not None
+        scenes = [part for part in made.parts if isinstance(part, Scene)]
+        assert scenes == [made.scenes[canvas] for canvas in made.situation.canvases]
+        shown += bool(scenes)
+    assert shown > 10
+
+
+def test_steps_are_orthogonal_and_do_not_depend_on_the_company():
+    torch.manual_seed(1)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(2, 40, 24)))
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.3
+    one, other = torch.randn(24, 40), torch.randn(24, 40)
+    alone, together = one.clone().requires_grad_(), one.clone().requires_grad_()
+    beside = other.clone().requires_grad_()
+    for parameters in ([alone], [together, beside]):
+        optimizer = Muon(parameters, 0.01)
+        for each in parameters:
+            each.grad = torch.ones_like(each) * 0.1 + torch.eye(24, 40)
+        optimizer.step()
+    assert torch.allclose(alone, together, atol=1e-6) and not torch.equal(alone, one)
+    with pytest.raises(ValueError, match="matrices only"):
+        Muon([torch.zeros(3, requires_grad=True)], 0.1)
+
+
+def test_a_trainer_learns_one_batch_and_goes_on_from_its_files(writer, small, tmp_path):
+    trainer = Trainer(Settings(rate=4e-3, muon=1e-2), tmp_path, torch.device("cpu"), blots, small)
+    batch = writer.batch(asked(random.Random(2), 4, questions=4, kinds=1), requests(random.Random(2), 2))
+    losses = []
+    for _ in range(20):
+        loss, parts = trainer.losses(batch, wear=False)
+        losses.append(parts.tolist())
+        trainer.step(loss, 1)
+    assert all(last < first / 2 for first, last in zip(losses[0][:3], losses[-1][:3])), losses[-1]
+    trainer.save()
+    again = Trainer(Settings(), tmp_path, torch.device("cpu"), blots, small)
+    assert again.before == 20
+    old, new = trainer.judge(batch, writer)["loss"], again.judge(batch, writer)["loss"]
+    assert abs(old - new) < 0.02 * max(1, old)
+    assert all(each.dtype == torch.float32 for each in load_weights(tmp_path).values())
+    folder = tmp_path / "published"
+    folder.mkdir()
+    (tmp_path / "curve.jsonl").write_text("{}\n")
+    publish(tmp_path, folder)
+    small.save_pretrained(folder)
+    loaded: Any = Qwen3VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
+    model, info = loaded
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert torch.equal(model.get_input_embeddings().weight, model.lm_head.weight), "one table for both"
+
+
+def test_worn_pictures_stay_pictures():
+    random.seed(0)
+    torch.manual_seed(0)
+    plain = torch.rand(6, 3, CANVAS, CANVAS)
+    found = worn(plain)
+    assert found.shape == plain.shape and float(found.min()) >= 0 and float(found.max()) <= 1
+    assert not torch.equal(found, plain)
+
+
+def test_the_words_of_the_world_are_whole_tokens_and_lettering_is_not(writer):
+    assert PICTURE.count("<|image_pad|>") == 9
+    assert writer.words.encode("Yes").tokens == ["Yes"] and writer.words.encode("No").tokens == ["No"]
+    assert writer.words.encode('says "CROWN"').tokens[-6:] == [*"CROWN", '"']
+    assert writer.words.encode(DECIDE).tokens == [DECIDE]
+    assert writer.words.encode(f"a {SIGN} above").tokens == ["a", "\u0120sign", "\u0120above"]
+
+
+def test_the_template_is_that_by_which_trl_knows_qwen3_vl():
+    """TRL compares it letter by letter with its own, trl/chat_templates/qwen3_vl.jinja of 1.16."""
+    text = (FOLDER / "chat_template.jinja").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == "3636d0f0bd6bef02654cdffdc447b79cb2cef8ab02cc75267345946291a489e4"
