@@ -79,6 +79,49 @@ def read_rows(folder: Path) -> list[Row]:
     return rows
 
 
+def read_trl(folder: Path) -> list[dict[str, Any]]:
+    """Read trl.jsonl as TRL's SFTTrainer takes it: each picture, an RGB image of PIL, in place of its file's name.
+
+    Raises BadInput for a file that is missing or does not hold this.
+    """
+    found = _lines(folder / TRL)
+    for line in found:
+        for message in line["messages"]:
+            for part in message["content"]:
+                if part["type"] == "image":
+                    part["image"] = _picture(folder / part["image"])
+    return found
+
+
+def read_sharegpt(folder: Path) -> list[dict[str, Any]]:
+    """Read sharegpt.jsonl with its pictures, RGB images of PIL, in `images`; `<IMG_GEN_n>` in the words stands for the
+    n-th.
+
+    Raises BadInput for a file that is missing or does not hold this.
+    """
+    found = _lines(folder / SHAREGPT)
+    for line in found:
+        line["images"] = [_picture(folder / name) for name in line["images"]]
+    return found
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return [json_of(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read ({error}); make it anew with clvr synthesize") from error
+
+
+def _picture(path: Path) -> Any:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            return opened.convert("RGB")
+    except OSError as error:
+        raise BadInput(f"the picture {path} cannot be read ({error}); copy the folder images with the rows") from error
+
+
 def write_rows(folder: Path, rows: Iterable[Row], rejected: Iterable[dict[str, Any]]) -> None:
     """Write all four files of the data set, each whole or not at all. Raises OSError."""
     rows = list(rows)
