@@ -153,11 +153,14 @@ def diversity(pictures: Sequence[Picture]) -> float:
 
 
 def by_step(samples: Sequence[Sample]) -> list[list[Sample]]:
-    """Group the samples that edit by the number of their step: second, third, and fourth or later."""
+    """Group the samples that edit by the edits up to theirs: one, two, three, and four or more, which CLVR draws 1:1:1:1.
+
+    The first step of a trajectory generates, so its second is the first edit.
+    """
     found: dict[int, list[Sample]] = {}
     for sample in samples:
         if sample.references:
-            found.setdefault(min(sample.number, 4), []).append(sample)
+            found.setdefault(min(sample.number, 5), []).append(sample)
     return list(found.values())
 
 

@@ -70,8 +70,8 @@ def texts() -> Iterator[str]:
     for words in (*VOCABULARY, *NOUNS, *PLURALS.values(), SIGN, *OTHER_NAMES, *OTHER_PLURALS, *FILLER, *EDITING):
         yield f"{words} {words}"
         yield f'"{words}"'
-    for several in BACKDROP_WORDS.values():
-        yield from several
+    for names in BACKDROP_WORDS.values():
+        yield from names
     rng = random.Random(7)
     made = asked(rng, 1500, questions=4)
     for kind, _, _, question, answer in made.rows:
@@ -85,8 +85,8 @@ def texts() -> Iterator[str]:
         spec = whole(some_scene(rng))
         if spec.items and all(item.noun != SIGN for item in spec.items):
             yield write(spec, rng.choice(REGISTERS), rng)
-    several: tuple[tuple[ActionKind, ...], ...] = (("GENERATE",), ("EDIT", "VALIDATE", "END"))
-    for kinds in several:
+    choices: tuple[tuple[ActionKind, ...], ...] = (("GENERATE",), ("EDIT", "VALIDATE", "END"))
+    for kinds in choices:
         schema = control.action_schema(kinds, [f"g{n}" for n in range(1, 20)], range(1, 20))
         reply = dict.fromkeys(schema["properties"], "") | {"kind": kinds[0], "references": [1, 2], "region": None}
         yield from [json.dumps(reply, separators=(",", ":"))] * 40

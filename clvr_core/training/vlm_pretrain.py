@@ -357,7 +357,7 @@ class Trainer:
                         given["kind"] >= 0, yes == (given["target"] == writer.yes), logits.argmax(-1) == given["target"]
                     ).cpu()
                     loss = functional.cross_entropy(logits, given["target"], reduction="none").cpu()
-                    losses.append(loss[part.kind >= 0])
+                    losses.append(loss[torch.from_numpy(np.flatnonzero(part.kind >= 0))])
                     for kind in np.unique(part.kind):
                         right.setdefault(int(kind), []).append(
                             correct[torch.from_numpy(np.flatnonzero(part.kind == kind))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from clvr_core.training.grpo import advantages, grpo_loss, log_probabilities, re
 HEADER, END, PICTURE = (7, 8, 9), 5, 3
 
 
-def rollouts(seed: int = 0) -> dict[str, torch.Tensor]:
+def rollouts(seed: int = 0) -> dict[str, Any]:
     made = torch.Generator().manual_seed(seed)
     now = torch.randn(6, 12, generator=made) - 2
     mask = torch.rand(6, 12, generator=made) < 0.6
@@ -66,7 +67,8 @@ def test_at_the_policy_that_wrote_it_each_token_is_pushed_by_its_advantage():
     given = rollouts()
     given["old"] = given["now"].clone()
     given["now"].requires_grad_()
-    grpo_loss(**given | {"reference": None}).backward()
+    near: Any = given | {"reference": None}
+    grpo_loss(**near).backward()
     wanted = -given["advantage"][:, None] * given["mask"] / given["mask"].sum(1, keepdim=True) / len(given["advantage"])
     assert given["now"].grad is not None and torch.allclose(given["now"].grad, wanted, atol=1e-7)
 
@@ -80,8 +82,9 @@ def test_a_ratio_beyond_the_clip_is_not_pushed_further():
 
 
 def test_staying_near_the_reference_costs_nothing_and_leaving_it_does():
-    given = rollouts() | {"advantage": torch.zeros(6)}
-    same = grpo_loss(**given | {"reference": given["now"].clone()}, kl=1.0)
+    given: Any = rollouts() | {"advantage": torch.zeros(6)}
+    itself: Any = given | {"reference": given["now"].clone()}
+    same = grpo_loss(**itself, kl=1.0)
     assert float(same) == 0 and float(grpo_loss(**given, kl=1.0)) > 0
 
 
@@ -98,7 +101,7 @@ def test_the_loss_is_trls(kl):
     trainer = pytest.importorskip("trl.trainer.grpo_trainer").GRPOTrainer
     given = rollouts(3)
     empty = torch.zeros(6, 0, dtype=torch.long)
-    fake = SimpleNamespace(
+    fake: Any = SimpleNamespace(
         aux_loss_enabled=False,
         top_entropy_quantile=1.0,
         off_policy_mask_threshold=None,
