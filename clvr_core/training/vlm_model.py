@@ -320,3 +320,7 @@ def _normed(norm: Any, hidden: Tensor) -> Tensor:
     from torch.nn import functional
 
     return functional.rms_norm(hidden, (hidden.shape[-1],), norm.weight.to(hidden.dtype), norm.variance_epsilon)
+
+
+if __name__ == "__main__":
+    prepare()

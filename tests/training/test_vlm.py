@@ -18,7 +18,7 @@ from clvr_core.stickers.scene import CANVAS, NATURAL, SIGN, Edit, Scene, Thing, 
 from clvr_core.training.muon import Muon, orthogonal
 from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, Writer
 from clvr_core.training.vlm_control import request_for_action, request_for_goals, requests
-from clvr_core.training.vlm_model import FOLDER, Pass
+from clvr_core.training.vlm_model import FOLDER, Pass, sentences
 from clvr_core.training.vlm_pretrain import Settings, Trainer, load_weights, publish, worn
 from clvr_core.training.vlm_questions import (
     ONE,
@@ -287,3 +287,8 @@ def test_the_template_is_that_by_which_trl_knows_qwen3_vl():
     """TRL compares it letter by letter with its own, trl/chat_templates/qwen3_vl.jinja of 1.16."""
     text = (FOLDER / "chat_template.jinja").read_bytes()
     assert hashlib.sha256(text).hexdigest() == "3636d0f0bd6bef02654cdffdc447b79cb2cef8ab02cc75267345946291a489e4"
+
+
+def test_each_sentence_of_the_prompts_is_one_token(writer):
+    several = [sentence for sentence in sentences() if len(writer.words.encode(sentence).ids) > 1]
+    assert several == [], "prompts have changed: python -m clvr_core.training.vlm_model, and train the weights again"
