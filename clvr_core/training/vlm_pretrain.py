@@ -11,6 +11,7 @@ settings. A run that finds weights in DIR goes on from them.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import multiprocessing
@@ -30,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import BadInput
 from ..stickers.codes import DX, DY, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.scene import BACKDROPS, CELLS, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
 from .muon import Muon
@@ -384,7 +386,12 @@ class Trainer:
             left = {name: each for name, each in left.items() if name not in part}
             save_file(part, self.out / f"{file}.part", metadata={"format": "pt"})
             (self.out / f"{file}.part").replace(self.out / file)
-        settings = {"steps": self.before + self.steps, "settings": asdict(self.settings), "torch": torch.__version__}
+        settings = {
+            "steps": self.before + self.steps,
+            "settings": asdict(self.settings),
+            "torch": torch.__version__,
+            "tokenizer": words_digest(),
+        }
         (self.out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
@@ -407,11 +414,18 @@ def load_weights(folder: Path) -> dict[str, Tensor]:
     return {name: each.float() for file in SHARDS for name, each in load_file(folder / file).items()}
 
 
+def words_digest() -> str:
+    """SHA-256 of the tokenizer's file: the same number means the same tokens."""
+    return hashlib.sha256((FOLDER / "tokenizer.json").read_bytes()).hexdigest()
+
+
 def publish(out: Path, folder: Path = FOLDER) -> None:
     """Copy the weights, the curve and the settings of a run into the folder of the tokenizer, with the index by which
-    transformers finds them. Raises FileNotFoundError if one is missing."""
+    transformers finds them. Raises FileNotFoundError if one is missing, and BadInput if the weights know other tokens."""
     from safetensors import safe_open
 
+    if json.loads((out / "run.json").read_text()).get("tokenizer") != words_digest():
+        raise BadInput(f"the weights in {out} were made with another tokenizer than that in {FOLDER}; train them again")
     index: dict[str, str] = {}
     for file in SHARDS:
         (folder / file).write_bytes((out / file).read_bytes())

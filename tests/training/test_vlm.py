@@ -14,6 +14,7 @@ import torch
 from transformers import AutoTokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from clvr_core.controller import prompts as control
+from clvr_core.errors import BadInput
 from clvr_core.stickers.scene import CANVAS, NATURAL, SIGN, Edit, Scene, Thing, apply
 from clvr_core.training.muon import Muon, orthogonal
 from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, Writer
@@ -259,6 +260,10 @@ def test_a_trainer_learns_one_batch_and_goes_on_from_its_files(writer, small, tm
     folder.mkdir()
     (tmp_path / "curve.jsonl").write_text("{}\n")
     publish(tmp_path, folder)
+    note = tmp_path / "run.json"
+    note.write_text(note.read_text().replace('"tokenizer": "', '"tokenizer": "0'))
+    with pytest.raises(BadInput, match="another tokenizer"):
+        publish(tmp_path, folder)
     small.save_pretrained(folder)
     loaded: Any = Qwen3VLForConditionalGeneration.from_pretrained(folder, output_loading_info=True)
     model, info = loaded
