@@ -21,7 +21,11 @@ TAIL = 3
 
 def curve_of(scores: Sequence[float | None], words: Sequence[int], passed: np.ndarray) -> dict[str, Any] | None:
     """Return the curve. None with fewer than FEWEST prompts that have both a complexity and a verdict, or with one
-    complexity for all."""
+    complexity for all.
+
+    median_passed: the median complexity of the prompts that passed, None if none did; the CLVR paper's "median C_task" is
+    taken to be this, which it does not say.
+    """
     known = [place for place, score in enumerate(scores) if score is not None and not np.isnan(passed[place])]
     complexity = np.array([scores[place] for place in known], float)
     if len(known) < FEWEST or np.ptp(complexity) == 0:
@@ -47,6 +51,7 @@ def curve_of(scores: Sequence[float | None], words: Sequence[int], passed: np.nd
         "counts": [len(tier) for tier in members],
         "words": [float(length[tier].mean()) for tier in members],
         "dropped_for_length": dropped,
+        "median_passed": float(np.median(complexity[values >= 1])) if (values >= 1).any() else None,
         "auc": float(area(rates, medians)),
         "auc_ci95": _pair(areas),
         "auc_share": float(area(rates, medians) / span) if span else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -284,15 +285,17 @@ JUDGED = ("vlm_tokens", "vlm_calls", "seconds")
 
 
 def spent(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return means of the costs over the pictures, and the range of their seeds; empty if the pictures were made
-    elsewhere."""
+    """Return means of the costs over the pictures, the range of their seeds, and of a loop how many runs drew in 1, 2, ...
+    rounds; empty if the pictures were made elsewhere."""
     if not lines:
         return {}
     means = {name: round(sum(line[name] for line in lines) / len(lines), 3) for name in SPENT}
+    drawn = Counter(line["rounds"] for line in lines if "rounds" in line)
     return {
         "pictures": len(lines),
         **means,
         "seeds": [min(line["seed"] for line in lines), max(line["seed"] for line in lines)],
+        **({"rounds": {str(rounds): drawn[rounds] for rounds in sorted(drawn)}} if drawn else {}),
     }
 
 

@@ -145,6 +145,8 @@ class Policy:
         if rules.better(step, holder):
             reason = f"kept: now met {_listed(won)}" + (f", lost {_listed(gone)}" if gone else "")
             return Acceptance(True, "goals gained", reason)
+        if self._carried_out(trajectory, step):
+            return Acceptance(True, "goals gained", f"kept: now met {_listed(won)}, lost {_listed(gone)}")
         if less := less_edited(trajectory, step):
             now, before = less
             reason = f"kept: no goal lost, and edited {now} times since it was clean in place of {before}"
@@ -153,6 +155,23 @@ class Policy:
             reason = f"rolled back: lost {_listed(gone)}" + (f", now met {_listed(won)}" if won else "")
             return Acceptance(False, "goals lost", reason)
         return Acceptance(False, "no gain", "rolled back: no goal gained, so the earlier canvas stays")
+
+    def _carried_out(self, trajectory: Trajectory, step: Step) -> bool:
+        """Whether, in a guided run, an edit won a goal that it serves and lost one that it has nothing to do with, though
+        by what was measured nothing else changed: then the loss is the judge's more likely than the edit's."""
+        holder, change = trajectory.current_step, step.edit.change
+        if not trajectory.brief.guided or step.action.kind != "EDIT" or holder is None or change is None:
+            return False
+        if holder.chosen != step.parent or any(self.damages(trajectory, (step.edit,))):
+            return False
+        served, gone = frozenset(step.action.goals), rules.lost(holder.verdicts, step.verdicts)
+        won = rules.met(step.verdicts) - rules.met(holder.verdicts)
+        return (
+            bool(won & served)
+            and len(gone) == 1
+            and not gone & served
+            and rules.gain(holder.verdicts, step.verdicts) == 0
+        )
 
     def final_gate(self, trajectory: Trajectory) -> Acceptance:
         """Decide whether an END of the controller ends the run."""

@@ -168,6 +168,9 @@ class TestTheCurve:
         counts = [float(3 + place % 8) for place in range(80)]
         found = curve_of(counts, [10] * 80, np.array([float(count < 6) for count in counts]))
         assert found["medians"] == [3, 4, 5, 6, 7, 8, 9, 10] and found["pass"] == [1, 1, 1, 0, 0, 0, 0, 0]
+        assert found["median_passed"] == 4
+        none = curve_of(counts, [10] * 80, np.zeros(80))
+        assert none is not None and none["median_passed"] is None
 
     def test_is_none_where_there_is_nothing_to_draw(self):
         assert curve_of([1.0] * 50, [5] * 50, np.ones(50)) is None

@@ -10,6 +10,7 @@ from clvr_core.evaluation.report import write_report
 from clvr_core.evaluation.score import Scoring, VlmJudge
 from clvr_core.evaluation.store import Arm
 from tests.evaluation.folders import MAKERS, always, fill
+from tests.fakes import grey
 
 
 def value(bench: str, measure: str, name: str, tag: str = "") -> float:
@@ -71,3 +72,26 @@ def test_the_report_tells_them_all_as_published(tmp_path):
     assert "more than 0.85" in page and "less than 0.1" in page
     # Two measures of one name stand in one line.
     assert page.count("FLUX.1 Krea, all three") == 1
+
+
+def test_the_report_counts_the_runs_of_a_loop_by_their_rounds(tmp_path):
+    from clvr_core.evaluation.report.gather import gather
+    from clvr_core.evaluation.score import spent
+
+    costs = dict.fromkeys(("evaluations", "images", "vlm_tokens", "vlm_calls", "seconds"), 1.0)
+    lines = [{**costs, "seed": 1, "rounds": rounds} for rounds in (2, 2, 3, 11)]
+    assert spent(lines)["rounds"] == {"2": 2, "3": 1, "11": 1} and "rounds" not in spent([{**costs, "seed": 1}])
+    bench = BENCHMARKS["lgbench"]
+    MAKERS["lgbench"](tmp_path / "data")
+    items = bench.read(tmp_path / "data")
+    for name, rounds in (("base", (2, 3)), ("merged", (2, 2))):
+        arm = Arm(tmp_path / "images", name)
+        for item, number in zip(items, rounds):
+            arm.save(bench, item, 0, grey(number))
+            made = {**costs, "item": item.id, "k": 0, "seed": 1, "rounds": number, "file": bench.path(item, 0)}
+            arm.pictures().append(made | {"sha256": ""})
+        Scoring(bench, tmp_path / "data", arm, VlmJudge(always(1.0), items), items).run()
+    (group,) = gather(tmp_path / "images", None, "base")
+    assert [entry.result["spent"]["rounds"] for entry in group.entries] == [{"2": 1, "3": 1}, {"2": 2}]
+    page = write_report(tmp_path / "images", tmp_path / "out").html.read_text()
+    assert "runs by rounds" in page

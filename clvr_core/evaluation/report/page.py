@@ -72,6 +72,7 @@ def _group(group: Group) -> Html:
             class_="note",
         ),
         _parts(group),
+        _rounds(group),
         _curves(group),
         _beside(group),
         _notes(first["notes"]),
@@ -238,6 +239,21 @@ def _parts(group: Group) -> Html | None:
     )
 
 
+def _rounds(group: Group) -> Html | None:
+    """Return how many runs drew in 1, 2, ... rounds."""
+    told = {entry.name: (entry.result.get("spent") or {}).get("rounds") for entry in group.entries}
+    found = {name: counts for name, counts in told.items() if counts}
+    if not found:
+        return None
+    columns = sorted({int(rounds) for counts in found.values() for rounds in counts})
+    rows = [
+        el("tr", el("th", el("bdi", name), scope="row"), *(el("td", f"{counts.get(str(at), 0)}") for at in columns))
+        for name, counts in found.items()
+    ]
+    head = el("tr", el("th", "runs by rounds", scope="col"), *(el("th", f"{at}", scope="col") for at in columns))
+    return el("div", el("table", el("thead", head), el("tbody", *rows), class_="numbers"), class_="scroll")
+
+
 def _curves(group: Group) -> Html | None:
     lines = []
     for entry in group.entries:
@@ -253,9 +269,10 @@ def _curves(group: Group) -> Html | None:
         alone = (
             "" if length is None else f"; rank correlation of passing with length, complexity taken out, {length:+.2f}"
         )
-        text = (
-            f": area {curve['auc']:.1f} ({low:.1f} to {high:.1f}), {half}, {curve['tail']:.2f} in the last tiers{alone}"
-        )
+        # Results of an earlier version have no median.
+        median = curve.get("median_passed")
+        middle = "" if median is None else f", median complexity of what is passed {median:.1f}"
+        text = f": area {curve['auc']:.1f} ({low:.1f} to {high:.1f}), {half}{middle}, {curve['tail']:.2f} in the last tiers{alone}"
         lines.append(el("li", el("bdi", entry.name), text))
     return el("div", el("h3", "Pass over complexity"), el("ul", *lines)) if lines else None
 
