@@ -52,8 +52,10 @@ def _below(line: np.ndarray) -> np.ndarray:
 
 def _waves(height: float, *waves: tuple[float, float, float]) -> np.ndarray:
     """A line of hills; a wave is its amplitude in pixels, its length in pixels and its phase in turns."""
-    x = _X[0]
-    return height + sum(size * np.sin(2 * np.pi * (x / length + phase)) for size, length, phase in waves)
+    line = np.full(CANVAS, height, np.float32)
+    for size, length, phase in waves:
+        line = line + size * np.sin(2 * np.pi * (_X[0] / length + phase))
+    return line
 
 
 def _cloud(canvas: np.ndarray, x: float, y: float, scale: float, color: Color, cover: float) -> np.ndarray:
