@@ -92,10 +92,13 @@ class BriefNode(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, prompt: str | None = None, goals: str | None = None) -> bool | str:
+    def validate_inputs(
+        cls, prompt: str | None = None, goals: str | None = None, reference_names: str | None = None
+    ) -> bool | str:
         if goals is not None and len(goals) > MAX_PROMPT:
             return f"goals has {len(goals):,} characters; at most {MAX_PROMPT:,} are read"
-        return inputs.prompt_error(prompt)
+        wrong = inputs.names_error(reference_names)
+        return wrong if isinstance(wrong, str) else inputs.prompt_error(prompt)
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:

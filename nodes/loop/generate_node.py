@@ -84,8 +84,9 @@ class Generate(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, prompt: str | None = None) -> bool | str:
-        return inputs.prompt_error(prompt)
+    def validate_inputs(cls, prompt: str | None = None, reference_names: str | None = None) -> bool | str:
+        wrong = inputs.names_error(reference_names)
+        return wrong if isinstance(wrong, str) else inputs.prompt_error(prompt)
 
     @classmethod
     def fingerprint_inputs(cls, **_: Any) -> int:

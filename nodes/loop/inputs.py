@@ -289,7 +289,10 @@ def reference_names() -> io.String.Input:
 
 
 def named_references(images: torch.Tensor | None, names: str) -> list[Given]:
-    """Return the pictures of this IMAGE with their names. Raises BadInput for names that do not fit their number."""
+    """Return the pictures of this IMAGE with their names. Raises BadInput for names that are too long or do not fit their
+    number."""
+    if isinstance(error := names_error(names), str):
+        raise BadInput(error)
     if images is None:
         return []
     from ...clvr_core.run.references import Given
@@ -354,6 +357,13 @@ def brief_of(
         guided=guided,
         rollback=rollback,
     )
+
+
+def names_error(names: str | None) -> bool | str:
+    """Return what validate_inputs returns of reference_names. None are names that come by a link."""
+    if names is not None and len(names) > MAX_PROMPT:
+        return f"reference_names has {len(names):,} characters; at most {MAX_PROMPT:,} are read"
+    return True
 
 
 def prompt_error(prompt: str | None) -> bool | str:

@@ -58,6 +58,8 @@ class TestBrief:
     def test_a_prompt_is_checked_before_it_is_queued(self, prompt, words):
         for node in ("CLVR_Brief", "CLVR_Generate"):
             assert words in NODES[node].validate_inputs(prompt=prompt) and NODES[node].validate_inputs() is True
+            names = NODES[node].validate_inputs(prompt="x", reference_names="x" * 100_000)
+            assert names == "reference_names has 100,000 characters; at most 20,000 are read"
         assert "goals has" in NODES["CLVR_Brief"].validate_inputs(prompt="x", goals="x" * 100_000)
 
     def test_widgets_have_the_defaults_of_the_brief(self):

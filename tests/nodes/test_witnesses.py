@@ -241,6 +241,8 @@ class TestReferences:
         assert [(each.name, each.keeps) for each in found] == [("ann", "face"), ("mug", "product"), ("look", "subject")]
         assert [each.name for each in named_references(self.pictures(2), "")] == ["A", "B"]
         assert named_references(None, "ann") == []
+        with pytest.raises(BadInput, match="reference_names has 100,000 characters; at most 20,000 are read"):
+            named_references(None, "x" * 100_000)
 
     @pytest.mark.parametrize(
         ("names", "words"),
