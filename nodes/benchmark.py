@@ -17,7 +17,7 @@ import torch
 from comfy_api.latest import io
 
 from ..clvr_core.errors import BadInput
-from ..clvr_core.evaluation.names import BENCHMARK_NAMES, KEPT, NAME, PROTOCOL_NAMES
+from ..clvr_core.evaluation.names import BENCHMARK_NAMES, KEPT, NAME, PROTOCOL_NAMES, may_hold_benchmark
 from ..clvr_core.protocols import Vlm
 from .host.pictures import as_image, as_pictures
 from .host.sockets import BENCH_ITEM, VLM, BenchTask
@@ -228,12 +228,14 @@ def answer_lines(item: Item, line: dict) -> list[str]:
 def list_folders() -> list[str]:
     """Return the folders of ComfyUI's input folder that hold a benchmark."""
     base = Path(folder_paths.get_input_directory())
-    found = [path for path in sorted(base.iterdir()) if path.is_dir()] if base.is_dir() else []
+    folders = [path for path in sorted(base.iterdir()) if path.is_dir()] if base.is_dir() else []
+    # ComfyUI itself makes a folder there, for 3-D models.
+    found = [path for path in folders[:LISTED] if may_hold_benchmark(path)]
     if not found:
         return []
     from ..clvr_core.evaluation.benchmarks import BENCHMARKS
 
-    return [path.name for path in found[:LISTED] if any(bench.find(path) for bench in BENCHMARKS.values())]
+    return [path.name for path in found if any(bench.find(path) for bench in BENCHMARKS.values())]
 
 
 def input_folder(folder: str) -> Path:

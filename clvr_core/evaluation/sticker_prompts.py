@@ -20,9 +20,8 @@ from ..stickers.scene import CELLS, COLORS, NATURAL, NOUNS, OWN, PLAIN, SIZES, S
 from ..stickers.spec import AtLeast, Relation, Spec
 from ..stickers.words import NUMBERS, OTHER_NAMES, PLURALS, RELATIONS
 from ..storage.atomic import write_bytes, writing
+from .names import EMBEDDED_GENEVAL, EMBEDDED_LGBENCH
 
-GENEVAL = "embedded_geneval.jsonl"
-LGBENCH = "embedded_lgbench.jsonl"
 TASKS = {"single_object": 80, "two_object": 99, "counting": 80, "colors": 94, "position": 100, "color_attr": 100}
 """Prompts of each of GenEval's tasks, as many as it has itself."""
 MOST_COUNTED = 4
@@ -194,7 +193,7 @@ def compose(form: str, out: Path, count: int = 100, seed: int = 0) -> Path:
     if count < 1:
         raise BadInput(f"{count} tasks are asked for; at least 1 is expected")
     records = geneval_records(seed) if form == "geneval" else lgbench_records(count, seed)
-    path = out / (GENEVAL if form == "geneval" else LGBENCH)
+    path = out / (EMBEDDED_GENEVAL if form == "geneval" else EMBEDDED_LGBENCH)
     lines = "".join(json.dumps(record) + "\n" for record in records)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -249,3 +249,17 @@ def test_the_hash_is_of_the_files_that_are_read(tmp_path):
 
 def test_the_names_that_forms_list_are_those_there_are():
     assert tuple(BENCHMARKS) == names.BENCHMARK_NAMES and tuple(PROTOCOLS) == names.PROTOCOL_NAMES
+
+
+def test_no_folder_of_a_benchmark_is_passed_over_for_where_its_files_lie(tmp_path):
+    for number, bench in enumerate(BENCHMARKS.values()):
+        for place, inner in enumerate(bench.folders if isinstance(bench, Wise) else ("",)):
+            for name in bench.files:
+                folder = tmp_path / f"{number}-{place}-{bench.files.index(name)}"
+                path = folder / inner / name.replace("*", "x")
+                path.parent.mkdir(parents=True)
+                path.write_text("")
+                assert names.may_hold_benchmark(folder), path
+    (tmp_path / "models" / "3d").mkdir(parents=True)
+    (tmp_path / "models" / "cat.glb").write_text("")
+    assert not names.may_hold_benchmark(tmp_path / "models")

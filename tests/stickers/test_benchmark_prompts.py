@@ -14,12 +14,11 @@ from clvr_core.errors import BadInput
 from clvr_core.evaluation.benchmarks import BENCHMARKS, SHIPPED, recognise
 from clvr_core.evaluation.detector import verdict
 from clvr_core.evaluation.judging import questions
+from clvr_core.evaluation.names import EMBEDDED_GENEVAL, EMBEDDED_LGBENCH
 from clvr_core.evaluation.score import BoxJudge, Scoring
 from clvr_core.evaluation.sticker_judge import ReaderDetector, ReaderJudge
 from clvr_core.evaluation.sticker_prompts import (
-    GENEVAL,
     GOALS,
-    LGBENCH,
     LONGEST,
     TASKS,
     compose,
@@ -48,8 +47,8 @@ def scene_of(prompt: str) -> Scene:
 class TestGenEvalsForm:
     def test_the_shipped_list_is_what_the_command_writes_today(self, tmp_path, capsys):
         assert main(["eval", "compose", "geneval", "--out", str(tmp_path)]) == 0
-        assert capsys.readouterr().out.strip() == str(tmp_path / GENEVAL)
-        assert (tmp_path / GENEVAL).read_bytes() == (SHIPPED / GENEVAL).read_bytes()
+        assert capsys.readouterr().out.strip() == str(tmp_path / EMBEDDED_GENEVAL)
+        assert (tmp_path / EMBEDDED_GENEVAL).read_bytes() == (SHIPPED / EMBEDDED_GENEVAL).read_bytes()
 
     def test_every_task_has_as_many_prompts_as_genevals_and_none_comes_twice(self):
         items = BENCHMARKS["embedded-geneval"].read(SHIPPED)
@@ -126,7 +125,7 @@ class TestLongBriefs:
 
     def test_the_same_seed_gives_the_same_file(self, tmp_path):
         one, two = compose("lgbench", tmp_path / "a", 4, 1), compose("lgbench", tmp_path / "b", 4, 1)
-        assert one.name == LGBENCH and one.read_bytes() == two.read_bytes()
+        assert one.name == EMBEDDED_LGBENCH and one.read_bytes() == two.read_bytes()
         assert lgbench_records(4, 2) != lgbench_records(4, 1)
 
     def test_no_task_and_no_such_form_are_refused(self, tmp_path):
@@ -155,7 +154,7 @@ def scored(tmp_path, name: str, judge, pictures, data=None):
 def written(folder, *prompts: str):
     records = [record for record in geneval_records() if record["prompt"] in prompts or record["tag"] in prompts]
     folder.mkdir()
-    (folder / GENEVAL).write_text("".join(json.dumps(record) + "\n" for record in records[:12]))
+    (folder / EMBEDDED_GENEVAL).write_text("".join(json.dumps(record) + "\n" for record in records[:12]))
     return folder
 
 

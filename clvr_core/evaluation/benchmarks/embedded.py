@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import BadInput
-from ..sticker_prompts import GENEVAL, LGBENCH, knows
+from ..names import EMBEDDED_GENEVAL, EMBEDDED_LGBENCH
 from .base import Item
 from .geneval import GenEval
 from .lgbench import LgBench
@@ -22,7 +22,7 @@ class EmbeddedGenEval(GenEval):
     title = "GenEval's form in the sticker world"
     expected = None
     licence = "this project's own list; GenEval's own prompts are MIT"
-    files = (GENEVAL, *GenEval.files)
+    files = (EMBEDDED_GENEVAL, *GenEval.files)
     notes = (
         "the prompts are this project's own, or those of GenEval that the sticker world can read, and its pictures are of 192 px: never "
         "comparable with a number of GenEval",
@@ -30,6 +30,8 @@ class EmbeddedGenEval(GenEval):
     )
 
     def read(self, folder: Path) -> list[Item]:
+        from ..sticker_prompts import knows
+
         items = [item for item in super().read(folder) if knows(item.record)]
         if not items:
             raise BadInput(
@@ -45,7 +47,7 @@ class EmbeddedLgBench(LgBench):
     title = "LGBench's form in the sticker world"
     expected = None
     licence = "this project's own"
-    files = (LGBENCH,)
+    files = (EMBEDDED_LGBENCH,)
     notes = (
         "the briefs are this project's own, of 10 to 22 goals of the sticker world; goal success pools the goals of all tasks",
     )
