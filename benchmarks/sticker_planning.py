@@ -40,7 +40,7 @@ from clvr_core.policy import LOOPS, rules
 from clvr_core.protocols import Drawing, DrawRequest, Picture
 from clvr_core.run.session import RunModels, Session
 from clvr_core.stickers import perceive as reader
-from clvr_core.stickers.codes import FIELDS, codes, scene_of
+from clvr_core.stickers.codes import FIELDS, KINDS, LOOKS, codes, scene_of
 from clvr_core.stickers.grammar import Instruction, parse, parse_instruction, tokens_of
 from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.misreading import near
@@ -55,6 +55,8 @@ from clvr_core.stickers.scene import (
     CELL,
     CELLS,
     GRID,
+    JITTER,
+    LETTERS,
     NOUNS,
     SIGN,
     SIZES,
@@ -76,18 +78,27 @@ MATCHED = "clvr"
 ARMS = ("oneshot", "rewrite", "best-of-n", *PLANNED, "clvr", "clvr+guided", "director", "strokes")
 NFE = {"base": (56, 12), "merged": (4, 4)}
 """Evaluations of a picture and of an edit: of the base by the world's recipe, and of weights distilled to four steps."""
-UNCLEAR = 200
+LOW = np.array([0, 0, 0, -JITTER, -JITTER] + [0] * (FIELDS - 5))
+HIGH = np.array([len(KINDS) - 1, len(LOOKS) - 1, len(SIZES) - 1, JITTER, JITTER] + [len(LETTERS)] * (FIELDS - 5))
+"""Least and greatest value of each field of a cell's code."""
+GROUND, STEP = 40, 10
+"""Brightness of the first backdrop, and what each further one is brighter by."""
+NO_GROUND, UNCLEAR = 20, 100
+"""Brightness of an unclear backdrop, and a value that no field has."""
 
 
 def picture_of(scene: Scene, unclear: Collection[int] = (), backdrop_is_clear: bool = True) -> Picture:
-    """A uint8 192 x 192 x 3 picture that `perceive` here reads: each cell says in its own middle what it holds."""
+    """A uint8 192 x 192 x 3 picture that `perceive` here reads: each cell says in its own middle what it holds, by how much
+    brighter than the first the other pixels of a row are. So a shift of the colours, as by what is put back, changes no word.
+    """
     cells, (backdrop,) = codes([scene])
-    picture = np.full((CANVAS, CANVAS, 3), 40 + 10 * int(backdrop) if backdrop_is_clear else UNCLEAR, np.uint8)
+    ground = GROUND + STEP * int(backdrop) if backdrop_is_clear else NO_GROUND
+    picture = np.full((CANVAS, CANVAS, 3), ground, np.uint8)
     for thing in scene.things:
         _patch(picture, thing)
     for cell in CELLS:
-        row = np.full(FIELDS, UNCLEAR, np.int64) if cell in unclear else cells[0, cell].astype(np.int64) % 256
-        _middle(picture, cell)[:] = row.astype(np.uint8)[:, None]
+        row = np.full(FIELDS, UNCLEAR) if cell in unclear else cells[0, cell].astype(np.int64)
+        _middle(picture, cell)[:] = (ground + np.concatenate([[0], row])).astype(np.uint8)[:, None]
     return picture
 
 
@@ -99,17 +110,19 @@ def _patch(picture: Picture, thing: Thing) -> None:
 
 
 def perceive(picture: Picture) -> Perception:
-    rows = np.stack([_middle(picture, cell)[:, 0] for cell in CELLS])
-    unclear = tuple(cell for cell in CELLS if rows[cell, 0] == UNCLEAR)
-    clear = rows * (rows[:, :1] != UNCLEAR)
-    ground = int(picture[0, 0, 0])
-    scene = scene_of(clear.astype(np.uint8).view(np.int8), 0 if ground == UNCLEAR else (ground - 40) // 10)
-    return Perception(scene.things, None if ground == UNCLEAR else scene.backdrop, unclear)
+    """What the picture shows. A cell with a code of no thing, such as one that the seam of an edit blended, is unclear."""
+    rows = np.stack([_middle(picture, cell)[:, 0] for cell in CELLS]).astype(np.int64)
+    told = rows[:, 1:] - rows[:, :1]
+    clear = ((told >= LOW) & (told <= HIGH)).all(1)
+    backdrop = round((int(picture[0, 0, 0]) - GROUND) / STEP)
+    known = 0 <= backdrop < len(BACKDROPS)
+    scene = scene_of((told * clear[:, None]).astype(np.int8), backdrop if known else 0)
+    return Perception(scene.things, scene.backdrop if known else None, tuple(np.flatnonzero(~clear).tolist()))
 
 
 def _middle(picture: Picture, cell: int) -> np.ndarray:
     y, x = cell // GRID * CELL + CELL // 2, cell % GRID * CELL + CELL // 2 - FIELDS // 2
-    return picture[y, x : x + FIELDS]
+    return picture[y, x : x + 1 + FIELDS]
 
 
 @contextmanager

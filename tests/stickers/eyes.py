@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.sticker_planning import UNCLEAR, perceive, picture_of
+from benchmarks.sticker_planning import perceive, picture_of
 
-__all__ = ["UNCLEAR", "perceive", "picture_of"]
+__all__ = ["perceive", "picture_of"]

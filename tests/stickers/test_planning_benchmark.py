@@ -9,11 +9,13 @@ import pytest
 
 from benchmarks import sticker_planning as bench
 from benchmarks.sticker_planning import Conditions, Rates, SimulatedExecutor, perceive, picture_of
+from clvr_core.executor.pasting import put_back
 from clvr_core.protocols import DrawRequest
 from clvr_core.stickers.grammar import parse
 from clvr_core.stickers.perceive import perceive as exact
 from clvr_core.stickers.sampling import grouped_scene, random_brief
-from clvr_core.stickers.scene import Scene, Thing
+from clvr_core.stickers.scene import NATURAL, SIGN, Scene, Thing
+from clvr_core.trajectory import Change
 
 FLAWLESS = Rates(thing=0, crowd=0, place=0, relation=0, letter=0, backdrop=0, edit=0, spill=0, systematic=0)
 
@@ -73,6 +75,20 @@ def test_the_pictures_say_their_scene_and_what_is_unclear():
     assert perceive(picture_of(scene)).scene() == scene
     seen = perceive(picture_of(scene, unclear=[taken], backdrop_is_clear=False))
     assert seen.unclear == (taken,) and seen.backdrop is None
+
+
+def test_what_is_put_back_on_the_backdrop_before_still_says_its_things():
+    thing, kept = Thing("cat", "red", "large", 0), Thing(SIGN, NATURAL, "large", 8, word="STOP")
+    before, after = Scene((kept,), "sunset"), Scene((thing, kept), "night")
+    meant = Change(meant=((0.0, 0.0, 0.33, 0.33),))
+    seen = perceive(put_back(picture_of(before), picture_of(after), meant))
+    assert seen.clean and seen.scene() == Scene((thing, kept), "sunset")
+
+
+def test_a_code_that_is_blended_is_unclear():
+    picture = picture_of(Scene((Thing("cat", "red", "large", 0), Thing("car", "blue", "small", 4))))
+    picture[32, 32] += 90
+    assert perceive(picture).unclear == (0,) and [thing.noun for thing in perceive(picture).things] == ["car"]
 
 
 def test_the_worlds_own_eyes_are_put_back():
