@@ -113,7 +113,7 @@ def perceive(picture: Picture) -> Perception:
     """What the picture shows. A cell with a code of no thing, such as one that the seam of an edit blended, is unclear."""
     rows = np.stack([_middle(picture, cell)[:, 0] for cell in CELLS]).astype(np.int64)
     told = rows[:, 1:] - rows[:, :1]
-    clear = ((told >= LOW) & (told <= HIGH)).all(1)
+    clear = np.all((told >= LOW) & (told <= HIGH), axis=1)
     backdrop = round((int(picture[0, 0, 0]) - GROUND) / STEP)
     known = 0 <= backdrop < len(BACKDROPS)
     scene = scene_of((told * clear[:, None]).astype(np.int8), backdrop if known else 0)
