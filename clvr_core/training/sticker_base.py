@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..executor.klein import SamplingRecipe
+from ..errors import BadInput
+from ..executor.klein import KleinExecutor, SamplingRecipe
 from ..records import to_json
 from ..stickers.model import RECIPE, VAE_CHANNELS, build_pipeline
 from ..stickers.reader import Reader
+from ..weights.manifest import digests, write_manifest
 from .stage import curve_of, processes, save_record, save_weights, settle, stage
 from .sticker_batches import BatchRenderer, load_cutouts
 from .sticker_flow import StickerFlowConfig, train_flow
@@ -30,6 +33,8 @@ from .sticker_pictures import (
 )
 
 PARTS = ("encoder", "decoder", "flow")
+READOUT = "readout.safetensors"
+"""Beside the weights: the linear layer that reads what a token shows, by which the encoder was trained."""
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,49 @@ def _cutouts() -> Path | None:
 
 @stage
 def train_stickers(
-    out: Path, config: Path | None = None, *, seed: int = 0, parts: tuple[str, ...] = PARTS, workers: int = 2
+    out: Path,
+    config: Path | None = None,
+    *,
+    seed: int = 0,
+    parts: tuple[str, ...] = PARTS,
+    workers: int = 2,
+    start: Path | None = None,
 ) -> Path:
-    """Train the embedded base from nothing, or continue a run that was stopped in `out`.
+    """Train the embedded base from nothing or from given weights, or continue a run that was stopped in `out`.
 
     parts: which of the encoder, the decoder and the flow; decoder and flow need the encoder of the same folder and can
         be trained at the same time, in two folders with a copy of it.
     workers: processes that make samples.
+    start: folder of weights with their `readout.safetensors`, whose parts are trained on; the sizes in the config are
+        not used. Its encoder is kept unless `parts` names it.
 
-    Returns the folder of the weights, which is written where `parts` are complete. Raises BadInput as `settle` does and
-    if the pictures of the stickers are not there.
+    Returns the folder of the weights, which is written where `parts` are complete. Raises BadInput as `settle` does, if
+    the pictures of the stickers are not there, and for weights that are missing or damaged.
     """
     accelerator = processes()
-    settings = settle(out, StickerBaseConfig, config, {"seed": seed})
+    settings = settle(out, StickerBaseConfig, config, {"seed": seed} | ({"start": digests(start)} if start else {}))
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("high")
     report = accelerator.print
     renderer = BatchRenderer(accelerator.device, load_cutouts(_cutouts()))
     draw = Drawn(renderer, settings.vae.batch, settings.vae.signs)
-    pipe = build_pipeline(settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels)
+    if start:
+        pipe = KleinExecutor.load(start).pipe.to(torch.float32)
+    else:
+        sizes = settings.width, settings.double, settings.single, settings.text_width, settings.vae_channels
+        pipe = build_pipeline(*sizes)
     common = {"seed": seed, "accelerator": accelerator, "report": report}
     saved = out / "encoder.safetensors"
     if saved.exists():
         encoding = channels_last(Encoding(pipe.vae, settings.vae)).to(accelerator.device)
         encoding.load_state_dict(load_file(saved))
     else:
-        encoding = train_encoder(pipe.vae, draw, out / "encoder", settings.vae, **common)
+        encoding = Encoding(pipe.vae, settings.vae)
+        if start:
+            encoding.linear.load_state_dict(_readout(start))
+        if not start or "encoder" in parts:
+            train_encoder(encoding, draw, out / "encoder", settings.vae, **common)
+        encoding = channels_last(encoding).to(accelerator.device)
         save_file({name: value.contiguous() for name, value in encoding.state_dict().items()}, saved)
     if "decoder" in parts:
         train_decoder(pipe.vae, encoding, draw, out / "decoder", settings.vae, **common)
@@ -94,8 +116,20 @@ def train_stickers(
         record = {"seed": seed, "processes": accelerator.num_processes, "config": to_json(settings), "curves": curves}
         pipe.vae.to(memory_format=torch.contiguous_format)
         save_weights(pipe.to("cpu"), weights, settings.recipe, record)
+        save_file({name: value.cpu() for name, value in encoding.linear.state_dict().items()}, weights / READOUT)
+        write_manifest(weights)
     accelerator.wait_for_everyone()
     return weights
+
+
+def _readout(weights: Path) -> dict[str, torch.Tensor]:
+    """The linear layer that reads the tokens of these weights. Raises BadInput if its file is missing or damaged."""
+    try:
+        return load_file(weights / READOUT)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(
+            f"{weights / READOUT} cannot be read: {error}; give weights that `clvr train stickers` wrote, with --from"
+        ) from error
 
 
 def _part(module: torch.nn.Module, names: tuple[str, ...]) -> dict[str, torch.Tensor]:

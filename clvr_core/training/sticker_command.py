@@ -47,6 +47,10 @@ def add_stickers(worlds: Any) -> None:
         command.add_argument("--seed", type=int, default=0)
         if name != "reader":
             command.add_argument("--workers", type=int, default=2, metavar="N", help="processes that make samples")
+        if name != "reader":
+            command.add_argument(
+                "--start", "--from", type=Path, metavar="DIR", help="weights of this world that are trained on"
+            )
         if name == "base":
             command.add_argument("--parts", default="encoder,decoder,flow", metavar="LIST", help="which parts to train")
         if name == "reader":
@@ -72,7 +76,9 @@ def _base(options: argparse.Namespace) -> int:
     if not set(parts) <= set(PARTS):
         raise BadInput(f"--parts {options.parts}: choose of {', '.join(PARTS)}, with commas between")
     options.again = "the same command"
-    train_stickers(options.out, options.config, seed=options.seed, parts=parts, workers=options.workers)
+    train_stickers(
+        options.out, options.config, seed=options.seed, parts=parts, workers=options.workers, start=options.start
+    )
     return 0
 
 
@@ -101,15 +107,18 @@ def _vlm(options: argparse.Namespace) -> int:
 def _all(options: argparse.Namespace) -> int:
     options.again = "the same command"
     given = json.loads(options.config.read_text()) if options.config else {}
-    everything(options.out, options.seconds, given, seed=options.seed, workers=options.workers)
+    everything(options.out, options.seconds, given, seed=options.seed, workers=options.workers, start=options.start)
     return 0
 
 
-def everything(out: Path, seconds: float, given: Mapping[str, Any], *, seed: int, workers: int) -> None:
+def everything(
+    out: Path, seconds: float, given: Mapping[str, Any], *, seed: int, workers: int, start: Path | None = None
+) -> None:
     """Train all parts, each in a process and a folder of its own, within about `seconds`.
 
     given: what differs from the defaults, by part: "base" (StickerBaseConfig), "reader" (ReaderConfig), "student"
         (DistilConfig).
+    start: weights of this world that are trained on, their encoder too.
 
     Weights: out/flow/weights (base), out/student/weights, out/reader/reader.safetensors; the encoder and the decoder
     are copied into the base. A part whose process fails ends the whole with BadInput and its last lines; the rest is
@@ -121,8 +130,8 @@ def everything(out: Path, seconds: float, given: Mapping[str, Any], *, seed: int
     vae["decoder"] = _limited(vae.get("decoder"), shares.decoder * seconds, lr=1.5e-3, ema=0.998)
     flow["schedule"] = _limited(flow.get("schedule"), shares.flow * seconds, lr=1.5e-3, ema=0.998, warmup=200)
     config = _config(out / "base.json", base | {"vae": vae, "flow": flow})
-    same = ("--seed", str(seed), "--config", str(config))
-    _run([_stage(out, "encoder", "base", *same, "--parts", "", "--workers", str(workers))])
+    same = ("--seed", str(seed), "--config", str(config), *(("--from", str(start)) if start else ()))
+    _run([_stage(out, "encoder", "base", *same, "--parts", "encoder", "--workers", str(workers))])
     for part in ("decoder", "flow"):
         (out / part).mkdir(exist_ok=True)
         shutil.copy(out / "encoder" / "encoder.safetensors", out / part / "encoder.safetensors")

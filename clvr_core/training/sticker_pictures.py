@@ -199,10 +199,17 @@ class Drawn:
 
 
 def train_encoder(
-    vae: Vae, draw: Drawn, folder: Path, config: StickerVaeConfig, *, seed: int, accelerator: Accelerator, report=print
-) -> Encoding:
-    objective = channels_last(Encoding(vae, config))
-    compiled(vae.encoder, accelerator.device)
+    encoding: Encoding,
+    draw: Drawn,
+    folder: Path,
+    config: StickerVaeConfig,
+    *,
+    seed: int,
+    accelerator: Accelerator,
+    report=print,
+) -> None:
+    objective = channels_last(encoding)
+    compiled(encoding.encoder, accelerator.device)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         loss = wrapped(*draw(f"{seed}/encoder/{step}/{accelerator.process_index}"))
@@ -211,7 +218,6 @@ def train_encoder(
         return loss
 
     fit(objective, loss_of, config.encoder, folder, seed=seed, accelerator=accelerator, report=report)
-    return objective
 
 
 def train_decoder(

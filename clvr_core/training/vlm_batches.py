@@ -29,7 +29,7 @@ SHORT, LONG, CHAT = 88, 136, 640
 class Rows:
     """R rows of T tokens, padded at the right.
 
-    ids: int16 R x T. slots: int16 R x T, the visual token (picture x 9 + place) that stands there, or -1.
+    ids: int16 R x T. slots: int32 R x T, the visual token (picture x 9 + place) that stands there, or -1.
     positions: int16 R x 3 x T. at: int32, where in R x T flattened an answer's next token is foretold.
     target: int16, those tokens. kind: int8, of the row of each, in TYPES, or -1 for an answer in words, -2 for a list of
         goals, -3 for an action.
@@ -129,7 +129,7 @@ class Writer:
         count = len(rows) if count is None else count
         rows = rows[:count]
         ids = np.full((count, length), self.pad, np.int16)
-        slots = np.full((count, length), -1, np.int16)
+        slots = np.full((count, length), -1, np.int32)
         positions = np.broadcast_to(np.arange(length, dtype=np.int16), (count, 3, length)).copy()
         at, target, kinds = [], [], []
         for row, (prompt, said, pictures, kind) in enumerate(rows):

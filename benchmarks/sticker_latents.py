@@ -1,0 +1,163 @@
+"""What the flow of the sticker world has learnt, read from the latents that it draws: before there is a decoder worth looking at.
+
+The linear layer that trained the encoder reads each token: kind, look, size, letters, backdrop. It saw noised tokens of drawn scenes only,
+never what the flow draws; its own errors on drawn scenes stand in the first line, and bound everything below.
+
+python benchmarks/sticker_latents.py WEIGHTS [--count 200] [--seed 90001] [--json FILE]
+    WEIGHTS: folder of `clvr train stickers base`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from clvr_core.executor.klein import KleinExecutor, Sampling
+from clvr_core.stickers.codes import KINDS, LOOKS
+from clvr_core.stickers.phrases import instruct
+from clvr_core.stickers.render import render
+from clvr_core.stickers.sampling import random_brief, random_edit, random_scene
+from clvr_core.stickers.scene import BACKDROPS, LETTERS, NATURAL, SIGN, SIZES, Scene, Thing, apply
+from clvr_core.training.sampler import Condition, TrainingSampler
+from clvr_core.training.sticker_base import READOUT
+from clvr_core.training.sticker_pictures import ENCODED
+
+EDITS = ("put", "remove", "recolor", "resize", "move", "word", "backdrop")
+FEW = Sampling(4, 1.0)
+
+
+class Readout:
+    """Reads normalised tokens back into scenes."""
+
+    def __init__(self, sampler: TrainingSampler, folder: Path) -> None:
+        layer = load_file(folder / READOUT)
+        self.weight, self.bias = layer["weight"], layer["bias"]
+        bn = sampler.pipe.vae.bn
+        self.mean, self.std = bn.running_mean, torch.sqrt(bn.running_var + sampler.pipe.vae.config.batch_norm_eps)
+
+    def __call__(self, tokens: torch.Tensor) -> list[Scene]:
+        """tokens: N x 9 x C."""
+        plain = tokens.float() * self.std + self.mean
+        read = torch.nn.functional.linear(plain, self.weight, self.bias).split((*ENCODED, 2), dim=-1)
+        best = [each.argmax(-1).tolist() for each in read[:-1]]
+        grounds = read[-2].sum(1).argmax(-1).tolist()
+        return [_scene([part[row] for part in best], ground) for row, ground in enumerate(grounds)]
+
+
+def _scene(parts: list[list[int]], ground: int) -> Scene:
+    kinds, look, size, *letters = parts
+    things = []
+    for cell, kind in enumerate(kinds):
+        if not kind:
+            continue
+        if KINDS[kind] == SIGN:
+            word = "".join(LETTERS[part[cell] - 1] if part[cell] else "" for part in letters[:-1])
+            things.append(Thing(SIGN, NATURAL, "large", cell, 0, 0, word))
+        else:
+            things.append(Thing(KINDS[kind], LOOKS[look[cell]], SIZES[size[cell]], cell))
+    return Scene(tuple(things), BACKDROPS[ground])
+
+
+def _bare(scene: Scene, words: bool = True) -> Scene:
+    """The scene without offsets, and without words on signs if they are not to count."""
+    things = [replace(thing, dx=0, dy=0, word=thing.word if words else "") for thing in scene.things]
+    return Scene(tuple(things), scene.backdrop)
+
+
+def _drawn(
+    sampler: TrainingSampler, prompts: list[str], references: list[Any], sampling: Sampling, seed: int
+) -> torch.Tensor:
+    """Draw tokens in the order of the prompts, those of one padded length together."""
+    lengths = [sampler.executor.text_length(prompt) for prompt in prompts]
+    result: dict[int, torch.Tensor] = {}
+    for length in sorted(set(lengths)):
+        rows = [row for row, each in enumerate(lengths) if each == length]
+        tokens = sampler.references([references[row] for row in rows]) if references else ()
+        condition = Condition(sampler.text([prompts[row] for row in rows]), tokens)
+        noise = sampler.noise(condition, torch.Generator().manual_seed(seed))
+        result |= dict(zip(rows, sampler.sample(sampler.pipe.transformer, condition, noise, sampling)))
+    return torch.stack([result[row] for row in range(len(prompts))])
+
+
+def one_shot(sampler: TrainingSampler, read: Readout, things: int, count: int, sampling: Sampling, seed: int) -> dict:
+    """Share of briefs whose spec holds; and where words on signs do not count."""
+    rng = random.Random(f"one-shot/{seed}/{things}")
+    briefs = [random_brief(rng, things) for _ in range(count)]
+    seen = read(_drawn(sampler, [prompt for _, _, prompt in briefs], [], sampling, seed))
+    exact = [spec.holds(_bare(scene)) for (_, spec, _), scene in zip(briefs, seen)]
+    free = [
+        replace(spec, items=tuple(replace(item, word=None) for item in spec.items)).holds(_bare(scene))
+        for (_, spec, _), scene in zip(briefs, seen)
+    ]
+    return {"exact": float(np.mean(exact)), "words aside": float(np.mean(free))}
+
+
+def edits(sampler: TrainingSampler, read: Readout, kind: str, count: int, sampling: Sampling, seed: int) -> dict:
+    """Share of edits after which the whole scene is as wanted; and where words on signs do not count."""
+    rng = random.Random(f"edit/{seed}/{kind}")
+    cases = []
+    while len(cases) < count:
+        before = random_scene(rng, rng.randint(1, 7))
+        edit = random_edit(rng, before, kind)
+        if edit.kind == kind:
+            cases.append((before, apply(edit, before), instruct(edit, before)))
+    seen = read(_drawn(sampler, [words for *_, words in cases], [(render(case[0]),) for case in cases], sampling, seed))
+    pairs = [(after, scene) for (_, after, _), scene in zip(cases, seen)]
+    return {
+        "exact": float(np.mean([_bare(after) == _bare(scene) for after, scene in pairs])),
+        "words aside": float(np.mean([_bare(after, False) == _bare(scene, False) for after, scene in pairs])),
+    }
+
+
+def readable(sampler: TrainingSampler, read: Readout, count: int, seed: int) -> dict:
+    """Share of drawn scenes that the linear layer reads exactly from their own clean tokens."""
+    rng = random.Random(f"readable/{seed}")
+    scenes = [random_scene(rng, rng.randint(0, 8)) for _ in range(count)]
+    seen = read(sampler.tokens([render(scene) for scene in scenes]))
+    return {
+        "exact": float(np.mean([_bare(one) == _bare(other) for one, other in zip(scenes, seen)])),
+        "words aside": float(np.mean([_bare(one, False) == _bare(other, False) for one, other in zip(scenes, seen)])),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=90001)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    executor = KleinExecutor.load(options.weights)
+    sampler = TrainingSampler(executor)
+    read = Readout(sampler, options.weights)
+    recipe = executor.recipe
+    found: dict[str, Any] = {
+        "count": options.count,
+        "seed": options.seed,
+        "readable": readable(sampler, read, options.count, options.seed),
+    }
+    print("scenes read from their own tokens", found["readable"], flush=True)
+    for name, generate, edit in (("recipe", recipe.generate, recipe.edit), ("4 steps", FEW, FEW)):
+        part: dict[str, Any] = {"one shot": {}, "edits": {}}
+        for things in range(1, 9):
+            part["one shot"][things] = one_shot(sampler, read, things, options.count, generate, options.seed)
+        for kind in EDITS:
+            part["edits"][kind] = edits(sampler, read, kind, options.count, edit, options.seed)
+        found[name] = part
+        for what, rows in part.items():
+            line = "  ".join(f"{key}: {row['exact']:.3f} ({row['words aside']:.3f})" for key, row in rows.items())
+            print(f"{name}, {what}: exact (words aside)  {line}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
