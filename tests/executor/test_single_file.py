@@ -19,11 +19,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import published
 from clvr_core.executor.single_file import SCHEDULE, load_encoder, load_tokenizer, load_vae, vae_settings
+from clvr_core.executor.small_klein import CHAT_TEMPLATE
 from clvr_core.models.config import ExecutorSettings, read_config
 from clvr_core.models.executors import load_executor, weights_of
 from clvr_core.models.registry import load_models
 from clvr_core.protocols import DrawRequest
-from clvr_core.shapes.model import CHAT_TEMPLATE
 from tests.executor.test_klein import one_thread, pictures
 from tests.executor.test_weights import bfl
 from tests.pixels import close
