@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..stickers.art import SIGN_BOARD, SIGN_INK, board, sticker
 from ..stickers.backdrop import backdrop
 from ..stickers.codes import DX, DY, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.scene import BACKDROPS, CANVAS, CELL, GRID, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
@@ -25,8 +26,6 @@ def cutouts() -> dict[str, np.ndarray]:
 
     Raises BadInput if the pictures are not there.
     """
-    from ..stickers.art import SIGN_BOARD, SIGN_INK, board, sticker
-
     stickers = np.stack(
         [
             np.stack(
@@ -71,6 +70,8 @@ class BatchRenderer:
         pieces = torch.from_numpy(prepared["stickers"]).flatten(0, 2)  # straight alpha
         self.stickers = pieces.permute(0, 3, 1, 2).contiguous().to(self.device)
         self.board = torch.from_numpy(prepared["board"]).permute(2, 0, 1).to(self.device, torch.float32) / 255
+        darker = [paper - ink for paper, ink in zip(SIGN_BOARD, SIGN_INK)]
+        self.darker = torch.tensor(darker, device=self.device)[None, :, None, None] / 255
         self.ink = torch.from_numpy(prepared["ink"]).to(self.device)
         self.backdrops = (
             torch.from_numpy(prepared["backdrops"]).permute(0, 3, 1, 2).to(self.device, torch.float32) / 255
@@ -102,17 +103,14 @@ class BatchRenderer:
         return under + piece[:, 3:] * (piece[:, :3] - under)
 
     def _signs(self, words: torch.Tensor) -> torch.Tensor:
-        from ..stickers.art import SIGN_BOARD, SIGN_INK
-
         length = (words > 0).sum(1).clamp(min=1) - 1
         cover = torch.zeros(len(words), CELL, CELL, device=self.device)
         for position in range(MOST_LETTERS):
             letter = words[:, position]
             cover += self.ink[length, position, (letter - 1).clamp(min=0)].float() / 255 * (letter > 0)[:, None, None]
-        darker = torch.tensor([board - ink for board, ink in zip(SIGN_BOARD, SIGN_INK)], device=self.device) / 255
-        board = self.board[None].expand(len(words), -1, -1, -1).clone()
-        board[:, :3] -= cover.clamp(max=1)[:, None] * darker[None, :, None, None]
-        return board
+        boards = self.board[None].expand(len(words), -1, -1, -1).clone()
+        boards[:, :3] -= cover.clamp(max=1)[:, None] * self.darker
+        return boards
 
 
 def to_uint8(pictures: torch.Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,7 +18,7 @@ from torch.nn import Linear
 
 from ..stickers.codes import DX, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.reader import SPLIT, UNCLEAR, Reader
-from ..stickers.scene import BACKDROPS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIZES
+from ..stickers.scene import BACKDROPS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIZES, looks
 from .fit import Schedule, fit
 from .pretrain import patchify
 from .sticker_batches import SIGN_KIND, BatchRenderer
@@ -48,10 +49,9 @@ def random_codes(count: int, rng: np.random.Generator, signs: float = 0.12) -> t
     return cells, rng.integers(0, len(BACKDROPS), count).astype(np.int8)
 
 
+@cache
 def _allowed() -> np.ndarray:
     """int (kinds) x looks: the look itself, or 0 where the noun does not have it."""
-    from ..stickers.scene import looks
-
     table = np.zeros((len(KINDS), len(LOOKS)), np.int64)
     for index, kind in enumerate(KINDS):
         for look, name in enumerate(LOOKS):
