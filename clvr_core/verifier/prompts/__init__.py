@@ -114,18 +114,7 @@ def evidence_request(picture: Picture, goals: Sequence[Goal]) -> tuple[tuple[Mes
         Message("system", TEMPLATES.text("evidence_system")),
         Message("user", TEMPLATES.text("evidence", goals=listed), (picture,), data),
     )
-    each = {
-        "goal": {"type": "string", "enum": [goal.id for goal in goals]},
-        "seen": {"type": "string", "maxLength": MAX_SEEN},
-    }
-    item = {"type": "object", "properties": each, "required": list(each), "additionalProperties": False}
-    seen = {"type": "array", "items": item, "minItems": len(goals), "maxItems": len(goals)}
-    return messages, {
-        "type": "object",
-        "properties": {"seen": seen},
-        "required": ["seen"],
-        "additionalProperties": False,
-    }
+    return messages, _one_each("seen", [goal.id for goal in goals], "seen", {"type": "string", "maxLength": MAX_SEEN})
 
 
 def count_request(picture: Picture, things: Mapping[str, str]) -> tuple[tuple[Message, ...], Mapping[str, Any]]:
@@ -138,18 +127,16 @@ def count_request(picture: Picture, things: Mapping[str, str]) -> tuple[tuple[Me
         Message("system", TEMPLATES.text("evidence_system")),
         Message("user", TEMPLATES.text("count", things=listed), (picture,), {"task": "count", "things": dict(things)}),
     )
-    each = {
-        "goal": {"type": "string", "enum": list(things)},
-        "number": {"type": "integer", "minimum": 0, "maximum": MOST_COUNTED},
-    }
+    number = {"type": "integer", "minimum": 0, "maximum": MOST_COUNTED}
+    return messages, _one_each("counts", list(things), "number", number)
+
+
+def _one_each(name: str, goals: list[str], field: str, what: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of a reply with a list of this name, in which each goal has one entry with the field."""
+    each = {"goal": {"type": "string", "enum": goals}, field: what}
     item = {"type": "object", "properties": each, "required": list(each), "additionalProperties": False}
-    counts = {"type": "array", "items": item, "minItems": len(things), "maxItems": len(things)}
-    return messages, {
-        "type": "object",
-        "properties": {"counts": counts},
-        "required": ["counts"],
-        "additionalProperties": False,
-    }
+    listed = {"type": "array", "items": item, "minItems": len(goals), "maxItems": len(goals)}
+    return {"type": "object", "properties": {name: listed}, "required": [name], "additionalProperties": False}
 
 
 def _named(template: str, wording: str) -> str:
