@@ -17,14 +17,12 @@ evaluations of `clvr` allow, in the mean of the tier and rounded up, and the sam
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import random
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,39 +32,16 @@ from clvr_core.brief import Brief, Budget, Strategy
 from clvr_core.controller import draft_goals
 from clvr_core.evaluation.statistics import auc, interval, ratio, resample
 from clvr_core.evaluation.variants import base_of, options_of
-from clvr_core.executor.masks import within_mask
 from clvr_core.fleet.rounds import drive_all
 from clvr_core.policy import LOOPS, rules
-from clvr_core.protocols import Drawing, DrawRequest, Picture
+from clvr_core.protocols import DrawRequest, Picture
 from clvr_core.run.session import RunModels, Session
-from clvr_core.stickers import perceive as reader
-from clvr_core.stickers.codes import FIELDS, KINDS, LOOKS, codes, scene_of
-from clvr_core.stickers.grammar import Instruction, parse, parse_instruction, tokens_of
+from clvr_core.stickers.grammar import parse, tokens_of
 from clvr_core.stickers.judge import StickersVlm
-from clvr_core.stickers.misreading import near
-from clvr_core.stickers.perceive import Perception
 from clvr_core.stickers.phrases import write
-from clvr_core.stickers.planner import closest
-from clvr_core.stickers.proxies import after
-from clvr_core.stickers.sampling import grouped_scene, jitter, random_edit, random_thing, tell
-from clvr_core.stickers.scene import (
-    BACKDROPS,
-    CANVAS,
-    CELL,
-    CELLS,
-    GRID,
-    JITTER,
-    LETTERS,
-    NOUNS,
-    SIGN,
-    SIZES,
-    SPANS,
-    Scene,
-    Thing,
-    apply,
-    looks,
-)
-from clvr_core.stickers.spec import ANYWHERE
+from clvr_core.stickers.sampling import grouped_scene, tell
+from clvr_core.stickers.scene import CANVAS
+from clvr_core.stickers.simulated import NFE, Rates, SimulatedExecutor, perceive
 from clvr_core.trajectory import seed_for
 from clvr_core.verifier import judge
 
@@ -76,200 +51,6 @@ FLIP, ROUNDS, PATIENCE = 0.05, 40, 6
 PLANNED = ("plan-best-of-n", "replan-best-of-n")
 MATCHED = "clvr"
 ARMS = ("oneshot", "rewrite", "best-of-n", *PLANNED, "clvr", "clvr+guided", "director", "strokes")
-NFE = {"base": (56, 12), "merged": (4, 4)}
-"""Evaluations of a picture and of an edit: of the base by the world's recipe, and of weights distilled to four steps."""
-LOW = np.array([0, 0, 0, -JITTER, -JITTER] + [0] * (FIELDS - 5))
-HIGH = np.array([len(KINDS) - 1, len(LOOKS) - 1, len(SIZES) - 1, JITTER, JITTER] + [len(LETTERS)] * (FIELDS - 5))
-"""Least and greatest value of each field of a cell's code."""
-GROUND, STEP = 40, 10
-"""Brightness of the first backdrop, and what each further one is brighter by."""
-NO_GROUND, UNCLEAR = 20, 100
-"""Brightness of an unclear backdrop, and a value that no field has."""
-
-
-def picture_of(scene: Scene, unclear: Collection[int] = (), backdrop_is_clear: bool = True) -> Picture:
-    """A uint8 192 x 192 x 3 picture that `perceive` here reads: each cell says in its own middle what it holds, by how much
-    brighter than the first the other pixels of a row are. So a shift of the colours, as by what is put back, changes no word.
-    """
-    cells, (backdrop,) = codes([scene])
-    ground = GROUND + STEP * int(backdrop) if backdrop_is_clear else NO_GROUND
-    picture = np.full((CANVAS, CANVAS, 3), ground, np.uint8)
-    for thing in scene.things:
-        _patch(picture, thing)
-    for cell in CELLS:
-        row = np.full(FIELDS, UNCLEAR) if cell in unclear else cells[0, cell].astype(np.int64)
-        _middle(picture, cell)[:] = (ground + np.concatenate([[0], row])).astype(np.uint8)[:, None]
-    return picture
-
-
-def _patch(picture: Picture, thing: Thing) -> None:
-    """A block of the thing's size and of a colour of its kind, so that what is measured on pixels sees it."""
-    (x, y), half = thing.center, SPANS[thing.size] // 2
-    color = np.frombuffer(hashlib.sha256("/".join(thing.kind).encode()).digest()[:3], np.uint8)
-    picture[y - half : y + half, x - half : x + half] = color
-
-
-def perceive(picture: Picture) -> Perception:
-    """What the picture shows. A cell with a code of no thing, such as one that the seam of an edit blended, is unclear."""
-    rows = np.stack([_middle(picture, cell)[:, 0] for cell in CELLS]).astype(np.int64)
-    told = rows[:, 1:] - rows[:, :1]
-    clear = np.all((told >= LOW) & (told <= HIGH), axis=1)
-    backdrop = round((int(picture[0, 0, 0]) - GROUND) / STEP)
-    known = 0 <= backdrop < len(BACKDROPS)
-    scene = scene_of((told * clear[:, None]).astype(np.int8), backdrop if known else 0)
-    return Perception(scene.things, scene.backdrop if known else None, tuple(np.flatnonzero(~clear).tolist()))
-
-
-def _middle(picture: Picture, cell: int) -> np.ndarray:
-    y, x = cell // GRID * CELL + CELL // 2, cell % GRID * CELL + CELL // 2 - FIELDS // 2
-    return picture[y, x : x + 1 + FIELDS]
-
-
-@contextmanager
-def reading() -> Iterator[None]:
-    """The world's judge and controller see by `perceive` of this file."""
-    before = reader.perceive
-    reader.perceive = perceive
-    try:
-        yield
-    finally:
-        reader.perceive = before
-
-
-@dataclass(frozen=True, slots=True)
-class Rates:
-    """How often the simulated executor errs, each a probability.
-
-    thing: a thing that is drawn alone is wrong: missing, twice there, of another noun, look or size.
-    crowd: what each further thing adds to it.
-    place: a stated place is missed.
-    relation: a relation between things is passed by; it may hold all the same.
-    letter: a letter is another one.
-    backdrop: the scene is another one.
-    edit: a change of an instruction is not carried out, or wrongly.
-    spill: an edit changes something else too.
-    systematic: share of these errors that belong to the prompt, and so come back with every seed.
-    """
-
-    thing: float = 0.03
-    crowd: float = 0.02
-    place: float = 0.02
-    relation: float = 0.25
-    letter: float = 0.2
-    backdrop: float = 0.02
-    edit: float = 0.06
-    spill: float = 0.04
-    systematic: float = 0.3
-
-
-class SimulatedExecutor:
-    """Draws pictures that carry their scene. nfe: evaluations of a new picture and of an edit."""
-
-    def __init__(self, rates: Rates = Rates(), nfe: tuple[int, int] = NFE["base"]) -> None:
-        self.rates, self.costs, self.name = rates, nfe, "simulated"
-
-    def nfe(self, request: DrawRequest) -> int:
-        return self.costs[bool(request.references)]
-
-    def draw(self, requests: Sequence[DrawRequest]) -> list[Drawing]:
-        return [Drawing(within_mask(each, picture_of(self._scene(each))), self.nfe(each)) for each in requests]
-
-    def _scene(self, request: DrawRequest) -> Scene:
-        return self._edited(request) if request.references else self._drawn(request)
-
-    def _chance(self, request: DrawRequest, what: str) -> random.Random:
-        """The source of one decision: the prompt's own for the systematic share of the decisions, else the seed's."""
-        words = f"{request.prompt}/{what}"
-        shared = random.Random(f"shared/{words}").random() < self.rates.systematic
-        return random.Random(words if shared else f"{request.seed}/{words}")
-
-    def _errs(self, request: DrawRequest, what: str, rate: float) -> bool:
-        return self._chance(request, what).random() < rate
-
-    def _drawn(self, request: DrawRequest) -> Scene:
-        spec, rates = parse(request.prompt), self.rates
-        kept = tuple(each for each in spec.relations if not self._errs(request, f"relation/{each}", rates.relation))
-        scene = closest(replace(spec, relations=kept), Scene(), random.Random(request.seed))
-        assert scene is not None, "a layout without relations is always found"
-        placed = {item.key for item in spec.items if item.place != ANYWHERE}
-        wrong = rates.thing + rates.crowd * (len(scene.things) - 1)
-        found: dict[int, Thing] = {thing.cell: thing for thing in scene.things}
-        for number, thing in enumerate(scene.things):
-            rng = self._chance(request, f"thing/{thing.key}/{number}")
-            drawn = self._lettered(request, thing, number)
-            if thing.key in placed and self._errs(request, f"place/{thing.key}/{number}", rates.place):
-                drawn = replace(drawn, cell=_free(found, rng, thing.cell))
-            drawn = replace(drawn, dx=jitter(rng), dy=jitter(rng))
-            del found[thing.cell]
-            found[drawn.cell] = drawn
-            if rng.random() < wrong:
-                _spoil(found, drawn, rng)
-        backdrop = scene.backdrop
-        if self._errs(request, "backdrop", rates.backdrop):
-            backdrop = self._chance(request, "other backdrop").choice([each for each in BACKDROPS if each != backdrop])
-        return Scene(tuple(found.values()), backdrop)
-
-    def _lettered(self, request: DrawRequest, thing: Thing, number: int) -> Thing:
-        word = thing.word
-        for place in range(len(thing.word)):
-            rng = self._chance(request, f"letter/{number}/{place}")
-            if rng.random() < self.rates.letter:
-                word = word[:place] + near(word[place], rng) + word[place + 1 :]
-        return replace(thing, word=word)
-
-    def _edited(self, request: DrawRequest) -> Scene:
-        given = [perceive(reference).scene() for reference in request.references]
-        scene = given[0]
-        for number, change in enumerate(parse_instruction(request.prompt)):
-            rng = self._chance(request, f"edit/{number}")
-            fails, wrongly = rng.random() < self.rates.edit, rng.random() < 0.5
-            if fails and not (wrongly and change.kind == "put"):
-                continue
-            now = after(_settled(change, rng), scene, given)
-            there = None if change.cell is None else now.at(change.cell)
-            if there is not None and change.kind in ("put", "word"):
-                now = now.with_thing(self._lettered(request, there, number))
-            if fails and there is not None:
-                found = {thing.cell: thing for thing in now.things}
-                _spoil(found, found[there.cell], rng)
-                now = replace(now, things=tuple(found.values()))
-            scene = now
-        rng = self._chance(request, "spill")
-        return apply(random_edit(rng, scene), scene) if rng.random() < self.rates.spill else scene
-
-
-def _free(found: dict[int, Thing], rng: random.Random, own: int) -> int:
-    """Another cell that is free, or the own one if there is none."""
-    return rng.choice([cell for cell in CELLS if cell not in found] or [own])
-
-
-def _spoil(found: dict[int, Thing], thing: Thing, rng: random.Random) -> None:
-    kinds = ["missing", "twice"] + (["noun", "look", "look", "size"] if thing.noun != SIGN else [])
-    kind = rng.choice(kinds)
-    if kind == "missing":
-        del found[thing.cell]
-    elif kind == "twice":
-        cell = _free(found, rng, thing.cell)
-        found[cell] = replace(thing, cell=cell)
-    elif kind == "noun":
-        noun = rng.choice([each for each in NOUNS if each != thing.noun])
-        found[thing.cell] = replace(
-            thing, noun=noun, color=thing.color if thing.color in looks(noun) else looks(noun)[0]
-        )
-    elif kind == "look":
-        found[thing.cell] = replace(
-            thing, color=rng.choice([each for each in looks(thing.noun) if each != thing.color])
-        )
-    else:
-        found[thing.cell] = replace(thing, size=SIZES[1 - SIZES.index(thing.size)])
-
-
-def _settled(change: Instruction, rng: random.Random) -> Instruction:
-    """What the words leave open is drawn at random."""
-    if change.kind != "put":
-        return change
-    thing = random_thing(rng, 0, 1.0 if change.noun == SIGN else 0.0)
-    return replace(change, size=change.size or thing.size, word=change.word or thing.word or None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,12 +85,12 @@ class Conditions:
     judge: str = "independent"
     planning: float = 0.0
     weights: str = "base"
-    rates: Rates = Rates()
+    rates: Rates = field(default_factory=Rates)
     evaluations: int = 400
 
     def vlm(self, seed: int) -> StickersVlm:
         errors = "correlated" if self.judge == "correlated" else "independent"
-        return StickersVlm(0.0 if self.judge == "exact" else FLIP, seed, errors, self.planning, errors)
+        return StickersVlm(0.0 if self.judge == "exact" else FLIP, seed, errors, self.planning, errors, perceive)
 
     def executor(self) -> SimulatedExecutor:
         return SimulatedExecutor(self.rates, NFE[self.weights])
@@ -376,10 +157,9 @@ def measure(conditions: Conditions, arms: Sequence[str] = ARMS, per_tier: int = 
     tiers = [tasks_of(tier, per_tier, seed) for tier in range(TIERS)]
     medians = np.array([np.median([task.bits for task in tasks]) for tasks in tiers])
     units: dict[str, list[Unit]] = {}
-    with reading():
-        for arm in sorted(arms, key=lambda arm: arm in PLANNED):
-            spent = [float(np.mean(unit.evaluations)) for unit in units.get(MATCHED, [])] or [0.0] * TIERS
-            units[arm] = [run(arm, tasks, conditions, spend) for tasks, spend in zip(tiers, spent)]
+    for arm in sorted(arms, key=lambda arm: arm in PLANNED):
+        spent = [float(np.mean(unit.evaluations)) for unit in units.get(MATCHED, [])] or [0.0] * TIERS
+        units[arm] = [run(arm, tasks, conditions, spend) for tasks, spend in zip(tiers, spent)]
     passed = {arm: np.array([unit.passed for unit in each]) for arm, each in units.items()}
     samples = resample(passed, medians)
     rows: dict[str, Any] = {}

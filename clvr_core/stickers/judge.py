@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..errors import JudgeFailure
@@ -119,6 +119,7 @@ class StickersVlm:
     errors: whether it belongs to the picture (independent) or to the things that the question is about (correlated).
     planning: probability, 0 to 1, that the planner misunderstands an item, a relation or the backdrop of the brief.
     planning_errors: whether each plan errs anew (independent) or always alike (correlated).
+    read: what a picture shows; None for the world's reader.
     """
 
     def __init__(
@@ -128,12 +129,14 @@ class StickersVlm:
         errors: Errors = "independent",
         planning: float = 0.0,
         planning_errors: Errors = "independent",
+        read: Callable[[Picture], Perception] | None = None,
     ) -> None:
         for name, rate in (("flip", flip), ("planning", planning)):
             if not 0 <= rate <= 1:
                 raise ValueError(f"{name} is {rate}; it must be between 0 and 1")
         self.flip, self.seed, self.errors = flip, seed, errors
         self.planning, self.planning_errors = planning, planning_errors
+        self._perceive = read or reader.perceive
         self.weakness = Weakness(flip, seed) if errors == "correlated" else EXACT
         faults = [f"flip {flip:g} {errors}"] * bool(flip) + [f"planning {planning:g} {planning_errors}"] * bool(
             planning
@@ -207,7 +210,7 @@ class StickersVlm:
     def _read(self, picture: Picture) -> Perception:
         """Return the perception of the controller: each thing, each of its attributes, and the backdrop is misread at a
         quarter of the rate."""
-        seen, rate = reader.perceive(picture), self.flip / 4
+        seen, rate = self._perceive(picture), self.flip / 4
         if not rate:
             return seen
         if self.errors == "independent":
@@ -231,12 +234,12 @@ class StickersVlm:
             return self._choose(images, data)
         if task == "goal":
             named = data["goal"]["text"]
-            truth = read_goal(data["goal"], reader.perceive(images[0]), self.weakness)
+            truth = read_goal(data["goal"], self._perceive(images[0]), self.weakness)
             if truth is None:
                 return Decision(None, "the stickers model reads goals in the words of its grammar only", tokens=1)
         elif task in ("edit-done", "edit-kept"):
             named = data["instruction"]
-            truth = _edit(task, reader.perceive(images[0]), reader.perceive(images[1]), parse_instruction(named))
+            truth = _edit(task, self._perceive(images[0]), self._perceive(images[1]), parse_instruction(named))
         else:
             raise JudgeFailure(f"the stickers model has no task {task!r}")
         return Decision(SURE if truth != self._flips(f"{task}/{named}", images) else 1 - SURE, tokens=1)
@@ -249,7 +252,7 @@ class StickersVlm:
         """Return how many of the goals each picture seems to meet."""
         counts = []
         for picture in images:
-            seen = reader.perceive(picture)
+            seen = self._perceive(picture)
             found = [(goal["text"], read_goal(goal, seen, self.weakness)) for goal in data["goals"]]
             counts.append(
                 sum(truth != self._flips(f"compare/{text}", [picture]) for text, truth in found if truth is not None)
@@ -267,7 +270,7 @@ class StickersVlm:
         if self.errors == "correlated":
             task, _, words = question.partition("/")
             # A goal is misjudged in a comparison as it is when it is asked about alone.
-            about = [_seen_for(words, reader.perceive(picture)) for picture in images]
+            about = [_seen_for(words, self._perceive(picture)) for picture in images]
             return f"{self.seed}/{'goal' if task == 'compare' else task}/{words}/{'/'.join(about)}"
         return f"{self.seed}/{question}/{_digest(images)}"
 

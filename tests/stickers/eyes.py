@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from benchmarks.sticker_planning import perceive, picture_of
+from clvr_core.stickers.simulated import perceive, picture_of
 
 __all__ = ["perceive", "picture_of"]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmarks import sticker_planning as bench
-from benchmarks.sticker_planning import Conditions, Rates, SimulatedExecutor, perceive, picture_of
+from benchmarks.sticker_planning import Conditions
+from clvr_core.executor.masks import mask_of
 from clvr_core.executor.pasting import put_back
 from clvr_core.protocols import DrawRequest
 from clvr_core.stickers.grammar import parse
-from clvr_core.stickers.perceive import perceive as exact
+from clvr_core.stickers.render import render
 from clvr_core.stickers.sampling import grouped_scene, random_brief
 from clvr_core.stickers.scene import NATURAL, SIGN, Scene, Thing
+from clvr_core.stickers.simulated import Rates, SimulatedExecutor, perceive, perceive_rendered, picture_of, rendered
 from clvr_core.trajectory import Change
+from tests.stickers.test_art import needs_art
 
 FLAWLESS = Rates(thing=0, crowd=0, place=0, relation=0, letter=0, backdrop=0, edit=0, spill=0, systematic=0)
 
@@ -91,13 +95,27 @@ def test_a_code_that_is_blended_is_unclear():
     assert perceive(picture).unclear == (0,) and [thing.noun for thing in perceive(picture).things] == ["car"]
 
 
-def test_the_worlds_own_eyes_are_put_back():
-    from clvr_core.stickers import perceive as module
+@needs_art
+def test_a_rendered_picture_says_its_scene_in_bits_that_no_eye_sees():
+    rng = random.Random(2)
+    for number in range(9):
+        scene = grouped_scene(rng, number)
+        picture = rendered(scene)
+        assert perceive_rendered(picture).scene() == scene and perceive_rendered(picture).clean
+        assert np.abs(picture.astype(int) - render(scene)).max() <= 1
+    picture[96, 96] ^= 1
+    assert perceive_rendered(picture).unclear == (4,)
 
-    with pytest.raises(RuntimeError), bench.reading():
-        assert module.perceive is perceive
-        raise RuntimeError
-    assert module.perceive is exact
+
+@needs_art
+def test_an_edit_under_a_mask_leaves_the_bits_of_the_other_cells():
+    before = Scene((Thing("cat", "red", "small", 0), Thing("car", "blue", "small", 8)), "sea")
+    mask = mask_of((0.0, 0.0, 0.33, 0.33), 192, 192)
+    words = "make the red cat at the top left green and make the blue car at the bottom right red"
+    executor = SimulatedExecutor(FLAWLESS, paint=rendered, read=perceive_rendered)
+    (drawing,) = executor.draw([DrawRequest(words, 1, (rendered(before),), 192, 192, mask=mask)])
+    seen = perceive_rendered(drawing.picture)
+    assert [thing.color for thing in seen.things] == ["green", "blue"] and seen.clean
 
 
 def test_the_table_tells_every_arm_and_that_the_executor_is_simulated():
