@@ -1,8 +1,9 @@
 """Object detectors that transformers runs, from a folder: of fixed classes, or of any words (OWLv2, Grounding DINO,
-SAM 3)."""
+SAM 3, Florence-2)."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -89,8 +90,8 @@ def found_things(found: Sequence[Detection], picture: Picture, things: Sequence[
     return kept
 
 
-class _Lacking(BadInput):
-    """A package that a detector needs is not installed."""
+BROUGHT = {"florence2": ("Florence2ForConditionalGeneration", "4.56"), "sam3": ("Sam3Model", "5.0")}
+"""Kind -> its class, and the version of transformers that brought it."""
 
 
 def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
@@ -99,30 +100,69 @@ def load_detector(folder: Path, device: str = "cpu") -> ObjectDetector:
     Raises BadInput for a folder that is missing, is damaged or holds no detector, and for an OWLv2 without scipy.
     """
     from safetensors import SafetensorError
-    from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if config.model_type == "owlv2" and find_spec("scipy") is None:
-            raise _Lacking(
-                f"the detector in {folder} is an OWLv2, for which transformers needs scipy, and scipy is not installed; "
-                "pip install scipy, or install clvr with its extra: clvr[objects]"
-            )
-        kinds = config.architectures or []
-        if config.model_type == "sam3":
-            run, labels = _sam3(folder, device), None
-        elif config.model_type in ("owlvit", "owlv2", "grounding-dino", "mm-grounding-dino", "omdet-turbo"):
-            run, labels = _by_words(folder, device), None
-        else:
-            run = _by_class(folder, device, "".join(kinds))
-            labels = frozenset(map(str, (config.id2label or {}).values()))
-    except _Lacking:
+        kind = _kind_of(folder)
+        _require(kind, folder)
+        run, labels, name = _loaded(kind, folder, device)
+    except BadInput:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        ImportError,
+        RuntimeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         raise BadInput(
             f"the detector cannot be loaded from {folder}: {error}; give the folder of a transformers model"
         ) from error
-    return ObjectDetector(f"{'+'.join(kinds)} in {folder.name}", run, labels)
+    return ObjectDetector(f"{name} in {folder.name}", run, labels)
+
+
+def _kind_of(folder: Path) -> str:
+    """What config.json calls the model. SAM 3 is published as a model of videos, which has the one of pictures in it."""
+    kind = str(json.loads((folder / "config.json").read_text("utf-8")).get("model_type", ""))
+    return "sam3" if kind == "sam3_video" else kind
+
+
+def _require(kind: str, folder: Path) -> None:
+    """Raises BadInput if a package is missing or too old for this kind of detector."""
+    import transformers
+
+    if kind == "owlv2" and find_spec("scipy") is None:
+        raise BadInput(
+            f"the detector in {folder} is an OWLv2, for which transformers needs scipy, and scipy is not installed; "
+            "pip install scipy, or install clvr with its extra: clvr[objects]"
+        )
+    name, version = BROUGHT.get(kind, ("", ""))
+    if name and getattr(transformers, name, None) is None:
+        raise BadInput(
+            f"the detector in {folder} is of the kind {kind}, which transformers {transformers.__version__} does not have; "
+            f"install transformers {version} or newer"
+        )
+
+
+def _loaded(kind: str, folder: Path, device: str) -> tuple[Run, frozenset[str] | None, str]:
+    """Return the model, its classes (None if it finds any words) and the name of its class."""
+    from transformers import AutoConfig
+
+    if kind == "sam3":
+        from .sam3 import Sam3
+
+        return Sam3(folder, device), None, BROUGHT[kind][0]
+    if kind == "florence2":
+        from .florence2 import Florence2
+
+        return Florence2(folder, device), None, BROUGHT[kind][0]
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    name = "+".join(config.architectures or [])
+    if kind in ("owlvit", "owlv2", "grounding-dino", "mm-grounding-dino", "omdet-turbo"):
+        return _by_words(folder, device), None, name
+    return _by_class(folder, device, name), frozenset(map(str, (config.id2label or {}).values())), name
 
 
 def _by_class(folder: Path, device: str, kind: str) -> Run:
@@ -146,7 +186,7 @@ def _by_words(folder: Path, device: str) -> Run:
     def asked(image: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         text: Any = [[f"a photo of a {name}" for name in names]] if together else f"a {names[0]}."
         options: dict[str, Any] = {"text_labels": [list(names)]} if together else {}
-        return _read(model, processor, image, text, names, "post_process_grounded_object_detection", options)
+        return _read(model, processor, image, text, names, options)
 
     def run(image: Any, names: Sequence[str]) -> list[dict[str, Any]]:
         groups = [names] if together and names else [[name] for name in names]
@@ -155,28 +195,17 @@ def _by_words(folder: Path, device: str) -> Run:
     return run
 
 
-def _sam3(folder: Path, device: str) -> Run:
-    """SAM 3 by words: one pass a name."""
-    from transformers import Sam3Model, Sam3Processor
-
-    model: Any = Sam3Model.from_pretrained(folder, local_files_only=True).to(device).eval()  # pyright: ignore
-    processor: Any = Sam3Processor.from_pretrained(folder, local_files_only=True)
-    read = "post_process_object_detection"
-    return lambda image, names: [
-        one for name in names for one in _read(model, processor, image, name, [name], read, {})
-    ]
-
-
 def _read(
-    model: Any, processor: Any, image: Any, text: Any, names: Sequence[str], read: str, options: dict[str, Any]
+    model: Any, processor: Any, image: Any, text: Any, names: Sequence[str], options: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Look for the names in one pass. read: the processor's method that makes boxes of what the model returns."""
+    """Look for the names in one pass."""
     import torch
 
     inputs = processor(images=image, text=text, return_tensors="pt").to(model.device)
     with torch.inference_mode():
         outputs = model(**inputs)
-    result = getattr(processor, read)(outputs, threshold=0.0, target_sizes=[(image.height, image.width)], **options)[0]
+    sizes = [(image.height, image.width)]
+    result = processor.post_process_grounded_object_detection(outputs, threshold=0.0, target_sizes=sizes, **options)[0]
     labels = result.get("text_labels") if len(names) > 1 else None
     found = zip(labels or [names[0]] * len(result["scores"]), result["scores"].tolist(), result["boxes"].tolist())
     return [
