@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .brief import Brief, Goal
+from .brief import Brief, Goal, Reference
 from .brief_list import rows_of
 from .checklist import Tally
 from .errors import Away, BadInput, CannotWrite, JudgeFailure
@@ -30,6 +30,7 @@ from .models.source import Facts, Source, facts_of
 from .reading import json_of
 from .records import from_json, to_json
 from .run.loop import Call
+from .run.references import ReferenceFile, parse_reference, with_references
 from .run.run_folder import BEST
 from .run.run_models import same_models
 from .run.session import Session
@@ -41,6 +42,8 @@ SUMMARY = "summary.json"
 """Name of the file with the results, in the output folder."""
 SUMMARIES = re.compile(r"summary(-\d+-of-\d+)?\.json")
 """The names of such files, those of shards too."""
+BETWEEN = "|"
+"""What stands between the references in a cell of a CSV."""
 LISTS = (".txt", ".csv")
 """Endings of the files that are read as `brief_list` reads them; any other is JSON, one value a line."""
 MOST = 1024
@@ -55,10 +58,12 @@ class Job:
 
     id: unique in the batch; name of the run's folder.
     brief: what to draw.
+    references: files of the brief's references, in their order.
     """
 
     id: str
     brief: Brief
+    references: tuple[ReferenceFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class _Line:
     strategy: str | None = None
     candidates: int | None = None
     goals: tuple[Goal, ...] = ()
+    references: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +113,14 @@ def _ignore(job: str, event: Event) -> None:
     pass
 
 
-def read_jobs(path: Path, usual: Brief) -> list[Job]:
+def read_jobs(path: Path, usual: Brief, references: Sequence[str] = ()) -> list[Job]:
     """Read one brief a line: a JSON string (the prompt), or a JSON object with `prompt` and optionally id, seed,
-    strategy, candidates, goals.
+    strategy, candidates, goals, references (a list of texts as `parse_reference` parses them).
 
-    path: a UTF-8 file; empty lines are skipped. A .txt has a prompt a line, a .csv a header with the same names but goals.
+    path: a UTF-8 file; empty lines are skipped. A .txt has a prompt a line, a .csv a header with the same names but
+        goals, and BETWEEN between references. Files of references are searched in the folder of this file.
     usual: the values of what a line leaves out.
+    references: of each line that leaves them out, with files in the working directory.
 
     A brief without an id gets one made of its line number and a hash of its content. Raises BadInput naming the line.
     """
@@ -128,9 +136,12 @@ def read_jobs(path: Path, usual: Brief) -> list[Job]:
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
     jobs: dict[str, Job] = {}
+    usually = tuple(map(parse_reference, references))
+    known: dict[ReferenceFile, Reference] = {}
     for number, line in lines:
         try:
-            job = _job(_with_numbers(line) if listed else json_of(line), number, usual)
+            data = _from_texts(line) if listed else json_of(line)
+            job = _job(data, number, usual, path.parent, usually, known)
         except ValueError as error:
             raise BadInput(f"{path} line {number}: {error}") from error
         if job.id.casefold() in jobs:
@@ -145,15 +156,24 @@ def read_jobs(path: Path, usual: Brief) -> list[Job]:
     return list(jobs.values())
 
 
-def _with_numbers(row: Any) -> Any:
-    """Return a row with the whole numbers of its texts as such: a CSV has texts alone."""
+def _from_texts(row: Any) -> Any:
+    """Return a row of a CSV, which has texts alone, with its whole numbers and its references as such."""
     if not isinstance(row, dict):
         return row
     whole = {name: int(row[name]) for name in ("seed", "candidates") if str(row.get(name, "")).isdecimal()}
-    return row | whole
+    named = {"references": [each.strip() for each in row["references"].split(BETWEEN)]} if "references" in row else {}
+    return row | whole | named
 
 
-def _job(data: Any, number: int, usual: Brief) -> Job:
+def _job(
+    data: Any,
+    number: int,
+    usual: Brief,
+    folder: Path,
+    usually: tuple[ReferenceFile, ...],
+    known: dict[ReferenceFile, Reference],
+) -> Job:
+    """Return the job of a line. known: references that earlier lines have read, to which this one adds."""
     data = {"prompt": data} if isinstance(data, str) else data
     if isinstance(data, dict) and (unknown := sorted(data.keys() - {field.name for field in fields(_Line)})):
         raise BadInput(f"{unknown[0]} is not known; choose from {', '.join(field.name for field in fields(_Line))}")
@@ -161,7 +181,12 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
     given = {
         name: getattr(line, name) for name in ("seed", "strategy", "candidates") if getattr(line, name) is not None
     }
-    brief = replace(usual, prompt=line.prompt, goals=line.goals, **given)
+    files = usually if line.references is None else tuple(parse_reference(each, folder) for each in line.references)
+    for each in files:
+        if each not in known:
+            known[each] = with_references(usual, [each.read()])[0].references[0]
+    references = tuple(known[each] for each in files)
+    brief = replace(usual, prompt=line.prompt, goals=line.goals, references=references, **given)
     if line.id and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", line.id):
         raise BadInput(
             f"the id {line.id!r:.80} cannot name a folder; use letters, digits, dots, underscores and hyphens"
@@ -170,7 +195,7 @@ def _job(data: Any, number: int, usual: Brief) -> Job:
         raise BadInput(f"the id {line.id!r} cannot name a folder here or on Windows; choose another")
     # Without the budget, so that a larger one continues the same run.
     content = json.dumps(to_json(replace(brief, budget=Brief("x").budget)), sort_keys=True)
-    return Job(line.id or f"{number:04}-{hashlib.sha256(content.encode()).hexdigest()[:8]}", brief)
+    return Job(line.id or f"{number:04}-{hashlib.sha256(content.encode()).hexdigest()[:8]}", brief, files)
 
 
 def run_batch(
@@ -414,7 +439,8 @@ def _begin(
         raise BadInput(
             f"{folder.where} is a run of another brief or budget; choose another --out, or give this one another id"
         )
-    session = Session(brief, models, folder, listener=lambda event, line: on_line(line))
+    references = {} if folder.lines else with_references(brief, [each.read() for each in job.references])[1]
+    session = Session(brief, models, folder, listener=lambda event, line: on_line(line), references=references)
     if not same_models(folder.lines[0].get("models"), models.names):
         raise BadInput(f"{folder.where} was made by other models; go on with those or choose another --out")
     return session, session.advance()

@@ -25,6 +25,10 @@ def add_brief_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--conditioning", default="proxy", metavar="MODE", help=f"the prompt of the executor: {modes} (default proxy)"
     )
+    reference = (
+        "a picture of which something is kept, NAME=FILE or NAME=FILE:face (subject, face, product, style); several"
+    )
+    command.add_argument("--reference", action="append", default=[], metavar="NAME=FILE", help=reference)
     limits = command.add_argument_group("budget")
     limits.add_argument("--rounds", type=int, default=12, help="rounds that draw (default 12)")
     limits.add_argument("--images", type=int, help="pictures in all")

@@ -118,10 +118,6 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate", help="paint a brief")
     generate.add_argument("prompt", help="what the picture should show, in words")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
-    reference = (
-        "a picture of which something is kept, NAME=FILE or NAME=FILE:face (subject, face, product, style); several"
-    )
-    generate.add_argument("--reference", action="append", default=[], metavar="NAME=FILE", help=reference)
     add_brief_arguments(generate)
     generate.set_defaults(run=_generate)
 
@@ -360,7 +356,7 @@ def _batch(options: argparse.Namespace) -> int:
 
     usual, shard = brief_of(options, "any"), Shard.parse(options.shard)
     output_of(options.out).require()
-    jobs = read_jobs(options.prompts, usual)
+    jobs = read_jobs(options.prompts, usual, options.reference)
     table = Table(len(shard.of(jobs)))
     if bool(options.comfyui) != bool(options.workflow):
         raise BadInput("--comfyui and --workflow belong together: the address, and the workflow that is to run there")
@@ -378,7 +374,8 @@ def _batch(options: argparse.Namespace) -> int:
     else:
 
         def plan(models: Models) -> list[Job]:
-            return read_jobs(options.prompts, fitted(usual, models, options.tolerance, options.depth))
+            sized = fitted(usual, models, options.tolerance, options.depth)
+            return read_jobs(options.prompts, sized, options.reference)
 
         options.again = "the same command"
         engine = engine_of(options, options.concurrency)

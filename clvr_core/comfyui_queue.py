@@ -15,13 +15,16 @@ from urllib.parse import quote
 from .batch import SUMMARY, Job, OnEvent, Result, batch_summary, result_of
 from .brief import Brief, Budget
 from .errors import BadInput
-from .http_json import Client, Limits, ServerFailure, address
+from .http_json import Client, Limits, ServerFailure, address, multipart
 from .http_json.wire import Broken, TimedOut, TooLarge, exchange
 from .reading import json_of
 from .run.reading import read_trajectory
+from .run.references import Given, with_references
 from .run.run_folder import RunFolder, trajectory_from
+from .run.store import digest_of
 from .storage.atomic import write_bytes, writing
 from .storage.lock import locked
+from .storage.png_encode import encode
 from .text import one_line
 from .trajectory import Trajectory
 
@@ -31,6 +34,8 @@ FEW = ("prompt", "strategy", "seed", "rounds", "candidates", "review")
 """Inputs of a brief that QUICK has. NODE has all of `prompt_for`."""
 ASKED = "asked.json"
 """File in the folder of a fetched run: the widgets of Generate in a Loop that it was asked for with."""
+LOADED = "clvr-reference-"
+"""What the ids of the nodes begin with that load references."""
 LIMITS = Limits(timeout=60.0, wait=600.0)
 MAX_PICTURE, MAX_JOURNAL = 256 << 20, 80 << 20
 """Bytes of an answer."""
@@ -53,12 +58,15 @@ def read_workflow(path: Path) -> dict[str, Any]:
     return graph
 
 
-def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None) -> dict[str, Any]:
+def prompt_for(
+    workflow: dict[str, Any], brief: Brief, depth: int | None = None, references: Sequence[Given] = ()
+) -> dict[str, Any]:
     """Return the workflow with this brief in the node that makes the run; the models, the size and all other nodes stay.
 
     depth: for the input of that name; None leaves the workflow's own.
+    references: pictures of the brief's references, which nodes of their own load; none leaves the workflow's own.
 
-    Raises BadInput for what that node has no input for.
+    Raises BadInput for what that node has no input for, and for references of several sizes, which no batch holds.
     """
     usual, budget = Brief("x"), brief.budget
     foreign = {
@@ -94,13 +102,48 @@ def prompt_for(workflow: dict[str, Any], brief: Brief, depth: int | None = None)
     if node["class_type"] == QUICK:
         own = {"evaluations": 0, "judging": "each", "evidence": False, "fused": False, "tolerance": 1.0, "depth": None}
         own |= {"guided": False, "rollback": True, "met": Budget().met, "unmet": Budget().unmet}
+        if references:
+            raise BadInput(
+                "references cannot be given to CLVR Quick, which has no such input; use a workflow with Generate in a Loop"
+            )
         if lost := [name for name, value in own.items() if given.get(name, value) != value]:
             raise BadInput(
                 f"{lost[0]} cannot be given to CLVR Quick, which has no such input; use a workflow with Generate in a Loop"
             )
         given = {name: given[name] for name in FEW}
     node["inputs"] |= given
+    if references:
+        node["inputs"] |= {
+            "references": [_load_references(graph, references), 0],
+            "reference_names": ", ".join(f"{each.name}: {each.keeps}" for each in references),
+        }
     return graph
+
+
+def _load_references(graph: dict[str, Any], references: Sequence[Given]) -> str:
+    """Add nodes that load the uploaded references as one batch, and return the id of the last one."""
+    shapes = {each.picture.shape[:2] for each in references}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{each.name} {each.picture.shape[1]} x {each.picture.shape[0]}" for each in references)
+        raise BadInput(
+            f"the references have several sizes ({sizes}), and ComfyUI takes them as one batch of one size; scale them alike"
+        )
+    batch = ""
+    for number, each in enumerate(references, 1):
+        loader = f"{LOADED}{number}"
+        graph[loader] = {"class_type": "LoadImage", "inputs": {"image": f"{_folder_there(each)}/1.png"}}
+        if batch:
+            graph[f"{loader}-batch"] = {
+                "class_type": "ImageBatch",
+                "inputs": {"image1": [batch, 0], "image2": [loader, 0]},
+            }
+        batch = f"{loader}-batch" if batch else loader
+    return batch
+
+
+def _folder_there(reference: Given) -> str:
+    """Return the folder in ComfyUI's input folder for this picture: another picture has another one."""
+    return f"clvr/{digest_of(reference.picture)[:16]}"
 
 
 def _node(graph: dict[str, Any]) -> dict[str, Any]:
@@ -134,6 +177,16 @@ class ComfyQueue:
             raise ServerFailure(f"{self.url} answered {status} without a prompt's id") from error
         raise BadInput(_refusal(answer))
 
+    def upload(self, reference: Given) -> None:
+        """Put the picture into ComfyUI's input folder, where `prompt_for` loads it. Raises ServerFailure if it is not
+        taken."""
+        fields = {"type": "input", "subfolder": _folder_there(reference), "overwrite": "true"}
+        kind, data = multipart(fields, [("image", encode(reference.picture))])
+        status, content = self._exchange("/upload/image", data=data, kind=kind)
+        if status != 200:
+            said = one_line(content.decode("utf-8", "replace"), 200)
+            raise ServerFailure(f"{self.url} does not take the reference {reference.name}: {status} {said}".rstrip())
+
     def look(self, prompt: str) -> dict[str, Any] | None:
         """Return the history of a prompt that has ended; None while it waits or works.
 
@@ -156,10 +209,12 @@ class ComfyQueue:
         for prompt in prompts:
             self._exchange("/interrupt", {"prompt_id": prompt})
 
-    def fetch(self, run: str, path: Path, notes: Mapping[str, str]) -> Trajectory:
+    def fetch(self, run: str, path: Path, notes: Mapping[str, str], references: Sequence[Given] = ()) -> Trajectory:
         """Copy a run into a new folder, whole or not at all, with these texts beside it, by the names of their files.
 
-        Raises BadInput for a run that is damaged or has not ended.
+        references: those that were uploaded for it, which come into the folder too.
+
+        Raises BadInput for a run that is damaged, has not ended, or had other references.
         """
         found = self.client.ask(f"/clvr/lines?run={quote(run)}", max_bytes=MAX_JOURNAL)
         part = path.with_name(f".{path.name}.part")
@@ -179,6 +234,12 @@ class ComfyQueue:
                     raise BadInput(f"canvas {candidate.canvas} of the run {run} is not on {self.url}")
                 write_bytes(folder.canvas_path(candidate.canvas), data)
                 folder.picture(candidate.canvas, candidate.sha256)  # raises BadInput for another picture
+        if references:
+            brief, kept = with_references(trajectory.brief, references)
+            if brief.references != trajectory.brief.references:
+                raise BadInput(f"the run {run} of {self.url} had other references than it was given")
+            for name, picture in kept.items():
+                folder.save_reference(name, picture)
         for line in lines:
             folder.append(line)
         folder.sync()
@@ -189,10 +250,12 @@ class ComfyQueue:
         part.rename(path)
         return trajectory
 
-    def _exchange(self, path: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
-        """Send a GET, or a POST of JSON; return status and content, whatever they are."""
-        data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json", "Connection": "close"}
+    def _exchange(
+        self, path: str, body: dict[str, Any] | None = None, data: bytes | None = None, kind: str = "application/json"
+    ) -> tuple[int, bytes]:
+        """Send a GET, or a POST of JSON or of data of this kind; return status and content, whatever they are."""
+        data = data if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": kind, "Connection": "close"}
         try:
             heard = exchange(f"{self.url}{path}", data, headers, LIMITS.timeout, MAX_PICTURE, self.client.check)
         except (Broken, TimedOut, TooLarge) as error:
@@ -221,7 +284,7 @@ def paint_there(
     """
     if concurrency < 1:
         raise BadInput(f"--concurrency is {concurrency}; it must be at least 1")
-    graphs = {job.id: prompt_for(workflow, job.brief, depth) for job in jobs}
+    graphs = {job.id: _graph(workflow, job, depth) for job in jobs}
     results: dict[str, Result] = {}
     with locked(out):
         waiting, under_way = [], {}
@@ -239,6 +302,8 @@ def paint_there(
                     job = waiting.pop(0)
                     on_event(job.id, None)
                     try:
+                        for reference in _given(job):
+                            queue.upload(reference)
                         under_way[job.id] = job, queue.put(graphs[job.id])
                     except (BadInput, ServerFailure) as error:
                         results[job.id] = _failed(job, error)
@@ -262,8 +327,22 @@ def paint_there(
 
 
 def _asked(graph: dict[str, Any]) -> dict[str, Any]:
-    """Return the widgets of the node that makes the run."""
-    return {name: value for name, value in _node(graph)["inputs"].items() if not isinstance(value, list)}
+    """Return the widgets of the node that makes the run, and the files of the references it was given."""
+    widgets = {name: value for name, value in _node(graph)["inputs"].items() if not isinstance(value, list)}
+    loaders = (node for id, node in graph.items() if id.startswith(LOADED) and node["class_type"] == "LoadImage")
+    files = [node["inputs"]["image"] for node in loaders]
+    return widgets | ({"references": files} if files else {})
+
+
+def _graph(workflow: dict[str, Any], job: Job, depth: int | None) -> dict[str, Any]:
+    try:
+        return prompt_for(workflow, job.brief, depth, _given(job))
+    except BadInput as error:
+        raise BadInput(f"{job.id}: {error}") from error
+
+
+def _given(job: Job) -> list[Given]:
+    return [each.read() for each in job.references]
 
 
 def _there(job: Job, graph: dict[str, Any], out: Path) -> Result | None:
@@ -297,7 +376,8 @@ def _ended(job: Job, prompt: str, graph: dict[str, Any], queue: ComfyQueue, out:
         if not runs:
             raise BadInput("the prompt named no run; link the image of Generate in a Loop to a node that saves it")
         shutil.rmtree(out / job.id, ignore_errors=True)  # as far as it was under a smaller budget
-        return result_of(job, queue.fetch(str(runs[0]), out / job.id, {ASKED: json.dumps(_asked(graph))}), out)
+        notes = {ASKED: json.dumps(_asked(graph))}
+        return result_of(job, queue.fetch(str(runs[0]), out / job.id, notes, _given(job)), out)
     except (BadInput, ServerFailure) as error:
         return _failed(job, error)
 

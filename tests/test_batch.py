@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clvr_core import cli
 from clvr_core.batch import SUMMARY, Job, Result, Table, read_jobs, run_batch
@@ -23,13 +24,14 @@ from clvr_core.errors import BadInput, CannotWrite
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.fleet.shard import Shard
 from clvr_core.models.registry import Models
+from clvr_core.run.reading import read_trajectory
 from clvr_core.run.run_folder import BEST, JOURNAL
 from clvr_core.shapes import load_vlm
 from clvr_core.storage.lock import FolderHeld
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.executor.images import Asked as ImageAsked
 from tests.executor.images import drawing, picture_answer, serving_images
-from tests.fakes import FakeExecutor
+from tests.fakes import FakeExecutor, grey
 from tests.faults import failing_disk
 from tests.shapes.oracle import RenderExecutor
 from tests.storage.test_lock import Elsewhere
@@ -91,15 +93,62 @@ class TestFile:
             (['{"prompt": "a", "id": "nul.1"}'], "line 1: the id 'nul.1' cannot name a folder here or on Windows"),
             (['{"prompt": "a", "id": "a."}'], "line 1: the id 'a.' cannot name a folder"),
             ([""], "holds no briefs"),
+            (['{"prompt": "a", "references": "ann=ann.png"}'], "line 1: brief.references: expected"),
+            (['{"prompt": "a", "references": ["ann.png"]}'], "line 1: the reference 'ann.png' is no NAME=FILE"),
+            (
+                ['{"prompt": "a", "references": ["ann=none.png"]}'],
+                "line 1: the reference ann cannot be read from .*none.png",
+            ),
+            (['{"prompt": "a", "references": ["a b=wall.png"]}'], "line 1: the name of a reference is 'a b'"),
+            (
+                ['{"prompt": "a", "references": ["a=wall.png", "a=wall.png"]}'],
+                "line 1: two references have the name 'a'",
+            ),
         ],
     )
     def test_what_cannot_be_used_is_named_with_its_line(self, tmp_path, lines, says):
+        Image.fromarray(grey(90)).save(tmp_path / "wall.png")
         with pytest.raises(BadInput, match=says):
             read_jobs(written(tmp_path, *lines), USUAL)
 
     def test_so_is_a_file_that_is_not_there(self, tmp_path):
         with pytest.raises(BadInput, match=r"none.jsonl cannot be read: No such file"):
             read_jobs(tmp_path / "none.jsonl", USUAL)
+
+
+class TestReferences:
+    """Of a line: files beside the list; of a line without its own: those of the command."""
+
+    def test_they_are_named_in_a_list_or_in_a_cell(self, tmp_path, monkeypatch):
+        (tmp_path / "here").mkdir()
+        for name, value in (("ann.png", 130), ("mug.png", 140), ("here/all.png", 150)):
+            Image.fromarray(grey(value, 96, 96)).save(tmp_path / name)
+        monkeypatch.chdir(tmp_path / "here")
+        own = {"prompt": "b", "references": ["ann=ann.png:face", "mug=mug.png"]}
+        lines = written(tmp_path, '"a"', own, {"prompt": "c", "references": []})
+        found = read_jobs(lines, USUAL, ["all=all.png:style"])
+        named = [[(each.name, each.keeps) for each in job.brief.references] for job in found]
+        assert named == [[("all", "style")], [("ann", "face"), ("mug", "subject")], []]
+        (tmp_path / "a.csv").write_text("prompt,references\nb,ann=ann.png:face | mug=mug.png\na,\n", "utf-8")
+        table = read_jobs(tmp_path / "a.csv", USUAL, ["all=all.png:style"])
+        assert [job.brief.references for job in table] == [job.brief.references for job in (found[1], found[0])]
+        other = read_jobs(written(tmp_path, '"a"'), USUAL)
+        assert other[0].id != found[0].id, "another brief has another folder"
+
+    def test_a_run_keeps_them_and_goes_on_without_the_files(self, tmp_path):
+        Image.fromarray(grey(130, 96, 96)).save(tmp_path / "ann.png")
+        own = {"id": "x", "prompt": BRIEFS[0], "references": ["ann=ann.png:face"]}
+        job = read_jobs(written(tmp_path, own), USUAL)
+        short = [replace(job[0], brief=replace(job[0].brief, strategy="oneshot"))]
+        (first,) = run_batch(short, models(), tmp_path / "out", 1)
+        run = read_trajectory(tmp_path / "out" / "x")
+        assert first.state in ("met", "unmet"), first.reason
+        assert [(goal.id, goal.reference) for goal in run.goals if goal.kind == "likeness"] == [("r1", "ann")]
+        assert (tmp_path / "out" / "x" / "reference-ann.png").exists()
+        (tmp_path / "ann.png").unlink()
+        assert run_batch(short, models(), tmp_path / "out", 1) == [first]
+        (lost,) = run_batch([replace(short[0], id="y")], models(), tmp_path / "out", 1)
+        assert lost.state == "failed" and "the reference ann cannot be read" in lost.reason
 
 
 def jobs(*briefs: str) -> list[Job]:

@@ -7,20 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from clvr_core import cli
-from clvr_core.batch import Job
+from clvr_core.batch import Job, read_jobs
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.comfyui_queue import ComfyQueue, paint_there, prompt_for, read_workflow
 from clvr_core.errors import BadInput
 from clvr_core.run.reading import JOURNAL, read_trajectory
+from clvr_core.run.references import Given, with_references
 from clvr_core.run.run_folder import RunFolder
 from clvr_core.run.run_models import RunModels
 from clvr_core.run.session import Session, drive
-from tests.fakes import FakeExecutor
+from clvr_core.storage.png import read_png
+from clvr_core.storage.png_encode import encode
+from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.run.script import generate, scripted
-from tests.servers import Said, serving
+from tests.servers import Asked, Said, serving
 
 WORKFLOWS = sorted((Path(__file__).parents[1] / "workflows" / "api").glob("*.json"))
 ONE_NODE, BY_NODES = WORKFLOWS[:2]
@@ -59,6 +64,35 @@ def test_limits_and_judging_go_into_generate_and_are_refused_by_the_one_node():
     for wrong, more in ((brief, {}), (Brief("x", rollback=False), {}), (Brief("x"), {"depth": 2})):
         with pytest.raises(BadInput, match="cannot be given to CLVR Quick"):
             prompt_for(read_workflow(ONE_NODE), wrong, **more)
+
+
+ANN, MUG = Given("ann", grey(130, 32, 32), "face"), Given("mug", grey(140, 32, 32), "product")
+
+
+def test_references_are_loaded_as_one_batch():
+    workflow = read_workflow(BY_NODES)
+    graph = prompt_for(workflow, Brief("x"), references=[ANN, MUG])
+    added = {name: node for name, node in graph.items() if name not in workflow}
+    (node,) = (node["inputs"] for node in graph.values() if node["class_type"] == "CLVR_Generate")
+    assert node["reference_names"] == "ann: face, mug: product" and node["references"][0] in added
+    batch = graph[node["references"][0]]
+    assert batch["class_type"] == "ImageBatch"
+    files = [graph[batch["inputs"][name][0]]["inputs"]["image"] for name in ("image1", "image2")]
+    assert len(set(files)) == 2 and all(file.startswith("clvr/") for file in files) and len(added) == 3
+    (loader,) = (name for name in prompt_for(workflow, Brief("x"), references=[ANN]) if name not in workflow)
+    assert prompt_for(workflow, Brief("x"), references=[ANN])[loader]["inputs"]["image"] == files[0]
+
+
+@pytest.mark.parametrize(
+    ("path", "given", "says"),
+    [
+        (BY_NODES, [ANN, replace(MUG, picture=grey(1, 16, 32))], "several sizes .ann 32 x 32, mug 16 x 32."),
+        (ONE_NODE, [ANN], "references cannot be given to CLVR Quick"),
+    ],
+)
+def test_references_that_have_no_place_there_are_refused(path, given, says):
+    with pytest.raises(BadInput, match=says):
+        prompt_for(read_workflow(path), Brief("x"), references=given)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +199,46 @@ def test_a_run_is_fetched_whole_and_not_asked_for_again(tmp_path):
     assert (
         failed.state == "failed" and "missing or damaged" in failed.reason and not (tmp_path / "other" / "a").exists()
     )
+
+
+def test_references_go_there_and_come_back_with_the_run(tmp_path):
+    Image.fromarray(ANN.picture).save(tmp_path / "ann.png")
+    lines = tmp_path / "a.jsonl"
+    lines.write_text(json.dumps({"id": "a", "prompt": "a cat", "references": ["ann=ann.png:face"]}))
+    jobs, out = read_jobs(lines, Brief("any", budget=Budget(rounds=1))), tmp_path / "out"
+    asks = Brief("a cat", budget=Budget(rounds=1), goals=(Goal("g1", "a cat"),))
+    brief, pictures = with_references(asks, [ANN])
+    there = RunFolder.create(tmp_path / "there")
+    vlm = FakeVlm(lambda messages: json.dumps(generate()), lambda images, questions: [0.9] * len(questions))
+    drive(Session(brief, RunModels(vlm, FakeExecutor()), there, references=pictures))
+    uploads = []
+
+    def answer(asked):
+        path = urlsplit(asked.path).path
+        if path == "/v1/upload/image":
+            uploads.append(asked.body)
+            return Said(status=200 if len(uploads) > 1 else 403)
+        if path == "/v1/history/p":
+            return Said({"p": {"status": {"status_str": "success"}, "outputs": {"3": {"clvr_run": ["it"]}}}})
+        if path == "/v1/clvr/canvas":
+            return Said(there.canvas_path(0).read_bytes())
+        if path == "/v1/clvr/lines":
+            return Said({"lines": (there.path / JOURNAL).read_text("utf-8").splitlines()})
+        return served(asked)
+
+    with serving(answer, lambda path, headers, data: Asked(path, headers, data)) as server:
+        queue, workflow = ComfyQueue(server.url), read_workflow(BY_NODES)
+        (refused,) = paint_there(jobs, queue, workflow, out, 1)
+        assert refused.state == "stopped" and "does not take the reference ann: 403" in refused.reason
+        (result,) = paint_there(jobs, queue, workflow, out, 1)
+        assert result.state in ("met", "unmet"), result.reason
+        folder = json.loads(server.asked[-4].body)["prompt"]["clvr-reference-1"]["inputs"]["image"].rpartition("/")[0]
+        assert all(part in uploads[1] for part in (encode(ANN.picture), b'name="subfolder"', folder.encode()))
+        assert read_trajectory(out / "a") == read_trajectory(there.path)
+        assert np.array_equal(read_png(out / "a" / "reference-ann.png")[0], ANN.picture)
+        assert paint_there(jobs, queue, workflow, out, 1) == [result]
+        Image.fromarray(MUG.picture).save(tmp_path / "ann.png")
+        with pytest.raises(BadInput, match="is a run of another brief"):
+            paint_there(jobs, queue, workflow, out, 1)
+        (other,) = paint_there(jobs, queue, workflow, tmp_path / "other", 1)
+    assert other.state == "failed" and "had other references than it was given" in other.reason

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import Away, BadInput
-from ..http_json import Client, Limits, ServerFailure, address
+from ..http_json import Client, Limits, ServerFailure, address, multipart
 from ..protocols import Drawing, DrawRequest, Picture, SomeDrawn
 from ..storage.pictures import DECODING_ERRORS, FORMATS, opened, pixels
 from . import truncation
@@ -201,34 +199,6 @@ class RemoteExecutor:
         parts += [(name, data) for name, data in files.items() if name in form.names]
         kind, data = multipart(fields, parts)
         return self._client.ask("/images/edits", data=data, kind=kind, **options)
-
-
-def multipart(fields: dict[str, Any], files: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
-    """Return content type and content of multipart/form-data (RFC 7578). files: PNG files by the name of their field,
-    which may come several times.
-    """
-    mark = f"clvr-{secrets.token_hex(16)}"
-    parts = [
-        (f'name="{name}"', "text/plain; charset=utf-8", _text(value).encode(errors="replace"))
-        for name, value in fields.items()
-    ]
-    parts += [
-        (f'name="{name}"; filename="{number}.png"', "image/png", data) for number, (name, data) in enumerate(files, 1)
-    ]
-    lines: list[bytes] = []
-    for head, kind, data in parts:
-        lines += [
-            f"--{mark}".encode(),
-            f"Content-Disposition: form-data; {head}".encode(),
-            f"Content-Type: {kind}".encode(),
-            b"",
-            data,
-        ]
-    return f"multipart/form-data; boundary={mark}", b"\r\n".join([*lines, f"--{mark}--".encode(), b""])
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, (dict, list, bool)) else str(value)
 
 
 def _files(request: DrawRequest) -> dict[str, bytes]:

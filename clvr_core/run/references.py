@@ -48,24 +48,38 @@ def receive_references(brief: Brief, pictures: Mapping[str, Picture], store: Run
         store.save_reference(each.name, pictures[each.name])
 
 
-def read_references(words: Sequence[str]) -> list[Given]:
-    """Read `--reference` of the command line, each NAME=FILE or NAME=FILE:ASPECT. Raises BadInput."""
-    found = []
-    for each in words:
-        name, equals, rest = each.partition("=")
-        file, colon, aspect = rest.rpartition(":")
-        if not colon or aspect not in ASPECTS:
-            file, aspect = rest, "subject"
-        if not equals or not file:
-            raise BadInput(
-                f"--reference {each!r:.80} is no NAME=FILE; write one such as ann=ann.png, or ann=ann.png:face to keep one of "
-                f"{', '.join(ASPECTS)}"
-            )
+@dataclass(frozen=True)
+class ReferenceFile:
+    """A reference that is named and not yet read."""
+
+    name: str
+    file: Path
+    keeps: Aspect = "subject"
+
+    def read(self) -> Given:
+        """Raises BadInput if the file holds no whole picture."""
         try:
-            with opened(Path(file).read_bytes()) as image:
-                picture = pixels(image)
+            with opened(self.file.read_bytes()) as image:
+                return Given(self.name, pixels(image), self.keeps)
         except DECODING_ERRORS as error:
-            raise BadInput(f"the reference {name} cannot be read from {file}: {error}") from error
-        keeps: Aspect = next(known for known in ASPECTS if known == aspect)
-        found.append(Given(name, picture, keeps))
-    return found
+            raise BadInput(f"the reference {self.name} cannot be read from {self.file}: {error}") from error
+
+
+def parse_reference(words: str, folder: Path = Path()) -> ReferenceFile:
+    """Parse NAME=FILE or NAME=FILE:ASPECT, with a relative FILE in this folder. Raises BadInput."""
+    name, equals, rest = words.partition("=")
+    file, colon, aspect = rest.rpartition(":")
+    if not colon or aspect not in ASPECTS:
+        file, aspect = rest, "subject"
+    if not equals or not file:
+        raise BadInput(
+            f"the reference {words!r:.80} is no NAME=FILE; write one such as ann=ann.png, or ann=ann.png:face to keep one of "
+            f"{', '.join(ASPECTS)}"
+        )
+    keeps: Aspect = next(known for known in ASPECTS if known == aspect)
+    return ReferenceFile(name, folder / file, keeps)
+
+
+def read_references(words: Sequence[str]) -> list[Given]:
+    """Read what `--reference` gives, each as `parse_reference` parses it. Raises BadInput."""
+    return [parse_reference(each).read() for each in words]

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from clvr_core import cli
 from clvr_core.batch import SUMMARY
@@ -15,6 +16,7 @@ from clvr_core.run.run_folder import BEST, REPORT
 from clvr_core.storage.png import read_png
 from tests.comfy.graphs import PROMPT, graph, runs, stubbed
 from tests.comfy.server import ROOT
+from tests.fakes import grey
 from tests.waiting import until
 
 pytestmark = pytest.mark.weights
@@ -48,6 +50,22 @@ def test_briefs_are_painted_by_the_server_with_the_embedded_models(comfy, tmp_pa
     assert batch(comfy, tmp_path, WORKFLOW, "--strategy", "director") == cli.BAD_INPUT
     assert "one is a run of another brief" in capsys.readouterr().out
     assert runs(comfy) == [*before, there]
+
+
+def test_references_come_to_the_node_and_back_with_the_run(comfy, tmp_path, capsys):
+    for name, value in (("ann", 130), ("mug", 140)):
+        Image.fromarray(grey(value, 80, 64)).save(tmp_path / f"{name}.png")
+    header, named = "id,prompt,seed,references", "ann=ann.png:face | mug=mug.png:product"
+    (tmp_path / "briefs.csv").write_text(f'{header}\none,"{PROMPT}",22,{named}\n', "utf-8")
+    before = runs(comfy)
+    assert batch(comfy, tmp_path, WORKFLOW, "--strategy", "oneshot") in (cli.DONE, cli.NOT_MET), capsys.readouterr()
+    (there,) = (path for path in runs(comfy) if path not in before)
+    here = tmp_path / "runs" / "one"
+    brief = read_trajectory(here).brief
+    assert [(each.name, each.keeps) for each in brief.references] == [("ann", "face"), ("mug", "product")]
+    for name, value in (("ann", 130), ("mug", 140)):
+        (picture, _), (other, _) = (read_png(folder / f"reference-{name}.png") for folder in (here, there))
+        assert np.array_equal(picture, other) and (picture == value).all()
 
 
 def test_a_workflow_that_the_server_refuses_is_said_in_its_words(comfy, tmp_path, capsys):

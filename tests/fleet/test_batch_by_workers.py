@@ -11,15 +11,17 @@ import threading
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from clvr_core import cli
-from clvr_core.batch import SUMMARY, Job, Result, paint_on, run_batch
+from clvr_core.batch import SUMMARY, Job, Result, paint_on, read_jobs, run_batch
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.fleet.processes import Processes
 from clvr_core.fleet.shard import Shard
 from clvr_core.models.source import Facts
 from tests.executor.images import serving_images
+from tests.fakes import grey
 from tests.fleet.crews import Oracle
 from tests.test_batch import BOTH, BRIEFS, canvases, command, painted, seeing, written
 from tests.vlm.servers import serving
@@ -48,6 +50,14 @@ def test_workers_make_the_same_files_and_their_lines_are_told(tmp_path, whole):
     for events in told.values():
         assert events[0] is None and isinstance(events[-1], Result)
         assert [line["event"] for line in events[1:-1]][:2] == ["start", "goals"]
+
+
+def test_references_come_to_the_workers(tmp_path):
+    Image.fromarray(grey(130, 96, 96)).save(tmp_path / "ann.png")
+    lines = written(tmp_path, {"id": "x", "prompt": BRIEFS[0], "references": ["ann=ann.png:face"]})
+    usual = Brief("any", "oneshot", budget=Budget(rounds=6))
+    (result,) = paint_on(Processes(1, 1), Oracle(), lambda models: read_jobs(lines, usual), tmp_path / "out")
+    assert result.state in ("met", "unmet") and (tmp_path / "out" / "x" / "reference-ann.png").exists()
 
 
 def test_runs_of_workers_that_die_are_gone_on_with_by_others(tmp_path, whole):
