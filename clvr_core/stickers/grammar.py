@@ -145,6 +145,8 @@ def read(text: str) -> Spec:
     for index, phrase in enumerate(phrases):
         referring = phrase.definite or any(kinds[max(0, index - 1) : index + 1])
         key = _meant(phrase, items) if referring else phrase.item.key
+        if index and kinds[index - 1] and key == keys[-1]:  # "the red cat is left of the cat": that one is another
+            key = phrase.item.key
         keys.append(key)
         known = items.setdefault(key, phrase.item)
         if known is not phrase.item and not (referring and _is_reference(phrase, known)):

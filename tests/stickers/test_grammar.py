@@ -178,6 +178,10 @@ class TestWhatAPersonTypes:
         spec = parse("a red cat left of a blue car. the blue car is left of the red cat")
         assert spec.relations == (LEFT, Relation(BLUE.key, "left of", RED.key))
 
+    def test_what_stands_beside_a_thing_is_another_thing(self):
+        (relation,) = read("the blue rocket is left of the rocket").relations
+        assert relation.a != relation.b and {relation.a[1], relation.b[1]} == {"rocket"}
+
     def test_the_thing_without_a_colour_is_the_natural_one_where_there_is_one(self):
         spec = parse("a red cat, a cat and a dog. the cat is left of the dog")
         assert spec.relations == (Relation((NATURAL, "cat"), "left of", DOG.key),)
