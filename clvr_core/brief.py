@@ -206,6 +206,8 @@ class Brief:
         False, as in runs of before there were states.
     rollback: whether a canvas that is no better is rolled back; if not, each canvas replaces the one before.
     references: pictures of which something is kept, at most MAX_REFERENCES, in the order in which every model sees them.
+    conversation: whether the controller is asked in one conversation that grows from step to step
+        (`clvr_core/controller/conversation.py`); if not, each request tells the run anew.
     """
 
     prompt: str
@@ -226,6 +228,7 @@ class Brief:
     guided: bool = False
     rollback: bool = True
     references: tuple[Reference, ...] = ()
+    conversation: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -244,6 +247,10 @@ class Brief:
             )
         if self.candidates is not None and not 1 <= self.candidates <= 64:
             raise BadInput(f"candidates is {self.candidates}; it must be between 1 and 64")
+        if self.fused and self.conversation:
+            raise BadInput(
+                "fused and conversation are both on; fused asks for verdicts and action in one single prompt, so choose one"
+            )
         if not 0 <= self.seed < 2**63:
             raise BadInput(f"seed is {self.seed}; it must be between 0 and 2**63 - 1")
         names = [each.name for each in self.references]

@@ -20,6 +20,11 @@ def add_brief_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--estimate", action="store_true", help=estimate)
     guided = "states with retry budgets guide the controller: nothing that failed again, stalled edits drawn anew"
     command.add_argument("--guided", action="store_true", help=guided)
+    command.add_argument(
+        "--conversation",
+        action="store_true",
+        help="ask the controller in one conversation that grows from step to step",
+    )
     command.add_argument("--no-rollback", action="store_true", help="keep every canvas, the last one is handed over")
     modes = ", ".join(CONDITIONINGS)
     command.add_argument(
@@ -84,7 +89,7 @@ def brief_of(options: argparse.Namespace, prompt: str) -> Brief:
     budget = Budget(*limits, options.met, options.unmet, options.tolerance or None)
     options_of_brief = {
         name: getattr(options, name)
-        for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate", "guided")
+        for name in ("candidates", "conditioning", "judging", "evidence", "fused", "estimate", "guided", "conversation")
     }
     rollback = not options.no_rollback
     return Brief(prompt, options.strategy, options.seed, budget=budget, rollback=rollback, **options_of_brief)

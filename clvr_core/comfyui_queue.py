@@ -94,6 +94,7 @@ def prompt_for(
         "fused": brief.fused,
         "guided": brief.guided,
         "rollback": brief.rollback,
+        "conversation": brief.conversation,
         "met": budget.met,
         "unmet": budget.unmet,
         "tolerance": budget.tolerance or 0.0,
@@ -101,7 +102,7 @@ def prompt_for(
     } | ({} if depth is None else {"depth": depth})
     if node["class_type"] == QUICK:
         own = {"evaluations": 0, "judging": "each", "evidence": False, "fused": False, "tolerance": 1.0, "depth": None}
-        own |= {"guided": False, "rollback": True, "met": Budget().met, "unmet": Budget().unmet}
+        own |= {"guided": False, "rollback": True, "conversation": False, "met": Budget().met, "unmet": Budget().unmet}
         if references:
             raise BadInput(
                 "references cannot be given to CLVR Quick, which has no such input; use a workflow with Generate in a Loop"

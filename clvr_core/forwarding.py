@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import BadInput, JudgeFailure
 from .protocols import (
+    ChatWindow,
     Concurrent,
     Decision,
     Drawing,
@@ -78,6 +79,11 @@ class _ForwardWindow(Forwarder):
         return self._model.tokens(prompt)
 
 
+class _ForwardChatWindow(Forwarder):
+    def room(self, messages: Sequence[Message]) -> int | None:
+        return self._model.room(messages)
+
+
 class _ForwardReferenceLimit(Forwarder):
     @property
     def references(self) -> int | None:
@@ -130,6 +136,7 @@ FORWARDED: dict[type, type[Forwarder]] = {
     Vlm: _ForwardVlm,
     Executor: _ForwardExecutor,
     PromptWindow: _ForwardWindow,
+    ChatWindow: _ForwardChatWindow,
     ReferenceLimit: _ForwardReferenceLimit,
     Interruptible: _ForwardCheck,
     Movable: _ForwardMove,

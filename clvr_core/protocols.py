@@ -189,6 +189,17 @@ class PromptWindow(Protocol):
 
 
 @runtime_checkable
+class ChatWindow(Protocol):
+    """Optional, of a vision-language model: it knows how many tokens it reads. A conversation that grows begins anew
+    before it is too long."""
+
+    def room(self, messages: Sequence[Message]) -> int | None:
+        """Return how many tokens of the window are left beside these messages and the longest reply, below 0 if they do
+        not fit; None if the window is not known."""
+        ...
+
+
+@runtime_checkable
 class ReferenceLimit(Protocol):
     """Optional, of an executor: it edits from a limited number of references.
 

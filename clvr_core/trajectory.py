@@ -256,6 +256,23 @@ def total(costs: Iterable[Cost]) -> Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request to the controller and its reply, in a run that asks it in one growing conversation.
+
+    asked: words of the request.
+    canvases: those shown with it, in this order; a request that begins a conversation is shown the brief's references
+        after them.
+    replied: the action, as JSON in the order of its schema; what stands for it if the controller gave none.
+    begins: whether a conversation begins with it, with all that is known of the run. False for one that goes on.
+    """
+
+    asked: str
+    canvases: tuple[int, ...] = ()
+    replied: str = ""
+    begins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One round.
 
@@ -271,6 +288,7 @@ class Step:
     reason: why, in a sentence.
     cost: of the step alone.
     ruling: why, as a code.
+    exchanges: how the controller was asked for the action, in a run with one conversation; empty for single prompts.
     """
 
     index: int
@@ -285,6 +303,7 @@ class Step:
     reason: str = ""
     cost: Cost = field(default_factory=Cost)
     ruling: Ruling = ""
+    exchanges: tuple[Exchange, ...] = ()
 
     def verdict(self, goal: str) -> Verdict | None:
         return next((verdict for verdict in self.verdicts if verdict.goal == goal), None)

@@ -17,6 +17,7 @@ from clvr_core.trajectory import (
     Change,
     Cost,
     EditCheck,
+    Exchange,
     Finding,
     Outcome,
     Remark,
@@ -34,7 +35,8 @@ FINDING = Finding("text", "no", 0.9, 'reads "OPNE"', ((0.1, 0.2, 0.3, 0.4),), (0
 VERDICT = Verdict("g1", "unsure", "too dark", 0.5, (FINDING,))
 CHANGE = Change(0.25, 40.0, (1.0, -2.0, 0.5), 3.0, (1.5, 0.0), 1.01, 0.9, 0.75, ((0.0, 0.0, 0.5, 1.0),))
 CHECK = EditCheck(False, 0.5, "the sky changed", CHANGE, Change(1.0), ("Is it red?",), (FINDING,))
-STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST, "goals gained")
+EXCHANGE = Exchange("what now?", (1, 3), '{"kind":"END"}', True)
+STEP = Step(3, ACTION, 1, (CANDIDATE,), 4, (VERDICT,), 0.5, CHECK, True, "kept", COST, "goals gained", (EXCHANGE,))
 REMARK = Remark(3, "accept", "a moon", {"g1": "met"}, ("g2",), 1, "mask-003.png", "cd" * 32)
 OUTCOME = Outcome("END", 4, True, "A/B", "end action")
 BRIEF = Brief(
@@ -51,11 +53,12 @@ BRIEF = Brief(
     "set",
     True,
     "ef" * 32,
-    True,
+    False,
     True,
     True,
     False,
     (REFERENCE,),
+    True,
 )
 TRAJECTORY = Trajectory(
     BRIEF,
@@ -75,7 +78,7 @@ TRAJECTORY = Trajectory(
 )
 RESULTS = (
     loop.Goals((GOAL,), "late", COST),
-    loop.Chosen(ACTION, "cut", COST),
+    loop.Chosen(ACTION, "cut", COST, ("no area",), (EXCHANGE,)),
     loop.Drawn((CANDIDATE,), COST),
     loop.Judgement(((VERDICT,), ()), (CHECK, EditCheck()), COST, 1, ACTION),
     loop.Compared(-1, COST),
@@ -120,7 +123,8 @@ def test_every_record_of_a_run_is_covered_here():
             for field in fields(value)
             if field.default is not MISSING and getattr(value, field.name) == field.default
         ]
-        assert defaults in ([], ["schema"]), (type(value), defaults)
+        # A brief has one of fused and conversation.
+        assert defaults in ([], ["schema"], ["fused"]), (type(value), defaults)
 
 
 def test_costs_are_mappings_of_any_kind():

@@ -5,7 +5,7 @@ Each function calls the model at most twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ __all__ = [
     "TEMPLATES",
     "Fused",
     "Situation",
+    "ask_for_action",
     "ask_fused",
     "contradiction_text",
     "contradicts",
@@ -42,6 +43,7 @@ __all__ = [
     "fallback",
     "next_action",
     "repeat_text",
+    "request",
 ]
 
 
@@ -104,11 +106,15 @@ def next_action(vlm: Vlm, situation: Situation) -> Answer[Action]:
 
     An EDIT without references edits the current canvas. References of other kinds are dropped: only an edit reads them.
     """
-    message = _request(situation, _action_text(situation))
+    return ask_for_action(vlm, situation, _conversation(request(situation)))
+
+
+def ask_for_action(vlm: Vlm, situation: Situation, messages: Sequence[Message]) -> Answer[Action]:
+    """Ask for the next action by these messages, of which the last is a `request`."""
     guided = situation.trajectory.brief.guided
     schema = prompts.action_schema(situation.allowed, _ids(situation), situation.canvases, guided)
     convert = lambda reply, fields: _action(reply, situation, fields)  # noqa: E731
-    answer = ask(vlm, _conversation(message), schema, ActionReply, lambda reply: convert(reply, situation.fields()))
+    answer = ask(vlm, messages, schema, ActionReply, lambda reply: convert(reply, situation.fields()))
     return _with_value(answer, convert, situation.fields())
 
 
@@ -130,7 +136,7 @@ def ask_fused(vlm: Vlm, situation: Situation) -> Answer[Fused]:
     A reply that leaves out a goal is asked for again.
     """
     text = prompts.fused_text(_action_text(situation), situation.trajectory.current)
-    message = replace(_request(situation, text), data={"task": "fused"})
+    message = replace(request(situation, text), data={"task": "fused"})
     guided = situation.trajectory.brief.guided
     schema = prompts.fused_schema(situation.allowed, _ids(situation), situation.canvases, guided)
     convert = lambda reply, fields: _fused(reply, situation, fields)  # noqa: E731
@@ -187,7 +193,9 @@ def _ranks(reply: FusedReply) -> dict[str, float | None]:
     return dict(least_last)
 
 
-def _request(situation: Situation, text: str) -> Message:
+def request(situation: Situation, text: str = "") -> Message:
+    """Return the request for an action. text: its words; "" for those that tell all of the run."""
+    text = text or _action_text(situation)
     trajectory, canvases = situation.trajectory, situation.canvases
     step = trajectory.current_step
     return Message(

@@ -11,6 +11,7 @@ from ..policy import LOOPS
 OPTIONS: dict[str, dict[str, Any]] = {
     **{mode: {"conditioning": mode} for mode in CONDITIONINGS if mode != "proxy"},
     "guided": {"guided": True},
+    "conversation": {"conversation": True},
     "no-rollback": {"rollback": False},
     "no-grid": {"candidates": 1},
 }

@@ -42,6 +42,9 @@ def _flaws(call: Call, result: Result) -> Iterator[str]:
         allowed: set[ActionKind] = {*call.directive.allowed, *(FALLBACK_KINDS if result.failure else ())}
         source = () if call.directive.source is None else (call.directive.source,)
         yield from _of_action(result.action, call.trajectory, allowed, (*call.trajectory.offered, *source))
+        shown = {canvas for exchange in result.exchanges for canvas in exchange.canvases}
+        if unknown := sorted(shown - {*range(call.trajectory.canvases)}):
+            yield f"the controller was shown the canvases {unknown!r:.80}, which are not drawn yet"
     elif isinstance(call, Draw) and isinstance(result, Drawn):
         first = call.trajectory.canvases
         found = [candidate.canvas for candidate in result.candidates]

@@ -26,6 +26,7 @@ from ..trajectory import (
     Change,
     Cost,
     EditCheck,
+    Exchange,
     Outcome,
     Remark,
     Step,
@@ -56,11 +57,13 @@ class ChooseAction:
     """Ask the controller for an action. Result: Chosen.
 
     inspect: also compare the action with the brief before anything is drawn.
+    said: what was said in the conversation since the last step, where the controller is asked again for this one.
     """
 
     trajectory: Trajectory
     directive: Directive
     inspect: bool = False
+    said: tuple[Exchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,12 +145,14 @@ class Chosen:
     """
     failure: why the controller gave no usable action, so that `action` is a fallback; "" otherwise.
     warnings: what of the reply was left out, a sentence each.
+    exchanges: what was said for this step, in a run with one conversation.
     """
 
     action: Action
     failure: str = ""
     cost: Cost = field(default_factory=Cost)
     warnings: tuple[str, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +323,9 @@ def _choose(trajectory: Trajectory, directive: Directive, policy: Policy):
     failed = repeated(trajectory, chosen.action) if trajectory.brief.guided else None
     if failed is None:
         return chosen
-    again = yield ChooseAction(trajectory, replace(directive, avoid=failed.index), policy.inspects_text)
+    again = yield ChooseAction(
+        trajectory, replace(directive, avoid=failed.index), policy.inspects_text, chosen.exchanges
+    )
     again = replace(again, cost=chosen.cost + again.cost)
     if repeated(trajectory, again.action) is None:
         return again
@@ -372,7 +379,7 @@ def _round(trajectory: Trajectory, chosen: Chosen, policy: Policy):
     """Carry out one action: draw and judge, judge again, or pass END through the final gate. Returns the trajectory
     and, if the run ends, why."""
     action = chosen.action
-    step = Step(len(trajectory.steps), action, parent=trajectory.current, cost=chosen.cost)
+    step = Step(len(trajectory.steps), action, parent=trajectory.current, cost=chosen.cost, exchanges=chosen.exchanges)
     if action.kind == "END":
         gate = policy.final_gate(trajectory)
         trajectory = trajectory.with_step(_ruled(step, gate))
@@ -522,10 +529,8 @@ def _finish(trajectory: Trajectory, policy: Policy, stop: Stop, nfe: int):
     """Hand over the best canvas by the verdicts; if the strategy compares the result, only if the one-shot picture does
     not beat it."""
     best, choice, step = trajectory.best, "the best canvas by the judge's word", trajectory.best_step
-    if step is None:
-        choice = "no canvas was drawn"
-    elif step.score is None:
-        choice = "the first canvas: no canvas was judged"
+    if step is None or step.score is None:
+        choice = "the first canvas: no canvas was judged" if step else "no canvas was drawn"
     if stop.ended == "accepted by the artist":
         best, choice = trajectory.current, "the artist's choice"
     compares = policy.final_ab if trajectory.brief.final_ab is None else trajectory.brief.final_ab
@@ -562,7 +567,7 @@ def _rival(trajectory: Trajectory, policy: Policy, nfe: int):
     canvas = drawn.candidates[0].canvas
     step = replace(step, candidates=drawn.candidates, chosen=canvas, cost=drawn.cost)
     judgement = yield Judge(trajectory.with_step(step), trajectory.goals, (canvas,), None, action)
-    verdicts = judgement.verdicts[0]
+    (verdicts,) = judgement.verdicts
     step = replace(
         step,
         verdicts=verdicts,

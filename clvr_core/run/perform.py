@@ -9,12 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..controller import Situation, contradiction_text, contradicts, draft_goals, fallback, next_action, repeat_text
+from ..controller.conversation import next_in_conversation
+from ..controller.prompts import reply_text
 from ..errors import BadInput
 from ..executor.pasting import put_back
 from ..policy.remarks import apply_remark
 from ..protocols import Drawing, Picture, SomeDrawn
 from ..trajectory import Action, Cost, Remark, Trajectory
 from ..verifier import compare, wording_of
+from ..vlm.replies import Answer
 from ..witness.judge import Witnessed, without_witnesses
 from .canvases import Canvases
 from .compose import Composition, compose, left_out
@@ -160,22 +163,33 @@ def _choose(call: ChooseAction, models: RunModels, canvases: Canvases, started: 
         directive.source,
         canvases.references,
     )
-    answer = next_action(models.vlm, situation)
+    exchanges = list(call.said)
+
+    def ask(situation: Situation) -> Answer[Action]:
+        if not trajectory.brief.conversation:
+            return next_action(models.vlm, situation)
+        answer, exchange = next_in_conversation(models.vlm, situation, exchanges, canvases.picture)
+        exchanges.append(exchange)
+        return answer
+
+    answer = ask(situation)
     tokens, calls = answer.tokens, answer.calls
     if answer.value is not None and call.inspect:
         inspected = contradicts(models.vlm, trajectory.brief, answer.value)
         tokens, calls = tokens + inspected.tokens, calls + inspected.calls
         if inspected.value:
             note = "\n".join(filter(None, (situation.note, contradiction_text(answer.value))))
-            again = next_action(models.vlm, replace(situation, note=note))
+            again = ask(replace(situation, note=note))
             tokens, calls = tokens + again.tokens, calls + again.calls
             answer = again if again.value is not None else replace(answer, failure=again.failure)
     action = answer.value or fallback(trajectory, directive.focus, directive.source)
+    if exchanges and not exchanges[-1].replied:
+        exchanges[-1] = replace(exchanges[-1], replied=reply_text(action, trajectory.brief.guided))
     warnings = answer.warnings
     if directive.source is not None:
         action, beyond = anew_if_too_long(action, directive.allowed, models.window)
         warnings = (*warnings, *beyond)
-    return Chosen(action, answer.failure, _cost("think", started, tokens, calls), warnings)
+    return Chosen(action, answer.failure, _cost("think", started, tokens, calls), warnings, tuple(exchanges))
 
 
 def _judge(call: Judge, models: RunModels, canvases: Canvases, started: float) -> Judgement:

@@ -42,6 +42,9 @@ class NeuralVlm:
         """Raises NotInGrammar for a brief beyond the words that it was taught."""
         parse(prompt)
 
+    def room(self, messages: Sequence[Message]) -> int | None:
+        return self._vlm.room(messages)
+
     def chat(self, messages: Sequence[Message], schema: Any) -> Reply:
         return self._vlm.chat(messages, schema)
 

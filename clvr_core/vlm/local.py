@@ -88,8 +88,20 @@ class LocalVlm:
             )
         self._lock = threading.Lock()
 
+    def room(self, messages: Sequence[Message]) -> int | None:
+        """Return the tokens left beside these messages and the longest reply, as `ChatWindow` says."""
+        window = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if window is None:
+            return None
+        with self._alone():
+            read = len(self._prompter.prompt(self._turns(messages)))
+        return window - read - self.settings.thinking - self.settings.max_tokens - SPARE
+
+    def _turns(self, messages: Sequence[Message]) -> list[Turn]:
+        return [Turn(message.role, (message.text, *map(self._image, message.images))) for message in messages]
+
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        turns = [Turn(message.role, (message.text, *map(self._image, message.images))) for message in messages]
+        turns = self._turns(messages)
         with self._alone():
             document = self._grammars.start(schema)
             if document is None:

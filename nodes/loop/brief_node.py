@@ -82,6 +82,7 @@ class BriefNode(io.ComfyNode):
                 inputs.rollback(),
                 inputs.references(),
                 inputs.reference_names(),
+                inputs.conversation(),
             ],
             outputs=[
                 TRAJECTORY.Output("trajectory", tooltip="The run, planned and not yet begun."),

@@ -71,6 +71,7 @@ class Generate(io.ComfyNode):
                 inputs.rollback(),
                 inputs.references(),
                 inputs.reference_names(),
+                inputs.conversation(),
             ],
             outputs=[
                 io.Image.Output("image", tooltip="The best picture as judged, which need not be the last."),

@@ -236,6 +236,17 @@ def rollback() -> io.Boolean.Input:
     )
 
 
+def conversation() -> io.Boolean.Input:
+    return io.Boolean.Input(
+        "conversation",
+        default=False,
+        optional=True,
+        advanced=True,
+        tooltip="Asks the vlm in one conversation that grows from step to step, in place of a prompt that tells the run anew at "
+        "each. A model that keeps what it has read then reads only what is new; it needs room for a picture a step.",
+    )
+
+
 def review_seconds(name: str, default: int) -> io.Int.Input:
     return io.Int.Input(
         name,
@@ -334,6 +345,7 @@ def brief_of(
     conditioning: Conditioning = "proxy",
     guided: bool = False,
     rollback: bool = True,
+    conversation: bool = False,
 ) -> Brief:
     """Make the brief from the values of these inputs; 0 means no value. Raises BadInput for a value out of range."""
     executor.check(prompt)
@@ -356,6 +368,7 @@ def brief_of(
         conditioning=conditioning,
         guided=guided,
         rollback=rollback,
+        conversation=conversation,
     )
 
 

@@ -56,6 +56,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "director": {"candidates": 1},
     "oneshot": {},
     "clvr-fused": {"fused": True},
+    "clvr-conversation": {"conversation": True},
     "director-set": {"candidates": 2, "judging": "set", "evidence": True},
 }
 """Name of a strategy, or name-variant."""

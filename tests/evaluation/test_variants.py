@@ -18,7 +18,7 @@ def test_options_are_fields_of_the_brief():
     assert options_of("clvr") == {} and base_of("director+no-grid") == "director"
     assert options_of("clvr+trace") == {"conditioning": "trace"}
     assert options_of("director+no-rollback+no-grid") == {"rollback": False, "candidates": 1}
-    assert set(OPTIONS) == {"instruction", "summary", "trace", "guided", "no-rollback", "no-grid"}
+    assert set(OPTIONS) == {"instruction", "summary", "trace", "guided", "conversation", "no-rollback", "no-grid"}
 
 
 @pytest.mark.parametrize(

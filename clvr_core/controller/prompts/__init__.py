@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ...brief import GOAL_KINDS, Brief, DraftedKind, Goal, part_in_words
+from ...records import to_json
 from ...templates import Templates
 from ...text import clip, one_line
 from ...trajectory import Action, ActionKind, Step, Trajectory, Verdict
@@ -181,12 +183,7 @@ def action_text(
     source: int | None = None,
 ) -> str:
     """What is fixed for the run stands first, what grows next, what changes last: a server can keep the prefix."""
-    failed, guided = trajectory.failed, trajectory.brief.guided
-    step_texts = (
-        TEMPLATES.text(stage, wrong=", ".join(wrong)) if stage else "",
-        _depth_text(trajectory, source),
-        TEMPLATES.text("together") if guided and len(focus) > 1 and "EDIT" in allowed else "",
-    )
+    failed = trajectory.failed
     taken_back = {step.index for step in failed}
     style = f"strategy_{trajectory.brief.strategy}"
     return TEMPLATES.text(
@@ -201,13 +198,80 @@ def action_text(
         ),
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory),
-        stroke="\n\n".join(filter(None, step_texts)),
+        stroke=_step_text(trajectory, focus, allowed, stage, wrong, source),
         focus=", ".join(focus),
         remark=clip(note, MAX_NOTE).strip(),
-        kinds="\n".join(
-            [*(TEMPLATES.text(f"kind_{kind.lower()}") for kind in allowed), *[TEMPLATES.text("checks")] * guided]
-        ),
+        kinds="\n".join(_kind_lines(trajectory, allowed)),
     )
+
+
+def turn_text(
+    trajectory: Trajectory,
+    steps: Sequence[Step],
+    said: Sequence[str],
+    focus: Sequence[str],
+    allowed: Sequence[ActionKind],
+    offered: Sequence[int],
+    shown: Sequence[int],
+    note: str,
+    stage: str = "",
+    wrong: Sequence[str] = (),
+    source: int | None = None,
+) -> str:
+    """Write a later request of a conversation: what came of the last one, and what this step is to serve. What the
+    conversation has said is not said again.
+
+    steps: that came of the last request, oldest first. said: the requests so far. shown: canvases that are new in it.
+    """
+    line = lambda step: _failed_line(step) if step in trajectory.failed else _step_line(step)  # noqa: E731
+    new = lambda lines: [each for each in lines if not any(each in text for text in said)]  # noqa: E731
+    canvases = _canvases_text(trajectory, shown) if shown else ""
+    dropped = trajectory.remark.dropped if trajectory.remark and steps else ()
+    return TEMPLATES.text(
+        "turn",
+        results="\n".join(map(line, steps)),
+        goals="\n".join(new(map(_goal_line, trajectory.goals))),
+        dropped=", ".join(dropped),
+        canvases=canvases,
+        offered=", ".join(map(str, offered)),
+        current=str(trajectory.current),
+        verdicts=_verdicts_text(trajectory) if steps and (trajectory.remark or steps[-1].accepted) else "",
+        stroke=_step_text(trajectory, focus, allowed, stage, wrong, source),
+        focus=", ".join(focus),
+        remark=clip(note, MAX_NOTE).strip(),
+        kinds="\n".join(new(_kind_lines(trajectory, allowed))),
+        allowed=", ".join(allowed),
+    )
+
+
+def reply_text(action: Action, checks: bool = False) -> str:
+    """Return the action as a model that is held to `action_schema` writes it: compact JSON in the order of its fields.
+    checks: as there."""
+    fields = action_schema((), (), (), checks)["properties"]
+    return json.dumps(
+        {name: to_json(getattr(action, name)) for name in fields}, separators=(",", ":"), ensure_ascii=False
+    )
+
+
+def _step_text(
+    trajectory: Trajectory,
+    focus: Sequence[str],
+    allowed: Sequence[ActionKind],
+    stage: str,
+    wrong: Sequence[str],
+    source: int | None,
+) -> str:
+    parts = (
+        TEMPLATES.text(stage, wrong=", ".join(wrong)) if stage else "",
+        _depth_text(trajectory, source),
+        TEMPLATES.text("together") if trajectory.brief.guided and len(focus) > 1 and "EDIT" in allowed else "",
+    )
+    return "\n\n".join(filter(None, parts))
+
+
+def _kind_lines(trajectory: Trajectory, allowed: Sequence[ActionKind]) -> list[str]:
+    kinds = [TEMPLATES.text(f"kind_{kind.lower()}") for kind in allowed]
+    return [*kinds, TEMPLATES.text("checks")] if trajectory.brief.guided else kinds
 
 
 def fused_text(request: str, canvas: int | None) -> str:
