@@ -36,6 +36,7 @@ from .signals import Ended, ended_in_order
 from .storage.clean_command import add_arguments as add_clean_arguments
 from .strengths.command import run as run_merge
 from .training.sticker_command import add_stickers
+from .training.vlm_command import add_vlm
 
 if TYPE_CHECKING:
     from .executor.klein import KleinExecutor
@@ -172,6 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     distil.add_argument("--data", type=Path, metavar="DIR", help="a data set of `clvr synthesize`, for `traces`")
     distil.set_defaults(run=_train_distil)
     add_stickers(worlds)
+    add_vlm(worlds)
     klein = worlds.add_parser("klein", help="a FLUX.2 Klein folder; run under `accelerate launch` for several GPUs")
     on_klein = klein.add_subparsers(required=True, metavar="STAGE")
     for world, kinds in (("shapes", stages), ("klein", on_klein)):

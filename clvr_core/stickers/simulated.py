@@ -99,10 +99,12 @@ CHECK = 32
 """Bits that tell whether the others are whole."""
 
 
-def rendered(scene: Scene) -> Picture:
+def rendered(scene: Scene, draw: Callable[[Scene], Picture] = render) -> Picture:
     """Return the scene as it should be drawn, uint8 192 x 192 x 3, with what each cell holds in the lowest bits of the
-    pixels in its middle, which no eye sees. Raises BadInput if the pictures of the stickers are not there."""
-    picture, (cells, backdrops) = render(scene), codes([scene])
+    pixels in its middle, which no eye sees. draw: gives the picture without them.
+
+    Raises BadInput if the pictures of the stickers are not there."""
+    picture, (cells, backdrops) = draw(scene), codes([scene])
     for cell in CELLS:
         code = np.concatenate([cells[0, cell], backdrops]).astype(np.int8).tobytes()
         bits = np.unpackbits(np.frombuffer(code + _check(code), np.uint8))

@@ -7,9 +7,8 @@ for comparison, judge by the last text alone and by the whole request.
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,19 +23,17 @@ from ..fleet.engine import threads_for
 from ..protocols import Picture
 from ..records import to_json
 from ..shapes.sampling import TAUGHT, brief_of, grouped_scene
-from ..storage.atomic import writing
 from ..weights.manifest import digests
 from .adapter import FrozenCopy, Lora, attach
 from .compile import compile_blocks
-from .fit import Schedule, fit, trim
+from .fit import Schedule, fit
+from .measures import MEASURES, Measures
 from .nft import advantages, nft_loss, optimality
 from .rewards import ARMS, ExactReward, Reward
 from .sampler import Condition, TrainingSampler, guided
 from .samples import Sample, Samples, Window, alike, one_shot, read_picture
 from .sft import finish
 from .stage import curve_of, processes, settle, stage
-
-MEASURES = "measures.jsonl"
 
 
 @dataclass(frozen=True)
@@ -310,7 +307,7 @@ def pprl(
         compile_blocks(transformer, accelerator.device)
     old, first = FrozenCopy(transformer), FrozenCopy(transformer)
     rollouts = Rollouts(sampler, samples, reward, ExactReward() if world else None, settings)
-    log = _Log(out, accelerator)
+    log = Measures(out, accelerator)
     kept: dict[str, Drawn] = {}
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
@@ -359,31 +356,3 @@ def pprl(
 
         plot_training(record["measures"], out / "pprl.png", settings.arm)
     return finish(out, sampler, settings.lora, record, accelerator)
-
-
-class _Log:
-    """Writes measures.jsonl, and TensorBoard's files if it is installed. Only the first of several processes writes."""
-
-    def __init__(self, out: Path, accelerator: Accelerator) -> None:
-        self.path, self.main = out / MEASURES, accelerator.is_main_process
-        self.board: Callable | None = None
-        if self.main:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                return
-            self.board = SummaryWriter(str(out / "tensorboard")).add_scalar
-
-    def resume(self, step: int) -> None:
-        """Remove the measures at and after the step that is continued; they are made again."""
-        if self.main:
-            trim(self.path, step - 1)
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        if not self.main or not values:
-            return
-        with writing(self.path.parent), self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **{name: round(value, 5) for name, value in values.items()}}) + "\n")
-        if self.board:
-            for name, value in values.items():
-                self.board(name, value, step)

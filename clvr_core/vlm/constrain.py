@@ -92,18 +92,34 @@ class Document:
 
     def take(self, logits: Tensor) -> int:
         """Return the likeliest token that the schema allows, and add it to the document. logits: float, vocabulary."""
-        import torch
+        token = likeliest(logits, self.allowed())
+        self.add(token)
+        return token
+
+    def allowed(self) -> np.ndarray:
+        """Return which tokens may follow: bool, vocabulary."""
         from llguidance.numpy import fill_next_token_bitmask
 
         fill_next_token_bitmask(self._matcher, self._bits)
         self._fail_if_lost()
         # llguidance's own function for this compiles a kernel, which takes seconds and a C++ compiler.
-        allowed = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
-        token = int(logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf")).argmax())
+        return np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary].astype(bool)
+
+    def add(self, token: int) -> None:
+        """Add a token that may follow."""
         self._matcher.consume_token(token)
         self._fail_if_lost()
-        return token
 
     def _fail_if_lost(self) -> None:
         if self._matcher.is_error():
             raise JudgeFailure(f"the reply cannot be held to its schema: {self._matcher.get_error()[:300]}")
+
+
+def likeliest(logits: Tensor, allowed: np.ndarray | None = None) -> int:
+    """Return the token with the greatest of the logits, float of the vocabulary, among those that are allowed: bool,
+    vocabulary; None for all."""
+    import torch
+
+    if allowed is not None:
+        logits = logits.masked_fill(~torch.from_numpy(allowed).to(logits.device), float("-inf"))
+    return int(logits.argmax())

@@ -7,19 +7,23 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from PIL import Image
 
 from ..errors import BadInput, JudgeFailure
 from ..protocols import Decision, Message, Picture, Question, Reply
 from ..text import one_line
-from .constrain import Document, Grammars
+from .constrain import Document, Grammars, likeliest
 from .decisions import DECIDE, ONE_WORD, weigh, word
 from .prefix import Reader, Run
-from .prompt import THOUGHT_ENDS, Prompter, Turn
+from .prompt import THOUGHT_ENDS, Prompt, Prompter, Turn
 from .quantised import Quantise, check_quantise, config_of
 from .replies import in_words
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPARE = 64
 """Tokens reserved beside thought and reply, for the marks that end a thought."""
@@ -113,6 +117,7 @@ class LocalVlm:
                 thoughts = self._think(run) if self.settings.thinking else 0
                 tokens, finished = self._write(run, document)
             self._reader.finish(run)
+            self.wrote(prompt, tokens)
             text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
         return Reply(text, len(prompt) + thoughts + len(tokens), finished)
 
@@ -132,6 +137,16 @@ class LocalVlm:
         costs = [len(tail) + (len(prompt) if first else 0) for first, tail in zip((True, *[False] * len(tails)), tails)]
         return [weigh(yes, no, cost) for (yes, no), cost in zip(found, costs)]
 
+    def choose(self, logits: Tensor, allowed: np.ndarray | None, place: int) -> int:
+        """Return the token that stands at this place of the reply, here the likeliest one.
+
+        logits: float32, vocabulary. allowed: bool, vocabulary, the tokens that the schema allows; None for all.
+        """
+        return likeliest(logits, allowed)
+
+    def wrote(self, prompt: Prompt, tokens: Sequence[int]) -> None:
+        """Called with each reply, thoughts left out; a model that learns from them keeps them."""
+
     def move(self, device: str) -> None:
         """Move the weights to the device and drop the cached prefixes."""
         with self._lock:
@@ -150,7 +165,10 @@ class LocalVlm:
                 return written[:limit], False
             if pending:
                 self._reader.extend(run, pending)
-            token = document.take(run.logits) if document else int(run.logits.argmax())
+            allowed = document.allowed() if document else None
+            token = self.choose(run.logits, allowed, len(written))
+            if document:
+                document.add(token)
             if token in self._ends:
                 return written, True
             pending = [token, *(document.forced() if document else ())]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from clvr_core.controller import prompts as control
 from clvr_core.errors import BadInput
@@ -36,6 +36,7 @@ from clvr_core.training.vlm_questions import (
 )
 from clvr_core.vlm.decisions import DECIDE, ONE_WORD
 from clvr_core.vlm.prompt import Prompter, Turn
+from tests.training.small_vlm import small_config
 
 CAT, DOG = Thing("cat", NATURAL, "small", 0), Thing("dog", "blue", "large", 4)
 TOKENIZER = FOLDER / "tokenizer.json"
@@ -46,17 +47,9 @@ def writer() -> Writer:
     return Writer(TOKENIZER)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small() -> Any:
-    """The shipped model's configuration with fewer and narrower layers."""
-    config: Any = Qwen3VLConfig.from_pretrained(FOLDER)
-    text, vision = config.text_config, config.vision_config
-    text.hidden_size, text.intermediate_size, text.num_hidden_layers = 64, 64, 2
-    text.num_attention_heads, text.num_key_value_heads, text.head_dim = 2, 1, 64
-    vision.hidden_size, vision.intermediate_size, vision.depth, vision.num_heads = 48, 64, 2, 2
-    vision.out_hidden_size, vision.deepstack_visual_indexes = 64, [0]
-    text.layer_types = ["full_attention"] * 2
-    return config
+    return small_config()
 
 
 def blots(cells: np.ndarray, backdrops: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,54 @@
+"""`clvr train vlm`: training of controllers and judges that are vision-language models."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_vlm(worlds: Any) -> None:
+    """Add `vlm` to the subparsers of `clvr train`."""
+    vlm = worlds.add_parser("vlm", help="a vision-language model as controller: the embedded one, or a Qwen3-VL folder")
+    stages = vlm.add_subparsers(required=True, metavar="STAGE")
+    _add_grpo(stages.add_parser("grpo", help="reinforcement learning of the planner through the loop"))
+
+
+def _add_grpo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
+    command.add_argument(
+        "--start", "--from", type=Path, metavar="DIR", help="the model's folder; the embedded one if not given"
+    )
+    command.add_argument(
+        "--models",
+        default="simulated",
+        metavar="NAME",
+        help="who draws and judges: simulated (the sticker world, nothing is drawn by weights), or as for `clvr generate`",
+    )
+    command.add_argument(
+        "--reward", metavar="NAME", help="who judges the end of a rollout: a file like clvr.toml, or MODULE:NAME"
+    )
+    command.add_argument("--prompts", type=Path, metavar="FILE", help="one brief a line; random ones if not given")
+    command.add_argument(
+        "--errors",
+        type=float,
+        default=0.0,
+        metavar="RATE",
+        help="of the simulated world's verifier, 0 to 1 (default 0)",
+    )
+    command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=_grpo)
+
+
+def _grpo(options: argparse.Namespace) -> int:
+    from ..stickers.neural import FOLDER
+    from ..synthesis.engine import read_prompts
+    from .vlm_field import field_of
+    from .vlm_grpo import grpo
+
+    options.again = "the same command"
+    prompts = read_prompts(options.prompts) if options.prompts else []
+    where = field_of(options.models, options.reward, prompts, options.errors, options.seed)
+    grpo(options.out, options.start or FOLDER, where, options.config, seed=options.seed)
+    return 0
