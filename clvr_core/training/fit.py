@@ -19,6 +19,7 @@ from diffusers.training_utils import EMAModel
 
 from ..errors import BadInput
 from ..storage.atomic import write_bytes
+from .muon import MuonAndAdamW
 from .state import TrainingState
 
 STATE, FRESH, COMPLETE = "state", "state-new", "complete"
@@ -29,6 +30,8 @@ CURVE = "curve.jsonl"
 class Schedule:
     """How long, how fast and how often.
 
+    muon: rate of Muon for matrices and filters, as a multiple of `lr`, which is AdamW's for everything else; 0 for AdamW
+        alone.
     seconds: ends training after this time too, with the learning rate brought down by then; None for no limit. Two runs
         with a limit take different numbers of steps.
     """
@@ -41,6 +44,7 @@ class Schedule:
     ema: float = 0.999
     log_every: int = 50
     save_every: int = 250
+    muon: float = 0.0
     seconds: float | None = None
 
     def factor(self, step: int, elapsed: float = 0.0) -> float:
@@ -82,19 +86,14 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(seed, device_specific=True)
-    optimizer = torch.optim.AdamW(
-        (p for p in model.parameters() if p.requires_grad),
-        schedule.lr,
-        betas=(0.9, 0.98),
-        weight_decay=schedule.weight_decay,
-    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if schedule.muon:
+        optimizer = MuonAndAdamW(trained, schedule.lr, muon=schedule.muon, decay=schedule.weight_decay)
+    else:
+        optimizer = torch.optim.AdamW(trained, schedule.lr, betas=(0.9, 0.98), weight_decay=schedule.weight_decay)
     on_gpu = accelerator.device.type == "cuda"  # many small tensors, each a launch of its own otherwise
     # Without averaging there is no copy either: the weights may be spread over processes that hold a part each.
-    ema = (
-        EMAModel((p for p in model.parameters() if p.requires_grad), decay=schedule.ema, foreach=on_gpu)
-        if schedule.ema
-        else None
-    )
+    ema = EMAModel(trained, decay=schedule.ema, foreach=on_gpu) if schedule.ema else None
     wrapped, optimizer = accelerator.prepare(model, optimizer)
     if ema:
         ema.to(accelerator.device)

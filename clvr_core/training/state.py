@@ -105,6 +105,8 @@ class TrainingState:
             if held is not None and f"optimizer.{place}.step" in held:
                 moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
                 self.optimizer.state[parameter] = {"step": torch.zeros((), dtype=torch.float32), **moments}
+            if held is not None and f"optimizer.{place}.momentum" in held:
+                self.optimizer.state[parameter] = {"momentum": torch.zeros_like(parameter)}
             for name, tensor in self.optimizer.state.get(parameter, {}).items():
                 yield f"optimizer.{place}.{name}", tensor
         averages = self.ema.shadow_params if self.ema else ()

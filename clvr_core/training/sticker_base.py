@@ -74,7 +74,7 @@ def train_stickers(
     start: folder of weights with their `readout.safetensors`, whose parts are trained on; the sizes in the config are
         not used. Its encoder is kept unless `parts` names it.
 
-    Returns the folder of the weights, which is written where `parts` are complete. Raises BadInput as `settle` does, if
+    Returns the folder of the weights, which is written where `parts` or `start` make them complete. Raises BadInput as `settle` does, if
     the pictures of the stickers are not there, and for weights that are missing or damaged.
     """
     accelerator = processes()
@@ -83,7 +83,6 @@ def train_stickers(
     torch.set_float32_matmul_precision("high")
     report = accelerator.print
     renderer = BatchRenderer(accelerator.device, load_cutouts(_cutouts()))
-    draw = Drawn(renderer, settings.vae.batch, settings.vae.signs)
     if start:
         pipe = KleinExecutor.load(start).pipe.to(torch.float32)
     else:
@@ -99,18 +98,19 @@ def train_stickers(
         if start:
             encoding.linear.load_state_dict(_readout(start))
         if not start or "encoder" in parts:
-            train_encoder(encoding, draw, out / "encoder", settings.vae, **common)
+            crowded = Drawn(renderer, settings.vae.batch, settings.vae.signs, settings.vae.crowded)
+            train_encoder(encoding, crowded, out / "encoder", settings.vae, **common)
         encoding = channels_last(encoding).to(accelerator.device)
         save_file({name: value.contiguous() for name, value in encoding.state_dict().items()}, saved)
     if "decoder" in parts:
-        train_decoder(pipe.vae, encoding, draw, out / "decoder", settings.vae, **common)
+        train_decoder(pipe.vae, encoding, renderer, out / "decoder", settings.vae, **common)
         save_file(_part(pipe.vae, ("decoder.", "post_quant_conv.")), out / "decoder.safetensors")
     elif (out / "decoder.safetensors").exists():
         pipe.vae.load_state_dict(load_file(out / "decoder.safetensors"), strict=False)
     if "flow" in parts:
         train_flow(pipe, renderer, out / "flow", settings.flow, workers=workers, **common)
     weights = out / "weights"
-    if accelerator.is_main_process and "flow" in parts:
+    if accelerator.is_main_process and (start or "flow" in parts):
         done = [part for part in PARTS if (out / part / "curve.jsonl").exists()]
         curves = {part: curve_of(out / part) for part in done}
         record = {"seed": seed, "processes": accelerator.num_processes, "config": to_json(settings), "curves": curves}

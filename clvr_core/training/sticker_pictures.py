@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from torch.nn import Linear
+from torch.nn import Conv2d, Linear
 
 from ..stickers.codes import DX, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.reader import SPLIT, UNCLEAR, Reader
-from ..stickers.scene import BACKDROPS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIZES, looks
+from ..stickers.scene import BACKDROPS, CANVAS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIZES, looks
 from .fit import Schedule, fit
 from .pretrain import patchify
 from .sticker_batches import SIGN_KIND, BatchRenderer
@@ -29,14 +30,28 @@ ENCODED = (len(KINDS), len(LOOKS), len(SIZES), *(len(LETTERS) + 1 for _ in range
 """Classes that a token of the VAE is read for: kind, look, size, five letters, backdrop."""
 
 
-def random_codes(count: int, rng: np.random.Generator, signs: float = 0.12) -> tuple[np.ndarray, np.ndarray]:
+FILLED = 0.1, 0.3, 0.5, 0.8, 1.0
+"""Odds that a cell is filled, one of them for each scene."""
+
+
+def random_codes(
+    count: int,
+    rng: np.random.Generator,
+    signs: float = 0.12,
+    crowded: float = 0.0,
+    filled_at: tuple[float, ...] = FILLED,
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of random scenes, int8 count x 9 x FIELDS and int8 count; a filled cell is a sign at the odds
-    `signs`, half of the looks are natural."""
+    `signs`, half of the looks are natural. The share `crowded` of the scenes has all cells filled, most by signs; of
+    the others cells are filled at one of the odds `filled_at`."""
     shape = (count, len(CELLS))
     cells = np.zeros((*shape, FIELDS), np.int8)
     noun = rng.integers(1, len(NOUNS) + 1, shape)
     sign = rng.random(shape) < signs
-    filled = rng.random(shape) < rng.choice((0.1, 0.3, 0.5, 0.8, 1.0), (count, 1))
+    filled = rng.random(shape) < rng.choice(filled_at, (count, 1))
+    if crowded:
+        among = rng.random((count, 1)) < crowded
+        filled, sign = filled | among, sign | (among & (rng.random(shape) < 0.85))
     cells[..., NOUN] = np.where(sign, SIGN_KIND, noun) * filled
     look = rng.integers(1, len(LOOKS), shape) * (rng.random(shape) < 0.6)
     cells[..., LOOK] = _allowed()[noun, look] * (filled & ~sign)
@@ -60,8 +75,21 @@ def _allowed() -> np.ndarray:
 
 
 def autocast(device: torch.device):
-    """bfloat16 on a GPU, float32 elsewhere."""
+    """bfloat16 on a GPU; elsewhere what surrounds the call: float32, or bfloat16 where accelerate was told so
+    (ACCELERATE_MIXED_PRECISION=bf16)."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+@dataclass(frozen=True)
+class Growth:
+    """One of the stages in which the decoder is trained at a smaller side first.
+
+    side: of the pictures in pixels: 12, 24, 48 or 96. batch: pictures a step.
+    """
+
+    side: int
+    batch: int
+    schedule: Schedule
 
 
 @dataclass(frozen=True)
@@ -69,6 +97,16 @@ class StickerVaeConfig:
     """latent_noise: standard deviation added before reading or decoding, so that near-by latents mean the same.
     read: weight of what the finished encoder reads off the decoded picture, beside its error in pixels.
     signs: share of the filled cells that hold a sign.
+    keep: weight of the distance between the latents of cells without a sign and those of the encoder that training
+        started from, so that a flow trained on those goes on holding; 0 for none.
+    crowded: share of the encoder's pictures with nine filled cells, most of them signs, the slowest to learn.
+    fixed: how many of the encoder's levels, from the picture on, are left as they are.
+    growth: stages of the decoder before the one at full size. A small side costs a tenth and teaches the levels that
+        hold what things look like; the last levels then only have to sharpen it.
+    filled_at: odds that a cell is filled, one of them for each of the decoder's pictures.
+    pool: different batches that the decoder is trained on, whose latents are kept in memory (4.6 kB a picture in
+        float32), so that each is encoded once; 0 for a new one at every step.
+    edges: weight of the error of the differences between neighbouring pixels, which an error of pixels alone blurs.
     """
 
     batch: int = 64
@@ -76,6 +114,13 @@ class StickerVaeConfig:
     latent_noise: float = 0.2
     shrink: float = 1e-3
     read: float = 0.02
+    keep: float = 0.0
+    crowded: float = 0.0
+    fixed: int = 0
+    growth: tuple[Growth, ...] = ()
+    filled_at: tuple[float, ...] = FILLED
+    pool: int = 0
+    edges: float = 0.0
     encoder: Schedule = field(
         default_factory=lambda: Schedule(steps=1500, lr=1.5e-3, weight_decay=0.0, ema=0.995, save_every=500)
     )
@@ -103,7 +148,13 @@ class Encoding(torch.nn.Module):
         super().__init__()
         self.encoder, self.quant_conv, self.config = vae.encoder, vae.quant_conv, config
         self.linear = Linear(4 * vae.config.latent_channels, sum(ENCODED) + 2)
-        self.misread = torch.ones(4)
+        self.misread, self.moved = torch.ones(4), torch.zeros(())
+        # In a list, so that it is no part of this module and its weights are neither trained nor saved.
+        parts = torch.nn.Sequential(self.encoder, self.quant_conv)
+        self.before = [channels_last(deepcopy(parts)).requires_grad_(False)] if config.keep else []
+        if config.fixed:
+            for part in (self.encoder.conv_in, *self.encoder.down_blocks[: config.fixed]):
+                part.requires_grad_(False)
 
     def latents(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures in -1..1 -> latents before normalisation."""
@@ -134,7 +185,14 @@ class Encoding(torch.nn.Module):
     def forward(self, pictures: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor) -> torch.Tensor:
         latents = self.latents(pictures)
         noised = latents + self.config.latent_noise * torch.randn_like(latents)
-        return self.read(noised, cells, backdrops) + self.config.shrink * latents.square().mean()
+        loss = self.read(noised, cells, backdrops) + self.config.shrink * latents.square().mean()
+        if self.before:
+            with torch.no_grad(), autocast(pictures.device):
+                before = self.before[0].to(pictures.device)(pictures).float().chunk(2, dim=1)[0]
+            moved = patchify(latents - before).square().mean(1).flatten(1)
+            self.moved = _mean(moved, cells[..., NOUN] != SIGN_KIND)
+            loss = loss + self.config.keep * self.moved
+        return loss
 
 
 def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
@@ -143,43 +201,81 @@ def _mean(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
 
 class Decoding(torch.nn.Module):
     """Trains the decoder alone, from noised latents of the finished encoder, by an error in which every sticker counts
-    alike, and by what the encoder reads off the result."""
+    alike, and by what the encoder reads off the result.
+
+    Where the decoder grows, each level of it also draws a small picture by a head of its own, which is discarded
+    afterwards: the levels that hold what things look like are then taught at once, and not through all that follow.
+    """
 
     def __init__(self, vae: Vae, encoding: Encoding, config: StickerVaeConfig) -> None:
         super().__init__()
         self.decoder, self.post_quant_conv, self.config = vae.decoder, vae.post_quant_conv, config
+        self.heads = torch.nn.ModuleList()
+        if config.growth:
+            for block in self.decoder.up_blocks[:-2]:
+                channels = block.upsamplers[0].conv.out_channels
+                norm = torch.nn.GroupNorm(vae.config.norm_num_groups, channels)
+                self.heads.append(torch.nn.Sequential(norm, torch.nn.SiLU(), Conv2d(channels, 3, 3, padding=1)))
         # In a list, so that it is no part of this module and its weights are not trained.
         self.encoding = [encoding.requires_grad_(False).eval()]
         self.l1 = torch.zeros(())
 
-    def forward(self, pictures, weights, cells, backdrops) -> torch.Tensor:
+    def draw(self, latents: torch.Tensor, side: int) -> list[torch.Tensor]:
+        """Latents -> the pictures that each level up to `side` pixels draws, the largest last."""
+        decoder, drawn = self.decoder, []
+        made = decoder.mid_block(decoder.conv_in(self.post_quant_conv(latents)))
+        for place, block in enumerate(decoder.up_blocks):
+            made = block(made)
+            if place < len(self.heads):
+                drawn.append(self.heads[place](made))
+                if drawn[-1].shape[-1] >= side:
+                    return drawn
+        return [*drawn, decoder.conv_out(decoder.conv_act(decoder.conv_norm_out(made)))]
+
+    def forward(self, latents, pictures, weights, cells, backdrops, side: int = CANVAS) -> torch.Tensor:
         encoding = self.encoding[0]
-        with torch.no_grad():
-            latents = encoding.latents(pictures)
         scale = self.config.latent_noise * torch.rand(len(latents), 1, 1, 1, device=latents.device)
         with autocast(pictures.device):
-            drawn = self.decoder(self.post_quant_conv(latents + scale * torch.randn_like(latents)))
-        drawn = drawn.float()
-        error = (drawn - pictures).abs().mean(1)
+            drawn = self.draw(latents + scale * torch.randn_like(latents), side)
+        loss = torch.zeros((), device=pictures.device)
+        for each in drawn:
+            wanted = F.interpolate(pictures, size=each.shape[-2:], mode="area")
+            counted = F.interpolate(weights[:, None], size=each.shape[-2:], mode="area")[:, 0]
+            error = (each.float() - wanted).abs().mean(1)
+            loss = loss + (error * counted).mean()
+            if self.config.edges:
+                loss = loss + self.config.edges * _edges(each.float() - wanted, counted)
         self.l1 = error.detach().mean()
-        loss = (error * weights).mean()
-        if self.config.read:
-            again = encoding.latents(drawn.contiguous(memory_format=torch.channels_last))
+        if self.config.read and drawn[-1].shape[-1] == CANVAS:
+            again = encoding.latents(drawn[-1].float().contiguous(memory_format=torch.channels_last))
             loss = loss + self.config.read * encoding.read(again, cells, backdrops)
         return loss
+
+
+def _edges(error: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean size of the differences of an error, N x 3 x H x W, between pixels side by side. weights: N x H x W."""
+    across, down = error.diff(dim=-1).abs().mean(1), error.diff(dim=-2).abs().mean(1)
+    return (across * weights[..., 1:]).mean() + (down * weights[..., 1:, :]).mean()
 
 
 class Drawn:
     """Random scenes drawn on the device, a batch for each key."""
 
-    def __init__(self, renderer: BatchRenderer, batch: int, signs: float = 0.12) -> None:
-        self.renderer, self.batch, self.signs = renderer, batch, signs
+    def __init__(
+        self,
+        renderer: BatchRenderer,
+        batch: int,
+        signs: float = 0.12,
+        crowded: float = 0.0,
+        filled_at: tuple[float, ...] = FILLED,
+    ) -> None:
+        self.renderer, self.batch = renderer, batch
+        self.signs, self.crowded, self.filled_at = signs, crowded, filled_at
 
     def __call__(self, key: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return pictures in -1..1 (channels last), cells and backdrops."""
-        cells, backdrops = random_codes(
-            self.batch, np.random.default_rng(random.Random(key).getrandbits(63)), self.signs
-        )
+        rng = np.random.default_rng(random.Random(key).getrandbits(63))
+        cells, backdrops = random_codes(self.batch, rng, self.signs, self.crowded, self.filled_at)
         pictures = self.renderer(cells, backdrops) * 2 - 1
         device = self.renderer.device
         return (
@@ -214,7 +310,8 @@ def train_encoder(
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         loss = wrapped(*draw(f"{seed}/encoder/{step}/{accelerator.process_index}"))
         if (step + 1) % config.encoder.log_every == 0:
-            report(f"misread kind, look, size, word: {[round(each, 4) for each in objective.misread.tolist()]}")
+            misread = [round(each, 4) for each in objective.misread.tolist()]
+            report(f"misread kind, look, size, word: {misread}; moved {objective.moved.item():.4f}")
         return loss
 
     fit(objective, loss_of, config.encoder, folder, seed=seed, accelerator=accelerator, report=report)
@@ -223,7 +320,7 @@ def train_encoder(
 def train_decoder(
     vae: Vae,
     encoding: Encoding,
-    draw: Drawn,
+    renderer: BatchRenderer,
     folder: Path,
     config: StickerVaeConfig,
     *,
@@ -231,19 +328,36 @@ def train_decoder(
     accelerator: Accelerator,
     report=print,
 ) -> None:
+    """Trains at the sides of `config.growth` first, each in a folder of its own beside `folder`."""
     objective = channels_last(Decoding(vae, encoding, config))
-    compiled(vae.encoder, accelerator.device)
-    compiled(vae.decoder, accelerator.device)
+    for part in (vae.encoder, vae.decoder.mid_block, *vae.decoder.up_blocks):
+        compiled(part, accelerator.device)
+    kept: dict[tuple[int, int], torch.Tensor] = {}
 
-    def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
-        pictures, cells, backdrops = draw(f"{seed}/decoder/{step}/{accelerator.process_index}")
-        loss = wrapped(pictures, draw.weights(pictures, cells, backdrops), cells, backdrops)
-        if (step + 1) % config.decoder.log_every == 0:
-            misread = [round(each, 4) for each in encoding.misread.tolist()]
-            report(f"L1 {objective.l1.item():.4f}; misread kind, look, size, word once decoded: {misread}")
-        return loss
+    def grow(stage: Growth, place: Path) -> None:
+        draw = Drawn(renderer, stage.batch, config.signs, filled_at=config.filled_at)
 
-    fit(objective, loss_of, config.decoder, folder, seed=seed, accelerator=accelerator, report=report)
+        def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
+            number = step % config.pool if config.pool else step
+            pictures, cells, backdrops = draw(f"{seed}/decoder/{number}/{accelerator.process_index}")
+            latents = kept.get((stage.batch, number))
+            if latents is None:
+                with torch.no_grad(), accelerator.autocast():
+                    latents = encoding.latents(pictures)
+                if config.pool:
+                    kept[stage.batch, number] = latents
+            weights = draw.weights(pictures, cells, backdrops)
+            loss = wrapped(latents, pictures, weights, cells, backdrops, stage.side)
+            if (step + 1) % stage.schedule.log_every == 0:
+                misread = [round(each, 4) for each in encoding.misread.tolist()]
+                report(f"L1 {objective.l1.item():.4f}; misread kind, look, size, word once decoded: {misread}")
+            return loss
+
+        fit(objective, loss_of, stage.schedule, place, seed=seed, accelerator=accelerator, report=report)
+
+    for stage in config.growth:
+        grow(stage, folder.with_name(f"{folder.name}-{stage.side}"))
+    grow(Growth(CANVAS, config.batch, config.decoder), folder)
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,13 @@ class TestResuming:
             (line["step"], line["loss"]) for line in curve(tmp_path / "whole")
         ]
 
+    def test_so_does_one_that_muon_trains(self, tmp_path):
+        plan = schedule(muon=1.0)
+        whole, _ = trained(tmp_path / "whole", plan)
+        trained(tmp_path / "halves", plan, kill_at=5)
+        weights, _ = trained(tmp_path / "halves", plan)
+        assert torch.equal(weights, whole) and not torch.equal(weights, trained(tmp_path / "adam", schedule())[0])
+
     def test_only_what_came_after_the_last_save_is_done_again(self, tmp_path):
         _, first = trained(tmp_path, schedule(steps=9), kill_at=8)
         _, second = trained(tmp_path, schedule(steps=9))

@@ -169,6 +169,36 @@ def test_given_weights_are_trained_on_and_their_encoder_is_kept(prepared, tmp_pa
     assert moved == {"decoder", "post_quant_conv", "bn"}
 
 
+def test_an_encoder_is_trained_on_for_its_signs_and_a_decoder_grows(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
+    config, out = tmp_path / "on.json", tmp_path / "on"
+    quick = {"steps": 2, "lr": 0.05, "warmup": 0, "log_every": 1, "muon": 1.0}
+    grown = [{"side": side, "batch": 2, "schedule": quick} for side in (12, 48)]
+    encoder = {"keep": 0.03, "fixed": 1, "crowded": 0.5, "encoder": quick}
+    config.write_text(
+        json.dumps({"vae": {"batch": 2, "growth": grown, "pool": 1, "edges": 0.5, "decoder": quick} | encoder})
+    )
+    command = ["train", "stickers", "base", "--from", str(EARLY), "--config", str(config), "--out", str(out)]
+    assert main([*command, "--parts", "encoder,decoder"]) == 0
+    assert all((out / name / "curve.jsonl").exists() for name in ("encoder", "decoder-12", "decoder-48", "decoder"))
+    assert not (out / "decoder-24").exists()
+    old, new = (load_file(each / "vae" / "diffusion_pytorch_model.safetensors") for each in (EARLY, out / "weights"))
+    held = {name for name in old if torch.equal(old[name], new[name])}
+    assert {name for name in held if ".down_blocks." in name} == {name for name in old if ".down_blocks.0." in name}
+    assert not [name for name in held if name.startswith(("encoder.down_blocks.1", "decoder.up_blocks"))]
+    assert "bn.running_mean" in held  # that of the flow, which stays
+    flows = [
+        load_file(each / "transformer" / "diffusion_pytorch_model.safetensors") for each in (EARLY, out / "weights")
+    ]
+    assert all(torch.equal(flows[0][name], flows[1][name]) for name in flows[0])
+
+
+def test_scenes_crowded_with_signs_are_scenes(renderer):
+    cells, _ = random_codes(40, np.random.default_rng(1), 0.1, 1.0)
+    assert (cells[..., NOUN] > 0).all()
+    assert 0.75 < (cells[..., NOUN] == len(KINDS) - 1).mean() < 0.95
+
+
 def test_weights_without_their_readout_are_not_trained_on(prepared, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
     shutil.copytree(EARLY, tmp_path / "bare")

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 from clvr_core.controller import prompts as control
 from clvr_core.errors import BadInput
 from clvr_core.stickers.scene import CANVAS, NATURAL, SIGN, Edit, Scene, Thing, apply
-from clvr_core.training.muon import Muon, orthogonal
+from clvr_core.training.muon import Muon, MuonAndAdamW, orthogonal
 from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, Writer
 from clvr_core.training.vlm_control import request_for_action, request_for_goals, requests
 from clvr_core.training.vlm_model import FOLDER, Pass, sentences
@@ -232,6 +232,20 @@ def test_steps_are_orthogonal_and_do_not_depend_on_the_company():
     assert torch.allclose(alone, together, atol=1e-6) and not torch.equal(alone, one)
     with pytest.raises(ValueError, match="matrices only"):
         Muon([torch.zeros(3, requires_grad=True)], 0.1)
+
+
+def test_a_filter_is_stepped_as_the_matrix_of_its_rows():
+    torch.manual_seed(1)
+    filters, bias = torch.randn(8, 4, 3, 3), torch.randn(8)
+    matrix = filters.flatten(1).clone().requires_grad_()
+    filters, bias = filters.requires_grad_(), bias.requires_grad_()
+    filters.grad, bias.grad = torch.randn_like(filters), torch.ones_like(bias)
+    matrix.grad = filters.grad.flatten(1).clone()
+    before = bias.detach().clone()
+    MuonAndAdamW([filters, bias], 0.1, muon=0.1).step()
+    Muon([matrix], 0.01).step()
+    assert torch.allclose(filters.flatten(1), matrix, atol=1e-6)
+    assert torch.allclose(before - bias, torch.full((8,), 0.1), atol=1e-5)
 
 
 def test_a_trainer_learns_one_batch_and_goes_on_from_its_files(writer, small, tmp_path):
