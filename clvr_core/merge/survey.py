@@ -6,7 +6,7 @@ deltas that would not survive rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import sqrt
@@ -21,9 +21,10 @@ from ..weights.quantised import steps_of
 from .engine import Block, Engine, light_engine, measured
 from .inputs import values_of
 from .measures import Findings, Measures, summed
+from .native import ROWS
 from .plan import MergePlan, Part, Segment
 
-SLICE, SLICES = 4096, 4
+SLICE, SLICES = 2048, 4
 """Elements read at each place of a tensor, and the number of places; smaller tensors are read whole."""
 CHUNK = 1 << 18
 """Elements (or bytes) read at a time where a whole tensor is read."""
@@ -75,11 +76,12 @@ def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
     """
     found = Survey(warnings=list(plan.warnings))
     simplified, engine = [], light_engine(SLICE * SLICES)
+    memory = [memoryview(bytearray(SLICE * SLICES * max(FLOATS.values()))) for _ in range(ROWS)]
     for segment in plan.segments:
         if cancel and cancel():
             raise Cancelled
         if segment.merged:
-            simplified.append(segment.simplified(_sample(plan, segment, found, engine)))
+            simplified.append(segment.simplified(_sample(plan, segment, found, engine, memory)))
         else:
             simplified.append(_copied(plan, segment))
     whole = summed(found.blocks.values())
@@ -125,17 +127,22 @@ def _places(count: int) -> list[tuple[int, int]]:
     return [(index * (count - SLICE) // (SLICES - 1), SLICE) for index in range(SLICES)]
 
 
-def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine) -> set[str]:
+def _sample(
+    plan: MergePlan, segment: Segment, found: Survey, engine: Engine, memory: Sequence[memoryview]
+) -> set[str]:
     """Add the measures of a sample to `found`, and return the roles of the sources whose values all equal the
-    base's."""
+    base's.
+
+    memory: for the sample of each input; it is overwritten.
+    """
     if not segment.count:
         return set()
     places, parts, dtype = _places(segment.count), dict(segment.sources()), segment.output.dtype
     count = min(segment.count, SLICE * SLICES)
     roles, weight = tuple(parts)[1:], segment.count / count
-    lows = [low for start, many in places if (low := low_rank(segment, start, many)) is not None]
+    lows = [low_rank(segment, start, many) for start, many in places] if segment.terms else []
     block = Block(
-        [_row(part, places, count) for part in parts.values()],
+        [_row(part, places, count, memory[index]) for index, part in enumerate(parts.values())],
         [part.form for part in parts.values()],
         roles,
         [segment.strength(role) for role in roles],
@@ -178,11 +185,12 @@ def _same_bytes(block: Block, role: str, places: list[tuple[int, int]]) -> bool:
     return len(places) == 1 and block.forms[0] == block.forms[index] and block.rows[0] == block.rows[index]
 
 
-def _row(part: Part, places: list[tuple[int, int]], count: int) -> memoryview:
-    """Read the elements of the part at all places, one after the other, as `Part.form` says that they are stored."""
+def _row(part: Part, places: list[tuple[int, int]], count: int, memory: memoryview) -> memoryview:
+    """Read the elements of the part at all places, one after the other, as `Part.form` says that they are stored.
+    Returns the part of the memory that holds them."""
     tensor = part.tensor
     size = FLOATS[part.form[0]]
-    row, at = memoryview(bytearray(count * size)), 0
+    row, at = memory[: count * size], 0
     if tensor.codec is None:
         first, read = part.start, tensor.file.read_into
         for start, many in places:
