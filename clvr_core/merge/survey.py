@@ -127,9 +127,7 @@ def _places(count: int) -> list[tuple[int, int]]:
     return [(index * (count - SLICE) // (SLICES - 1), SLICE) for index in range(SLICES)]
 
 
-def _sample(
-    plan: MergePlan, segment: Segment, found: Survey, engine: Engine, memory: Sequence[memoryview]
-) -> set[str]:
+def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine, memory: Sequence[memoryview]) -> set[str]:
     """Add the measures of a sample to `found`, and return the roles of the sources whose values all equal the
     base's.
 
