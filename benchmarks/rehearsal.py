@@ -6,13 +6,15 @@ the executor and the whole workflow, and cancels it. Nothing here says anything 
 random, so they cannot prove that they see, and `prove_sight` is off.
 
 COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/rehearsal.py FOLDER [--weights fp8|bf16] [--side 512] [--steps 4] [--rounds 2]
-    [--tokens 1536] [--stages make detect ask encode paint draw loop cancel diffusers] [--size real|middle|tiny]
+    [--tokens 1536] [--stages make detect ask encode paint draw loop cancel diffusers] [--remove] [--size real|middle|tiny]
 
 FOLDER becomes a base directory of ComfyUI: 14 GB with fp8, 25 GB with bf16. What a stage found is kept in FOLDER/rehearsal.json, and the
 stage is not run again with the same options. `detect`, `ask`, `encode` and `paint` have one large model in memory at a time, `draw` and
-`cancel` those of the executor, `loop` all of them. --size: narrower models of the same classes; middle ones weigh 3.5 GB together, for a
-machine on which the real ones take hours, and tiny ones are for a try of the rehearsal itself. On a GPU the memory that is taken on it is
-asked of ComfyUI twice a second; that has not been run.
+`cancel` those of the executor, `loop` all of them. A file is written when the first of the stages needs it; with --remove it is deleted
+after the last of them, and the stages of one large model come one after the other: `--stages detect ask encode paint --remove` needs 6 GB
+of disk with fp8 and 9 GB with bf16. --size: narrower models of the same classes; middle ones weigh 3.5 GB together, for a machine on which
+the real ones take hours, and tiny ones are for a try of the rehearsal itself. On a GPU the memory that is taken on it is asked of ComfyUI
+twice a second; that has not been run.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +47,15 @@ from tests.waiting import until
 
 WITHIN = 0.2
 """How far the measured peak may be from the plan."""
+EXECUTOR = ("DiT", "text encoder", "VAE")
+NEEDS = {
+    "ask": ("VLM",),
+    "encode": ("text encoder",),
+    "paint": ("DiT", "VAE"),
+    **dict.fromkeys(("draw", "cancel", "diffusers"), EXECUTOR),
+    **dict.fromkeys(("make", "loop"), (*EXECUTOR, "VLM")),
+}
+"""Files of each stage but `detect`."""
 
 
 class Watch:
@@ -145,10 +156,14 @@ class Rehearsal:
     def path(self, file: File) -> Path:
         return self.base / "models" / file.folder / file.name
 
-    def make(self) -> None:
-        for file in self.files.values():
-            if not self.path(file).exists():
-                write(file, self.path(file))
+    def make(self, parts: Iterable[str]) -> None:
+        for part in parts:
+            if not self.path(self.files[part]).exists():
+                write(self.files[part], self.path(self.files[part]))
+
+    def remove(self, parts: Iterable[str]) -> None:
+        for part in parts:
+            self.path(self.files[part]).unlink(missing_ok=True)
 
     def detect(self, part: str) -> dict[str, Any]:
         """Load one file: what it became, and the peak of memory beside the file's size."""
@@ -192,7 +207,7 @@ class Rehearsal:
         return heard | {"plan": held.nbytes, **watch.grown}
 
     def executor(self, first: int = 11) -> dict[str, Any]:
-        loaders = [self.files[part].loader for part in ("DiT", "text encoder", "VAE")]
+        loaders = [self.files[part].loader for part in EXECUTOR]
         nodes = {
             str(first + place): {"class_type": kind, "inputs": widgets} for place, (kind, widgets) in enumerate(loaders)
         }
@@ -324,6 +339,19 @@ def said(comfy: Comfy, prompt: dict[str, Any], node: str) -> dict[str, Any]:
     return json.loads("".join(entry["outputs"][node]["text"]))
 
 
+def steps_of(options: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the stages with the files that each needs, `detect` once for each part. With --remove the steps that need one
+    large model go model by model."""
+    steps = []
+    for stage in options.stages:
+        steps += [("detect", (part,)) for part in options.parts] if stage == "detect" else [(stage, NEEDS[stage])]
+    if options.remove:
+        models = [part for part in NEEDS["loop"] if part != "VAE"]
+        alone = lambda parts: [model for model in models if model in parts]  # noqa: E731
+        steps.sort(key=lambda step: models.index(alone(step[1])[0]) if len(alone(step[1])) == 1 else len(models))
+    return steps
+
+
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the stages, print a table, and return all that was found, by stage and options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -340,6 +368,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--flags", nargs=argparse.REMAINDER, default=[], help="for ComfyUI, after all other options")
     parser.add_argument("--workflow", default="workflows/api/2-klein-4-step-loop.json")
     parser.add_argument("--tokenizer", type=Path, help="folder of Qwen3's, for diffusers; default: ComfyUI's own")
+    parser.add_argument(
+        "--remove", action="store_true", help="delete each file after the last of the stages that needs it"
+    )
     parser.add_argument("--size", choices=WIDTHS, default="real")
     options = parser.parse_args(arguments)
     if options.tokens < 64:
@@ -348,13 +379,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     settings = (options.side, options.steps, options.rounds, options.tokens)
     with ExitStack() as ends:
         rehearsal = Rehearsal(options, ends)
-        rehearsal.make()
-        for stage in options.stages:
+        steps = steps_of(options)
+        for number, (stage, parts) in enumerate(steps):
+            rehearsal.make(parts)
             if stage == "detect":
-                for part in options.parts:
-                    rehearsal.stage(f"detect {part}", lambda part=part: rehearsal.detect(part))
+                rehearsal.stage(f"detect {parts[0]}", lambda part=parts[0]: rehearsal.detect(part))
             elif stage != "make":
                 rehearsal.stage(stage, getattr(rehearsal, stage), *settings)
+            if options.remove:
+                rehearsal.remove(set(parts).difference(*(later for _, later in steps[number + 1 :])))
     print(table(rehearsal.found))
     return rehearsal.found
 

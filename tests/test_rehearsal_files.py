@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from argparse import Namespace
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from clvr_core.weights.checkpoint import open_checkpoint
 from clvr_core.weights.quantised import dequantised
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import rehearsal
 import rehearsal_files
 
 sys.path.pop(0)
@@ -39,3 +42,13 @@ def test_a_written_file_is_read_with_its_scales(tmp_path):
     assert set(found) == weights and len(weights) < len(file.tensors)
     assert (tmp_path / "x.safetensors").stat().st_size > file.nbytes and len(list(tmp_path.iterdir())) == 1
     checkpoint.close()
+
+
+@pytest.mark.parametrize("stages", [("detect", "ask", "encode", "paint"), ("paint", "ask", "detect", "encode")])
+def test_models_that_are_removed_come_one_after_the_other(stages):
+    parts = ["VAE", "DiT", "text encoder", "VLM"]
+    steps = rehearsal.steps_of(Namespace(stages=stages, parts=parts, remove=True))
+    large = [model for _, needed in steps for model in needed if model != "VAE"]
+    assert len(steps) == 7 and [model for model, _ in groupby(large)] == ["DiT", "text encoder", "VLM"]
+    kept = rehearsal.steps_of(Namespace(stages=stages, parts=parts, remove=False))
+    assert list(dict.fromkeys(stage for stage, _ in kept)) == list(stages)

@@ -138,7 +138,7 @@ def _sample(plan: MergePlan, segment: Segment, found: Survey, engine: Engine, me
     places, parts, dtype = _places(segment.count), dict(segment.sources()), segment.output.dtype
     count = min(segment.count, SLICE * SLICES)
     roles, weight = tuple(parts)[1:], segment.count / count
-    lows = [low_rank(segment, start, many) for start, many in places] if segment.terms else []
+    lows = [low for start, many in places if (low := low_rank(segment, start, many)) is not None]
     block = Block(
         [_row(part, places, count, memory[index]) for index, part in enumerate(parts.values())],
         [part.form for part in parts.values()],
