@@ -9,7 +9,8 @@ shot draws one thing right in 97 % and three in 80 % of the pictures, three lett
 bars that the world's weights are to meet, and nothing that was measured. `--systematic` is the share of its errors that every seed
 repeats for the same prompt, as networks do.
 
-Arms, budget and statistics are those of `clvr probe`: plan-best-of-n and replan-best-of-n draw the controller's plan as often as the
+Arms, budget and statistics are those of `clvr probe`, variants such as strokes+varied included (clvr_core/evaluation/variants.py), each
+also compared with its own loop: plan-best-of-n and replan-best-of-n draw the controller's plan as often as the
 evaluations of `clvr` allow, in the mean of the tier and rounded up, and the same judge picks. Truth is the scene that was drawn. Intervals:
 95 %, paired bootstrap over the briefs within their tiers.
 """
@@ -31,7 +32,7 @@ import numpy as np
 from clvr_core.brief import Brief, Budget, Strategy
 from clvr_core.controller import draft_goals
 from clvr_core.evaluation.statistics import auc, interval, ratio, resample
-from clvr_core.evaluation.variants import base_of, options_of
+from clvr_core.evaluation.variants import base_of, options_of, policy_of
 from clvr_core.fleet.rounds import drive_all
 from clvr_core.policy import LOOPS, rules
 from clvr_core.protocols import DrawRequest, Picture
@@ -118,7 +119,7 @@ def run(arm: str, tasks: Sequence[Task], conditions: Conditions, spend: float | 
         strategy = "oneshot" if arm == "rewrite" else cast(Strategy, base_of(arm))
         budget = Budget(rounds=ROUNDS, images=images, evaluations=conditions.evaluations, patience=PATIENCE)
         brief = Brief(prompt, strategy, task.seed, CANVAS, CANVAS, budget=budget, **options_of(arm))
-        sessions.append(Session(brief, RunModels(vlm, executor)))
+        sessions.append(Session(brief, RunModels(vlm, executor), policy=policy_of(arm)))
     ends = drive_all(sessions, executor)
     pictures = [None if end.best is None else session.picture(end.best) for session, end in zip(sessions, ends)]
     ended = tuple(end.outcome.ended if end.outcome else "" for end in ends)
@@ -175,7 +176,7 @@ def measure(conditions: Conditions, arms: Sequence[str] = ARMS, per_tier: int = 
             ended = [why for unit in units[arm] for why in unit.ended]
             rows[arm]["ended"] = {why: ended.count(why) for why in sorted(set(ended))}
     for arm in (arm for arm in arms if base_of(arm) in LOOPS):
-        for other in (each for each in arms if base_of(each) not in LOOPS):
+        for other in (each for each in arms if base_of(each) not in LOOPS or (each == base_of(arm) != arm)):
             bounds, area = ratio(samples, arm, other), rows[other]["auc"]
             rows[arm][f"x {other}"] = rows[arm]["auc"] / area if area else None
             rows[arm][f"x {other} ci"] = [
@@ -193,7 +194,7 @@ def measure(conditions: Conditions, arms: Sequence[str] = ARMS, per_tier: int = 
 def table(found: dict[str, Any]) -> str:
     """Return the result as a Markdown table."""
     arms = found["arms"]
-    controls = [arm for arm in arms if base_of(arm) not in LOOPS]
+    controls = [arm for arm in arms if base_of(arm) not in LOOPS or any(base_of(each) == arm != each for each in arms)]
     head = [
         "arm",
         "AUC (95 %)",
@@ -204,11 +205,11 @@ def table(found: dict[str, Any]) -> str:
     for arm, row in arms.items():
         ratios = (
             [
-                "infinite"
+                ""
+                if f"x {other}" not in row
+                else "infinite"
                 if row[f"x {other}"] is None
                 else "{:.2f} ({}-{})".format(row[f"x {other}"], *map(_short, row[f"x {other} ci"]))
-                if f"x {other}" in row
-                else ""
                 for other in controls
             ]
             if base_of(arm) in LOOPS

@@ -142,6 +142,14 @@ def _parser() -> argparse.ArgumentParser:
     synthesis.add_argument(
         "--second", metavar="NAME", help="models whose verifier is the second judge of the comparison with one shot"
     )
+    synthesis.add_argument(
+        "--critique",
+        action="store_true",
+        help="paintings in strokes and critiques in place of trajectories; --count of the former",
+    )
+    synthesis.add_argument(
+        "--controller", type=Path, metavar="DIR", help="with --critique: the model whose instructions are criticised"
+    )
     synthesis.add_argument("--rounds", type=_count, default=8, help="rounds of one trajectory (default 8)")
     synthesis.add_argument("--seed", type=_seed, default=0)
     add_engine(synthesis)
@@ -417,7 +425,29 @@ def _draw_rounds(bar: ProgressBar, rounds: int | None, lines: Iterable[dict[str,
     return event
 
 
+def _criticise(options: argparse.Namespace) -> int:
+    from .synthesis.critique import erring_controller, synthesize_critiques
+    from .training.vlm_field import painter
+
+    if options.count is None:
+        raise BadInput(
+            "--critique takes --count, the number of paintings; their briefs are random ones of the sticker world"
+        )
+    controller = erring_controller(options.seed)
+    if options.controller:
+        from .stickers.neural import NeuralVlm
+
+        controller = NeuralVlm(options.controller)
+    options.again = "the same command"
+    report = lambda line: print(line, file=sys.stderr)  # noqa: E731
+    counts = synthesize_critiques(options.out, options.count, controller, painter(), seed=options.seed, report=report)
+    print(json.dumps(counts) if options.json else "\n".join(f"{count:6d}  {part}" for part, count in counts.items()))
+    return DONE
+
+
 def _synthesize(options: argparse.Namespace) -> int:
+    if options.critique:
+        return _criticise(options)
     from .models.registry import SHAPES
     from .synthesis import engine as made
 

@@ -29,7 +29,7 @@ from ..storage.atomic import AGAIN
 from ..storage.names import is_portable
 from ..trajectory import Outcome, Trajectory, seed_for
 from ..verifier import judge
-from .variants import base_of, options_of
+from .variants import base_of, options_of, policy_of
 
 ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
 CANDIDATES = 4
@@ -229,9 +229,10 @@ class Way:
             brief = beginning_with(brief, job.source)
         folder = RunFolder.reopen(self._folder(job), AGAIN)
         models = self.models
+        policy = policy_of(self.arm)
         if folder.lines:
-            return resume(folder, models)
-        return Session(brief, models, folder, picture=job.source)
+            return resume(folder, models, policy=policy)
+        return Session(brief, models, folder, picture=job.source, policy=policy)
 
     def _result(self, job: Job, session: Session) -> Made | NotMade:
         trajectory = session.trajectory

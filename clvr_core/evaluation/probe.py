@@ -53,7 +53,7 @@ from ..storage.lock import alone_in_folder
 from ..trajectory import seed_for
 from ..verifier import judge
 from .statistics import auc, interval, ratio, resample
-from .variants import base_of, options_of
+from .variants import base_of, options_of, policy_of
 
 PLANNED = ("plan-best-of-n", "replan-best-of-n")
 """Controls that spend what the loop MATCHED spent."""
@@ -178,7 +178,7 @@ def run_unit(
         prompt = vlm.plan(brief.prompt, brief.seed) if arm == "rewrite" else brief.prompt
         strategy = "oneshot" if arm == "rewrite" else cast(Strategy, base)
         asked = Brief(prompt, strategy, brief.seed, CANVAS, CANVAS, budget=budget, **options)
-        sessions.append(Session(asked, RunModels(vlm, executor)))
+        sessions.append(Session(asked, RunModels(vlm, executor), policy=policy_of(arm)))
     ends = drive_all(sessions, executor)
     pictures = [None if end.best is None else session.picture(end.best) for session, end in zip(sessions, ends)]
     return UnitResult(

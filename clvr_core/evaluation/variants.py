@@ -6,7 +6,8 @@ from typing import Any
 
 from ..brief import CONDITIONINGS
 from ..errors import BadInput
-from ..policy import LOOPS
+from ..policy import LOOPS, Policy
+from ..policy.strokes import Strokes
 
 OPTIONS: dict[str, dict[str, Any]] = {
     **{mode: {"conditioning": mode} for mode in CONDITIONINGS if mode != "proxy"},
@@ -16,6 +17,21 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "no-grid": {"candidates": 1},
 }
 """Option -> fields of the brief. no-grid: one candidate a round in place of a micro-grid."""
+
+STROKES: dict[str, tuple[dict[str, bool], dict[str, Any]]] = {
+    "planner-only": ({"text": False, "picture": False}, {"rollback": False}),
+    "inspector-only": ({"subscenes": False}, {}),
+    "text-only": ({"picture": False}, {"rollback": False}),
+    "additions": ({"text": False, "picture": False}, {}),
+    "varied": ({"text": False}, {}),
+}
+"""Option of `strokes` alone -> fields of the policy and of the brief: the ablations of Think in Strokes (arXiv 2604.04746).
+
+planner-only: sub-scenes, nothing is inspected and nothing rolled back. inspector-only: one shot, then corrections.
+text-only: instructions are inspected, pictures are not. additions: each sub-scene once, rolled back if it cost a goal.
+varied: corrections of what is seen too; `strokes` itself adds the inspection of the instructions, the critique. The paper
+varies the data that its model learns from in the last three, these vary what the loop does.
+"""
 
 
 def base_of(arm: str) -> str:
@@ -29,9 +45,19 @@ def options_of(arm: str) -> dict[str, Any]:
     base, *names = arm.split("+")
     if names and base not in LOOPS:
         raise BadInput(f"arm {arm!r:.60}: {base} takes no options; only {', '.join(LOOPS)} do")
+    known = OPTIONS | {name: fields for name, (_, fields) in STROKES.items() if base == Strokes.name}
     fields: dict[str, Any] = {}
     for name in names:
-        if name not in OPTIONS:
-            raise BadInput(f"arm {arm!r:.60}: unknown option {name!r:.20}; the options are {', '.join(OPTIONS)}")
-        fields |= OPTIONS[name]
+        if name not in known:
+            raise BadInput(f"arm {arm!r:.60}: unknown option {name!r:.20}; the options are {', '.join(known)}")
+        fields |= known[name]
     return fields
+
+
+def policy_of(arm: str) -> Policy | None:
+    """The policy that the arm runs in place of its strategy's own; None for that one. Raises BadInput as `options_of`."""
+    options_of(arm)
+    given: dict[str, bool] = {}
+    for name in arm.split("+")[1:]:
+        given |= STROKES[name][0] if name in STROKES else {}
+    return Strokes(**given) if given else None

@@ -88,8 +88,6 @@ class Policy:
     words."""
     calls: ClassVar[int]
     """Calls of the vision-language model in a round of one picture, for a forecast without earlier runs."""
-    inspects_text: ClassVar[bool] = False
-    """Whether each instruction is compared with the brief before anything is drawn."""
     fuses: ClassVar[bool] = False
     """Whether the verdicts on a canvas and the next action may come in one reply (`Brief.fused`)."""
     redraws: ClassVar[bool] = True
@@ -98,6 +96,11 @@ class Policy:
     """Whether the result is compared with the one-shot picture where the brief does not say so."""
 
     grid: int = 1
+
+    @property
+    def inspects_text(self) -> bool:
+        """Whether each instruction is compared with the brief before anything is drawn."""
+        return False
 
     def plan(self, brief: Brief, goals: tuple[Goal, ...]) -> StrategyPlan:
         return StrategyPlan("staged", "staged")

@@ -260,14 +260,19 @@ def start(brief: Brief, models: RunModels, out: Path, listener: Listener | None 
 
 
 def resume(
-    folder: RunStore, models: RunModels, listener: Listener | None = None, reviewer: Reviewer | None = None
+    folder: RunStore,
+    models: RunModels,
+    listener: Listener | None = None,
+    reviewer: Reviewer | None = None,
+    policy: Policy | None = None,
 ) -> Session:
-    """Continue the run in the folder after its last complete line.
+    """Continue the run in the folder after its last complete line. policy: as in Session, the one that it was begun with.
 
     Raises BadInput if it was made by other models or with other versions of the prompts.
     """
     first = folder.lines[0]
-    session = Session(_brief(first.get("brief")), models, folder, listener=listener, reviewer=reviewer)
+    brief = _brief(first.get("brief"))
+    session = Session(brief, models, folder, listener=listener, reviewer=reviewer, policy=policy)
     if not same_models(first.get("models"), models.names):
         raise BadInput(
             f"{folder.where} was made by {_named(first.get('models'))}, and these models are {_named(models.names)}; "

@@ -21,8 +21,9 @@ from ..verifier.prompts import MAX_GAPS
 from . import perceive as reader
 from .comparing import changed, same_backdrop
 from .controller import act, laid_out
+from .critique import contradiction, opposed
 from .grammar import Instruction, NotInGrammar, parse, parse_instruction, read
-from .misreading import INVERSE, WEAK, Weakness, misread, misread_thing
+from .misreading import WEAK, Weakness, misread, misread_thing
 from .perceive import Perception
 from .phrases import AT_LEAST, NOTHING_BUT, goal_words, noun_words
 from .planning_errors import always, anew, misunderstood
@@ -76,10 +77,7 @@ def _feasibility(statement: Statement) -> float:
 
 
 def _opposed(one: Statement, other: Statement) -> bool:
-    if not (isinstance(one, Relation) and isinstance(other, Relation)):
-        return False
-    same = (one.a, one.b) == (other.a, other.b) and INVERSE[one.kind] == other.kind
-    return same or ((one.a, one.b) == (other.b, other.a) and one.kind == other.kind)
+    return isinstance(one, Relation) and isinstance(other, Relation) and opposed(one, other)
 
 
 def holds(text: str, perception: Perception, weakness: Weakness = EXACT) -> bool:
@@ -166,8 +164,10 @@ class StickersVlm:
         elif message.data["task"] == "complexity":
             value = _taken_apart(parse(message.data["prompt"]))
         else:
-            seen, step = [self._read(picture) for picture in message.images], message.data["step"]
-            value = act(message.data, seen, lambda spec: self._understood(spec, step))
+            seen = [self._read(picture) for picture in message.images]
+            step, note = message.data["step"], message.data.get("note")
+            # Told that the plan contradicts the brief, it plans anew.
+            value = act(message.data, seen, lambda spec: self._understood(spec, f"{step}/{note}" if note else step))
         return _told(value)
 
     def plan(self, prompt: str, seed: int, attempt: int = 0) -> str:
@@ -177,7 +177,7 @@ class StickersVlm:
             self._understood(parse(prompt), attempt), prompt, seed_for(seed, attempt, 0) if attempt else seed
         )
 
-    def _understood(self, spec: Spec, attempt: int) -> Spec:
+    def _understood(self, spec: Spec, attempt: object) -> Spec:
         if not self.planning:
             return spec
         if self.planning_errors == "correlated":
@@ -227,7 +227,10 @@ class StickersVlm:
     def _answer(self, images: Sequence[Picture], data: Mapping[str, Any]) -> Decision:
         task = data.get("task")
         if task == "plan-check":
-            return Decision(SURE if _against(data) else 1 - SURE, tokens=1)
+            action = data["action"]
+            against = bool(contradiction(parse(data["prompt"]), action))
+            said = action.get("edit_prompt") or action.get("scene_prompt", "")
+            return Decision(SURE if against != self._flips(f"{task}/{said}", ()) else 1 - SURE, tokens=1)
         if task == "compare":
             return self._compare(images, data)
         if task == "choose":
@@ -325,28 +328,6 @@ def _seen_for(words: str, seen: Perception) -> str:
 
 def _digest(images: Sequence[Picture]) -> str:
     return hashlib.sha256(b"".join(picture.tobytes() for picture in images)).hexdigest()
-
-
-def _against(data: Mapping[str, Any]) -> bool:
-    """Say whether the action puts something on the canvas that the brief does not ask for, or changes what it asks
-    for."""
-    brief, action = parse(data["prompt"]), data["action"]
-    words = {item.key: item.word for item in brief.items}
-
-    def unasked(key: tuple[str, str], word: str | None) -> bool:
-        return key not in words or (word is not None and words[key] not in (None, word))
-
-    if action["kind"] == "EDIT":
-        changes = parse_instruction(action.get("edit_prompt", ""))
-        return any(
-            (change.kind == "put" and unasked((change.color or NATURAL, change.noun or ""), change.word))
-            or (change.kind == "word" and unasked((NATURAL, SIGN), change.word))
-            or (change.backdrop is not None and brief.backdrop not in (None, change.backdrop))
-            for change in changes
-        )
-    scene = parse(action["scene_prompt"])
-    elsewhere = brief.backdrop is not None and scene.backdrop not in (None, brief.backdrop)
-    return elsewhere or any(unasked(item.key, item.word) for item in scene.items)
 
 
 def _edit(task: str, before: Perception, after: Perception, wanted: Sequence[Instruction]) -> bool:

@@ -79,12 +79,13 @@ def read_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def read_trl(folder: Path) -> list[dict[str, Any]]:
-    """Read trl.jsonl as TRL's SFTTrainer takes it: each picture, an RGB image of PIL, in place of its file's name.
+def read_trl(folder: Path, name: str = TRL) -> list[dict[str, Any]]:
+    """Read a file of messages as TRL's SFTTrainer takes it: each picture, an RGB image of PIL, in place of its file's
+    name.
 
     Raises BadInput for a file that is missing or does not hold this.
     """
-    found = _lines(folder / TRL)
+    found = _lines(folder / name)
     for line in found:
         for message in line["messages"]:
             for part in message["content"]:
@@ -125,13 +126,14 @@ def _picture(path: Path) -> Any:
 def write_rows(folder: Path, rows: Iterable[Row], rejected: Iterable[dict[str, Any]]) -> None:
     """Write all four files of the data set, each whole or not at all. Raises OSError."""
     rows = list(rows)
-    _write(folder / ROWS, map(to_json, rows))
-    _write(folder / SHAREGPT, map(sharegpt, rows))
-    _write(folder / TRL, map(trl, rows))
-    _write(folder / REJECTED, rejected)
+    write_lines(folder / ROWS, map(to_json, rows))
+    write_lines(folder / SHAREGPT, map(sharegpt, rows))
+    write_lines(folder / TRL, map(trl, rows))
+    write_lines(folder / REJECTED, rejected)
 
 
-def _write(path: Path, lines: Iterable[Any]) -> None:
+def write_lines(path: Path, lines: Iterable[Any]) -> None:
+    """Write a line of JSON for each value, the whole file or nothing. Raises OSError."""
     write_bytes(
         path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace")
     )

@@ -8,8 +8,9 @@ from clvr_core.errors import BadInput
 from clvr_core.evaluation.arms import Job, Way
 from clvr_core.evaluation.generate import Order
 from clvr_core.evaluation.plot import style_of
-from clvr_core.evaluation.variants import OPTIONS, base_of, options_of
+from clvr_core.evaluation.variants import OPTIONS, STROKES, base_of, options_of, policy_of
 from clvr_core.models.registry import Models
+from clvr_core.policy.strokes import Strokes
 from clvr_core.shapes import load_vlm
 from tests.shapes.oracle import RenderExecutor
 
@@ -19,6 +20,16 @@ def test_options_are_fields_of_the_brief():
     assert options_of("clvr+trace") == {"conditioning": "trace"}
     assert options_of("director+no-rollback+no-grid") == {"rollback": False, "candidates": 1}
     assert set(OPTIONS) == {"instruction", "summary", "trace", "guided", "conversation", "no-rollback", "no-grid"}
+
+
+def test_the_ablations_of_strokes_change_its_policy():
+    assert policy_of("strokes") is None and policy_of("clvr+trace") is None
+    assert policy_of("strokes+varied") == Strokes(text=False) and options_of("strokes+varied") == {}
+    assert policy_of("strokes+planner-only") == Strokes(text=False, picture=False)
+    assert options_of("strokes+planner-only+guided") == {"rollback": False, "guided": True}
+    assert set(STROKES) == {"planner-only", "inspector-only", "text-only", "additions", "varied"}
+    with pytest.raises(BadInput, match="unknown option 'varied'"):
+        options_of("clvr+varied")
 
 
 @pytest.mark.parametrize(
@@ -44,3 +55,12 @@ def test_an_evaluation_draws_a_variant(tmp_path):
     assert made.record["met"] and not way._session(job).brief.rollback
     traced = Way("clvr+trace", way.models, tmp_path / "traced")
     assert traced._session(job).brief.conditioning == "trace"
+
+
+def test_an_ablation_is_gone_on_with_by_its_own_policy(tmp_path):
+    job = Job("one", "a red circle and two blue squares", 1)
+    way = Way("strokes+inspector-only", Models(load_vlm(), RenderExecutor(), 96, 96), tmp_path / "runs", rounds=3)
+    (made,) = way.make([job])
+    first = way._session(job)
+    first.advance()
+    assert made.record["met"] and first.trajectory.steps[0].action.scene_prompt == job.prompt

@@ -189,6 +189,34 @@ class TestStrokes:
     def test_the_text_of_each_step_is_inspected_by_strokes_alone(self):
         assert [name for name in STRATEGIES if policy_for(Brief("x", name)).inspects_text] == ["strokes"]
 
+    def test_a_stroke_that_did_not_do_its_work_is_corrected_only_where_pictures_are_looked_at(self):
+        goals_, plan = goals("a", "b", "c"), (("g1",), ("g2",), ("g3",))
+        first = step("GENERATE", 0, verdicts={"g1": "unmet", "g2": "pending", "g3": "pending"}, goals=("g1",))
+        run = trajectory(first, goals=goals_, plan=plan)
+        looks, blind = Strokes().directive(run), Strokes(picture=False).directive(run)
+        assert (looks.focus, looks.stage, looks.wrong) == (("g1",), "stroke_refine", ("g1",))
+        assert (blind.focus, blind.stage, blind.wrong) == (("g2",), "stroke_plan", ())
+
+    def test_without_a_look_each_sub_scene_is_painted_once_and_then_it_ends(self):
+        plan, policy = (("g1",), ("g2",)), Strokes(text=False, picture=False)
+        run = trajectory(step("GENERATE", 0, verdicts={"g1": "met"}, goals=("g1",)), goals=goals("a", "b"), plan=plan)
+        assert policy.stop(run) is None
+        failed = step("EDIT", 1, parent=0, verdicts={"g1": "met", "g2": "unmet"}, accepted=False, goals=("g2",))
+        both = trajectory(*run.steps, failed, goals=goals("a", "b"), plan=plan)
+        assert policy.stop(both) == Stop("all drawn", "every sub-scene is painted")
+        assert Strokes().stop(both) is None and not policy.inspects_text
+
+    def test_without_sub_scenes_the_brief_is_drawn_at_once_and_then_corrected(self):
+        policy = Strokes(subscenes=False)
+        plan = policy.plan(BRIEF, of_kinds("local", "layout", "local"))
+        assert plan.batches == (("g1", "g2", "g3"),) and plan.route == "one shot"
+        run = trajectory(goals=of_kinds("local", "layout", "local"), plan=plan.batches)
+        fixed = policy.directive(run).fixed
+        assert fixed is not None and (fixed.kind, fixed.scene_prompt) == ("GENERATE", run.brief.prompt)
+        drawn = step("GENERATE", 0, verdicts={"g1": "met", "g2": "unmet", "g3": "met"}, goals=("g1", "g2", "g3"))
+        after = policy.directive(trajectory(drawn, goals=run.goals, plan=plan.batches))
+        assert (after.focus, after.stage, after.wrong) == (("g2",), "stroke_refine", ("g2",))
+
     @pytest.mark.parametrize("reached", range(-1, 3))
     def test_what_comes_after_the_furthest_batch_begun_is_pending(self, reached):
         plan = (("g1", "g2"), ("g3",), ("g4",))
