@@ -101,17 +101,29 @@ class LocalVlm:
             read = len(self._prompter.prompt(self._turns(messages)))
         return window - read - self.settings.thinking - self.settings.max_tokens - SPARE
 
+    def request(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Prompt:
+        """Return the prompt as `chat` reads it, to learn from."""
+        return self._request(messages, None if self._grammars.start(schema) else schema)
+
+    def question(self, images: Sequence[Picture], question: str) -> Prompt:
+        """Return the prompt of one question as `decide` reads it, to learn from."""
+        return self._prompter.prompt(_asked(tuple(map(self._image, images)), question))
+
+    def _request(self, messages: Sequence[Message], worded: Mapping[str, Any] | None) -> Prompt:
+        """worded: a schema that is asked for in words."""
+        turns = self._turns(messages)
+        if worded is not None:
+            last = turns[-1]
+            turns[-1] = Turn(last.role, (*last.parts, f"\n\n{in_words(worded)}"))
+        return self._prompter.prompt(turns, thinking=self.settings.thinking > 0)
+
     def _turns(self, messages: Sequence[Message]) -> list[Turn]:
         return [Turn(message.role, (message.text, *map(self._image, message.images))) for message in messages]
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        turns = self._turns(messages)
         with self._alone():
             document = self._grammars.start(schema)
-            if document is None:
-                last = turns[-1]
-                turns[-1] = Turn(last.role, (*last.parts, f"\n\n{in_words(schema)}"))
-            prompt = self._prompter.prompt(turns, thinking=self.settings.thinking > 0)
+            prompt = self._request(messages, None if document else schema)
             run = self._reader.read(prompt)
             with self._reader.writing(run, self.settings.thinking + self.settings.max_tokens + SPARE):
                 thoughts = self._think(run) if self.settings.thinking else 0
@@ -126,8 +138,7 @@ class LocalVlm:
         if not questions:
             return []
         pictures = tuple(map(self._image, images))
-        system = Turn("system", (DECIDE,))
-        asked = [(system, Turn("user", (*pictures, f"{question.text}\n{ONE_WORD}"))) for question in questions]
+        asked = [_asked(pictures, question.text) for question in questions]
         with self._alone():
             prompt, tails = self._prompter.shared(asked)
             run = self._reader.read(prompt)
@@ -223,6 +234,10 @@ class LocalVlm:
                 self._reader.forget()
                 said = one_line(f"{type(error).__name__}: {error}", 300)
                 raise JudgeFailure(f"{self.name} failed while reading ({said})") from error
+
+
+def _asked(pictures: Sequence[Image.Image], question: str) -> tuple[Turn, Turn]:
+    return Turn("system", (DECIDE,)), Turn("user", (*pictures, f"{question}\n{ONE_WORD}"))
 
 
 def _ends(model: Any, tokenizer: Any) -> set[int]:

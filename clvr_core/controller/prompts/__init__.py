@@ -253,6 +253,23 @@ def reply_text(action: Action, checks: bool = False) -> str:
     )
 
 
+def goals_reply_text(goals: Sequence[Goal], checks: bool = True) -> str:
+    """Return the goals as a model that is held to GOALS_SCHEMA writes them. checks: with their questions."""
+    places = {goal.id: place for place, goal in enumerate(goals, 1)}
+    listed = [
+        {
+            "text": goal.text,
+            "kind": goal.kind,
+            "check": goal.check if checks else "",
+            "feasibility": int(goal.feasibility) if goal.feasibility in (0, 1) else goal.feasibility,
+            "conflicts_with": [places[other] for other in goal.conflicts_with],
+            "area": to_json(goal.area),
+        }
+        for goal in goals
+    ]
+    return json.dumps({"goals": listed}, separators=(",", ":"), ensure_ascii=False)
+
+
 def _step_text(
     trajectory: Trajectory,
     focus: Sequence[str],

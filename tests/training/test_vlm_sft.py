@@ -1,0 +1,176 @@
+"""Supervised fine-tuning of a vision-language model: what is learnt from, that it is learnt, and that a run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clvr_core.cli import main
+from clvr_core.errors import BadInput
+from clvr_core.synthesis.lessons import FORMS, kept_runs
+from clvr_core.training import fit as fitting
+from clvr_core.training import vlm_sft as module
+from clvr_core.training.vlm_sft import Learning, Rows, VlmSftConfig, vlm_sft
+from clvr_core.vlm.local import Local, LocalVlm, load_local
+from tests.fakes import FakeVlm
+from tests.stickers.untrained import save_untrained
+from tests.synthesis.kept import save_kept
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return save_kept(tmp_path_factory.mktemp("data"), count=3)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    return save_untrained(tmp_path_factory.mktemp("model") / "vlm", small=True)
+
+
+@pytest.fixture(scope="module")
+def vlm(start) -> LocalVlm:
+    return load_local(Local(str(start), "cpu", "float32", image_side=192))
+
+
+def config(folder: Path, **fields) -> Path:
+    schedule = {"steps": 4, "lr": 2e-3, "warmup": 1, "ema": 0.0, "log_every": 1, "save_every": 2}
+    path = folder / "given.json"
+    path.write_text(json.dumps({"batch": 2, "schedule": schedule, **fields}))
+    return path
+
+
+def curve(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "sft" / "curve.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_only_what_the_model_is_to_say_is_learnt_from(vlm, data, form):
+    rows = Rows(vlm, data, kept_runs(data)[:1], VlmSftConfig(form=form), None)
+    learnt: dict[str, list[str]] = {}
+    for task, row in rows.every():
+        ids = row.inputs(torch.device("cpu"))["input_ids"][0]
+        told = vlm.processor.tokenizer.decode(ids[row.chosen])
+        learnt.setdefault(task, []).append(told)
+        assert vlm.model.config.image_token_id not in ids[row.chosen]
+        assert all(not vlm.processor.tokenizer.decode(ids[: row.chosen[0]]).endswith(end) for end in ("{", "Yes", "No"))
+    assert len(learnt["goals"]) == 1 and json.loads(learnt["goals"][0].removesuffix("<|im_end|>"))["goals"]
+    said = [json.loads(text) for told in learnt["action"] for text in told.split("<|im_end|>") if text]
+    assert [action["kind"] for action in said] == ["GENERATE", "EDIT", "EDIT"], "what was rolled back is not learnt"
+    assert [action["edit_prompt"] for action in said] == ["", "add a cat", "hang a moon"]
+    assert len(learnt["action"]) == (1 if form == "conversation" else 3)
+    assert set(learnt["verdict"]) == {"Yes", "No"}
+
+
+def test_the_loss_of_a_row_is_that_of_the_model_itself(vlm, data):
+    """Against transformers' own loss, with every other token masked out."""
+    rows = Rows(vlm, data, kept_runs(data)[:1], VlmSftConfig(), None)
+    row = next(row for task, row in rows.every() if task == "action")
+    given = row.inputs(torch.device("cpu"))
+    labels = torch.full_like(given["input_ids"], -100)
+    labels[0, row.chosen] = given["input_ids"][0, row.chosen]
+    with torch.no_grad():
+        own = vlm.model(**given, labels=labels).loss * len(row.chosen)
+        assert float(Learning(vlm.model)(row)) == pytest.approx(float(own), rel=1e-4)
+
+
+def test_a_few_steps_lower_the_loss_and_the_weights_are_a_folder_of_the_same_kind(start, data, tmp_path):
+    out = tmp_path / "out"
+    schedule = {"steps": 12, "lr": 2e-3, "warmup": 1, "ema": 0.0, "log_every": 1, "save_every": 12}
+    folder = vlm_sft(out, start, data, config(tmp_path, schedule=schedule, held_out=1, measure_every=12))
+    told = curve(out)
+    assert sum(told[-3:]) < 0.7 * sum(told[:3]), told
+    before, after = (json.loads(line) for line in (out / "measures.jsonl").read_text().splitlines())
+    for task in ("goals", "action", "verdict"):
+        assert after[f"held_{task}"] < before[f"held_{task}"]
+    record = json.loads((folder / "training.json").read_text())
+    assert record["stage"] == "vlm sft" and record["runs"] == 2 and record["too_long"] == 0
+    loaded = load_local(Local(str(folder), "cpu", "float32"))
+    assert type(loaded.model).__name__ == "Qwen3VLForConditionalGeneration"
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights(start, data, tmp_path, monkeypatch):
+    whole = vlm_sft(tmp_path / "whole", start, data, config(tmp_path), seed=3)
+    given, steps = config(tmp_path), []
+
+    class Killed(Exception):
+        pass
+
+    draw = Rows.draw
+
+    def killed(self, chance):
+        steps.append(chance)
+        if len(steps) > 2 * 3:  # in the fourth step, after the save at the second
+            raise Killed
+        return draw(self, chance)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Rows, "draw", killed)
+        with pytest.raises(Killed):
+            vlm_sft(tmp_path / "out", start, data, given, seed=3)
+    assert (tmp_path / "out" / "sft" / fitting.STATE / fitting.COMPLETE).exists()
+    resumed = vlm_sft(tmp_path / "out", start, data, given, seed=3)
+    one, two = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    assert curve(tmp_path / "out") == curve(tmp_path / "whole")
+
+
+def test_a_lora_is_written_beside_the_whole_and_leaves_the_vision_part_alone(start, data, tmp_path):
+    pytest.importorskip("peft")
+    folder = vlm_sft(tmp_path / "out", start, data, config(tmp_path, lora={"rank": 4, "alpha": 4}))
+    assert (tmp_path / "out" / "lora" / "adapter_model.safetensors").exists()
+    before, after = (load_file(each / "model.safetensors") for each in (start, folder))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all("language_model" in name for name in moved)
+
+
+def test_rows_that_are_too_long_are_left_out_and_counted(vlm, data):
+    rows = Rows(vlm, data, kept_runs(data)[:1], VlmSftConfig(longest=300), None)
+    tasks = [task for task, _ in rows.every()]
+    assert rows.too_long >= 1 and "action" not in tasks and "verdict" in tasks
+
+
+def test_a_task_without_lessons_is_named(vlm, tmp_path):
+    import random
+
+    data = save_kept(tmp_path / "data", count=1)
+    rows = Rows(vlm, data, kept_runs(data), VlmSftConfig(longest=10), None)
+    with pytest.raises(BadInput, match="has no lessons of action"):
+        rows.draw(random.Random(1))
+
+
+def test_briefs_of_a_benchmark_are_refused(start, data, tmp_path):
+    listed = tmp_path / "geneval.txt"
+    listed.write_text("a cow\nA barn, a cat, and a moon!\n")
+    with pytest.raises(BadInput, match=r"those of the benchmark geneval\.txt"):
+        vlm_sft(tmp_path / "out", start, data, benchmarks=[listed])
+    assert not (tmp_path / "out" / "sft").exists()
+
+
+def test_the_command_takes_all_of_it(start, data, tmp_path, monkeypatch, capsys):
+    listed = tmp_path / "geneval.txt"
+    listed.write_text("a cow\n")
+    teacher = FakeVlm(lambda messages: json.dumps({"reason": "I see what is missing."}))
+
+    class Named:
+        vlm = teacher
+
+    monkeypatch.setattr("clvr_core.models.registry.load_models", lambda name: Named())
+    given = config(tmp_path, schedule={"steps": 1, "ema": 0.0, "save_every": 1, "log_every": 1})
+    options = ["--start", start, "--data", data, "--config", given, "--benchmark", listed, "--teacher", "teacher.toml"]
+    assert main(["train", "vlm", "sft", "--out", str(tmp_path / "out"), *map(str, options)]) == 0
+    assert (tmp_path / "out" / "weights" / "model.safetensors").exists()
+    record = json.loads((tmp_path / "out" / "weights" / "training.json").read_text())
+    assert record["reasons"] == {"teacher": "fake-vlm", "kept": 0}
