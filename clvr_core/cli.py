@@ -151,6 +151,9 @@ def _parser() -> argparse.ArgumentParser:
         "--controller", type=Path, metavar="DIR", help="with --critique: the model whose instructions are criticised"
     )
     synthesis.add_argument("--rounds", type=_count, default=8, help="rounds of one trajectory (default 8)")
+    synthesis.add_argument(
+        "--strategy", default="clvr", metavar="LIST", help="one or more, with commas, in turn (default clvr)"
+    )
     synthesis.add_argument("--seed", type=_seed, default=0)
     add_engine(synthesis)
     synthesis.set_defaults(run=_synthesize)
@@ -457,7 +460,9 @@ def _synthesize(options: argparse.Namespace) -> int:
         )
     count = options.count
     prompts = made.read_prompts(options.prompts) if options.prompts else made.random_prompts(count, options.seed)
-    settings, second = made.Settings(options.seed, options.rounds), made.SecondNamed(options.second, options.seed)
+    strategies = tuple(filter(None, options.strategy.split(",")))
+    settings = made.Settings(options.seed, options.rounds, strategies=strategies)
+    second = made.SecondNamed(options.second, options.seed)
 
     def report(line: str) -> None:
         print(line, file=sys.stderr)

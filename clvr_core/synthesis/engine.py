@@ -26,13 +26,14 @@ from typing import Any, Protocol, get_args
 
 from PIL import Image
 
-from ..brief import Brief, Budget
+from ..brief import Brief, Budget, Strategy
 from ..errors import BadInput
 from ..fleet.crew import Engine, Lost, Tell
 from ..fleet.engine import stopping, threads_for
 from ..fleet.rounds import drive_all
 from ..models.registry import Models, load_models
 from ..models.source import Source
+from ..policy import LOOPS
 from ..protocols import Drawing, DrawRequest, Picture, Vlm
 from ..reading import json_of
 from ..records import from_json, to_json
@@ -83,12 +84,20 @@ class Settings:
     seed: of the data set.
     rounds, patience: budget of each run.
     together: runs at the same time, whose pictures are drawn in one batch.
+    strategies: how the runs work, one after another in turn.
     """
 
     seed: int = 0
     rounds: int = 8
     patience: int = 3
     together: int = 32
+    strategies: tuple[Strategy, ...] = ("clvr",)
+
+    def __post_init__(self) -> None:
+        if not self.strategies or not {*self.strategies} <= {*LOOPS}:
+            raise BadInput(
+                f"the strategies are {', '.join(self.strategies) or 'none'}; choose of {', '.join(LOOPS)}, with commas between"
+            )
 
 
 def random_prompts(count: int, seed: int) -> list[str]:
@@ -347,7 +356,7 @@ def _session(path: Path, prompt: str, models: Models, settings: Settings, index:
         return resume(folder, models)
     brief = Brief(
         prompt,
-        "clvr",
+        settings.strategies[index % len(settings.strategies)],
         seed_for(settings.seed, index, 0),
         models.width,
         models.height,

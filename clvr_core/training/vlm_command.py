@@ -11,7 +11,53 @@ def add_vlm(worlds: Any) -> None:
     """Add `vlm` to the subparsers of `clvr train`."""
     vlm = worlds.add_parser("vlm", help="a vision-language model as controller: the embedded one, or a Qwen3-VL folder")
     stages = vlm.add_subparsers(required=True, metavar="STAGE")
+    _add_sft(stages.add_parser("sft", help="goals, actions and verdicts of verified runs (clvr synthesize)"))
     _add_grpo(stages.add_parser("grpo", help="reinforcement learning of the planner through the loop"))
+
+
+def _add_sft(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
+    command.add_argument(
+        "--start", "--from", type=Path, metavar="DIR", help="the model's folder; the embedded one if not given"
+    )
+    command.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`, with its folder runs"
+    )
+    command.add_argument(
+        "--benchmark",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="prompts of a benchmark, one a line; briefs that are among them or near to one are refused; may be repeated",
+    )
+    command.add_argument(
+        "--teacher",
+        metavar="NAME",
+        help="models as for `clvr generate`, whose controller rewrites the reasons of actions",
+    )
+    command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=_sft)
+
+
+def _sft(options: argparse.Namespace) -> int:
+    from ..models.registry import load_models
+    from ..stickers.neural import FOLDER
+    from .vlm_sft import vlm_sft
+
+    options.again = "the same command"
+    teacher = load_models(options.teacher).vlm if options.teacher else None
+    vlm_sft(
+        options.out,
+        options.start or FOLDER,
+        options.data,
+        options.config,
+        seed=options.seed,
+        benchmarks=options.benchmark,
+        teacher=teacher,
+    )
+    return 0
 
 
 def _add_grpo(command: argparse.ArgumentParser) -> None:

@@ -86,8 +86,9 @@ class Learning(torch.nn.Module):
         self.model = model
 
     def forward(self, row: Row) -> Tensor:
-        """Return the sum over the row's learnt tokens of -log probability, a scalar."""
-        return -log_probabilities_of(self.model, row).sum()
+        """Return the mean over the row's learnt tokens of -log probability, a scalar. So a verdict, which is one token,
+        counts as much as a reply of hundreds."""
+        return -log_probabilities_of(self.model, row).mean()
 
 
 class Rows:
@@ -118,9 +119,9 @@ class Rows:
     def every(self) -> Iterator[tuple[Task, Row]]:
         """Yield each row of each task that is learnt."""
         for name in self.names:
-            for task, rows in self._of(name).items():
-                if getattr(self.config, task):
-                    yield from ((task, row) for row in rows)
+            for task in TASKS:
+                for row in self._of(name)[task] if getattr(self.config, task) else ():
+                    yield task, row
 
     @property
     def yes(self) -> int:
@@ -199,13 +200,12 @@ def vlm_sft(
         if settings.held_out and step % settings.measure_every == 0:
             log.add(step, measured(learning, unseen))
         rows = [train.draw(random.Random(f"{seed}/step/{step}/{place}")) for place in range(settings.batch)]
-        learnt = sum(len(row.chosen) for row in rows)
         told = torch.zeros((), device=accelerator.device)
         for row in rows[:-1]:  # one after another, so that memory holds the passes of one
-            loss = wrapped(row) / learnt
+            loss = wrapped(row) / len(rows)
             accelerator.backward(loss)
             told += loss.detach()
-        return wrapped(rows[-1]) / learnt + told
+        return wrapped(rows[-1]) / len(rows) + told
 
     schedule = settings.schedule
     fit(
@@ -243,7 +243,7 @@ def _briefs(data: Path) -> list[str]:
 
 
 def measured(learning: Learning, rows: Rows) -> dict[str, float]:
-    """Return for each task the mean -log probability of a learnt token, over all rows."""
+    """Return for each task the mean loss of all rows."""
     sums: dict[str, list[float]] = {}
     training = learning.training
     learning.eval()
@@ -251,6 +251,6 @@ def measured(learning: Learning, rows: Rows) -> dict[str, float]:
         for task, row in rows.every():
             told = sums.setdefault(task, [0.0, 0.0])
             told[0] += float(learning(row))
-            told[1] += len(row.chosen)
+            told[1] += 1
     learning.train(training)
     return {f"held_{task}": loss / count for task, (loss, count) in sums.items()}

@@ -92,3 +92,38 @@ def test_trl_learns_from_what_the_assistant_says_alone(folder):
     loss.backward()
     seen = model.model.visual.patch_embed.proj.weight.grad
     assert seen is not None and float(seen.abs().sum()) > 0, "the pictures reach the loss"
+
+
+def test_trl_trains_a_tiny_model_on_it(folder, tmp_path):
+    """Two steps of SFTTrainer lower the loss of the replies."""
+    datasets = pytest.importorskip("datasets")
+    trl = pytest.importorskip("trl")
+    from transformers import AutoModelForImageTextToText
+
+    from clvr_core.vlm.local import _processor
+    from tests.stickers.untrained import save_untrained
+
+    start = save_untrained(tmp_path / "vlm", small=True)
+    rows = datasets.Dataset.from_list([{"messages": line["messages"], "images": []} for line in read_trl(folder)] * 2)
+    trainer = trl.SFTTrainer(
+        AutoModelForImageTextToText.from_pretrained(start),
+        trl.SFTConfig(
+            str(tmp_path / "out"),
+            assistant_only_loss=True,
+            max_length=None,
+            max_steps=2,
+            learning_rate=1e-2,
+            logging_steps=1,
+            per_device_train_batch_size=1,
+            report_to=[],
+            use_cpu=True,
+            bf16=False,
+            save_strategy="no",
+            warmup_steps=0,
+        ),
+        train_dataset=rows,
+        processing_class=_processor(start),
+    )
+    trainer.train()
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert len(losses) == 2 and losses[1] < losses[0], losses

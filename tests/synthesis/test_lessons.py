@@ -9,15 +9,19 @@ import pytest
 
 from clvr_core.controller.prompts import GOALS_SCHEMA
 from clvr_core.errors import BadInput
+from clvr_core.models.registry import Models
+from clvr_core.policy import LOOPS
 from clvr_core.run.run_folder import read_trajectory
 from clvr_core.run.session import RunModels, Session, drive
-from clvr_core.synthesis.engine import RUNS
+from clvr_core.shapes.judge import ShapesVlm
+from clvr_core.synthesis.engine import RUNS, Settings, random_prompts, synthesize
 from clvr_core.synthesis.lessons import FORMS, kept_runs, lessons_of
 from clvr_core.synthesis.overlap import near, read_benchmark, refuse_overlaps, words_of
 from clvr_core.synthesis.reasons import REASONS, Reasons
 from clvr_core.trajectory import Action
 from tests.fakes import FakeExecutor, FakeVlm
 from tests.run.script import canvas_of, scripted
+from tests.synthesis.crews import BadAtOnce
 from tests.synthesis.kept import ACTIONS, SEEN, save_kept
 
 
@@ -142,3 +146,24 @@ def test_briefs_of_a_benchmark_are_refused_and_it_is_read_in_both_forms(tmp_path
     objects.write_text('{"tag": "x"}\n')
     with pytest.raises(BadInput, match="line 1 has no prompt"):
         read_benchmark(objects)
+
+
+def test_a_data_set_of_all_three_strategies_is_replayed_in_both_forms(tmp_path):
+    """Runs of the embedded world, as `clvr synthesize --strategy clvr,director,strokes` makes them."""
+    prompts = random_prompts(9, 3)
+    models = Models(ShapesVlm(), BadAtOnce(), 96, 96)
+    settings = Settings(rounds=16, patience=6, together=6, strategies=LOOPS)
+    synthesize(tmp_path, prompts, models, ShapesVlm(seed=1), settings, lambda line: None)
+    strategies = [read_trajectory(tmp_path / RUNS / name).brief.strategy for name in kept_runs(tmp_path)]
+    assert {*strategies} == {*LOOPS}, strategies
+    for name in kept_runs(tmp_path):
+        run = read_trajectory(tmp_path / RUNS / name)
+        for form in FORMS:
+            actions = [each for each in of(lessons_of(tmp_path, name, form), "action") if each.learnt]
+            kept = [step.action for step in run.steps if step.accepted and step.action.draws]
+            assert actions and {json.loads(each.reply)["kind"] for each in actions} <= {step.kind for step in kept}
+
+
+def test_a_strategy_that_is_none_is_refused():
+    with pytest.raises(BadInput, match="the strategies are clvr, oneshot"):
+        Settings(strategies=("clvr", "oneshot"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,19 +83,21 @@ def test_the_loss_of_a_row_is_that_of_the_model_itself(vlm, data):
     labels = torch.full_like(given["input_ids"], -100)
     labels[0, row.chosen] = given["input_ids"][0, row.chosen]
     with torch.no_grad():
-        own = vlm.model(**given, labels=labels).loss * len(row.chosen)
+        own = vlm.model(**given, labels=labels).loss
         assert float(Learning(vlm.model)(row)) == pytest.approx(float(own), rel=1e-4)
 
 
-def test_a_few_steps_lower_the_loss_and_the_weights_are_a_folder_of_the_same_kind(start, data, tmp_path):
+@pytest.mark.parametrize("left_out", [("verdict",), ("goals", "action")])
+def test_a_few_steps_lower_the_loss_and_the_weights_are_a_folder_of_the_same_kind(start, data, tmp_path, left_out):
     out = tmp_path / "out"
-    schedule = {"steps": 12, "lr": 2e-3, "warmup": 1, "ema": 0.0, "log_every": 1, "save_every": 12}
-    folder = vlm_sft(out, start, data, config(tmp_path, schedule=schedule, held_out=1, measure_every=12))
+    schedule = {"steps": 12, "lr": 3e-3, "warmup": 1, "ema": 0.0, "log_every": 1, "save_every": 12}
+    shares = dict.fromkeys(left_out, 0.0)
+    folder = vlm_sft(out, start, data, config(tmp_path, schedule=schedule, held_out=1, measure_every=12, **shares))
     told = curve(out)
-    assert sum(told[-3:]) < 0.7 * sum(told[:3]), told
+    assert sum(told[-3:]) < 0.8 * sum(told[:3]), told
     before, after = (json.loads(line) for line in (out / "measures.jsonl").read_text().splitlines())
-    for task in ("goals", "action", "verdict"):
-        assert after[f"held_{task}"] < before[f"held_{task}"]
+    learnt = {"held_goals", "held_action", "held_verdict"} - {f"held_{task}" for task in left_out}
+    assert before.keys() - {"step"} == learnt and all(after[name] < 0.9 * before[name] for name in learnt)
     record = json.loads((folder / "training.json").read_text())
     assert record["stage"] == "vlm sft" and record["runs"] == 2 and record["too_long"] == 0
     loaded = load_local(Local(str(folder), "cpu", "float32"))
@@ -143,10 +146,8 @@ def test_rows_that_are_too_long_are_left_out_and_counted(vlm, data):
 
 
 def test_a_task_without_lessons_is_named(vlm, tmp_path):
-    import random
-
     data = save_kept(tmp_path / "data", count=1)
-    rows = Rows(vlm, data, kept_runs(data), VlmSftConfig(longest=10), None)
+    rows = Rows(vlm, data, kept_runs(data), VlmSftConfig(goals=0, verdict=0, longest=10), None)
     with pytest.raises(BadInput, match="has no lessons of action"):
         rows.draw(random.Random(1))
 
@@ -159,7 +160,7 @@ def test_briefs_of_a_benchmark_are_refused(start, data, tmp_path):
     assert not (tmp_path / "out" / "sft").exists()
 
 
-def test_the_command_takes_all_of_it(start, data, tmp_path, monkeypatch, capsys):
+def test_the_command_takes_all_of_it(start, data, tmp_path, monkeypatch):
     listed = tmp_path / "geneval.txt"
     listed.write_text("a cow\n")
     teacher = FakeVlm(lambda messages: json.dumps({"reason": "I see what is missing."}))
@@ -168,7 +169,7 @@ def test_the_command_takes_all_of_it(start, data, tmp_path, monkeypatch, capsys)
         vlm = teacher
 
     monkeypatch.setattr("clvr_core.models.registry.load_models", lambda name: Named())
-    given = config(tmp_path, schedule={"steps": 1, "ema": 0.0, "save_every": 1, "log_every": 1})
+    given = config(tmp_path, schedule={"steps": 1, "lr": 1e-3, "ema": 0.0, "save_every": 1, "log_every": 1})
     options = ["--start", start, "--data", data, "--config", given, "--benchmark", listed, "--teacher", "teacher.toml"]
     assert main(["train", "vlm", "sft", "--out", str(tmp_path / "out"), *map(str, options)]) == 0
     assert (tmp_path / "out" / "weights" / "model.safetensors").exists()
