@@ -1,4 +1,4 @@
-"""What each way to combine the deltas (`clvr merge --combine`) does to the shapes world: one shot of 4 steps on held-out briefs.
+"""What each way to combine the deltas (`clvr merge --combine`) does to the embedded weights: one shot of 4 steps on held-out briefs.
 
 python benchmarks/combine.py [--distilled DIR] [--lora FILE] [--strength 1] [--beta 0.85] [--per-tier 4] [--seed 41]
 
@@ -18,9 +18,9 @@ from dswm_matrix import FEW, FILE, Bench
 from safetensors.torch import load_file
 
 from clvr_core.cli import main as clvr
-from clvr_core.shapes import WEIGHTS
+from clvr_core.world import ALIGNED, world_named
 
-SHAPES = WEIGHTS.parent
+WEIGHTS = world_named().base
 
 
 def merged(options: argparse.Namespace, combine: str, out: Path) -> dict[str, torch.Tensor]:
@@ -40,8 +40,8 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--distilled", type=Path, default=SHAPES / "distilled")
-    parser.add_argument("--lora", type=Path, default=SHAPES / "aligned" / "pytorch_lora_weights.safetensors")
+    parser.add_argument("--distilled", type=Path, default=WEIGHTS.parent / "distilled")
+    parser.add_argument("--lora", type=Path, default=WEIGHTS.parent / ALIGNED)
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--beta", type=float, default=0.85)
     parser.add_argument("--per-tier", type=int, default=4)

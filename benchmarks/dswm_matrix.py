@@ -1,10 +1,10 @@
-"""DSWM in the shapes world: {base, + align, + distil, + both, aligned distilled anew} x {4 steps, 28 steps with guidance} on held-out
+"""DSWM in an embedded world: {base, + align, + distil, + both, aligned distilled anew} x {4 steps, 28 steps with guidance} on held-out
 briefs.
 
 python benchmarks/dswm_matrix.py --distilled DIR --lora FILE [--strength 1] [--beta 1] [--redistilled DIR] [--per-tier 12] [--seed 41]
     [--more 42 43] [--json FILE]
 
-One shot and trajectories of two rounds, pass by tier of description length, scored by the exact perceiver; paired bootstrap intervals;
+One shot and trajectories of two rounds, pass by tier of description length, scored by the world's exact reader; paired bootstrap intervals;
 norms and cosine of the deltas; seconds of a two-round trajectory, which count the processor's time, so that other work on the machine
 does not matter. `--more`: seeds of other briefs, as many each, for the three cells that are compared. Each cell is kept in the JSON file
 when it is done, and not measured again by the same command.
@@ -32,9 +32,7 @@ from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.fleet.rounds import drive_all
 from clvr_core.protocols import DrawRequest
 from clvr_core.run.session import RunModels, Session
-from clvr_core.shapes import CANVAS, WEIGHTS, load_vlm
-from clvr_core.shapes.grammar import parse
-from clvr_core.shapes.perceive import perceive
+from clvr_core.world import world_named, world_of
 
 FILE = "transformer/diffusion_pytorch_model.safetensors"
 FEW, MANY = Sampling(4, 1.0), Sampling(28, 2.0)
@@ -84,11 +82,11 @@ class Bench:
     """One pipeline whose transformer and schedule change."""
 
     def __init__(self, base: Path, distilled: Path, per_tier: int, seed: int, conditioning: str, window: int) -> None:
-        self.executor = KleinExecutor.load(base)
+        self.executor, self.world = KleinExecutor.load(base), world_of(base)
         many = self.executor.pipe.scheduler
         few = FlowMatchEulerDiscreteScheduler.from_pretrained(distilled, subfolder="scheduler")
         self.schedulers = {FEW: few, MANY: many}
-        self.briefs = [brief for tier in range(TIERS) for brief in tier_briefs(tier, per_tier, seed)]
+        self.briefs = [brief for tier in range(TIERS) for brief in tier_briefs(self.world, tier, per_tier, seed)]
         self.per_tier, self.conditioning, self.window = per_tier, conditioning, window
         self.medians = medians_of([self])
 
@@ -102,7 +100,8 @@ class Bench:
         return {"one shot": self.one_shot().tolist(), "two rounds": self.two_rounds().tolist()}
 
     def one_shot(self) -> np.ndarray:
-        drawings = self.executor.draw([DrawRequest(brief.prompt, brief.seed) for brief in self.briefs])
+        side = self.world.canvas
+        drawings = self.executor.draw([DrawRequest(brief.prompt, brief.seed, (), side, side) for brief in self.briefs])
         return self._passed([drawing.picture for drawing in drawings])
 
     def two_rounds(self) -> np.ndarray:
@@ -131,7 +130,8 @@ class Bench:
         kept = {"budget": Budget(2), "final_ab": False, "conditioning": self.conditioning}
         sessions = [
             Session(
-                Brief(brief.prompt, "clvr", brief.seed, CANVAS, CANVAS, **kept), RunModels(load_vlm(), self.executor)
+                Brief(brief.prompt, "clvr", brief.seed, self.world.canvas, self.world.canvas, **kept),
+                RunModels(self.world.vlm(), self.executor),
             )
             for brief in briefs
         ]
@@ -142,8 +142,8 @@ class Bench:
 
     def _passed(self, pictures) -> np.ndarray:
         """tiers x briefs of 0 and 1."""
-        seen = [perceive(picture) for picture in pictures]
-        passed = [each.clean and parse(brief.prompt).holds(each.things) for brief, each in zip(self.briefs, seen)]
+        world = self.world
+        passed = [world.meets(brief.prompt, world.perceive(picture)) for brief, picture in zip(self.briefs, pictures)]
         return np.array(passed, float).reshape(TIERS, self.per_tier)
 
 
@@ -195,7 +195,7 @@ def kept(path: Path | None, result: dict) -> tuple[dict[str, dict], dict[str, di
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, default=WEIGHTS)
+    parser.add_argument("--base", type=Path, default=world_named().base)
     parser.add_argument("--distilled", type=Path, required=True)
     parser.add_argument("--lora", type=Path, required=True)
     parser.add_argument("--strength", type=float, default=1.0, help="of the LoRA in the merge of both (default 1)")

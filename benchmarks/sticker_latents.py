@@ -18,17 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.stickers.codes import KINDS, LOOKS
 from clvr_core.stickers.phrases import instruct
+from clvr_core.stickers.reader import SPLIT
+from clvr_core.stickers.readout import load_layer, outputs
 from clvr_core.stickers.render import render
 from clvr_core.stickers.sampling import random_brief, random_edit, random_scene
 from clvr_core.stickers.scene import BACKDROPS, LETTERS, NATURAL, SIGN, SIZES, Scene, Thing, apply
 from clvr_core.training.sampler import Condition, TrainingSampler
-from clvr_core.training.sticker_base import READOUT
-from clvr_core.training.sticker_pictures import ENCODED
 
 EDITS = ("put", "remove", "recolor", "resize", "move", "word", "backdrop")
 FEW = Sampling(4, 1.0)
@@ -38,28 +37,27 @@ class Readout:
     """Reads normalised tokens back into scenes."""
 
     def __init__(self, sampler: TrainingSampler, folder: Path) -> None:
-        layer = load_file(folder / READOUT)
-        self.weight, self.bias = layer["weight"], layer["bias"]
+        self.layer = load_layer(folder).requires_grad_(False)
         bn = sampler.pipe.vae.bn
         self.mean, self.std = bn.running_mean, torch.sqrt(bn.running_var + sampler.pipe.vae.config.batch_norm_eps)
 
     def __call__(self, tokens: torch.Tensor) -> list[Scene]:
         """tokens: N x 9 x C."""
         plain = tokens.float() * self.std + self.mean
-        read = torch.nn.functional.linear(plain, self.weight, self.bias).split((*ENCODED, 2), dim=-1)
-        best = [each.argmax(-1).tolist() for each in read[:-1]]
-        grounds = read[-2].sum(1).argmax(-1).tolist()
+        cells, whole = outputs(self.layer, plain)
+        best = [each.argmax(-1).tolist() for each in cells.split(SPLIT, dim=-1)]
+        grounds = whole.argmax(-1).tolist()
         return [_scene([part[row] for part in best], ground) for row, ground in enumerate(grounds)]
 
 
 def _scene(parts: list[list[int]], ground: int) -> Scene:
-    kinds, look, size, *letters = parts
+    kinds, look, size, _, *letters = parts
     things = []
     for cell, kind in enumerate(kinds):
         if not kind:
             continue
         if KINDS[kind] == SIGN:
-            word = "".join(LETTERS[part[cell] - 1] if part[cell] else "" for part in letters[:-1])
+            word = "".join(LETTERS[part[cell] - 1] if part[cell] else "" for part in letters)
             things.append(Thing(SIGN, NATURAL, "large", cell, 0, 0, word))
         else:
             things.append(Thing(KINDS[kind], LOOKS[look[cell]], SIZES[size[cell]], cell))

@@ -35,11 +35,9 @@ from .serve.command import add_arguments as add_serve_arguments
 from .signals import Ended, ended_in_order
 from .storage.clean_command import add_arguments as add_clean_arguments
 from .strengths.command import run as run_merge
-from .training.sticker_command import add_stickers
-from .training.vlm_command import add_vlm
+from .training.command import add_train
 
 if TYPE_CHECKING:
-    from .executor.klein import KleinExecutor
     from .models.registry import Models
     from .models.source import Named
     from .run.session import Listener, Session
@@ -138,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     briefs = synthesis.add_mutually_exclusive_group(required=True)
     briefs.add_argument("--prompts", type=Path, metavar="FILE", help="one brief a line")
-    briefs.add_argument("--count", type=_count, metavar="N", help="so many random briefs of the shapes world")
+    briefs.add_argument("--count", type=_count, metavar="N", help="so many random briefs of the embedded world")
     synthesis.add_argument(
         "--second", metavar="NAME", help="models whose verifier is the second judge of the comparison with one shot"
     )
@@ -159,60 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     synthesis.set_defaults(run=_synthesize)
 
     train = commands.add_parser("train", help="train the embedded models, or FLUX.2 Klein on trajectories")
-    worlds = train.add_subparsers(required=True, metavar="WORLD")
-    shapes = worlds.add_parser("shapes", help="the shapes world")
-    stages = shapes.add_subparsers(required=True, metavar="STAGE")
-    base = stages.add_parser("base", help="VAE, transformer and text encoder, from nothing or on from given weights")
-    base.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="checkpoints, curve and weights; an earlier run there is gone on with",
-    )
-    base.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
-    base.add_argument(
-        "--start",
-        "--from",
-        type=Path,
-        metavar="DIR",
-        help="weights whose transformer and text encoder are trained on, with their VAE kept",
-    )
-    base.add_argument("--seed", type=_seed, default=0)
-    base.set_defaults(run=_train_base)
-    distil = stages.add_parser("distil", help="few steps without guidance, taught by many with it")
-    distil.add_argument("--data", type=Path, metavar="DIR", help="a data set of `clvr synthesize`, for `traces`")
-    distil.set_defaults(run=_train_distil)
-    add_stickers(worlds)
-    add_vlm(worlds)
-    klein = worlds.add_parser("klein", help="a FLUX.2 Klein folder; run under `accelerate launch` for several GPUs")
-    on_klein = klein.add_subparsers(required=True, metavar="STAGE")
-    for world, kinds in (("shapes", stages), ("klein", on_klein)):
-        tuning = kinds.add_parser("sft", help="diffusion SFT on the trajectories of `clvr synthesize`")
-        tuning.set_defaults(run=_train_sft, world=world, quick=False)
-        learning = kinds.add_parser("pprl", help="RL with proxy prompts on the same trajectories")
-        learning.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `sft` to go on from")
-        learning.add_argument(
-            "--reward", default="shapes" if world == "shapes" else None, required=world == "klein", metavar="NAME"
-        )
-        learning.set_defaults(run=_train_pprl, world=world, quick=False)
-        for command in (tuning, learning):
-            command.add_argument(
-                "--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`"
-            )
-        for command in (tuning, learning, distil) if world == "shapes" else ():
-            command.add_argument(
-                "--quick", action="store_true", help="compiled blocks in bfloat16; a minute or two to begin with"
-            )
-        for command in (tuning, learning, *([distil] if world == "shapes" else ())):
-            command.add_argument(
-                "--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with"
-            )
-            # --from, because torchrun takes an option that begins like one of its own (--start...) for that one.
-            start = "weights; shapes: the embedded base"
-            command.add_argument("--start", "--from", type=Path, required=world == "klein", metavar="DIR", help=start)
-            command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
-            command.add_argument("--seed", type=_seed, default=0)
+    add_train(train, _seed)
 
     batch = commands.add_parser("batch", help="paint many briefs side by side")
     batch.add_argument(
@@ -451,18 +396,20 @@ def _criticise(options: argparse.Namespace) -> int:
 def _synthesize(options: argparse.Namespace) -> int:
     if options.critique:
         return _criticise(options)
-    from .models.registry import SHAPES
     from .synthesis import engine as made
+    from .world import embedded_weights, world_named
 
-    if options.second is None and options.models not in SHAPES:
+    found = embedded_weights(options.models, options.weights)
+    if options.second is None and not found:
         raise BadInput(
             "--second is missing; name models of another maker, whose verifier compares the result with one shot as well"
         )
+    world = found[0] if found else world_named()
     count = options.count
-    prompts = made.read_prompts(options.prompts) if options.prompts else made.random_prompts(count, options.seed)
+    prompts = made.read_prompts(options.prompts) if count is None else made.random_prompts(world, count, options.seed)
     strategies = tuple(filter(None, options.strategy.split(",")))
     settings = made.Settings(options.seed, options.rounds, strategies=strategies)
-    second = made.SecondNamed(options.second, options.seed)
+    second = made.SecondNamed(options.second, options.seed, "" if options.second else world.name)
 
     def report(line: str) -> None:
         print(line, file=sys.stderr)
@@ -486,85 +433,6 @@ def _synthesize(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _train_base(options: argparse.Namespace) -> int:
-    from .training.pretrain import train_base
-
-    options.again = "the same command"
-    train_base(options.out, options.config, seed=options.seed, start=options.start)
-    return DONE
-
-
-def _train_distil(options: argparse.Namespace) -> int:
-    from .shapes import WEIGHTS
-    from .training.distil import distil
-
-    options.again = "the same command"
-    distil(
-        options.out, options.start or WEIGHTS, options.config, data=options.data, seed=options.seed, quick=options.quick
-    )
-    return DONE
-
-
-def _start(options: argparse.Namespace) -> tuple[Path, KleinExecutor | None]:
-    """Return the folder of the weights to start from and, for Klein, its executor.
-
-    The executor is on the CPU, because only the training stage knows which GPU belongs to this process.
-    """
-    from .shapes import WEIGHTS
-
-    if options.world == "shapes":
-        return options.start or WEIGHTS, None
-    from .executor.klein import KleinExecutor
-    from .models.config import ExecutorSettings
-    from .models.executors import load_executor
-
-    executor = load_executor(ExecutorSettings(folder=str(options.start)), "cpu")
-    if not isinstance(executor, KleinExecutor):
-        raise BadInput(f"--start {options.start} holds no FLUX.2 Klein; give the diffusers folder of one")
-    return options.start, executor
-
-
-def _train_sft(options: argparse.Namespace) -> int:
-    from .training.sft import sft
-
-    options.again = "the same command"
-    start, executor = _start(options)
-    world = options.world == "shapes"
-    sft(
-        options.out,
-        start,
-        options.data,
-        options.config,
-        seed=options.seed,
-        world=world,
-        quick=options.quick,
-        executor=executor,
-    )
-    return DONE
-
-
-def _train_pprl(options: argparse.Namespace) -> int:
-    from .training.pprl import pprl
-    from .training.rewards import named
-
-    options.again = "the same command"
-    reward = named(options.reward)
-    start, executor = _start(options)
-    pprl(
-        options.out,
-        start,
-        options.data,
-        reward,
-        options.config,
-        seed=options.seed,
-        lora=options.lora,
-        world=options.world == "shapes",
-        quick=options.quick,
-        executor=executor,
-    )
-    return DONE
-
-
 def _doctor(options: argparse.Namespace) -> int:
     if options.calibrate:
         from .evaluation.calibrate import calibrate_command
@@ -574,7 +442,7 @@ def _doctor(options: argparse.Namespace) -> int:
         from .evaluation.drift_command import measure
         from .models.registry import load_models
 
-        print(measure(load_models(str(options.models or "shapes"), options.weights), options.out, options.json))
+        print(measure(load_models(str(options.models or "embedded"), options.weights), options.out, options.json))
         return DONE
     from .doctor import examine, examine_models
 

@@ -18,6 +18,7 @@ from .errors import Away, BadInput, JudgeFailure
 from .protocols import Message, Picture, Question
 from .vlm.constrain import available
 from .vlm.quantised import LIBRARIES, installed
+from .world import WORLDS
 
 if TYPE_CHECKING:
     from .executor.remote import ImageServer, RemoteExecutor
@@ -72,7 +73,7 @@ def examine(weights: str = "") -> list[Finding]:
     findings = [Finding("clvr", True, f"{__version__} on Python {sys.version.split()[0]}")]
     findings += map(_package, PACKAGES)
     findings.append(_device())
-    findings.append(_shapes())
+    findings += map(_world, WORLDS)
     findings += [_vision(), _quantisation(), _witnesses(), _merging()]
     findings += _presets(weights)
     findings.append(_comfyui())
@@ -241,14 +242,14 @@ def _device() -> Finding:
     return Finding("device", True, f"CPU, {os.cpu_count()} cores; enough for the embedded models")
 
 
-def _shapes() -> Finding:
+def _world(name: str) -> Finding:
     from .models.registry import load_models
 
     try:
-        models = load_models("shapes")
+        models = load_models(name)
     except (BadInput, ImportError) as error:
-        return Finding("models: shapes", False, str(error))
-    return Finding("models: shapes", True, f"{models.executor.name}, {models.width} px, runs with no download")
+        return Finding(f"models: {name}", False, str(error))
+    return Finding(f"models: {name}", True, f"{models.executor.name}, {models.width} px, runs with no download")
 
 
 def _vision() -> Finding:

@@ -14,7 +14,7 @@ import numpy as np
 from clvr_core.brief import Brief, Budget
 from clvr_core.protocols import Drawing, DrawRequest
 from clvr_core.run.session import RunModels, drive, start
-from clvr_core.shapes import load_vlm
+from clvr_core.world import world_named
 
 
 class FlatColours:
@@ -35,7 +35,7 @@ class FlatColours:
 def main(out: Path) -> None:
     # The embedded controller and judge sees that no flat colour is a red circle, so the budget is spent in vain.
     brief = Brief("a red circle", budget=Budget(rounds=3, patience=2))
-    trajectory = drive(start(brief, RunModels(load_vlm(), FlatColours()), out))
+    trajectory = drive(start(brief, RunModels(world_named().vlm(), FlatColours()), out))
     for step in trajectory.steps:
         print(f"canvas {step.chosen}: {step.action.kind}, {'kept' if step.accepted else 'not kept'}: {step.reason}")
     print(f"{trajectory.outcome.reason}; met: {trajectory.outcome.met}")

@@ -21,6 +21,7 @@ from clvr_core.models.registry import Models
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder
 from clvr_core.shapes.scene import Scene
 from clvr_core.storage.png import read_png
+from clvr_core.world import KINDS
 from tests.shapes.oracle import RenderExecutor
 from tests.test_package import readme_blocks
 from tests.waiting import until
@@ -159,7 +160,7 @@ def test_a_brief_outside_the_grammar_is_shown_the_grammar(world, tmp_path, capsy
 
 
 def test_a_brief_longer_than_the_weights_read_is_refused_before_the_run(random_weights, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(shapes, "MERGED", random_weights)
+    monkeypatch.setitem(KINDS, "", random_weights)
     assert clvr("generate", "please " * 200 + BRIEF, "--out", tmp_path / "run") == cli.BAD_INPUT
     assert "these weights read at most 128" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -213,7 +214,7 @@ SPOILS: dict[str, Callable[[Path], object]] = {
 def test_weights_that_are_missing_or_damaged_are_named(spoil, random_weights, monkeypatch, tmp_path, capfd):
     weights = shutil.copytree(random_weights, tmp_path / "weights")
     spoil(weights)
-    monkeypatch.setattr(shapes, "MERGED", weights)
+    monkeypatch.setitem(KINDS, "", weights)
     assert clvr("generate", BRIEF, "--out", tmp_path / "run") == cli.BAD_INPUT
     err = capfd.readouterr().err
     assert err.startswith(f"clvr: the weights in {weights} cannot be loaded: ")
@@ -223,7 +224,7 @@ def test_weights_that_are_missing_or_damaged_are_named(spoil, random_weights, mo
 
 
 def test_untrained_weights_draw_but_do_not_meet_the_goals(random_weights, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(shapes, "MERGED", random_weights)
+    monkeypatch.setitem(KINDS, "", random_weights)
     assert clvr("generate", BRIEF, "--rounds", 2, "--out", tmp_path / "run", "--json") == cli.NOT_MET
     (line,) = capsys.readouterr().out.splitlines()
     summary = json.loads(line)
@@ -386,7 +387,7 @@ def test_a_file_for_a_run_folder_says_so(world, tmp_path, capsys):
         (["probe", "--seed", "-1"], "'-1' is not a whole number"),
         (
             ["probe", "--models", "magic"],
-            "the probe needs exact truth, which only shapes, shapes-base, shapes-distilled have; found --models magic",
+            "the probe needs exact truth, which only shapes, shapes-base, shapes-distilled, stickers, stickers-base",
         ),
         (["train", "shapes", "base", "--seed", str(2**32)], "is not a whole number between 0 and 2**32 - 1"),
         (["train", "shapes", "distil", "--from", "nowhere"], "nowhere"),
@@ -400,7 +401,7 @@ def test_probe_and_train_refuse_before_they_start(world, arguments, says, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", models.SHAPES)
+@pytest.mark.parametrize("name", ["shapes", "shapes-base", "shapes-distilled"])
 def test_every_embedded_model_makes_trajectories_with_a_second_judge_of_its_own(monkeypatch, name, tmp_path, capsys):
     monkeypatch.setitem(
         models.MODELS, name, lambda: Models(shapes.load_vlm(), RenderExecutor(), shapes.CANVAS, shapes.CANVAS)
@@ -459,7 +460,7 @@ def test_doctor_prints_one_line_for_each_finding(world, monkeypatch, capsys):
 
 
 def test_doctor_tells_what_is_missing_instead_of_failing(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(shapes, "MERGED", tmp_path / "nowhere")
+    monkeypatch.setitem(KINDS, "", tmp_path / "nowhere")
     monkeypatch.setitem(doctor.PACKAGES, "no-such-package", "run")
     monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
     assert clvr("doctor", "--json") == cli.DONE
@@ -513,8 +514,8 @@ def test_the_first_command_of_the_readme_meets_its_goals(tmp_path):
 SMALL = """
 import sys
 from pathlib import Path
-from clvr_core import cli, shapes
-shapes.MERGED = Path(sys.argv.pop(1))
+from clvr_core import cli, world
+world.KINDS[""] = Path(sys.argv.pop(1))
 sys.exit(cli.main(sys.argv[1:]))
 """
 """The command line as a process, with the weights of a folder in place of the shipped ones."""
@@ -522,7 +523,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def test_killed_after_its_second_picture_it_resumes_to_the_same_bytes(random_weights, monkeypatch, tmp_path, capsys):
     """With untrained weights, which draw until the budget is spent."""
-    monkeypatch.setattr(shapes, "MERGED", random_weights)
+    monkeypatch.setitem(KINDS, "", random_weights)
     whole, out = tmp_path / "whole", tmp_path / "run"
     request = ["generate", BRIEF, "--rounds", "12", "--patience", "12", "--out"]
     assert clvr(*request, whole) == cli.NOT_MET

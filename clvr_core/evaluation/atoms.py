@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..protocols import Vlm
 from ..records import from_json, to_json
 from .benchmarks.base import Atom, Item
-from .prompt_parse import Parse, of_shapes, of_words
+from .prompt_parse import Parse, of_words, of_world
 from .store import KEPT, Lines
 
 SILENT = 3
@@ -88,7 +88,7 @@ def _asked(vlm: Vlm, item: Item, statements: bool) -> tuple[dict[str, Any], str]
             return line, answer.failure
         named = ((goal, goal.check or f"Does the picture show this: {goal.text}?") for goal in answer.value)
         line["atoms"] = to_json(tuple(Atom(goal.id, goal.text, check, goal.kind) for goal, check in named))
-    parse = item.parse or of_shapes(item.prompt)
+    parse = item.parse or of_world(item.prompt)
     if parse is None and item.complexity is None:
         answer = of_words(vlm, item.prompt)
         if answer.value is None:

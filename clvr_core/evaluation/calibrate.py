@@ -206,7 +206,7 @@ def calibrate_command(options: argparse.Namespace) -> int:
     witnesses = load_witnesses(read_witnesses(options.witness)) if options.witness else Witnesses()
     vlm: Any = None
     if witnesses.counts or not options.witness:
-        judge = load_models(str(options.models or "shapes"), options.weights).verifier
+        judge = load_models(str(options.models or "embedded"), options.weights).verifier
         vlm = without_witnesses(judge)
         witnesses = witnesses or (judge.witnesses if isinstance(judge, Witnessed) else witnesses)
     if not witnesses.kinds:

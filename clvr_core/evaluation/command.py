@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     generate.add_argument("--name", metavar="NAME", help="of the subfolder (default: the arm)")
     generate.add_argument(
-        "--models", default="shapes", metavar="MODELS", help="shapes (default), a preset, or a file like clvr.toml"
+        "--models", default="embedded", metavar="MODELS", help="embedded (default), a preset, or a file like clvr.toml"
     )
     generate.add_argument("--weights", default="", metavar="FOLDER", help="where the weights of a preset lie")
     generate.add_argument(
@@ -95,7 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", action="append", metavar="NAME", help="score only this subfolder; may be repeated (default: all)"
     )
     by = score.add_mutually_exclusive_group(required=True)
-    by.add_argument("--judge", metavar="MODELS", help="a vision-language model: shapes, or a file like clvr.toml")
+    by.add_argument("--judge", metavar="MODELS", help="a vision-language model: embedded, or a file like clvr.toml")
     by.add_argument(
         "--detector", type=Path, metavar="FOLDER", help="a transformers object detector, for GenEval's rules on boxes"
     )

@@ -1,4 +1,4 @@
-"""The complexity probe on the shapes world: does the loop gain more than the same evaluations spent on one shot or
+"""The complexity probe in an embedded world: does the loop gain more than the same evaluations spent on one shot or
 best-of-N?
 
 Briefs come in ten tiers of description length. Every arm has the same budget of transformer evaluations for a brief.
@@ -9,8 +9,8 @@ their one shot in that number of steps, because more would not help.
 What the closed part of the loop is worth shows beside two controls that have everything else of it, the planner, the
 judge and the evaluations: plan-best-of-n draws the plan as often as `clvr` drew a picture for a brief of the tier on
 average, rounded up, and the judge picks one by the brief's goals; replan-best-of-n makes a new plan for each of these
-pictures. All judging arms have the same judge (see JUDGES) and the same planner, and all arms are scored by the exact
-perceiver.
+pictures. All judging arms have the same judge (see JUDGES) and the same planner, and all arms are scored by the world's exact
+reader.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import json
 import math
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,16 +41,11 @@ from ..protocols import DrawRequest, Picture
 from ..records import from_json
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
 from ..run.session import RunModels, Session
-from ..shapes import CANVAS, MERGED, load_executor, load_vlm
-from ..shapes.grammar import parse
-from ..shapes.judge import ShapesVlm
-from ..shapes.perceive import perceive
-from ..shapes.phrases import write
-from ..shapes.sampling import grouped_scene, tell
 from ..storage.atomic import keep_note, write_bytes, writing
 from ..storage.lock import alone_in_folder
 from ..trajectory import seed_for
 from ..verifier import judge
+from ..world import EmbeddedVlm, World, world_named
 from .statistics import auc, interval, ratio, resample
 from .variants import base_of, options_of, policy_of
 
@@ -65,10 +59,9 @@ JudgeKind = Literal["exact", "independent", "correlated"]
 JUDGES: tuple[JudgeKind, ...] = get_args(JudgeKind)
 """exact: never wrong. independent: wrong in FLIP of its answers, anew for each picture and question. correlated: equally
 often, but what is seen alike is misjudged alike, in every picture, as by a network."""
+PlannerKind = Literal["independent", "correlated"]
+PLANNERS: tuple[PlannerKind, ...] = get_args(PlannerKind)
 TIERS = 10
-BITS = (8.0, 130.0)
-LONGEST = 110
-"""Words and punctuation marks of a brief, at most, so that the embedded weights can read it whole."""
 FLIP = 0.05
 EVALUATIONS = 200
 ROUNDS = 40
@@ -83,17 +76,17 @@ class ProbeBrief:
     seed: int
 
 
-def tier_briefs(tier: int, count: int, seed: int) -> list[ProbeBrief]:
-    """Return held-out briefs with a description length in the tier; the tiers divide BITS[0] to BITS[1] into equal
-    steps."""
+def tier_briefs(world: World, tier: int, count: int, seed: int) -> list[ProbeBrief]:
+    """Return held-out briefs of the world with a description length in the tier; the tiers divide the world's bits into
+    equal steps."""
     rng = random.Random(f"probe/{seed}/{tier}")
-    width = (BITS[1] - BITS[0]) / TIERS
-    low, found = BITS[0] + tier * width, []
+    width = (world.bits[1] - world.bits[0]) / TIERS
+    low, found = world.bits[0] + tier * width, []
     while len(found) < count:
-        scene = grouped_scene(rng, rng.randint(1, 8))
+        scene = world.sampling.grouped_scene(rng, rng.randint(1, 8))
         # Relations between things without a place are what one shot finds hardest: places stated make a brief longer
         # and easier.
-        spec = tell(
+        spec = world.sampling.tell(
             scene,
             rng,
             rng.choice((0.0, 0.0, 0.5, 1.0)),
@@ -102,8 +95,8 @@ def tier_briefs(tier: int, count: int, seed: int) -> list[ProbeBrief]:
         )
         if not low <= spec.bits < low + width:
             continue
-        prompt = write(spec, rng.choice(("terse", "sentence")), rng)
-        if len(re.findall(r"\w+|[^\w\s]", prompt)) > LONGEST:
+        prompt = world.write(spec, rng.choice(("terse", "sentence")), rng)
+        if len(world.tokens_of(prompt)) > world.longest:
             continue
         found.append(ProbeBrief(tier, spec.bits, prompt, rng.randrange(2**31)))
     return found
@@ -128,17 +121,19 @@ class Conditions:
 
     judge: how it errs.
     flip: share of its answers that are wrong, unless it is exact.
-    planner_errors: chance that the planner misunderstands an item or a relation of the brief.
+    planner_errors: chance that the planner misunderstands an item, a relation or the backdrop of the brief.
+    planner: whether it does so anew in each plan, or always alike.
     """
 
     judge: JudgeKind = "independent"
     flip: float = FLIP
     planner_errors: float = 0.0
+    planner: PlannerKind = "independent"
 
-    def vlm(self, seed: int) -> ShapesVlm:
+    def vlm(self, world: World, seed: int) -> EmbeddedVlm:
         exact = self.judge == "exact"
         errors = "correlated" if self.judge == "correlated" else "independent"
-        return load_vlm(0.0 if exact else self.flip, seed, errors, self.planner_errors)
+        return world.load_vlm(0.0 if exact else self.flip, seed, errors, self.planner_errors, self.planner)
 
 
 def run_unit(
@@ -148,21 +143,25 @@ def run_unit(
     seed: int,
     evaluations: int = EVALUATIONS,
     flip: float = FLIP,
-    weights: Path = MERGED,
+    weights: Path | None = None,
     conditions: Conditions | None = None,
+    world: World | None = None,
 ) -> UnitResult:
     """Run one arm on the briefs of one tier.
 
     evaluations: budget of a brief; for an arm of PLANNED what each of its briefs spends, rounded up to whole pictures.
     flip: that of the conditions if none are given.
+    weights: a folder; None for those installed.
+    world: the embedded one if none is given.
     """
     started = time.perf_counter()
-    briefs = tier_briefs(tier, count, seed)
+    world = world or world_named()
+    briefs = tier_briefs(world, tier, count, seed)
     conditions = conditions or Conditions(flip=flip)
-    executor = load_executor(weights)
+    executor = world.load_executor(weights)
     base, options = base_of(arm), options_of(arm)
     if arm in PLANNED:
-        return _best_of_plans(arm, tier, briefs, executor, evaluations, conditions)
+        return _best_of_plans(world, arm, tier, briefs, executor, evaluations, conditions)
     generate = executor.recipe.generate
     images = None
     if arm in ("oneshot", "rewrite") and not executor.distilled:
@@ -174,10 +173,10 @@ def run_unit(
     budget = Budget(rounds=ROUNDS, images=images, evaluations=evaluations, patience=PATIENCE)
     sessions = []
     for brief in briefs:
-        vlm = conditions.vlm(brief.seed)
+        vlm = conditions.vlm(world, brief.seed)
         prompt = vlm.plan(brief.prompt, brief.seed) if arm == "rewrite" else brief.prompt
         strategy = "oneshot" if arm == "rewrite" else cast(Strategy, base)
-        asked = Brief(prompt, strategy, brief.seed, CANVAS, CANVAS, budget=budget, **options)
+        asked = Brief(prompt, strategy, brief.seed, world.canvas, world.canvas, budget=budget, **options)
         sessions.append(Session(asked, RunModels(vlm, executor), policy=policy_of(arm)))
     ends = drive_all(sessions, executor)
     pictures = [None if end.best is None else session.picture(end.best) for session, end in zip(sessions, ends)]
@@ -185,39 +184,42 @@ def run_unit(
         arm,
         tier,
         tuple(brief.bits for brief in briefs),
-        tuple(_passes(brief, picture) for brief, picture in zip(briefs, pictures)),
+        tuple(_passes(world, brief, picture) for brief, picture in zip(briefs, pictures)),
         tuple(end.cost.evaluations for end in ends),
         tuple(end.cost.vlm_calls for end in ends),
         round(time.perf_counter() - started, 2),
     )
 
 
-def _passes(brief: ProbeBrief, picture: Picture | None) -> int:
-    if picture is None:
-        return 0
-    seen = perceive(picture)
-    return int(seen.clean and parse(brief.prompt).holds(seen.things))
+def _passes(world: World, brief: ProbeBrief, picture: Picture | None) -> int:
+    return 0 if picture is None else int(world.meets(brief.prompt, world.perceive(picture)))
 
 
 def _best_of_plans(
-    arm: str, tier: int, briefs: list[ProbeBrief], executor: KleinExecutor, evaluations: int, conditions: Conditions
+    world: World,
+    arm: str,
+    tier: int,
+    briefs: list[ProbeBrief],
+    executor: KleinExecutor,
+    evaluations: int,
+    conditions: Conditions,
 ) -> UnitResult:
     started = time.perf_counter()
     pictures = max(1, math.ceil(evaluations / executor.recipe.generate.nfe))
     passed, spent, calls = [], [], []
     for brief in briefs:
-        vlm = conditions.vlm(brief.seed)
+        vlm = conditions.vlm(world, brief.seed)
         goals = draft_goals(vlm, Brief(brief.prompt, seed=brief.seed)).value or ()
         plans = pictures if arm == "replan-best-of-n" else 1
         prompts = [vlm.plan(brief.prompt, brief.seed, attempt) for attempt in range(plans)]
         prompts *= pictures // plans
         requests = [
-            DrawRequest(prompt, seed_for(brief.seed, 0, place), (), CANVAS, CANVAS)
+            DrawRequest(prompt, seed_for(brief.seed, 0, place), (), world.canvas, world.canvas)
             for place, prompt in enumerate(prompts)
         ]
         drawn = executor.draw(requests)
         judged = [judge(vlm, drawing.picture, goals) for drawing in drawn]
-        passed.append(_passes(brief, drawn[rules.choose([each.verdicts for each in judged])].picture))
+        passed.append(_passes(world, brief, drawn[rules.choose([each.verdicts for each in judged])].picture))
         spent.append(sum(drawing.nfe for drawing in drawn))
         calls.append(1 + plans + sum(each.calls for each in judged))
     seconds = round(time.perf_counter() - started, 2)
@@ -230,6 +232,7 @@ def _best_of_plans(
 class Units:
     """A `Task` for a crew: a piece is an arm, a tier, and the evaluations of a brief."""
 
+    world: str
     per_tier: int
     seed: int
     weights: Path
@@ -243,8 +246,8 @@ class Units:
 
         def do(piece: tuple[str, int, int], tell: Tell) -> UnitResult:
             arm, tier, limit = piece
-            flip = self.conditions.flip
-            return run_unit(arm, tier, self.per_tier, self.seed, limit, flip, self.weights, self.conditions)
+            flip, world = self.conditions.flip, world_named(self.world)
+            return run_unit(arm, tier, self.per_tier, self.seed, limit, flip, self.weights, self.conditions, world)
 
         yield do
 
@@ -256,7 +259,8 @@ def run_probe(
     per_tier: int = 40,
     seed: int = 0,
     evaluations: int = EVALUATIONS,
-    weights: Path = MERGED,
+    world: World | None = None,
+    weights: Path | None = None,
     workers: int | None = None,
     engine: Engine | None = None,
     conditions: Conditions = Conditions(),
@@ -264,7 +268,8 @@ def run_probe(
 ) -> dict:
     """Run the probe, and write probe.json, probe.md and probe.png into `out`. Returns the content of probe.json.
 
-    weights: a folder of the shapes world.
+    world: the embedded one if none is given.
+    weights: a folder of weights of it; None for those installed.
     workers: processes; None for one a core.
     engine: where the units are done; None for such processes.
     arms: some of ARMS, with one shot, and variants of the loops among them (`clvr+trace`); those of PLANNED need
@@ -275,25 +280,33 @@ def run_probe(
     from tqdm import tqdm
 
     _require(arms)
+    world = world or world_named()
+    weights = weights or world.merged
     settings = {
         "per_tier": per_tier,
         "seed": seed,
         "evaluations": evaluations,
         "flip": conditions.flip,
-        "bits": list(BITS),
+        "bits": list(world.bits),
         "weights": weights.name,
     }
     # Left out of the note where they are as in the first version, so that its folders can be gone on with.
-    errs = {"judge": conditions.judge, "planner_errors": conditions.planner_errors}
-    usual = {"judge": "independent", "planner_errors": 0.0}
-    units = _folder(out, settings | {name: value for name, value in errs.items() if value != usual[name]})
-    settings |= errs
+    named = {
+        "judge": conditions.judge,
+        "planner_errors": conditions.planner_errors,
+        "planner": conditions.planner,
+        "world": world.name,
+        "reader": world.reads_by(),
+    }
+    usual = {"judge": "independent", "planner_errors": 0.0, "planner": "independent", "world": "shapes", "reader": ""}
+    units = _folder(out, settings | {name: value for name, value in named.items() if value != usual[name]})
+    settings |= named
     work = [(arm, tier) for tier in reversed(range(TIERS)) for arm in sorted(dict.fromkeys(arms), key=_order)]
     results = {key: _read(path) for key in work if (path := units / f"{key[0]}-{key[1]}.json").exists()}
     workers = workers or max(1, os.cpu_count() or 1)
     # One thread a process: small matrices gain nothing from a second thread, and everything from a second process.
     engine = engine or Processes(workers, workers)
-    with engine.crew(Units(per_tier, seed, weights, conditions)) as crew:
+    with engine.crew(Units(world.name, per_tier, seed, weights, conditions)) as crew:
         for wave in ([key for key in work if key[0] not in PLANNED], [key for key in work if key[0] in PLANNED]):
             left = [key for key in wave if key not in results]
             pieces = [(*key, _limit(key, results, evaluations)) for key in left]
@@ -390,8 +403,12 @@ def caption(settings: dict) -> str:
     """Return the conditions of a probe in a sentence."""
     judge, flip, planner = settings["judge"], settings["flip"], settings["planner_errors"]
     errs = "is never wrong" if judge == "exact" else f"is wrong in {flip:.0%} of its answers ({judge} errors)"
-    plans = f"misunderstands {planner:.0%} of the items and relations" if planner else "never misunderstands a brief"
-    return f"At most {settings['evaluations']} evaluations a brief; the judge {errs}, and the planner {plans}."
+    alike = ", the same in every plan" if settings["planner"] == "correlated" else ""
+    plans = (
+        f"misunderstands {planner:.0%} of the items and relations{alike}" if planner else "never misunderstands a brief"
+    )
+    seen = f" Pictures are {settings['reader']}, which is not independent of them." if settings["reader"] else ""
+    return f"At most {settings['evaluations']} evaluations a brief; the judge {errs}, and the planner {plans}.{seen}"
 
 
 NAMES = {"oneshot": "one-shot", **{arm: f"{arm.removesuffix('n')}N" for arm in ("best-of-n", *PLANNED)}}

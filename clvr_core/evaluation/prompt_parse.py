@@ -17,6 +17,7 @@ from typing import Any
 from ..policy.complexity import NEGATIONS, WORD, complexity
 from ..protocols import Message, Vlm
 from ..vlm.replies import Answer, Malformed, ask
+from ..world import World, world_named
 
 KINDS, VALUES, MANY = 80, 16, 16
 """Sizes of the grammar in which `bits` counts choices: kinds of thing, values of an attribute, largest count."""
@@ -76,20 +77,22 @@ def of_record(record: Mapping[str, Any], prompt: str) -> Parse:
     return Parse(len(include), sum(counts), attributes, relations, denied, words=words_of(prompt))
 
 
-def of_shapes(prompt: str) -> Parse | None:
-    """Parse a prompt by the grammar of the shapes world, whose bits are exact. Returns None for a prompt in other
+def of_world(prompt: str, world: World | None = None) -> Parse | None:
+    """Parse a prompt by the grammar of an embedded world, whose bits are exact. Returns None for a prompt in other
     words."""
-    from ..shapes.grammar import NotInGrammar, parse
-    from ..shapes.spec import ANYWHERE
-
+    world = world or world_named()
     try:
-        spec = parse(prompt)
-    except NotInGrammar:
+        spec = world.parse(prompt)
+    except world.NotInGrammar:
         return None
-    attributes = sum(1 + (item.size is not None) for item in spec.items)
-    placed = sum(item.place != ANYWHERE for item in spec.items)
     return Parse(
-        len(spec.items), spec.total, attributes, len(spec.relations) + placed, words=words_of(prompt), exact=spec.bits
+        len(spec.items),
+        spec.total,
+        spec.attributes,
+        len(spec.relations) + spec.placed,
+        glyphs=tuple(map(len, spec.written)),
+        words=words_of(prompt),
+        exact=spec.bits,
     )
 
 

@@ -19,7 +19,10 @@ from .benchmarks.base import Item
 from .detector import ColorOf, Detector
 from .judging import Judged
 
-NAME = "reader of the sticker world"
+
+def name_of_reader() -> str:
+    """Return what reads, in words."""
+    return ", ".join(filter(None, ("reader of the sticker world", reader.source())))
 
 
 def seen_in(picture: Picture) -> Perception:
@@ -38,10 +41,12 @@ class ReaderJudge:
     which GenEval's own rules allow. Of a long brief each goal has its own.
     """
 
-    name = NAME
     protocol = "exact scene: everything asked for and nothing else; of a long brief, each goal"
     words = hashlib.sha256(protocol.encode()).hexdigest()
     parallel = 1
+
+    def __init__(self) -> None:
+        self.name = name_of_reader()
 
     def look(self, item: Item, pictures: Sequence[Picture]) -> Judged:
         started = time.perf_counter()
@@ -67,7 +72,7 @@ class ReaderDetector(Detector):
     is no class of theirs."""
 
     def __init__(self) -> None:
-        super().__init__(NAME, lambda picture, names: [])
+        super().__init__(name_of_reader(), lambda picture, names: [])
 
     def found(self, picture: Picture) -> list[Detection]:
         return [Detection(thing.noun, _box(thing), 1.0) for thing in seen_in(picture).things]

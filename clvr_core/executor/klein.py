@@ -331,11 +331,15 @@ class KleinExecutor:
 
 
 @lru_cache(64)  # a prompt is counted when it is shortened, when the warning is written, and when it is drawn
-def _tokens(tokenizer: Any, prompt: str) -> int:
-    text = tokenizer.apply_chat_template(
+def chat_text(tokenizer: Any, prompt: str) -> str:
+    """Return the text that the pipeline gives its tokenizer for a prompt."""
+    return tokenizer.apply_chat_template(
         [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
     )
-    return len(tokenizer(text)["input_ids"])
+
+
+def _tokens(tokenizer: Any, prompt: str) -> int:
+    return len(tokenizer(chat_text(tokenizer, prompt))["input_ids"])
 
 
 def _trim(encoder: Any, layers: int) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..records import to_json
+from ..weights.manifest import write_manifest
+from .klein import RECIPE, SamplingRecipe
+
 if TYPE_CHECKING:
+    import torch
     from diffusers import Flux2KleinPipeline
 
 TEXT_LAYERS = (1, 2, 3)
@@ -66,6 +73,12 @@ def small_vae(channels: tuple[int, ...], latent_channels: int, side: int):
     )
 
 
+def patchify(latents: torch.Tensor) -> torch.Tensor:
+    """N x C x 2h x 2w -> N x 4C x h x w, in the pipeline's order."""
+    n, c, h, w = latents.shape
+    return latents.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
+
+
 def small_text_encoder(vocabulary: int, width: int):
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -115,3 +128,40 @@ def small_pipeline(
         transformer=small_transformer(vae.config.latent_channels, width, double, single, text_width).eval(),
         is_distilled=False,
     )
+
+
+def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: SamplingRecipe) -> None:
+    """Write diffusers' folder format in bfloat16, with the recipe beside it, so that transformers 4.57 and 5 can load
+    it."""
+    import torch
+
+    pipe.to(torch.bfloat16).save_pretrained(folder)
+    for config in folder.glob("*/config.json"):
+        _amend(config, lambda value: {key: item for key, item in value.items() if key != "_name_or_path"})
+    index, tokenizer = folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"
+    # transformers 5 writes names of its own that 4.x does not know.
+    # The executor's own pipeline is a subclass, which a user of the folder does not have.
+    _amend(
+        index,
+        lambda value: (
+            value | {"_class_name": "Flux2KleinPipeline", "tokenizer": ["transformers", "PreTrainedTokenizerFast"]}
+        ),
+    )
+    _amend(tokenizer, _for_both)
+    # The length that training padded to last is no property of the words.
+    _amend(folder / "tokenizer" / "tokenizer.json", lambda value: value | {"padding": None, "truncation": None})
+    (folder / RECIPE).write_text(json.dumps(to_json(recipe), indent=1))
+    write_manifest(folder)
+
+
+def _amend(path: Path, change) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=1))
+
+
+def _for_both(config: dict) -> dict:
+    config = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")} | {
+        "tokenizer_class": "PreTrainedTokenizerFast"
+    }
+    if "extra_special_tokens" in config:
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+    return config

@@ -122,9 +122,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     search.add_argument("--search", action="store_true", help="search before the merge; without --out only search")
     search.add_argument(
         "--models",
-        default="shapes",
+        default="embedded",
         metavar="NAME",
-        help="what draws, with --base for its weights, and judges: as in clvr generate (default shapes)",
+        help="what draws, with --base for its weights, and judges: as in clvr generate (default embedded)",
     )
     search.add_argument("--weights", default="", metavar="DIR", help="where the weights of a set of models lie")
     search.add_argument(

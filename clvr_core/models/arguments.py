@@ -8,9 +8,10 @@ import argparse
 def add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--models",
-        default="shapes",
+        default="embedded",
         metavar="NAME",
-        help="shapes: the embedded models, no download (default); a set that clvr doctor lists; or a file like clvr.toml",
+        help="embedded: small models that come with this, no download (default); one of their worlds; a folder of its weights; "
+        "a set that clvr doctor lists; or a file like clvr.toml",
     )
 
 
@@ -26,5 +27,8 @@ def add_witness(command: argparse.ArgumentParser) -> None:
 
 def add_weights(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--weights", default="", metavar="DIR", help="where the weights of a set lie (default: CLVR_MODELS, ./models)"
+        "--weights",
+        default="",
+        metavar="DIR",
+        help="embedded weights in place of those installed; or where the weights of a set lie (default: CLVR_MODELS, ./models)",
     )

@@ -18,6 +18,7 @@ from ..records import from_json
 from ..vlm.local import Local
 from ..vlm.server import Endpoint
 from ..weights.manifest import TOKENIZERS
+from ..world import WORLDS, WorldName
 from .memory_plan import MODES
 from .memory_plan import Mode as Memory
 from .witnesses import WitnessSettings
@@ -56,9 +57,9 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The embedded vision-language model of the shapes world, which has no weights."""
+    """The controller and judge of an embedded world, which have no weights. kind: the world; `embedded`: the usual one."""
 
-    kind: Literal["shapes"]
+    kind: Literal["embedded", WorldName]
 
 
 MAX_TOML = 1 << 18
@@ -73,8 +74,8 @@ class ExecutorSettings:
     """A diffusion model in this process.
 
     kind: `klein`: a Flux2KleinPipeline or its KV variant. `qwen-edit`: a QwenImageEditPlusPipeline. `generic`: any
-        pipeline that takes `prompt` and `image`. `shapes`: the embedded weights.
-    folder: in diffusers' format.
+        pipeline that takes `prompt` and `image`. `embedded`, or an embedded world's name: its weights.
+    folder: in diffusers' format; of an embedded world in place of the installed weights.
     hub: owner/name on the model hub, in place of `folder`; read from the hub's cache on this machine.
     download: whether `hub` may be fetched.
     transformer: a file by ComfyUI's or Black Forest Labs' names that takes the place of the folder's own.
@@ -90,7 +91,7 @@ class ExecutorSettings:
     tiled_vae: whether the VAE works in tiles of 512 pixels, in less memory.
     """
 
-    kind: Literal["klein", "qwen-edit", "generic", "shapes"] = "klein"
+    kind: Literal["klein", "qwen-edit", "generic", "embedded", WorldName] = "klein"
     folder: str = ""
     hub: str = ""
     download: bool = False
@@ -120,13 +121,18 @@ class ExecutorSettings:
                 raise BadInput(
                     f"[executor] without a folder needs {', '.join(PARTS)}; it lacks {' and '.join(map(_where, lacks))}"
                 )
-        elif self.kind != "shapes" and bool(self.folder) == bool(self.hub):
+        elif not self.embedded and bool(self.folder) == bool(self.hub):
             found = "both" if self.folder else "neither"
             raise BadInput(
                 f"[executor] of kind {self.kind} needs a folder, the one that holds model_index.json, or a hub name; it has {found}"
             )
         if self.hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub):
             raise BadInput(f"[executor] hub is {self.hub!r}; write it as owner/name")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the weights are of an embedded world."""
+        return self.kind in ("embedded", *WORLDS)
 
 
 def _where(part: str) -> str:

@@ -39,7 +39,7 @@ def device_of(name: str) -> str:
 
 def weights_of(settings: ExecutorSettings) -> tuple[Weights, ...]:
     """Return the sizes of the executor's parts in memory, from the headers of their files."""
-    if settings.kind == "shapes":
+    if settings.embedded:
         return ()
     folder = _folder(settings)
     files = {name: Path(getattr(settings, name)) for name in PARTS if name != "tokenizer" and getattr(settings, name)}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
+from ..world import WORLDS, World, embedded_weights, full_name, names, world_named
 
 if TYPE_CHECKING:
     from .config import Config, ExecutorSettings
@@ -56,17 +57,17 @@ def _quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _shapes(folder: str) -> Models:
-    from .. import shapes
-
+def _embedded(world: World, folder: Path) -> Models:
+    """Load the models of a world. Raises BadInput if the weights in the folder or its reader are missing."""
     with _quiet():
-        vlm, executor = shapes.load_vlm(), shapes.load_executor(getattr(shapes, folder))
+        executor = world.load_executor(folder)
+    vlm = world.vlm()
 
     def check(prompt: str) -> None:
         vlm.require_readable(prompt)
         executor.text_length(prompt)
 
-    return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check)
+    return Models(vlm, executor, world.canvas, world.canvas, check)
 
 
 def _load_vlm(settings: Any, on_cpu: bool) -> Vlm:
@@ -78,9 +79,7 @@ def _load_vlm(settings: Any, on_cpu: bool) -> Vlm:
     from .config import Embedded
 
     if isinstance(settings, Embedded):
-        from ..shapes import load_vlm
-
-        return load_vlm()
+        return world_named(settings.kind).vlm()
     if isinstance(settings, Local):
         return load_local(dataclasses.replace(settings, device="cpu") if on_cpu else settings)
     return ServerVlm(settings.endpoint)
@@ -117,7 +116,7 @@ def _without_witnesses(config: Config, path: Path) -> Models:
     verifier = config.verifier if config.verifier not in (None, config.controller) else None
     named = {"controller": config.controller} | ({"verifier": verifier} if verifier else {})
     settings = config.executor
-    local = settings if isinstance(settings, ExecutorSettings) and settings.kind != "shapes" else None
+    local = settings if isinstance(settings, ExecutorSettings) and not settings.embedded else None
     device = device_of(local.device) if local else "cpu"
     plan = _plan(config.memory, local, named, device) if local else None
     sharing = plan is not None and plan.mode != "resident"
@@ -136,11 +135,10 @@ def _without_witnesses(config: Config, path: Path) -> Models:
     vlm, judge = loaded["controller"], loaded.get("verifier")
     check = vlm.require_readable if isinstance(config.controller, Embedded) else None
     if isinstance(settings, ExecutorSettings) and not local:
-        from .. import shapes
-
+        world = world_named(settings.kind)
         with _quiet():
-            executor = shapes.load_executor()
-        return Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, check or executor.text_length, judge=judge)
+            executor = world.load_executor(Path(settings.folder) if settings.folder else None)
+        return Models(vlm, executor, world.canvas, world.canvas, check or executor.text_length, judge=judge)
     with _quiet() if local else nullcontext():
         executor = load_executor(settings, device, plan.mode if plan else "resident")
     if plan and sharing:
@@ -193,11 +191,9 @@ def load_judge(name: str) -> Vlm:
     Raises as `load_models` does.
     """
     if not name.endswith(".toml"):
-        if name != "shapes":
-            raise BadInput(f"unknown judge {name!r}; choose shapes, or give a file like clvr.toml")
-        from .. import shapes
-
-        return shapes.load_vlm()
+        if name not in ("embedded", *WORLDS):
+            raise BadInput(f"unknown judge {name!r}; choose {', '.join(WORLDS)}, or give a file like clvr.toml")
+        return world_named(name).vlm()
     from ..witness.judge import with_witnesses
     from .config import read_config
     from .witnesses import load_witnesses
@@ -209,17 +205,23 @@ def load_judge(name: str) -> Vlm:
     return with_witnesses(vlm, load_witnesses(config.witnesses))
 
 
-SHAPES = {"shapes": "MERGED", "shapes-base": "WEIGHTS", "shapes-distilled": "DISTILLED"}
-"""The embedded models, each with the constant of `clvr_core.shapes` that names its weights."""
-MODELS: dict[str, Callable[[], Models]] = {name: partial(_shapes, folder) for name, folder in SHAPES.items()}
+def _installed(name: str) -> Models:
+    found = embedded_weights(name)
+    assert found is not None, name
+    return _embedded(*found)
+
+
+MODELS: dict[str, Callable[[], Models]] = {name: partial(_installed, name) for name in names()}
+"""The embedded models, by name, with the weights that are installed."""
 LIBRARIES = ("transformers", "diffusers", "accelerate")
 
 
 def load_models(name: str, weights: str = "") -> Models:
     """Load models by name.
 
-    name: of embedded models or of a preset, or the path of a TOML file.
-    weights: folder that holds the weights of a preset; empty takes the environment variable.
+    name: of embedded models or of a preset, a folder of embedded weights, or the path of a TOML file.
+    weights: a folder of embedded weights in place of those that are installed; or the one that holds the weights of a
+        preset, for which empty takes the environment variable.
 
     Raises BadInput for an unknown name, for weights or libraries that are missing or damaged, for a server that does
     not answer, and for a vision-language model that does not see.
@@ -240,8 +242,10 @@ def _load(name: str, weights: str) -> Models:
         from .config import read_config
 
         return _configured(read_config(Path(name)), Path(name))
-    if name in MODELS:
-        return MODELS[name]()
+    if full_name(name) in MODELS and not weights:
+        return MODELS[full_name(name)]()
+    if found := embedded_weights(name, weights):
+        return _embedded(*found)
     from .presets import FILE, presets
 
     known = presets()

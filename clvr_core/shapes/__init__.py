@@ -23,11 +23,17 @@ MERGED = Path(__file__).parent / "merged"
 __all__ = ["ALIGNED", "CANVAS", "DISTILLED", "MERGED", "WEIGHTS", "load_executor", "load_vlm"]
 
 
-def load_vlm(flip: float = 0.0, seed: int = 0, errors: Errors = "independent", planning: float = 0.0):
+def load_vlm(
+    flip: float = 0.0,
+    seed: int = 0,
+    errors: Errors = "independent",
+    planning: float = 0.0,
+    planning_errors: Errors = "independent",
+):
     """Return the embedded controller and verifier; arguments as in ShapesVlm."""
     from .judge import ShapesVlm
 
-    return ShapesVlm(flip, seed, errors, planning)
+    return ShapesVlm(flip, seed, errors, planning, planning_errors)
 
 
 def load_executor(folder: Path = MERGED):

@@ -219,6 +219,11 @@ class Instruction:
     to: int | None = None
     reference: int | None = None
 
+    @property
+    def cells(self) -> frozenset[int]:
+        """The cells whose content may change."""
+        return frozenset({self.cell} if self.to is None else {self.cell, self.to})
+
 
 _CELL = rf"(?P<row{{0}}>{'|'.join(ROWS)}) (?P<column{{0}}>{'|'.join(COLUMNS)})"
 _TARGET = rf"the (?:(?:{'|'.join(COLORS)}) )?(?:object|{'|'.join(SHAPES)}) (?:at|from) the {_CELL.format(1)}"

@@ -82,6 +82,14 @@ def holds(text: str, perception: Perception) -> bool:
     return all(item.holds(things) for item in spec.items)
 
 
+def held(prompt: str, perception: Perception) -> list[bool]:
+    """Say of each statement of a brief whether it holds. That nothing else is drawn needs a canvas without junk."""
+    return [
+        statement.holds(perception.things) and (perception.clean or not isinstance(statement, Only))
+        for statement in parse(prompt).statements
+    ]
+
+
 def read(goal: Mapping[str, Any], perception: Perception) -> bool | None:
     """Say whether a goal holds; None for a wish that the artist added in words beyond the grammar.
 
@@ -102,17 +110,26 @@ class ShapesVlm:
         error belongs to its picture and question: asked again, the same wrong answer comes back, as from a greedy
         model.
     errors: whether it belongs to the picture (independent) or to the things that the question is about (correlated).
-    planning: probability, 0 to 1, that the planner misunderstands an item or a relation of the brief; each plan is made
-        anew.
+    planning: probability, 0 to 1, that the planner misunderstands an item or a relation of the brief.
+    planning_errors: whether each plan errs anew (independent) or always alike (correlated).
     """
 
-    def __init__(self, flip: float = 0.0, seed: int = 0, errors: Errors = "independent", planning: float = 0.0) -> None:
+    def __init__(
+        self,
+        flip: float = 0.0,
+        seed: int = 0,
+        errors: Errors = "independent",
+        planning: float = 0.0,
+        planning_errors: Errors = "independent",
+    ) -> None:
         for name, rate in (("flip", flip), ("planning", planning)):
             if not 0 <= rate <= 1:
                 raise ValueError(f"{name} is {rate}; it must be between 0 and 1")
-        self.flip, self.seed, self.errors, self.planning = flip, seed, errors, planning
+        self.flip, self.seed, self.errors = flip, seed, errors
+        self.planning, self.planning_errors = planning, planning_errors
         faults = [f"flip {flip:g}"] * bool(flip) + [f"planning {planning:g}"] * bool(planning)
         faults += [errors] * (bool(flip) and errors != "independent")
+        faults += ["always alike"] * (bool(planning) and planning_errors != "independent")
         self.name = f"shapes ({', '.join(faults)}, seed {seed})" if faults else "shapes"
 
     def require_readable(self, prompt: str) -> None:
@@ -144,7 +161,7 @@ class ShapesVlm:
 
     def plan(self, prompt: str, seed: int, attempt: int = 0) -> str:
         """Return the brief with a place and a size for every thing, as this planner understands it. Each attempt is
-        another layout, and errs anew."""
+        another layout, and errs anew unless errors are correlated."""
         return laid_out(
             self._understood(parse(prompt), attempt), prompt, seed_for(seed, attempt, 0) if attempt else seed
         )
@@ -152,7 +169,8 @@ class ShapesVlm:
     def _understood(self, spec: Spec, attempt: int) -> Spec:
         if not self.planning:
             return spec
-        return misunderstood(spec, self.planning, random.Random(f"{self.seed}/plan/{attempt}"))
+        key = f"{self.seed}/plan" if self.planning_errors == "correlated" else f"{self.seed}/plan/{attempt}"
+        return misunderstood(spec, self.planning, random.Random(key))
 
     def _whole(self, data: Mapping[str, Any], pictures: Sequence[Picture]) -> dict[str, Any]:
         """Say which statements of the brief are no goal and do not seem to hold on the first picture, and which later
@@ -281,12 +299,11 @@ def _edit(task: str, images: Sequence[Picture], instruction: str) -> bool:
     """Say whether an instruction was carried out, or whether all else was kept, between two pictures."""
     before, after = images[0], images[1]
     wanted = parse_instruction(instruction)
-    cells = frozenset(cell for change in wanted for cell in (change.cell, change.to) if cell is not None)
+    cells = frozenset(cell for change in wanted for cell in change.cells)
     if task == "edit-kept":
         return check_edit(before, after, Scene(), cells).untouched_ok
     old, new = perceive(before).scene(), perceive(after)
-    dirty = {cell for sighting in new.junk for cell in sighting.cells}
-    return bool(wanted) and not dirty & cells and all(done(change, old, new.scene()) for change in wanted)
+    return bool(wanted) and cells.isdisjoint(new.unclear) and all(done(change, old, new.scene()) for change in wanted)
 
 
 def done(change, old: Scene, new: Scene) -> bool:

@@ -5,15 +5,10 @@ One cell of the canvas is one token: a VAE of five levels (f16) and Klein's 2 x 
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..executor.klein import RECIPE as RECIPE_FILE
 from ..executor.klein import Sampling, SamplingRecipe
 from ..executor.small_klein import TEXT_LAYERS, small_pipeline, small_vae, word_tokenizer
-from ..records import to_json
-from ..weights.manifest import write_manifest
 from .scene import CANVAS
 from .words import VOCABULARY
 
@@ -40,40 +35,3 @@ def build_pipeline(
     """A pipeline with random weights."""
     vae, tokenizer = build_vae(vae_channels), build_tokenizer()
     return small_pipeline(tokenizer, vae, width=width, double=double, single=single, text_width=text_width)
-
-
-def save_pipeline(pipe: Flux2KleinPipeline, folder: Path, recipe: SamplingRecipe = RECIPE) -> None:
-    """Writes diffusers' folder format in bfloat16, with the recipe beside it, so that transformers 4.57 and 5 can load
-    it."""
-    import torch
-
-    pipe.to(torch.bfloat16).save_pretrained(folder)
-    for config in folder.glob("*/config.json"):
-        _amend(config, lambda value: {key: item for key, item in value.items() if key != "_name_or_path"})
-    index, tokenizer = folder / "model_index.json", folder / "tokenizer" / "tokenizer_config.json"
-    # transformers 5 writes names of its own that 4.x does not know.
-    # The executor's own pipeline is a subclass, which a user of the folder does not have.
-    _amend(
-        index,
-        lambda value: (
-            value | {"_class_name": "Flux2KleinPipeline", "tokenizer": ["transformers", "PreTrainedTokenizerFast"]}
-        ),
-    )
-    _amend(tokenizer, _for_both)
-    # The length that training padded to last is no property of the words.
-    _amend(folder / "tokenizer" / "tokenizer.json", lambda value: value | {"padding": None, "truncation": None})
-    (folder / RECIPE_FILE).write_text(json.dumps(to_json(recipe), indent=1))
-    write_manifest(folder)
-
-
-def _amend(path: Path, change) -> None:
-    path.write_text(json.dumps(change(json.loads(path.read_text())), indent=1))
-
-
-def _for_both(config: dict) -> dict:
-    config = {key: value for key, value in config.items() if key not in ("backend", "is_local", "local_files_only")} | {
-        "tokenizer_class": "PreTrainedTokenizerFast"
-    }
-    if "extra_special_tokens" in config:
-        config["additional_special_tokens"] = config.pop("extra_special_tokens")
-    return config

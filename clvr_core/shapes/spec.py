@@ -125,6 +125,21 @@ class Spec:
         return (Only(self.items), *(mark for item in self.items for mark in (item, *waymarks(item))), *self.relations)
 
     @property
+    def attributes(self) -> int:
+        """How many colours and sizes are stated."""
+        return sum(1 + (item.size is not None) for item in self.items)
+
+    @property
+    def placed(self) -> int:
+        """How many items have a place."""
+        return sum(item.place != ANYWHERE for item in self.items)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The words to be written, of which this world has none."""
+        return ()
+
+    @property
     def bits(self) -> float:
         """Description length under the grammar: the number of choices each statement makes, in bits.
 

@@ -95,6 +95,14 @@ def holds(text: str, perception: Perception, weakness: Weakness = EXACT) -> bool
     )
 
 
+def held(prompt: str, perception: Perception) -> list[bool]:
+    """Say of each statement of a brief whether it holds. That nothing else is drawn needs a canvas on which nothing is
+    unclear."""
+    scene = perception.scene()
+    needed = {Only: perception.clean, Backdrop: perception.backdrop is not None}
+    return [needed.get(type(each), True) and each.holds(scene) for each in parse(prompt).statements]
+
+
 def read_goal(goal: Mapping[str, Any], perception: Perception, weakness: Weakness = EXACT) -> bool | None:
     """Say whether a goal holds; None for a wish that the artist added in words beyond the grammar.
 
@@ -139,7 +147,8 @@ class StickersVlm:
         faults = [f"flip {flip:g} {errors}"] * bool(flip) + [f"planning {planning:g} {planning_errors}"] * bool(
             planning
         )
-        self.name = f"stickers ({', '.join(faults)}, seed {seed})" if faults else "stickers"
+        about = [*faults, *([f"seed {seed}"] if faults else []), *filter(None, [reader.source()])]
+        self.name = f"stickers ({', '.join(about)})" if about else "stickers"
 
     def require_readable(self, prompt: str) -> None:
         """Raises NotInGrammar if the brief cannot be read."""

@@ -21,6 +21,7 @@ from .scene import BACKDROPS, CANVAS, CELLS, JITTER, LETTERS, PLAIN, SIGN, SIZES
 
 if TYPE_CHECKING:
     from .reader import Reader
+    from .readout import EncoderReader
 
 SURE = 0.6
 """Least probability of each thing that is read: kind, look, size, every letter, the backdrop. Below it the cell, or the
@@ -86,26 +87,41 @@ def _perceived(pixels: bytes) -> Perception:
     return read([np.frombuffer(pixels, np.uint8).reshape(CANVAS, CANVAS, 3)], reader())[0]
 
 
+def place() -> Path:
+    """Where the reader's weights are: CLVR_READER names the place where it is not the package's file. A folder is one of
+    weights whose own encoder reads (readout.py)."""
+    return Path(os.environ.get("CLVR_READER") or WEIGHTS)
+
+
+def source() -> str:
+    """Say by what pictures are read where that is not the world's reader; "" where it is."""
+    return f"read by the encoder of {place().name}" if place().is_dir() else ""
+
+
 @cache
-def reader() -> Reader:
-    """Load the reader. CLVR_READER names its file where it is not the package's. Raises BadInput if it is missing."""
+def reader() -> Reader | EncoderReader:
+    """Load the reader that `place` names. Raises BadInput if it is missing."""
     import torch
     from safetensors.torch import load_file
 
+    from . import readout
     from .reader import Reader
 
-    file = Path(os.environ.get("CLVR_READER") or WEIGHTS)
+    file = place()
+    if file.is_dir():
+        return readout.load(file)
     if not file.is_file():
         raise BadInput(
-            f"the reader's weights are not in {file}; train them with `clvr train stickers reader`, and name the file in "
-            "CLVR_READER"
+            f"the stickers are read by a network whose weights are not in {file}; train them with `clvr train stickers reader`, and "
+            "name the file in CLVR_READER. Until then CLVR_READER may name a folder of weights of this world: their own encoder "
+            "then reads the pictures, which is no independent judge"
         )
     network = Reader()
     network.load_state_dict({name: value.to(torch.float32) for name, value in load_file(file).items()})
     return network.eval()
 
 
-def read(images: Sequence[np.ndarray], network: Reader) -> list[Perception]:
+def read(images: Sequence[np.ndarray], network: Reader | EncoderReader) -> list[Perception]:
     """Read several uint8 192 x 192 x 3 pictures at once."""
     import torch
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from .scene import BACKDROPS, CELL, CELLS, COLORS, COLUMNS, GRID, LETTERS, NOUNS, ROWS, SIGN, Scene, Thing
+from .scene import BACKDROPS, CELL, CELLS, COLORS, COLUMNS, GRID, LETTERS, NATURAL, NOUNS, ROWS, SIGN, Scene, Thing
 from .words import RELATIONS
 
 
@@ -151,6 +151,22 @@ class Spec:
             *(mark for item in self.items for mark in (item, *waymarks(item))),
             *self.relations,
         )
+
+    @property
+    def attributes(self) -> int:
+        """How many colours, sizes and backdrops are stated."""
+        said = sum((item.color != NATURAL) + (item.size is not None) for item in self.items)
+        return said + (self.backdrop is not None)
+
+    @property
+    def placed(self) -> int:
+        """How many items have a place."""
+        return sum(item.place != ANYWHERE for item in self.items)
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The words to be written on signs."""
+        return tuple(item.word for item in self.items if item.word)
 
     @property
     def bits(self) -> float:

@@ -40,11 +40,11 @@ from ..records import from_json, to_json
 from ..run.conditioning import words_of
 from ..run.run_folder import RunFolder
 from ..run.session import Session, resume
-from ..shapes.sampling import random_brief
 from ..storage.atomic import AGAIN, keep_note, write_bytes, writing
 from ..storage.lock import alone_in_folder
 from ..trajectory import Trajectory, seed_for
 from ..verifier import compare
+from ..world import World, world_named
 from .data import IMAGES, Row, Turn, write_rows
 from .proxy import distil_proxy
 from .trace import Kind, Line, Rejected, closing, line_of, thought
@@ -100,12 +100,12 @@ class Settings:
             )
 
 
-def random_prompts(count: int, seed: int) -> list[str]:
-    """Return random briefs of the shapes world, all different, of four to eight things: smaller ones seldom need a
+def random_prompts(world: World, count: int, seed: int) -> list[str]:
+    """Return random briefs of the world, all different, of four to eight things: smaller ones seldom need a
     second round."""
     rng, found = random.Random(f"synthesis/{seed}"), {}
     while len(found) < count:
-        found.setdefault(random_brief(rng, rng.randint(4, 8))[2])
+        found.setdefault(world.sampling.random_brief(rng, rng.randint(4, 8))[2])
     return list(found)
 
 
@@ -233,18 +233,18 @@ class Second(Protocol):
 class SecondNamed:
     """A `Second` as the command line has it.
 
-    models: whose verifier it is; None for the embedded one, which errs in another way than the first.
+    models: whose verifier it is; None for the world's own, which errs in another way than the first.
     seed: of its errors.
+    world: the world's name; "" with `models`.
     """
 
     models: str | None
     seed: int = 0
+    world: str = ""
 
     def load(self) -> Vlm:
         if self.models is None:
-            from ..shapes import load_vlm
-
-            return load_vlm(0.05, seed=self.seed + 1)
+            return world_named(self.world).load_vlm(0.05, self.seed + 1)
         return load_models(self.models).verifier
 
 

@@ -16,9 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import SafetensorError, safe_open
@@ -27,9 +25,9 @@ from safetensors.torch import save_file
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from ..records import to_json
-from ..shapes.sampling import TAUGHT, Telling
 from ..storage.atomic import writing
 from ..weights.manifest import digests
+from ..world import World, world_of
 from .compile import compile_blocks
 from .fit import Schedule, fit
 from .sampler import Condition, TrainingSampler, guided, predict
@@ -43,7 +41,6 @@ Report = Callable[[str], None]
 class DistilConfig:
     """Settings of the distillation.
 
-    world: "shapes" or "stickers", whose samples are drawn.
     steps: of the student.
     shift: of the student's noise levels.
     generate, edit: how the teacher samples; its steps are divided among the student's.
@@ -52,7 +49,6 @@ class DistilConfig:
     window: tokens at which the prompts of `traces` are shortened; None for as many as the weights read.
     shard: paths in one file.
     share: odds of the kinds of random samples.
-    telling: how their prompts are written.
     long_text: share of the shards of text-to-image samples with longer prompts.
     displace: standard deviation of the noise added to a waymark, so that the student learns to correct its own errors.
     batch: samples of a step.
@@ -60,7 +56,6 @@ class DistilConfig:
 
     steps: int = 4
     shift: float = 3.0
-    world: Literal["shapes", "stickers"] = "shapes"
     generate: Sampling = field(default_factory=lambda: Sampling(12, 2.0))
     edit: Sampling = field(default_factory=lambda: Sampling(8, 1.0))
     paths: int = 4096
@@ -68,7 +63,6 @@ class DistilConfig:
     window: int | None = 64
     shard: int = 128
     share: dict[str, float] = field(default_factory=lambda: {"t2i": 0.8, "edit": 0.16, "restore": 0.04})
-    telling: Telling = TAUGHT
     long_text: float = 0.2
     displace: float = 0.03
     batch: int = 32
@@ -119,6 +113,7 @@ def draw_paths(
     config: DistilConfig,
     sigmas: torch.Tensor,
     *,
+    world: World,
     seed: int,
     ranks: tuple[int, int],
     report: Report,
@@ -140,7 +135,7 @@ def draw_paths(
             continue
         rng = random.Random(f"{seed}/paths/{index}")
         if index < plain:
-            prompts, references = _cases(sampler, config, rng)
+            prompts, references = _cases(sampler, world, config, rng)
         else:
             traces = traces or _traces(sampler, config, steps)
             prompts, references = _traced(sampler, config, traces, rng)
@@ -175,33 +170,21 @@ Cases = tuple[list[str], tuple[torch.Tensor, ...]]
 Traces = list[tuple[Sample, str]]
 
 
-def _cases(sampler: TrainingSampler, config: DistilConfig, rng: random.Random) -> Cases:
+def _cases(sampler: TrainingSampler, world: World, config: DistilConfig, rng: random.Random) -> Cases:
     """Return random prompts of one kind and one padded length, and their references."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
     lengths = list(sampler.recipe.text_lengths)
     length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
-    sampling, render = _world(config.world)
-    make = getattr(sampling, f"{kind}_sample")
-    telling = sampling.Telling(config.telling.places, config.telling.relations, config.telling.relations_placed)
+    sampling = world.sampling
+    make = {"t2i": sampling.t2i_sample, "edit": sampling.edit_sample, "restore": sampling.restore_sample}[kind]
     samples, prompts = [], []
     while len(samples) < config.shard:
         sample = make(rng)
-        prompt = sampling.brief_of(sample.target, rng, telling)[1] if kind == "t2i" else sample.prompt
+        prompt = sampling.brief_of(sample.target, rng, sampling.TAUGHT)[1] if kind == "t2i" else sample.prompt
         if sampler.executor.tokens(prompt) <= lengths[-1] and sampler.executor.text_length(prompt) == length:
             samples.append(sample)
             prompts.append(prompt)
-    return prompts, sampler.references([tuple(map(render, sample.references)) for sample in samples])
-
-
-def _world(name: str) -> tuple[Any, Callable[[Any], np.ndarray]]:
-    """Return the module that draws samples and the function that draws scenes, of one world."""
-    if name == "stickers":
-        from ..stickers import render, sampling
-
-        return sampling, render.render
-    from ..shapes import render, sampling
-
-    return sampling, render.render
+    return prompts, sampler.references([tuple(map(world.render, sample.references)) for sample in samples])
 
 
 def _traces(sampler: TrainingSampler, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
@@ -261,7 +244,7 @@ def distil(
     """Distil weights to few steps without guidance, or continue a run that was stopped in `out`. Runs under `torchrun`
     too.
 
-    start: folder of the weights.
+    start: folder of the weights, whose world's samples are drawn.
     config: JSON of what differs from DistilConfig's defaults.
     data: the data set of trajectories for `traces`.
     quick: compile the blocks, see `compile_blocks`.
@@ -289,7 +272,17 @@ def distil(
     steps = Samples.read(data, report).train if data else ()
     if quick:
         compile_blocks(pipe.transformer, accelerator.device)
-    draw_paths(sampler, out / "paths", settings, sigmas, seed=seed, ranks=ranks, report=report, steps=steps)
+    draw_paths(
+        sampler,
+        out / "paths",
+        settings,
+        sigmas,
+        world=world_of(start),
+        seed=seed,
+        ranks=ranks,
+        report=report,
+        steps=steps,
+    )
     accelerator.wait_for_everyone()
     shards = load_paths(out / "paths")
     base = {name: value.detach().cpu().clone() for name, value in pipe.transformer.state_dict().items()}

@@ -22,8 +22,8 @@ from ..executor.klein import KleinExecutor, Sampling
 from ..fleet.engine import threads_for
 from ..protocols import Picture
 from ..records import to_json
-from ..shapes.sampling import TAUGHT, brief_of, grouped_scene
 from ..weights.manifest import digests
+from ..world import World
 from .adapter import FrozenCopy, Lora, attach
 from .compile import compile_blocks
 from .fit import Schedule, fit
@@ -45,7 +45,7 @@ class PprlConfig:
     reuse: steps of the optimiser for each drawing.
     generate: share of the steps that draw without references; the others edit, with the step numbers of the
         trajectories in equal shares.
-    briefs: share of the former that draw a random brief of the shapes world in one shot.
+    briefs: share of the former that draw a random brief of the embedded world in one shot.
     sampling: of the drawing; with guidance above 1 the guided velocity is trained.
     ramp, most: the decay of the old policy grows by `ramp` a step, up to `most`.
     low, high: range of the noise levels that are trained.
@@ -165,27 +165,30 @@ class Rollouts:
     """Draws groups with the old policy, judges them, and measures them."""
 
     def __init__(
-        self, sampler: TrainingSampler, samples: Samples, reward: Reward, exact: Reward | None, config: PprlConfig
+        self, sampler: TrainingSampler, samples: Samples, reward: Reward, world: World | None, config: PprlConfig
     ) -> None:
-        self.sampler, self.reward, self.exact, self.config = sampler, reward, exact, config
+        self.sampler, self.reward, self.world, self.config = sampler, reward, world, config
+        self.exact = ExactReward(world) if world else None
         self.samples, self.steps = samples, by_step(samples.train)
         self.firsts = [sample for sample in samples.train if not sample.references]
-        self.world = exact is not None
         self.window = Window(sampler.executor, config.window)
 
     def pick(self, shared: random.Random, mine: random.Random) -> list[Sample]:
         """Return one sample for each group, all with the same number of references."""
         config, generate = self.config, shared.random() < self.config.generate
         if generate or not self.steps:
-            briefs = self.world and (shared.random() < config.briefs or not self.firsts)
-            return [self._brief(mine) if briefs else mine.choice(self.firsts) for _ in range(config.groups)]
+            if self.world and (shared.random() < config.briefs or not self.firsts):
+                return [self._brief(self.world, mine) for _ in range(config.groups)]
+            return [mine.choice(self.firsts) for _ in range(config.groups)]
         step = shared.choice(self.steps)
         like = shared.choice(step)
         return alike([sample for sample in step if len(sample.references) == len(like.references)], mine, config.groups)
 
-    def _brief(self, rng: random.Random) -> Sample:
+    def _brief(self, world: World, rng: random.Random) -> Sample:
+        sampling = world.sampling
         while True:
-            prompt = brief_of(grouped_scene(rng, rng.choices(range(2, 9), (1, 2, 3, 3, 3, 2, 2))[0]), rng, TAUGHT)[1]
+            scene = sampling.grouped_scene(rng, rng.choices(range(2, 9), (1, 2, 3, 3, 3, 2, 2))[0])
+            prompt = sampling.brief_of(scene, rng, sampling.TAUGHT)[1]
             if self.window.fits(prompt):
                 return one_shot(prompt)
 
@@ -246,7 +249,7 @@ class Rollouts:
         rng = random.Random(f"held/{seed}")
         score, judge = ARMS["proxy"], self.exact or self.reward
         edits = [sample for sample in self.samples.held if len(sample.references) == 1]
-        firsts = [self._brief(rng) for _ in range(self.config.measured)] if self.world else []
+        firsts = [self._brief(self.world, rng) for _ in range(self.config.measured)] if self.world else []
         firsts = firsts or [sample for sample in self.samples.held if not sample.references]
         result = {}
         for name, found in (("held_scenes", firsts), ("held_edits", edits)):
@@ -276,7 +279,7 @@ def pprl(
     *,
     seed: int = 0,
     lora: Path | None = None,
-    world: bool = True,
+    world: World | None = None,
     quick: bool = False,
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
@@ -285,8 +288,8 @@ def pprl(
 
     start: folder of the weights.
     lora: LoRA to start from, if given.
-    world: the shapes world, with random briefs and an exact measure that is not optimised. Elsewhere the reward itself
-        scores held-out samples.
+    world: that of the weights if it is an embedded one, which has random briefs and an exact measure that is not
+        optimised. Elsewhere the reward itself scores held-out samples.
     quick: compile the blocks, see `compile_blocks`.
 
     Returns the folder of the LoRA. Raises BadInput as `sft` does.
@@ -306,7 +309,7 @@ def pprl(
     if quick:
         compile_blocks(transformer, accelerator.device)
     old, first = FrozenCopy(transformer), FrozenCopy(transformer)
-    rollouts = Rollouts(sampler, samples, reward, ExactReward() if world else None, settings)
+    rollouts = Rollouts(sampler, samples, reward, world, settings)
     log = Measures(out, accelerator)
     kept: dict[str, Drawn] = {}
 

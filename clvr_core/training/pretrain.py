@@ -6,34 +6,26 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from torch.nn import Linear
 
-from ..executor.klein import KleinExecutor, SamplingRecipe
+from ..executor.klein import KleinExecutor, SamplingRecipe, chat_text
+from ..executor.small_klein import patchify
 from ..records import to_json
-from ..shapes.model import RECIPE, TEXT_BUCKETS, TEXT_LAYERS, build_pipeline
+from ..shapes.model import RECIPE, TEXT_BUCKETS, build_pipeline
 from ..shapes.render import render
 from ..shapes.sampling import TAUGHT, Telling, brief_of, edit_sample, random_scene, restore_sample, t2i_sample
 from ..shapes.scene import BACKGROUND, CANVAS, CELLS, COLORS, JITTER, PALETTE, RADII, SHAPES, SIZES, Scene
 from ..weights.manifest import digests
 from .fit import Schedule, fit
+from .flow import FlowMatching, Vae, normalise, spoil, to_tensor
 from .stage import curve_of, lineage, processes, save_weights, settle, stage
 
-Vae = Any
-"""An AutoencoderKLFlux2. diffusers' hints lack its config, and allow None where this class has a module."""
 Module = TypeVar("Module", bound=torch.nn.Module)
-
-if TYPE_CHECKING:
-    pass
-
-
-def to_tensor(pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    """uint8 H x W x 3 pictures -> float32 N x 3 x H x W in -1..1."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 @dataclass(frozen=True)
@@ -73,12 +65,6 @@ def labels(scene: Scene) -> np.ndarray:
             thing.dy,
         )
     return found
-
-
-def patchify(latents: torch.Tensor) -> torch.Tensor:
-    """N x C x 2h x 2w -> N x 4C x h x w, in the pipeline's order."""
-    n, c, h, w = latents.shape
-    return latents.view(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, 4 * c, h // 2, w // 2)
 
 
 class Encoding(torch.nn.Module):
@@ -179,14 +165,6 @@ def _pictures(scenes: list[Scene], accelerator: Accelerator) -> torch.Tensor:
     return batch.contiguous(memory_format=torch.channels_last)
 
 
-def normalise(latents: torch.Tensor, vae: Vae) -> torch.Tensor:
-    """N x C x h x w patchified latents -> N x (h w) x C tokens, by the VAE's batch-norm statistics as the pipeline
-    does."""
-    mean = vae.bn.running_mean.view(1, -1, 1, 1)
-    std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
-    return ((latents - mean) / std).flatten(2).transpose(1, 2)
-
-
 @torch.no_grad()
 def encode(vae: Vae, pictures: Sequence[np.ndarray], batch: int = 128) -> torch.Tensor:
     """Patchified latents before normalisation, N x 4C x 3 x 3."""
@@ -255,66 +233,6 @@ class Pool:
         return prompts, indices
 
 
-class FlowMatching(torch.nn.Module):
-    """Velocity regression of FLUX.2 Klein: x_sigma = (1 - sigma) x0 + sigma eps, v = eps - x0, references as further
-    tokens."""
-
-    def __init__(self, transformer: torch.nn.Module, text_encoder: Any, sigma_mean: float, sigma_std: float) -> None:
-        super().__init__()
-        # Without the head, whose weight is the embedding's own: freezing it would freeze the words.
-        self.transformer, self.words = transformer, text_encoder.model
-        self.sigma_mean, self.sigma_std = sigma_mean, sigma_std
-
-    def forward(self, ids, mask, target, references, weight) -> torch.Tensor:
-        hidden = self.words(
-            input_ids=ids, attention_mask=mask, output_hidden_states=True, use_cache=False
-        ).hidden_states
-        text = torch.cat([hidden[layer] for layer in TEXT_LAYERS], dim=-1)
-        batch, tokens, _ = target.shape
-        noise = torch.randn_like(target)
-        sigma = torch.sigmoid(self.sigma_mean + self.sigma_std * torch.randn(batch, device=target.device))
-        mixed = torch.lerp(target, noise, sigma.view(-1, 1, 1))
-        velocity = self.transformer(
-            hidden_states=torch.cat([mixed, *references], dim=1),
-            encoder_hidden_states=text,
-            timestep=sigma,
-            img_ids=image_ids(tokens, len(references), target.device),
-            txt_ids=text_ids(text.shape[1], target.device),
-            return_dict=False,
-        )[0][:, :tokens]
-        error = (velocity - (noise - target)).square().mean(-1)
-        return (error * weight).sum() / weight.sum()
-
-
-def image_ids(tokens: int, references: int, device) -> torch.Tensor:
-    """(t, h, w, l) of each image token as the pipeline numbers them: the canvas at t = 0, reference k at t = 10 + 10
-    k."""
-    side = torch.arange(int(tokens**0.5), device=device)
-    one = torch.zeros(1, dtype=torch.long, device=device)
-    return torch.cat(
-        [torch.cartesian_prod(one + t, side, side, one) for t in (0, *range(10, 10 + 10 * references, 10))]
-    )
-
-
-def text_ids(length: int, device) -> torch.Tensor:
-    ids = torch.zeros(length, 4, dtype=torch.long, device=device)
-    ids[:, 3] = torch.arange(length, device=device)
-    return ids
-
-
-def spoil(reference: torch.Tensor, edited: torch.Tensor, share: float) -> torch.Tensor:
-    """Replace, in a share of the batch, the tokens to be edited by a blend of two others: half-formed things that an
-    edit must remove."""
-    chosen = (torch.rand(len(reference), 1, device=reference.device) < share) & (edited > 0)
-    pick = torch.randint(reference.shape[1], (2, *reference.shape[:2]), device=reference.device)
-    shuffled = reference[torch.randperm(len(reference), device=reference.device)]
-    blend = sum(
-        0.5 * torch.gather(source, 1, index[..., None].expand_as(source))
-        for source, index in zip((reference, shuffled), pick)
-    )
-    return torch.where(chosen[..., None], blend, reference)
-
-
 def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator: Accelerator, report=print) -> None:
     """Trains pipe.transformer and pipe.text_encoder on latents of pipe.vae, which must be trained and have its
     statistics set."""
@@ -326,13 +244,8 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
     report(f"encoded {sum(config.pool.values())} samples")
     tokenizer = pipe.tokenizer
 
-    def tokens_of(prompt: str) -> str:
-        return tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-
     def length_of(prompt: str) -> int:
-        return len(tokenizer(tokens_of(prompt))["input_ids"])
+        return len(tokenizer(chat_text(tokenizer, prompt))["input_ids"])
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         shared, mine = random.Random(f"{seed}/step/{step}"), random.Random(f"{seed}/step/{step}/{rank}")
@@ -346,7 +259,10 @@ def train_flow(pipe, folder: Path, config: FlowConfig, *, seed: int, accelerator
         )
         prompts = ["" if mine.random() < config.drop_text else prompt for prompt in prompts]
         batch = tokenizer(
-            [tokens_of(prompt) for prompt in prompts], padding="max_length", max_length=bucket, return_tensors="pt"
+            [chat_text(tokenizer, prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=bucket,
+            return_tensors="pt",
         )
         pool = pools[kind]
         edited = pool.edited[indices].to(device)

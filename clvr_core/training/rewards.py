@@ -1,4 +1,4 @@
-"""Rewards for a drawn step: the shapes verifier, a vision-language model by decisions, or any function.
+"""Rewards for a drawn step: an embedded world's reader, a vision-language model by decisions, or any function.
 
 A reward answers three questions; `ARMS` says which of them each arm asks, and with which words.
 """
@@ -9,21 +9,17 @@ import pkgutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..brief import Brief, Goal
 from ..controller import draft_goals
 from ..errors import BadInput
 from ..protocols import Concurrent, Picture, Question, Vlm
-from ..shapes.grammar import parse, parse_instruction
-from ..shapes.judge import done as carried_out
-from ..shapes.perceive import Perception, check_edit, perceive
-from ..shapes.proxies import after
-from ..shapes.scene import CELLS, Scene
 from ..trajectory import Action
 from ..verifier import check_edit as ask_edit
 from ..verifier.prompts import goal_question, quoted
 from ..vlm.decisions import decide
+from ..world import WORLDS, World, world_named
 from .samples import Sample
 
 
@@ -70,58 +66,61 @@ def final(reward: Reward, sample: Sample, picture: Picture) -> float | None:
 ARMS: dict[str, Score] = {"proxy": proxy, "last": last, "final": final}
 
 
-class ShapesReward:
-    """By the exact perceiver. The score of a scene is the share of its statements that hold, halved unless all do, so
-    that the last one counts."""
+class WorldReward:
+    """By the exact reader of an embedded world. The score of a scene is the share of its statements that hold, halved
+    unless all do, so that the last one counts."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
 
     def scene(self, picture: Picture, prompt: str) -> float:
-        spec, seen = parse(prompt), perceive(picture)
-        held = [statement.holds(seen.things) for statement in spec.statements]
-        held[0] = held[0] and seen.clean
+        held = self.world.held(prompt, self.world.perceive(picture))
         return sum(held) / len(held) * (1.0 if all(held) else 0.5)
 
     def edit(self, picture: Picture, references: Sequence[Picture], instruction: str) -> float:
-        wanted, given = parse_instruction(instruction), [perceive(reference).scene() for reference in references]
-        cells = frozenset(cell for change in wanted for cell in (change.cell, change.to) if cell is not None)
+        world = self.world
+        wanted, given = world.parse_instruction(instruction), [world.perceive(each).scene() for each in references]
+        cells = frozenset(cell for change in wanted for cell in change.cells)
         expected = given[0]
         for change in wanted:
-            expected = after(change, expected, given)
-        check = check_edit(references[0], picture, expected, cells)
-        kept = 1 - len(check.moved) / max(1, len(CELLS) - len(cells))
-        return 0.5 * self._carried_out(perceive(picture), wanted, given) + 0.5 * (kept if kept == 1 else 0.5 * kept)
+            expected = world.after(change, expected, given)
+        check = world.check_edit(references[0], picture, expected, cells)
+        kept = 1 - len(check.moved) / max(1, world.cells - len(cells))
+        kept = kept if check.untouched_ok else 0.5 * kept
+        return 0.5 * self._carried_out(picture, wanted, given) + 0.5 * kept
 
     def said(self, picture: Picture, words: str) -> float:
-        wanted = parse_instruction(words)
-        return self._carried_out(perceive(picture), wanted, [Scene()]) if wanted else self.scene(picture, words)
+        wanted = self.world.parse_instruction(words)
+        return self._carried_out(picture, wanted, [self.world.scene()]) if wanted else self.scene(picture, words)
 
-    def _carried_out(self, seen: Perception, wanted, given: Sequence[Scene]) -> float:
-        dirty, now, done = {cell for junk in seen.junk for cell in junk.cells}, seen.scene(), 0
+    def _carried_out(self, picture: Picture, wanted: Sequence[Any], given: Sequence[Any]) -> float:
+        seen, done = self.world.perceive(picture), 0
+        now = seen.scene()
         for change in wanted:
-            cells = {change.cell, change.to} - {None}
             if change.kind == "restore":
-                there, here = after(change, given[0], given).at(change.cell), now.at(change.cell)
+                there, here = self.world.after(change, given[0], given).at(change.cell), now.at(change.cell)
                 good = (there and there.kind) == (here and here.kind)
             else:
-                good = carried_out(change, given[0], now)
-            done += good and not cells & dirty
+                good = self.world.done(change, given[0], now)
+            done += good and change.cells.isdisjoint(seen.unclear)
         return done / len(wanted) if wanted else 0.0
 
 
 class ExactReward:
     """The measure that is never optimised: 1 if everything holds, 0 otherwise."""
 
-    def __init__(self) -> None:
-        self.shapes = ShapesReward()
+    def __init__(self, world: World | None = None) -> None:
+        """world: the embedded one if none is given."""
+        self.graded = WorldReward(world or world_named())
 
     def scene(self, picture: Picture, prompt: str) -> float:
-        seen = perceive(picture)
-        return float(seen.clean and parse(prompt).holds(seen.things))
+        return float(self.graded.scene(picture, prompt) == 1)
 
     def edit(self, picture: Picture, references: Sequence[Picture], instruction: str) -> float:
-        return float(self.shapes.edit(picture, references, instruction) == 1)
+        return float(self.graded.edit(picture, references, instruction) == 1)
 
     def said(self, picture: Picture, words: str) -> float:
-        return float(self.shapes.said(picture, words) == 1)
+        return float(self.graded.said(picture, words) == 1)
 
 
 @dataclass
@@ -159,13 +158,13 @@ class VlmReward:
 
 
 def named(name: str) -> Reward:
-    """Return the reward of a name: `shapes`, a models file like clvr.toml whose verifier judges, or MODULE:NAME of a
+    """Return the reward of a name: an embedded world, a models file like clvr.toml whose verifier judges, or MODULE:NAME of a
     callable that returns a Reward.
 
     Raises BadInput for a name that leads nowhere.
     """
-    if name == "shapes":
-        return ShapesReward()
+    if name in ("embedded", *WORLDS):
+        return WorldReward(world_named(name))
     if name.endswith(".toml"):
         from ..models.registry import load_models
 
@@ -177,5 +176,5 @@ def named(name: str) -> Reward:
         return pkgutil.resolve_name(name)()
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(
-            f"the reward {name!r} cannot be loaded: {error}; give shapes, a file like clvr.toml, or MODULE:NAME"
+            f"the reward {name!r} cannot be loaded: {error}; give {', '.join(WORLDS)}, a file like clvr.toml, or MODULE:NAME"
         ) from error

@@ -17,7 +17,8 @@ import torch
 from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
 from ..executor.klein import KleinExecutor, Sampling
-from .pretrain import normalise, patchify, text_ids, to_tensor
+from ..executor.small_klein import patchify
+from .flow import normalise, text_ids, to_tensor
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ from ..errors import BadInput
 from ..executor.klein import KleinExecutor
 from ..protocols import Picture
 from ..records import to_json
-from ..shapes.render import render
-from ..shapes.sampling import TAUGHT, brief_of, t2i_sample
 from ..storage.atomic import writing
 from ..weights.manifest import digests
+from ..world import World
 from .adapter import Lora, attach, gathered, save_lora
 from .compile import compile_blocks
 from .fit import Schedule, fit
@@ -36,7 +35,7 @@ class SftConfig:
         weights serve both modes of the loop.
     whole: of the samples without references, the share that are a row's brief alone with its last canvas. Without them
         a model that learns to begin with a part forgets to draw the whole.
-    replay: of the same, the share that are random scenes of the shapes world with prompts as its base was taught, for
+    replay: of the same, the share that are random scenes of an embedded world with prompts as its base was taught, for
         the same reason.
     window: tokens at which a trace is shortened; None for as many as the weights read.
     sigma_mean, sigma_std: of the logit of the noise level.
@@ -79,7 +78,7 @@ def sft(
     config: Path | None = None,
     *,
     seed: int = 0,
-    world: bool = True,
+    world: World | None = None,
     quick: bool = False,
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
@@ -88,7 +87,7 @@ def sft(
     left out and counted.
 
     start: folder of the weights.
-    world: the shapes world, the only one with scenes to `replay`.
+    world: that of the weights if it is an embedded one, which has scenes to `replay`.
     quick: compile the blocks, see `compile_blocks`.
     executor: the weights, if they are loaded already.
 
@@ -102,7 +101,7 @@ def sft(
     )
     if settings.replay and not world:
         raise BadInput(
-            f"replay is {settings.replay}, and only the shapes world has scenes to replay; leave it out of the config"
+            f"replay is {settings.replay}, and only an embedded world has scenes to replay; leave it out of the config"
         )
     report, rank = accelerator.print, accelerator.process_index
     samples = Samples.read(data, report)
@@ -126,8 +125,8 @@ def sft(
         texts = [sample.text(settings.mode if mine.random() < settings.trace else "proxy", window) for sample in batch]
         pictures = [sample.target_picture() for sample in batch]
         for place in range(len(batch)) if settings.replay and not like.references else ():
-            if mine.random() < settings.replay:
-                texts[place], pictures[place] = _replayed(mine, window)
+            if world and mine.random() < settings.replay:
+                texts[place], pictures[place] = _replayed(world, mine, window)
         texts = ["" if mine.random() < settings.drop_text else text for text in texts]
         references = sampler.references([sample.pictures for sample in batch])
         condition = Condition(sampler.text(texts), references, sampler.grid(pictures[0]))
@@ -149,12 +148,13 @@ def sft(
     return finish(out, sampler, settings.lora, record, accelerator)
 
 
-def _replayed(rng: random.Random, window: Window) -> tuple[str, Picture]:
+def _replayed(world: World, rng: random.Random, window: Window) -> tuple[str, Picture]:
+    sampling = world.sampling
     while True:
-        scene = t2i_sample(rng).target
-        prompt = brief_of(scene, rng, TAUGHT)[1]
+        scene = sampling.t2i_sample(rng).target
+        prompt = sampling.brief_of(scene, rng, sampling.TAUGHT)[1]
         if window.fits(prompt):
-            return prompt, render(scene)
+            return prompt, world.render(scene)
 
 
 def finish(out: Path, sampler: TrainingSampler, lora: Lora, record: dict, accelerator: Accelerator) -> Path:

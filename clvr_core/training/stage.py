@@ -17,9 +17,9 @@ from accelerate import Accelerator
 
 from ..errors import BadInput
 from ..executor.klein import SamplingRecipe
+from ..executor.small_klein import save_pipeline
 from ..reading import json_of
 from ..records import from_json, to_json
-from ..shapes.model import save_pipeline
 from ..storage.atomic import OF_DISK, keep_note, write_bytes, writing
 from ..storage.lock import locked
 from ..weights.manifest import digests, write_manifest

@@ -9,17 +9,18 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
+from ..executor.klein import chat_text
+from ..executor.small_klein import patchify
 from ..stickers.codes import codes
 from ..stickers.model import TEXT_BUCKETS, build_tokenizer
 from ..stickers.scene import CELLS
 from .fit import Schedule, fit
-from .pretrain import FlowMatching, patchify, spoil
+from .flow import FlowMatching, spoil
 from .sticker_batches import BatchRenderer
 from .sticker_pictures import Vae, autocast
 
@@ -103,9 +104,7 @@ def prepare(kind: str, count: int, prompts: int, seed: str) -> dict[int, Prepare
 def token_ids(prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts in the chat form that the pipeline gives its text encoder, without padding."""
     tokenizer = build_tokenizer()
-    form: Any = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "\0"}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
+    form = chat_text(tokenizer, "\0")  # once: to fill it in is faster than to render it for every prompt
     return tokenizer([form.replace("\0", prompt) for prompt in prompts])["input_ids"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from comfy_api.latest import io
 
 from ...clvr_core.models.registry import load_models
-from ...clvr_core.shapes import MERGED, load_vlm
+from ...clvr_core.world import world_named
 from ..host.sockets import EXECUTOR, VLM, ExecutorHandle
 
 
@@ -39,9 +39,10 @@ class ShapesModels(io.ComfyNode):
 
     @classmethod
     def execute(cls, judge_error: float = 0.0) -> io.NodeOutput:
-        models = load_models("shapes")
-        executor = ExecutorHandle(models.executor, models.width, models.height, models.check, weights_of(MERGED))
-        return io.NodeOutput(load_vlm(judge_error), executor)
+        models, world = load_models("embedded"), world_named()
+        weights = weights_of(world.merged)
+        executor = ExecutorHandle(models.executor, models.width, models.height, models.check, weights)
+        return io.NodeOutput(world.load_vlm(judge_error), executor)
 
 
 def weights_of(folder: Path) -> str:

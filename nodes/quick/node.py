@@ -6,6 +6,7 @@ from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
 from ...clvr_core.errors import BadInput
+from ...clvr_core.world import world_named
 from ..executor.nodes import STEP
 from ..executor.recipes import RECIPES
 from ..host.run_folders import count_gone
@@ -153,11 +154,10 @@ def _real(graph: GraphBuilder, choice: Choice, width: int, height: int) -> tuple
 
 def _embedded(graph: GraphBuilder, prompt: str) -> tuple[list, list]:
     """Add Shapes Models; return links to the vlm and the executor. Raises BadInput for a prompt that they cannot read."""
-    from ...clvr_core.shapes.grammar import NotInGrammar, parse
-
+    world = world_named()
     try:
-        parse(prompt)
-    except NotInGrammar as error:
+        world.parse(prompt)
+    except world.NotInGrammar as error:
         parts = (FAMILIES[0].model, FAMILIES[0].encoder, FAMILIES[0].vae, VLM)
         raise BadInput(
             f"{error} So says the grammar of the embedded models, which draw when there is no other model. For any "

@@ -13,7 +13,7 @@ import folder_paths
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.models.memory_plan import HEADROOM, NONE, Weights, file_weights, plan
-from ...clvr_core.shapes import MERGED
+from ...clvr_core.world import world_named
 from ..quick.families import SIZES
 from ..quick.files import loaders_of, offers_of
 
@@ -142,7 +142,7 @@ def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[tuple[We
     """Yield the weights that a node loads, and of each whether its file is still to be downloaded."""
     owner = "controller" if side == "vlm" else "executor"
     if kind == "CLVR_ShapesModels":
-        yield Weights(EMBEDDED, sum(path.stat().st_size for path in MERGED.rglob("*.safetensors"))), False
+        yield Weights(EMBEDDED, sum(path.stat().st_size for path in world_named().merged.rglob("*.safetensors"))), False
     for widget, value in widgets.items():
         plain = widget.rstrip("0123456789")
         folder, part = (NUNCHAKU if kind.startswith("Nunchaku") else FILES).get(plain, ("", ""))

@@ -14,7 +14,6 @@ from clvr_core.errors import BadInput
 from clvr_core.evaluation import probe
 from clvr_core.evaluation.probe import (
     ARMS,
-    BITS,
     LOOPS,
     PLANNED,
     TIERS,
@@ -26,16 +25,19 @@ from clvr_core.evaluation.probe import (
     table,
     tier_briefs,
 )
-from clvr_core.executor.klein import Sampling, SamplingRecipe
+from clvr_core.executor.klein import Sampling, SamplingRecipe, chat_text
 from clvr_core.protocols import DrawRequest
 from clvr_core.shapes.grammar import parse
 from clvr_core.shapes.model import TEXT_BUCKETS, build_tokenizer
 from clvr_core.shapes.perceive import Perception
 from clvr_core.shapes.planner import layout
 from clvr_core.storage.lock import FolderHeld
+from clvr_core.world import World, world_named
 from tests.shapes.oracle import RenderExecutor
 from tests.storage.test_lock import Elsewhere
 
+SHAPES = world_named("shapes")
+BITS = SHAPES.bits
 WIDTH = (BITS[1] - BITS[0]) / TIERS
 
 
@@ -55,7 +57,7 @@ class Renderer(RenderExecutor):
 @pytest.fixture
 def renderer(monkeypatch) -> Renderer:
     executor = Renderer()
-    monkeypatch.setattr(probe, "load_executor", lambda folder: executor)
+    monkeypatch.setattr(World, "load_executor", lambda world, folder: executor)
     return executor
 
 
@@ -69,27 +71,24 @@ def test_a_probe_that_another_process_makes_is_told(tmp_path):
 class TestBriefs:
     @pytest.mark.parametrize("tier", range(TIERS))
     def test_lie_in_their_tier_and_can_be_met(self, tier):
-        for brief in tier_briefs(tier, 30, seed=0):
+        for brief in tier_briefs(SHAPES, tier, 30, seed=0):
             spec = parse(brief.prompt)
             assert brief.tier == tier and BITS[0] + tier * WIDTH <= brief.bits < BITS[0] + (tier + 1) * WIDTH
             assert spec.bits == pytest.approx(brief.bits) and layout(spec, (), random.Random(0)) is not None
 
     def test_are_the_same_for_the_same_seed_and_others_for_another(self):
-        assert tier_briefs(4, 20, 1) == tier_briefs(4, 20, 1)
-        assert not {brief.prompt for brief in tier_briefs(4, 20, 1)} & {brief.prompt for brief in tier_briefs(4, 20, 2)}
+        assert tier_briefs(SHAPES, 4, 20, 1) == tier_briefs(SHAPES, 4, 20, 1)
+        assert not {brief.prompt for brief in tier_briefs(SHAPES, 4, 20, 1)} & {
+            brief.prompt for brief in tier_briefs(SHAPES, 4, 20, 2)
+        }
 
     def test_of_a_longer_list_begin_with_the_shorter_one(self):
-        assert tier_briefs(7, 20, 0)[:5] == tier_briefs(7, 5, 0)
+        assert tier_briefs(SHAPES, 7, 20, 0)[:5] == tier_briefs(SHAPES, 7, 5, 0)
 
     def test_fit_the_text_that_the_model_reads_in_its_own_words(self):
         tokenizer = build_tokenizer()
-        for brief in (brief for tier in range(TIERS) for brief in tier_briefs(tier, 30, seed=0)):
-            text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": brief.prompt}],
-                tokenize=False,
-                add_generation_prompt=True,
-                enable_thinking=False,
-            )
+        for brief in (brief for tier in range(TIERS) for brief in tier_briefs(SHAPES, tier, 30, seed=0)):
+            text = chat_text(tokenizer, brief.prompt)
             ids = tokenizer(text)["input_ids"]
             assert len(ids) <= TEXT_BUCKETS[-1] and tokenizer.unk_token_id not in ids
 
@@ -126,7 +125,7 @@ class TestAUnit:
     def test_the_rewrite_names_the_place_of_every_single_thing_and_is_scored_by_the_brief(self, renderer):
         renderer.fault = 0.0
         result = run_unit("rewrite", 8, 3, 0, 240)
-        briefs = [parse(brief.prompt) for brief in tier_briefs(8, 3, 0)]
+        briefs = [parse(brief.prompt) for brief in tier_briefs(SHAPES, 8, 3, 0)]
         drawn = [parse(request.prompt) for request in renderer.requests]
         singles = [item for spec in drawn for item in spec.items if item.count == 1]
         assert singles and all(len(item.place.cells) == 1 for item in singles) and result.passed == (1,) * 3
@@ -134,7 +133,9 @@ class TestAUnit:
 
     def test_controls_draw_the_brief_in_its_own_words(self, renderer):
         run_unit("oneshot", 3, 3, 0, 240)
-        assert [request.prompt for request in renderer.requests] == [brief.prompt for brief in tier_briefs(3, 3, 0)]
+        assert [request.prompt for request in renderer.requests] == [
+            brief.prompt for brief in tier_briefs(SHAPES, 3, 3, 0)
+        ]
 
     def test_the_plan_is_drawn_as_often_as_the_evaluations_pay_and_judged_by_the_goals_of_the_brief(self, renderer):
         renderer.fault, renderer.recipe = 0.0, SamplingRecipe(Sampling(4), Sampling(4))
@@ -142,7 +143,7 @@ class TestAUnit:
         assert result.evaluations == (20,) * 3 and result.calls == (1 + 1 + 5,) * 3 and result.passed == (1,) * 3
         prompts = [request.prompt for request in renderer.requests]
         assert len(set(prompts)) == 3 and len({request.seed for request in renderer.requests}) == 15
-        assert not set(prompts) & {brief.prompt for brief in tier_briefs(8, 3, 0)}
+        assert not set(prompts) & {brief.prompt for brief in tier_briefs(SHAPES, 8, 3, 0)}
 
     def test_each_picture_may_have_a_plan_of_its_own(self, renderer):
         renderer.recipe = SamplingRecipe(Sampling(4), Sampling(4))
@@ -162,8 +163,8 @@ class TestAUnit:
 
     def test_is_scored_by_the_picture_and_not_by_the_judge(self, renderer, monkeypatch):
         renderer.fault = 0.0
-        monkeypatch.setattr(probe, "perceive", lambda picture: Perception())
-        assert run_unit("oneshot", 0, 3, 0, 240).passed == (0, 0, 0)
+        blind = replace(SHAPES, perceive=lambda picture: Perception())
+        assert run_unit("oneshot", 0, 3, 0, 240, world=blind).passed == (0, 0, 0)
 
     def test_a_budget_too_small_for_a_single_round_passes_nothing(self, renderer):
         result = run_unit("director", 9, 2, 0, 50)
@@ -172,7 +173,7 @@ class TestAUnit:
     def test_is_the_same_when_run_again(self, monkeypatch):
         results = []
         for _ in range(2):
-            monkeypatch.setattr(probe, "load_executor", lambda folder: Renderer())
+            monkeypatch.setattr(World, "load_executor", lambda world, folder: Renderer())
             results.append(replace(run_unit("clvr", 5, 4, 0, 240), seconds=0.0))
         assert results[0] == results[1]
 
@@ -185,7 +186,7 @@ def unit(arm: str, tier: int, rate: float = 0.5) -> UnitResult:
 
 
 SETTINGS = {"per_tier": 8, "seed": 0, "evaluations": 240, "flip": 0.05, "bits": list(BITS)}
-SETTINGS |= {"judge": "independent", "planner_errors": 0.0}
+SETTINGS |= {"judge": "independent", "planner_errors": 0.0, "planner": "independent", "reader": ""}
 RATES = {
     **dict.fromkeys(ARMS, 0.625),
     "oneshot": 0.25,
@@ -236,7 +237,11 @@ class TestTheSummary:
             ({"judge": "exact"}, "the judge is never wrong, and the planner never misunderstands a brief"),
             ({}, "the judge is wrong in 5% of its answers (independent errors)"),
             ({"judge": "correlated"}, "(correlated errors)"),
-            ({"planner_errors": 0.1}, "the planner misunderstands 10% of the items and relations"),
+            ({"planner_errors": 0.1}, "the planner misunderstands 10% of the items and relations."),
+            (
+                {"planner_errors": 0.1, "planner": "correlated"},
+                "10% of the items and relations, the same in every plan.",
+            ),
         ],
     )
     def test_names_the_judge_and_the_planner_over_its_table(self, changes, words):
@@ -354,6 +359,7 @@ class TestTheProbe:
             {"evaluations": 96},
             {"conditions": Conditions("exact")},
             {"conditions": Conditions(planner_errors=0.1)},
+            {"world": world_named("stickers")},
         ],
     )
     def test_other_settings_in_the_same_folder_are_refused(self, tmp_path, changes):

@@ -10,7 +10,7 @@ import pytest
 
 from clvr_core.brief import Brief, Goal
 from clvr_core.evaluation.curve import curve_of, logistic, partial, ranks
-from clvr_core.evaluation.prompt_parse import Parse, estimate, of_record, of_shapes, of_words, tiers
+from clvr_core.evaluation.prompt_parse import Parse, estimate, of_record, of_words, of_world, tiers
 from clvr_core.evaluation.statistics import area
 from clvr_core.policy.complexity import complexity, of_goals
 from clvr_core.shapes.grammar import parse as parse_shapes
@@ -59,13 +59,13 @@ class TestTheScore:
 
     def test_of_the_shapes_world_has_the_grammars_exact_bits(self):
         prompt = "a red circle and a large blue square at the top left. the blue square is above the red circle"
-        found = of_shapes(prompt)
+        found = of_world(prompt)
         assert found.bits == parse_shapes(prompt).bits and (found.entities, found.attributes, found.relations) == (
             2,
             3,
             2,
         )
-        assert of_shapes("a photo of a dog") is None
+        assert of_world("a photo of a dog") is None
 
     def test_of_words_is_asked_of_a_model_and_checked(self):
         reply = {

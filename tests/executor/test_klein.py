@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import RECIPE as RECIPE_FILE
 from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
-from clvr_core.executor.small_klein import SPECIAL, TEXT_LAYERS
+from clvr_core.executor.small_klein import SPECIAL, TEXT_LAYERS, save_pipeline
 from clvr_core.protocols import DrawRequest, Picture
 from clvr_core.records import from_json
-from clvr_core.shapes.model import build_pipeline, save_pipeline
+from clvr_core.shapes.model import build_pipeline
 from clvr_core.shapes.words import VOCABULARY
 from clvr_core.weights.manifest import FILES
 from tests.pixels import CLOSE, apart, close

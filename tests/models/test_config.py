@@ -115,7 +115,7 @@ def test_a_folder_in_place_of_an_address_is_a_model_that_runs_here(tmp_path):
         (WHOLE.replace('folder = "klein"', ""), "needs a folder"),
         (
             WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'),
-            "'dall-e' is none of klein, qwen-edit, generic, shapes",
+            "'dall-e' is none of klein, qwen-edit, generic, embedded, shapes, stickers",
         ),
         (WHOLE[: WHOLE.index("[executor]")], "executor is missing"),
         (WHOLE.replace("[verifier]", '[verifier]\nfolder = "eye"'), "verifier has both of url and folder"),

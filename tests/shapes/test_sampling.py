@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from clvr_core.executor.klein import chat_text
 from clvr_core.shapes.grammar import parse, parse_instruction
 from clvr_core.shapes.model import TEXT_BUCKETS, build_tokenizer
 from clvr_core.shapes.sampling import (
@@ -69,9 +70,7 @@ def test_no_prompt_is_longer_than_the_model_reads_or_unknown_to_it(kind, tokeniz
     if kind == "t2i":
         prompts += [random_brief(rng, 8)[2] for _ in range(300)]
     for prompt in prompts:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        text = chat_text(tokenizer, prompt)
         ids = tokenizer(text)["input_ids"]
         assert len(ids) <= TEXT_BUCKETS[-1] and tokenizer.unk_token_id not in ids
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from clvr_core.executor.klein import chat_text
 from clvr_core.stickers.grammar import parse, parse_instruction, tokens_of
 from clvr_core.stickers.model import TEXT_BUCKETS, build_tokenizer
 from clvr_core.stickers.phrases import REGISTERS, instruct
@@ -113,9 +114,7 @@ def test_no_prompt_is_longer_than_the_model_reads_and_its_tokens_are_the_grammar
         prompts += [random_brief(rng, 8)[2] for _ in range(300)]
     for prompt in prompts:
         assert tokenizer.convert_ids_to_tokens(tokenizer(prompt)["input_ids"]) == tokens_of(prompt)
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
+        text = chat_text(tokenizer, prompt)
         ids = tokenizer(text)["input_ids"]
         assert len(ids) <= TEXT_BUCKETS[-1] and tokenizer.unk_token_id not in ids
 

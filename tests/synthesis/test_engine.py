@@ -17,13 +17,14 @@ from clvr_core.storage.lock import FolderHeld
 from clvr_core.synthesis import engine
 from clvr_core.synthesis.data import read_rows
 from clvr_core.synthesis.engine import Settings, data_summary, random_prompts, read_prompts, synthesize
+from clvr_core.world import world_named
 from tests.fakes import FakeVlm
 from tests.faults import DISK, failing_disk
 from tests.shapes.oracle import RenderExecutor
 from tests.storage.test_lock import Elsewhere
 from tests.synthesis.crews import BadAtOnce
 
-PROMPTS = random_prompts(10, 3)
+PROMPTS = random_prompts(world_named("shapes"), 10, 3)
 
 
 def models(executor=None, vlm=None):

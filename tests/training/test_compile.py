@@ -22,6 +22,7 @@ from clvr_core.training.compile import attention_in_float, compile_blocks
 from clvr_core.training.sampler import Condition, TrainingSampler, predict
 from clvr_core.training.sft import sft
 from clvr_core.training.stage import RECORD
+from tests.training.world import WORLD
 
 CPU = torch.device("cpu")
 
@@ -103,7 +104,7 @@ def test_a_stage_says_that_it_was_quick_and_its_lora_is_read_like_any_other(tiny
     )
     config = tmp_path / "sft.json"
     config.write_text(json.dumps({"batch": 2, "lora": {"rank": 2, "alpha": 2}, "schedule": {"steps": 2, "lr": 0.01}}))
-    lora = sft(tmp_path / "run", tiny, rows, config, seed=1, quick=True)
+    lora = sft(tmp_path / "run", tiny, rows, config, seed=1, world=WORLD, quick=True)
     assert json.loads((lora / RECORD).read_text())["quick"] and compiled == [{"fullgraph": True}]
     state = load_file(lora / "pytorch_lora_weights.safetensors")
     assert all(value.dtype == torch.float32 for value in state.values()) and any(

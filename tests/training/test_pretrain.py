@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
-from clvr_core.executor.klein import KleinExecutor
+from clvr_core.executor.klein import KleinExecutor, chat_text
+from clvr_core.executor.small_klein import patchify
 from clvr_core.protocols import DrawRequest
 from clvr_core.shapes.model import TEXT_LAYERS, build_pipeline
 from clvr_core.shapes.render import render
@@ -23,21 +24,15 @@ from clvr_core.shapes.sampling import random_scene
 from clvr_core.shapes.scene import COLORS, RADII, SHAPES, SIZES, Scene, Thing
 from clvr_core.training import pretrain
 from clvr_core.training.fit import Schedule
+from clvr_core.training.flow import FlowMatching, image_ids, normalise, spoil, text_ids, to_tensor
 from clvr_core.training.pretrain import (
     Encoding,
     FlowConfig,
-    FlowMatching,
     VaeConfig,
     attention,
     encode,
-    image_ids,
     labels,
-    normalise,
-    patchify,
     set_statistics,
-    spoil,
-    text_ids,
-    to_tensor,
     train_base,
     train_flow,
 )
@@ -249,9 +244,7 @@ class TestTheFlow:
                 output_type="latent",
             )
             theirs = shown[0]
-            text = pipe.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
+            text = chat_text(pipe.tokenizer, prompt)
             batch = pipe.tokenizer([text], padding="max_length", max_length=32, return_tensors="pt")
             tokens = [normalise(encode(pipe.vae, [picture]), pipe.vae) for picture in pictures]
             objective = FlowMatching(pipe.transformer, pipe.text_encoder, 1.4, 1.2)

@@ -30,11 +30,12 @@ from clvr_core.training import pprl as module
 from clvr_core.training.adapter import FILE, FrozenCopy, Lora, attach, trained
 from clvr_core.training.fit import Schedule
 from clvr_core.training.pprl import Learning, PprlConfig, Rollouts, pprl
-from clvr_core.training.rewards import ARMS, ExactReward, ShapesReward, VlmReward, final, last, named, proxy
+from clvr_core.training.rewards import ARMS, ExactReward, VlmReward, WorldReward, final, last, named, proxy
 from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.samples import Samples, Window, one_shot
 from clvr_core.training.sft import Following, SftConfig, sft
 from tests.fakes import FakeVlm
+from tests.training.world import WORLD
 from tests.waiting import HUNG
 
 SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
@@ -63,14 +64,16 @@ def accelerator():
 
 def tuned(out, tiny, rows, seed=1, **changes):
     out.parent.mkdir(exist_ok=True)
-    return sft(out, tiny, rows, written(out.parent, SFT, **changes), seed=seed, accelerator=accelerator())
+    return sft(out, tiny, rows, written(out.parent, SFT, **changes), seed=seed, world=WORLD, accelerator=accelerator())
 
 
 def learned(out, tiny, rows, reward=None, seed=1, **changes):
     out.parent.mkdir(exist_ok=True)
     lora = changes.pop("start_lora", None)
     config = written(out.parent, PPRL, **changes)
-    return pprl(out, tiny, rows, reward or Noise(), config, seed=seed, lora=lora, accelerator=accelerator())
+    return pprl(
+        out, tiny, rows, reward or Noise(), config, seed=seed, lora=lora, world=WORLD, accelerator=accelerator()
+    )
 
 
 class Noise:
@@ -189,7 +192,7 @@ class TestSft:
 
     def test_replay_outside_the_shapes_world_is_refused(self, tiny, rows, tmp_path):
         with pytest.raises(BadInput, match=r"replay is 0\.5, and only the shapes world has scenes to replay"):
-            sft(tmp_path / "run", tiny, rows, written(tmp_path, SFT, replay=0.5), world=False)
+            sft(tmp_path / "run", tiny, rows, written(tmp_path, SFT, replay=0.5))
 
     def test_rank_0_trains_all_weights(self, tiny, rows, tmp_path):
         weights = tuned(tmp_path / "run", tiny, rows, lora={"rank": 0})
@@ -325,7 +328,7 @@ class TestRewards:
         scene = "large red circle top left, small blue square middle center, green cross bottom right"
         sample = self.sample(scene_prompt=scene, edit_prompt=words, last=one_shot(words).last, references=(1,))
         sample.__dict__["pictures"] = (render(self.BEFORE),)
-        reward = ShapesReward()
+        reward = WorldReward(WORLD)
         assert proxy(reward, sample, kept) == 1.0 > proxy(reward, sample, lost)
         assert last(reward, sample, kept) == last(reward, sample, lost) == 1.0
 
@@ -335,7 +338,7 @@ class TestRewards:
         assert (
             ExactReward().scene(picture, "large red circle, blue circle")
             == 0.0
-            < ShapesReward().scene(picture, "large red circle, blue circle")
+            < WorldReward(WORLD).scene(picture, "large red circle, blue circle")
         )
         assert ExactReward().edit(picture, (picture,), "remove the red circle at the top left") == 0.0
 
@@ -373,7 +376,7 @@ class TestRewards:
         assert 'these words: "a sign \\"OPEN\\""?' in vlm.decides[0].questions[0].text
 
     def test_any_callable_is_named_by_its_module(self):
-        assert isinstance(named("shapes"), ShapesReward) and isinstance(
+        assert isinstance(named("shapes"), WorldReward) and isinstance(
             named(f"{ExactReward.__module__}:ExactReward"), ExactReward
         )
         for wrong in ("nothing", "no.such:Thing", "json:nothing"):
@@ -460,7 +463,6 @@ class TestKlein:
             Noise(),
             config,
             lora=made,
-            world=False,
             executor=klein,
             accelerator=accelerator(),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...errors import BadInput
 from ...storage.names import is_portable
-from ..prompt_parse import of_shapes
+from ..prompt_parse import of_world
 from .base import Atom, Benchmark, Item, Measure, all_hold, mean_of, need, records, settled, text_of, unlike
 
 NAME = re.compile(r"[\w-][\w.-]{0,79}")
@@ -58,7 +58,7 @@ class Prompts(Benchmark):
             ):
                 raise BadInput(f"{where}: statements is {statements!r:.60}; a list of sentences is expected")
             tag = str(record.get("tag", "all"))
-            items.append(Item(name, prompt, tag, atoms_for(statements), parse=of_shapes(prompt), record=record))
+            items.append(Item(name, prompt, tag, atoms_for(statements), parse=of_world(prompt), record=record))
         return list(unlike(items, self.path))
 
     def path(self, item: Item, k: int) -> str:

@@ -1,0 +1,190 @@
+"""`clvr train`: the stages that make the weights of an embedded world, and those that train FLUX.2 Klein."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BadInput
+from ..world import WORLDS, World, world_named, world_of
+from .sticker_command import add_sticker_stages
+from .vlm_command import add_vlm
+
+if TYPE_CHECKING:
+    from ..executor.klein import KleinExecutor
+
+Seed = Callable[[str], int]
+KLEIN = "klein"
+BETA = 0.85
+"""Strength of the distilled delta in a merge of small weights; see docs/training.md."""
+
+
+def add_train(train: argparse.ArgumentParser, seed: Seed) -> None:
+    """Add the worlds and their stages to `clvr train`. seed: parses one."""
+    worlds = train.add_subparsers(required=True, metavar="WORLD")
+    for name in WORLDS:
+        world = worlds.add_parser(name, help=f"the {name} world")
+        stages = world.add_subparsers(required=True, metavar="STAGE")
+        if name == "stickers":
+            add_sticker_stages(stages, seed)
+        else:
+            _add_base(stages, seed)
+        _add_student(stages, name, seed)
+        _add_tuning(stages, name, seed)
+        _add_merged(stages, name)
+    add_vlm(worlds)
+    klein = worlds.add_parser(KLEIN, help="a FLUX.2 Klein folder; run under `accelerate launch` for several GPUs")
+    _add_tuning(klein.add_subparsers(required=True, metavar="STAGE"), KLEIN, seed)
+
+
+def _add_base(stages: Any, seed: Seed) -> None:
+    base = stages.add_parser("base", help="VAE, transformer and text encoder, from nothing or on from given weights")
+    _add_run(base, seed)
+    base.add_argument(
+        "--start",
+        "--from",
+        type=Path,
+        metavar="DIR",
+        help="weights whose transformer and text encoder are trained on, with their VAE kept",
+    )
+    base.set_defaults(run=_base)
+
+
+def _add_student(stages: Any, world: str, seed: Seed) -> None:
+    student = stages.add_parser(
+        "distil", aliases=["student"], help="few steps without guidance, taught by many with it"
+    )
+    student.add_argument("--data", type=Path, metavar="DIR", help="a data set of `clvr synthesize`, for `traces`")
+    _add_run(student, seed)
+    _add_start(student, world)
+    student.set_defaults(run=_student)
+
+
+def _add_tuning(stages: Any, world: str, seed: Seed) -> None:
+    tuning = stages.add_parser("sft", help="diffusion SFT on the trajectories of `clvr synthesize`")
+    tuning.set_defaults(run=_sft)
+    learning = stages.add_parser("pprl", help="RL with proxy prompts on the same trajectories")
+    learning.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `sft` to go on from")
+    usual = None if world == KLEIN else world
+    learning.add_argument("--reward", default=usual, required=usual is None, metavar="NAME")
+    learning.set_defaults(run=_pprl)
+    for command in (tuning, learning):
+        command.add_argument("--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`")
+        _add_run(command, seed)
+        _add_start(command, world)
+
+
+def _add_merged(stages: Any, world: str) -> None:
+    merged = stages.add_parser("merged", help="the merge of base, student and LoRA, as a folder that draws")
+    merged.add_argument("--out", type=Path, required=True, metavar="DIR", help="its weights go into a folder in it")
+    _add_start(merged, world)
+    merged.add_argument("--distilled", type=Path, metavar="DIR", help="the student's weights (default: installed)")
+    merged.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `pprl` or `sft` (default: installed)")
+    merged.add_argument("--beta", type=float, default=BETA, help=f"of the student's delta (default {BETA})")
+    merged.set_defaults(run=_merged)
+
+
+def _add_run(command: argparse.ArgumentParser, seed: Seed) -> None:
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
+    command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
+    command.add_argument("--seed", type=seed, default=0)
+
+
+def _add_start(command: argparse.ArgumentParser, world: str) -> None:
+    """Add the weights to start from and, in an embedded world, --quick."""
+    # --from, because torchrun takes an option that begins like one of its own (--start...) for that one.
+    command.add_argument(
+        "--start",
+        "--from",
+        type=Path,
+        required=world == KLEIN,
+        metavar="DIR",
+        help="weights" if world == KLEIN else "weights of this world (default: the base that is installed)",
+    )
+    command.set_defaults(world=world, quick=False)
+    if world != KLEIN:
+        command.add_argument(
+            "--quick", action="store_true", help="compiled blocks in bfloat16; a minute or two to begin with"
+        )
+
+
+def _base(options: argparse.Namespace) -> int:
+    from .pretrain import train_base
+
+    options.again = "the same command"
+    train_base(options.out, options.config, seed=options.seed, start=options.start)
+    return 0
+
+
+def _student(options: argparse.Namespace) -> int:
+    from .distil import distil
+
+    options.again = "the same command"
+    start, _ = _embedded_start(options)
+    distil(options.out, start, options.config, data=options.data, seed=options.seed, quick=options.quick)
+    return 0
+
+
+def _embedded_start(options: argparse.Namespace) -> tuple[Path, World]:
+    """Return the weights to start from and their world. Raises BadInput for weights of another."""
+    world = world_named(options.world)
+    start = options.start or world.base
+    if not start.exists():
+        raise BadInput(
+            f"the weights {start} are not there; name a folder of weights of the {world.name} world with --from"
+        )
+    if (other := world_of(start)) is not world:
+        raise BadInput(f"{start} has weights of the {other.name} world; train them with `clvr train {other.name}`")
+    return start, world
+
+
+def _start(options: argparse.Namespace) -> tuple[Path, World | None, KleinExecutor | None]:
+    """Return the folder of the weights to start from, its world if it is an embedded one, and for Klein its executor.
+
+    The executor is on the CPU, because only the training stage knows which GPU belongs to this process.
+    """
+    if options.world != KLEIN:
+        return *_embedded_start(options), None
+    from ..executor.klein import KleinExecutor
+    from ..models.config import ExecutorSettings
+    from ..models.executors import load_executor
+
+    executor = load_executor(ExecutorSettings(folder=str(options.start)), "cpu")
+    if not isinstance(executor, KleinExecutor):
+        raise BadInput(f"--start {options.start} holds no FLUX.2 Klein; give the diffusers folder of one")
+    return options.start, None, executor
+
+
+def _sft(options: argparse.Namespace) -> int:
+    from .sft import sft
+
+    options.again = "the same command"
+    start, world, executor = _start(options)
+    run = {"seed": options.seed, "world": world, "quick": options.quick, "executor": executor}
+    sft(options.out, start, options.data, options.config, **run)
+    return 0
+
+
+def _pprl(options: argparse.Namespace) -> int:
+    from .pprl import pprl
+    from .rewards import named
+
+    options.again = "the same command"
+    reward = named(options.reward)
+    start, world, executor = _start(options)
+    run = {"seed": options.seed, "world": world, "quick": options.quick, "executor": executor, "lora": options.lora}
+    pprl(options.out, start, options.data, reward, options.config, **run)
+    return 0
+
+
+def _merged(options: argparse.Namespace) -> int:
+    from .merged import merge_weights
+
+    options.again = "the same command"
+    start, world = _embedded_start(options)
+    distilled = options.distilled or world.folder / "distilled"
+    lora = options.lora or world.folder / "aligned"
+    print(merge_weights(options.out, start, distilled, lora, options.beta))
+    return 0

@@ -1,0 +1,247 @@
+"""The embedded worlds, each as one record of what works in it needs: words, scenes, reader, controller and judge, weights.
+
+What works in an embedded world takes its `World`, and imports nothing of `shapes` or `stickers`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import numpy as np
+
+from .errors import BadInput
+from .protocols import Picture, Vlm
+
+if TYPE_CHECKING:
+    from .executor.klein import KleinExecutor
+
+WorldName = Literal["shapes", "stickers"]
+WORLDS: tuple[WorldName, ...] = get_args(WorldName)
+EMBEDDED: WorldName = "shapes"
+"""The world that `embedded` means, the models that draw where no others are named."""
+KINDS = {"": "merged", "-base": "weights", "-distilled": "distilled"}
+"""What follows a world's name in `--models`, and the folder of its package that has those weights."""
+ALIGNED = "aligned/pytorch_lora_weights.safetensors"
+"""The LoRA of the alignment, in the folder of a world's package."""
+
+
+class EmbeddedVlm(Vlm, Protocol):
+    """The controller and judge of a world, which can be made to err."""
+
+    def require_readable(self, prompt: str) -> None:
+        """Raises NotInGrammar for a brief in other words than the world's."""
+        ...
+
+    def plan(self, prompt: str, seed: int, attempt: int = 0) -> str:
+        """Return the brief with a place for every thing, as this planner understands it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """An embedded world. Its specs, scenes, instructions and perceptions are its own; only its functions look into them.
+
+    name: as `--models` and `clvr train` have it.
+    canvas: pixels of a side of its pictures, which have a grid of 3 x 3 cells, a token each.
+    cells: their number.
+    bits: least and greatest description length of the probe's briefs.
+    longest: words and marks, at most, of a brief that its text encoder reads whole.
+    folder: of its package, with the weights that are installed.
+    NotInGrammar: raised for what the grammar does not read.
+    parse, parse_instruction: a brief to its spec; an instruction to its changes, empty if none was understood.
+    tokens_of: the words and marks of a text.
+    whole: a scene to its fullest spec.
+    write: a spec, a register and a random.Random to a prompt.
+    instruct, restore: an edit and its scene, or a cell, to an instruction.
+    scene: makes an empty scene. apply: an edit and a scene to the scene after it. render: a scene to a picture.
+    perceive: a picture to what is seen in it.
+    reads_by: what reads it where that is not the world's own reader; "" where it is.
+    check_edit: pictures before and after, the expected scene and the cells of the edit to its check.
+    held: a brief and what is seen to whether each of its statements holds.
+    done: a change and the scenes before and after it to whether it was carried out.
+    after: a change, a scene and the scenes of all references to the scene after it.
+    load_vlm: flip, seed, errors, planning and planning_errors to the controller and judge.
+    sampling: the module of random scenes, briefs, edits and samples.
+    """
+
+    name: WorldName
+    canvas: int
+    cells: int
+    bits: tuple[float, float]
+    longest: int
+    folder: Path
+    NotInGrammar: type[BadInput]
+    parse: Callable[[str], Any]
+    parse_instruction: Callable[[str], Sequence[Any]]
+    tokens_of: Callable[[str], list[str]]
+    whole: Callable[[Any], Any]
+    write: Callable[..., str]
+    instruct: Callable[..., str]
+    restore: Callable[[int], str]
+    scene: Callable[[], Any]
+    apply: Callable[[Any, Any], Any]
+    render: Callable[[Any], Picture]
+    perceive: Callable[[Picture], Any]
+    reads_by: Callable[[], str]
+    check_edit: Callable[..., Any]
+    held: Callable[[str, Any], list[bool]]
+    done: Callable[[Any, Any, Any], bool]
+    after: Callable[[Any, Any, Sequence[Any]], Any]
+    load_vlm: Callable[..., EmbeddedVlm]
+    sampling: ModuleType
+
+    @property
+    def base(self) -> Path:
+        return self.folder / KINDS["-base"]
+
+    @property
+    def merged(self) -> Path:
+        return self.folder / KINDS[""]
+
+    def meets(self, prompt: str, seen: Any) -> bool:
+        """Say whether what is seen is exactly what the brief asks for."""
+        return all(self.held(prompt, seen))
+
+    def vlm(self) -> EmbeddedVlm:
+        """Return the controller and judge that never err. Raises BadInput if the reader by which they see is missing."""
+        self.perceive(np.zeros((self.canvas, self.canvas, 3), np.uint8))
+        return self.load_vlm()
+
+    def load_executor(self, folder: Path | None = None) -> KleinExecutor:
+        """Load weights of this world, those installed unless a folder is named.
+
+        Raises BadInput if they are missing, damaged or of another world.
+        """
+        from .executor.klein import KleinExecutor
+
+        folder = folder or self.merged
+        if folder.is_relative_to(self.folder) and not folder.exists():
+            raise BadInput(
+                f"the {self.name} world has no weights in {folder} yet; name a folder of such weights with --weights DIR, "
+                f"as `clvr train {self.name}` makes"
+            )
+        executor = KleinExecutor.load(folder)
+        if (side := executor.pipe.vae.config.sample_size) != self.canvas:
+            raise BadInput(f"the weights in {folder} draw {side} px; those of the {self.name} world draw {self.canvas}")
+        executor.name = self.name if folder == self.merged else f"{self.name} ({folder.name})"
+        return executor
+
+
+def _shapes() -> World:
+    from .shapes import grammar, judge, load_vlm, perceive, phrases, proxies, render, sampling, scene
+
+    modules = grammar, judge, perceive, phrases, proxies, render, sampling, scene
+    return _record("shapes", (8.0, 130.0), 110, load_vlm, *modules)
+
+
+def _stickers() -> World:
+    from .stickers import grammar, judge, load_vlm, perceive, phrases, proxies, render, sampling, scene
+
+    modules = grammar, judge, perceive, phrases, proxies, render, sampling, scene
+    return _record("stickers", (12.0, 156.0), 112, load_vlm, *modules)
+
+
+def _record(
+    name: WorldName,
+    bits: tuple[float, float],
+    longest: int,
+    load_vlm: Callable[..., EmbeddedVlm],
+    grammar: ModuleType,
+    judge: ModuleType,
+    perceive: ModuleType,
+    phrases: ModuleType,
+    proxies: ModuleType,
+    render: ModuleType,
+    sampling: ModuleType,
+    scene: ModuleType,
+) -> World:
+    return World(
+        name=name,
+        canvas=scene.CANVAS,
+        cells=len(scene.CELLS),
+        bits=bits,
+        longest=longest,
+        folder=Path(__file__).parent / name,
+        NotInGrammar=grammar.NotInGrammar,
+        parse=grammar.parse,
+        parse_instruction=grammar.parse_instruction,
+        tokens_of=grammar.tokens_of,
+        whole=phrases.whole,
+        write=phrases.write,
+        instruct=phrases.instruct,
+        restore=phrases.restore,
+        scene=scene.Scene,
+        apply=scene.apply,
+        render=render.render,
+        perceive=perceive.perceive,
+        reads_by=perceive.source,
+        check_edit=perceive.check_edit,
+        held=judge.held,
+        done=judge.done,
+        after=proxies.after,
+        load_vlm=load_vlm,
+        sampling=sampling,
+    )
+
+
+_MAKE: dict[str, Callable[[], World]] = {"shapes": _shapes, "stickers": _stickers}
+
+
+def world_named(name: str = EMBEDDED) -> World:
+    """Return a world by its name; `embedded` is that of EMBEDDED. The same record each time."""
+    return _made(full_name(name))
+
+
+@cache
+def _made(name: str) -> World:
+    return _MAKE[name]()
+
+
+def names() -> tuple[str, ...]:
+    """The names of embedded models, as `--models` takes them; `embedded` in place of a world's name is that of EMBEDDED."""
+    return tuple(world + kind for world in WORLDS for kind in KINDS)
+
+
+def full_name(models: str) -> str:
+    """Return the name with that of EMBEDDED in place of `embedded`, others as they are."""
+    return EMBEDDED + models.removeprefix("embedded") if models.partition("-")[0] == "embedded" else models
+
+
+def embedded_weights(models: str, weights: str = "") -> tuple[World, Path] | None:
+    """Return the world and the folder of weights that `--models` and `--weights` name; None if they are no embedded
+    models.
+
+    models: one of `names`, or a folder of weights, whose size of canvas says the world.
+    weights: a folder in place of what is installed under the name.
+
+    Raises BadInput for a folder of weights of no world.
+    """
+    world, dash, kind = full_name(models).partition("-")
+    if world + dash + kind in names():
+        found = world_named(world)
+        return found, Path(weights) if weights else found.folder / KINDS[dash + kind]
+    if (Path(models) / "model_index.json").is_file():
+        return world_of(Path(models)), Path(models)
+    return None
+
+
+def world_of(folder: Path) -> World:
+    """Return the world of a folder of weights, by the size of its pictures. Raises BadInput for one of no world."""
+    config = folder / "vae" / "config.json"
+    try:
+        side = json.loads(config.read_text())["sample_size"]
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{config} does not say what the weights draw ({error}); restore the folder") from error
+    for name in WORLDS:
+        if world_named(name).canvas == side:
+            return world_named(name)
+    sides = ", ".join(f"{name} {world_named(name).canvas}" for name in WORLDS)
+    raise BadInput(
+        f"the weights in {folder} draw {side} px, so they are of no embedded world ({sides}); see docs/models.md"
+    )

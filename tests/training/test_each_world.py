@@ -1,0 +1,152 @@
+"""The stages after the base, by their commands, in the sticker world; and the merge in both."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from clvr_core.cli import main
+from clvr_core.executor.klein import KleinExecutor, Sampling
+from clvr_core.protocols import DrawRequest
+from clvr_core.stickers import perceive
+from clvr_core.training import distil, pprl, sft
+from clvr_core.training.merged import TRANSFORMER
+from clvr_core.training.sticker_command import STAGES, USED, times
+from clvr_core.world import world_named, world_of
+from tests.stickers.test_art import needs_art
+from tests.test_world import EARLY
+from tests.training.world import data_set, tiny_weights
+
+STICKERS = world_named("stickers")
+SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
+LORA = {"rank": 2, "alpha": 2}
+STUDENT = {
+    "generate": {"steps": 4, "guidance": 2.0},
+    "edit": {"steps": 4},
+    "paths": 4,
+    "shard": 2,
+    "share": {"t2i": 0.5, "edit": 0.5},
+    "batch": 2,
+    "schedule": SCHEDULE,
+}
+SFT = {"batch": 2, "lora": LORA, "replay": 0.5, "schedule": SCHEDULE}
+PPRL = {"groups": 1, "size": 2, "measured": 1, "sampling": {"steps": 1}, "lora": LORA, "schedule": SCHEDULE}
+
+
+class Brightness:
+    """A reward that a tiny model can differ in."""
+
+    def scene(self, picture, prompt):
+        return float(picture.mean()) / 255
+
+    def edit(self, picture, references, instruction):
+        return float(picture[:96].mean()) / 255
+
+    said = scene
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    return tiny_weights(tmp_path_factory.mktemp("tiny") / "weights", STICKERS)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory) -> Path:
+    return data_set(tmp_path_factory.mktemp("rows") / "data", world=STICKERS)
+
+
+@pytest.fixture
+def read_by_the_encoder(monkeypatch):
+    monkeypatch.setenv("CLVR_READER", str(EARLY))
+    perceive.reader.cache_clear()
+    yield
+    perceive.reader.cache_clear()
+
+
+def train(folder: Path, stage: str, settings: dict, *options: object) -> int:
+    folder.mkdir(exist_ok=True)
+    config = folder / f"{stage}.json"
+    config.write_text(json.dumps(settings))
+    words = ("train", "stickers", stage, "--config", config, "--seed", 3, *options)
+    return main([str(word) for word in words])
+
+
+@needs_art
+@pytest.mark.parametrize(
+    ("stage", "settings", "objective", "file"),
+    [
+        ("student", STUDENT, distil.Imitation, f"weights/{TRANSFORMER}"),
+        ("sft", SFT, sft.Following, "lora/pytorch_lora_weights.safetensors"),
+        ("pprl", PPRL, pprl.Learning, "lora/pytorch_lora_weights.safetensors"),
+    ],
+)
+def test_a_stage_that_was_killed_goes_on_to_the_same_weights(
+    tiny, rows, read_by_the_encoder, tmp_path, monkeypatch, stage, settings, objective, file
+):
+    options = ["--from", tiny, *(["--data", rows] if stage != "student" else [])]
+    options += ["--reward", f"{__name__}:Brightness"] if stage == "pprl" else []
+    assert train(tmp_path, stage, settings, "--out", tmp_path / "whole", *options) == 0
+    calls, forward = [], objective.forward
+
+    def killed(self, *inputs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(objective, "forward", killed)
+    assert train(tmp_path, stage, settings, "--out", tmp_path / "cut", *options) == 130
+    assert train(tmp_path, stage, settings, "--out", tmp_path / "cut", *options) == 0
+    one, other = load_file(tmp_path / "whole" / file), load_file(tmp_path / "cut" / file)
+    assert one and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.weights
+def test_the_merge_of_what_is_installed_is_the_one_that_is_installed(tmp_path):
+    assert main(["train", "shapes", "merged", "--out", str(tmp_path)]) == 0
+    made, shipped = (load_file(folder / TRANSFORMER) for folder in (tmp_path / "weights", world_named("shapes").merged))
+    assert made.keys() == shipped.keys() and all(torch.equal(made[name], shipped[name]) for name in made)
+
+
+@needs_art
+def test_the_merge_draws_as_the_student_does(tiny, rows, tmp_path):
+    few = STUDENT | {"paths": 2, "schedule": SCHEDULE | {"steps": 2}}
+    assert train(tmp_path, "student", few, "--from", tiny, "--out", tmp_path / "student") == 0
+    tuned = SFT | {"schedule": SCHEDULE | {"steps": 2}}
+    assert train(tmp_path, "sft", tuned, "--from", tiny, "--data", rows, "--out", tmp_path / "sft") == 0
+    student, lora, out = tmp_path / "student" / "weights", tmp_path / "sft" / "lora", tmp_path / "merged"
+    words = ["train", "stickers", "merged", "--from", tiny, "--distilled", student, "--lora", lora, "--out", out]
+    assert main([str(word) for word in words]) == 0
+    executor = KleinExecutor.load(out / "weights")
+    assert world_of(out / "weights") is STICKERS and executor.recipe.edit == Sampling(4) and executor.distilled
+    assert executor.draw([DrawRequest("a red cat", 1, (), 192, 192)])[0].nfe == 4
+
+
+def test_weights_of_another_world_are_refused(tmp_path, capsys):
+    options = ["--out", str(tmp_path / "out"), "--from", str(EARLY)]
+    assert main(["train", "shapes", "distil", *options]) == 2
+    assert "has weights of the stickers world; train them with `clvr train stickers`" in capsys.readouterr().err
+
+
+class TestTheTimeOfAllStages:
+    def test_is_divided_among_those_that_follow_each_other(self):
+        found = times(STAGES, 1000)
+        assert found["decoder"] == found["flow"] and found["reader"] == found["student"]
+        following = ("encoder", "flow", "student", "trajectories", "sft", "pprl")
+        assert sum(found[name] for name in following) == pytest.approx(USED * 1000)
+
+    def test_is_longer_for_fewer(self):
+        assert set(times(("base",), 1000)) == {"encoder", "decoder", "flow"}
+        assert times(("base", "student"), 1000)["flow"] > times(STAGES, 1000)["flow"]
+
+    def test_is_for_each_by_itself_where_nothing_is_side_by_side(self):
+        assert sum(times(STAGES, 1000, in_turn=True).values()) == pytest.approx(USED * 1000)
+
+    def test_an_unknown_stage_is_named(self, tmp_path, capsys):
+        options = ["--out", str(tmp_path / "out"), "--seconds", "10", "--stages", "base,legs"]
+        assert main(["train", "stickers", "all", *options]) == 2
+        assert "--stages base,legs: choose of base, reader, student" in capsys.readouterr().err
