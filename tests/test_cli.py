@@ -103,7 +103,8 @@ REFUSED = {
     ),
     "unknown models": (
         ["generate", BRIEF, "--models", "magic"],
-        "unknown models 'magic'; choose one of shapes, shapes-base, shapes-distilled, klein-4b",
+        "unknown models 'magic'; choose one of shapes, shapes-base, shapes-distilled, stickers, stickers-base, stickers-distilled, "
+        "klein-4b",
     ),
     "negative seed": (["generate", BRIEF, "--seed", "-1"], "seed is -1"),
     "seed out of range": (["generate", BRIEF, "--seed", str(2**63)], "seed is 9223372036854775808"),

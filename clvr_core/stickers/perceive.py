@@ -108,15 +108,17 @@ def reader() -> Reader | EncoderReader:
     from .reader import Reader
 
     file = place()
-    if file.is_dir():
-        return readout.load(file)
-    if not file.is_file():
+    if not file.exists():
         raise BadInput(
             f"the stickers are read by a network whose weights are not in {file}; train them with `clvr train stickers reader`, and "
             "name the file in CLVR_READER. Until then CLVR_READER may name a folder of weights of this world: their own encoder "
             "then reads the pictures, which is no independent judge"
         )
-    network = Reader()
+    # A network draws its first weights; a training that reads for the first time goes on as if it had not.
+    with torch.random.fork_rng(devices=[]):
+        if file.is_dir():
+            return readout.load(file)
+        network = Reader()
     network.load_state_dict({name: value.to(torch.float32) for name, value in load_file(file).items()})
     return network.eval()
 
