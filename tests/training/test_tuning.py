@@ -190,8 +190,8 @@ class TestSft:
             if text in known:
                 assert parse(text).holds(perceive(picture).things), text
 
-    def test_replay_outside_the_shapes_world_is_refused(self, tiny, rows, tmp_path):
-        with pytest.raises(BadInput, match=r"replay is 0\.5, and only the shapes world has scenes to replay"):
+    def test_replay_outside_an_embedded_world_is_refused(self, tiny, rows, tmp_path):
+        with pytest.raises(BadInput, match=r"replay is 0\.5, and only an embedded world has scenes to replay"):
             sft(tmp_path / "run", tiny, rows, written(tmp_path, SFT, replay=0.5))
 
     def test_rank_0_trains_all_weights(self, tiny, rows, tmp_path):
