@@ -19,6 +19,7 @@ from clvr_core.synthesis.lessons import FORMS, kept_runs, lessons_of
 from clvr_core.synthesis.overlap import near, read_benchmark, refuse_overlaps, words_of
 from clvr_core.synthesis.reasons import REASONS, Reasons
 from clvr_core.trajectory import Action
+from clvr_core.world import world_named
 from tests.fakes import FakeExecutor, FakeVlm
 from tests.run.script import canvas_of, scripted
 from tests.synthesis.crews import BadAtOnce
@@ -150,7 +151,7 @@ def test_briefs_of_a_benchmark_are_refused_and_it_is_read_in_both_forms(tmp_path
 
 def test_a_data_set_of_all_three_strategies_is_replayed_in_both_forms(tmp_path):
     """Runs of the embedded world, as `clvr synthesize --strategy clvr,director,strokes` makes them."""
-    prompts = random_prompts(9, 3)
+    prompts = random_prompts(world_named("shapes"), 9, 3)
     models = Models(ShapesVlm(), BadAtOnce(), 96, 96)
     settings = Settings(rounds=16, patience=6, together=6, strategies=LOOPS)
     synthesize(tmp_path, prompts, models, ShapesVlm(seed=1), settings, lambda line: None)
