@@ -45,6 +45,8 @@ class GrpoConfig:
         decide what an action serves.
     groups: briefs of a drawing. size: rollouts of each. batch: rollouts of a step of the optimiser. reuse: how often a
         rollout is learnt from.
+    conversation: whether a rollout's requests are one growing conversation, and so mostly one row; if not, each request
+        tells the run anew and is a row of its own.
     own_goals: whether the controller also takes the brief apart, and learns that; if not, the judge's goals are given.
     candidates: pictures of a round. rounds, patience: budget of a rollout.
     most, cost: the reward is most x (share of the brief that is met) - cost x edits.
@@ -61,6 +63,7 @@ class GrpoConfig:
     size: int = 8
     batch: int = 16
     reuse: int = 1
+    conversation: bool = True
     own_goals: bool = False
     candidates: int = 1
     rounds: int = 6
@@ -232,6 +235,7 @@ class Rollouts:
             Budget(config.rounds, patience=config.patience),
             candidates=config.candidates,
             final_ab=False,
+            conversation=config.conversation,
         )
         if config.own_goals:
             return brief

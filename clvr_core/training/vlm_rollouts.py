@@ -110,6 +110,9 @@ class Writer:
     def decide(self, images: Sequence[Picture], questions: Sequence[Question]) -> list[Decision]:
         return self.vlm.decide(images, questions)
 
+    def room(self, messages: Sequence[Message]) -> int | None:
+        return self.vlm.room(messages)
+
 
 @dataclass
 class Row:

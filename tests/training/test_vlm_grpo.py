@@ -22,7 +22,7 @@ from clvr_core.errors import BadInput
 from clvr_core.protocols import Message, Picture
 from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.scene import CANVAS
-from clvr_core.stickers.simulated import SimulatedExecutor, perceive
+from clvr_core.stickers.simulated import Rates, SimulatedExecutor, perceive
 from clvr_core.training import vlm_grpo
 from clvr_core.training.adapter import FrozenCopy, Lora
 from clvr_core.training.fit import Schedule
@@ -263,6 +263,45 @@ def test_the_controller_takes_the_brief_apart_itself_where_it_is_to_learn_that(f
     assert "goals" in asked
 
 
+class Dictated(StickersVlm):
+    """The exact controller, whose replies a model is made to write token by token."""
+
+    def __init__(self, vlm: SamplingVlm) -> None:
+        super().__init__(read=perceive)
+        self.vlm, self.tokens = vlm, [0]
+        vlm.choose, say = self.next_token, vlm.chat
+
+        def chat(messages: Sequence[Message], schema: Any) -> Any:
+            value = json.loads(StickersVlm.chat(self, messages, schema).text)
+            ordered = {name: value.get(name) for name in schema["properties"]}
+            text = json.dumps(ordered, separators=(",", ":"))
+            self.tokens = vlm.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return say(messages, schema)
+
+        vlm.chat = chat
+
+    def next_token(self, logits: torch.Tensor, allowed: np.ndarray | None, place: int) -> int:
+        token = self.tokens[place]
+        assert self.vlm._take is not None and allowed is not None and allowed[token]
+        self.vlm._take.choices.append((place, token, np.packbits(allowed)))
+        return token
+
+
+@pytest.mark.parametrize("conversation", [True, False])
+def test_a_run_in_one_conversation_is_one_row_and_by_single_prompts_a_row_for_each(folder, conversation):
+    config = replace(SHORT, conversation=conversation, rounds=4, patience=3, max_tokens=400, groups=1, size=2, batch=1)
+    vlm = loaded(folder, config)
+    Dictated(vlm)
+    where = replace(somewhere(), executor=SimulatedExecutor(replace(Rates(), thing=0.6), (4, 4)))
+    rollouts = Rollouts(vlm, where, Learning(vlm.model, config), FrozenCopy(vlm.model), 5)
+    found = rollouts.run([rollouts._brief(random.Random(8))], [Take(None)])
+    (rollout,) = found
+    assert rollout.rounds >= 2
+    assert len(rollout.rows) == (1 if conversation else rollout.rounds)
+    text = vlm.processor.tokenizer.decode([key for row in rollout.rows for key in row.keys if isinstance(key, int)])
+    assert text.count('"kind":"') == rollout.rounds
+
+
 def test_killed_it_goes_on_to_the_same_weights_and_the_same_measures(folder, tmp_path, monkeypatch):
     schedule = replace(SHORT.schedule, steps=4, save_every=2)
     small = replace(SHORT, groups=1, size=2, batch=1, rounds=1, measured=1, schedule=schedule)
@@ -325,13 +364,14 @@ def test_settings_that_cannot_be_used_are_named(wrong, said):
 
 @needs_art
 def test_the_simulated_world_has_briefs_of_its_own_and_pictures_that_a_model_sees(folder):
-    where = field_of("simulated", None, (), errors=0.1)
+    hard = 'three green cars, two small red cats in the top row, a pink cow and a sign that says "HELLO" at night'
+    where = field_of("simulated", None, (hard,), errors=0.1)
     vlm, few = loaded(folder), replace(SHORT, groups=1, size=2, batch=2)
     rollouts = Rollouts(vlm, where, Learning(vlm.model, few), FrozenCopy(vlm.model), 1)
     found, seen = rollouts.draw(0)
     assert seen["aligned"] > 0.2 and any(row.prompt.pictures for each in found for row in each.rows)
-    prompt = where.brief(random.Random(3))
-    assert draft_goals(where.verifier, Brief(prompt)).value
+    own = field_of("simulated", None, ()).brief(random.Random(3))
+    assert draft_goals(where.verifier, Brief(own)).value
 
 
 def test_models_without_briefs_are_refused():
