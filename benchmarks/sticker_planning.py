@@ -51,7 +51,7 @@ LONGEST = 112
 FLIP, ROUNDS, PATIENCE = 0.05, 40, 6
 PLANNED = ("plan-best-of-n", "replan-best-of-n")
 MATCHED = "clvr"
-ARMS = ("oneshot", "rewrite", "best-of-n", *PLANNED, "clvr", "clvr+guided", "director", "strokes")
+ARMS = ("oneshot", "rewrite", "best-of-n", *PLANNED, "clvr", "clvr+unguided", "director", "strokes")
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from .models.registry import Models
 from .models.source import Facts, Source, facts_of
 from .reading import json_of
 from .records import from_json, to_json
+from .run.earlier import as_begun
 from .run.loop import Call
 from .run.references import ReferenceFile, parse_reference, with_references
 from .run.run_folder import BEST
@@ -193,8 +194,8 @@ def _job(
         )
     if line.id and (SUMMARIES.fullmatch(line.id.casefold()) or not is_portable(line.id)):
         raise BadInput(f"the id {line.id!r} cannot name a folder here or on Windows; choose another")
-    # Without the budget, so that a larger one continues the same run.
-    content = json.dumps(to_json(replace(brief, budget=Brief("x").budget)), sort_keys=True)
+    # Without the budget, so that a larger one continues the same run, and without `guided`, which was off before.
+    content = json.dumps(to_json(replace(brief, budget=Brief("x").budget, guided=False)), sort_keys=True)
     return Job(line.id or f"{number:04}-{hashlib.sha256(content.encode()).hexdigest()[:8]}", brief, files)
 
 
@@ -431,10 +432,7 @@ def _begin(
     if models.check:
         models.check(job.brief.prompt)
     folder = out.run(job.id)
-    brief = job.brief
-    if folder.lines and "depth" not in folder.lines[0].get("brief", {}).get("budget", {}):
-        # A run of before edits were counted goes on as it began.
-        brief = replace(brief, budget=replace(brief.budget, depth=None))
+    brief = as_begun(job.brief, folder.lines)
     if folder.lines and folder.lines[0].get("brief") != to_json(brief):
         raise BadInput(
             f"{folder.where} is a run of another brief or budget; choose another --out, or give this one another id"

@@ -203,7 +203,8 @@ class Brief:
     guided: whether states with retry budgets (`clvr_core/policy/states.py`) guide the controller: no failed action is
         tried again in other words, stalled edits and wrong positions are drawn anew, VALIDATE looks for what the
         checklist lacks, each action brings a checklist of its own, and the director's gate reads the areas of goals.
-        False, as in runs of before there were states.
+        The command line, the nodes, `clvr serve` and the arms of probe and eval set it unless told otherwise; False is
+        what a record means that leaves it out.
     rollback: whether a canvas that is no better is rolled back; if not, each canvas replaces the one before.
     references: pictures of which something is kept, at most MAX_REFERENCES, in the order in which every model sees them.
     conversation: whether the controller is asked in one conversation that grows from step to step

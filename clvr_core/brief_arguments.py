@@ -19,7 +19,7 @@ def add_brief_arguments(command: argparse.ArgumentParser) -> None:
     estimate = "let the complexity of the brief lower the rounds, and choose between one shot and stages"
     command.add_argument("--estimate", action="store_true", help=estimate)
     guided = "states with retry budgets guide the controller: nothing that failed again, stalled edits drawn anew"
-    command.add_argument("--guided", action="store_true", help=guided)
+    command.add_argument("--guided", action=argparse.BooleanOptionalAction, default=True, help=guided)
     command.add_argument(
         "--conversation",
         action="store_true",

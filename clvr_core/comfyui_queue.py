@@ -102,7 +102,7 @@ def prompt_for(
     } | ({} if depth is None else {"depth": depth})
     if node["class_type"] == QUICK:
         own = {"evaluations": 0, "judging": "each", "evidence": False, "fused": False, "tolerance": 1.0, "depth": None}
-        own |= {"guided": False, "rollback": True, "conversation": False, "met": Budget().met, "unmet": Budget().unmet}
+        own |= {"guided": True, "rollback": True, "conversation": False, "met": Budget().met, "unmet": Budget().unmet}
         if references:
             raise BadInput(
                 "references cannot be given to CLVR Quick, which has no such input; use a workflow with Generate in a Loop"
@@ -356,7 +356,10 @@ def _there(job: Job, graph: dict[str, Any], out: Path) -> Result | None:
         if (out / job.id).exists():
             raise BadInput(f"{out / job.id} was not fetched from a ComfyUI; choose another --out")
         return None
-    before, now = json_of(note.read_text("utf-8")), _asked(graph)
+    before = json_of(note.read_text("utf-8"))
+    if before.get("guided") is False:  # a run of before that was the usual goes on as it began
+        _node(graph)["inputs"]["guided"] = False
+    now = _asked(graph)
     changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if not changed:
         return result_of(job, read_trajectory(out / job.id), out)

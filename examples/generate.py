@@ -15,7 +15,9 @@ def main(prompt: str, out: Path) -> None:
     # "shapes" is the embedded world. A file clvr.toml in its place loads real models: see docs/models.md.
     models = load_models("shapes")
     # The canvas must have the size that the executor was trained for.
-    brief = Brief(prompt, strategy="clvr", seed=1, width=models.width, height=models.height, budget=Budget(rounds=4))
+    brief = Brief(
+        prompt, strategy="clvr", seed=1, width=models.width, height=models.height, budget=Budget(rounds=4), guided=True
+    )
     # A new run needs an empty folder: everything is written there before the next step begins, so a kill loses nothing.
     session = start(brief, models, out)
     trajectory = drive(session)

@@ -68,6 +68,7 @@ class TestFile:
             return read_jobs(written(tmp_path, json.dumps(text)), usual)[0].id
 
         assert name(USUAL, "a") == name(Brief("any", budget=Budget(rounds=9)), "a")
+        assert name(USUAL, "a") == name(replace(USUAL, guided=True), "a"), "so that runs of before are found"
         assert len({name(USUAL, "a"), name(USUAL, "b"), name(Brief("any", seed=1), "a")}) == 3
 
     @pytest.mark.parametrize(
@@ -196,6 +197,17 @@ class TestRuns:
         ]
         (again,) = run_batch(deeper, models(), tmp_path, 1)
         assert again.state == "met" and "depth" not in (tmp_path / "run-0" / JOURNAL).read_text().splitlines()[0]
+
+    def test_a_run_of_before_runs_were_guided_goes_on_as_it_began(self, tmp_path):
+        (plain,) = jobs(BRIEFS[0])
+        guided = replace(plain, brief=replace(plain.brief, guided=True))
+        first = run_batch([plain], models(), tmp_path, 1)
+        assert run_batch([guided], models(), tmp_path, 1) == first, "it has ended, and nothing is drawn"
+        assert not read_trajectory(tmp_path / "run-0").brief.guided
+        (other,) = run_batch([replace(guided, id="new")], models(), tmp_path, 1)
+        assert read_trajectory(tmp_path / "new").brief.guided and other.state in ("met", "unmet")
+        (refused,) = run_batch([replace(plain, id="new")], models(), tmp_path, 1)
+        assert refused.state == "failed" and "is a run of another brief" in refused.reason
 
     def test_a_disk_that_takes_nothing_ends_all_of_them_and_the_same_command_goes_on(self, tmp_path):
         mine = models()

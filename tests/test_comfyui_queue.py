@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,8 +14,9 @@ from PIL import Image
 
 from clvr_core import cli
 from clvr_core.batch import Job, read_jobs
-from clvr_core.brief import Brief, Budget, Goal
-from clvr_core.comfyui_queue import ComfyQueue, paint_there, prompt_for, read_workflow
+from clvr_core.brief import Brief as AnyBrief
+from clvr_core.brief import Budget, Goal
+from clvr_core.comfyui_queue import ASKED, ComfyQueue, paint_there, prompt_for, read_workflow
 from clvr_core.errors import BadInput
 from clvr_core.run.reading import JOURNAL, read_trajectory
 from clvr_core.run.references import Given, with_references
@@ -27,6 +29,8 @@ from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.run.script import generate, scripted
 from tests.servers import Asked, Said, serving
 
+Brief = partial(AnyBrief, guided=True)
+"""As the command line makes it."""
 WORKFLOWS = sorted((Path(__file__).parents[1] / "workflows" / "api").glob("*.json"))
 ONE_NODE, BY_NODES = WORKFLOWS[:2]
 
@@ -61,7 +65,7 @@ def test_limits_and_judging_go_into_generate_and_are_refused_by_the_one_node():
     inputs, _ = changed_by(BY_NODES, brief, depth=2)
     assert [inputs[name] for name in ("evidence", "tolerance", "evaluations", "depth")] == [True, 0.0, 9, 2]
     assert "depth" not in changed_by(BY_NODES, Brief("x"))[0]
-    for wrong, more in ((brief, {}), (Brief("x", rollback=False), {}), (Brief("x"), {"depth": 2})):
+    for wrong, more in ((brief, {}), (Brief("x", rollback=False), {}), (AnyBrief("x"), {}), (Brief("x"), {"depth": 2})):
         with pytest.raises(BadInput, match="cannot be given to CLVR Quick"):
             prompt_for(read_workflow(ONE_NODE), wrong, **more)
 
@@ -237,6 +241,9 @@ def test_references_go_there_and_come_back_with_the_run(tmp_path):
         assert read_trajectory(out / "a") == read_trajectory(there.path)
         assert np.array_equal(read_png(out / "a" / "reference-ann.png")[0], ANN.picture)
         assert paint_there(jobs, queue, workflow, out, 1) == [result]
+        note = out / "a" / ASKED
+        note.write_text(note.read_text().replace('"guided": true', '"guided": false'))
+        assert paint_there(jobs, queue, workflow, out, 1) == [result], "a run of before runs were guided stays as it is"
         Image.fromarray(MUG.picture).save(tmp_path / "ann.png")
         with pytest.raises(BadInput, match="is a run of another brief"):
             paint_there(jobs, queue, workflow, out, 1)

@@ -91,6 +91,7 @@ class Way:
     runs: folder for the runs of the loop, so that killed ones can be continued.
     rounds, patience: budget of a run.
     keep_runs: keep the folder of a run after its picture is saved.
+    guided: whether a loop without options is.
     """
 
     arm: str
@@ -99,6 +100,7 @@ class Way:
     rounds: int = 8
     patience: int = 3
     keep_runs: bool = True
+    guided: bool = True
 
     def make(self, jobs: Sequence[Job]) -> Iterator[Made | NotMade]:
         """Make the pictures of all jobs, at the same time where that is possible. Yields one result for each job, in
@@ -223,7 +225,7 @@ class Way:
         limit = job.evaluations if base_of(self.arm) in LOOPS else None
         budget = Budget(self.rounds, images=count, evaluations=limit, patience=self.patience)
         strategy = cast(Strategy, base_of(self.arm))
-        options: dict[str, Any] = {"candidates": count} | options_of(self.arm)
+        options: dict[str, Any] = {"candidates": count} | options_of(self.arm, self.guided)
         brief = Brief(job.prompt, strategy, job.seed, *self._size(job), budget, **options)
         if job.source is not None:
             brief = beginning_with(brief, job.source)

@@ -13,6 +13,7 @@ from ..errors import BadInput
 from ..fleet.arguments import add_engine, engine_of
 from ..policy import LOOPS
 from ..progress import ProgressBar
+from .sessions_command import add_arguments as add_sessions
 
 if TYPE_CHECKING:
     from .generate import Generation
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     generate = steps.add_parser("generate", help="draw the pictures by one arm, into the benchmark's own layout")
     score = steps.add_parser("score", help="judge the pictures; or read the result of the official script")
     report = steps.add_parser("report", help="a page, a plot and a table of all that was scored")
+    sessions = steps.add_parser("sessions", help="carry out LME-Bench's sessions of ten edits, or judge them")
     compose = steps.add_parser("compose", help="write prompts of the sticker world in the form of GenEval or LGBench")
     for step in (prepare, generate, score):
         step.add_argument(
@@ -46,6 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
     for step in (prepare, generate, score, report, compose):
         step.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
+
+    add_sessions(sessions)
 
     prepare.add_argument(
         "--judge", metavar="MODELS", help="takes prompts apart that have no list of statements or no complexity"

@@ -17,6 +17,7 @@ from ..fleet.engine import stopping
 from ..fleet.shard import WHOLE, Shard, alone
 from ..models.registry import Models
 from ..models.source import Facts, Source
+from ..policy import LOOPS
 from ..run.start_image import fit_to_canvas
 from ..storage.atomic import write_bytes, writing
 from .arms import ARMS, Job, Made, NotMade, Way
@@ -140,9 +141,9 @@ class Generation:
             "match": order.match.name if order.match else None,
             "clvr": __version__,
         }
-        return said | (
-            {"rounds": order.rounds, "patience": order.patience} if order.arm not in ("oneshot", "rewrite") else {}
-        )
+        said |= {"rounds": order.rounds, "patience": order.patience} if order.arm not in ("oneshot", "rewrite") else {}
+        guided = options_of(order.arm).get("guided")
+        return said if guided is None or _begun_unguided(self.arm) else said | {"guided": guided}
 
     def wanted(self) -> list[tuple[Item, int]]:
         """Return the pictures of this shard."""
@@ -279,7 +280,14 @@ class Generation:
 
 
 def way_of(order: Order, models: Models, arm: Arm) -> Way:
-    return Way(order.arm, models, arm.kept / "runs", order.rounds, order.patience, order.keep_runs)
+    runs, guided = arm.kept / "runs", not _begun_unguided(arm)
+    return Way(order.arm, models, runs, order.rounds, order.patience, order.keep_runs, guided)
+
+
+def _begun_unguided(arm: Arm) -> bool:
+    """Whether its pictures were begun before loops were guided."""
+    held = arm.settings
+    return bool(held) and base_of(str(held.get("arm"))) in LOOPS and "guided" not in held
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ BENCHMARK_NAMES = (
     "wise-verified",
     "imagine",
     "imgedit",
+    "r3bench",
     "embedded-lgbench",
     "lgbench",
     "prompts",

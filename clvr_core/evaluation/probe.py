@@ -123,12 +123,14 @@ class Conditions:
     flip: share of its answers that are wrong, unless it is exact.
     planner_errors: chance that the planner misunderstands an item, a relation or the backdrop of the brief.
     planner: whether it does so anew in each plan, or always alike.
+    guided: whether a loop without options is; False in folders that were begun before.
     """
 
     judge: JudgeKind = "independent"
     flip: float = FLIP
     planner_errors: float = 0.0
     planner: PlannerKind = "independent"
+    guided: bool = True
 
     def vlm(self, world: World, seed: int) -> EmbeddedVlm:
         exact = self.judge == "exact"
@@ -159,7 +161,7 @@ def run_unit(
     briefs = tier_briefs(world, tier, count, seed)
     conditions = conditions or Conditions(flip=flip)
     executor = world.load_executor(weights)
-    base, options = base_of(arm), options_of(arm)
+    base, options = base_of(arm), options_of(arm, conditions.guided)
     if arm in PLANNED:
         return _best_of_plans(world, arm, tier, briefs, executor, evaluations, conditions)
     generate = executor.recipe.generate
@@ -290,6 +292,10 @@ def run_probe(
         "bits": list(world.bits),
         "weights": weights.name,
     }
+    if _begun_unguided(out):
+        conditions = replace(conditions, guided=False)
+    else:
+        settings["loops"] = "guided"
     # Left out of the note where they are as in the first version, so that its folders can be gone on with.
     named = {
         "judge": conditions.judge,
@@ -353,6 +359,15 @@ def _read(path: Path) -> UnitResult:
         return from_json(UnitResult, json.loads(path.read_text()))
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} is damaged ({error}); remove it and give the same command") from error
+
+
+def _begun_unguided(out: Path) -> bool:
+    """Whether the folder holds a probe that was begun before loops were guided."""
+    note = out / "units" / "settings.json"
+    try:
+        return "loops" not in json.loads(note.read_text("utf-8"))
+    except (OSError, ValueError, TypeError, RecursionError):  # a damaged note is refused where it is compared
+        return False
 
 
 def _folder(out: Path, settings: dict) -> Path:

@@ -1,4 +1,5 @@
-"""Variants of a loop as arms of their own: `clvr+trace`, `director+no-rollback`. A strategy, then options with a plus."""
+"""Variants of a loop as arms of their own: `clvr+trace`, `director+no-rollback`. A strategy, then options with a plus. Without
+options a loop is as the command line runs it: guided."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from ..policy.strokes import Strokes
 OPTIONS: dict[str, dict[str, Any]] = {
     **{mode: {"conditioning": mode} for mode in CONDITIONINGS if mode != "proxy"},
     "guided": {"guided": True},
+    "unguided": {"guided": False},
     "conversation": {"conversation": True},
     "no-rollback": {"rollback": False},
     "no-grid": {"candidates": 1},
 }
-"""Option -> fields of the brief. no-grid: one candidate a round in place of a micro-grid."""
+"""Option -> fields of the brief. guided: as without it, but in folders that were begun before loops were guided. no-grid:
+one candidate a round in place of a micro-grid."""
 
 STROKES: dict[str, tuple[dict[str, bool], dict[str, Any]]] = {
     "planner-only": ({"text": False, "picture": False}, {"rollback": False}),
@@ -39,14 +42,18 @@ def base_of(arm: str) -> str:
     return arm.partition("+")[0]
 
 
-def options_of(arm: str) -> dict[str, Any]:
-    """The fields of the brief that the arm changes. Raises BadInput for an unknown option, and for an option of an arm
-    that is no loop."""
+def options_of(arm: str, guided: bool = True) -> dict[str, Any]:
+    """The fields of the brief that the arm sets.
+
+    guided: whether a loop without options is.
+
+    Raises BadInput for an unknown option, and for an option of an arm that is no loop.
+    """
     base, *names = arm.split("+")
     if names and base not in LOOPS:
         raise BadInput(f"arm {arm!r:.60}: {base} takes no options; only {', '.join(LOOPS)} do")
     known = OPTIONS | {name: fields for name, (_, fields) in STROKES.items() if base == Strokes.name}
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] = {"guided": guided} if base in LOOPS else {}
     for name in names:
         if name not in known:
             raise BadInput(f"arm {arm!r:.60}: unknown option {name!r:.20}; the options are {', '.join(known)}")

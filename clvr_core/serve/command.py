@@ -92,7 +92,7 @@ def service_of(source: Source, out: Path, limits: Limits, keys: list[str]) -> Se
     from .service import Service
 
     models = source.load()
-    usual = Brief("any", width=models.width, height=models.height, budget=Budget(rounds=limits.rounds))
+    usual = Brief("any", width=models.width, height=models.height, budget=Budget(rounds=limits.rounds), guided=True)
     return Service(models, out, usual, replace(limits, side=max(limits.side, models.width, models.height)), keys)
 
 

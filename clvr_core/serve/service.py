@@ -46,6 +46,7 @@ KNOWN = (
     "seed",
     "response_format",
     "stream",
+    "guided",
     "model",
     "user",
     "quality",
@@ -222,10 +223,14 @@ class Service:
         given = {name: asked[name] for name in ("strategy", "candidates") if asked.get(name) is not None}
         if not isinstance(given.get("strategy", ""), str) or not _whole(given.get("candidates", 1), 1, 64):
             raise Refused(400, "strategy must be a name, and candidates a number from 1 to 64")
+        if not isinstance(guided := asked.get("guided", self.usual.guided), bool):
+            raise Refused(400, f"guided is {_shown(guided)}; it must be true or false", "guided")
         width, height = self._size(asked.get("size", "auto"))
         budget = replace(self.usual.budget, rounds=rounds)
         try:
-            brief = replace(self.usual, prompt=prompt, width=width, height=height, budget=budget, seed=seed, **given)
+            brief = replace(
+                self.usual, prompt=prompt, width=width, height=height, budget=budget, seed=seed, guided=guided, **given
+            )
             if self._check:
                 self._check(prompt)
         except BadInput as error:

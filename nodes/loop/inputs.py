@@ -218,7 +218,7 @@ def conditioning() -> io.Combo.Input:
 def guided() -> io.Boolean.Input:
     return io.Boolean.Input(
         "guided",
-        default=False,
+        default=True,
         optional=True,
         advanced=True,
         tooltip="Guides the vlm by states with a number of tries each: what failed is not tried again in other words, stalled "
@@ -343,7 +343,7 @@ def brief_of(
     tolerance: float = 1.0,
     depth: int = -1,
     conditioning: Conditioning = "proxy",
-    guided: bool = False,
+    guided: bool = True,
     rollback: bool = True,
     conversation: bool = False,
 ) -> Brief:

@@ -30,6 +30,7 @@ def graph(**inputs) -> dict:
         "patience": 4,
         "candidates": 0,
         "evaluations": 0,
+        "guided": False,
     } | inputs
     return {
         "1": {"class_type": "CLVR_ShapesModels", "inputs": {"judge_error": 0.0}},
@@ -50,6 +51,7 @@ def loop(first: int = 1, **inputs) -> dict:
         "patience": 50,
         "candidates": 0,
         "evaluations": 0,
+        "guided": False,
     } | inputs
     vlm, executor = [models, 0], [models, 1]
     return {

@@ -182,6 +182,31 @@ def prompts(folder: Path) -> Path:
     return folder
 
 
+def r3_records() -> list[dict]:
+    """As R3-Bench writes them: one that is to be mended, one that is right, one question whose answer is to be no."""
+    asked = {"yn_question_list": ["Is there a cat?", "Is there a dog?"], "yn_answer_list": ["yes", "No"]}
+    return [
+        {
+            "idx": number,
+            "original_prompt": "a cat and no dog",
+            "bad_image": f"images/{category}/{'true' if answer else 'false'}/r3b_{number:06d}.png",
+            "answer": answer,
+            "explanation": "" if answer else "There is a dog.",
+            "category": category,
+            "generated_qa": asked,
+        }
+        for number, (category, answer) in enumerate([("color", False), ("numeracy", True)])
+    ]
+
+
+def r3bench(folder: Path) -> Path:
+    for record in r3_records():
+        (folder / record["bad_image"]).parent.mkdir(parents=True)
+        write_png(folder / record["bad_image"], grey(100 + record["idx"]), {})
+    write_lines(folder / "r3bench.jsonl", r3_records())
+    return folder
+
+
 MAKERS = {
     "geneval": geneval,
     "embedded-geneval": embedded_geneval,
@@ -194,6 +219,7 @@ MAKERS = {
     "embedded-lgbench": embedded_lgbench,
     "lgbench": lgbench,
     "imgedit": imgedit,
+    "r3bench": r3bench,
     "prompts": prompts,
 }
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from clvr_core.errors import BadInput
-from clvr_core.evaluation import names
+from clvr_core.evaluation import names, scoring
 from clvr_core.evaluation.benchmarks import BENCHMARKS, data_hash, recognise
 from clvr_core.evaluation.benchmarks.base import all_hold, settled
 from clvr_core.evaluation.benchmarks.geneval import checklist, counted
 from clvr_core.evaluation.benchmarks.geneval2 import question_for
+from clvr_core.evaluation.benchmarks.r3bench import rectified
 from clvr_core.evaluation.benchmarks.wise import Wise, tag_of
 from clvr_core.evaluation.judging import PROTOCOLS, questions
-from tests.evaluation.folders import GENEVAL, MAKERS, write_lines, write_list
+from tests.evaluation.folders import GENEVAL, MAKERS, r3_records, write_lines, write_list
 
 
 def items_of(name: str, folder: Path):
@@ -51,6 +52,7 @@ FIRST = {
     "embedded-lgbench": ["draw-0001.png"],
     "lgbench": ["draw-0001.png"],
     "imgedit": ["10.png"],
+    "r3bench": ["r3b_000000_edited.png"],
     "prompts": ["00001.png"],
 }
 
@@ -59,6 +61,62 @@ FIRST = {
 def test_pictures_go_where_the_official_script_looks(name, tmp_path):
     bench, items = items_of(name, tmp_path)
     assert [bench.path(items[0], k) for k in sorted({0, items[0].pictures - 1})] == FIRST[name]
+
+
+class TestR3Bench:
+    @pytest.fixture
+    def items(self, tmp_path):
+        return items_of("r3bench", tmp_path)[1]
+
+    def test_each_question_is_asked_of_the_picture_before_and_after(self, items):
+        assert [atom.id for atom in items[0].atoms] == ["before-1", "before-2", "after-1", "after-2"]
+        assert items[0].atoms[0].question == "Look at the first image alone. Is there a cat?"
+        assert items[0].atoms[3].question.endswith("Is there a dog? Say yes if the answer to this is no.")
+        assert items[0].source == "images/color/false/r3b_000000.png" and items[0].tag == "color"
+
+    @pytest.mark.parametrize(
+        ("before", "after", "mended"),
+        [
+            ((1, 0), (1, 1), 1.0),
+            ((0, 0), (1, 0), 0.5),
+            ((1, 0), (0, 0), -1.0),
+            ((1, 1), (0, 0), 0.0),
+            ((1, 0), (1, None), None),
+        ],
+    )
+    def test_what_was_wrong_is_rectified_by_its_share(self, items, before, after, mended):
+        answers = dict(zip((atom.id for atom in items[0].atoms), (*before, *after)))
+        assert rectified(items[0], answers) == mended
+        passed = BENCHMARKS["r3bench"].passed(items[0], answers)
+        assert passed == (None if None in after else float(after == (1, 1)))
+
+    def test_the_measures_count_the_wrong_and_the_right_pictures_apart(self, items):
+        answers = {("r3b_000000", 0): dict.fromkeys(("before-1", "after-1", "after-2"), 1.0) | {"before-2": 0.0}}
+        answers[("r3b_000001", 0)] = dict.fromkeys(("before-1", "before-2", "after-1"), 1.0) | {"after-2": 0.0}
+        found = [scoring.number(measure, items, answers, 1).value for measure in BENCHMARKS["r3bench"].measures]
+        assert found == [1.0, 0.5]
+
+    @pytest.mark.parametrize(
+        ("change", "says"),
+        [
+            ({"answer": "false"}, "line 1: answer is 'false'; true or false is expected"),
+            ({"original_prompt": ""}, "line 1: original_prompt is ''; a str is expected"),
+            ({"bad_image": "../x.png"}, "line 1: '../x.png' is no path inside the data folder"),
+            (
+                {"generated_qa": {"yn_question_list": ["a?"], "yn_answer_list": []}},
+                "there are 1 questions and 0 answers",
+            ),
+            (
+                {"generated_qa": {"yn_question_list": ["a?"], "yn_answer_list": ["2"]}},
+                "question 1 is 'a\\?' with the answer '2'",
+            ),
+            ({"generated_qa": None}, "line 1: generated_qa is None; a dict is expected"),
+        ],
+    )
+    def test_what_cannot_be_used_is_named_with_its_line(self, tmp_path, change, says):
+        write_lines(tmp_path / "r3bench.jsonl", [r3_records()[0] | change])
+        with pytest.raises(BadInput, match=says):
+            BENCHMARKS["r3bench"].read(tmp_path)
 
 
 class TestGenEval:

@@ -187,6 +187,17 @@ def test_settings_that_a_kill_left_empty_are_none(world):
     assert world.generation("oneshot").run().there == 2 and note.read_bytes() == said
 
 
+def test_pictures_that_were_begun_before_loops_were_guided_are_gone_on_with_as_they_were(world):
+    assert world.generation("clvr").way.guided
+    world.generation("clvr").run()
+    note = Arm(world.images, "clvr").kept / "settings.json"
+    held = json.loads(note.read_text())
+    assert held.pop("guided") is True
+    note.write_text(json.dumps(held))
+    again = world.generation("clvr")
+    assert not again.way.guided and again.run().made == 0 and json.loads(note.read_text()) == held
+
+
 def test_pictures_of_someone_else_are_not_drawn_over(world):
     (world.images / "clvr").mkdir(parents=True)
     (world.images / "clvr" / "b0.png").write_bytes(b"mine")

@@ -286,13 +286,14 @@ class Inline:
 class TestTheProbe:
     @pytest.fixture(autouse=True)
     def inline(self, monkeypatch):
-        self.ran, self.limits = [], {}
+        self.ran, self.limits, self.conditions = [], {}, []
         monkeypatch.setattr(probe, "Processes", Inline)
         monkeypatch.setattr("torch.set_num_threads", lambda count: None)
         monkeypatch.setattr(probe, "run_unit", self.run)
 
-    def run(self, arm, tier, count, seed, evaluations, *_):
+    def run(self, arm, tier, count, seed, evaluations, flip, weights, conditions, *_):
         self.ran.append((arm, tier))
+        self.conditions.append(conditions)
         self.limits[arm, tier] = evaluations
         if len(self.ran) == getattr(self, "stop_after", None):
             raise RuntimeError("killed")
@@ -336,10 +337,19 @@ class TestTheProbe:
         with pytest.raises(BadInput, match=message):
             run_probe(tmp_path, per_tier=8, arms=arms)
 
-    def test_a_folder_of_the_first_version_is_gone_on_with(self, tmp_path):
+    def test_a_folder_of_the_first_version_is_gone_on_with_its_loops_unguided(self, tmp_path):
         run_probe(tmp_path, per_tier=8)
-        note = json.loads((tmp_path / "units" / "settings.json").read_text())
-        assert sorted(note) == ["bits", "evaluations", "flip", "per_tier", "seed", "weights"]
+        path = tmp_path / "units" / "settings.json"
+        note = json.loads(path.read_text())
+        assert sorted(note) == ["bits", "evaluations", "flip", "loops", "per_tier", "seed", "weights"]
+        assert all(conditions.guided for conditions in self.conditions)
+        del note["loops"]
+        path.write_text(json.dumps(note))
+        (tmp_path / "units" / "clvr-4.json").unlink()
+        self.conditions.clear()
+        run_probe(tmp_path, per_tier=8)
+        assert self.ran[-1] == ("clvr", 4) and [conditions.guided for conditions in self.conditions] == [False]
+        assert json.loads(path.read_text()) == note
 
     def test_a_finished_probe_runs_nothing(self, tmp_path):
         first = run_probe(tmp_path, per_tier=8)

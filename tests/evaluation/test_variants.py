@@ -16,15 +16,28 @@ from tests.shapes.oracle import RenderExecutor
 
 
 def test_options_are_fields_of_the_brief():
-    assert options_of("clvr") == {} and base_of("director+no-grid") == "director"
-    assert options_of("clvr+trace") == {"conditioning": "trace"}
-    assert options_of("director+no-rollback+no-grid") == {"rollback": False, "candidates": 1}
-    assert set(OPTIONS) == {"instruction", "summary", "trace", "guided", "conversation", "no-rollback", "no-grid"}
+    assert options_of("oneshot") == {} and base_of("director+no-grid") == "director"
+    assert options_of("clvr", guided=False) == {"guided": False} and options_of("clvr+guided", False) == {
+        "guided": True
+    }
+    assert options_of("clvr") == {"guided": True} and options_of("clvr+unguided") == {"guided": False}
+    assert options_of("clvr+trace") == {"guided": True, "conditioning": "trace"}
+    assert options_of("director+no-rollback+no-grid") == {"guided": True, "rollback": False, "candidates": 1}
+    assert set(OPTIONS) == {
+        "instruction",
+        "summary",
+        "trace",
+        "guided",
+        "unguided",
+        "conversation",
+        "no-rollback",
+        "no-grid",
+    }
 
 
 def test_the_ablations_of_strokes_change_its_policy():
     assert policy_of("strokes") is None and policy_of("clvr+trace") is None
-    assert policy_of("strokes+varied") == Strokes(text=False) and options_of("strokes+varied") == {}
+    assert policy_of("strokes+varied") == Strokes(text=False) and options_of("strokes+varied") == {"guided": True}
     assert policy_of("strokes+planner-only") == Strokes(text=False, picture=False)
     assert options_of("strokes+planner-only+guided") == {"rollback": False, "guided": True}
     assert set(STROKES) == {"planner-only", "inspector-only", "text-only", "additions", "varied"}

@@ -148,6 +148,7 @@ def test_a_stream_tells_each_picture_and_each_step_before_the_end(client):
         ({"prompt": "a", "stream": True, "n": 2}, 400, "with true n must be 1"),
         ({"prompt": "a", "response_format": "gif"}, 400, "response_format is 'gif'; choose b64_json or url"),
         ({"prompt": "a red circle", "strategy": "best"}, 400, "unknown strategy 'best'"),
+        ({"prompt": "a red circle", "guided": "no"}, 400, "guided is 'no'; it must be true or false"),
         ({"prompt": "a red circle", "candidates": 65}, 400, "candidates a number from 1 to 64"),
         ({"prompt": "an elephant"}, 400, "no coloured shape was found in the brief"),
         (b"x" * (BODY + 1), 413, "the body has more than 65,536 bytes"),

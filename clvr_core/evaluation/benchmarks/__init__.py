@@ -16,6 +16,7 @@ from .imgedit import ImgEdit
 from .lgbench import LgBench
 from .prism import Prism
 from .prompts import Prompts
+from .r3bench import R3Bench
 from .wise import Wise, WiseVerified
 
 # Those with a file name of their own come first: a folder is taken for the first that knows it.
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         WiseVerified(),
         Imagine(),
         ImgEdit(),
+        R3Bench(),
         EmbeddedLgBench(),
         LgBench(),
         Prompts(),
