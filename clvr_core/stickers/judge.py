@@ -155,13 +155,15 @@ class StickersVlm:
         parse(prompt)
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
-        tasks = ("goals", "action", "evidence", "proxy", "rewrite", "whole", "complexity")
+        tasks = ("goals", "action", "evidence", "proxy", "rewrite", "whole", "complexity", "count")
         message = next((message for message in reversed(messages) if message.data.get("task") in tasks), None)
         if message is None:
             raise JudgeFailure("the stickers model was asked something that it has no task for")
         if message.data["task"] == "evidence":
             seen = self._describe(message.images[0])
             return _told({"seen": [{"goal": goal, "seen": seen} for goal in message.data["goals"]]})
+        if message.data["task"] == "count":
+            return _told({"counts": self._count(message.images[0], message.data["things"])})
         if message.data["task"] == "goals":
             value: dict[str, Any] = {"goals": goal_drafts(parse(message.data["prompt"]))}
         elif message.data["task"] == "proxy":
@@ -206,6 +208,19 @@ class StickersVlm:
 
     def _holds(self, text: str, seen: Perception) -> bool:
         return holds(text, seen, self.weakness)
+
+    def _count(self, picture: Picture, things: Mapping[str, str]) -> list[dict[str, Any]]:
+        """Count the things of each goal as the controller sees them; those in other words than the world's are left
+        out."""
+        seen = Counter(thing.key for thing in self._read(picture).things)
+        counts = []
+        for goal, words in things.items():
+            try:
+                (item,) = read(words).items
+            except (NotInGrammar, ValueError):
+                continue
+            counts.append({"goal": goal, "number": seen[item.key]})
+        return counts
 
     def _describe(self, picture: Picture) -> str:
         seen = self._read(picture)
