@@ -3,10 +3,15 @@
 The questions are the verifier's own, half of each type true; the truth is the scene's. Pictures are renders, and with
 --weights canvases that these weights drew from briefs and edits, labelled by the reader.
 
-python benchmarks/vlm_accuracy.py [--backend local|server] [--model FOLDER or URL] [--count 1000] [--seed 0]
-    [--requests 0] [--weights FOLDER] [--worn] [--json FILE]
+python benchmarks/vlm_accuracy.py [--backend local|server|comfyui] [--model FOLDER or URL] [--count 1000] [--seed 0]
+    [--requests 0] [--weights FOLDER] [--worn] [--json FILE] [--answers FILE] [--against FILE]
 
-Renders need the pictures of the stickers (clvr_core/stickers/art.py). The exit status is 1 if a bar is missed.
+With --answers the probability of each answer is written, and with --against compared with those of another backend on the
+same questions: where two that serve the same weights differ by more than .01, one of them is at fault. That needs no
+weights that have learnt anything, so --untrained FOLDER writes the model with random ones, to be given to each.
+
+Renders need the pictures of the stickers (clvr_core/stickers/art.py); comfyui needs ComfyUI's Python and COMFYUI_DIR. The exit
+status is 1 if a bar is missed, or if the backends differ.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from clvr_core.stickers.neural import FOLDER, NeuralVlm
 from clvr_core.stickers.perceive import perceive
 from clvr_core.stickers.proxies import after
 from clvr_core.stickers.render import render
-from clvr_core.stickers.scene import Scene
+from clvr_core.stickers.scene import CANVAS, Scene
 from clvr_core.stickers.spec import Spec
 from clvr_core.training.vlm_control import Request, comparison, request_for_action, request_for_goals, worked_on
 from clvr_core.training.vlm_questions import (
@@ -49,7 +54,9 @@ from clvr_core.training.vlm_questions import (
 )
 from clvr_core.trajectory import Action
 
-BAR_RENDERS, BAR_DRAWN, BAR_ECE = 0.95, 0.93, 0.03
+BAR_RENDERS, BAR_DRAWN, BAR_ECE, BAR_APART = 0.95, 0.93, 0.03, 0.01
+SPREAD, LOUD = 0.1, 40.0
+"""Of untrained weights: how far words are apart, and how much louder than others Yes and No are."""
 COMPARED = ("compare", "choose")
 ALL = (*ONE, *TWO, *COMPARED)
 BINS = 10
@@ -265,26 +272,72 @@ def _drawn(spec: Spec) -> Scene:
     return closest(spec, Scene(), random.Random(0)) or Scene()
 
 
-def load(backend: str, model: str) -> Vlm:
+def load(backend: str, model: str, name: str = "") -> Vlm:
+    """name: of the model, as the server knows it; "" for the first that it lists."""
     if backend == "server":
         from clvr_core.vlm.server import Endpoint, ServerVlm
 
-        return ServerVlm(Endpoint(model))
+        return ServerVlm(Endpoint(model, name, image_side=CANVAS))
+    if backend == "comfyui":
+        from comfy_clip import load_clip_vlm
+
+        return load_clip_vlm(Path(model))
     return NeuralVlm(Path(model))
+
+
+def save_untrained(folder: Path, seed: int) -> None:
+    """Write the embedded model's folder with random weights that answer Yes or No, some surer than others.
+
+    One channel of the stream is the same for every token of a text, and the rows of Yes and No in the head answer to it.
+    """
+    import shutil
+
+    import torch
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("*.safetensors*"))
+    torch.manual_seed(seed)
+    model = Qwen3VLForConditionalGeneration(Qwen3VLConfig.from_pretrained(FOLDER))
+    words = json.loads((FOLDER / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=SPREAD if "embed_tokens" in name else weight[0].numel() ** -0.5)
+            if "language_model" in name and name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight[0] = 0
+        head = model.get_input_embeddings().weight
+        head[:, 0] = 1
+        head[[words["Yes"], words["No"]], 0] = LOUD
+    model.save_pretrained(folder)
+
+
+def compare(answers: Mapping[str, Sequence[float]], other: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return for each type the greatest difference of the probabilities of yes. Raises SystemExit for answers to other
+    questions."""
+    if {kind: len(found) for kind, found in answers.items()} != {kind: len(found) for kind, found in other.items()}:
+        raise SystemExit("the other answers are to other questions; give both the same --count and --seed")
+    return {kind: round(max(abs(a - b) for a, b in zip(found, other[kind])), 5) for kind, found in answers.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backend", choices=("local", "server"), default="local")
+    parser.add_argument("--backend", choices=("local", "server", "comfyui"), default="local")
     parser.add_argument("--model", default=str(FOLDER))
+    parser.add_argument("--name", default="", help="of the model, as the server knows it")
     parser.add_argument("--count", type=int, default=1000, help="questions of each type")
     parser.add_argument("--requests", type=int, default=0, help="to the controller, of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--weights", type=Path, help="folder of the weights that draw canvases to be judged")
     parser.add_argument("--worn", action="store_true", help="resample the renders and add noise")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--answers", type=Path, help="file for the probability of each answer")
+    parser.add_argument("--against", type=Path, help="--answers of another backend, to compare with")
+    parser.add_argument("--untrained", type=Path, help="write the model with random weights here, and do nothing else")
     given = parser.parse_args()
-    vlm, start = load(given.backend, given.model), time.perf_counter()
+    if given.untrained:
+        save_untrained(given.untrained, given.seed)
+        return 0
+    vlm, start = load(given.backend, given.model, given.name), time.perf_counter()
     noise = np.random.default_rng(given.seed)
     wear: Callable[[Picture], Picture] = (
         (lambda picture: worn(picture, noise)) if given.worn else (lambda picture: picture)
@@ -316,6 +369,13 @@ def main() -> int:
     print(json.dumps(found, indent=2))
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    answers = {kind: [round(yes, 6) for yes, _ in said] for kind, said in told.said.items()}
+    if given.answers:
+        given.answers.write_text(json.dumps(answers) + "\n", encoding="utf-8")
+    if given.against:
+        apart = compare(answers, json.loads(given.against.read_text(encoding="utf-8")))
+        print(f"apart from {given.against.name}:", json.dumps(apart))
+        missed += [f"{kind} (backends differ by {value})" for kind, value in apart.items() if value > BAR_APART]
     missed += ["ece"] * (found["ece"] > BAR_ECE)
     print("missed bars:", ", ".join(missed) or "none")
     return int(bool(missed))

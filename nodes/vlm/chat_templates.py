@@ -69,6 +69,8 @@ class ChatTemplate:
         return self.begin.format(role=self.roles.get(turn.role, turn.role)) + "".join(parts) + self.end
 
 
+THOUGHT = "<think>"
+"""Token that begins a thought of Qwen's models."""
 QWEN = ChatTemplate(
     "<|im_start|>",
     "<|im_start|>{role}\n",
@@ -100,9 +102,11 @@ TEMPLATES = (QWEN, GEMMA_4, GEMMA_3)
 
 
 def template_for(vocabulary: Iterable[str]) -> ChatTemplate | None:
-    """Return the template of the family whose mark is in the vocabulary; None for an unknown family."""
+    """Return the template of the family whose mark is in the vocabulary; None for an unknown family. A model whose
+    vocabulary cannot mark a thought does not think, and is given no empty one."""
     known = set(vocabulary)
-    return next((template for template in TEMPLATES if template.mark in known), None)
+    found = next((template for template in TEMPLATES if template.mark in known), None)
+    return replace(QWEN, reply="") if found is QWEN and THOUGHT not in known else found
 
 
 def control_tokens(vocabulary: Iterable[str]) -> re.Pattern[str]:

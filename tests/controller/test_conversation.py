@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ from clvr_core.records import from_json, to_json
 from clvr_core.run.memory_folder import MemoryFolder
 from clvr_core.run.run_folder import RunFolder
 from clvr_core.run.session import RunModels, Session, drive, resume
+from clvr_core.stickers import neural
+from clvr_core.stickers.neural import NeuralVlm
 from clvr_core.trajectory import Trajectory
 from clvr_core.vlm.local import Local, LocalVlm, load_local
 from tests.fakes import FakeExecutor, FakeVlm
@@ -218,6 +221,13 @@ def reads(tmp_path_factory) -> Iterator[LocalVlm]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def embedded(reads, monkeypatch) -> NeuralVlm:
+    """The embedded controller and judge as it is loaded, on the same weights."""
+    monkeypatch.setattr(neural, "LONGEST", reads.settings.max_tokens)
+    return NeuralVlm(Path(reads.settings.folder))
+
+
 class Beside:
     """Reads each request with a real model and answers by a script. read: tokens that went through the model, and those
     of the prompt, a request each."""
@@ -262,7 +272,7 @@ def test_the_prefix_cache_reads_only_what_is_new_of_a_conversation(reads, conver
         assert any(read > new + 100 for new, read in zip(grown, fresh[1:]))
 
 
-def test_a_model_in_this_process_knows_what_room_is_left(reads):
+def test_a_model_in_this_process_knows_what_room_is_left(reads, embedded):
     few = (Message("user", "What is this?", (np.zeros((64, 64, 3), np.uint8),)),)
     many = (*few, Message("assistant", "A thing."), replace(few[0], text="And this?"))
     assert isinstance(reads, ChatWindow)
@@ -271,21 +281,21 @@ def test_a_model_in_this_process_knows_what_room_is_left(reads):
     longest = reads.model.config.get_text_config().max_position_embeddings
     assert first < longest - reads.settings.max_tokens
     assert reads.room((Message("user", "word " * longest),)) < 0
+    assert isinstance(embedded, ChatWindow) and embedded.room(few) == first
 
 
 @pytest.mark.parametrize("strategy", LOOPS)
 @pytest.mark.parametrize("conversation", [True, False])
-def test_nothing_changes_where_the_structured_side_is_blanked(reads, strategy, conversation):
+def test_nothing_changes_where_the_structured_side_is_blanked(embedded, strategy, conversation):
     """A model that reads words and looks at pictures gives the same run without Message.data and Question.data. Its weights
     are random, so the run is a poor one; what counts is that it is the same."""
 
     def run(vlm) -> Trajectory:
-        reads._reader.forget()
         budget = Budget(rounds=2, patience=2, tolerance=None)
         brief = Brief("a cat", strategy, width=32, height=32, conversation=conversation, candidates=1, budget=budget)
         return drive(Session(brief, RunModels(vlm, FakeExecutor()), MemoryFolder()))
 
-    said, blank = run(reads), run(Blanked(reads))
+    said, blank = run(embedded), run(Blanked(embedded))
     timeless = lambda steps: [replace(each, cost=replace(each.cost, seconds={})) for each in steps]  # noqa: E731
     assert said.steps and timeless(said.steps) == timeless(blank.steps)
     assert (said.goals, said.outcome, said.warnings) == (blank.goals, blank.outcome, blank.warnings)

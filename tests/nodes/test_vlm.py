@@ -81,7 +81,7 @@ def ask(text: str = "Is it blue?") -> list[Question]:
 
 class TestTemplates:
     def test_a_family_is_known_by_its_marks(self):
-        assert template_for(WORDS) is QWEN and template_for(["<|turn>"]) is GEMMA_4
+        assert template_for([*WORDS, "<think>"]) is QWEN and template_for(["<|turn>"]) is GEMMA_4
         assert template_for(["<start_of_turn>"]) is GEMMA_3 and template_for(["hello"]) is None
 
     def test_qwens_turns_end_with_the_beginning_of_the_reply(self):
@@ -91,6 +91,10 @@ class TestTemplates:
             "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>What is it?<|im_end|>\n"
             "<|im_start|>assistant\n<think>\n\n</think>\n\n"
         )
+
+    def test_a_model_that_cannot_mark_a_thought_is_given_none(self):
+        found = template_for(WORDS)
+        assert found is not None and found.prompt([], control_tokens(WORDS)) == "<|im_start|>assistant\n"
 
     def test_gemma_calls_the_assistant_model_and_closes_a_thought_only_where_it_must(self):
         marks = control_tokens(["<|turn>"])

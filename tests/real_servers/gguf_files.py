@@ -112,7 +112,7 @@ def _words(writer: gguf.GGUFWriter, folder: Path, size: int) -> None:
 
 
 def _eye(folder: Path, settings: dict[str, Any], weights: dict[str, np.ndarray]) -> Path:
-    path = folder / "mmproj.gguf"
+    path, size = folder / "mmproj.gguf", json.loads((folder / "preprocessor_config.json").read_text())["size"]
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_bool("clip.has_vision_encoder", True)
@@ -128,8 +128,8 @@ def _eye(folder: Path, settings: dict[str, Any], weights: dict[str, np.ndarray])
         "image_size": side * settings["patch_size"],
         "patch_size": settings["patch_size"],
         "spatial_merge_size": settings["spatial_merge_size"],
-        "image_min_pixels": 32 * 32,
-        "image_max_pixels": 128 * 128,
+        "image_min_pixels": size.get("shortest_edge", 32 * 32),
+        "image_max_pixels": size.get("longest_edge", 128 * 128),
     }.items():
         writer.add_uint32(f"clip.vision.{name}", number)
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
