@@ -244,25 +244,36 @@ class Rollouts:
             rows.append([mean if value is None else value for value in values])
         return torch.tensor(rows, dtype=torch.float32), missing
 
+    def held_out(self, count: int, seed: int) -> dict[str, list[Sample]]:
+        """Return samples that are not trained on, the same ones each time, at most `count` of a kind: scenes at once, of
+        an embedded world random briefs, and edits of one reference."""
+        rng = random.Random(f"held/{seed}")
+        scenes = [self._brief(self.world, rng) for _ in range(count)] if self.world else []
+        edits = [sample for sample in self.samples.held if len(sample.references) == 1]
+        return {"held_scenes": (scenes or self.firsts_held)[:count], "held_edits": edits[:count]}
+
+    @property
+    def firsts_held(self) -> list[Sample]:
+        """The first canvases of the trajectories that are not trained on."""
+        return [sample for sample in self.samples.held if not sample.references]
+
+    def scores(self, transformer: torch.nn.Module, samples: Sequence[Sample], seed: int) -> list[float | None]:
+        """Draw one picture for each sample, all with the same number of references, and return how well it shows what
+        its proxy prompts say: in an embedded world exactly, else by the reward; None without an answer."""
+        condition = self.condition(samples, 1, random.Random(0))
+        noise = self.sampler.noise(condition, torch.Generator().manual_seed(seed))
+        clean = self.sampler.sample(transformer, condition, noise, self.config.sampling)
+        pictures = self.sampler.pictures(clean, condition.grid)
+        judge = self.exact or self.reward
+        return [ARMS["proxy"](judge, sample, picture) for sample, picture in zip(samples, pictures)]
+
     def measure(self, transformer: torch.nn.Module, seed: int) -> dict[str, float]:
         """Measure the share of held-out samples, the same ones each time, that one picture each gets exactly right."""
-        rng = random.Random(f"held/{seed}")
-        score, judge = ARMS["proxy"], self.exact or self.reward
-        edits = [sample for sample in self.samples.held if len(sample.references) == 1]
-        firsts = [self._brief(self.world, rng) for _ in range(self.config.measured)] if self.world else []
-        firsts = firsts or [sample for sample in self.samples.held if not sample.references]
         result = {}
-        for name, found in (("held_scenes", firsts), ("held_edits", edits)):
-            found = found[: self.config.measured]
+        for name, found in self.held_out(self.config.measured, seed).items():
             if not found:
                 continue
-            condition = self.condition(found, 1, random.Random(0))
-            noise = self.sampler.noise(condition, torch.Generator().manual_seed(seed))
-            pictures = self.sampler.pictures(
-                self.sampler.sample(transformer, condition, noise, self.config.sampling), condition.grid
-            )
-            values = [score(judge, sample, picture) for sample, picture in zip(found, pictures)]
-            known = [value for value in values if value is not None]
+            known = [value for value in self.scores(transformer, found, seed) if value is not None]
             result[name] = (
                 sum(value == 1 for value in known) / len(known) if self.exact else sum(known) / max(1, len(known))
             )
