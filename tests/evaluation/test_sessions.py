@@ -147,6 +147,24 @@ class TestJudging:
         assert success({"a": 3, "b": 1, "c": 0, "d": None}, 3)["success"] == {"1": 2 / 3, "2": 1 / 3, "3": 1 / 3}
 
 
+def test_the_command_draws_and_then_judges(tmp_path, capsys, monkeypatch):
+    models = Models(FakeVlm(), FakeExecutor(), 32, 32)
+    judge = FakeVlm(decisions=lambda images, questions: [Decision(0.9, tokens=1)] * len(questions), name="a judge")
+    monkeypatch.setattr("clvr_core.models.registry.load_models", lambda name, weights: models)
+    monkeypatch.setattr("clvr_core.models.registry.load_judge", lambda name: judge)
+    data, out = written(tmp_path / "data", {}, {}), tmp_path / "out"
+    words = ["eval", "sessions", "--data", str(data), "--images", str(out), "--arm", "oneshot", "--json"]
+    assert cli.main(words) == cli.DONE and json.loads(capsys.readouterr().out)["sessions"] == 2
+    assert cli.main([*words, "--judge", "a judge"]) == cli.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert found["success"] == {"1": 1.0, "2": 1.0, "3": 1.0} and found["judge"] == "a judge"
+    assert json.loads((out / "clvr-eval" / "oneshot" / "sessions.json").read_text())["turns_right"] == {
+        "0001": 3,
+        "0002": 3,
+    }
+    assert cli.main([*words, "--seed", "1"]) == cli.BAD_INPUT and "seed 0 and not 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
