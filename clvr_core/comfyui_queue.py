@@ -34,6 +34,8 @@ FEW = ("prompt", "strategy", "seed", "rounds", "candidates", "review")
 """Inputs of a brief that QUICK has. NODE has all of `prompt_for`."""
 ASKED = "asked.json"
 """File in the folder of a fetched run: the widgets of Generate in a Loop that it was asked for with."""
+EARLIER = {"guided": False, "rollback": True, "conversation": False}
+"""Inputs that an earlier note may lack, with what they then were."""
 LOADED = "clvr-reference-"
 """What the ids of the nodes begin with that load references."""
 LIMITS = Limits(timeout=60.0, wait=600.0)
@@ -356,10 +358,10 @@ def _there(job: Job, graph: dict[str, Any], out: Path) -> Result | None:
         if (out / job.id).exists():
             raise BadInput(f"{out / job.id} was not fetched from a ComfyUI; choose another --out")
         return None
-    before = json_of(note.read_text("utf-8"))
-    if before.get("guided") is False:  # a run of before that was the usual goes on as it began
-        _node(graph)["inputs"]["guided"] = False
     now = _asked(graph)
+    before = {name: EARLIER[name] for name in EARLIER.keys() & now.keys()} | json_of(note.read_text("utf-8"))
+    if before.get("guided") is False:  # goes on as it began
+        _node(graph)["inputs"]["guided"] = now["guided"] = False
     changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
     if not changed:
         return result_of(job, read_trajectory(out / job.id), out)
