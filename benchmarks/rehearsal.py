@@ -1,20 +1,20 @@
-"""Rehearses workflow 2 with files of the published sizes, whose weights are random: FLUX.2 Klein 4B, its text encoder, Qwen3-VL 4B and
-the VAE, by the published names, shapes and dtypes.
+"""Rehearses workflow 2 and CLVR Quick with files of the published sizes, whose weights are random: FLUX.2 Klein 4B, its text encoder,
+Qwen3-VL 4B and the VAE, by the published names, shapes and dtypes.
 
 Says of each file whether ComfyUI's stock loader takes it, and what memory it needs beside what the forecast said of it; runs the judge,
-the executor and the whole workflow, and cancels it. Nothing here says anything of pictures: random weights draw noise and judge at
-random, so they cannot prove that they see, and `prove_sight` is off.
+the executor, the whole workflow and the one node, and cancels it. Nothing here says anything of pictures: random weights draw noise and
+judge at random, so they cannot prove that they see, and `prove_sight` is off.
 
 COMFYUI_DIR=... COMFYUI_PYTHON=... python benchmarks/rehearsal.py FOLDER [--weights fp8|bf16] [--side 512] [--steps 4] [--rounds 2]
-    [--tokens 1536] [--stages make detect ask encode paint draw loop cancel diffusers] [--remove] [--size real|middle|tiny]
+    [--tokens 1536] [--stages make detect ask encode paint draw loop quick cancel diffusers] [--remove] [--size real|middle|tiny]
 
 FOLDER becomes a base directory of ComfyUI: 14 GB with fp8, 25 GB with bf16. What a stage found is kept in FOLDER/rehearsal.json, and the
 stage is not run again with the same options. `detect`, `ask`, `encode` and `paint` have one large model in memory at a time, `draw` and
-`cancel` those of the executor, `loop` all of them. A file is written when the first of the stages needs it; with --remove it is deleted
-after the last of them, and the stages of one large model come one after the other: `--stages detect ask encode paint --remove` needs 6 GB
-of disk with fp8 and 9 GB with bf16. --size: narrower models of the same classes; middle ones weigh 3.5 GB together, for a machine on which
-the real ones take hours, and tiny ones are for a try of the rehearsal itself. On a GPU the memory that is taken on it is asked of ComfyUI
-twice a second; that has not been run.
+`cancel` those of the executor, `loop` and `quick` all of them. A file is written when the first of the stages needs it; with --remove it
+is deleted after the last of them, and the stages of one large model come one after the other: `--stages detect ask encode paint --remove`
+needs 6 GB of disk with fp8 and 9 GB with bf16. --size: narrower models of the same classes; middle ones weigh 3.5 GB together, for a
+machine on which the real ones take hours, and tiny ones are for a try of the rehearsal itself. On a GPU the memory that is taken on it is
+asked of ComfyUI twice a second; that has not been run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ NEEDS = {
     "encode": ("text encoder",),
     "paint": ("DiT", "VAE"),
     **dict.fromkeys(("draw", "cancel", "diffusers"), EXECUTOR),
-    **dict.fromkeys(("make", "loop"), (*EXECUTOR, "VLM")),
+    **dict.fromkeys(("make", "loop", "quick"), (*EXECUTOR, "VLM")),
 }
 """Files of each stage but `detect`."""
 
@@ -225,14 +225,14 @@ class Rehearsal:
     def draw(self) -> dict[str, Any]:
         """Run the loop with the executor alone; a script plans and judges."""
         script = {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
-        return self.run(self.executor() | {"1": script}, ["1", 0], [part for part in self.files if part != "VLM"])
+        return self.run(self.prompt(self.executor() | {"1": script}, ["1", 0]), EXECUTOR)
 
     def paint(self) -> dict[str, Any]:
         """As `draw`, with a stand-in for the text encoder: diffusion model and VAE are alone in memory."""
         width = self.files["DiT"].tensors["txt_in.weight"].shape[1]
         words = {"class_type": "Rehearsal_Words", "inputs": {"width": width, "tokens": 64}}
         script = {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
-        return self.run(self.executor() | {"1": script, "12": words}, ["1", 0], ["DiT", "VAE"])
+        return self.run(self.prompt(self.executor() | {"1": script, "12": words}, ["1", 0]), NEEDS["paint"])
 
     def encode(self) -> dict[str, Any]:
         """Encode a prompt with the text encoder alone."""
@@ -251,14 +251,30 @@ class Rehearsal:
 
     def loop(self) -> dict[str, Any]:
         """Run workflow 2 with all files, as it is but for the options."""
-        return self.run(self.executor() | self.vlm(), ["2", 0], list(self.files))
+        return self.run(self.prompt(self.executor() | self.vlm(), ["2", 0]), tuple(self.files))
 
-    def run(self, models: dict[str, Any], vlm: list, parts: list[str]) -> dict[str, Any]:
+    def quick(self) -> dict[str, Any]:
+        """Run CLVR Quick with all files, which at their real size it finds by their names; it takes the recipe's steps."""
+        inputs = {"prompt": "a barn", "width": self.options.side, "height": self.options.side, "seed": 0}
+        inputs |= {"rounds": self.options.rounds, "strategy": "clvr", "candidates": 0, "review": 0, "recipe": "auto"}
+        for part, widget in {"DiT": "model", "VLM": "vlm", "VAE": "vae", "text encoder": "text_encoder"}.items():
+            inputs[widget] = "auto" if WIDTHS[self.options.size] is None else self.files[part].name
+        unproven = {"class_type": "Rehearsal_Unproven", "inputs": {"tokens": self.options.tokens}}
+        with self.comfy() as comfy:
+            said = comfy.run({"1": unproven, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}})
+            assert said["status"]["status_str"] == "success", error_of(said)
+        nodes = {"100": {"class_type": "CLVR_Quick", "inputs": inputs}}
+        return self.run(
+            nodes | {"101": {"class_type": "PreviewAny", "inputs": {"source": ["100", 2]}}}, tuple(self.files)
+        )
+
+    def run(self, prompt: dict[str, Any], parts: Iterable[str]) -> dict[str, Any]:
         with self.comfy() as comfy, Watch(comfy.process.pid, comfy) as watch:
-            entry = comfy.run(self.prompt(models, vlm))
+            entry = comfy.run(prompt)
             assert entry["status"]["status_str"] == "success", error_of(entry)
             # By name: a rehearsal that was stopped goes on with its run, so the folder need not be new.
-            folder = comfy.base / "output" / "clvr" / entry["outputs"]["100"]["clvr_run"][0]
+            (name,) = {name for output in entry["outputs"].values() for name in output.get("clvr_run", [])}
+            folder = comfy.base / "output" / "clvr" / name
         trajectory = trajectory_from(RunFolder.open(folder).lines)
         drawn = [step.action.kind for step in trajectory.steps if step.action.draws]
         held = [
@@ -355,7 +371,7 @@ def steps_of(options: argparse.Namespace) -> list[tuple[str, tuple[str, ...]]]:
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Run the stages, print a table, and return all that was found, by stage and options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    stages = ("make", "detect", "ask", "encode", "paint", "draw", "loop", "cancel", "diffusers")
+    stages = ("make", "detect", "ask", "encode", "paint", "draw", "loop", "quick", "cancel", "diffusers")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", choices=("fp8", "bf16"), default="fp8")
     parser.add_argument("--stages", nargs="+", choices=stages, default=stages)

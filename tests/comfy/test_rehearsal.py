@@ -1,5 +1,5 @@
 """benchmarks/rehearsal.py at tiny widths: ComfyUI's stock loaders; each night the judge, the executor, Cancel, the whole of
-workflow 2 and the same files through diffusers too, which the files beside this one test with other tiny models.
+workflow 2, the one node and the same files through diffusers too, which the files beside this one test with other tiny models.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ def found(comfy_folder, tmp_path_factory):
         import rehearsal
     finally:
         sys.path.remove(str(ROOT / "benchmarks"))
-    stages = ("make", "detect", "encode", *(("ask", "paint", "cancel", "diffusers", "loop") if NIGHTLY else ()))
+    stages = (
+        "make",
+        "detect",
+        "encode",
+        *(("ask", "paint", "cancel", "diffusers", "loop", "quick") if NIGHTLY else ()),
+    )
     parts = ("text encoder", "DiT", "VLM")
     found = rehearsal.main([str(base), *TINY, "--parts", *parts, "--stages", *stages])
     assert json.loads((base / "rehearsal.json").read_text()) == found
@@ -66,6 +71,7 @@ def test_two_rounds_are_drawn_and_a_cancel_ends_them(found):
 
 
 @nightly
-@pytest.mark.parametrize("stage", ["loop", "diffusers"])
-def test_the_whole_workflow_and_diffusers_draw_two_rounds_with_the_same_files(found, stage):
-    assert of(found, stage)["evaluations"] == 2
+@pytest.mark.parametrize(("stage", "evaluations"), [("loop", 2), ("diffusers", 2), ("quick", 8)])
+def test_two_rounds_with_the_same_files_by_workflow_2_the_one_node_and_diffusers(found, stage, evaluations):
+    """The one node takes the recipe's four steps."""
+    assert of(found, stage)["evaluations"] == evaluations
