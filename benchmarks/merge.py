@@ -13,6 +13,8 @@ python benchmarks/merge.py speed [--out DIR] [--single 4] [--repeat 5] [--cold] 
 python benchmarks/merge.py survey [--repeat 25]
     the sample before a merge, on the tensors of Klein 4B at a sixth of its width, of which as many elements are sampled: milliseconds of
     CPU time a tensor, the least of the rounds, since a busy machine only adds to it
+python benchmarks/merge.py kernel [FILE ...]
+    the arithmetic alone, of builds of the kernel in turns: nanoseconds of CPU time an element, three bf16 rows into one, from the cache
 python benchmarks/merge.py bits    every pair of layouts against the contract, and against the sum in fp64 rounded once
 """
 
@@ -416,6 +418,31 @@ def survey_speed(options: argparse.Namespace) -> None:
     print(f"survey, bar {SURVEY_BAR:g} ms a tensor: {met}")
 
 
+def kernel_speed(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from clvr_core.merge.engine import BLOCK, Block, KernelEngine
+    from clvr_core.merge.native import kernel, load
+    from clvr_core.weights.dtypes import encode
+
+    random = np.random.default_rng(0)
+    values = np.float32(0.02) * random.standard_normal((3, BLOCK), dtype=np.float32)
+    rows = [memoryview(bytearray(encode(row, "BF16").tobytes())) for row in values]
+    block = Block(rows, [("BF16", None)] * 3, ("aligned", "distilled"), [1.0, 0.8], None, BLOCK)
+    builds = {str(path): load(path) for path in options.libraries} or {"the kernel": kernel()}
+    engines = {name: KernelEngine(build) for name, build in builds.items()}
+    least: dict[tuple[str, bool], float] = {}
+    for _ in range(options.repeat):
+        for (name, engine), measured, _ in itertools.product(engines.items(), (False, True), range(20)):
+            started = time.process_time()
+            engine.merge(block, "BF16", measured=measured)
+            spent = (time.process_time() - started) / BLOCK * 1e9
+            least[name, measured] = min(spent, least.get((name, measured), math.inf))
+    for (name, measured), spent in least.items():
+        print(f"{name}: {spent:.2f} ns an element{', with the measures' if measured else ''}")
+    print(f"least of {options.repeat}, load {os.getloadavg()[0]:.0f}")
+
+
 def bits(options: argparse.Namespace) -> None:
     """Every pair of layouts, merged and compared with the contract in plain torch and with fp64."""
     import torch
@@ -494,6 +521,12 @@ def main() -> None:
     sampled = kinds.add_parser("survey")
     sampled.add_argument("--repeat", type=int, default=25)
     sampled.set_defaults(run=survey_speed)
+    alone = kinds.add_parser("kernel")
+    alone.add_argument(
+        "libraries", type=Path, nargs="*", metavar="FILE", help="built libraries (default: the one in use)"
+    )
+    alone.add_argument("--repeat", type=int, default=10)
+    alone.set_defaults(run=kernel_speed)
     exact = kinds.add_parser("bits")
     exact.add_argument("--hidden", type=int, default=512)
     exact.set_defaults(run=bits)
