@@ -261,8 +261,8 @@ class Rehearsal:
             inputs[widget] = "auto" if WIDTHS[self.options.size] is None else self.files[part].name
         unproven = {"class_type": "Rehearsal_Unproven", "inputs": {"tokens": self.options.tokens}}
         with self.comfy() as comfy:
-            said = comfy.run({"1": unproven, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}})
-            assert said["status"]["status_str"] == "success", error_of(said)
+            entry = comfy.run({"1": unproven, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}})
+            assert entry["status"]["status_str"] == "success", error_of(entry)
         nodes = {"100": {"class_type": "CLVR_Quick", "inputs": inputs}}
         return self.run(
             nodes | {"101": {"class_type": "PreviewAny", "inputs": {"source": ["100", 2]}}}, tuple(self.files)
