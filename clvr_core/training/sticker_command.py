@@ -21,8 +21,6 @@ from ..storage.atomic import keep_note, write_bytes
 if TYPE_CHECKING:
     from .fit import Schedule
 
-INTERRUPTED = 130
-"""Exit code of a command that was interrupted and kept what it had done."""
 STAGES = ("base", "reader", "student", "trajectories", "sft", "pprl", "merged")
 """Of `clvr train stickers all`, in order. Those of WAVES that stand together are trained side by side."""
 WAVES: tuple[tuple[float, tuple[str, ...]], ...] = (
@@ -266,7 +264,8 @@ def _run(several: list[tuple[Path, list[str]]], seconds: float | None, environme
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-            code = 0 if process.wait() == INTERRUPTED else process.returncode
+            process.wait()
+            code = 0
         if code:
             failed.append(log)
     if failed:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from clvr_core.cli import main
 from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.protocols import DrawRequest
 from clvr_core.stickers import perceive
-from clvr_core.training import distil, pprl, sft
+from clvr_core.training import distil, pprl, sft, sticker_command
 from clvr_core.training.merged import TRANSFORMER
 from clvr_core.training.sticker_command import STAGES, USED, times
 from clvr_core.world import world_named, world_of
@@ -130,6 +132,59 @@ def test_weights_of_another_world_are_refused(tmp_path, capsys):
     options = ["--out", str(tmp_path / "out"), "--from", str(EARLY)]
     assert main(["train", "shapes", "distil", *options]) == 2
     assert "has weights of the stickers world; train them with `clvr train stickers`" in capsys.readouterr().err
+
+
+class TestAllStages:
+    @pytest.fixture
+    def commands(self, tmp_path, monkeypatch) -> dict[str, tuple[list[str], float | None, str | None]]:
+        """What would have run, in order: words after the program, seconds, and the reader that was named."""
+        found = {}
+
+        def run(several, seconds, environment):
+            for log, words in several:
+                found[log.stem] = words[3:], seconds, environment.get("CLVR_READER")
+                out = log.with_suffix("")
+                out.mkdir(exist_ok=True)
+                (out / {"reader": "reader.safetensors"}.get(log.stem, "encoder.safetensors")).touch()
+
+        monkeypatch.delenv("CLVR_READER", raising=False)
+        monkeypatch.setattr(sticker_command, "_run", run)
+        monkeypatch.setattr(sticker_command, "_joined", lambda out: None)
+        return found
+
+    def test_follow_each_other_on_what_those_before_have_made(self, commands, tmp_path):
+        given = {"trajectories": {"count": 7}, "merged": {"beta": 0.7}, "sft": {"batch": 3}}
+        (tmp_path / "given.json").write_text(json.dumps(given))
+        words = ["train", "stickers", "all", "--out", tmp_path, "--seconds", 1000, "--config", tmp_path / "given.json"]
+        assert main([str(word) for word in words]) == 0
+        parts = ["encoder", "decoder", "flow", "reader", "student", "trajectories", "sft", "pprl", "merged"]
+        assert list(commands) == parts
+        base, reader = str(tmp_path / "base" / "weights"), str(tmp_path / "reader" / "reader.safetensors")
+        made, seconds, read_by = commands["trajectories"]
+        assert made[:3] == ["synthesize", "--models", base] and made[made.index("--count") + 1] == "7"
+        assert seconds == times(STAGES, 1000)["trajectories"] and read_by == reader
+        assert commands["student"][2] is None and commands["pprl"][2] == reader
+        assert str(tmp_path / "sft" / "lora") in commands["pprl"][0]
+        merged = commands["merged"][0]
+        assert merged[-2:] == ["--beta", "0.7"] and str(tmp_path / "pprl" / "lora") in merged
+        tuned = json.loads((tmp_path / "sft.json").read_text())
+        assert tuned["batch"] == 3 and tuned["schedule"]["steps"] > 1 and tuned["schedule"]["seconds"] < 1000
+
+    def test_are_left_out_where_others_are_named(self, commands, tmp_path):
+        words = ["train", "stickers", "all", "--out", tmp_path, "--seconds", 10, "--stages", "reader,student"]
+        assert main([str(word) for word in words]) == 0
+        assert list(commands) == ["reader", "student"]
+
+    def test_are_interrupted_where_their_time_is_a_limit(self, tmp_path):
+        """What waits for ever comes back, and what it has done by then is enough."""
+        program = "import signal; signal.pause()"
+        sticker_command._run([(tmp_path / "log", [sys.executable, "-c", program])], 0.1, os.environ)
+
+    def test_end_with_the_last_lines_of_one_that_fails(self, tmp_path, capsys):
+        words = ["train", "stickers", "all", "--out", tmp_path, "--seconds", 10, "--stages", "merged"]
+        assert main([str(word) for word in words]) == 2
+        said = capsys.readouterr().err
+        assert "merged did not end well" in said and "base/weights are not there" in said.replace("\\", "/")
 
 
 class TestTheTimeOfAllStages:
