@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +36,13 @@ _CASE = (
     re.compile(r"\b(?:capitals?|upper[- ]?case|all[- ]caps)\b", re.IGNORECASE),
     re.compile(r"\b(?:lower[- ]?case|small letters)\b", re.IGNORECASE),
 )
+_PLACE = re.compile(
+    r"\b(?:at|in|on|near|along)\s+the\s+(?:very\s+)?(?:top|bottom|upper|lower|left|right|middle|cent(?:er|re)|corner|foreground"
+    r"|background)\b",
+    re.IGNORECASE,
+)
 _ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "5": "s", "8": "b"})
+_ALIKE_IN_CAPITALS = str.maketrans({"0": "o", "1": "i", "5": "s", "8": "b"})
 _SCRIPTS = ("LATIN", "DIGIT", "CJK", "HIRAGANA", "KATAKANA", "FULLWIDTH")
 """What the text readers read, by the first word of a letter's Unicode name."""
 
@@ -56,10 +62,13 @@ class Asked:
 
     texts: each must be there. Empty: there must be no text at all.
     case: how the letters must be; "" where upper and lower case are the same.
+    partial: whether the goal says more than that, such as a place or what else there is: then the right words are not all
+        that it asks, and only wrong ones tell something.
     """
 
     texts: tuple[str, ...]
     case: Literal["", "upper", "lower"] = ""
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,21 +101,23 @@ def asked(goal: Goal) -> Asked | None:
         return None
     upper, lower = _CASE
     case = "upper" if upper.search(around) else "lower" if lower.search(around) else ""
-    return Asked(tuple(quoted), case)
+    partial = goal.kind in ("global", "layout") or _PLACE.search(around) is not None
+    return Asked(tuple(quoted), case, partial)
 
 
 def finding_on(wanted: Asked, lines: Sequence[Line], limits: Limits) -> Finding | None:
     """Say whether what a goal asks to be written is among the lines; None if there is nothing to say.
 
-    Yes: each word was read, in any order, since a rotated line comes back in pieces. No: a word that is missing was
-    read with other letters. Words that were not read at all say nothing: a reader misses lettering that is there.
+    Yes, of a goal that asks for nothing else: each word was read, in any order, since a rotated line comes back in
+    pieces. No: a word that is missing was read with other letters. Words that were not read at all say nothing: a reader
+    misses lettering that is there.
     """
     if not wanted.texts:
         return _none_wanted(lines, limits)
     missing, used = _compared(wanted, lines)
     if not missing:
         score = min(line.score for line in used)
-        return _made("yes", used, score) if score >= limits.yes else None
+        return _made("yes", used, score) if score >= limits.yes and not wanted.partial else None
     near = _near(missing, [line for line in lines if line.score >= limits.no], wanted)
     if not near:
         return None
@@ -185,7 +196,7 @@ def _near(missing: Sequence[str], lines: Sequence[Line], wanted: Asked) -> list[
             and run not in others
             and _distance(whole.casefold(), run.casefold()) <= max(1, len(whole) // 3)
         }
-        if not any(_folded(run) == _folded(whole) and run.casefold() != whole.casefold() for run in found):
+        if not any(_alike(run, whole, places) for run, places in found.items()):
             near += [
                 line
                 for places in found.values()
@@ -197,10 +208,19 @@ def _near(missing: Sequence[str], lines: Sequence[Line], wanted: Asked) -> list[
     return [line for line in lines if line in near]
 
 
-def _folded(word: str) -> str:
+def _alike(run: str, whole: str, places: Sequence[Sequence[Line]]) -> bool:
+    """Whether what was read there differs only in signs that look alike: among capitals L and I do not."""
+    if run.casefold() == whole.casefold():
+        return False
+    capitals = all(line.text.isupper() for place in places for line in place)
+    signs = _ALIKE_IN_CAPITALS if capitals else _ALIKE
+    return _folded(run, signs) == _folded(whole, signs)
+
+
+def _folded(word: str, signs: Mapping[int, str]) -> str:
     """The word with one sign for all that look alike, and without accents."""
     plain = unicodedata.normalize("NFD", word.casefold())
-    return "".join(mark for mark in plain if not unicodedata.combining(mark)).translate(_ALIKE)
+    return "".join(mark for mark in plain if not unicodedata.combining(mark)).translate(signs)
 
 
 def _spaced(word: str) -> bool:

@@ -46,6 +46,8 @@ _IRREGULAR = {
     "scissors": "scissors",
     "glasses": "glasses",
 }
+_EYES = ("eye", "reading", "swimming", "safety", "opera")
+"""Before glasses that are no drinking glasses."""
 SIZES = ("large", "small", "big", "little", "tiny")
 Relation = Literal["left of", "right of", "above", "below", "inside"]
 _NUMBER = "|".join(["an?", r"\d{1,2}", *NUMBERS])
@@ -68,6 +70,8 @@ _VAGUE = re.compile(
     r"\b(?:style|light|lighting|mood|background|sky|atmosphere|colou?rs?|palette|view|composition|text|words?|letters?|"
     r"lettering|shot|photo|painting|scene|picture|image|or|not|with|and|that|whose|holding|wearing|of)\b"
 )
+_LAMPS = re.compile(r"\b(?:traffic|street|stop)\s+lights?\b")
+"""Lights that are things."""
 
 
 @dataclass(frozen=True)
@@ -279,20 +283,24 @@ def _relation(words: str) -> Relation:
 
 def _thing(words: str) -> Thing | None:
     """The thing that the words name; None if they say more than a noun with its colour and size."""
-    if _VAGUE.search(words):
+    if _VAGUE.search(_LAMPS.sub("", words)):
         return None
     parts = words.split()
     color = ""
-    while parts and (parts[0] in COLORS or parts[0] in _GREY or parts[0] in SIZES):
+    # An orange is a colour and a fruit.
+    while parts and parts != ["orange"] and (parts[0] in COLORS or parts[0] in _GREY or parts[0] in SIZES):
         word = parts.pop(0)
         color = _GREY.get(word, word) if word in COLORS or word in _GREY else color
     if not parts or len(parts) > 2:
         return None
-    return Thing(" ".join([*parts[:-1], singular(parts[-1])]), color)
+    return Thing(singular(" ".join(parts)), color)
 
 
 def singular(noun: str) -> str:
-    """The singular of an English noun, by rule."""
+    """The singular of an English noun, of one word or of more, by rule."""
+    before, _, last = noun.rpartition(" ")
+    if before:
+        return f"{before} {'glass' if last == 'glasses' and before not in _EYES else singular(last)}"
     if noun in _IRREGULAR:
         return _IRREGULAR[noun]
     if noun.endswith("ies") and len(noun) > 4:

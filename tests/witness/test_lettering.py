@@ -32,7 +32,7 @@ def side(text, *lines, score=0.99, kind="text"):
         ('a sign that says "FRESH BREAD"', ("FRESH BREAD",), ""),
         ("the words \u201cOpen late\u201d in neon", ("Open late",), ""),
         ("a banner reading 'SALE'", ("SALE",), ""),
-        ('"GO" on the left door and "STOP" on the right', ("GO", "STOP"), ""),
+        ('"GO" on one door and "STOP" on the other', ("GO", "STOP"), ""),
         ('the title "The Fox" in capital letters', ("The Fox",), "upper"),
         ('the word "fox" in lowercase', ("fox",), "lower"),
         ("a shop sign that reads OPEN", ("OPEN",), ""),
@@ -44,6 +44,20 @@ def side(text, *lines, score=0.99, kind="text"):
 )
 def test_what_is_asked_for(text, texts, case):
     assert asked(goal(text)) == Asked(texts, case)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('a sign that says "OPEN" at the bottom right', "text"),
+        ('"OPEN" on the left door and a lamp above it', "text"),
+        ('nothing but: two cats and a sign that says "OPEN"', "global"),
+        ('the sign that says "OPEN" is left of the door', "layout"),
+    ],
+)
+def test_of_a_goal_that_says_more_only_wrong_words_tell_something(text, kind):
+    assert side(text, "OPEN", kind=kind) is None
+    assert side(text, "OPFN", kind=kind) == "no"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +118,9 @@ def test_what_was_not_read_says_nothing(lines):
 def test_signs_that_look_alike_are_neither_right_nor_wrong():
     assert side('the word "HELLO"', "HELL0") is None
     assert side('the word "CAF\u00c9"', "CAFE") is None
-    assert side('the word "FILM"', "FLIM") is None
+    assert side('the word "Film"', "Flim") is None
+    assert side('the word "FILM"', "F1LM") is None
+    assert side('the word "FILM"', "FLIM") == "no", "among capitals L is no I"
 
 
 def test_twice_the_same_word_needs_two_places():

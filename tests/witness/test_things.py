@@ -42,6 +42,10 @@ NO_COLOR = frozenset()
         ("The blue vase is above the red book.", Related(Thing("vase", "blue"), "above", Thing("book", "red"))),
         ("a bird inside the cage", Related(Thing("bird"), "inside", Thing("cage"))),
         ("the ship is within a bottle", Related(Thing("ship"), "inside", Thing("bottle"))),
+        ("two traffic lights", Count(Thing("traffic light"), 2, 2)),
+        ("an orange", Count(Thing("orange"), 1, None)),
+        ("three green oranges", Count(Thing("orange", "green"), 3, 3)),
+        ("five wine glasses", Count(Thing("wine glass"), 5, 5)),
         ("a bird under the bench", Related(Thing("bird"), "below", Thing("bench"))),
     ],
 )
@@ -143,6 +147,9 @@ def test_what_was_counted_is_told_with_its_boxes():
         ("glass", "glass"),
         ("dishes", "dish"),
         ("tomatoes", "tomato"),
+        ("computer mice", "computer mouse"),
+        ("wine glasses", "wine glass"),
+        ("reading glasses", "reading glasses"),
     ],
 )
 def test_singulars(plural, one):
