@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -267,7 +268,8 @@ async def paint(
                 return result
             on_event(job.id, None)
             try:
-                result = await _run(job, used, place, pool, lambda line: on_event(job.id, line))
+                tell = partial(on_event, job.id)
+                result = await loop.run_in_executor(pool, _run, job, used, place, tell, stop)
             except asyncio.CancelledError:
                 stop.set()
                 on_event(job.id, Result(job.id, "stopped", "to be gone on with by the same command"))
@@ -280,7 +282,7 @@ async def paint(
 
     # Not the pool of the event loop, which has about one thread a core: a run that waits for a server occupies a
     # thread.
-    workers = max(1, min(concurrency, len(jobs)))
+    workers, loop = max(1, min(concurrency, len(jobs))), asyncio.get_running_loop()
     place = output_of(out)
     with place.alone(shard), shared(models, stop) as used, ThreadPoolExecutor(workers) as pool:
         try:
@@ -360,16 +362,11 @@ class Painting:
                 tell(None)
                 try:
                     session, call = _begin_patiently(job, models, self.out, tell, stop)
-                    while call is not None:
-                        if stop.is_set():
-                            session.folder.close()
-                            raise Stopped
-                        call = _turn(session, call)
+                    return _to_its_end(job, session, call, self.out, stop)
                 except Away as error:
                     return Result(job.id, "stopped", str(error))
                 except (BadInput, JudgeFailure, OSError) as error:
                     return _failed(job, error)
-                return _result_in(job, session.trajectory, self.out)
 
             yield do
 
@@ -404,17 +401,23 @@ def batch_summary(results: Iterable[Result]) -> dict[str, Any]:
     return {"runs": len(results), **counts, **totals, "results": [to_json(result) for result in results]}
 
 
-async def _run(
-    job: Job, models: Models, out: Output, pool: ThreadPoolExecutor, on_line: Callable[[dict[str, Any]], None]
+def _run(
+    job: Job, models: Models, out: Output, on_line: Callable[[dict[str, Any]], None], stop: threading.Event
 ) -> Result:
-    """Run a job. Each call is made in a thread of the pool, because it waits for models and files."""
-    loop = asyncio.get_running_loop()
+    """Run a job, in a thread of its own, because it waits for models and files."""
     try:
-        session, call = await loop.run_in_executor(pool, _begin, job, models, out, on_line)
-        while call is not None:
-            call = await loop.run_in_executor(pool, _turn, session, call)
+        return _to_its_end(job, *_begin(job, models, out, on_line), out, stop)
     except (BadInput, JudgeFailure, OSError) as error:
         return _failed(job, error)
+
+
+def _to_its_end(job: Job, session: Session, call: Call | None, out: Output, stop: threading.Event) -> Result:
+    """Go on with a run from this call. Raises Stopped between two calls once `stop` is set."""
+    while call is not None:
+        if stop.is_set():
+            session.folder.close()
+            raise Stopped
+        call = _turn(session, call)
     return _result_in(job, session.trajectory, out)
 
 

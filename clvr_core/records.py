@@ -13,20 +13,22 @@ from .text import shown
 
 T = TypeVar("T")
 PLAIN = (str, int, float, bool, type(None))
+_EXACTLY = frozenset(PLAIN)
 
 
 def to_json(value: Any) -> Any:
     """Convert a value to what `json.dumps` takes: dataclasses to objects without fields that equal their default,
     tuples to lists.
     """
-    if isinstance(value, PLAIN):
+    cls = type(value)
+    if cls in _EXACTLY or isinstance(value, PLAIN):
         return value
-    if dataclasses.is_dataclass(type(value)):
+    if (defaults := _defaults(cls)) is not None:
         fields = {}
-        for name, default in _defaults(type(value)):
+        for name, default in defaults:
             item = getattr(value, name)
-            if default is dataclasses.MISSING or item != default:
-                fields[name] = item if isinstance(item, PLAIN) else to_json(item)
+            if item is not default and (default is dataclasses.MISSING or item != default):
+                fields[name] = item if type(item) in _EXACTLY else to_json(item)
         return fields
     if isinstance(value, (tuple, list)):
         return [to_json(item) for item in value]
@@ -36,7 +38,10 @@ def to_json(value: Any) -> Any:
 
 
 @cache
-def _defaults(cls: type) -> tuple[tuple[str, Any], ...]:
+def _defaults(cls: type) -> tuple[tuple[str, Any], ...] | None:
+    """Name and default of each field; None for what is no dataclass."""
+    if not dataclasses.is_dataclass(cls):
+        return None
     return tuple((field.name, field.default) for field in dataclasses.fields(cls))
 
 

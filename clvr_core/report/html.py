@@ -22,7 +22,7 @@ from ..storage.atomic import write_bytes
 from ..trajectory import Trajectory
 from . import bundle
 from .markup import Html, el, shorten
-from .pictures import embedded
+from .pictures import LOSSLESS, embedded
 
 WORDS = {"met": "met", "unmet": "unmet", "pending": "pending", "unsure": "unsure", "error": "judge error"}
 MISSED = "nice to have, not met"
@@ -50,8 +50,12 @@ def write_report(
 
 def page(trajectory: Trajectory, find: Callable[[int], Path | None]) -> str:
     canvases = [candidate.canvas for step in trajectory.steps for candidate in step.candidates]
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # Pillow works in several threads at once
-        album = dict(zip(canvases, pool.map(embedded, map(find, canvases))))
+    files = [find(canvas) for canvas in canvases]
+    if any(path is not None and path.is_file() and path.stat().st_size > 3 * LOSSLESS for path in files):
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # Pillow works in several threads at once
+            album = dict(zip(canvases, pool.map(embedded, files)))
+    else:
+        album = dict(zip(canvases, map(embedded, files)))
     shown = trajectory.outcome.canvas if trajectory.outcome else trajectory.best
     # The picture that the plain HTML shows is not stored a second time.
     best = album.pop(shown, None) if shown is not None and "url" in album.get(shown, {}) else None

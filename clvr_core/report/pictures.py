@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from ..storage.pictures import DECODING_ERRORS, opened
+from ..storage.png_decode import bare
 
 LOSSLESS = 256 * 256
 """Pixels up to which a picture is stored without loss."""
@@ -27,8 +28,11 @@ def embedded(path: Path | None) -> dict[str, str]:
     if path is None or not Path(path).is_file():
         return {"missing": "is not in the run folder"}
     try:
-        with opened(Path(path).read_bytes()) as image:
+        data = Path(path).read_bytes()
+        with opened(data) as image:
             count = image.width * image.height
+            if count <= LOSSLESS and image.format == "PNG" and image.mode == "RGB" and not image.info:
+                return {"url": _data_url("png", bare(data, count, checked=True).getvalue())}
             if count > _LARGE:
                 return {"url": _ALONE.submit(_url, image, False).result()}
             return {"url": _url(image, count <= LOSSLESS)}
@@ -43,4 +47,8 @@ def _url(image: Image.Image, lossless: bool) -> str:
     else:
         picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         picture.save(file, "JPEG", quality=90, subsampling=0)
-    return f"data:image/{'png' if lossless else 'jpeg'};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return _data_url("png" if lossless else "jpeg", file.getvalue())
+
+
+def _data_url(form: str, data: bytes) -> str:
+    return f"data:image/{form};base64,{base64.b64encode(data).decode()}"

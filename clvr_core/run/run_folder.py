@@ -270,7 +270,8 @@ class RunFolder:
         with self.writing():
             if best is not None and trajectory.best is not None:
                 texts = {**self.texts, **parameters_of_best(trajectory)}
-                save_png(self.path / BEST, best, trajectory, trajectory.best, self._step_texts, texts)
+                made = self.canvas_path(trajectory.best)
+                save_png(self.path / BEST, best, trajectory, trajectory.best, self._step_texts, texts, made)
             write_report(trajectory, self.canvas_path, self.path / REPORT)
 
     def save_mask(self, name: str, mask: Picture) -> None:

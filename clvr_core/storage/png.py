@@ -10,6 +10,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from ..trajectory import SCHEMA, Step, Trajectory, timeless, with_codes
 from .atomic import write_bytes
 from .parameters import PARAMETERS_KEY
 from .pictures import DECODING_ERRORS, MAX_PIXELS, pixels
-from .png_decode import MAX_TEXT, bare, texts_of
+from .png_decode import MAX_TEXT, bare, texts_of, with_texts
 from .png_encode import SIGNATURE, encode
 
 TRAJECTORY_KEY = "clvr"
@@ -45,6 +46,7 @@ def save_png(
     canvas: int,
     step_json: dict[int, tuple[Step, str]] | None = None,
     texts: Mapping[str, str] = MappingProxyType({}),
+    like: Path | None = None,
 ) -> None:
     """Write a picture with the trajectory up to now.
 
@@ -55,13 +57,15 @@ def save_png(
     step_json: cache of the JSON of each step by its index, filled here. Pass the same dict for every canvas of a run,
         so that earlier steps are not encoded again.
     texts: other texts to store, by key.
+    like: a PNG of the same picture, which is then not encoded again, if it is there and whole.
 
     Raises BadInput for a picture of another type or shape, OSError if the folder cannot be written.
     """
     record = to_json(timeless(replace(trajectory, steps=()))) | {"schema": trajectory.schema}
     cache = {} if step_json is None else step_json
     text, steps = _dumps(record), ",".join(_step_json(step, cache) for step in trajectory.steps)
-    write_png(path, picture, {**texts, TRAJECTORY_KEY: f'{text[:-1]},"steps":[{steps}]}}', CANVAS_KEY: str(canvas)})
+    texts = {**texts, TRAJECTORY_KEY: f'{text[:-1]},"steps":[{steps}]}}', CANVAS_KEY: str(canvas)}
+    write_png(path, picture, texts, like)
 
 
 def _step_json(step: Step, cache: dict[int, tuple[Step, str]]) -> str:
@@ -76,12 +80,15 @@ def _dumps(record: object) -> str:
     return json.dumps(record, sort_keys=True, separators=(",", ":"), default=dict)
 
 
-def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str, str]) -> None:
+def write_png(
+    path: str | os.PathLike[str], picture: Picture, text: Mapping[str, str], like: Path | None = None
+) -> None:
     """Write a PNG, whole or not at all. The same picture and texts give the same bytes.
 
     path: the file, replaced if it exists.
     picture: uint8 H x W x 3, at most MAX_PIXELS.
     text: one text chunk for each entry; a key has 1 to 79 printable Latin-1 characters.
+    like: as for `save_png`.
 
     Raises BadInput for a key, a text or a picture that a PNG cannot hold, OSError if the folder cannot be written.
     """
@@ -96,7 +103,12 @@ def write_png(path: str | os.PathLike[str], picture: Picture, text: Mapping[str,
         )
     for key, value in text.items():
         _check_text(key, value)
-    write_bytes(path, encode(picture, [_chunk(key, value) for key, value in text.items()]))
+    chunks = [_chunk(key, value) for key, value in text.items()]
+    data = b""
+    if like is not None:
+        with suppress(OSError, ValueError):
+            data = with_texts(like.read_bytes(), chunks)
+    write_bytes(path, data or encode(picture, chunks))
 
 
 def _chunk(key: str, text: str) -> tuple[bytes, bytes]:

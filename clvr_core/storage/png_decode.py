@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from .png_encode import SIGNATURE
+from .png_encode import SIGNATURE, framed
 
 MAX_TEXT = 64 << 20
 """Bytes of all texts of a picture."""
@@ -72,6 +72,15 @@ def bare(data: bytes, most: int, checked: bool = False) -> io.BytesIO:
         raise ValueError(f"it is cut short: its pixels take {wanted:,} bytes, and {found:,} are in it")
     file.seek(0)
     return file
+
+
+def with_texts(data: bytes, texts: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the PNG with these parts, each a type and its content, in place of all that its pixels do not depend on.
+
+    Raises ValueError as `parts` does.
+    """
+    (head, *pixels) = [bytes(whole) for kind, _, whole in parts(data) if kind in PIXELS]
+    return b"".join([SIGNATURE, head, *(part for text in texts for part in framed(*text)), *pixels])
 
 
 def check_pixels(width: int, height: int, most: int) -> None:

@@ -46,10 +46,11 @@ def encode(picture: Picture, texts: Iterable[tuple[bytes, bytes]] = ()) -> bytes
     height, width = picture.shape[:2]
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", head), *texts, (b"IDAT", _packed(picture.reshape(height, -1))), (b"IEND", b"")]
-    return SIGNATURE + b"".join(part for kind, content in chunks for part in _framed(kind, content))
+    return SIGNATURE + b"".join(part for kind, content in chunks for part in framed(kind, content))
 
 
-def _framed(kind: bytes, content: bytes) -> tuple[bytes, ...]:
+def framed(kind: bytes, content: bytes) -> tuple[bytes, ...]:
+    """Return a part of a PNG as it stands in the file."""
     return struct.pack(">I4s", len(content), kind), content, struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 

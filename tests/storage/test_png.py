@@ -13,6 +13,7 @@ from PIL import Image
 
 from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.errors import BadInput
+from clvr_core.storage import png
 from clvr_core.storage.png import MAX_COMPRESSED, MAX_PIXELS, read_png, save_png, trajectory_of, write_png
 from clvr_core.storage.png_encode import LARGE
 from clvr_core.trajectory import Action, Candidate, Cost, EditCheck, Outcome, Step, Trajectory, Verdict, timeless
@@ -134,6 +135,24 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     with pytest.raises(OSError, match="no space left"):
         save_png(path, PICTURE, run(), 0)
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"] and path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("side", [24, 400])
+def test_pixels_that_are_already_encoded_are_taken_over_byte_for_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (side, side, 3), np.uint8)
+    canvas, best, again = (tmp_path / name for name in ("canvas.png", "best.png", "again.png"))
+    save_png(canvas, picture, run(), 0)
+    save_png(best, picture, run(), 1, texts={"note": "x"})
+    with monkeypatch.context() as patched:
+        patched.setattr(png, "encode", None)
+        save_png(again, picture, run(), 1, texts={"note": "x"}, like=canvas)
+    assert again.read_bytes() == best.read_bytes()
+    canvas.write_bytes(canvas.read_bytes()[:-9])
+    for missing in (canvas, tmp_path / "gone.png"):
+        save_png(again, picture, run(), 1, texts={"note": "x"}, like=missing)
+        assert again.read_bytes() == best.read_bytes(), "what is damaged or gone is encoded anew"
 
 
 def test_no_trajectory_is_a_sentence(tmp_path: Path) -> None:
