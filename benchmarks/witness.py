@@ -6,9 +6,9 @@ rotated, plain, outlined or glowing; each once right and once with one letter ch
 
 With --stickers N the same on N signs of the embedded sticker world: 192 px, two to five letters, half of them words and half
 letters at random, beside up to five stickers; the goals are those of its planner. --count 0 leaves the photographs out.
-With --loop N also what a witness of things is worth in the loop, on N briefs (benchmarks/witness_loop.py).
+Also what witnesses of words and numbers are worth in the loop, on as many briefs, or on --loop N (benchmarks/witness_loop.py).
 
-python benchmarks/witness.py [--count 200] [--stickers 0] [--loop 0] [--seed 0] [--side 1024] [--reader rapidocr] [--fonts FOLDER]
+python benchmarks/witness.py [--count 200] [--stickers 0] [--loop 200] [--seed 0] [--side 1024] [--reader rapidocr] [--fonts FOLDER]
     [--json FILE]
 """
 
@@ -234,7 +234,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--stickers", type=int, default=0)
-    parser.add_argument("--loop", type=int, default=0)
+    parser.add_argument("--loop", type=int, help="default: as --count")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--reader", default="")
@@ -247,10 +247,11 @@ def main() -> None:
         result["text"] = text(cases, options.count, options.reader)
     if options.stickers:
         result["stickers"] = text(on_stickers(options.stickers, options.seed), options.stickers, options.reader)
-    if options.loop:
-        from witness_loop import loop
+    if briefs := options.count if options.loop is None else options.loop:
+        from witness_loop import BOTH, loop
 
-        result["loop"] = loop(options.loop, options.seed)
+        found = loop(briefs, options.seed)
+        result["loop"] = {"without": found["arms"]["without"], "with": found["arms"][BOTH], **found}
     print(json.dumps(result, indent=1))
     for name in ("text", "stickers"):
         if found := result.get(name):

@@ -56,7 +56,7 @@ from clvr_core.witness.objects import ObjectWitness
 from clvr_core.witness.text import TextWitness, load_reader
 from clvr_core.witness.things import Found, countable
 
-BAR_WRONG = 1 / 3
+BAR_WRONG, BOTH = 1 / 3, "text+objects"
 ARMS = (
     "without",
     "text",
@@ -65,7 +65,7 @@ ARMS = (
     "objects",
     "objects-errs-.15",
     "count",
-    "text+objects",
+    BOTH,
     "text-errs-.05+objects-errs-.05",
 )
 See = Callable[[Picture], Perception]
@@ -312,8 +312,8 @@ def main() -> None:
     result = loop(options.count, options.seed, options.rounds, options.arms.split(","), options.rendered)
     print(table(result))
     arms = result["arms"]
-    if {"without", "text+objects"} <= arms.keys() and arms["without"]["wrong_met"]:
-        share = arms["text+objects"]["wrong_met"] / arms["without"]["wrong_met"]
+    if {"without", BOTH} <= arms.keys() and arms["without"]["wrong_met"]:
+        share = arms[BOTH]["wrong_met"] / arms["without"]["wrong_met"]
         kept = "met" if share <= BAR_WRONG else "NOT MET"
         print(f"wrongly met with both witnesses: {share:.2f} of that without (bar {BAR_WRONG:.2f}): {kept}")
     if options.json:

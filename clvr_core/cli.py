@@ -132,7 +132,11 @@ def _parser() -> argparse.ArgumentParser:
 
     synthesis = commands.add_parser("synthesize", help="make verified trajectories as training data")
     synthesis.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="the data set; an earlier call there is gone on with"
+        "--out",
+        type=folder_or_url,
+        required=True,
+        metavar="DIR",
+        help="the data set, a folder or a url such as s3://bucket/set; an earlier call there is gone on with",
     )
     briefs = synthesis.add_mutually_exclusive_group(required=True)
     briefs.add_argument("--prompts", type=Path, metavar="FILE", help="one brief a line")
@@ -381,6 +385,8 @@ def _criticise(options: argparse.Namespace) -> int:
         raise BadInput(
             "--critique takes --count, the number of paintings; their briefs are random ones of the sticker world"
         )
+    if not isinstance(options.out, Path):
+        raise BadInput(f"--out {options.out} is no folder; with --critique give one of this machine")
     controller = erring_controller(options.seed)
     if options.controller:
         from .stickers.neural import NeuralVlm
@@ -399,6 +405,7 @@ def _synthesize(options: argparse.Namespace) -> int:
     from .synthesis import engine as made
     from .world import embedded_weights, world_named
 
+    output_of(options.out).require()
     found = embedded_weights(options.models, options.weights)
     if options.second is None and not found:
         raise BadInput(

@@ -7,25 +7,22 @@ and the judge picks one, and each strategy runs the loop.
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, cast
 
 from ..brief import Brief, Budget, Strategy
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
 from ..errors import BadInput, CannotWrite, JudgeFailure
+from ..fleet.output import Output
 from ..fleet.rounds import drive_all
 from ..models.registry import Models
 from ..policy import LOOPS, POLICIES, rules
 from ..protocols import DrawRequest, Picture, SomeDrawn
-from ..run.run_folder import RunFolder
 from ..run.session import Session, drive, resume
 from ..run.start_image import beginning_with
-from ..storage.atomic import AGAIN
 from ..storage.names import is_portable
 from ..trajectory import Outcome, Trajectory, seed_for
 from ..verifier import judge
@@ -88,7 +85,7 @@ class Way:
     """Makes the pictures of one arm.
 
     arm: its name.
-    runs: folder for the runs of the loop, so that killed ones can be continued.
+    runs: place for the runs of the loop, so that killed ones can be continued.
     rounds, patience: budget of a run.
     keep_runs: keep the folder of a run after its picture is saved.
     guided: whether a loop without options is.
@@ -96,7 +93,7 @@ class Way:
 
     arm: str
     models: Models
-    runs: Path
+    runs: Output
     rounds: int = 8
     patience: int = 3
     keep_runs: bool = True
@@ -229,7 +226,7 @@ class Way:
         brief = Brief(job.prompt, strategy, job.seed, *self._size(job), budget, **options)
         if job.source is not None:
             brief = beginning_with(brief, job.source)
-        folder = RunFolder.reopen(self._folder(job), AGAIN)
+        folder = self.runs.run(_name_of(job))
         models = self.models
         policy = policy_of(self.arm)
         if folder.lines:
@@ -268,12 +265,13 @@ class Way:
             self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        shutil.rmtree(self._folder(job), ignore_errors=True)
+        self.runs.remove(_name_of(job))
 
-    def _folder(self, job: Job) -> Path:
-        """Return the folder of the job's run. An id that no folder can be called by is hashed."""
-        name = job.name.replace("/", "-")
-        return self.runs / (name if is_portable(name) else hashlib.sha256(job.name.encode()).hexdigest()[:16])
+
+def _name_of(job: Job) -> str:
+    """Return the name of the job's run. An id that no folder can be called by is hashed."""
+    name = job.name.replace("/", "-")
+    return name if is_portable(name) else hashlib.sha256(job.name.encode()).hexdigest()[:16]
 
 
 def _not_made(error: BadInput) -> NotMade:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
 from ..fleet.arguments import add_engine, engine_of
+from ..fleet.output import folder_or_url
 from ..policy import LOOPS
 from ..progress import ProgressBar
 from .sessions_command import add_arguments as add_sessions
@@ -42,10 +43,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         step.add_argument(
             "--bench", default="auto", metavar="NAME", help="which benchmark it is (default: by its files)"
         )
-    for step in (prepare, generate, score, report):
+    for step in (prepare, score, report):
         step.add_argument(
             "--images", type=Path, required=True, metavar="FOLDER", help="the pictures, one subfolder a name"
         )
+    generate.add_argument(
+        "--images",
+        type=folder_or_url,
+        required=True,
+        metavar="FOLDER",
+        help="the pictures, one subfolder a name; or a url such as s3://bucket/pictures",
+    )
     for step in (prepare, generate, score, report, compose):
         step.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
 
@@ -147,6 +155,12 @@ def _print(options: argparse.Namespace, value: dict[str, Any], lines: list[str],
 
 def _items(options: argparse.Namespace):
     from .atoms import with_atoms
+
+    bench = _bench(options)
+    return bench, with_atoms(bench.read(options.data), options.images)
+
+
+def _bench(options: argparse.Namespace):
     from .benchmarks import SHIPPED, recognise
 
     if options.data is None and options.bench != "embedded-geneval":
@@ -154,8 +168,7 @@ def _items(options: argparse.Namespace):
             "--data is missing: name the folder that holds the benchmark's own files; only embedded-geneval ships with clvr"
         )
     options.data = options.data or SHIPPED
-    bench = recognise(options.data, options.bench)
-    return bench, with_atoms(bench.read(options.data), options.images)
+    return recognise(options.data, options.bench)
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -213,30 +226,30 @@ def _generate(options: argparse.Namespace) -> int:
     from ..fleet.shard import Shard
     from ..models.source import Named, facts_of
     from .generate import Drawing, Generation, Order
-    from .store import Arm
+    from .in_store import arm_in
 
     options.again = "the same command"
-    bench, _ = _items(options)
+    bench = _bench(options)
     order = Order(
         options.arm,
         options.seed,
         options.pictures,
         options.limit,
         options.evaluations,
-        Arm(options.images, options.match) if options.match else None,
+        arm_in(options.images, options.match) if options.match else None,
         options.rounds,
         options.patience,
         options.parallel,
         not options.no_runs,
         Shard.parse(options.shard),
     )
-    arm, source = Arm(options.images, options.name or options.arm), Named(options.models, options.weights)
+    arm, source = arm_in(options.images, options.name or options.arm), Named(options.models, options.weights)
     engine = engine_of(options, options.workers or 1)
     with ExitStack() as stack:
         if engine is None:
             generation = Generation(bench, options.data, arm, order, source.load())
         else:
-            crew = stack.enter_context(engine.crew(Drawing(source, order, arm)))
+            crew = stack.enter_context(engine.crew(Drawing.of(source, order, arm)))
             generation = Generation(bench, options.data, arm, order, facts_of(crew).models(), crew)
         return _generated(options, generation)
 
@@ -254,7 +267,7 @@ def _generated(options: argparse.Namespace, generation: Generation) -> int:
         "there": report.there,
         "failed": [{"picture": name, "why": why} for name, why in report.failed],
     }
-    lines = [f"{report.made} pictures drawn, {report.there} were there; they lie in {arm.folder}"]
+    lines = [f"{report.made} pictures drawn, {report.there} were there; they lie in {arm.where}"]
     lines += [f"warning: picture {name} was not drawn: {why}" for name, why in report.failed]
     return _print(options, value, lines, INCOMPLETE if report.failed else 0)
 

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from .. import __version__
 from ..errors import BadInput
 from ..fleet.crew import Crew, Lost, Tell
 from ..fleet.engine import stopping
+from ..fleet.output import Output
 from ..fleet.shard import WHOLE, Shard, alone
 from ..models.registry import Models
 from ..models.source import Facts, Source
 from ..policy import LOOPS
 from ..run.start_image import fit_to_canvas
-from ..storage.atomic import write_bytes, writing
 from .arms import ARMS, Job, Made, NotMade, Way
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
@@ -121,7 +121,7 @@ class Generation:
         self.items = sample(bench.read(data), order.limit)
         self.limits = _limits(order.match)
         arm.agree(self.settings())
-        self.way = way_of(order, models, arm)
+        self.way = way_of(order, models, arm.runs, not _begun_unguided(arm))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings that the pictures depend on. How many are drawn, and how many at once, does not belong to
@@ -272,15 +272,10 @@ class Generation:
 
     def _sidecars(self) -> None:
         for name, text in self.bench.sidecars(self.items, self.arm.name).items():
-            path = self.arm.folder / name
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if not path.exists() or path.read_text(encoding="utf-8") != text:
-                    write_bytes(path, text.encode())
+            self.arm.write(name, text.encode())
 
 
-def way_of(order: Order, models: Models, arm: Arm) -> Way:
-    runs, guided = arm.kept / "runs", not _begun_unguided(arm)
+def way_of(order: Order, models: Models, runs: Output, guided: bool) -> Way:
     return Way(order.arm, models, runs, order.rounds, order.patience, order.keep_runs, guided)
 
 
@@ -292,18 +287,25 @@ def _begun_unguided(arm: Arm) -> bool:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A `Task` for a crew: a piece is a batch of jobs. The piece None gives the `Facts` of the models."""
+    """A `Task` for a crew: a piece is a batch of jobs. The piece None gives the `Facts` of the models. runs, guided: as for
+    `Way`."""
 
     source: Source
     order: Order
-    arm: Arm
+    runs: Output
+    guided: bool = True
+
+    @classmethod
+    def of(cls, source: Source, order: Order, arm: Arm) -> Drawing:
+        # The jobs bring the evaluations of the arm to match.
+        return cls(source, replace(order, match=None), arm.runs, not _begun_unguided(arm))
 
     @contextmanager
     def open(
         self, stop: threading.Event
     ) -> Iterator[Callable[[Sequence[Job] | None, Tell], Sequence[Made | NotMade] | Facts]]:
         models = self.source.load()
-        way = way_of(self.order, models, self.arm)
+        way = way_of(self.order, models, self.runs, self.guided)
 
         def readable(job: Job) -> NotMade | None:
             try:

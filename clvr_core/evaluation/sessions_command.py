@@ -67,7 +67,7 @@ def _drawn(options: argparse.Namespace, sessions, arm) -> int:
     settings = {name: getattr(options, name) for name in ("arm", "seed", "side", "rounds", "patience")}
     with alone(arm.kept, WHOLE):
         arm.settle({"bench": "lme-bench", "models": names, **settings, **options_of(options.arm)})
-        way = Way(options.arm, models, arm.kept / "runs", options.rounds, options.patience)
+        way = Way(options.arm, models, arm.runs, options.rounds, options.patience)
         work = Sessions(way, arm.folder, options.seed, options.side, options.parallel)
         with ProgressBar("turn", arm.name, keep=True) as bar:
             failed = work.run(sessions, bar.show)

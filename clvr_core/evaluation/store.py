@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import BadInput
+from ..fleet.output import Disk, Output
 from ..protocols import Picture
 from ..reading import json_of
 from ..storage.atomic import write_bytes, writing
@@ -71,6 +72,24 @@ class Arm:
             else:
                 write_png(path, picture, {})
         return path
+
+    @property
+    def where(self) -> str:
+        """The folder or url of the pictures."""
+        return str(self.folder)
+
+    @property
+    def runs(self) -> Output:
+        """The place of the runs of a loop."""
+        return Disk(self.kept / "runs")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file beside the pictures, if it is not there as it is."""
+        path = self.folder / name
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.exists() or path.read_bytes() != data:
+                write_bytes(path, data)
 
     def agree(self, settings: dict[str, Any]) -> None:
         """Raise BadInput if the pictures of this name were made with other settings, or no folder can have the name."""

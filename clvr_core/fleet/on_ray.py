@@ -16,7 +16,7 @@ from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 from ..errors import BadInput
 from .crew import Crew, Done, Piece, Task
 from .pool import Dead, Link, Pool
-from .processes import share_of
+from .processes import on_one, share_of
 from .worker import Report, Worker
 
 PASSED = ("HF_HUB_OFFLINE", "TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "CLVR_MODELS", "CLVR_CACHE")
@@ -108,10 +108,16 @@ def _threads_here() -> str:
 def _usual_workers(gpus: float) -> int:
     if gpus <= 0:
         return max(1, sum(bool(node["Alive"]) for node in ray.nodes()))
-    there = ray.cluster_resources().get("GPU", 0.0)
-    if there < gpus:
-        raise BadInput(f"--gpus is {gpus:g}, and the cluster has {there:g}; leave it out for models behind servers")
-    return int(there / gpus + 1e-9)
+    alive = (node for node in ray.nodes() if node["Alive"])
+    there = [node["Resources"].get("GPU", 0.0) for node in alive]
+    # A worker lies on one node, and a share of a GPU on one GPU.
+    found = sum(int(count) * on_one(gpus) if gpus < 1 else int(count / gpus) for count in there)
+    if not found:
+        raise BadInput(
+            f"--gpus is {gpus:g}, and no node of the cluster has so many (in all {sum(there):g}); leave it out for models "
+            "behind servers"
+        )
+    return found
 
 
 class _Actor:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..errors import BadInput
 from ..run.run_folder import RunFolder
 from ..run.store import RunStore
 from ..storage.atomic import AGAIN, write_bytes, writing
 from .shard import Shard, alone
+
+
+class Record(Protocol):
+    """A file of lines that is only added to.
+
+    lines: those that were there when it was opened, without their ends.
+    """
+
+    lines: list[bytes]
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        """Add lines; they are kept when this returns. Raises BadInput if another process has added some, as far as that
+        can be told."""
+        ...
 
 
 class Output(Protocol):
@@ -31,8 +48,20 @@ class Output(Protocol):
 
     def has(self, name: str) -> bool: ...
 
+    def read(self, name: str) -> bytes | None:
+        """Return a file, None if there is none."""
+        ...
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove what has this name, a run for example, with all that is in it, if it is there."""
+        ...
+
+    def record(self, name: str) -> Record:
+        """Open a file of lines. A last line that a kill has cut is dropped."""
         ...
 
     def alone(self, shard: Shard) -> AbstractContextManager[None]:
@@ -58,9 +87,20 @@ class Disk:
     def has(self, name: str) -> bool:
         return (self.path / name).exists()
 
+    def read(self, name: str) -> bytes | None:
+        with writing(self.path):
+            return (self.path / name).read_bytes() if self.has(name) else None
+
     def write(self, name: str, data: bytes) -> None:
         with writing(self.path):
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(self.path / name, data)
+
+    def remove(self, name: str) -> None:
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def record(self, name: str) -> Record:
+        return _FileOfLines(self, name)
 
     def alone(self, shard: Shard) -> AbstractContextManager[None]:
         return alone(self.path, shard)
@@ -90,14 +130,65 @@ class Store:
 
         return Objects(self.url).has(name)
 
+    def read(self, name: str) -> bytes | None:
+        from ..run.object_run import Objects
+
+        return Objects(self.url).get(name)
+
     def write(self, name: str, data: bytes) -> None:
         from ..run.object_run import Objects
 
         Objects(self.url).put(name, data)
 
+    def remove(self, name: str) -> None:
+        from ..run.object_run import Objects
+
+        Objects(self.url).remove(name)
+
+    def record(self, name: str) -> Record:
+        return _ObjectsOfLines(self.url, name)
+
     @contextmanager
     def alone(self, shard: Shard) -> Iterator[None]:
         yield
+
+
+class _FileOfLines:
+    def __init__(self, place: Disk, name: str) -> None:
+        self.path = place.path / name
+        *self.lines, cut = (place.read(name) or b"").split(b"\n")
+        if cut:
+            place.write(name, b"".join(line + b"\n" for line in self.lines))
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        with writing(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(b"".join(line + b"\n" for line in lines))
+                file.flush()
+                os.fsync(file.fileno())
+
+
+class _ObjectsOfLines:
+    """One object for what is added at a time, 000000 and so on, each written only where there is none: so one of two
+    writers is told."""
+
+    def __init__(self, url: str, name: str) -> None:
+        from ..run.object_run import Objects
+
+        self.objects, self.name = Objects(url), name
+        held = self.objects.under(name)
+        self.lines = [line for key in sorted(held) for line in held[key].splitlines()]
+        self.count = len(held)
+
+    def append(self, lines: Sequence[bytes]) -> None:
+        try:
+            self.objects.create(f"{self.name}/{self.count:06}", b"".join(line + b"\n" for line in lines))
+        except FileExistsError:
+            raise BadInput(
+                f"{self.objects.url} was gone on with by another process meanwhile; go on with: {self.objects.again}"
+            ) from None
+        self.count += 1
 
 
 def output_of(place: Path | str) -> Output:

@@ -50,10 +50,15 @@ def devices_of(number: int, gpus: float, given: str | None) -> str | None:
     if gpus <= 0:
         return None
     count = max(1, round(gpus))
-    first = int(number * gpus + 1e-9) if gpus < 1 else number * count
+    first = number // on_one(gpus) if gpus < 1 else number * count
     listed = given.split(",") if given else None
     wanted = range(first, first + count)
     return ",".join(listed[each % len(listed)] if listed else str(each) for each in wanted)
+
+
+def on_one(gpus: float) -> int:
+    """Return how many workers with this share of a GPU, more than 0 and at most 1, one GPU holds."""
+    return int(1 / gpus + 1e-9)
 
 
 def share_of(gpus: float) -> dict[str, str]:

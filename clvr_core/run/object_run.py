@@ -12,10 +12,10 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fsspec
 import numpy as np
@@ -97,6 +97,26 @@ class Objects:
             listed = [each["name"] for each in there if each["type"] == "file"]
             found = self.store.cat(listed) if listed else {}
             return {path.rpartition("/")[2]: data for path, data in found.items()}
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of all objects under a folder, at whatever depth."""
+        with self.talking():
+            self.store.invalidate_cache()
+            return [path[len(self.root) + 1 :] for path in self.store.find(self.place(folder))]
+
+    def inside(self, folder: str, kind: Literal["file", "directory"]) -> list[str]:
+        """Return the names of what lies in a folder itself."""
+        with self.talking():
+            self.store.invalidate_cache()
+            with suppress(FileNotFoundError):
+                there = self.store.ls(self.place(folder), detail=True)
+                return sorted(each["name"].rpartition("/")[2] for each in there if each["type"] == kind)
+            return []
+
+    def remove(self, folder: str) -> None:
+        """Remove a folder, if it is there."""
+        with self.talking(), suppress(FileNotFoundError):
+            self.store.rm(self.place(folder), recursive=True)
 
 
 @cache

@@ -125,18 +125,29 @@ def _picture(path: Path) -> Any:
 
 def write_rows(folder: Path, rows: Iterable[Row], rejected: Iterable[dict[str, Any]]) -> None:
     """Write all four files of the data set, each whole or not at all. Raises OSError."""
+    for name, data in files_of(rows, rejected).items():
+        write_bytes(folder / name, data)
+
+
+def files_of(rows: Iterable[Row], rejected: Iterable[dict[str, Any]]) -> dict[str, bytes]:
+    """Return the four files of the data set by their names."""
     rows = list(rows)
-    write_lines(folder / ROWS, map(to_json, rows))
-    write_lines(folder / SHAREGPT, map(sharegpt, rows))
-    write_lines(folder / TRL, map(trl, rows))
-    write_lines(folder / REJECTED, rejected)
+    return {
+        ROWS: _text_of(map(to_json, rows)),
+        SHAREGPT: _text_of(map(sharegpt, rows)),
+        TRL: _text_of(map(trl, rows)),
+        REJECTED: _text_of(rejected),
+    }
 
 
 def write_lines(path: Path, lines: Iterable[Any]) -> None:
     """Write a line of JSON for each value, the whole file or nothing. Raises OSError."""
-    write_bytes(
-        path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="backslashreplace")
-    )
+    write_bytes(path, _text_of(lines))
+
+
+def _text_of(values: Iterable[Any]) -> bytes:
+    text = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values)
+    return text.encode(errors="backslashreplace")
 
 
 def sharegpt(row: Row) -> dict[str, Any]:

@@ -14,8 +14,8 @@ prefer the trajectory every time. A tie counts for the one shot, so that the dat
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +30,9 @@ from ..brief import Brief, Budget, Strategy
 from ..errors import BadInput
 from ..fleet.crew import Engine, Lost, Tell
 from ..fleet.engine import stopping, threads_for
+from ..fleet.output import Output, Record, output_of
 from ..fleet.rounds import drive_all
+from ..fleet.shard import WHOLE
 from ..models.registry import Models, load_models
 from ..models.source import Source
 from ..policy import LOOPS
@@ -38,14 +40,12 @@ from ..protocols import Drawing, DrawRequest, Picture, Vlm
 from ..reading import json_of
 from ..records import from_json, to_json
 from ..run.conditioning import words_of
-from ..run.run_folder import RunFolder
 from ..run.session import Session, resume
-from ..storage.atomic import AGAIN, keep_note, write_bytes, writing
-from ..storage.lock import alone_in_folder
+from ..run.store import RunStore
 from ..trajectory import Trajectory, seed_for
 from ..verifier import compare
 from ..world import World, world_named
-from .data import IMAGES, Row, Turn, write_rows
+from .data import IMAGES, Row, Turn, files_of
 from .proxy import distil_proxy
 from .trace import Kind, Line, Rejected, closing, line_of, thought
 
@@ -120,9 +120,8 @@ def read_prompts(path: Path) -> list[str]:
     return list(dict.fromkeys(prompts))
 
 
-@alone_in_folder
 def synthesize(
-    out: Path,
+    out: Path | str,
     prompts: Sequence[str],
     models: Models,
     second: Vlm,
@@ -131,6 +130,7 @@ def synthesize(
 ) -> dict[str, int]:
     """Make the data set in `out`, or continue one that was stopped there.
 
+    out: a folder, or a url of an object store (s3://bucket/folder).
     prompts: the briefs.
     models: draw and judge the trajectories.
     second: the second judge of the comparison.
@@ -139,22 +139,22 @@ def synthesize(
     Returns how many trajectories were kept, and how many rejected by kind of reason. Raises BadInput if `out` holds a
     data set of other settings, is held by another process or cannot be written.
     """
-    settings = settings or Settings()
-    writer = _Writer(out, prompts, _names(models, second), settings, report)
-    for piece in writer.pieces():
-        made: list[Decision] = []
-        try:
-            for decision in _some(out, piece, models, second, settings):
-                made.append(decision)
-        finally:  # a server that goes away takes no decision with it
-            writer.take(made)
-        writer.write()
-    return writer.end()
+    settings, place = settings or Settings(), output_of(out)
+    with place.alone(WHOLE):
+        writer = _Writer(place, prompts, _names(models, second), settings, report)
+        for piece in writer.pieces():
+            made: list[Decision] = []
+            try:
+                for decision in _some(place, piece, models, second, settings):
+                    made.append(decision)
+            finally:  # a server that goes away takes no decision with it
+                writer.take(made)
+            writer.write()
+        return writer.end()
 
 
-@alone_in_folder
 def synthesize_on(
-    out: Path,
+    out: Path | str,
     prompts: Sequence[str],
     engine: Engine,
     source: Source,
@@ -164,18 +164,18 @@ def synthesize_on(
 ) -> dict[str, int]:
     """Do as `synthesize` does, by workers that load the models from their sources. All write in `out`, which each
     machine must see under the same path. What kills its workers again and again is left undecided, and reported."""
-    settings = settings or Settings()
-    with engine.crew(Making(source, second, out, settings)) as crew:
+    settings, place = settings or Settings(), output_of(out)
+    with place.alone(WHOLE), engine.crew(Making(source, second, place, settings)) as crew:
         ((_, names),) = crew.run([None])
         if isinstance(names, Lost):
             raise BadInput(f"the workers end before they have made anything: {names.why}")
         assert names is not None, "that piece gives the names"
-        writer = _Writer(out, prompts, names, settings, report)
+        writer = _Writer(place, prompts, names, settings, report)
         for number, lost in crew.run(writer.pieces(), lambda number, decision: writer.take([decision])):
             if isinstance(lost, Lost):
                 report(f"briefs {number * settings.together} and so on are left undecided: {lost.why}")
             writer.write()
-    return writer.end()
+        return writer.end()
 
 
 class _Writer:
@@ -185,10 +185,11 @@ class _Writer:
     """
 
     def __init__(
-        self, out: Path, prompts: Sequence[str], names: Sequence[str], settings: Settings, report: Report
+        self, out: Output, prompts: Sequence[str], names: Sequence[str], settings: Settings, report: Report
     ) -> None:
         self.out, self.prompts, self.settings, self.report = out, prompts, settings, report
-        self.decisions = {decision.id: decision for decision in _open(out, prompts, names, settings)}
+        self.record, decisions = _open(out, prompts, names, settings)
+        self.decisions = {decision.id: decision for decision in decisions}
 
     def pieces(self) -> Iterator[list[tuple[str, str]]]:
         """Yield the briefs that are to be decided, `together` at a time, each with its id."""
@@ -202,21 +203,19 @@ class _Writer:
         new = [decision for decision in made if decision.id not in self.decisions]
         self.decisions |= {decision.id: decision for decision in new}
         if new:
-            _append(self.out, new)
+            self.record.append([json.dumps(to_json(decision)).encode() for decision in new])
 
     def write(self) -> None:
         """Write the rows of all decisions so far, in the order of the briefs."""
         decisions = [self.decisions[name] for name in sorted(self.decisions)]
-        with writing(self.out):
-            _write(self.out, decisions)
+        _write(self.out, decisions)
         kept = sum(decision.row is not None for decision in decisions)
         self.report(f"{len(decisions)}/{len(self.prompts)} briefs, {kept} kept")
 
     def end(self) -> dict[str, int]:
         """Return how many decisions there are of each kind."""
         decisions = [self.decisions[name] for name in sorted(self.decisions)]
-        with writing(self.out):
-            _write(self.out, decisions)
+        _write(self.out, decisions)
         counts: dict[str, int] = {}
         for decision in decisions:
             counts[decision.kind] = counts.get(decision.kind, 0) + 1
@@ -255,7 +254,7 @@ class Making:
 
     source: Source
     second: Second
-    out: Path
+    out: Output
     settings: Settings
 
     @contextmanager
@@ -282,41 +281,35 @@ def _names(models: Models, second: Vlm) -> list[str]:
     return [models.vlm.name, models.verifier.name, second.name, models.executor.name]
 
 
-def _append(out: Path, made: Sequence[Decision]) -> None:
-    with writing(out), (out / DECISIONS).open("ab") as file:
-        file.write(b"".join(json.dumps(to_json(decision)).encode() + b"\n" for decision in made))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write(out: Path, decisions: Sequence[Decision]) -> None:
+def _write(out: Output, decisions: Sequence[Decision]) -> None:
     rejected = [to_json(replace(decision, row=None)) for decision in decisions if decision.row is None]
-    write_rows(out, [decision.row for decision in decisions if decision.row], rejected)
+    for name, data in files_of([decision.row for decision in decisions if decision.row], rejected).items():
+        out.write(name, data)
 
 
-def _open(out: Path, prompts: Sequence[str], names: Sequence[str], settings: Settings) -> list[Decision]:
+def _open(
+    out: Output, prompts: Sequence[str], names: Sequence[str], settings: Settings
+) -> tuple[Record, list[Decision]]:
+    """Return the record of the decisions, and what stands there."""
     named = {
         "models": [*names],
         "settings": to_json(settings),
         "prompts": [*prompts],
     }
-    note, path = out / SETTINGS, out / DECISIONS
-    with writing(out):
-        for folder in (out, out / RUNS, out / IMAGES):
-            folder.mkdir(parents=True, exist_ok=True)
-        if not keep_note(note, json.dumps(named, indent=1)):
-            raise BadInput(
-                f"{out} holds a data set of other prompts, models or settings; choose another folder with --out"
-            )
-        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        # A kill may have cut the last line; its briefs are decided again from their recorded runs.
-        if lines[-1]:
-            write_bytes(path, b"".join(line + b"\n" for line in lines[:-1]))
+    note, held = json.dumps(named, indent=1).encode(), (out.read(SETTINGS) or b"").strip(b"\0")
+    if not held:  # a kill may have left an empty one
+        out.write(SETTINGS, note)
+    elif held != note:
+        raise BadInput(
+            f"{out.where('')} holds a data set of other prompts, models or settings; choose another folder with --out"
+        )
+    # A kill may have cut the last line; its briefs are decided again from their recorded runs.
+    record = out.record(DECISIONS)
     try:
-        return [_with_kind(from_json(Decision, json_of(line))) for line in lines[:-1]]
+        return record, [_with_kind(from_json(Decision, json_of(line))) for line in record.lines]
     except ValueError as error:
         raise BadInput(
-            f"{path} is damaged ({error}); restore it, or remove it to decide from the runs again"
+            f"{out.where(DECISIONS)} is damaged ({error}); restore it, or remove it to decide from the runs again"
         ) from error
 
 
@@ -330,9 +323,9 @@ def _with_kind(decision: Decision) -> Decision:
 
 
 def _some(
-    out: Path, briefs: Sequence[tuple[str, str]], models: Models, second: Vlm, settings: Settings
+    out: Output, briefs: Sequence[tuple[str, str]], models: Models, second: Vlm, settings: Settings
 ) -> Iterator[Decision]:
-    sessions = [_session(out / RUNS / name, prompt, models, settings, int(name)) for name, prompt in briefs]
+    sessions = [_session(out.run(f"{RUNS}/{name}"), prompt, models, settings, int(name)) for name, prompt in briefs]
     trajectories = drive_all(sessions, models.executor)
     candidates = [_straight(trajectory) for trajectory in trajectories]
     asked = [index for index, line in enumerate(candidates) if not isinstance(line, Rejected)]
@@ -350,8 +343,7 @@ def _some(
         yield from threads.each(decide, range(len(briefs)))
 
 
-def _session(path: Path, prompt: str, models: Models, settings: Settings, index: int) -> Session:
-    folder = RunFolder.reopen(path, AGAIN)
+def _session(folder: RunStore, prompt: str, models: Models, settings: Settings, index: int) -> Session:
     if folder.lines:
         return resume(folder, models)
     brief = Brief(
@@ -385,7 +377,7 @@ def _straight(trajectory: Trajectory) -> tuple[Line, ...] | Rejected:
 
 
 def _decide(
-    out: Path,
+    out: Output,
     name: str,
     session: Session,
     line: tuple[Line, ...] | Rejected,
@@ -429,7 +421,7 @@ def _prefer(trajectory: Trajectory, result: Picture, shot: Picture, judges: Sequ
             raise Rejected("comparison", f"judge {number} {words}")
 
 
-def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm) -> Row:
+def _row(out: Output, name: str, session: Session, line: Sequence[Line], vlm: Vlm) -> Row:
     trajectory = session.trajectory
     canvases, turns = [each.step.chosen for each in line], []
     for place, each in enumerate(line):
@@ -445,9 +437,9 @@ def _row(out: Path, name: str, session: Session, line: Sequence[Line], vlm: Vlm)
         )
         if proxy.value is None:
             raise Rejected("proxy prompts", f"none for step {place + 1} ({proxy.failure})")
-        image = f"{IMAGES}/{name}-{place + 1}.png"
-        with writing(out):
-            Image.fromarray(session.picture(step.chosen)).save(out / image)
+        image, file = f"{IMAGES}/{name}-{place + 1}.png", io.BytesIO()
+        Image.fromarray(session.picture(step.chosen)).save(file, "PNG")
+        out.write(image, file.getvalue())
         turns.append(
             Turn(
                 "GENERATE" if action.kind == "GENERATE" else "EDIT",

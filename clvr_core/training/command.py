@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
+from ..fleet.arguments import add_engine, engine_of
 from ..world import WORLDS, World, world_named, world_of
 from .sticker_command import add_sticker_stages
 from .vlm_command import add_vlm
@@ -69,6 +71,7 @@ def _add_tuning(stages: Any, world: str, seed: Seed) -> None:
     learning.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `sft` to go on from")
     usual = None if world == KLEIN else world
     learning.add_argument("--reward", default=usual, required=usual is None, metavar="NAME")
+    add_engine(learning)
     learning.set_defaults(run=_pprl)
     for command in (tuning, learning):
         command.add_argument("--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`")
@@ -147,14 +150,19 @@ def _start(options: argparse.Namespace) -> tuple[Path, World | None, KleinExecut
     """
     if options.world != KLEIN:
         return *_embedded_start(options), None
+    return options.start, None, _klein(options.start)
+
+
+def _klein(start: Path) -> KleinExecutor:
+    """Load a real Klein on the CPU. Raises BadInput for another folder."""
     from ..executor.klein import KleinExecutor
     from ..models.config import ExecutorSettings
     from ..models.executors import load_executor
 
-    executor = load_executor(ExecutorSettings(folder=str(options.start)), "cpu")
+    executor = load_executor(ExecutorSettings(folder=str(start)), "cpu")
     if not isinstance(executor, KleinExecutor):
-        raise BadInput(f"--start {options.start} holds no FLUX.2 Klein; give the diffusers folder of one")
-    return options.start, None, executor
+        raise BadInput(f"--start {start} holds no FLUX.2 Klein; give the diffusers folder of one")
+    return executor
 
 
 def _sft(options: argparse.Namespace) -> int:
@@ -175,6 +183,7 @@ def _pprl(options: argparse.Namespace) -> int:
     reward = named(options.reward)
     start, world, executor = _start(options)
     run = {"seed": options.seed, "world": world, "quick": options.quick, "executor": executor, "lora": options.lora}
+    run |= {"engine": engine_of(options, options.workers or 1), "weights": executor and partial(_klein, start)}
     pprl(options.out, start, options.data, reward, options.config, **run)
     return 0
 

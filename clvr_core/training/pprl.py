@@ -8,8 +8,9 @@ for comparison, judge by the last text alone and by the whole request.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from accelerate import Accelerator
 from ..brief import Conditioning
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor, Sampling
+from ..fleet.crew import Engine
 from ..fleet.engine import threads_for
 from ..protocols import Picture
 from ..records import to_json
@@ -26,6 +28,7 @@ from ..weights.manifest import digests
 from ..world import World
 from .adapter import FrozenCopy, Lora, attach
 from .compile import compile_blocks
+from .drawing_crew import Draw, GroupDrawing, drawing
 from .fit import Schedule, fit
 from .measures import MEASURES, Measures
 from .nft import advantages, nft_loss, optimality
@@ -162,7 +165,12 @@ def by_step(samples: Sequence[Sample]) -> list[list[Sample]]:
 
 
 class Rollouts:
-    """Draws groups with the old policy, judges them, and measures them."""
+    """Draws groups with the old policy, judges them, and measures them.
+
+    drawn: how others draw groups, with the old policy; None draws them here.
+    """
+
+    drawn: Draw | None = None
 
     def __init__(
         self, sampler: TrainingSampler, samples: Samples, reward: Reward, world: World | None, config: PprlConfig
@@ -210,7 +218,8 @@ class Rollouts:
         config, samples = self.config, self.pick(shared, mine)
         condition = self.condition(samples, config.size, mine)
         noise = self.sampler.noise(condition, torch.Generator().manual_seed(mine.randrange(2**62)))
-        clean = self.sampler.sample(transformer, condition, noise, config.sampling)
+        draw = self.drawn or partial(self.sampler.sample, transformer, sampling=config.sampling)
+        clean = draw(condition, noise)
         pictures = self.sampler.pictures(clean, condition.grid)
         groups = [pictures[start : start + config.size] for start in range(0, len(pictures), config.size)]
         rewards, missing = self.judge(samples, groups)
@@ -294,6 +303,8 @@ def pprl(
     quick: bool = False,
     executor: KleinExecutor | None = None,
     accelerator: Accelerator | None = None,
+    engine: Engine | None = None,
+    weights: Callable[[], KleinExecutor] | None = None,
 ) -> Path:
     """Train on drawings for the traces of the data set, or continue a run that was stopped in `out`.
 
@@ -302,6 +313,8 @@ def pprl(
     world: that of the weights if it is an embedded one, which has random briefs and an exact measure that is not
         optimised. Elsewhere the reward itself scores held-out samples.
     quick: compile the blocks, see `compile_blocks`.
+    engine: its workers draw the pictures to learn from, each a group at a time; None draws them here.
+    weights: how a worker loads the executor, on the CPU (default: `KleinExecutor.load(start)`). It can be pickled.
 
     Returns the folder of the LoRA. Raises BadInput as `sft` does.
     """
@@ -341,17 +354,20 @@ def pprl(
         log.resume(step)
 
     objective = Learning(transformer, old, first, settings)
-    fit(
-        objective,
-        loss_of,
-        settings.schedule,
-        out / "pprl",
-        seed=seed,
-        accelerator=accelerator,
-        report=report,
-        resumed=resumed,
-        beside=old.tensors,
-    )
+    load = weights or partial(KleinExecutor.load, start)
+    task = GroupDrawing(load, accelerator.device.type, settings.lora, settings.sampling)
+    with drawing(engine, task, old.tensors, settings.size) as rollouts.drawn:
+        fit(
+            objective,
+            loss_of,
+            settings.schedule,
+            out / "pprl",
+            seed=seed,
+            accelerator=accelerator,
+            report=report,
+            resumed=resumed,
+            beside=old.tensors,
+        )
     log.add(settings.schedule.steps, rollouts.measure(transformer, seed))
     record = {
         "stage": "pprl",

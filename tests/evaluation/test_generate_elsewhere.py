@@ -58,7 +58,7 @@ def test_a_shard_runs_beside_others_and_once(world):
 def test_workers_make_the_pictures_of_one_process(world, arm):
     world.generation(arm, Oracle().load(), "here", parallel=2).run()
     order, there = Order(arm, parallel=2), Arm(world.images, "there")
-    with Processes(2, 2).crew(Drawing(Oracle(), order, there)) as crew:
+    with Processes(2, 2).crew(Drawing.of(Oracle(), order, there)) as crew:
         generation = Generation(world.bench, world.data, there, order, facts_of(crew).models(), crew)
         assert str(generation.estimate()) == str(world.generation(arm, Oracle().load(), "other", parallel=2).estimate())
         report = generation.run()
@@ -69,7 +69,7 @@ def test_workers_make_the_pictures_of_one_process(world, arm):
 def test_a_prompt_that_the_workers_models_cannot_read_is_told_and_the_rest_is_drawn(tmp_path):
     world = World(tmp_path, [BRIEFS[0], "an elephant"])
     order, arm = Order("clvr", parallel=2), Arm(world.images, "clvr")
-    with Processes(1, 1).crew(Drawing(Oracle(reads=True), order, arm)) as crew:
+    with Processes(1, 1).crew(Drawing.of(Oracle(reads=True), order, arm)) as crew:
         report = Generation(world.bench, world.data, arm, order, facts_of(crew).models(), crew).run()
     assert report.made == 1 and [name for name, _ in report.failed] == ["b1-0"]
 

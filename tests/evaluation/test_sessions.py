@@ -10,6 +10,7 @@ from clvr_core import cli
 from clvr_core.errors import BadInput
 from clvr_core.evaluation.arms import Way
 from clvr_core.evaluation.sessions import Sessions, judge_sessions, read_sessions, success
+from clvr_core.fleet.output import Disk
 from clvr_core.models.registry import Models
 from clvr_core.protocols import Decision
 from clvr_core.storage.png import read_png, write_png
@@ -66,7 +67,9 @@ class TestTheFile:
 def drawn(tmp_path, arm="oneshot", executor=None, **settings):
     executor = executor or FakeExecutor()
     sessions = read_sessions(written(tmp_path / "data", {}, {}))
-    work = Sessions(Way(arm, Models(FakeVlm(), executor, 32, 32), tmp_path / "runs"), tmp_path / "out", **settings)
+    work = Sessions(
+        Way(arm, Models(FakeVlm(), executor, 32, 32), Disk(tmp_path / "runs")), tmp_path / "out", **settings
+    )
     return executor, sessions, work.run(sessions, quiet)
 
 

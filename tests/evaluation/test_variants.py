@@ -9,6 +9,7 @@ from clvr_core.evaluation.arms import Job, Way
 from clvr_core.evaluation.generate import Order
 from clvr_core.evaluation.plot import style_of
 from clvr_core.evaluation.variants import OPTIONS, STROKES, base_of, options_of, policy_of
+from clvr_core.fleet.output import Disk
 from clvr_core.models.registry import Models
 from clvr_core.policy.strokes import Strokes
 from clvr_core.shapes import load_vlm
@@ -63,16 +64,16 @@ def test_a_variant_has_the_colour_of_its_loop_and_a_line_of_its_own():
 
 def test_an_evaluation_draws_a_variant(tmp_path):
     job = Job("one", "a red circle and two blue squares", 1)
-    way = Way("clvr+no-rollback", Models(load_vlm(), RenderExecutor(), 96, 96), tmp_path / "runs", rounds=2)
+    way = Way("clvr+no-rollback", Models(load_vlm(), RenderExecutor(), 96, 96), Disk(tmp_path / "runs"), rounds=2)
     (made,) = way.make([job])
     assert made.record["met"] and not way._session(job).brief.rollback
-    traced = Way("clvr+trace", way.models, tmp_path / "traced")
+    traced = Way("clvr+trace", way.models, Disk(tmp_path / "traced"))
     assert traced._session(job).brief.conditioning == "trace"
 
 
 def test_an_ablation_is_gone_on_with_by_its_own_policy(tmp_path):
     job = Job("one", "a red circle and two blue squares", 1)
-    way = Way("strokes+inspector-only", Models(load_vlm(), RenderExecutor(), 96, 96), tmp_path / "runs", rounds=3)
+    way = Way("strokes+inspector-only", Models(load_vlm(), RenderExecutor(), 96, 96), Disk(tmp_path / "runs"), rounds=3)
     (made,) = way.make([job])
     first = way._session(job)
     first.advance()

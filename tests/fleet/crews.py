@@ -12,10 +12,11 @@ from pathlib import Path
 
 from clvr_core.errors import BadInput
 from clvr_core.fleet.engine import Stopped
+from clvr_core.models.memory_plan import GPU_SHARE
 from clvr_core.models.registry import Models
 from clvr_core.shapes import load_vlm
 from tests.shapes.oracle import RenderExecutor
-from tests.waiting import HUNG
+from tests.waiting import HUNG, until
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,24 @@ class TorchThreads:
         import torch
 
         yield lambda piece, tell: torch.get_num_threads()
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """Each piece, when all workers have one, is answered with the process and what it is given of the GPUs. workers: how
+    many there are; folder: where they are counted."""
+
+    folder: Path
+    workers: int
+
+    @contextmanager
+    def open(self, stop: threading.Event) -> Iterator:
+        def do(piece, tell):
+            (self.folder / str(os.getpid())).touch()
+            until(lambda: len(list(self.folder.iterdir())) >= self.workers, "all workers have a piece")
+            return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ.get(GPU_SHARE)
+
+        yield do
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -15,11 +16,19 @@ from clvr_core import cli
 from clvr_core.batch import SUMMARY, Job, run_batch
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput, CannotWrite
+from clvr_core.evaluation.generate import Generation, Order
+from clvr_core.evaluation.in_store import arm_in
 from clvr_core.fleet.output import Disk, Store, output_of
 from clvr_core.run.object_run import EVENTS, ObjectRun, Objects, _holds_the_fence
 from clvr_core.run.session import Session
 from clvr_core.run.store import digest_of
+from clvr_core.synthesis import engine
+from clvr_core.synthesis.data import IMAGES, REJECTED, ROWS, SHAREGPT, TRL
+from clvr_core.synthesis.engine import DECISIONS, SETTINGS, Settings, synthesize
+from tests.evaluation.test_generate import World, shapes
 from tests.fleet.crews import Oracle
+from tests.synthesis.crews import Sources
+from tests.synthesis.test_engine import PROMPTS
 from tests.test_batch import BRIEFS, written
 
 numbers = itertools.count()
@@ -95,6 +104,75 @@ def test_of_two_writers_one_is_told_and_the_journal_is_whole(url):
     with pytest.raises(BadInput, match=f"{place} was gone on with by another process meanwhile; go on with"):
         late.append({"event": "goals", "result": {}})
     assert [line["event"] for line in ObjectRun.reopen(place).lines] == ["start", "goals"]
+
+
+def data_set(out: Path | str) -> dict[str, int]:
+    judges = Sources().load(), Sources(second=True).load()
+    return synthesize(out, PROMPTS, *judges, Settings(together=2), lambda line: None)
+
+
+def test_a_data_set_has_the_files_of_a_folder_and_goes_on_where_it_was_stopped(url, tmp_path, monkeypatch):
+    counts, objects = data_set(tmp_path), Objects(url)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine._Writer, "write", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            data_set(url)
+    assert len(objects.under(DECISIONS)) == 1, "the decisions of the first two briefs"
+    assert data_set(url) == counts
+    for name in (ROWS, SHAREGPT, TRL, REJECTED, SETTINGS):
+        assert objects.get(name) == (tmp_path / name).read_bytes()
+    assert objects.under(IMAGES) == {path.name: path.read_bytes() for path in (tmp_path / IMAGES).iterdir()}
+    found = len(objects.under(DECISIONS))
+    assert data_set(url) == counts and len(objects.under(DECISIONS)) == found, "nothing was left to do"
+    with pytest.raises(BadInput, match=f"{url}/ holds a data set of other prompts, models or settings"):
+        synthesize(url, PROMPTS[:1], Sources().load(), Sources(second=True).load(), Settings(), print)
+
+
+def test_the_pictures_of_a_benchmark_are_those_of_a_folder_and_go_on_where_they_were_stopped(url, tmp_path):
+    world = World(tmp_path)
+    world.generation("clvr", parallel=1, keep_runs=False).run()
+
+    def drawn(name: str = "clvr") -> Generation:
+        order = Order("clvr", parallel=1, keep_runs=False)
+        return Generation(world.bench, world.data, arm_in(url, name), order, shapes())
+
+    def one_and_stop(done: int, total: int, remark: str) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drawn().run(one_and_stop)
+    late = drawn()
+    report = drawn().run()
+    assert (report.there, report.made, report.failed) == (1, 1, [])
+    with pytest.raises(BadInput, match=f"{url} was gone on with by another process meanwhile"):
+        late.run()
+    objects = Objects(url)
+    pictures = {name.rpartition("/")[2]: objects.get(name) for name in objects.names("clvr") if name.endswith(".png")}
+    assert pictures == world.bytes("clvr")
+    again = drawn()
+    known = [{**line, "seconds": 0} for line in again.arm.made()]
+    assert known == [{**line, "seconds": 0} for line in world.lines("clvr")] and again.run().there == 2
+    assert objects.get("clvr-eval/clvr/settings.json") == (world.images / "clvr-eval/clvr/settings.json").read_bytes()
+    assert not objects.names("clvr-eval/clvr/runs"), "runs that are not kept are removed"
+    assert again.arm.where == f"{url}/clvr"
+
+
+def test_of_two_writers_of_a_file_of_lines_one_is_told(url):
+    first, late = Store(url).record("lines"), Store(url).record("lines")
+    first.append([b"a", b"b"])
+    with pytest.raises(BadInput, match=f"{url} was gone on with by another process meanwhile"):
+        late.append([b"c"])
+    first.append([b"c"])
+    assert Store(url).record("lines").lines == [b"a", b"b", b"c"]
+
+
+def test_a_file_of_lines_that_a_kill_cut_ends_at_its_last_whole_line(tmp_path):
+    Disk(tmp_path).record("lines").append([b"a", b"b"])
+    (tmp_path / "lines").write_bytes(b"a\nb\nhal")
+    record = Disk(tmp_path).record("lines")
+    record.append([b"c"])
+    assert record.lines == [b"a", b"b"] and (tmp_path / "lines").read_bytes() == b"a\nb\nc\n"
 
 
 def test_a_rewind_is_a_line_too(url):

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from clvr_core.batch import Job, Result, paint_on, run_batch
 from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import JOURNAL
-from tests.fleet.crews import Killers, Oracle, Squares, TorchThreads
+from tests.fleet.crews import Gpus, Killers, Oracle, Squares, TorchThreads
 from tests.test_batch import BRIEFS, canvases
 from tests.waiting import until
 
@@ -74,6 +75,37 @@ def test_torch_computes_with_as_many_threads_as_here_so_that_the_bits_are_the_sa
 
     with on(cluster).crew(TorchThreads()) as crew:
         assert set(dict(crew.run(range(4))).values()) == {torch.get_num_threads()}
+
+
+@pytest.fixture
+def gpus(cluster):
+    """A node that says that it has two GPUs: Ray takes its word, and gives them to actors as it would real ones."""
+    node = cluster.add_node(num_cpus=1, num_gpus=2, object_store_memory=80 * 2**20)
+    cluster.wait_for_nodes()
+    connect(cluster.address)
+    until(lambda: ray.cluster_resources().get("GPU") == 2, "the cluster knows of its GPUs")
+    yield cluster
+    cluster.remove_node(node)
+    until(lambda: not ray.cluster_resources().get("GPU"), "the cluster has forgotten them")
+
+
+@pytest.mark.parametrize(
+    ("share", "workers", "devices"),
+    [(0.5, 4, {"0": 2, "1": 2}), (0.4, 4, {"0": 2, "1": 2}), (1, 2, {"0": 1, "1": 1}), (2, 1, {"0,1": 1})],
+)
+def test_actors_share_the_gpus_and_see_only_their_own(gpus, tmp_path, share, workers, devices):
+    engine = Ray(gpus.address, None, workers, share)
+    assert engine.workers == workers, "as many as have room"
+    with engine.crew(Gpus(tmp_path, workers)) as crew:
+        answers = [answer for _, answer in crew.run(range(workers))]
+    assert len({process for process, _, _ in answers}) == workers
+    assert Counter(given for _, given, _ in answers) == devices
+    assert {told for _, _, told in answers} == {f"{share:g}" if share < 1 else None}
+
+
+def test_more_gpus_than_any_node_has_are_refused(gpus):
+    with pytest.raises(BadInput, match=r"--gpus is 3, and no node of the cluster has so many \(in all 2\)"):
+        Ray(gpus.address, None, 4, 3)
 
 
 def test_what_kills_its_actors_is_given_up_and_the_rest_is_done(cluster, tmp_path):

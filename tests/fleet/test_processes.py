@@ -117,7 +117,8 @@ def test_workers_that_share_a_gpu_plan_with_their_share(monkeypatch):
         (1, None, ["0", "1"]),
         (2, None, ["0,1", "2,3"]),
         (1, "4,7", ["4", "7", "4"]),
-        (0.4, "GPU-a,GPU-b", ["GPU-a", "GPU-a", "GPU-a", "GPU-b"]),
+        (0.4, "GPU-a,GPU-b", ["GPU-a", "GPU-a", "GPU-b", "GPU-b"]),
+        (0.7, None, ["0", "1", "2"]),
     ],
 )
 def test_each_process_gets_its_share_of_the_gpus(gpus, given, devices):

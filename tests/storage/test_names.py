@@ -12,6 +12,7 @@ from clvr_core.errors import BadInput
 from clvr_core.evaluation.arms import Job, Way
 from clvr_core.evaluation.benchmarks import BENCHMARKS
 from clvr_core.evaluation.store import Arm
+from clvr_core.fleet.output import Disk
 from clvr_core.models.registry import Models
 from clvr_core.storage.names import is_portable
 from tests.fakes import FakeExecutor, FakeVlm
@@ -53,7 +54,8 @@ def test_the_folder_of_a_brief_without_an_id_is_portable_whatever_it_says(tmp_pa
 
 @pytest.mark.parametrize("name", ["0001-0", "tag/0001-0", "con.x-0", "a:b-0", "a?-0"])
 def test_so_is_the_folder_of_a_benchmarks_run_and_a_usual_name_stays_itself(tmp_path, name):
-    way = Way("clvr", Models(FakeVlm(), FakeExecutor(), 8, 8), tmp_path)
-    folder = way._folder(Job(name, "a cat", 0))
-    assert folder.parent == tmp_path and is_portable(folder.name)
+    way = Way("clvr", Models(FakeVlm(), FakeExecutor(), 8, 8), Disk(tmp_path))
+    way._session(Job(name, "a cat", 0)).folder.close()
+    (folder,) = tmp_path.iterdir()
+    assert is_portable(folder.name)
     assert (folder.name == name.replace("/", "-")) is is_portable(name.replace("/", "-"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import threading
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ from torch.nn import Linear
 from clvr_core.cli import main
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
+from clvr_core.fleet.crew import Lost
 from clvr_core.protocols import DrawRequest
 from clvr_core.records import from_json, to_json
 from clvr_core.shapes.grammar import parse
@@ -69,11 +72,29 @@ def tuned(out, tiny, rows, seed=1, **changes):
 
 def learned(out, tiny, rows, reward=None, seed=1, **changes):
     out.parent.mkdir(exist_ok=True)
-    lora = changes.pop("start_lora", None)
+    lora, engine = changes.pop("start_lora", None), changes.pop("engine", None)
     config = written(out.parent, PPRL, **changes)
-    return pprl(
-        out, tiny, rows, reward or Noise(), config, seed=seed, lora=lora, world=WORLD, accelerator=accelerator()
-    )
+    run = {"seed": seed, "lora": lora, "world": WORLD, "accelerator": accelerator(), "engine": engine}
+    return pprl(out, tiny, rows, reward or Noise(), config, **run)
+
+
+class Elsewhere:
+    """An engine whose worker lives here, and gets all things pickled. lost: what comes of each piece instead."""
+
+    def __init__(self, lost=None):
+        self.lost, self.drawn, self.closed = lost, 0, False
+
+    @contextmanager
+    def crew(self, task):
+        with pickle.loads(pickle.dumps(task)).open(threading.Event()) as self.do:
+            yield self
+        self.closed = True
+
+    def run(self, pieces):
+        # The last one ends first.
+        for number, piece in reversed(list(enumerate(pieces))):
+            self.drawn += 1
+            yield number, self.lost or self.do(pickle.loads(pickle.dumps(piece)), lambda what: None)
 
 
 class Noise:
@@ -232,6 +253,23 @@ class TestPprl:
         assert (tmp_path / "whole" / "measures.jsonl").read_text() == (
             tmp_path / "halves" / "measures.jsonl"
         ).read_text()
+
+    @pytest.mark.parametrize("groups", [1, 2])
+    def test_workers_draw_what_this_process_would_have_drawn(self, lora, tiny, rows, tmp_path, groups):
+        crew = Elsewhere()
+        here = learned(tmp_path / "here", tiny, rows, start_lora=lora, groups=groups)
+        there = learned(tmp_path / "there", tiny, rows, start_lora=lora, groups=groups, engine=crew)
+        assert crew.drawn == 2 * groups and crew.closed
+        one, other = load_file(here / FILE), load_file(there / FILE)
+        seen = [(tmp_path / name / "measures.jsonl").read_text() for name in ("here", "there")]
+        if groups == 1:
+            assert all(torch.equal(one[name], other[name]) for name in one) and seen[0] == seen[1]
+        else:  # here all groups are one batch, which may differ in the last bits
+            assert all(torch.allclose(one[name], other[name], atol=1e-3) for name in one)
+
+    def test_a_group_that_kills_its_workers_ends_the_training_with_a_sentence(self, tiny, rows, tmp_path):
+        with pytest.raises(BadInput, match="the pictures to learn from cannot be drawn: it died; mend that and go on"):
+            learned(tmp_path / "run", tiny, rows, engine=Elsewhere(Lost("it died")))
 
     def test_groups_without_variance_are_passed_over_and_counted(self, tiny, rows, tmp_path):
         class Flat(Noise):
