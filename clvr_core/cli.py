@@ -379,7 +379,7 @@ def _draw_rounds(bar: ProgressBar, rounds: int | None, lines: Iterable[dict[str,
 
 def _criticise(options: argparse.Namespace) -> int:
     from .synthesis.critique import erring_controller, synthesize_critiques
-    from .training.vlm_field import painter
+    from .training.vlm_setup import painter
 
     if options.count is None:
         raise BadInput(

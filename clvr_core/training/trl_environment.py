@@ -32,8 +32,8 @@ from ..run.session import RunModels, Session
 from ..synthesis.data import SYSTEM
 from ..trajectory import Action, ActionKind, states
 from .grpo import rewards
-from .vlm_field import Field
 from .vlm_grpo import GrpoConfig
+from .vlm_setup import RolloutSetup
 
 Blocks = list[dict[str, Any]]
 """Content of a message: blocks of text and pictures."""
@@ -42,7 +42,7 @@ Blocks = list[dict[str, Any]]
 class Planner:
     """One rollout. Every public method but `reset` and `get_reward` is a tool of the model."""
 
-    def __init__(self, where: Field, config: GrpoConfig) -> None:
+    def __init__(self, where: RolloutSetup, config: GrpoConfig) -> None:
         self._where, self._config = where, config
         self._session: Session | None = None
         self._call: Call | None = None
@@ -152,12 +152,12 @@ def _require(kind: ActionKind, allowed: Sequence[ActionKind]) -> None:
         raise BadInput(f"{names[kind]} cannot be called now; call {ways}.")
 
 
-def environment(where: Field, config: GrpoConfig | None = None) -> Callable[[], Planner]:
+def environment(where: RolloutSetup, config: GrpoConfig | None = None) -> Callable[[], Planner]:
     """Return the factory that TRL calls for each rollout of a batch. config: strategy, budget and reward are read."""
     return lambda: Planner(where, config or GrpoConfig())
 
 
-def briefs_for(where: Field, count: int, seed: int = 0) -> list[dict[str, Any]]:
+def briefs_for(where: RolloutSetup, count: int, seed: int = 0) -> list[dict[str, Any]]:
     """Return rows for a data set of TRL: prompt, brief and seed. `datasets.Dataset.from_list` takes them."""
     rng, rows = random.Random(f"{seed}/trl"), []
     for _ in range(count):

@@ -90,11 +90,11 @@ def _add_grpo(command: argparse.ArgumentParser) -> None:
 def _grpo(options: argparse.Namespace) -> int:
     from ..stickers.neural import FOLDER
     from ..synthesis.engine import read_prompts
-    from .vlm_field import field_of
     from .vlm_grpo import grpo
+    from .vlm_setup import setup_of
 
     options.again = "the same command"
     prompts = read_prompts(options.prompts) if options.prompts else []
-    where = field_of(options.models, options.reward, prompts, options.errors, options.seed)
+    where = setup_of(options.models, options.reward, prompts, options.errors, options.seed)
     grpo(options.out, options.start or FOLDER, where, options.config, seed=options.seed)
     return 0

@@ -31,8 +31,8 @@ from .fit import Schedule, fit
 from .grpo import advantages, grpo_loss, rewards
 from .measures import MEASURES, Measures
 from .stage import curve_of, processes, settle, stage
-from .vlm_field import Field
-from .vlm_rollouts import Row, SamplingVlm, Take, Writer, log_probabilities_of, rows_of
+from .vlm_rollouts import RolloutVlm, Row, SamplingVlm, Take, log_probabilities_of, rows_of
+from .vlm_setup import RolloutSetup
 from .vlm_tuning import load_trainable, save_tuned
 
 
@@ -163,7 +163,9 @@ class Learning(torch.nn.Module):
 class Rollouts:
     """Runs groups of rollouts, judges them, and measures them."""
 
-    def __init__(self, vlm: SamplingVlm, where: Field, learning: Learning, reference: FrozenCopy, seed: int) -> None:
+    def __init__(
+        self, vlm: SamplingVlm, where: RolloutSetup, learning: Learning, reference: FrozenCopy, seed: int
+    ) -> None:
         self.vlm, self.where, self.learning, self.reference = vlm, where, learning, reference
         self.config, self.seed = learning.config, seed
         self._goals: dict[str, tuple[Goal, ...]] = {}
@@ -212,7 +214,7 @@ class Rollouts:
         self.vlm.forget()  # it has other weights than the last time
         where = self.where
         sessions = [
-            Session(brief, RunModels(Writer(self.vlm, take), where.executor, judge=where.verifier))
+            Session(brief, RunModels(RolloutVlm(self.vlm, take), where.executor, judge=where.verifier))
             for brief, take in zip(briefs, takes)
         ]
         ends = drive_all(sessions, where.executor)
@@ -266,7 +268,7 @@ def _kl(found: Sequence[Rollout]) -> float:
 def grpo(
     out: Path,
     start: Path,
-    where: Field,
+    where: RolloutSetup,
     config: Path | None = None,
     *,
     seed: int = 0,

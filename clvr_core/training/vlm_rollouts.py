@@ -92,7 +92,7 @@ class SamplingVlm(LocalVlm):
 
 
 @dataclass
-class Writer:
+class RolloutVlm:
     """A `Vlm` for the run of one rollout: a `SamplingVlm` that is shared with others, and what it says here."""
 
     vlm: SamplingVlm

@@ -15,18 +15,18 @@ from clvr_core.stickers.scene import CANVAS
 from clvr_core.stickers.simulated import Rates, SimulatedExecutor, perceive
 from clvr_core.training.rewards import VlmReward
 from clvr_core.training.trl_environment import Planner, briefs_for, environment
-from clvr_core.training.vlm_field import Field
 from clvr_core.training.vlm_grpo import GrpoConfig
+from clvr_core.training.vlm_setup import RolloutSetup
 from tests.training.small_vlm import save_small
 
 FLAWLESS = Rates(thing=0, crowd=0, place=0, relation=0, letter=0, backdrop=0, edit=0, spill=0, systematic=0)
 BRIEF = "a red cat and a blue dog"
 
 
-def where() -> Field:
+def where() -> RolloutSetup:
     judge = StickersVlm(read=perceive)
     executor = SimulatedExecutor(FLAWLESS, (4, 4))
-    return Field(executor, judge, VlmReward(judge), lambda rng: BRIEF, CANVAS, CANVAS, "a test")
+    return RolloutSetup(executor, judge, VlmReward(judge), lambda rng: BRIEF, CANVAS, CANVAS, "a test")
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from clvr_core.training import vlm_grpo
 from clvr_core.training.adapter import FrozenCopy, Lora
 from clvr_core.training.fit import Schedule
 from clvr_core.training.rewards import VlmReward
-from clvr_core.training.vlm_field import Field, field_of
 from clvr_core.training.vlm_grpo import GrpoConfig, Learning, Rollout, Rollouts, grpo
 from clvr_core.training.vlm_rollouts import SamplingVlm, Take, log_probabilities_of, rows_of
+from clvr_core.training.vlm_setup import RolloutSetup, setup_of
 from clvr_core.training.vlm_tuning import load_trainable
 from clvr_core.vlm.local import Local, load_local
 from tests.stickers.test_art import needs_art
@@ -71,9 +71,9 @@ class Turning:
     said: Any = edit
 
 
-def somewhere(reward: Any = None) -> Field:
+def somewhere(reward: Any = None) -> RolloutSetup:
     judge = StickersVlm(read=perceive)
-    return Field(
+    return RolloutSetup(
         SimulatedExecutor(nfe=(4, 4)),
         judge,
         reward or Turning(),
@@ -331,8 +331,8 @@ def test_killed_it_goes_on_to_the_same_weights_and_the_same_measures(folder, tmp
         grpo(tmp_path / "parts", folder, somewhere(), None, seed=4)
 
 
-def after_two_drawings() -> Field:
-    """The field with its reward where it stood when the second drawing began."""
+def after_two_drawings() -> RolloutSetup:
+    """The setup with its reward where it stood when the second drawing began."""
     reward = Turning()
     reward.count = 1 + 2  # held-out briefs, rollouts
     return somewhere(reward)
@@ -365,18 +365,18 @@ def test_settings_that_cannot_be_used_are_named(wrong, said):
 @needs_art
 def test_the_simulated_world_has_briefs_of_its_own_and_pictures_that_a_model_sees(folder):
     hard = 'three green cars, two small red cats in the top row, a pink cow and a sign that says "HELLO" at night'
-    where = field_of("simulated", None, (hard,), errors=0.1)
+    where = setup_of("simulated", None, (hard,), errors=0.1)
     vlm, few = loaded(folder), replace(SHORT, groups=1, size=2, batch=2)
     rollouts = Rollouts(vlm, where, Learning(vlm.model, few), FrozenCopy(vlm.model), 1)
     found, seen = rollouts.draw(0)
     assert seen["aligned"] > 0.2 and any(row.prompt.pictures for each in found for row in each.rows)
-    own = field_of("simulated", None, ()).brief(random.Random(3))
+    own = setup_of("simulated", None, ()).brief(random.Random(3))
     assert draft_goals(where.verifier, Brief(own)).value
 
 
 def test_models_without_briefs_are_refused():
     with pytest.raises(BadInput, match="--prompts is missing"):
-        field_of("shapes", None, ())
+        setup_of("shapes", None, ())
 
 
 def test_the_command_says_what_is_missing(tmp_path, capsys):

@@ -26,7 +26,7 @@ SIMULATED = "simulated"
 
 
 @dataclass(frozen=True)
-class Field:
+class RolloutSetup:
     """What the rollouts run with.
 
     executor, verifier: of the loop.
@@ -44,8 +44,10 @@ class Field:
     name: str
 
 
-def field_of(models: str, reward: str | None, prompts: Sequence[str], errors: float = 0.0, seed: int = 0) -> Field:
-    """Return the field of the models of this name, or of the sticker world with an executor that is simulated.
+def setup_of(
+    models: str, reward: str | None, prompts: Sequence[str], errors: float = 0.0, seed: int = 0
+) -> RolloutSetup:
+    """Return what rollouts run with: the models of this name, or of the sticker world with an executor that is simulated.
 
     reward: as `rewards.named` takes it; None for the decisions of the verifier, in the simulated world of an exact one.
     prompts: the briefs; none for random ones, which the simulated world alone has.
@@ -64,7 +66,7 @@ def field_of(models: str, reward: str | None, prompts: Sequence[str], errors: fl
             for prompt in prompts:
                 loaded.check(prompt)
         judge = named(reward) if reward else VlmReward(loaded.verifier)
-        return Field(
+        return RolloutSetup(
             loaded.executor, loaded.verifier, judge, lambda rng: rng.choice(prompts), loaded.width, loaded.height, ways
         )
     draw = painter()
@@ -74,7 +76,7 @@ def field_of(models: str, reward: str | None, prompts: Sequence[str], errors: fl
     brief = (lambda rng: rng.choice(prompts)) if prompts else random_prompt
     for prompt in prompts:
         verifier.require_readable(prompt)
-    return Field(executor, verifier, judge, brief, CANVAS, CANVAS, f"{ways}, errors {errors:g}")
+    return RolloutSetup(executor, verifier, judge, brief, CANVAS, CANVAS, f"{ways}, errors {errors:g}")
 
 
 def random_prompt(rng: random.Random) -> str:
