@@ -12,11 +12,12 @@ const SCHEMA = JSON.parse(readFileSync(new URL("../../../clvr_core/trajectory.sc
 
 /** Fields that the viewer has no use for, by record. Whoever adds a field to a dataclass adds it to record.js or here. */
 const UNUSED = {
-  Brief: ["candidates", "final_ab", "conditioning", "judging", "evidence", "picture", "fused", "estimate", "guided", "rollback"],
+  Brief: ["candidates", "final_ab", "conditioning", "judging", "evidence", "picture", "fused", "estimate", "guided", "rollback", "conversation"],
   Budget: ["met", "unmet"],
   Candidate: ["sha256", "latent"],
   Reference: ["sha256"],
   Remark: ["sha256"],
+  Step: ["exchanges"],
   Trajectory: ["prompts"],
 };
 
