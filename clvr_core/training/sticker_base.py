@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..errors import BadInput
 from ..executor.klein import KleinExecutor, SamplingRecipe
 from ..records import to_json
+from ..stickers import readout
 from ..stickers.model import RECIPE, VAE_CHANNELS, build_pipeline
 from ..stickers.reader import Reader
+from ..stickers.readout import load_layer
 from ..weights.manifest import digests, write_manifest
 from .stage import curve_of, processes, save_record, save_weights, settle, stage
 from .sticker_batches import BatchRenderer, load_cutouts
@@ -33,8 +33,6 @@ from .sticker_pictures import (
 )
 
 PARTS = ("encoder", "decoder", "flow")
-READOUT = "readout.safetensors"
-"""Beside the weights: the linear layer that reads what a token shows, by which the encoder was trained."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +72,8 @@ def train_stickers(
     start: folder of weights with their `readout.safetensors`, whose parts are trained on; the sizes in the config are
         not used. Its encoder is kept unless `parts` names it.
 
-    Returns the folder of the weights, which is written where `parts` or `start` make them complete. Raises BadInput as `settle` does, if
-    the pictures of the stickers are not there, and for weights that are missing or damaged.
+    Returns the folder of the weights, which is written where `parts` or `start` make them complete. Raises BadInput as
+    `settle` does, if the pictures of the stickers are not there, and for weights that are missing or damaged.
     """
     accelerator = processes()
     settings = settle(out, StickerBaseConfig, config, {"seed": seed} | ({"start": digests(start)} if start else {}))
@@ -96,7 +94,7 @@ def train_stickers(
     else:
         encoding = Encoding(pipe.vae, settings.vae)
         if start:
-            encoding.linear.load_state_dict(_readout(start))
+            encoding.linear.load_state_dict(load_layer(start).state_dict())
         if not start or "encoder" in parts:
             crowded = Drawn(renderer, settings.vae.batch, settings.vae.signs, settings.vae.crowded)
             train_encoder(encoding, crowded, out / "encoder", settings.vae, **common)
@@ -111,25 +109,14 @@ def train_stickers(
         train_flow(pipe, renderer, out / "flow", settings.flow, workers=workers, **common)
     weights = out / "weights"
     if accelerator.is_main_process and (start or "flow" in parts):
-        done = [part for part in PARTS if (out / part / "curve.jsonl").exists()]
-        curves = {part: curve_of(out / part) for part in done}
+        curves = {curve.parent.name: curve_of(curve.parent) for curve in sorted(out.glob("*/curve.jsonl"))}
         record = {"seed": seed, "processes": accelerator.num_processes, "config": to_json(settings), "curves": curves}
         pipe.vae.to(memory_format=torch.contiguous_format)
         save_weights(pipe.to("cpu"), weights, settings.recipe, record)
-        save_file({name: value.cpu() for name, value in encoding.linear.state_dict().items()}, weights / READOUT)
+        save_file({name: value.cpu() for name, value in encoding.linear.state_dict().items()}, weights / readout.FILE)
         write_manifest(weights)
     accelerator.wait_for_everyone()
     return weights
-
-
-def _readout(weights: Path) -> dict[str, torch.Tensor]:
-    """The linear layer that reads the tokens of these weights. Raises BadInput if its file is missing or damaged."""
-    try:
-        return load_file(weights / READOUT)
-    except (OSError, SafetensorError) as error:
-        raise BadInput(
-            f"{weights / READOUT} cannot be read: {error}; give weights that `clvr train stickers` wrote, with --from"
-        ) from error
 
 
 def _part(module: torch.nn.Module, names: tuple[str, ...]) -> dict[str, torch.Tensor]:

@@ -17,17 +17,16 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch.nn import Conv2d, Linear
 
+from ..executor.small_klein import patchify
+from ..stickers import readout
 from ..stickers.codes import DX, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.reader import SPLIT, UNCLEAR, Reader
-from ..stickers.scene import BACKDROPS, CANVAS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIZES, looks
+from ..stickers.scene import BACKDROPS, CANVAS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, looks
 from .fit import Schedule, fit
-from .pretrain import patchify
 from .sticker_batches import SIGN_KIND, BatchRenderer
 
 Vae = Any
 Module = TypeVar("Module", bound=torch.nn.Module)
-ENCODED = (len(KINDS), len(LOOKS), len(SIZES), *(len(LETTERS) + 1 for _ in range(MOST_LETTERS)), len(BACKDROPS))
-"""Classes that a token of the VAE is read for: kind, look, size, five letters, backdrop."""
 
 
 FILLED = 0.1, 0.3, 0.5, 0.8, 1.0
@@ -147,7 +146,7 @@ class Encoding(torch.nn.Module):
     def __init__(self, vae: Vae, config: StickerVaeConfig) -> None:
         super().__init__()
         self.encoder, self.quant_conv, self.config = vae.encoder, vae.quant_conv, config
-        self.linear = Linear(4 * vae.config.latent_channels, sum(ENCODED) + 2)
+        self.linear = Linear(4 * vae.config.latent_channels, sum(readout.SPLIT))
         self.misread, self.moved = torch.ones(4), torch.zeros(())
         # In a list, so that it is no part of this module and its weights are neither trained nor saved.
         parts = torch.nn.Sequential(self.encoder, self.quant_conv)
@@ -165,7 +164,7 @@ class Encoding(torch.nn.Module):
         """Return the loss of what is read from latents, and note the share misread of kind, look, size and word."""
         tokens = patchify(latents).flatten(2).transpose(1, 2).flatten(0, 1)
         what = cells.flatten(0, 1).long()
-        *logits, offset = self.linear(tokens).split((*ENCODED, 2), dim=-1)
+        *logits, offset = self.linear(tokens).split(readout.SPLIT, dim=-1)
         there, sign = what[:, NOUN] > 0, what[:, NOUN] == SIGN_KIND
         loss = F.cross_entropy(logits[0], what[:, NOUN])
         loss = loss + _mean(F.cross_entropy(logits[1], what[:, LOOK], reduction="none"), there)
