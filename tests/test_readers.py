@@ -483,6 +483,7 @@ def test_pictures_that_are_large_are_decoded_one_after_another_for_a_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, threads = made(tmp_path, "a.png", png()), []
+    monkeypatch.setattr(report, "LOSSLESS", 0)  # no picture is small enough to be taken as it is
     monkeypatch.setattr(report, "_url", lambda image, lossless: threads.append(threading.get_ident()) or "")
     for large in (63, 64):
         monkeypatch.setattr(report, "_LARGE", large)

@@ -49,13 +49,15 @@ def values(result, key="value"):
 
 
 TOP = {name: [measure.top for measure in BENCHMARKS[name].measures] for name in BENCHMARKS}
+SEEN_RIGHT = TOP | {"r3bench": [0.0, 1.0]}
+"""Where everything is seen as right: of R3-Bench's pictures none is mended then, since none was wrong before."""
 
 
 @pytest.mark.parametrize("name", MAKERS)
 class TestJudgesOfOneMind:
     def test_one_that_always_says_yes_gives_all_that_can_be_had(self, name, tmp_path):
         result = Bench(name, tmp_path).fill().run(always(1.0)).result
-        assert values(result) == values(result, "strict") == pytest.approx(TOP[name])
+        assert values(result) == values(result, "strict") == pytest.approx(SEEN_RIGHT[name])
         assert all(item["passed"] == 1.0 for item in result["by_item"])
 
     def test_one_that_always_says_no_gives_the_least_of_the_scale(self, name, tmp_path):
