@@ -147,7 +147,11 @@ class ServerVlm:
         pictures = [self._image(each, kind) for each in self._shown("", images)[1]]
         found: list[Decision | None] = [_NO_PROBABILITIES] * len(questions)
         if self._probabilities:
-            found = self._unless_away(self._likelihoods(pictures, questions, check))
+            with ThreadPoolExecutor(self.endpoint.parallel) as pool:
+                asked = [pool.submit(self._likelihood, pictures, question, check) for question in questions]
+            if check.ended is not None:
+                raise check.ended
+            found = self._unless_away([each.result() for each in asked])
         if open_ := [index for index, decision in enumerate(found) if decision in (None, _NO_PROBABILITIES)]:
             none_at_all = all(decision is _NO_PROBABILITIES for decision in found)
             try:
@@ -162,21 +166,6 @@ class ServerVlm:
             if none_at_all and self._dialect == before:
                 self._probabilities = False
         return [decision or _NO_PROBABILITIES for decision in found]
-
-    def _likelihoods(
-        self, pictures: Sequence[dict], questions: Sequence[Question], check: _Shared
-    ) -> list[Decision | ServerFailure | None]:
-        """Decide the questions by `_likelihood`, as many at the same time as the server takes. The first one is asked in
-        the caller's own thread."""
-        beside = self.endpoint.parallel - 1
-        if not beside or len(questions) < 2:
-            return [self._likelihood(pictures, question, check) for question in questions]
-        with ThreadPoolExecutor(beside) as pool:
-            asked = [pool.submit(self._likelihood, pictures, question, check) for question in questions[1:]]
-            first = self._likelihood(pictures, questions[0], check)
-        if check.ended is not None:
-            raise check.ended
-        return [first, *(each.result() for each in asked)]
 
     def _unless_away(self, found: list[Decision | ServerFailure | None]) -> list[Decision | None]:
         """Return the answers, where a question that the server did not hear has none. Raises Away if it heard none."""
