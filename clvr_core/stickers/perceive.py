@@ -79,12 +79,12 @@ def perceive(image: np.ndarray) -> Perception:
     """
     if image.shape != (CANVAS, CANVAS, 3) or image.dtype != np.uint8:
         raise ValueError(f"the reader takes uint8 {CANVAS} x {CANVAS} x 3 pictures, not {image.dtype} {image.shape}")
-    return _perceived(image.tobytes())
+    return _perceived(image.tobytes(), reader())
 
 
 @lru_cache(256)  # the same few pictures are read many times
-def _perceived(pixels: bytes) -> Perception:
-    return read([np.frombuffer(pixels, np.uint8).reshape(CANVAS, CANVAS, 3)], reader())[0]
+def _perceived(pixels: bytes, network: Reader | EncoderReader) -> Perception:
+    return read([np.frombuffer(pixels, np.uint8).reshape(CANVAS, CANVAS, 3)], network)[0]
 
 
 def place() -> Path:
