@@ -28,7 +28,7 @@ from tests.stickers.test_art import needs_art
 
 pytestmark = needs_art
 EARLY = Path(__file__).parents[1] / "data" / "stickers"
-"""Weights of a first try: the flow is good, the decoder is not (docs/stickers.md)."""
+"""Early weights: the flow is good but for words, encoder and decoder know them (docs/stickers.md)."""
 TINY = {
     "base": {
         "width": 64,
