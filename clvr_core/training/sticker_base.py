@@ -16,7 +16,6 @@ from ..records import to_json
 from ..stickers import readout
 from ..stickers.model import RECIPE, VAE_CHANNELS, build_pipeline
 from ..stickers.reader import Reader
-from ..stickers.readout import load_layer
 from ..weights.manifest import digests, write_manifest
 from .stage import curve_of, processes, save_record, save_weights, settle, stage
 from .sticker_batches import BatchRenderer, load_cutouts
@@ -94,10 +93,9 @@ def train_stickers(
     else:
         encoding = Encoding(pipe.vae, settings.vae)
         if start:
-            encoding.linear.load_state_dict(load_layer(start).state_dict())
+            encoding.linear.load_state_dict(readout.load_layer(start).state_dict())
         if not start or "encoder" in parts:
-            crowded = Drawn(renderer, settings.vae.batch, settings.vae.signs, settings.vae.crowded)
-            train_encoder(encoding, crowded, out / "encoder", settings.vae, **common)
+            train_encoder(encoding, renderer, out / "encoder", settings.vae, **common)
         encoding = channels_last(encoding).to(accelerator.device)
         save_file({name: value.contiguous() for name, value in encoding.state_dict().items()}, saved)
     if "decoder" in parts:

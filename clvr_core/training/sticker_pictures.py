@@ -181,6 +181,10 @@ class Encoding(torch.nn.Module):
             self.misread = torch.stack([_mean(each.float(), there) for each in wrong] + [_mean((~word).float(), sign)])
         return loss
 
+    def told(self) -> str:
+        """Say what was misread when `read` was called last."""
+        return f"misread kind, look, size, word: {[round(each, 4) for each in self.misread.tolist()]}"
+
     def forward(self, pictures: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor) -> torch.Tensor:
         latents = self.latents(pictures)
         noised = latents + self.config.latent_noise * torch.randn_like(latents)
@@ -295,7 +299,7 @@ class Drawn:
 
 def train_encoder(
     encoding: Encoding,
-    draw: Drawn,
+    renderer: BatchRenderer,
     folder: Path,
     config: StickerVaeConfig,
     *,
@@ -303,14 +307,14 @@ def train_encoder(
     accelerator: Accelerator,
     report=print,
 ) -> None:
+    draw = Drawn(renderer, config.batch, config.signs, config.crowded)
     objective = channels_last(encoding)
     compiled(encoding.encoder, accelerator.device)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         loss = wrapped(*draw(f"{seed}/encoder/{step}/{accelerator.process_index}"))
         if (step + 1) % config.encoder.log_every == 0:
-            misread = [round(each, 4) for each in objective.misread.tolist()]
-            report(f"misread kind, look, size, word: {misread}; moved {objective.moved.item():.4f}")
+            report(f"{objective.told()}; moved {objective.moved.item():.4f}")
         return loss
 
     fit(objective, loss_of, config.encoder, folder, seed=seed, accelerator=accelerator, report=report)
@@ -348,8 +352,8 @@ def train_decoder(
             weights = draw.weights(pictures, cells, backdrops)
             loss = wrapped(latents, pictures, weights, cells, backdrops, stage.side)
             if (step + 1) % stage.schedule.log_every == 0:
-                misread = [round(each, 4) for each in encoding.misread.tolist()]
-                report(f"L1 {objective.l1.item():.4f}; misread kind, look, size, word once decoded: {misread}")
+                read = config.read and stage.side == CANVAS
+                report(f"L1 {objective.l1.item():.4f}" + (f"; once decoded {encoding.told()}" if read else ""))
             return loss
 
         fit(objective, loss_of, stage.schedule, place, seed=seed, accelerator=accelerator, report=report)

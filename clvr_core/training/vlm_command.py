@@ -11,15 +11,22 @@ def add_vlm(worlds: Any) -> None:
     """Add `vlm` to the subparsers of `clvr train`."""
     vlm = worlds.add_parser("vlm", help="a vision-language model as controller: the embedded one, or a Qwen3-VL folder")
     stages = vlm.add_subparsers(required=True, metavar="STAGE")
-    _add_sft(stages.add_parser("sft", help="goals, actions and verdicts of verified runs (clvr synthesize)"))
-    _add_grpo(stages.add_parser("grpo", help="reinforcement learning of the planner through the loop"))
+    sft = stages.add_parser("sft", help="goals, actions and verdicts of verified runs (clvr synthesize)")
+    grpo = stages.add_parser("grpo", help="reinforcement learning of the planner through the loop")
+    for command in (sft, grpo):
+        command.add_argument(
+            "--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with"
+        )
+        command.add_argument(
+            "--start", "--from", type=Path, metavar="DIR", help="the model's folder; the embedded one if not given"
+        )
+        command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
+        command.add_argument("--seed", type=int, default=0)
+    _add_sft(sft)
+    _add_grpo(grpo)
 
 
 def _add_sft(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
-    command.add_argument(
-        "--start", "--from", type=Path, metavar="DIR", help="the model's folder; the embedded one if not given"
-    )
     command.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="a data set of `clvr synthesize`, with its folder runs"
     )
@@ -36,8 +43,6 @@ def _add_sft(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="models as for `clvr generate`, whose controller rewrites the reasons of actions",
     )
-    command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
-    command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=_sft)
 
 
@@ -61,10 +66,6 @@ def _sft(options: argparse.Namespace) -> int:
 
 
 def _add_grpo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="an earlier run there is gone on with")
-    command.add_argument(
-        "--start", "--from", type=Path, metavar="DIR", help="the model's folder; the embedded one if not given"
-    )
     command.add_argument(
         "--models",
         default="simulated",
@@ -82,8 +83,6 @@ def _add_grpo(command: argparse.ArgumentParser) -> None:
         metavar="RATE",
         help="of the simulated world's verifier, 0 to 1 (default 0)",
     )
-    command.add_argument("--config", type=Path, metavar="FILE", help="JSON of what differs from the defaults")
-    command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=_grpo)
 
 
