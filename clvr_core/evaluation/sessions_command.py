@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--arm", required=True, metavar="ARM", help=arms)
     parser.add_argument("--name", metavar="NAME", help="of the subfolder (default: the arm)")
-    parser.add_argument("--models", default="shapes", metavar="MODELS", help="a preset, or a file like clvr.toml")
+    parser.add_argument("--models", default="embedded", metavar="MODELS", help="a preset, or a file like clvr.toml")
     parser.add_argument("--weights", default="", metavar="FOLDER", help="where the weights of a preset lie")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same pictures (default 0)")
     parser.add_argument("--limit", type=int, metavar="N", help="the first N sessions")
