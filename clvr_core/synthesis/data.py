@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,9 +80,12 @@ def read_rows(folder: Path) -> list[Row]:
     return rows
 
 
-def read_trl(folder: Path, name: str = TRL) -> list[dict[str, Any]]:
-    """Read a file of messages as TRL's SFTTrainer takes it: each picture, an RGB image of PIL, in place of its file's
+def read_trl(folder: Path, name: str = TRL, files: bool = False) -> list[dict[str, Any]]:
+    """Read a file of messages as TRL's collator takes it: each picture, an RGB image of PIL, in place of its file's
     name.
+
+    files: leave whole paths of the pictures instead, for `datasets.Dataset.from_list(..., on_mixed_types="use_json")`, which
+        SFTTrainer takes: a column of pictures would give every text an empty one.
 
     Raises BadInput for a file that is missing or does not hold this.
     """
@@ -90,8 +94,29 @@ def read_trl(folder: Path, name: str = TRL) -> list[dict[str, Any]]:
         for message in line["messages"]:
             for part in message["content"]:
                 if part["type"] == "image":
-                    part["image"] = _picture(folder / part["image"])
+                    path = folder / part["image"]
+                    picture = _picture(path)
+                    part["image"] = str(path.resolve()) if files else picture
     return found
+
+
+def sharegpt_messages(folder: Path) -> list[dict[str, Any]]:
+    """Read sharegpt.jsonl as rows of messages for SFTTrainer, like `read_trl(folder, files=True)`: the words up to a picture
+    are a turn of the assistant, and the picture is one of the tool, from which nothing is learnt.
+
+    Raises BadInput for a file that is missing or does not hold this.
+    """
+    rows = []
+    for line in _lines(folder / SHAREGPT):
+        human, said = (turn["value"] for turn in line["conversations"])
+        messages = [_message("system", line["system"]), _message("user", human)]
+        for place, words in enumerate(re.split(r"\n<IMG_GEN_\d+>\n\n", said)):
+            messages.append(_message("assistant", words))
+            for name in line["images"][place : place + 1]:
+                _picture(folder / name)
+                messages.append(_message("tool", f"canvas {place + 1}", str((folder / name).resolve())))
+        rows.append({"id": line["id"], "messages": messages, "images": []})
+    return rows
 
 
 def read_sharegpt(folder: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ class."""
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from clvr_core.errors import BadInput
 from clvr_core.stickers.neural import FOLDER
-from clvr_core.synthesis.data import Row, Turn, read_sharegpt, read_trl, write_rows
+from clvr_core.synthesis.data import Row, Turn, read_sharegpt, read_trl, sharegpt_messages, write_rows
 
 ROW = Row(
     "r1",
@@ -94,17 +95,19 @@ def test_trl_learns_from_what_the_assistant_says_alone(folder):
     assert seen is not None and float(seen.abs().sum()) > 0, "the pictures reach the loss"
 
 
-def test_trl_trains_a_tiny_model_on_it(folder, tmp_path):
-    """Two steps of SFTTrainer lower the loss of the replies."""
-    datasets = pytest.importorskip("datasets")
-    trl = pytest.importorskip("trl")
+@pytest.mark.parametrize("read", [partial(read_trl, files=True), sharegpt_messages], ids=["trl", "sharegpt"])
+def test_trl_trains_a_tiny_model_on_it(folder, tmp_path, read):
+    """Two steps of SFTTrainer on the file lower the loss, which is of the assistant's words alone."""
+    datasets = pytest.importorskip("datasets", reason="the extra rl is not installed")
+    trl = pytest.importorskip("trl", reason="the extra rl is not installed")
     from transformers import AutoModelForImageTextToText
 
     from clvr_core.vlm.local import _processor
     from tests.stickers.untrained import save_untrained
 
     start = save_untrained(tmp_path / "vlm", small=True)
-    rows = datasets.Dataset.from_list([{"messages": line["messages"], "images": []} for line in read_trl(folder)] * 2)
+    rows = datasets.Dataset.from_list(read(folder) * 2, on_mixed_types="use_json")
+    processor = _processor(start)
     trainer = trl.SFTTrainer(
         AutoModelForImageTextToText.from_pretrained(start),
         trl.SFTConfig(
@@ -122,8 +125,41 @@ def test_trl_trains_a_tiny_model_on_it(folder, tmp_path):
             warmup_steps=0,
         ),
         train_dataset=rows,
-        processing_class=_processor(start),
+        processing_class=processor,
     )
+    learnt = []
+    compute = trainer.compute_loss
+
+    def watched(model, inputs, *rest, **named):
+        labels, ids = inputs["labels"][0], inputs["input_ids"][0]
+        learnt.append(processor.tokenizer.decode(labels[labels != -100]))
+        shown.append(int((ids == model.config.image_token_id).sum()))
+        return compute(model, inputs, *rest, **named)
+
+    shown: list[int] = []
+    trainer.compute_loss = watched
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     assert len(losses) == 2 and losses[1] < losses[0], losses
+    assert shown == [18, 18], "nine tokens a picture, none for a text"
+    turns = [
+        "".join(part["text"] for part in message["content"])
+        for message in rows[0]["messages"]
+        if message["role"] == "assistant"
+    ]
+    assert len(turns) == 3 and turns[-1].endswith("DONE")
+    assert learnt == ["".join(f"{turn}<|im_end|>\n" for turn in turns)] * 2
+
+
+def test_sharegpt_as_messages_has_the_turns_and_pictures_of_trl(folder):
+    (told,), (wanted,) = sharegpt_messages(folder), read_trl(folder, files=True)
+    assert [each["role"] for each in told["messages"]] == [each["role"] for each in wanted["messages"]]
+    for one, other in zip(told["messages"], wanted["messages"]):
+        if one["role"] != "assistant":
+            assert one == other
+            continue
+        (text,), (known,) = (
+            [part["text"].replace("<think>", "").replace("</think>", "") for part in each["content"]]
+            for each in (one, other)
+        )
+        assert text == known
