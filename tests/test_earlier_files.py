@@ -10,10 +10,9 @@ import pytest
 
 from clvr_core import cli
 from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
-from clvr_core.run.session import RunModels, drive, resume
+from clvr_core.run.session import drive, resume
 from clvr_core.storage.png import trajectory_of
-from tests.run.killable import VLM
-from tests.shapes.oracle import RenderExecutor
+from tests.run.recorded import models_of, whole_lines
 
 DATA = Path(__file__).parent / "data" / "before_the_move"
 RUNS = {"clvr": (5, True, 3), "director": (1, True, 2), "strokes": (6, True, 5), "embedded": (1, True, 0)}
@@ -51,18 +50,23 @@ def test_its_picture_tells_the_same_run(name, tmp_path):
 @pytest.mark.parametrize("name", ["clvr", "director", "strokes"])
 def test_a_finished_run_is_replayed_without_a_call(name, tmp_path):
     folder = copy(name, tmp_path)
-    executor = RenderExecutor(fault=0.3)
-    run = drive(resume(RunFolder.open(folder), RunModels(VLM, executor)))
-    assert run.outcome.canvas == RUNS[name][2] and executor.requests == []
+    models = models_of(folder, whole_lines(folder))
+    run = drive(resume(RunFolder.open(folder), models))
+    assert run.outcome.canvas == RUNS[name][2]
+    assert (models.executor.requests, models.vlm.chats, models.vlm.decides) == ([], [], [])
     assert (folder / JOURNAL).read_bytes() == (DATA / "runs" / name / JOURNAL).read_bytes()
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_pictures(tmp_path):
     whole = DATA / "runs" / "clvr"
     folder = copy("half", tmp_path)
-    executor = RenderExecutor(fault=0.3)
-    drive(resume(RunFolder.open(folder), RunModels(VLM, executor)))
-    assert len(executor.requests) == 2, "three of its five pictures are on the disk"
+    models = models_of(whole, whole_lines(folder))
+    run = drive(resume(RunFolder.open(folder), models))
+    recorded = trajectory_from(RunFolder.open(whole).lines)
+    asked = [(request.prompt, request.seed) for request in models.executor.requests]
+    assert len(asked) == 2, "three of its five pictures are on the disk"
+    told = [(step.action.edit_prompt or step.action.scene_prompt, step.candidates[0].seed) for step in recorded.steps]
+    assert asked == told[3:] and run.outcome == recorded.outcome and not models.vlm._replies
     pictures = {path.name for path in whole.glob("canvas-*.png")}
     assert {path.name for path in folder.glob("canvas-*.png")} == pictures
     assert digests(folder) == digests(whole)

@@ -19,16 +19,15 @@ from clvr_core.run.lines import REWIND, DecisionLine, standing
 from clvr_core.run.loop import RESULTS
 from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
 from clvr_core.run.session import EVENTS, RunModels, Session, drive
-from clvr_core.shapes import load_vlm
 from clvr_core.storage.png import TRAJECTORY_KEY, read_png
 from clvr_core.trajectory import Remark, Trajectory
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor, load_vlm
 from tests.test_records import FULL
 
 DATA = Path(__file__).parent / "data"
 JOURNALS = sorted(DATA.glob("**/" + JOURNAL))
 VLM = load_vlm()
-PROMPT = "a red circle at the top left, two blue squares, a large green triangle in the bottom row"
+PROMPT = "a red cat at the top left, two blue cars, a large green bird in the bottom row"
 
 DOCUMENT = schema.trajectory_schema()
 RECORD = jsonschema.Draft202012Validator(DOCUMENT)
@@ -83,7 +82,7 @@ def test_every_record_in_a_stored_picture_fits(path):
 
 
 def one_wish(trajectory: Trajectory) -> tuple[Remark, None]:
-    wishes = Remark(0, words="a yellow cross", corrected={"g2": "unmet"}), Remark(0, "accept")
+    wishes = Remark(0, words="a yellow cat", corrected={"g2": "unmet"}), Remark(0, "accept")
     return wishes[min(len(trajectory.steps), 2) - 1], None
 
 
@@ -92,7 +91,7 @@ def test_a_fresh_run_fits(strategy, tmp_path):
     brief = Brief(PROMPT, strategy, seed=5, budget=Budget(rounds=4), final_ab=True)
     reviewer = one_wish if strategy == "clvr" else None
     drive(
-        Session(brief, RunModels(VLM, RenderExecutor(fault=0.3)), RunFolder.create(tmp_path / "run"), reviewer=reviewer)
+        Session(brief, RunModels(VLM, OracleExecutor(fault=0.3)), RunFolder.create(tmp_path / "run"), reviewer=reviewer)
     )
     lines = lines_of(tmp_path / "run" / JOURNAL)
     assert [problem for line in lines for problem in problems(LINE, line)] == []

@@ -12,8 +12,8 @@ from clvr_core.evaluation.variants import OPTIONS, STROKES, base_of, options_of,
 from clvr_core.fleet.output import Disk
 from clvr_core.models.registry import Models
 from clvr_core.policy.strokes import Strokes
-from clvr_core.shapes import load_vlm
-from tests.shapes.oracle import RenderExecutor
+from clvr_core.stickers import CANVAS
+from tests.stickers.oracle import OracleExecutor, load_vlm
 
 
 def test_options_are_fields_of_the_brief():
@@ -63,8 +63,10 @@ def test_a_variant_has_the_colour_of_its_loop_and_a_line_of_its_own():
 
 
 def test_an_evaluation_draws_a_variant(tmp_path):
-    job = Job("one", "a red circle and two blue squares", 1)
-    way = Way("clvr+no-rollback", Models(load_vlm(), RenderExecutor(), 96, 96), Disk(tmp_path / "runs"), rounds=2)
+    job = Job("one", "a red cat and two blue cars", 1)
+    way = Way(
+        "clvr+no-rollback", Models(load_vlm(), OracleExecutor(), CANVAS, CANVAS), Disk(tmp_path / "runs"), rounds=2
+    )
     (made,) = way.make([job])
     assert made.record["met"] and not way._session(job).brief.rollback
     traced = Way("clvr+trace", way.models, Disk(tmp_path / "traced"))
@@ -72,8 +74,13 @@ def test_an_evaluation_draws_a_variant(tmp_path):
 
 
 def test_an_ablation_is_gone_on_with_by_its_own_policy(tmp_path):
-    job = Job("one", "a red circle and two blue squares", 1)
-    way = Way("strokes+inspector-only", Models(load_vlm(), RenderExecutor(), 96, 96), Disk(tmp_path / "runs"), rounds=3)
+    job = Job("one", "a red cat and two blue cars", 1)
+    way = Way(
+        "strokes+inspector-only",
+        Models(load_vlm(), OracleExecutor(), CANVAS, CANVAS),
+        Disk(tmp_path / "runs"),
+        rounds=3,
+    )
     (made,) = way.make([job])
     first = way._session(job)
     first.advance()

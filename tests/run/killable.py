@@ -19,12 +19,13 @@ from pathlib import Path
 from clvr_core.brief import Brief, Budget
 from clvr_core.run.run_folder import JOURNAL, RunFolder
 from clvr_core.run.session import RunModels, Session, drive, resume
-from clvr_core.shapes import load_vlm
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor, load_vlm
 
-PROMPT = "a red circle at the top left, two blue squares, a large green triangle in the bottom row, two yellow diamonds and a purple cross."
+PROMPT = (
+    "a red cat at the top left, two blue cars, a large green bird in the bottom row, two yellow buses and a pink horse."
+)
 NEWLINE = b"\n"
-BRIEF = Brief(f"{PROMPT} the red circle is left of the purple cross.", seed=2, budget=Budget(rounds=8))
+BRIEF = Brief(f"{PROMPT} the red cat is left of the pink horse.", seed=2, budget=Budget(rounds=8))
 
 
 VLM = load_vlm()
@@ -32,7 +33,7 @@ VLM = load_vlm()
 
 
 def models():
-    return VLM, RenderExecutor(fault=0.3)
+    return VLM, OracleExecutor(fault=0.3)
 
 
 def watch_writes(die_at: int | None, torn: bool) -> list[str]:

@@ -18,9 +18,8 @@ from clvr_core.run.session import RunModels, Session, drive, resume
 from clvr_core.storage.png import trajectory_of
 from clvr_core.trajectory import Action, Ended, Outcome, Remark, Ruling, Step, Trajectory, with_codes
 from tests.fakes import FakeExecutor
-from tests.run.killable import VLM
+from tests.run.recorded import models_of, whole_lines
 from tests.run.script import END, VALIDATE, a_brief, edit, generate, scripted
-from tests.shapes.oracle import RenderExecutor
 
 EARLIER = Path(__file__).parents[1] / "data" / "before_the_move" / "runs"
 ONE_NICE = (Goal("g1", "a"), Goal("g2", "b"), Goal("g3", "c", need="nice"))
@@ -102,7 +101,7 @@ def test_an_earlier_run_is_read_with_codes_from_its_journal_and_its_picture(name
 
 def test_an_earlier_run_that_is_continued_has_the_codes_throughout(tmp_path):
     folder = Path(shutil.copytree(EARLIER / "half", tmp_path / "half"))
-    run = drive(resume(RunFolder.open(folder), RunModels(VLM, RenderExecutor(fault=0.3))))
+    run = drive(resume(RunFolder.open(folder), models_of(EARLIER / "clvr", whole_lines(folder))))
     assert read_trajectory(folder) == run
     assert run.outcome.ended and run.route and all(step.ruling for step in trajectory_of(folder / BEST).steps)
 

@@ -18,7 +18,7 @@ from clvr_core.storage.png import trajectory_of
 from tests.fakes import FakeExecutor
 from tests.run.killable import PROMPT, VLM
 from tests.run.script import a_brief, edit, generate, scripted
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor
 
 STRATEGIES = ("clvr", "director", "strokes")
 LONG = Budget(rounds=7, patience=5)
@@ -31,7 +31,7 @@ def without_waiting_for_the_disk():
         yield
 
 
-class Counting(RenderExecutor):
+class Counting(OracleExecutor):
     def __init__(self) -> None:
         super().__init__(fault=0.8)
         self.seeds: list[int] = []
@@ -42,7 +42,7 @@ class Counting(RenderExecutor):
 
 
 def brief_of(strategy: str, budget: Budget = LONG) -> Brief:
-    return Brief(PROMPT, strategy, 1, budget=budget, candidates=1, final_ab=True)
+    return Brief(PROMPT, strategy, 4, budget=budget, candidates=1, final_ab=True)
 
 
 def begun(folder: Path, brief: Brief, executor=None) -> Path:
@@ -208,6 +208,6 @@ def test_a_session_can_be_walked_through_call_by_call(long):
     calls = [
         number
         for number, line in enumerate(lines)
-        if line["event"] in ("goals", "action", "drawn", "judged", "compared")
+        if line["event"] in ("goals", "action", "drawn", "judged", "repaired", "compared")
     ]
     assert positions == calls and walked.done

@@ -9,13 +9,13 @@ from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import RunFolder, read_trajectory
 from clvr_core.run.session import RunModels, Session, drive
-from clvr_core.shapes.judge import ShapesVlm
+from clvr_core.stickers import CANVAS
 from clvr_core.trajectory import Action, states
 from clvr_core.verifier import check_edit, check_scene
 from clvr_core.verifier.whole import look_at_whole
 from tests.fakes import FakeExecutor, FakeVlm, goals, grey
 from tests.run.script import END, VALIDATE, a_brief, asked, edit, generate, play, scripted
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor, load_vlm
 
 LISTED = goals("thing 1", "thing 2", "thing 3")
 
@@ -107,17 +107,17 @@ class TestValidate:
         assert [(goal.id, goal.text) for goal in found.gaps] == [("v1", "a moon")] and found.back_to is None
 
     def test_in_the_embedded_world_finds_what_an_artists_list_left_out(self):
-        listed = (Goal("g1", "a red circle"),)
-        brief = Brief("a red circle and a blue square", guided=True)
-        picture = RenderExecutor().draw([_request("a red circle")])[0].picture
-        found = look_at_whole(ShapesVlm(), brief, listed, {0: picture}).value
-        assert [goal.text for goal in found.gaps] == ["a blue square"] and found.back_to is None
-        better = RenderExecutor().draw([_request(brief.prompt)])[0].picture
-        assert look_at_whole(ShapesVlm(), brief, listed, {0: picture, 3: better}).value.back_to == 3
+        listed = (Goal("g1", "a red cat"),)
+        brief = Brief("a red cat and a blue car", guided=True)
+        picture = OracleExecutor().draw([_request("a red cat")])[0].picture
+        found = look_at_whole(load_vlm(), brief, listed, {0: picture}).value
+        assert [goal.text for goal in found.gaps] == ["a blue car"] and found.back_to is None
+        better = OracleExecutor().draw([_request(brief.prompt)])[0].picture
+        assert look_at_whole(load_vlm(), brief, listed, {0: picture, 3: better}).value.back_to == 3
 
 
 def _request(prompt: str):
-    return DrawRequest(prompt, 0, (), 96, 96)
+    return DrawRequest(prompt, 0, (), CANVAS, CANVAS)
 
 
 def _third(question):

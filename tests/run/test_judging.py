@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 from clvr_core.brief import Brief, Budget
@@ -178,14 +177,14 @@ class TestEvidence:
 
 def test_the_embedded_judge_does_all_of_it():
     from clvr_core.controller import draft_goals
-    from clvr_core.shapes import load_vlm
-    from clvr_core.shapes.render import render
-    from clvr_core.shapes.scene import Scene, Thing
+    from clvr_core.stickers.scene import Scene, Thing
     from clvr_core.verifier import explain
+    from tests.stickers.eyes import picture_of
+    from tests.stickers.oracle import load_vlm
 
-    brief, vlm = Brief("a red circle and a blue square"), load_vlm()
-    circle, square = Thing("circle", "red", "large", 0), Thing("square", "blue", "small", 4)
-    one, both = (np.asarray(render(Scene(tuple(things)))) for things in ([circle], [circle, square]))
+    brief, vlm = Brief("a red cat and a blue car"), load_vlm()
+    cat, car = Thing("cat", "red", "large", 0), Thing("car", "blue", "small", 4)
+    one, both = (picture_of(Scene(tuple(things))) for things in ([cat], [cat, car]))
     drafted = draft_goals(vlm, brief).value
     assert (
         best_of(vlm, brief, drafted, [one, both, one]).value
@@ -193,6 +192,5 @@ def test_the_embedded_judge_does_all_of_it():
         == knock_out(vlm, brief, drafted, [one, both, one]).value
     )
     told = explain(vlm, one, drafted, judge(vlm, one, drafted))
-    assert (
-        next(verdict.evidence for verdict in told.verdicts if verdict.state == "unmet") == "I see 1 x large red circle"
-    )
+    unmet = next(verdict for verdict in told.verdicts if verdict.state == "unmet")
+    assert unmet.evidence == "I see 1 x large red cat; scene: plain"

@@ -20,7 +20,7 @@ from clvr_core.run.session import RunModels, Session, drive, resume
 from clvr_core.storage.png import trajectory_of
 from tests.fakes import FakeExecutor, FakeVlm
 from tests.run import killable
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor
 
 ROOT = Path(__file__).parents[2]
 VLM = killable.VLM
@@ -60,7 +60,7 @@ def rewrite(folder: Path, lines: list[dict]) -> None:
 
 
 def go_on(folder: Path, listener=None):
-    return drive(resume(RunFolder.open(folder), RunModels(VLM, RenderExecutor(fault=0.3)), listener))
+    return drive(resume(RunFolder.open(folder), RunModels(VLM, OracleExecutor(fault=0.3)), listener))
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ class TestFromAnyLine:
     def test_only_what_is_new_is_done_and_told(self, copy):
         lines = journal(copy)
         cut(copy, line_of(copy, "drawn", 2) + 1)
-        heard, executor = [], RenderExecutor(fault=0.3)
+        heard, executor = [], OracleExecutor(fault=0.3)
         drive(resume(RunFolder.open(copy), RunModels(VLM, executor), lambda event, line: heard.append(event)))
         assert heard == [line["event"] for line in lines[line_of(copy, "drawn", 2) + 1 :]]
         assert len(executor.requests) == heard.count("drawn") == [line["event"] for line in lines].count("drawn") - 3
@@ -151,7 +151,7 @@ class TestFromAnyLine:
         assert len(run.steps) == 2 and run.outcome.reason.startswith("budget: 200")
 
     def test_a_run_that_an_error_broke_off_goes_on(self, whole, tmp_path):
-        class Breaks(RenderExecutor):
+        class Breaks(OracleExecutor):
             def draw(self, requests):
                 if len(self.requests) == 2:
                     raise RuntimeError("out of memory")
@@ -168,7 +168,7 @@ class TestAFinishedRun:
         for path in copy.iterdir():
             os.utime(path, (1, 1))
         before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in copy.iterdir()}
-        vlm, executor, heard = FakeVlm(name="shapes"), FakeExecutor([], name="renderer"), []
+        vlm, executor, heard = FakeVlm(name="stickers"), FakeExecutor([], name="oracle"), []
         session = resume(RunFolder.open(copy), RunModels(vlm, executor), lambda event, line: heard.append(event))
         run = drive(session)
         assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in copy.iterdir()} == before
@@ -206,11 +206,11 @@ class TestWhatCannotGoOn:
     def test_other_models_are_refused_and_both_are_named(self, copy):
         before = left_by(copy)
         with pytest.raises(
-            BadInput, match=r"made by .*verifier 'shapes'.*executor 'renderer'.*these models are .*executor 'klein'"
+            BadInput, match=r"made by .*verifier 'stickers'.*executor 'oracle'.*these models are .*executor 'klein'"
         ):
             resume(RunFolder.open(copy), RunModels(VLM, FakeExecutor(name="klein")))
-        with pytest.raises(BadInput, match=r"made by controller 'shapes'.*these models are controller 'qwen'"):
-            resume(RunFolder.open(copy), RunModels(FakeVlm(name="qwen"), RenderExecutor()))
+        with pytest.raises(BadInput, match=r"made by controller 'stickers'.*these models are controller 'qwen'"):
+            resume(RunFolder.open(copy), RunModels(FakeVlm(name="qwen"), OracleExecutor()))
         assert left_by(copy) == before
 
     @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ class TestWhatCannotGoOn:
                 lines[0] = {key: value for key, value in lines[0].items() if change.get(key, key) is not None}
             rewrite(copy, lines)
             with pytest.raises(BadInput, match=said):
-                resume(RunFolder.open(copy), RunModels(VLM, RenderExecutor(fault=0.3)))
+                resume(RunFolder.open(copy), RunModels(VLM, OracleExecutor(fault=0.3)))
 
     @pytest.mark.parametrize("damage", ["missing", "cut", "other pixels", "no picture", "flipped byte"])
     def test_a_canvas_that_is_needed_is_named_if_it_is_missing_or_damaged(self, copy, damage):

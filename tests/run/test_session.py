@@ -22,7 +22,7 @@ from clvr_core.trajectory import Remark, seed_for
 from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.run.killable import PROMPT, VLM
 from tests.run.script import VALIDATE, a_brief, asked, drafts, edit, generate, judged, play, scripted
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor
 
 RESULT_OF = {
     "goals": "goals",
@@ -167,7 +167,7 @@ class TestWhatIsOnDisk:
                 assert trajectory_from(lines(folder)) == session.trajectory
 
         brief = Brief(PROMPT, strategy, 2, budget=Budget(rounds=5))
-        session = start(brief, RunModels(VLM, RenderExecutor(fault=0.4)), folder, listener=check)
+        session = start(brief, RunModels(VLM, OracleExecutor(fault=0.4)), folder, listener=check)
         drive(session)
         assert (
             decisions[0] == "planned" and decisions[-1] == "end" and len(decisions) == len(session.trajectory.steps) + 2
@@ -321,7 +321,7 @@ class TestSideBySide:
         ]
 
     def test_many_runs_end_as_each_would_alone(self):
-        alone, together = RenderExecutor(fault=0.4), RenderExecutor(fault=0.4)
+        alone, together = OracleExecutor(fault=0.4), OracleExecutor(fault=0.4)
         one_by_one = [drive(Session(brief, RunModels(VLM, alone))) for brief in self.briefs()]
         sessions = [Session(brief, RunModels(VLM, together)) for brief in self.briefs()]
         told = []

@@ -8,11 +8,17 @@ from dataclasses import replace
 from clvr_core.executor.masks import within_mask
 from clvr_core.protocols import Drawing, DrawRequest
 from clvr_core.stickers.grammar import Instruction, parse, parse_instruction
+from clvr_core.stickers.judge import Errors, StickersVlm
 from clvr_core.stickers.planner import closest
 from clvr_core.stickers.proxies import after
 from clvr_core.stickers.sampling import jitter, random_edit, random_thing
 from clvr_core.stickers.scene import SIGN, Scene, apply
 from tests.stickers.eyes import perceive, picture_of
+
+
+def load_vlm(flip: float = 0.0, seed: int = 0, errors: Errors = "independent") -> StickersVlm:
+    """Return the controller and judge of the sticker world, which see by the eyes and so need no weights."""
+    return StickersVlm(flip, seed, errors, read=perceive)
 
 
 class OracleExecutor:
