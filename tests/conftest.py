@@ -50,6 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
+def exact_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The judge that comes with the embedded world is the sticker world's, and sees what its oracle drew without weights."""
+    from clvr_core.world import World
+    from tests.stickers.oracle import load_vlm
+
+    monkeypatch.setattr(World, "vlm", lambda world: load_vlm())
+
+
+@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which servers are waited for, moved by the waiting alone."""
     clock = Clock()

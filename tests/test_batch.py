@@ -26,14 +26,15 @@ from clvr_core.fleet.shard import Shard
 from clvr_core.models.registry import Models
 from clvr_core.run.reading import read_trajectory
 from clvr_core.run.run_folder import BEST, JOURNAL
-from clvr_core.shapes import load_vlm
+from clvr_core.stickers import CANVAS
 from clvr_core.storage.lock import FolderHeld
 from clvr_core.vlm.server import Endpoint, ServerVlm
+from clvr_core.world import world_named
 from tests.executor.images import Asked as ImageAsked
 from tests.executor.images import drawing, picture_answer, serving_images
 from tests.fakes import FakeExecutor, grey
 from tests.faults import failing_disk
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import SIZE, OracleExecutor, load_vlm
 from tests.storage.test_lock import Elsewhere
 from tests.vlm.servers import Asked as ChatAsked
 from tests.vlm.servers import Said, completion, pictures_in, said_in, serving
@@ -41,12 +42,12 @@ from tests.waiting import let_others_run
 
 ROOT = Path(__file__).parents[1]
 BRIEFS = (
-    "a red circle at the top left and two blue squares",
-    "three green triangles. a purple cross",
-    "a large yellow diamond, a small black circle and a cyan square",
-    "two orange crosses and a red square",
+    "a red cat at the top left and two blue cars",
+    "three green birds. a purple cup",
+    'a large yellow bus, a small black cat and a sign that says "HI"',
+    "two orange kites and a red bed by the sea",
 )
-USUAL = Brief("any", budget=Budget(rounds=6))
+USUAL = Brief("any", **SIZE, budget=Budget(rounds=6))
 
 
 def written(folder: Path, *lines: object) -> Path:
@@ -59,17 +60,17 @@ class TestFile:
     def test_what_a_line_leaves_out_is_as_the_command_says(self, tmp_path):
         own = {"id": "b.2", "prompt": "two", "seed": 9, "strategy": "strokes", "candidates": 2}
         first, second, third = read_jobs(written(tmp_path, '"a red circle"', "", own, '"c"'), USUAL)
-        assert first.brief == Brief("a red circle", budget=Budget(rounds=6)) and first.id.startswith("0001-")
-        assert second == Job("b.2", Brief("two", "strokes", 9, budget=Budget(rounds=6), candidates=2))
+        assert first.brief == Brief("a red circle", **SIZE, budget=Budget(rounds=6)) and first.id.startswith("0001-")
+        assert second == Job("b.2", Brief("two", "strokes", 9, **SIZE, budget=Budget(rounds=6), candidates=2))
         assert third.id.startswith("0004-"), "blank lines count, so that an editor's numbers are those of the folders"
 
     def test_a_brief_that_is_changed_gets_another_folder_and_a_larger_budget_does_not(self, tmp_path):
         def name(usual: Brief, text: str) -> str:
             return read_jobs(written(tmp_path, json.dumps(text)), usual)[0].id
 
-        assert name(USUAL, "a") == name(Brief("any", budget=Budget(rounds=9)), "a")
+        assert name(USUAL, "a") == name(Brief("any", **SIZE, budget=Budget(rounds=9)), "a")
         assert name(USUAL, "a") == name(replace(USUAL, guided=True), "a"), "so that runs of before are found"
-        assert len({name(USUAL, "a"), name(USUAL, "b"), name(Brief("any", seed=1), "a")}) == 3
+        assert len({name(USUAL, "a"), name(USUAL, "b"), name(Brief("any", seed=1, **SIZE), "a")}) == 3
 
     @pytest.mark.parametrize(
         ("lines", "says"),
@@ -123,7 +124,7 @@ class TestReferences:
     def test_they_are_named_in_a_list_or_in_a_cell(self, tmp_path, monkeypatch):
         (tmp_path / "here").mkdir()
         for name, value in (("ann.png", 130), ("mug.png", 140), ("here/all.png", 150)):
-            Image.fromarray(grey(value, 96, 96)).save(tmp_path / name)
+            Image.fromarray(grey(value, CANVAS, CANVAS)).save(tmp_path / name)
         monkeypatch.chdir(tmp_path / "here")
         own = {"prompt": "b", "references": ["ann=ann.png:face", "mug=mug.png"]}
         lines = written(tmp_path, '"a"', own, {"prompt": "c", "references": []})
@@ -137,7 +138,7 @@ class TestReferences:
         assert other[0].id != found[0].id, "another brief has another folder"
 
     def test_a_run_keeps_them_and_goes_on_without_the_files(self, tmp_path):
-        Image.fromarray(grey(130, 96, 96)).save(tmp_path / "ann.png")
+        Image.fromarray(grey(130, CANVAS, CANVAS)).save(tmp_path / "ann.png")
         own = {"id": "x", "prompt": BRIEFS[0], "references": ["ann=ann.png:face"]}
         job = read_jobs(written(tmp_path, own), USUAL)
         short = [replace(job[0], brief=replace(job[0].brief, strategy="oneshot"))]
@@ -153,11 +154,11 @@ class TestReferences:
 
 
 def jobs(*briefs: str) -> list[Job]:
-    return [Job(f"run-{number}", Brief(brief, budget=Budget(rounds=6))) for number, brief in enumerate(briefs)]
+    return [Job(f"run-{number}", Brief(brief, **SIZE, budget=Budget(rounds=6))) for number, brief in enumerate(briefs)]
 
 
 def models(**executor) -> Models:
-    return Models(load_vlm(), RenderExecutor(**executor), 96, 96)
+    return Models(load_vlm(), OracleExecutor(**executor), CANVAS, CANVAS)
 
 
 class TestRuns:
@@ -176,9 +177,15 @@ class TestRuns:
 
     def test_one_that_fails_says_why_and_the_others_go_on(self, tmp_path):
         vlm = load_vlm()
-        bad = [*jobs(BRIEFS[0]), Job("bad", Brief("a photograph of a cat"))]
-        good, failed = run_batch(bad, Models(vlm, RenderExecutor(), 96, 96, check=vlm.require_readable), tmp_path, 2)
-        assert good.state == "met" and failed.state == "failed" and "no coloured shape" in failed.reason
+        bad = [*jobs(BRIEFS[0]), Job("bad", Brief("a photo of a llama"))]
+        good, failed = run_batch(
+            bad, Models(vlm, OracleExecutor(), CANVAS, CANVAS, check=vlm.require_readable), tmp_path, 2
+        )
+        assert (
+            good.state == "met"
+            and failed.state == "failed"
+            and "the word 'llama' in the brief is not part" in failed.reason
+        )
 
     def test_done_runs_are_not_run_again_and_those_of_other_briefs_or_models_not_overwritten(self, tmp_path):
         first = run_batch(jobs(BRIEFS[0]), models(), tmp_path, 1)
@@ -186,7 +193,7 @@ class TestRuns:
         assert run_batch(jobs(BRIEFS[0]), again, tmp_path, 1) == first and again.executor.requests == []
         (other,) = run_batch(jobs(BRIEFS[1]), models(), tmp_path, 1)
         assert other.state == "failed" and "is a run of another brief" in other.reason
-        (named,) = run_batch(jobs(BRIEFS[0]), Models(load_vlm(), FakeExecutor(), 96, 96), tmp_path, 1)
+        (named,) = run_batch(jobs(BRIEFS[0]), Models(load_vlm(), FakeExecutor(), CANVAS, CANVAS), tmp_path, 1)
         assert named.state == "failed" and "was made by other models" in named.reason
         assert json.loads((tmp_path / "run-0" / JOURNAL).read_text().splitlines()[0])["brief"]["prompt"] == BRIEFS[0]
 
@@ -262,7 +269,7 @@ class TestRuns:
     def test_models_in_this_process_work_for_one_at_a_time(self, tmp_path):
         inside, most = [], []
 
-        class Watched(RenderExecutor):
+        class Watched(OracleExecutor):
             def draw(self, requests):
                 inside.append(1)
                 most.append(len(inside))
@@ -270,7 +277,7 @@ class TestRuns:
                 inside.pop()
                 return super().draw(requests)
 
-        run_batch(jobs(*BRIEFS), Models(load_vlm(), Watched(), 96, 96), tmp_path, 4)
+        run_batch(jobs(*BRIEFS), Models(load_vlm(), Watched(), CANVAS, CANVAS), tmp_path, 4)
         assert set(most) == {1}
 
     @pytest.mark.parametrize("concurrency", [0, 5000])
@@ -279,14 +286,14 @@ class TestRuns:
             run_batch(jobs("a"), models(), tmp_path, concurrency)
 
     def test_an_interrupt_ends_each_run_where_it_can_be_gone_on_with(self, tmp_path):
-        class Interrupting(RenderExecutor):
+        class Interrupting(OracleExecutor):
             def draw(self, requests):
                 if len(self.requests) == 1:
                     raise KeyboardInterrupt
                 return super().draw(requests)
 
         with pytest.raises(KeyboardInterrupt):
-            run_batch(jobs(*BRIEFS), Models(load_vlm(), Interrupting(), 96, 96), tmp_path, 2)
+            run_batch(jobs(*BRIEFS), Models(load_vlm(), Interrupting(), CANVAS, CANVAS), tmp_path, 2)
         assert [result.state for result in run_batch(jobs(*BRIEFS), models(), tmp_path, 2)] == ["met"] * 4
 
 
@@ -337,12 +344,12 @@ class TestTable:
 
 CONFIG = """
 [controller]
-kind = "shapes"
+kind = "embedded"
 [executor]
 url = "{url}"
 steps = 12
-width = 96
-height = 96
+width = {side}
+height = {side}
 retries = 0
 """
 
@@ -365,16 +372,17 @@ def canvases(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*.png"))}
 
 
+@pytest.mark.usefixtures("exact_eyes")
 class TestServerGone:
     def test_a_server_that_dies_stops_the_runs_and_they_go_on_when_it_is_back_at_another_port(self, tmp_path, capsys):
         written(tmp_path, *map(json.dumps, BRIEFS[:2]))
-        with serving_images(drawing(RenderExecutor())) as server:
-            (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
+        with serving_images(drawing(OracleExecutor())) as server:
+            (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url, side=CANVAS))
         assert cli.main(command(tmp_path, tmp_path / "out", "--json")) == cli.BAD_INPUT
         told = json.loads(capsys.readouterr().out)
         assert told["stopped"] == 2 and "refuses the connection" in told["results"][0]["reason"]
-        with serving_images(drawing(RenderExecutor())) as server:
-            (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
+        with serving_images(drawing(OracleExecutor())) as server:
+            (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url, side=CANVAS))
             assert cli.main(command(tmp_path, tmp_path / "out")) == cli.DONE
         assert "2 runs: 2 met" in capsys.readouterr().out
 
@@ -482,12 +490,10 @@ class TestBothBehindServers:
 
 
 @pytest.mark.weights
-def test_behind_a_server_the_shapes_model_draws_what_it_draws_here(tmp_path, capsys):
-    from clvr_core.shapes import load_executor
-
-    brief = "a red circle at the top left and a blue square in the center"
-    with serving_images(drawing(load_executor())) as server:
-        (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url))
+def test_behind_a_server_the_embedded_model_draws_what_it_draws_here(tmp_path, capsys):
+    brief, world = "a red circle at the top left and a blue square in the center", world_named()
+    with serving_images(drawing(world.load_executor())) as server:
+        (tmp_path / "clvr.toml").write_text(CONFIG.format(url=server.url, side=world.canvas))
         written(tmp_path, json.dumps({"prompt": brief, "id": "one", "seed": 4}))
         code = cli.main(command(tmp_path, tmp_path / "there"))
     assert cli.main(["generate", brief, "--seed", "4", "--rounds", "6", "--out", str(tmp_path / "here")]) == code

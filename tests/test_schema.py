@@ -21,7 +21,7 @@ from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
 from clvr_core.run.session import EVENTS, RunModels, Session, drive
 from clvr_core.storage.png import TRAJECTORY_KEY, read_png
 from clvr_core.trajectory import Remark, Trajectory
-from tests.stickers.oracle import OracleExecutor, load_vlm
+from tests.stickers.oracle import SIZE, OracleExecutor, load_vlm
 from tests.test_records import FULL
 
 DATA = Path(__file__).parent / "data"
@@ -88,7 +88,7 @@ def one_wish(trajectory: Trajectory) -> tuple[Remark, None]:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_fresh_run_fits(strategy, tmp_path):
-    brief = Brief(PROMPT, strategy, seed=5, budget=Budget(rounds=4), final_ab=True)
+    brief = Brief(PROMPT, strategy, seed=5, **SIZE, budget=Budget(rounds=4), final_ab=True)
     reviewer = one_wish if strategy == "clvr" else None
     drive(
         Session(brief, RunModels(VLM, OracleExecutor(fault=0.3)), RunFolder.create(tmp_path / "run"), reviewer=reviewer)

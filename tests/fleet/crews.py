@@ -14,8 +14,8 @@ from clvr_core.errors import BadInput
 from clvr_core.fleet.engine import Stopped
 from clvr_core.models.memory_plan import GPU_SHARE
 from clvr_core.models.registry import Models
-from clvr_core.shapes import load_vlm
-from tests.shapes.oracle import RenderExecutor
+from clvr_core.stickers import CANVAS
+from tests.stickers.oracle import OracleExecutor, load_vlm
 from tests.waiting import HUNG, until
 
 
@@ -106,7 +106,7 @@ class Endless:
 
 @dataclass(frozen=True)
 class Oracle:
-    """A `Source` of models that draw by a renderer. killing: a folder in which each drawing leaves a file, and as long as there are no
+    """A `Source` of models that draw what they are told. killing: a folder in which each drawing leaves a file, and as long as there are no
     more than `times` kills the process that drew; None kills nobody. reads: refuse what the vision-language model cannot read."""
 
     killing: Path | None = None
@@ -115,11 +115,11 @@ class Oracle:
 
     def load(self) -> Models:
         vlm = load_vlm()
-        models = Models(vlm, RenderExecutor(), 96, 96, vlm.require_readable if self.reads else None)
+        models = Models(vlm, OracleExecutor(), CANVAS, CANVAS, vlm.require_readable if self.reads else None)
         return models if self.killing is None else replace(models, executor=_Killing(self.killing, self.times))
 
 
-class _Killing(RenderExecutor):
+class _Killing(OracleExecutor):
     def __init__(self, folder: Path, times: int) -> None:
         super().__init__()
         self.folder, self.times = folder, times

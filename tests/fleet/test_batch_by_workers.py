@@ -23,6 +23,7 @@ from clvr_core.models.source import Facts
 from tests.executor.images import serving_images
 from tests.fakes import grey
 from tests.fleet.crews import Oracle
+from tests.stickers.oracle import SIZE
 from tests.test_batch import BOTH, BRIEFS, canvases, command, painted, seeing, written
 from tests.vlm.servers import serving
 from tests.waiting import HUNG
@@ -31,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def jobs() -> list[Job]:
-    return [Job(f"run-{number}", Brief(brief, budget=Budget(rounds=6))) for number, brief in enumerate(BRIEFS)]
+    return [Job(f"run-{number}", Brief(brief, **SIZE, budget=Budget(rounds=6))) for number, brief in enumerate(BRIEFS)]
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +54,9 @@ def test_workers_make_the_same_files_and_their_lines_are_told(tmp_path, whole):
 
 
 def test_references_come_to_the_workers(tmp_path):
-    Image.fromarray(grey(130, 96, 96)).save(tmp_path / "ann.png")
+    Image.fromarray(grey(130, **SIZE)).save(tmp_path / "ann.png")
     lines = written(tmp_path, {"id": "x", "prompt": BRIEFS[0], "references": ["ann=ann.png:face"]})
-    usual = Brief("any", "oneshot", budget=Budget(rounds=6))
+    usual = Brief("any", "oneshot", **SIZE, budget=Budget(rounds=6))
     (result,) = paint_on(Processes(1, 1), Oracle(), lambda models: read_jobs(lines, usual), tmp_path / "out")
     assert result.state in ("met", "unmet") and (tmp_path / "out" / "x" / "reference-ann.png").exists()
 

@@ -27,6 +27,7 @@ from clvr_core.synthesis.data import IMAGES, REJECTED, ROWS, SHAREGPT, TRL
 from clvr_core.synthesis.engine import DECISIONS, SETTINGS, Settings, synthesize
 from tests.evaluation.test_generate import World, shapes
 from tests.fleet.crews import Oracle
+from tests.stickers.oracle import SIZE
 from tests.synthesis.crews import Sources
 from tests.synthesis.test_engine import PROMPTS
 from tests.test_batch import BRIEFS, written
@@ -61,7 +62,7 @@ def url(request) -> Iterator[str]:
 
 
 def jobs(count: int = 3) -> list[Job]:
-    return [Job(f"run-{number}", Brief(BRIEFS[number], budget=Budget(rounds=6))) for number in range(count)]
+    return [Job(f"run-{number}", Brief(BRIEFS[number], **SIZE, budget=Budget(rounds=6))) for number in range(count)]
 
 
 def pictures(url: str, job: str) -> dict[str, bytes]:

@@ -18,6 +18,7 @@ from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import JOURNAL
 from tests.fleet.crews import Gpus, Killers, Oracle, Squares, TorchThreads
+from tests.stickers.oracle import SIZE
 from tests.test_batch import BRIEFS, canvases
 from tests.waiting import until
 
@@ -49,7 +50,8 @@ def cluster():
 
 def jobs() -> list[Job]:
     return [
-        Job(f"run-{number}", Brief(BRIEFS[number % 4], seed=number, budget=Budget(rounds=6))) for number in range(6)
+        Job(f"run-{number}", Brief(BRIEFS[number % 4], seed=number, **SIZE, budget=Budget(rounds=6)))
+        for number in range(6)
     ]
 
 

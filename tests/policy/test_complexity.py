@@ -12,7 +12,7 @@ from clvr_core.policy.complexity import HALF, complexity, of_goals, one_shot_cha
 from clvr_core.records import to_json
 from clvr_core.run.session import RunModels, Session, drive
 from tests.fakes import trajectory
-from tests.stickers.oracle import OracleExecutor, load_vlm
+from tests.stickers.oracle import SIZE, OracleExecutor, load_vlm
 
 FEW, MANY = (tuple(Goal(f"g{n}", f"a thing {n}") for n in range(count)) for count in (2, 30))
 BRIEF = Brief("a brief of a few words", "director")
@@ -58,7 +58,7 @@ def test_a_run_that_does_not_ask_for_it_is_told_as_before():
 
 
 def test_a_loop_ends_at_the_rounds_that_its_goals_are_granted():
-    brief = Brief("a red cat", "strokes", seed=1, budget=Budget(40, patience=40), estimate=True)
+    brief = Brief("a red cat", "strokes", seed=1, **SIZE, budget=Budget(40, patience=40), estimate=True)
     # A hand that always errs: only the limit can end it.
     run = drive(Session(brief, RunModels(load_vlm(), OracleExecutor(fault=1.0))))
     granted = rounds_for(of_goals(brief, run.goals))

@@ -19,13 +19,13 @@ from pathlib import Path
 from clvr_core.brief import Brief, Budget
 from clvr_core.run.run_folder import JOURNAL, RunFolder
 from clvr_core.run.session import RunModels, Session, drive, resume
-from tests.stickers.oracle import OracleExecutor, load_vlm
+from tests.stickers.oracle import SIZE, OracleExecutor, load_vlm
 
 PROMPT = (
     "a red cat at the top left, two blue cars, a large green bird in the bottom row, two yellow buses and a pink horse."
 )
 NEWLINE = b"\n"
-BRIEF = Brief(f"{PROMPT} the red cat is left of the pink horse.", seed=2, budget=Budget(rounds=8))
+BRIEF = Brief(f"{PROMPT} the red cat is left of the pink horse.", seed=2, **SIZE, budget=Budget(rounds=8))
 
 
 VLM = load_vlm()

@@ -18,7 +18,7 @@ from clvr_core.storage.png import trajectory_of
 from tests.fakes import FakeExecutor
 from tests.run.killable import PROMPT, VLM
 from tests.run.script import a_brief, edit, generate, scripted
-from tests.stickers.oracle import OracleExecutor
+from tests.stickers.oracle import SIZE, OracleExecutor
 
 STRATEGIES = ("clvr", "director", "strokes")
 LONG = Budget(rounds=7, patience=5)
@@ -42,7 +42,7 @@ class Counting(OracleExecutor):
 
 
 def brief_of(strategy: str, budget: Budget = LONG) -> Brief:
-    return Brief(PROMPT, strategy, 4, budget=budget, candidates=1, final_ab=True)
+    return Brief(PROMPT, strategy, 4, **SIZE, budget=budget, candidates=1, final_ab=True)
 
 
 def begun(folder: Path, brief: Brief, executor=None) -> Path:
@@ -170,7 +170,7 @@ def test_the_same_budget_changes_nothing_and_a_tighter_one_is_refused(long, tmp_
 
 
 def test_a_budget_that_would_make_the_rounds_on_record_others_is_refused(tmp_path):
-    folder = begun(tmp_path / "run", Brief(PROMPT, "best-of-n", 2, budget=Budget(images=2)))
+    folder = begun(tmp_path / "run", Brief(PROMPT, "best-of-n", 2, **SIZE, budget=Budget(images=2)))
     with pytest.raises(BadInput, match="this budget of images makes other rounds"):
         gone_on(folder, Budget(images=3))
 

@@ -9,13 +9,12 @@ from clvr_core.brief import Brief, Budget, Goal
 from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import RunFolder, read_trajectory
 from clvr_core.run.session import RunModels, Session, drive
-from clvr_core.stickers import CANVAS
 from clvr_core.trajectory import Action, states
 from clvr_core.verifier import check_edit, check_scene
 from clvr_core.verifier.whole import look_at_whole
 from tests.fakes import FakeExecutor, FakeVlm, goals, grey
 from tests.run.script import END, VALIDATE, a_brief, asked, edit, generate, play, scripted
-from tests.stickers.oracle import OracleExecutor, load_vlm
+from tests.stickers.oracle import SIZE, OracleExecutor, load_vlm
 
 LISTED = goals("thing 1", "thing 2", "thing 3")
 
@@ -108,7 +107,7 @@ class TestValidate:
 
     def test_in_the_embedded_world_finds_what_an_artists_list_left_out(self):
         listed = (Goal("g1", "a red cat"),)
-        brief = Brief("a red cat and a blue car", guided=True)
+        brief = Brief("a red cat and a blue car", **SIZE, guided=True)
         picture = OracleExecutor().draw([_request("a red cat")])[0].picture
         found = look_at_whole(load_vlm(), brief, listed, {0: picture}).value
         assert [goal.text for goal in found.gaps] == ["a blue car"] and found.back_to is None
@@ -117,7 +116,7 @@ class TestValidate:
 
 
 def _request(prompt: str):
-    return DrawRequest(prompt, 0, (), CANVAS, CANVAS)
+    return DrawRequest(prompt, 0, **SIZE)
 
 
 def _third(question):

@@ -14,11 +14,10 @@ from clvr_core.policy import rules
 from clvr_core.policy.remarks import BY_THE_ARTIST, apply_remark, is_wish
 from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
 from clvr_core.run.session import RunModels, Session, drive, go_on, resume
-from clvr_core.stickers import CANVAS
 from clvr_core.trajectory import Remark, Trajectory, timeless
 from tests.fakes import FakeExecutor, goals, step, trajectory
 from tests.run.script import VALIDATE, a_brief, asked, edit, generate, scripted, seen
-from tests.stickers.oracle import OracleExecutor, load_vlm
+from tests.stickers.oracle import SIZE, OracleExecutor, load_vlm
 
 
 class Artist:
@@ -296,16 +295,14 @@ def test_a_wish_takes_no_id_that_a_goal_has_and_such_a_goal_is_none_by_its_first
 
 
 def test_the_embedded_models_serve_a_wish_in_their_own_words():
-    brief = a_brief(prompt="a large red cat at the top left", width=CANVAS, height=CANVAS)
+    brief = a_brief(prompt="a large red cat at the top left", **SIZE)
     artist = Artist(Remark(0, words="a small blue car at the bottom right", dropped=("g1",)))
     end = drive(Session(brief, RunModels(load_vlm(), OracleExecutor(0.0)), reviewer=artist))
     assert end.outcome.met and [goal.text for goal in end.goals][-1] == "a small blue car at the bottom right"
 
 
 def test_the_embedded_judge_says_nothing_of_a_wish_in_other_words():
-    brief = a_brief(
-        prompt="a large red cat at the top left", width=CANVAS, height=CANVAS, budget=Budget(rounds=3, patience=2)
-    )
+    brief = a_brief(prompt="a large red cat at the top left", **SIZE, budget=Budget(rounds=3, patience=2))
     end = drive(
         Session(brief, RunModels(load_vlm(), OracleExecutor(0.0)), reviewer=Artist(Remark(0, words="more atmosphere")))
     )

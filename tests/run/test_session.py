@@ -22,7 +22,7 @@ from clvr_core.trajectory import Remark, seed_for
 from tests.fakes import FakeExecutor, FakeVlm, grey
 from tests.run.killable import PROMPT, VLM
 from tests.run.script import VALIDATE, a_brief, asked, drafts, edit, generate, judged, play, scripted
-from tests.stickers.oracle import OracleExecutor
+from tests.stickers.oracle import SIZE, OracleExecutor
 
 RESULT_OF = {
     "goals": "goals",
@@ -166,7 +166,7 @@ class TestWhatIsOnDisk:
                 decisions.append(event)
                 assert trajectory_from(lines(folder)) == session.trajectory
 
-        brief = Brief(PROMPT, strategy, 2, budget=Budget(rounds=5))
+        brief = Brief(PROMPT, strategy, 2, **SIZE, budget=Budget(rounds=5))
         session = start(brief, RunModels(VLM, OracleExecutor(fault=0.4)), folder, listener=check)
         drive(session)
         assert (
@@ -315,7 +315,7 @@ def test_the_listener_hears_every_line_once_after_it_was_written(tmp_path):
 class TestSideBySide:
     def briefs(self) -> list[Brief]:
         return [
-            Brief(PROMPT, strategy, seed, budget=Budget(rounds=4))
+            Brief(PROMPT, strategy, seed, **SIZE, budget=Budget(rounds=4))
             for strategy in ("clvr", "director", "strokes")
             for seed in (1, 2)
         ]

@@ -12,8 +12,11 @@ from clvr_core.stickers.judge import Errors, StickersVlm
 from clvr_core.stickers.planner import closest
 from clvr_core.stickers.proxies import after
 from clvr_core.stickers.sampling import jitter, random_edit, random_thing
-from clvr_core.stickers.scene import SIGN, Scene, apply
+from clvr_core.stickers.scene import CANVAS, SIGN, Scene, apply
 from tests.stickers.eyes import perceive, picture_of
+
+SIZE = {"width": CANVAS, "height": CANVAS}
+"""Of a brief whose pictures the oracle draws."""
 
 
 def load_vlm(flip: float = 0.0, seed: int = 0, errors: Errors = "independent") -> StickersVlm:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from clvr_core.errors import BadInput
 from clvr_core.models.registry import Models
-from clvr_core.shapes.grammar import parse
-from clvr_core.shapes.judge import ShapesVlm
-from tests.shapes.oracle import RenderExecutor
+from clvr_core.stickers import CANVAS
+from clvr_core.stickers.grammar import parse
+from tests.stickers.oracle import OracleExecutor, load_vlm
 
 
-class BadAtOnce(RenderExecutor):
+class BadAtOnce(OracleExecutor):
     """Draws wrongly what has more than four things, as a small model does; edits are right."""
 
     def _scene(self, request):
@@ -28,10 +28,10 @@ class Sources:
 
     def load(self):
         if self.second:
-            return ShapesVlm(seed=1)
+            return load_vlm(seed=1)
 
         def check(prompt: str) -> None:
             if prompt == self.unreadable:
                 raise BadInput(f"{prompt} is not to be read")
 
-        return Models(ShapesVlm(), BadAtOnce(), 96, 96, check)
+        return Models(load_vlm(), BadAtOnce(), CANVAS, CANVAS, check)

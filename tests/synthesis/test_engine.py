@@ -10,9 +10,9 @@ from PIL import Image
 
 from clvr_core.errors import BadInput, CannotWrite
 from clvr_core.models.registry import Models
-from clvr_core.shapes.grammar import parse
-from clvr_core.shapes.judge import ShapesVlm
-from clvr_core.shapes.perceive import perceive
+from clvr_core.stickers import CANVAS
+from clvr_core.stickers.grammar import parse
+from clvr_core.stickers.judge import StickersVlm
 from clvr_core.storage.lock import FolderHeld
 from clvr_core.synthesis import engine
 from clvr_core.synthesis.data import read_rows
@@ -20,20 +20,21 @@ from clvr_core.synthesis.engine import Settings, data_summary, random_prompts, r
 from clvr_core.world import world_named
 from tests.fakes import FakeVlm
 from tests.faults import DISK, failing_disk
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.eyes import perceive
+from tests.stickers.oracle import OracleExecutor, load_vlm
 from tests.storage.test_lock import Elsewhere
 from tests.synthesis.crews import BadAtOnce
 
-PROMPTS = random_prompts(world_named("shapes"), 10, 3)
+PROMPTS = random_prompts(world_named("stickers"), 10, 9)
 
 
 def models(executor=None, vlm=None):
-    return Models(vlm or ShapesVlm(), executor or BadAtOnce(), 96, 96)
+    return Models(vlm or load_vlm(), executor or BadAtOnce(), CANVAS, CANVAS)
 
 
 def made(out, prompts=PROMPTS, second=None, **changes):
     return synthesize(
-        out, prompts, models(**changes), second or ShapesVlm(seed=1), Settings(together=4), report=lambda line: None
+        out, prompts, models(**changes), second or load_vlm(seed=1), Settings(together=4), report=lambda line: None
     )
 
 
@@ -59,7 +60,7 @@ class TestWhatIsKept:
         out, _ = data
         for row in read_rows(out):
             last = np.array(Image.open(out / row.turns[-1].image))
-            assert parse(row.prompt).holds(perceive(last).things) and len(row.turns) > 1
+            assert parse(row.prompt).holds(perceive(last).scene()) and len(row.turns) > 1
             assert all((out / turn.image).is_file() for turn in row.turns)
 
     def test_proxy_prompts_describe_the_canvas_after_each_step(self, data):
@@ -67,11 +68,11 @@ class TestWhatIsKept:
         for row in read_rows(out):
             for turn in row.turns:
                 seen = perceive(np.array(Image.open(out / turn.image)))
-                assert parse(turn.scene_prompt).holds(seen.things), turn
+                assert parse(turn.scene_prompt).holds(seen.scene()), turn
                 assert (turn.kind == "EDIT") == bool(turn.edit_prompt) == bool(turn.references)
 
     def test_a_one_shot_that_is_as_good_leaves_no_row(self, tmp_path):
-        counts = made(tmp_path / "set", PROMPTS[:4], executor=RenderExecutor())
+        counts = made(tmp_path / "set", PROMPTS[:4], executor=OracleExecutor())
         assert set(counts) == {"comparison"}
         assert (
             "does not hold to the trajectory in both orders" in lines(tmp_path / "set" / "rejected.jsonl")[0]["reason"]
@@ -86,16 +87,16 @@ class TestWhatIsKept:
     def test_each_judge_is_asked_in_both_orders(self, tmp_path):
         asked = []
 
-        class Asked(ShapesVlm):
+        class Asked(StickersVlm):
             def decide(self, images, questions):
                 asked.append(tuple(image.tobytes() for image in images))
                 return super().decide(images, questions)
 
-        made(tmp_path / "set", PROMPTS[:5], second=Asked())
+        made(tmp_path / "set", PROMPTS[:5], second=Asked(read=perceive))
         assert asked and len(asked) % 2 == 0 and all(one == other[::-1] for one, other in zip(asked[::2], asked[1::2]))
 
     def test_goals_that_are_not_met_are_named(self, tmp_path):
-        counts = made(tmp_path / "set", PROMPTS[:4], executor=RenderExecutor(fault=1.0))
+        counts = made(tmp_path / "set", PROMPTS[:4], executor=OracleExecutor(fault=1.0))
         assert counts["active verification"] and set(counts) <= {
             "active verification",
             "passive verification",
@@ -187,8 +188,8 @@ class TestGoingOn:
 
 
 def test_prompts_are_read_once_each_and_an_empty_file_is_refused(tmp_path):
-    (tmp_path / "prompts").write_text("a red circle\n\n a red circle \ntwo blue squares\n")
-    assert read_prompts(tmp_path / "prompts") == ["a red circle", "two blue squares"]
+    (tmp_path / "prompts").write_text("a red cat\n\n a red cat \ntwo blue cars\n")
+    assert read_prompts(tmp_path / "prompts") == ["a red cat", "two blue cars"]
     (tmp_path / "none").write_text("\n")
     for name in ("none", "missing"):
         with pytest.raises(BadInput, match="prompts"):

@@ -13,7 +13,7 @@ from clvr_core.models.registry import Models
 from clvr_core.policy import LOOPS
 from clvr_core.run.run_folder import read_trajectory
 from clvr_core.run.session import RunModels, Session, drive
-from clvr_core.shapes.judge import ShapesVlm
+from clvr_core.stickers import CANVAS
 from clvr_core.synthesis.engine import RUNS, Settings, random_prompts, synthesize
 from clvr_core.synthesis.lessons import FORMS, kept_runs, lessons_of
 from clvr_core.synthesis.overlap import near, read_benchmark, refuse_overlaps, words_of
@@ -22,6 +22,7 @@ from clvr_core.trajectory import Action
 from clvr_core.world import world_named
 from tests.fakes import FakeExecutor, FakeVlm
 from tests.run.script import canvas_of, scripted
+from tests.stickers.oracle import load_vlm
 from tests.synthesis.crews import BadAtOnce
 from tests.synthesis.kept import ACTIONS, SEEN, save_kept
 
@@ -151,10 +152,10 @@ def test_briefs_of_a_benchmark_are_refused_and_it_is_read_in_both_forms(tmp_path
 
 def test_a_data_set_of_all_three_strategies_is_replayed_in_both_forms(tmp_path):
     """Runs of the embedded world, as `clvr synthesize --strategy clvr,director,strokes` makes them."""
-    prompts = random_prompts(world_named("shapes"), 9, 3)
-    models = Models(ShapesVlm(), BadAtOnce(), 96, 96)
+    prompts = random_prompts(world_named("stickers"), 9, 5)
+    models = Models(load_vlm(), BadAtOnce(), CANVAS, CANVAS)
     settings = Settings(rounds=16, patience=6, together=6, strategies=LOOPS)
-    synthesize(tmp_path, prompts, models, ShapesVlm(seed=1), settings, lambda line: None)
+    synthesize(tmp_path, prompts, models, load_vlm(seed=1), settings, lambda line: None)
     strategies = [read_trajectory(tmp_path / RUNS / name).brief.strategy for name in kept_runs(tmp_path)]
     assert {*strategies} == {*LOOPS}, strategies
     for name in kept_runs(tmp_path):
