@@ -211,6 +211,7 @@ def request(situation: Situation, text: str = "") -> Message:
             "allowed": list(situation.allowed),
             "current": trajectory.current,
             "canvases": list(canvases),
+            "shown": list(canvases),
             "failed": [
                 {
                     "parent": failed.parent,

@@ -61,9 +61,19 @@ def conversation(situation: Situation, exchanges: Sequence[Exchange], picture: P
     for exchange in exchanges:
         references = situation.references.values() if exchange.begins else ()
         shown = (*map(picture, exchange.canvases), *references)
-        messages += [Message("user", exchange.asked, shown), Message("assistant", exchange.replied)]
-    last = messages[-2]
-    return (*messages[:-2], replace(request(situation, last.text), images=last.images))
+        data = {"shown": list(exchange.canvases)}
+        messages += [Message("user", exchange.asked, shown, data), Message("assistant", exchange.replied)]
+    last, asked = messages[-2], request(situation, messages[-2].text)
+    return (*messages[:-2], replace(asked, images=last.images, data={**asked.data, **last.data}))
+
+
+def offered(messages: Sequence[Message], asked: Message) -> list[Picture]:
+    """Return the pictures of the canvases that a request for an action offers, in its order, for a controller that is a
+    program: a conversation shows each of them once. asked: the request, one of the messages."""
+    if "shown" not in asked.data:
+        return list(asked.images)
+    shown = {canvas: picture for each in messages for canvas, picture in zip(each.data.get("shown", ()), each.images)}
+    return [shown[canvas] for canvas in asked.data["canvases"]]
 
 
 def _begun(

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from ..controller.conversation import offered
 from ..errors import JudgeFailure
 from ..policy.remarks import is_wish
 from ..protocols import Decision, Message, Picture, Question, Reply
@@ -155,7 +156,7 @@ class ShapesVlm:
         elif message.data["task"] == "rewrite":
             value = {"prompt": self.plan(message.data["prompt"], message.data["seed"])}
         else:
-            seen, step = [self._read(picture) for picture in message.images], message.data["step"]
+            seen, step = [self._read(picture) for picture in offered(messages, message)], message.data["step"]
             value = act(message.data, seen, lambda spec: self._understood(spec, step))
         return _told(value)
 

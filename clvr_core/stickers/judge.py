@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from ..controller.conversation import offered
 from ..errors import JudgeFailure
 from ..policy.remarks import is_wish
 from ..protocols import Decision, Message, Picture, Question, Reply
@@ -175,7 +176,7 @@ class StickersVlm:
         elif message.data["task"] == "complexity":
             value = _taken_apart(parse(message.data["prompt"]))
         else:
-            seen = [self._read(picture) for picture in message.images]
+            seen = [self._read(picture) for picture in offered(messages, message)]
             step, note = message.data["step"], message.data.get("note")
             # Told that the plan contradicts the brief, it plans anew.
             value = act(message.data, seen, lambda spec: self._understood(spec, f"{step}/{note}" if note else step))

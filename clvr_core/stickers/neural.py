@@ -21,8 +21,9 @@ LONGEST = 768
 class NeuralVlm:
     """A `Vlm` on the embedded folder, or on another one that was taught the same. device: as torch names it.
 
-    It was taught lists of goals, actions of the strategies clvr and director, the verifier's questions about goals and
-    edits, and its comparisons. Raises BadInput for a folder that holds no weights or does not load.
+    It was taught lists of goals, actions of the strategies clvr and director by single prompts and in one conversation,
+    the verifier's questions about goals and edits, and its comparisons. Raises BadInput for a folder that holds no weights
+    or does not load.
     """
 
     def __init__(self, folder: Path = FOLDER, device: str = "cpu") -> None:

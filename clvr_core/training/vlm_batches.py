@@ -14,6 +14,7 @@ from ..stickers.codes import codes
 from ..stickers.scene import GRID, Scene
 from ..vlm.decisions import DECIDE, ONE_WORD
 from .vlm_control import requests as some_requests
+from .vlm_conversations import Spoken, conversations
 from .vlm_questions import DENSE, TYPES, Asked, asked
 
 if TYPE_CHECKING:
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 
 TOKENS = GRID * GRID
 PICTURE = f"<|vision_start|>{'<|image_pad|>' * TOKENS}<|vision_end|>"
-SHORT, LONG, CHAT = 88, 136, 640
-"""Tokens of a row: of a decision, of an answer in words, of a request to the controller."""
+SHORT, LONG, CHAT, TALK = LENGTHS = 88, 136, 640, 1536
+"""Tokens of a row: of a decision, of an answer in words, of a request to the controller, of a conversation."""
+Line = tuple[list[int], list[tuple[int, int]], list[int], int]
+"""Tokens of a row, the last of which is foretold and not read; first and last + 1 place of each answer in it; numbers of its
+pictures in their order; its kind."""
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Rows:
     ids: int16 R x T. slots: int32 R x T, the visual token (picture x 9 + place) that stands there, or -1.
     positions: int16 R x 3 x T. at: int32, where in R x T flattened an answer's next token is foretold.
     target: int16, those tokens. kind: int8, of the row of each, in TYPES, or -1 for an answer in words, -2 for a list of
-        goals, -3 for an action.
+        goals, -3 for an action, -4 for the actions of a conversation.
     """
 
     ids: np.ndarray
@@ -53,6 +57,12 @@ class Batch:
     short: Rows
     long: Rows
     chat: Rows
+    talk: Rows
+
+    @property
+    def rows(self) -> tuple[Rows, Rows, Rows, Rows]:
+        """Those of each length."""
+        return self.short, self.long, self.chat, self.talk
 
 
 class Writer:
@@ -68,7 +78,7 @@ class Writer:
             (system, count): self._ids(self._head(system, count)) for system in (True, False) for count in (0, 1, 2)
         }
         self.tail = self._ids("<|im_end|>\n<|im_start|>assistant\n")
-        self.end = self._ids("<|im_end|>")
+        self.end, self.line = self._ids("<|im_end|>"), self._ids("\n")
         self.yes, self.no = self.words.token_to_id("Yes"), self.words.token_to_id("No")
 
     def _ids(self, text: str) -> list[int]:
@@ -82,41 +92,72 @@ class Writer:
         self,
         made: Asked,
         requests: Sequence[tuple[str, list[str | Scene], str]] = (),
-        counts: tuple[int, int, int] | None = None,
+        counts: tuple[int, int, int, int] | None = None,
+        talks: Sequence[Sequence[Spoken]] = (),
     ) -> Batch:
         """counts: rows of each length to be made, by leaving out or adding empty ones; None for as many as there are."""
         asks = [question if kind in DENSE else f"{question}\n{ONE_WORD}" for kind, _, _, question, _ in made.rows]
         asked_ids = self.words.encode_batch_fast(asks, add_special_tokens=False)
         answer_ids = self.words.encode_batch_fast([row[4] for row in made.rows], add_special_tokens=False)
-        rows: tuple[list[Any], list[Any], list[Any]] = [], [], []
+        rows: tuple[list[Line], list[Line], list[Line], list[Line]] = [], [], [], []
         for (kind, one, two, _, _), question, answer in zip(made.rows, asked_ids, answer_ids):
             dense = kind in DENSE
             pictures = [one] if two < 0 else [one, two]
             prompt = self.heads[not dense, len(pictures)] + question.ids + self.tail
             said = answer.ids + self.end if dense else answer.ids
-            row = prompt, said, pictures, -1 if dense else TYPES.index(kind)
+            row = _line(prompt, said, pictures, -1 if dense else TYPES.index(kind))
             length = len(prompt) + len(said) - 1
             if length <= SHORT and not dense:
                 rows[0].append(row)
             elif length <= LONG:
                 rows[1].append(row)
         scenes = list(made.scenes)
+
+        def numbers(shown: Sequence[Scene]) -> list[int]:
+            scenes.extend(shown)
+            return list(range(len(scenes) - len(shown), len(scenes)))
+
         for task, parts, reply in requests:
-            pictures = list(range(len(scenes), len(scenes) + sum(isinstance(part, Scene) for part in parts)))
-            scenes += [part for part in parts if isinstance(part, Scene)]
+            pictures = numbers([part for part in parts if isinstance(part, Scene)])
             prompt, said = self._request(task, parts, reply)
             if len(prompt) + len(said) - 1 <= CHAT:
                 number = TYPES.index(task) if task in TYPES else -2 - ("goals", "action").index(task)
-                rows[2].append((prompt, said, pictures, number))
+                rows[2].append(_line(prompt, said, pictures, number))
+        for talk in talks:
+            tokens, spans, shown = self.conversation(talk)
+            if spans:
+                rows[3].append((tokens, spans, numbers(shown), -4))
         cells, backdrops = codes(scenes)
         flat = np.full((len(cells), 3), -1, np.float32)
         for picture, color in made.flat.items():
             flat[picture] = np.asarray(color, np.float32) / 255
-        three = (
+        four = (
             self._rows(each, length, None if counts is None else counts[at])
-            for at, (each, length) in enumerate(zip(rows, (SHORT, LONG, CHAT)))
+            for at, (each, length) in enumerate(zip(rows, LENGTHS))
         )
-        return Batch(cells, backdrops, flat, *three)
+        return Batch(cells, backdrops, flat, *four)
+
+    def conversation(
+        self, talk: Sequence[Spoken], most: int = TALK
+    ) -> tuple[list[int], list[tuple[int, int]], list[Scene]]:
+        """Return the tokens of a conversation, first and last + 1 place of each action in them with the mark that ends
+        it, and the scenes of its pictures. It ends with the last action that is within `most` tokens."""
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        scenes: list[Scene] = []
+        shown: list[Scene] = []
+        for turn in talk:
+            ids += self._ids(f"<|im_start|>{turn.role}\n")
+            first = len(ids)
+            ids += self._ids(turn.text + PICTURE * len(turn.scenes)) + self.end
+            shown += turn.scenes
+            if turn.role == "assistant":
+                if len(ids) - 1 > most:
+                    break
+                spans.append((first, len(ids)))
+                scenes = list(shown)
+            ids += self.line
+        return ids[: spans[-1][1]] if spans else [], spans, scenes
 
     def _request(self, task: str, parts: Sequence[str | Scene], reply: str) -> tuple[list[int], list[int]]:
         """Return the tokens of a request and of its reply."""
@@ -125,61 +166,78 @@ class Writer:
         ids = self._ids(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{''.join(said)}")
         return ids + self.tail, self._ids(reply) + ([] if task in TYPES else self.end)
 
-    def _rows(self, rows: Sequence[Any], length: int, count: int | None) -> Rows:
+    def _rows(self, rows: Sequence[Line], length: int, count: int | None) -> Rows:
         count = len(rows) if count is None else count
         rows = rows[:count]
         ids = np.full((count, length), self.pad, np.int16)
         slots = np.full((count, length), -1, np.int32)
         positions = np.broadcast_to(np.arange(length, dtype=np.int16), (count, 3, length)).copy()
         at, target, kinds = [], [], []
-        for row, (prompt, said, pictures, kind) in enumerate(rows):
-            # The last token is foretold and not read.
-            tokens = prompt + said[:-1]
+        for row, (said, spans, pictures, kind) in enumerate(rows):
+            tokens = said[:-1]
             ids[row, : len(tokens)] = tokens
-            if pictures:
-                first = tokens.index(self.image)
-                positions[row] = self._positions(first, len(pictures), length)
-                for picture in pictures:
-                    slots[row, first : first + TOKENS] = range(picture * TOKENS, (picture + 1) * TOKENS)
-                    # Between two pictures stand the end of the one and the begin of the other.
-                    first += TOKENS + 2
-            start = row * length + len(prompt) - 1
-            at.extend(range(start, start + len(said)))
-            target.extend(said)
-            kinds.extend([kind] * len(said))
+            firsts, place = [], 0
+            for picture in pictures:
+                place = tokens.index(self.image, place)
+                firsts.append(place)
+                slots[row, place : place + TOKENS] = range(picture * TOKENS, (picture + 1) * TOKENS)
+                place += TOKENS
+            if firsts:
+                positions[row] = self._positions(tuple(firsts), length)
+            for first, end in spans:
+                at.extend(range(row * length + first - 1, row * length + end - 1))
+                target.extend(said[first:end])
+                kinds.extend([kind] * (end - first))
         return Rows(ids, slots, positions, np.array(at, np.int32), np.array(target, np.int16), np.array(kinds, np.int8))
 
-    def _positions(self, first: int, pictures: int, length: int) -> np.ndarray:
-        """Int16 3 x T: a picture's tokens have one time, their rows and their columns, and take up three positions."""
-        key = (first, pictures, length)
+    def _positions(self, firsts: tuple[int, ...], length: int) -> np.ndarray:
+        """Int16 3 x T: a picture's tokens have one time, their rows and their columns, and take up three positions. firsts:
+        where each picture's first token stands."""
+        key = (firsts, length)
         if key not in _POSITIONS:
             made = np.zeros((3, length), np.int16)
             place, position = 0, 0
-            for _ in range(pictures):
+            for first in firsts:
                 made[:, place:first] = np.arange(position, position + first - place)
                 position += first - place
                 for token in range(TOKENS):
                     made[:, first + token] = position, position + token // GRID, position + token % GRID
                 position += GRID
-                place, first = first + TOKENS, first + TOKENS + 2
+                place = first + TOKENS
             made[:, place:] = np.arange(position, position + length - place)
+            if len(_POSITIONS) >= KEPT:
+                _POSITIONS.clear()
             _POSITIONS[key] = made
         return _POSITIONS[key]
 
 
-_POSITIONS: dict[tuple[int, int, int], np.ndarray] = {}
+def _line(prompt: list[int], said: list[int], pictures: list[int], kind: int) -> Line:
+    tokens = prompt + said
+    return tokens, [(len(prompt), len(tokens))], pictures, kind
+
+
+KEPT = 4096
+_POSITIONS: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
 
 
 def work(
-    queue: Queue[Batch], tokenizer: Path, seed: int, pictures: int, asked_for: int, counts: tuple[int, int, int]
+    queue: Queue[Batch],
+    tokenizer: Path,
+    seed: int,
+    pictures: int,
+    asked_for: int,
+    talks: int,
+    counts: tuple[int, int, int, int],
 ) -> None:
-    """Fill the queue with batches until the process is ended. asked_for: requests of a batch."""
+    """Fill the queue with batches until the process is ended. asked_for: requests of a batch. talks: its conversations."""
     writer, rng = Writer(tokenizer), random.Random(seed)
     while True:
-        queue.put(writer.batch(asked(rng, pictures), some_requests(rng, asked_for), counts))
+        made, requests = asked(rng, pictures), some_requests(rng, asked_for)
+        queue.put(writer.batch(made, requests, counts, conversations(rng, talks)))
 
 
 def hold_out(queue: Queue[Batch], tokenizer: Path, seed: int, pictures: int) -> None:
-    """Put one batch of so many pictures, and half as many requests, into the queue."""
+    """Put one batch of so many pictures, half as many requests and an eighth as many conversations, into the queue."""
     rng = random.Random(seed)
-    queue.put(Writer(tokenizer).batch(asked(rng, pictures, questions=12, kinds=1), some_requests(rng, pictures // 2)))
+    made, requests = asked(rng, pictures, questions=12, kinds=1), some_requests(rng, pictures // 2)
+    queue.put(Writer(tokenizer).batch(made, requests, talks=conversations(rng, pictures // 8)))

@@ -35,13 +35,13 @@ from ..errors import BadInput
 from ..stickers.codes import DX, DY, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.scene import BACKDROPS, CELLS, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
 from .muon import Muon
-from .vlm_batches import Batch, Rows, Writer, hold_out, work
+from .vlm_batches import CHAT, Batch, Rows, Writer, hold_out, work
 from .vlm_model import FOLDER, TOKENS, Pass
 from .vlm_questions import TYPES
 
 SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-00002.safetensors": ""}
 """Weights by file: those whose name begins so and are in no file before."""
-NAMED = {-1: "words", -2: "goals", -3: "action"}
+NAMED = {-1: "words", -2: "goals", -3: "action", -4: "conversation"}
 """Answers that are no decisions, each token of which counts."""
 HELD_OUT = 990_001
 """Seed of the held-out pictures."""
@@ -52,8 +52,9 @@ class Settings:
     """seconds: of wall time, everything included. warm: share of them for the vision part alone.
     pictures: of a batch; first: of one in the first stage. rate: of AdamW, for vectors and tables; muon: of Muon, for
     the matrices within. workers: processes that make questions. held_out: pictures of the accuracy that is noted `every`
-    so many seconds. requests: to the controller in a batch. words, replies, marks: weights of the losses on answers
-    in words, on the controller's replies, and on what stands at each place; decisions have 1.
+    so many seconds. requests: to the controller in a batch; conversations: its runs as one conversation each in a batch.
+    words, replies, marks: weights of the losses on answers in words, on the controller's replies, and on what stands at
+    each place; decisions have 1.
     """
 
     seconds: float = 380
@@ -63,6 +64,7 @@ class Settings:
     rate: float = 1e-3
     muon: float = 2e-3
     requests: int = 24
+    conversations: int = 4
     words: float = 1.0
     replies: float = 0.7
     marks: float = 0.2
@@ -160,8 +162,8 @@ class Feed:
         self.kept: deque[Batch] = deque(maxlen=400)
         self.again = 0
         share = settings.pictures / 256
-        counts = round(1280 * share), round(544 * share), settings.requests
-        given = settings.pictures, settings.requests, counts
+        counts = round(1280 * share), round(544 * share), settings.requests, settings.conversations
+        given = settings.pictures, settings.requests, settings.conversations, counts
         self.workers = [
             context.Process(target=work, args=(self.queue, tokenizer, settings.seed * 1000 + n, *given), daemon=True)
             for n in range(settings.workers)
@@ -310,7 +312,7 @@ class Trainer:
             shown = (torch.from_numpy(each[drawn]).to(self.device) for each in (batch.cells, batch.backdrops))
             marks, _ = self.marks(seen[torch.from_numpy(drawn).to(self.device)], *shown)
             sums, numbers = [], []
-            for rows in (batch.short, batch.long, batch.chat):
+            for rows in batch.rows:
                 if not len(rows.at):
                     continue
                 given = on(self.device, rows)
@@ -338,11 +340,12 @@ class Trainer:
             looks_ = [self.passes.see(each) for each in drawn]
             seen = torch.cat([each for each, _ in looks_])
             deep = [torch.cat(level) for level in zip(*(level for _, level in looks_))]
-            for rows in (batch.short, batch.long, batch.chat):
+            for rows in batch.rows:
                 length = rows.ids.shape[1]
-                for first in range(0, len(rows.ids), at_once):
-                    of = slice(first, first + at_once)
-                    mine = (rows.at >= first * length) & (rows.at < (first + at_once) * length)
+                count = max(1, at_once * CHAT // max(CHAT, length))
+                for first in range(0, len(rows.ids), count):
+                    of = slice(first, first + count)
+                    mine = (rows.at >= first * length) & (rows.at < (first + count) * length)
                     part = Rows(
                         rows.ids[of],
                         rows.slots[of],
@@ -489,7 +492,7 @@ def train(
         trainer.save()
         tell("end")
         held_out = feed.unseen_batch()
-        kinds = np.concatenate([rows.kind for rows in (held_out.short, held_out.long, held_out.chat)])
+        kinds = np.concatenate([rows.kind for rows in held_out.rows])
         note(
             stage="held out",
             counts={name: int((kinds == number).sum()) for number, name in [*NAMED.items(), *enumerate(TYPES)]},

@@ -299,3 +299,34 @@ def test_nothing_changes_where_the_structured_side_is_blanked(embedded, strategy
     timeless = lambda steps: [replace(each, cost=replace(each.cost, seconds={})) for each in steps]  # noqa: E731
     assert said.steps and timeless(said.steps) == timeless(blank.steps)
     assert (said.goals, said.outcome, said.warnings) == (blank.goals, blank.outcome, blank.warnings)
+
+
+@pytest.mark.parametrize("world", ["shapes", "stickers"])
+def test_the_controllers_that_are_programs_choose_the_same_in_a_conversation_as_without(world):
+    """Each canvas is shown once in it, so that what a request offers stands in earlier messages too."""
+    from clvr_core.shapes.judge import ShapesVlm
+    from clvr_core.stickers.judge import StickersVlm
+    from clvr_core.stickers.scene import CANVAS
+    from clvr_core.stickers.simulated import Rates, SimulatedExecutor, perceive
+    from tests.shapes.oracle import RenderExecutor
+
+    if world == "stickers":
+        prompt = "three green cars, two small red cats in the top row, a pink cow above a large banana, a blue dog"
+        executor, exact, side = SimulatedExecutor(Rates(thing=0.2, edit=0.4)), StickersVlm(read=perceive), CANVAS
+        judges = [StickersVlm(0.05, 6, "correlated", read=perceive) for _ in range(2)]
+    else:
+        prompt = "three green circles, two red squares, a small blue triangle in the top left"
+        executor, exact, side = RenderExecutor(0.85), ShapesVlm(), 192
+        judges = [ShapesVlm() for _ in range(2)]
+    runs = [
+        drive(
+            Session(
+                Brief(prompt, "clvr", 4, side, side, Budget(8, patience=3), conversation=conversation),
+                RunModels(exact, executor, judge=judge),
+            )
+        )
+        for conversation, judge in zip((True, False), judges)
+    ]
+    told = [exchange for step in runs[0].steps for exchange in step.exchanges]
+    assert [exchange.begins for exchange in told] == [True, *[False] * (len(told) - 1)] and len(told) > 2
+    assert [step.action for step in runs[0].steps] == [step.action for step in runs[1].steps]

@@ -13,12 +13,17 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
+from clvr_core.brief import Brief, Budget
 from clvr_core.controller import prompts as control
 from clvr_core.errors import BadInput
+from clvr_core.run.session import RunModels, Session, drive
+from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.scene import CANVAS, NATURAL, SIGN, Edit, Scene, Thing, apply
+from clvr_core.stickers.simulated import SimulatedExecutor, perceive_rendered, rendered
 from clvr_core.training.muon import Muon, MuonAndAdamW, orthogonal
-from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, Writer
+from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, TALK, Writer
 from clvr_core.training.vlm_control import request_for_action, request_for_goals, requests
+from clvr_core.training.vlm_conversations import FAULTY, blank, conversation_about, conversations
 from clvr_core.training.vlm_model import FOLDER, Pass, sentences
 from clvr_core.training.vlm_pretrain import Settings, Trainer, load_weights, publish, worn
 from clvr_core.training.vlm_questions import (
@@ -35,8 +40,9 @@ from clvr_core.training.vlm_questions import (
     statement_words,
 )
 from clvr_core.vlm.decisions import DECIDE, ONE_WORD
+from clvr_core.vlm.local import Local, load_local
 from clvr_core.vlm.prompt import Prompter, Turn
-from tests.training.small_vlm import small_config
+from tests.training.small_vlm import save_small, small_config
 
 CAT, DOG = Thing("cat", NATURAL, "small", 0), Thing("dog", "blue", "large", 4)
 TOKENIZER = FOLDER / "tokenizer.json"
@@ -115,8 +121,6 @@ def test_yes_and_no_are_about_as_frequent_in_every_type():
 
 def test_a_row_is_the_prompt_that_the_model_is_given(writer, tmp_path, small):
     """Tokens, positions and places of the pictures are those of vlm/prompt.py."""
-    from clvr_core.vlm.local import Local, load_local
-
     model = Qwen3VLForConditionalGeneration(small)
     model.save_pretrained(tmp_path)
     for file in FOLDER.iterdir():
@@ -141,13 +145,65 @@ def test_a_row_is_the_prompt_that_the_model_is_given(writer, tmp_path, small):
     assert compared > 20
 
 
+class Asked(StickersVlm):
+    """The exact controller as a run has it, and what it is asked for an action with."""
+
+    def __init__(self) -> None:
+        super().__init__(read=perceive_rendered)
+        self.asked: list[Any] = []
+
+    def chat(self, messages: Any, schema: Any) -> Any:
+        if messages[-1].data["task"] == "action":
+            self.asked.append(messages)
+        return super().chat(messages, schema)
+
+
+@pytest.mark.parametrize("strategy", ["clvr", "director"])
+def test_a_conversation_is_taught_with_the_tokens_that_the_controller_is_asked_with_in_a_run(
+    writer, tmp_path, strategy
+):
+    """Against the prompts of a run of the loop in one conversation, built by vlm/prompt.py."""
+    vlm = load_local(Local(str(save_small(tmp_path / "small")), "cpu", "float32", image_side=CANVAS))
+    prompt = "three green cars, two small red cats in the top row, a pink cow above a large banana, a blue dog at night"
+    brief = Brief(prompt, strategy, 6, CANVAS, CANVAS, Budget(8, patience=3), final_ab=False, conversation=True)
+    controller, judge = Asked(), StickersVlm(0.03, brief.seed, "correlated", read=perceive_rendered)
+    executor = SimulatedExecutor(FAULTY, (4, 4), lambda scene: rendered(scene, blank), perceive_rendered)
+    end = drive(Session(brief, RunModels(controller, executor, judge=judge)))
+    said = [exchange.replied for step in end.steps for exchange in step.exchanges]
+    tokens, spans, shown = writer.conversation(conversation_about(brief, FAULTY), 10_000)
+    assert len(spans) == len(controller.asked) >= 3 and len(shown) >= 2
+    (row,) = [writer._rows([(tokens, spans, list(range(len(shown))), -4)], len(tokens), None)]
+    image = vlm.model.config.image_token_id
+    for messages, (first, end_of_reply) in zip(controller.asked, spans):
+        asked_with = vlm._prompter.prompt(vlm._turns(messages))
+        assert asked_with.ids[0].tolist() == tokens[:first]
+        assert asked_with.positions[:, 0].tolist() == row.positions[0][:, :first].tolist()
+        slots = row.slots[0][:first][np.array(tokens[:first]) == image]
+        assert slots.tolist() == list(range(9 * len(asked_with.images)))
+        reply = vlm.processor.tokenizer.decode(tokens[first:end_of_reply])
+        assert reply.endswith("<|im_end|>") and json.loads(reply.removesuffix("<|im_end|>"))["kind"]
+    told = ["".join(vlm.processor.tokenizer.decode(tokens[slice(*span)])) for span in spans]
+    assert told[: len(said)] == [f"{reply}<|im_end|>" for reply in said], "as the loop writes it into the conversation"
+    assert row.at.tolist() == [place - 1 for span in spans for place in range(*span)], "nothing else is learnt"
+    assert row.target.tolist() == [tokens[place] for span in spans for place in range(*span)]
+
+
+def test_a_conversation_that_is_too_long_ends_with_an_action_that_is_not(writer):
+    talk = max(conversations(random.Random(5), 12), key=len)
+    tokens, spans, shown = writer.conversation(talk, 10_000)
+    fewer, some, seen = writer.conversation(talk, spans[-1][1] - 2)
+    assert len(spans) > 1 and some == spans[:-1] and fewer == tokens[: some[-1][1]] and len(seen) <= len(shown)
+    assert writer.conversation(talk, 10) == ([], [], [])
+
+
 def test_the_fast_passes_are_the_models_own(writer, small):
     torch.manual_seed(0)
     model = Qwen3VLForConditionalGeneration(small).float().eval()
     with torch.no_grad():
         for each in model.parameters():
             each.mul_(3) if each.ndim > 1 else each.add_(torch.randn_like(each) * 0.1)
-    batch = writer.batch(asked(random.Random(5), 4, pairs=0.5), requests(random.Random(1), 3))
+    talks = conversations(random.Random(1), 2)
+    batch = writer.batch(asked(random.Random(5), 4, pairs=0.5), requests(random.Random(1), 3), talks=talks)
     pictures, passes = blots(batch.cells, batch.backdrops), Pass(model)
     from clvr_core.training.vlm_model import patches
 
@@ -158,7 +214,7 @@ def test_the_fast_passes_are_the_models_own(writer, small):
         own = model.model.visual(pixels, grid_thw=grid)
         assert torch.allclose(seen.flatten(0, 1), own.pooler_output, atol=1e-4)
         assert torch.allclose(deep[0].flatten(0, 1), own.deepstack_features[0], atol=1e-4)
-        for rows in (batch.short, batch.chat):
+        for rows in (batch.short, batch.chat, batch.talk):
             ids, slots, positions = (torch.from_numpy(each).long() for each in (rows.ids, rows.slots, rows.positions))
             logits = passes.logits(passes.read(ids, slots, positions, seen, deep))
             row = int((slots >= 0).any(-1).nonzero()[0, 0])
@@ -175,10 +231,11 @@ def test_the_fast_passes_are_the_models_own(writer, small):
 
 
 def test_rows_are_padded_and_cut_to_what_is_asked_for(writer):
-    batch = writer.batch(asked(random.Random(6), 10), requests(random.Random(6), 3), (200, 3, 2))
-    assert [len(rows.ids) for rows in (batch.short, batch.long, batch.chat)] == [200, 3, 2]
-    assert [rows.ids.shape[1] for rows in (batch.short, batch.long, batch.chat)] == [SHORT, LONG, CHAT]
-    for rows in (batch.long, batch.chat):
+    talks = conversations(random.Random(6), 3)
+    batch = writer.batch(asked(random.Random(6), 10), requests(random.Random(6), 3), (200, 3, 2, 2), talks)
+    assert [len(rows.ids) for rows in batch.rows] == [200, 3, 2, 2]
+    assert [rows.ids.shape[1] for rows in batch.rows] == [SHORT, LONG, CHAT, TALK]
+    for rows in (batch.long, batch.chat, batch.talk):
         ids, at = rows.ids.reshape(-1), rows.at.tolist()
         within = [place for place in range(len(at) - 1) if at[place + 1] == at[place] + 1]
         assert len(within) > 20
@@ -250,17 +307,20 @@ def test_a_filter_is_stepped_as_the_matrix_of_its_rows():
 
 def test_a_trainer_learns_one_batch_and_goes_on_from_its_files(writer, small, tmp_path):
     trainer = Trainer(Settings(rate=4e-3, muon=1e-2), tmp_path, torch.device("cpu"), blots, small)
-    batch = writer.batch(asked(random.Random(2), 4, questions=4, kinds=1), requests(random.Random(2), 2))
+    made, talks = asked(random.Random(2), 4, questions=4, kinds=1), conversations(random.Random(3), 1)
+    batch = writer.batch(made, requests(random.Random(2), 2), talks=talks)
     losses = []
-    for _ in range(20):
+    for _ in range(32):
         loss, parts = trainer.losses(batch, wear=False)
         losses.append(parts.tolist())
         trainer.step(loss, 1)
     assert all(last < first / 2 for first, last in zip(losses[0][:3], losses[-1][:3])), losses[-1]
     trainer.save()
     again = Trainer(Settings(), tmp_path, torch.device("cpu"), blots, small)
-    assert again.before == 20
-    old, new = trainer.judge(batch, writer)["loss"], again.judge(batch, writer)["loss"]
+    assert again.before == 32
+    told = trainer.judge(batch, writer)
+    assert told["conversation"] > 0.5
+    old, new = told["loss"], again.judge(batch, writer)["loss"]
     assert abs(old - new) < 0.02 * max(1, old)
     assert all(each.dtype == torch.float32 for each in load_weights(tmp_path).values())
     folder = tmp_path / "published"
