@@ -3,6 +3,8 @@
 Exit codes: 0 done, 2 bad input, 3 the budget was spent without meeting the goals, 130 interrupted, 143 and 129 ended by
     SIGTERM and SIGHUP. An error is one line on stderr. With
 --json, one line of JSON goes to stdout in every case.
+
+A command's modules are imported when it is run or its help is asked for: the start of one does not wait for those of all.
 """
 
 from __future__ import annotations
@@ -12,34 +14,18 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .brief_arguments import add_brief_arguments, brief_of
-from .doctor import PACKAGES
 from .errors import Away, BadInput
-from .evaluation.command import add_arguments as add_eval_arguments
-from .evaluation.probe_command import add_arguments as add_probe_arguments
-from .fleet.arguments import add_engine, engine_of
-from .fleet.output import folder_or_url, output_of
-from .merge.command import add_arguments as add_merge_arguments
-from .merge.extract_command import add_arguments as add_extract_arguments
-from .merge.spectrum_command import add_arguments as add_spectrum_arguments
-from .models.arguments import add_models, add_weights, add_witness
-from .policy import BASELINES
-from .progress import ProgressBar
-from .run.calibration import add_drift_arguments, fitted
-from .serve.command import add_arguments as add_serve_arguments
 from .signals import Ended, ended_in_order
-from .storage.clean_command import add_arguments as add_clean_arguments
-from .strengths.command import run as run_merge
-from .training.command import add_train
 
 if TYPE_CHECKING:
     from .models.registry import Models
     from .models.source import Named
+    from .progress import ProgressBar
     from .run.session import Listener, Session
 
 DONE, BAD_INPUT, NOT_MET, INTERRUPTED = 0, 2, 3, 130
@@ -59,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             each.reconfigure(errors="backslashreplace")
     try:
         with ended_in_order():
-            _parser().parse_args(arguments, options)
+            _parser(_command_in(arguments)).parse_args(arguments, options)
             return options.run(options)
     except BadInput as error:
         return _failed(options, str(error), BAD_INPUT)
@@ -78,6 +64,8 @@ def _again(options: argparse.Namespace) -> str:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
+    from .doctor import PACKAGES
+
     package = (error.name or "").partition(".")[0].replace("PIL", "pillow")
     if package not in PACKAGES:
         raise error
@@ -109,28 +97,51 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _command_in(arguments: list[str]) -> str:
+    """Return the command in the arguments: no option stands before it that takes a value."""
+    return next((each for each in arguments if not each.startswith("-")), "")
+
+
+def _parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands. only: the one command that gets its arguments; None for all of them."""
     parser = _Parser(prog="clvr", description="A closed loop around an image: plan, draw, judge, keep or roll back.")
     parser.add_argument("--version", action="version", version=f"clvr {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (text, add) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if only in (None, name):
+            add(command)
+    return parser
 
-    generate = commands.add_parser("generate", help="paint a brief")
+
+def _add_generate(generate: argparse.ArgumentParser) -> None:
+    from .brief_arguments import add_brief_arguments
+
     generate.add_argument("prompt", help="what the picture should show, in words")
     generate.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder for the run")
     add_brief_arguments(generate)
+    _add_models(generate)
     generate.set_defaults(run=_generate)
 
-    resume = commands.add_parser("resume", help="go on with a run that was stopped or killed")
+
+def _add_resume(resume: argparse.ArgumentParser) -> None:
     resume.add_argument("out", type=Path, metavar="DIR")
+    _add_models(resume)
     resume.set_defaults(run=_resume)
 
-    probe = commands.add_parser(
-        "probe", help="measure one-shot, best-of-N and the strategies on briefs of growing complexity"
-    )
-    probe.add_argument("--seed", type=_seed, default=0)
-    add_probe_arguments(probe)
 
-    synthesis = commands.add_parser("synthesize", help="make verified trajectories as training data")
+def _add_probe(probe: argparse.ArgumentParser) -> None:
+    from .evaluation.probe_command import add_arguments
+
+    probe.add_argument("--seed", type=_seed, default=0)
+    add_arguments(probe)
+    _add_models(probe, witness=False)
+
+
+def _add_synthesize(synthesis: argparse.ArgumentParser) -> None:
+    from .fleet.arguments import add_engine
+    from .fleet.output import folder_or_url
+
     synthesis.add_argument(
         "--out",
         type=folder_or_url,
@@ -158,12 +169,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     synthesis.add_argument("--seed", type=_seed, default=0)
     add_engine(synthesis)
+    _add_models(synthesis)
     synthesis.set_defaults(run=_synthesize)
 
-    train = commands.add_parser("train", help="train the embedded models, or FLUX.2 Klein on trajectories")
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    from .training.command import add_train
+
     add_train(train, _seed)
 
-    batch = commands.add_parser("batch", help="paint many briefs side by side")
+
+def _add_batch(batch: argparse.ArgumentParser) -> None:
+    from .brief_arguments import add_brief_arguments
+    from .fleet.arguments import add_engine
+    from .fleet.output import folder_or_url
+
     batch.add_argument(
         "prompts", type=Path, metavar="FILE", help="a brief a line: JSON strings, or objects with prompt, id, seed, ..."
     )
@@ -180,13 +200,20 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--workflow", type=Path, metavar="FILE", help="for --comfyui: a workflow in API format")
     add_brief_arguments(batch)
     add_engine(batch)
+    _add_models(batch)
     batch.set_defaults(run=_batch)
 
-    add_serve_arguments(
-        commands.add_parser("serve", help="answer requests for pictures, in the form of OpenAI's images API")
-    )
 
-    doctor = commands.add_parser("doctor", help="what is installed, and which models and backends can run")
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    from .serve.command import add_arguments
+
+    add_arguments(serve)
+
+
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
+    from .models.arguments import add_weights, add_witness
+    from .run.calibration import add_drift_arguments
+
     doctor.add_argument(
         "--models",
         type=Path,
@@ -194,32 +221,78 @@ def _parser() -> argparse.ArgumentParser:
         help="ask the servers that a file like clvr.toml names, as a run would; with --drift any name of models",
     )
     add_drift_arguments(doctor)
+    add_witness(doctor)
+    add_weights(doctor)
+    _add_json(doctor)
     doctor.set_defaults(run=_doctor)
 
-    clean = commands.add_parser("clean", help="save a copy of a picture without prompt, trajectory or other metadata")
-    add_clean_arguments(clean)
 
-    merge = commands.add_parser("merge", help="merge base, distilled and aligned weights into one checkpoint")
-    add_merge_arguments(merge)
-    merge.set_defaults(run=run_merge)
-    extract = commands.add_parser("extract", help="make a LoRA from the difference of two checkpoints")
-    add_extract_arguments(extract)
-    spectrum = commands.add_parser("spectrum", help="measure how many directions a checkpoint's matrices use")
-    add_spectrum_arguments(spectrum)
+def _add_clean(clean: argparse.ArgumentParser) -> None:
+    from .storage.clean_command import add_arguments
 
-    add_eval_arguments(
-        commands.add_parser("eval", help="measure models by the field's benchmarks, whose data you bring")
-    )
+    add_arguments(clean)
+    _add_json(clean)
 
-    for command in (generate, resume, probe, synthesis, batch):
-        add_models(command)
-    for command in (generate, resume, synthesis, batch, doctor):
+
+def _add_merge(merge: argparse.ArgumentParser) -> None:
+    from .merge.command import add_arguments
+
+    add_arguments(merge)
+    _add_json(merge)
+    merge.set_defaults(run=_merge)
+
+
+def _add_extract(extract: argparse.ArgumentParser) -> None:
+    from .merge.extract_command import add_arguments
+
+    add_arguments(extract)
+    _add_json(extract)
+
+
+def _add_spectrum(spectrum: argparse.ArgumentParser) -> None:
+    from .merge.spectrum_command import add_arguments
+
+    add_arguments(spectrum)
+    _add_json(spectrum)
+
+
+def _add_eval(evaluation: argparse.ArgumentParser) -> None:
+    from .evaluation.command import add_arguments
+
+    add_arguments(evaluation)
+
+
+def _add_models(command: argparse.ArgumentParser, witness: bool = True) -> None:
+    """Add what names the models of a run, and --json."""
+    from .models.arguments import add_models, add_weights, add_witness
+
+    add_models(command)
+    if witness:
         add_witness(command)
-    for command in (generate, resume, probe, synthesis, batch, doctor):
-        add_weights(command)
-    for command in (generate, resume, probe, synthesis, batch, doctor, clean, merge, extract, spectrum):
-        command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
-    return parser
+    add_weights(command)
+    _add_json(command)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print one machine-readable line at the end")
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "generate": ("paint a brief", _add_generate),
+    "resume": ("go on with a run that was stopped or killed", _add_resume),
+    "probe": ("measure one-shot, best-of-N and the strategies on briefs of growing complexity", _add_probe),
+    "synthesize": ("make verified trajectories as training data", _add_synthesize),
+    "train": ("train the embedded models, or FLUX.2 Klein on trajectories", _add_train),
+    "batch": ("paint many briefs side by side", _add_batch),
+    "serve": ("answer requests for pictures, in the form of OpenAI's images API", _add_serve),
+    "doctor": ("what is installed, and which models and backends can run", _add_doctor),
+    "clean": ("save a copy of a picture without prompt, trajectory or other metadata", _add_clean),
+    "merge": ("merge base, distilled and aligned weights into one checkpoint", _add_merge),
+    "extract": ("make a LoRA from the difference of two checkpoints", _add_extract),
+    "spectrum": ("measure how many directions a checkpoint's matrices use", _add_spectrum),
+    "eval": ("measure models by the field's benchmarks, whose data you bring", _add_eval),
+}
+"""What each command does, in the order of the help, and what adds its arguments to its parser."""
 
 
 def _source(options: argparse.Namespace) -> Named:
@@ -237,6 +310,9 @@ def _load(options: argparse.Namespace) -> Models:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    from .brief_arguments import brief_of
+    from .progress import ProgressBar
+    from .run.calibration import fitted
     from .run.references import read_references, with_references
     from .run.run_folder import RunFolder
     from .run.session import Session
@@ -258,6 +334,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    from .progress import ProgressBar
     from .run.run_folder import RunFolder
     from .run.session import resume
 
@@ -271,6 +348,7 @@ def _resume(options: argparse.Namespace) -> int:
 def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> int:
     """Drive the session to its end, print how it ended, and return the exit code."""
     from .checklist import met_words
+    from .policy import BASELINES
     from .run.run_folder import BEST, JOURNAL, REPORT
     from .run.session import drive
 
@@ -315,6 +393,11 @@ def _finish(options: argparse.Namespace, session: Session, bar: ProgressBar) -> 
 
 def _batch(options: argparse.Namespace) -> int:
     from .batch import Job, Shard, Table, batch_summary, paint_on, read_jobs, run_batch, summary_name
+    from .brief_arguments import brief_of
+    from .fleet.arguments import engine_of
+    from .fleet.output import output_of
+    from .policy import BASELINES
+    from .run.calibration import fitted
 
     usual, shard = brief_of(options, "any"), Shard.parse(options.shard)
     output_of(options.out).require()
@@ -402,6 +485,8 @@ def _criticise(options: argparse.Namespace) -> int:
 def _synthesize(options: argparse.Namespace) -> int:
     if options.critique:
         return _criticise(options)
+    from .fleet.arguments import engine_of
+    from .fleet.output import output_of
     from .synthesis import engine as made
     from .world import embedded_weights, world_named
 
@@ -461,6 +546,14 @@ def _doctor(options: argparse.Namespace) -> int:
         for finding in findings:
             print(f"{'ok ' if finding.ok else '-- '} {finding.name:<{width}}  {finding.detail}")
     return DONE
+
+
+def _merge(options: argparse.Namespace) -> int:
+    if options.search:
+        from .strengths.command import run
+    else:
+        from .merge.command import run
+    return run(options)
 
 
 if __name__ == "__main__":

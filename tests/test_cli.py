@@ -18,6 +18,7 @@ from clvr_core import cli, doctor, shapes
 from clvr_core.brief import MAX_PROMPT, STRATEGIES
 from clvr_core.models import registry as models
 from clvr_core.models.registry import Models
+from clvr_core.policy import BASELINES
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder
 from clvr_core.shapes.scene import Scene
 from clvr_core.storage.png import read_png
@@ -262,7 +263,7 @@ def test_a_budget_spent_without_the_goals_exits_with_3(monkeypatch, tmp_path, ca
     assert (tmp_path / "run" / BEST).exists()
 
 
-@pytest.mark.parametrize("strategy", cli.BASELINES)
+@pytest.mark.parametrize("strategy", BASELINES)
 def test_a_baseline_has_done_its_work_when_it_has_drawn(monkeypatch, strategy, tmp_path, capsys):
     use(monkeypatch, Idle())
     assert clvr("generate", BRIEF, "--strategy", strategy, "--out", tmp_path / "run", "--json") == cli.DONE
@@ -485,6 +486,19 @@ def test_as_a_process_bad_input_exits_with_2(tmp_path):
     assert done.stderr == f"clvr: {sentence}\n"
     assert json.loads(done.stdout) == {"error": sentence, "exit": cli.BAD_INPUT}
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_command_has_the_arguments_that_it_has_among_all(name, capsys):
+    said = []
+    for parser in (cli._parser(), cli._parser(name)):
+        for words in ([name, "--help"], ["--help"]):
+            with pytest.raises(SystemExit):
+                parser.parse_args(words)
+            said.append(capsys.readouterr().out)
+    assert said[:2] == said[2:] and f"usage: clvr {name} " in said[0] and len(said[0].splitlines()) > 4
+    others = [each for each in cli.COMMANDS if each != name]
+    assert all(f"    {each}" in said[1] for each in others)
 
 
 def test_as_a_process_help_and_version_need_no_models():

@@ -74,6 +74,30 @@ def test_the_door_of_the_core_loads_nothing_at_all():
     assert not loaded_by("clvr_core") & {"numpy", "PIL"}
 
 
+def modules_of(*words: str) -> set[str]:
+    """The modules of the core that a command line has loaded at its end."""
+    code = f"""import json, sys
+from clvr_core.cli import main
+try:
+    main({list(words)})
+except SystemExit:
+    pass
+print(json.dumps([name for name in sys.modules if name.startswith("clvr_core.")]))"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_command_line_loads_the_modules_of_no_command_before_one_is_named():
+    assert modules_of("--version") == {f"clvr_core.{name}" for name in ("cli", "errors", "signals")}
+
+
+def test_a_merge_loads_the_modules_of_no_other_command():
+    loaded = modules_of("merge", "--base", "none", "--distilled", "none", "--out", "o.safetensors")
+    parts = {name.split(".")[1] for name in loaded}
+    assert "merge" in parts
+    assert not parts & {"doctor", "evaluation", "fleet", "protocols", "run", "strengths", "training"}
+
+
 def test_the_scan_sees_imports_of_every_form():
     assert {"clvr_core.brief", "clvr_core.trajectory"} <= set(imports(CORE / "run" / "loop.py"))
     assert {"clvr_core.policy.rules", "clvr_core.brief.Brief"} <= set(imports(CORE / "policy" / "base.py"))
