@@ -38,7 +38,7 @@ from clvr_core.vlm import server
 from tests.faults import DISK, failing_disk, largest_file
 from tests.run.killable import BRIEF, VLM
 from tests.run.test_resume import left_by
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor
 from tests.vlm import test_hostile_replies as hostile
 
 CAMPAIGNS = ("kill", "cut", "disk", "replies")
@@ -63,7 +63,7 @@ class Lost(Exception):
 
 def go_on(folder: Path) -> None:
     """Begin the run in the folder, or go on with it."""
-    drive(Session(BRIEF, RunModels(VLM, RenderExecutor(fault=0.3)), RunFolder.reopen(folder)))
+    drive(Session(BRIEF, RunModels(VLM, OracleExecutor(fault=0.3)), RunFolder.reopen(folder)))
 
 
 def compare(folder: Path, whole: dict[str, object]) -> None:
