@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from .phrases import REGISTERS, instruct, restore, write
@@ -120,6 +120,7 @@ _T2I_COUNTS = _weighted(T2I_COUNTS)
 _EDIT_KINDS = _weighted(EDIT_KINDS)
 _GROUPS = _weighted(GROUPS)
 _REGISTERS = _weighted(dict(zip(REGISTERS, REGISTER_ODDS, strict=True)))
+_SIGNS = _weighted({1: 0.6, 2: 0.25, 3: 0.15})
 
 
 def jitter(rng: random.Random) -> int:
@@ -328,6 +329,28 @@ def _holding(rng: random.Random, before: Scene, edit: Edit) -> str | None:
     if edit.kind in ("put", "recolor"):
         return instruct(Edit("put", there.cell, thing=there), before.without([there.cell]), rng)
     return None
+
+
+def signed_sample(rng: random.Random, telling: Telling = MEASURED) -> Sample:
+    """Return a brief of a scene with one to three signs, which say one word, and at most two stickers."""
+    signs, others = _draw(rng, *_SIGNS), int(rng.random() * 3)
+    cells, word = rng.sample(CELLS, signs + others), random_word(rng)
+    boards = [replace(random_sign(rng, cell), word=word) for cell in cells[:signs]]
+    scene = Scene((*boards, *(random_thing(rng, cell, 0.0) for cell in cells[signs:])), random_backdrop(rng))
+    return Sample(brief_of(scene, rng, telling)[1], (), scene, frozenset(cells[:signs]))
+
+
+def word_sample(rng: random.Random) -> Sample:
+    """Return one edit that changes the word of a sign or puts a sign, on a canvas with up to eight things of which half
+    are signs."""
+    filled = rng.sample(CELLS, int(rng.random() * 9))
+    before = Scene(tuple([random_thing(rng, cell, 0.5) for cell in filled]), random_backdrop(rng))
+    if before.free() and rng.random() < 0.4:
+        cell = _pick(rng, before.free())
+        edit = Edit("put", cell, thing=random_sign(rng, cell))
+    else:
+        edit = random_edit(rng, before, "word")
+    return Sample(instruct(edit, before, rng), (before,), apply(edit, before), edit.cells)
 
 
 def restore_sample(rng: random.Random) -> Sample:

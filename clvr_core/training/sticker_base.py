@@ -104,7 +104,7 @@ def train_stickers(
     elif (out / "decoder.safetensors").exists():
         pipe.vae.load_state_dict(load_file(out / "decoder.safetensors"), strict=False)
     if "flow" in parts:
-        train_flow(pipe, renderer, out / "flow", settings.flow, workers=workers, **common)
+        train_flow(pipe, renderer, out / "flow", settings.flow, workers=workers, statistics=not start, **common)
     weights = out / "weights"
     if accelerator.is_main_process and (start or "flow" in parts):
         curves = {curve.parent.name: curve_of(curve.parent) for curve in sorted(out.glob("*/curve.jsonl"))}

@@ -4,11 +4,12 @@ processes."""
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,13 +25,20 @@ from .flow import FlowMatching, spoil
 from .sticker_batches import BatchRenderer
 from .sticker_pictures import Vae, autocast
 
+if TYPE_CHECKING:
+    from ..stickers.sampling import Sample
+
+DRAWN_FROM_TEXT = ("t2i", "signs")
+"""Kinds of samples without a reference: each has several prompts."""
+
 
 @dataclass(frozen=True)
 class StickerFlowConfig:
     """Settings of the flow matching.
 
-    pool: samples of each kind, made once.
-    prompts: different prompts of each text-to-image sample.
+    pool: samples of each kind, made once: `t2i`, `edit` and `restore`; for lettering `signs`, briefs with a sign, and
+        `word`, edits of one.
+    prompts: different prompts of each sample without a reference.
     share: odds of the kinds in training.
     sigma_mean, sigma_std: of the logit of the noise level; see pretrain.FlowConfig.
     """
@@ -67,15 +75,28 @@ class Prepared:
     edited: np.ndarray
 
 
+def _makers() -> dict[str, Callable[[random.Random], Sample]]:
+    """Return what makes a sample of each kind."""
+    from ..stickers import sampling
+
+    return {
+        "t2i": sampling.t2i_sample,
+        "signs": sampling.signed_sample,
+        "edit": sampling.edit_sample,
+        "word": sampling.word_sample,
+        "restore": sampling.restore_sample,
+    }
+
+
 def prepare(kind: str, count: int, prompts: int, seed: str) -> dict[int, Prepared]:
     """Make samples and their prompts as token ids, grouped by the padded length; prompts longer than the last length
     are left out."""
-    from ..stickers.sampling import TAUGHT, brief_of, edit_sample, restore_sample, t2i_sample
+    from ..stickers.sampling import TAUGHT, brief_of
 
     rng = random.Random(seed)
-    make = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}[kind]
+    make = _makers()[kind]
     samples = [make(rng) for _ in range(count)]
-    if kind == "t2i":
+    if kind in DRAWN_FROM_TEXT:
         texts = [
             (brief_of(sample.target, rng, TAUGHT)[1], i) for i, sample in enumerate(samples) for _ in range(prompts)
         ]
@@ -185,10 +206,14 @@ def train_flow(
     seed: int,
     accelerator: Accelerator,
     workers: int = 2,
+    statistics: bool = True,
     report=print,
 ) -> None:
-    """Trains pipe.transformer and pipe.text_encoder on latents of pipe.vae, whose encoder must be trained; its
-    statistics are set here."""
+    """Trains pipe.transformer and pipe.text_encoder on latents of pipe.vae, whose encoder must be trained.
+
+    statistics: sets the mean and the variance by which the pipeline normalises latents; not for a transformer that was
+    trained with those of the VAE.
+    """
     device, rank = accelerator.device, accelerator.process_index
     vae = pipe.vae.to(device).requires_grad_(False).eval()
     made = gather_pools(config, seed + rank, workers)
@@ -198,7 +223,8 @@ def train_flow(
         for kind, several in made.items()
         for length, parts in several.items()
     }
-    set_statistics(vae, torch.cat([pool.canvases[-1][:20_000] for pool in pools.values()]))
+    if statistics:
+        set_statistics(vae, torch.cat([pool.canvases[-1][:20_000] for pool in pools.values()]))
     for pool in pools.values():
         pool.canvases = [_normal(canvas, vae) for canvas in pool.canvases]
     report("encoded " + ", ".join(f"{len(pool)} {kind} of {length}" for (kind, length), pool in pools.items()))
