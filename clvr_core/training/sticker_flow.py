@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors.torch import load_file, save
 
 from ..executor.klein import chat_text
 from ..executor.small_klein import patchify
 from ..stickers.codes import codes
 from ..stickers.model import TEXT_BUCKETS, build_tokenizer
 from ..stickers.scene import CELLS
+from ..storage.atomic import write_bytes
 from .fit import Schedule, fit
 from .flow import FlowMatching, spoil
 from .sticker_batches import BatchRenderer
@@ -129,18 +131,27 @@ def token_ids(prompts: Sequence[str]) -> list[list[int]]:
     return tokenizer([form.replace("\0", prompt) for prompt in prompts])["input_ids"]
 
 
+@dataclass
 class StickerPool:
-    """Samples of one kind and length, encoded, on the device."""
+    """Samples of one kind and length on the device.
 
-    def __init__(self, parts: Sequence[Prepared], vae: Vae, renderer: BatchRenderer) -> None:
+    ids: int32 N x length, padded. lengths: int16 N. which: int64 N, rows of `edited` and of each canvas.
+    edited: bool M x 9. canvases: references first and the target last, half-precision tokens M x 9 x C.
+    """
+
+    ids: torch.Tensor
+    lengths: torch.Tensor
+    which: torch.Tensor
+    edited: torch.Tensor
+    canvases: list[torch.Tensor]
+
+    @classmethod
+    def encode(cls, parts: Sequence[Prepared], vae: Vae, renderer: BatchRenderer) -> StickerPool:
+        """Draw the samples and encode them."""
         device = renderer.device
         offsets = np.cumsum([0, *(len(part.edited) for part in parts)])[:-1]
-        self.ids = torch.from_numpy(np.concatenate([part.ids for part in parts]).astype(np.int32)).to(device)
-        self.lengths = torch.from_numpy(np.concatenate([part.lengths for part in parts])).to(device)
         which = np.concatenate([part.which + offset for part, offset in zip(parts, offsets)])
-        self.which = torch.from_numpy(which).to(device)
-        self.edited = torch.from_numpy(np.concatenate([part.edited for part in parts])).to(device)
-        self.canvases = [
+        canvases = [
             encoded(
                 np.concatenate([part.cells[place] for part in parts]),
                 np.concatenate([part.backdrops[place] for part in parts]),
@@ -150,14 +161,23 @@ class StickerPool:
             for place in range(len(parts[0].cells))
         ]
 
+        return cls(
+            torch.from_numpy(np.concatenate([part.ids for part in parts]).astype(np.int32)).to(device),
+            torch.from_numpy(np.concatenate([part.lengths for part in parts])).to(device),
+            torch.from_numpy(which).to(device),
+            torch.from_numpy(np.concatenate([part.edited for part in parts])).to(device),
+            canvases,
+        )
+
     def __len__(self) -> int:
         return len(self.ids)
 
 
 @torch.no_grad()
-def encoded(cells: np.ndarray, backdrops: np.ndarray, vae: Vae, renderer: BatchRenderer, batch: int = 1024):
+def encoded(cells: np.ndarray, backdrops: np.ndarray, vae: Vae, renderer: BatchRenderer):
     """Patchified latents before normalisation as half-precision tokens, N x 9 x C."""
     parts = []
+    batch = 1024 if renderer.device.type == "cuda" else 16  # what fits into a CPU's cache is encoded faster
     for start in range(0, len(cells), batch):
         pictures = renderer(cells[start : start + batch], backdrops[start : start + batch]) * 2 - 1
         with autocast(renderer.device):
@@ -216,13 +236,7 @@ def train_flow(
     """
     device, rank = accelerator.device, accelerator.process_index
     vae = pipe.vae.to(device).requires_grad_(False).eval()
-    made = gather_pools(config, seed + rank, workers)
-    report("samples made")
-    pools = {
-        (kind, length): StickerPool(parts, vae, renderer)
-        for kind, several in made.items()
-        for length, parts in several.items()
-    }
+    pools = _pools(config, seed + rank, workers, vae, renderer, folder / f"pool-{rank}.safetensors", report)
     if statistics:
         set_statistics(vae, torch.cat([pool.canvases[-1][:20_000] for pool in pools.values()]))
     for pool in pools.values():
@@ -258,6 +272,45 @@ def train_flow(
 
     objective = AutocastFlow(pipe.transformer, pipe.text_encoder, config.sigma_mean, config.sigma_std)
     fit(objective, loss_of, config.schedule, folder, seed=seed, accelerator=accelerator, report=report)
+
+
+def _pools(
+    config: StickerFlowConfig, seed: int, workers: int, vae: Vae, renderer: BatchRenderer, file: Path, report
+) -> dict[tuple[str, int], StickerPool]:
+    """Return the samples of each kind and length. On a CPU, where it takes long to encode them, they are kept in `file`
+    for the time when the training is resumed."""
+    if file.exists():
+        return _kept(load_file(file))
+    made = gather_pools(config, seed, workers)
+    report("samples made")
+    pools = {
+        (kind, length): StickerPool.encode(parts, vae, renderer)
+        for kind, several in made.items()
+        for length, parts in several.items()
+    }
+    if renderer.device.type == "cpu":
+        tensors = {}
+        for (kind, length), pool in pools.items():
+            parts = {f"canvas-{place}": canvas for place, canvas in enumerate(pool.canvases)}
+            parts |= {"ids": pool.ids, "lengths": pool.lengths, "which": pool.which, "edited": pool.edited}
+            tensors |= {f"{kind}/{length}/{name}": value.contiguous() for name, value in parts.items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, save(tensors))
+    return pools
+
+
+def _kept(tensors: dict[str, torch.Tensor]) -> dict[tuple[str, int], StickerPool]:
+    found: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        kind, length, part = name.split("/")
+        found.setdefault((kind, int(length)), {})[part] = value
+    return {
+        key: StickerPool(
+            *(parts[name] for name in ("ids", "lengths", "which", "edited")),
+            [parts[name] for name in sorted(parts) if name.startswith("canvas-")],
+        )
+        for key, parts in found.items()
+    }
 
 
 def _normal(tokens: torch.Tensor, vae: Vae, batch: int = 65_536) -> torch.Tensor:
