@@ -26,8 +26,10 @@ from clvr_core.stickers.sampling import (
     random_sign,
     random_word,
     restore_sample,
+    signed_sample,
     t2i_sample,
     tell,
+    word_sample,
 )
 from clvr_core.stickers.scene import (
     BACKDROPS,
@@ -46,7 +48,13 @@ from clvr_core.stickers.scene import (
 )
 from clvr_core.stickers.words import VOCABULARY
 
-SAMPLERS = {"t2i": t2i_sample, "edit": edit_sample, "restore": restore_sample}
+SAMPLERS = {
+    "t2i": t2i_sample,
+    "edit": edit_sample,
+    "restore": restore_sample,
+    "signs": signed_sample,
+    "word": word_sample,
+}
 
 
 def near(seen: int, share: float, count: int) -> bool:
@@ -96,7 +104,8 @@ def test_every_prompt_is_made_of_the_vocabulary(kind):
 def test_every_word_that_is_written_is_taught():
     rng, seen = random.Random(4), Counter()
     for number in range(9000):
-        seen.update(tokens_of(list(SAMPLERS.values())[number % 3](rng).prompt))
+        make = (t2i_sample, edit_sample, restore_sample)[number % 3]
+        seen.update(tokens_of(make(rng).prompt))
     names = {token for noun in NOUNS for token in noun.split()}
     assert names | set(LETTERS.lower()) <= set(seen) and min(seen[name] for name in names) > 20
 
@@ -200,6 +209,33 @@ def test_an_edit_sample_changes_only_what_its_instruction_names():
         assert sample.target.backdrop == (settings[-1] if settings else before.backdrop)
         held += before == sample.target
     assert 30 < held < 200
+
+
+def test_a_signed_sample_has_signs_of_one_word_which_its_brief_tells():
+    rng, numbers = random.Random(11), Counter()
+    for _ in range(600):
+        sample = signed_sample(rng)
+        signs = [thing for thing in sample.target.things if thing.noun == SIGN]
+        (told,) = (item for item in parse(sample.prompt).items if item.noun == SIGN)
+        assert {sign.word for sign in signs} == {told.word} and told.count == len(signs)
+        assert sample.cells == {sign.cell for sign in signs} and not sample.references
+        numbers[len(signs)] += 1
+        assert len(sample.target.things) - len(signs) <= 2
+    assert numbers[1] > numbers[2] > numbers[3] > 0
+
+
+def test_a_word_sample_changes_one_sign():
+    rng, put = random.Random(12), 0
+    for _ in range(600):
+        sample = word_sample(rng)
+        (before,), (said,) = sample.references, parse_instruction(sample.prompt)
+        (cell,) = sample.cells
+        there = sample.target.at(cell)
+        assert there and there.noun == SIGN and there != before.at(cell)
+        assert kinds(after(said, before, [before])) == kinds(sample.target)
+        assert before.without([cell]).things == sample.target.without([cell]).things
+        put += said.kind == "put"
+    assert 150 < put < 450
 
 
 def test_a_restore_sample_brings_one_cell_back_or_ignores_the_second_canvas():

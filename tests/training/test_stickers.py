@@ -20,6 +20,7 @@ from clvr_core.stickers import perceive
 from clvr_core.stickers.codes import DX, KINDS, LOOK, LOOKS, NOUN, WORD, codes, scene_of
 from clvr_core.stickers.render import render
 from clvr_core.stickers.scene import CANVAS, JITTER, Scene, looks
+from clvr_core.training import sticker_flow
 from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.sticker_batches import BatchRenderer, cutouts, to_uint8
 from clvr_core.training.sticker_flow import prepare, token_ids
@@ -166,7 +167,33 @@ def test_given_weights_are_trained_on_and_their_encoder_is_kept(prepared, tmp_pa
     assert (before / "readout.safetensors").exists() and (after / "readout.safetensors").exists()
     old, new = (load_file(each / "vae" / "diffusion_pytorch_model.safetensors") for each in (before, after))
     moved = {name.partition(".")[0] for name in old if not torch.equal(old[name], new[name])}
-    assert moved == {"decoder", "post_quant_conv", "bn"}
+    assert moved == {"decoder", "post_quant_conv"}, "the flow goes on with the statistics that it was trained with"
+
+
+def test_a_flow_that_is_resumed_reads_its_samples_again(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
+    config = tmp_path / "signs.json"
+    pool = {"t2i": 6, "signs": 6, "edit": 4, "word": 4}
+    share = {"t2i": 0.2, "signs": 0.3, "edit": 0.2, "word": 0.3}
+    schedule = {"steps": 3, "lr": 1e-4, "log_every": 1, "save_every": 1}
+    config.write_text(json.dumps({"flow": {"batch": 2, "pool": pool, "share": share, "schedule": schedule}}))
+    command = ["train", "stickers", "base", "--from", str(EARLY), "--config", str(config), "--workers", "1"]
+    command += ["--parts", "flow"]
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 0
+    step, calls = sticker_flow.AutocastFlow.forward, []
+
+    def stops(self, *args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    monkeypatch.setattr(sticker_flow.AutocastFlow, "forward", stops)
+    assert main([*command, "--out", str(tmp_path / "cut")]) == 130
+    monkeypatch.setattr(sticker_flow, "gather_pools", None)  # nothing is made or encoded a second time
+    assert main([*command, "--out", str(tmp_path / "cut")]) == 0
+    part = "weights/transformer/diffusion_pytorch_model.safetensors"
+    assert (tmp_path / "whole" / part).read_bytes() == (tmp_path / "cut" / part).read_bytes()
 
 
 def test_an_encoder_is_trained_on_for_its_signs_and_a_decoder_grows(prepared, tmp_path, monkeypatch):
