@@ -285,8 +285,8 @@ def _pools(
     report("samples made")
     pools = {
         (kind, length): StickerPool.encode(parts, vae, renderer)
-        for kind, several in made.items()
-        for length, parts in several.items()
+        for kind, several in sorted(made.items())
+        for length, parts in sorted(several.items())
     }
     if renderer.device.type == "cpu":
         tensors = {}
@@ -309,7 +309,7 @@ def _kept(tensors: dict[str, torch.Tensor]) -> dict[tuple[str, int], StickerPool
             *(parts[name] for name in ("ids", "lengths", "which", "edited")),
             [parts[name] for name in sorted(parts) if name.startswith("canvas-")],
         )
-        for key, parts in found.items()
+        for key, parts in sorted(found.items())
     }
 
 

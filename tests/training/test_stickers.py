@@ -172,13 +172,13 @@ def test_given_weights_are_trained_on_and_their_encoder_is_kept(prepared, tmp_pa
 
 def test_a_flow_that_is_resumed_reads_its_samples_again(prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
-    config = tmp_path / "signs.json"
-    pool = {"t2i": 6, "signs": 6, "edit": 4, "word": 4}
-    share = {"t2i": 0.2, "signs": 0.3, "edit": 0.2, "word": 0.3}
-    schedule = {"steps": 3, "lr": 1e-4, "log_every": 1, "save_every": 1}
-    config.write_text(json.dumps({"flow": {"batch": 2, "pool": pool, "share": share, "schedule": schedule}}))
-    command = ["train", "stickers", "base", "--from", str(EARLY), "--config", str(config), "--workers", "1"]
-    command += ["--parts", "flow"]
+    config, base = tmp_path / "signs.json", json.loads(json.dumps(TINY["base"]))
+    base["flow"]["pool"] = {"t2i": 6, "signs": 6, "edit": 4, "word": 4}
+    base["flow"]["share"] = {"t2i": 0.2, "signs": 0.3, "edit": 0.2, "word": 0.3}
+    base["vae"]["encoder"]["lr"] = base["vae"]["decoder"]["lr"] = 1e-3
+    base["flow"]["schedule"] |= {"lr": 1e-3, "save_every": 1}
+    config.write_text(json.dumps(base))
+    command = ["train", "stickers", "base", "--config", str(config), "--workers", "1", "--parts", "encoder,flow"]
     assert main([*command, "--out", str(tmp_path / "whole")]) == 0
     step, calls = sticker_flow.AutocastFlow.forward, []
 
