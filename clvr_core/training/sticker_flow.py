@@ -116,11 +116,10 @@ def prepare(kind: str, count: int, prompts: int, seed: str) -> dict[int, Prepare
         padded = np.zeros((len(rows), length), np.uint16)
         for place, row in enumerate(rows):
             padded[place, : len(ids[row])] = ids[row]
-        which = np.array([texts[row][1] for row in rows])
+        used, which = np.unique([texts[row][1] for row in rows], return_inverse=True)
         lengths = np.array([len(ids[row]) for row in rows], np.int16)
-        found[length] = Prepared(
-            padded, lengths, which, [cells for cells, _ in canvases], [backdrops for _, backdrops in canvases], edited
-        )
+        cells, backdrops = [each[used] for each, _ in canvases], [each[used] for _, each in canvases]
+        found[length] = Prepared(padded, lengths, which, cells, backdrops, edited[used])
     return found
 
 

@@ -122,7 +122,9 @@ def test_samples_are_padded_to_the_lengths_that_the_weights_read():
         assert part.ids.shape[1] == length
         assert (part.lengths <= length).all()
         assert len(part.cells) == 2
-        assert part.which.max() < len(part.edited) == 40
+        assert set(part.which) == set(range(len(part.edited))), "only what a prompt of this length tells is drawn"
+        assert all(len(each) == len(part.edited) for each in (*part.cells, *part.backdrops))
+    assert sum(len(part.edited) for part in made.values()) == 40
 
 
 def test_a_quoted_word_is_read_letter_by_letter():
