@@ -71,8 +71,24 @@ def add_sticker_stages(stages: Any, seed: Callable[[str], int]) -> None:
     vlm.add_argument("--seconds", type=float, required=True, metavar="S", help="how long, as a whole")
     vlm.add_argument("--seed", type=seed, default=1)
     vlm.add_argument("--workers", type=int, default=6, metavar="N", help="processes that make questions")
+    add_canvases(vlm)
     vlm.add_argument("--publish", action="store_true", help="put the weights into clvr_core/stickers/vlm at the end")
     vlm.set_defaults(run=_vlm)
+
+
+def add_canvases(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `look`'s canvases."""
+    parser.add_argument(
+        "--canvases",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="weights of this world whose canvases are half of the single pictures, read by CLVR_READER; may be repeated",
+    )
+    parser.add_argument(
+        "--count", type=int, default=4096, metavar="N", help="how many canvases they draw (default 4096)"
+    )
 
 
 def _base(options: argparse.Namespace) -> int:
@@ -104,7 +120,8 @@ def _vlm(options: argparse.Namespace) -> int:
 
     options.again = "the same command"
     settings = Settings(seconds=options.seconds, seed=options.seed, workers=options.workers)
-    look(settings, options.out, torch.device("cuda" if torch.cuda.is_available() else "cpu"), begun)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    look(settings, options.out, device, begun, options.canvases, options.count)
     if options.publish:
         publish(options.out)
     return 0

@@ -13,6 +13,7 @@ import numpy as np
 from ..stickers.codes import codes
 from ..stickers.scene import GRID, Scene
 from ..vlm.decisions import DECIDE, ONE_WORD
+from .vlm_canvases import Labels
 from .vlm_control import requests as some_requests
 from .vlm_conversations import Spoken, conversations
 from .vlm_questions import DENSE, TYPES, Asked, asked
@@ -49,11 +50,13 @@ class Rows:
 
 @dataclass
 class Batch:
-    """cells: int8 N x 9 x FIELDS. backdrops: int8 N. flat: float32 N x 3, a plain picture's colour in 0..1, else -1."""
+    """cells: int8 N x 9 x FIELDS. backdrops: int8 N. flat: float32 N x 3, a plain picture's colour in 0..1, else -1.
+    drawn: int32 N, the place among the canvases that weights drew of one of them, else -1."""
 
     cells: np.ndarray
     backdrops: np.ndarray
     flat: np.ndarray
+    drawn: np.ndarray
     short: Rows
     long: Rows
     chat: Rows
@@ -131,11 +134,13 @@ class Writer:
         flat = np.full((len(cells), 3), -1, np.float32)
         for picture, color in made.flat.items():
             flat[picture] = np.asarray(color, np.float32) / 255
+        drawn = np.full(len(cells), -1, np.int32)
+        drawn[list(made.drawn)] = list(made.drawn.values())
         four = (
             self._rows(each, length, None if counts is None else counts[at])
             for at, (each, length) in enumerate(zip(rows, LENGTHS))
         )
-        return Batch(cells, backdrops, flat, *four)
+        return Batch(cells, backdrops, flat, drawn, *four)
 
     def conversation(
         self, talk: Sequence[Spoken], most: int = TALK
@@ -228,16 +233,30 @@ def work(
     asked_for: int,
     talks: int,
     counts: tuple[int, int, int, int],
+    canvases: Labels | None = None,
+    share: float = 0.0,
 ) -> None:
-    """Fill the queue with batches until the process is ended. asked_for: requests of a batch. talks: its conversations."""
-    writer, rng = Writer(tokenizer), random.Random(seed)
+    """Fill the queue with batches until the process is ended. asked_for: requests of a batch. talks: its conversations.
+    share: of the canvases that weights drew among the single pictures."""
+    writer, rng, canvas = Writer(tokenizer), random.Random(seed), canvases and canvases.draw
     while True:
-        made, requests = asked(rng, pictures), some_requests(rng, asked_for)
+        made, requests = asked(rng, pictures, canvas=canvas, share=share), some_requests(rng, asked_for)
         queue.put(writer.batch(made, requests, counts, conversations(rng, talks)))
 
 
-def hold_out(queue: Queue[Batch], tokenizer: Path, seed: int, pictures: int) -> None:
-    """Put one batch of so many pictures, half as many requests and an eighth as many conversations, into the queue."""
-    rng = random.Random(seed)
+def hold_out(
+    queue: Queue[tuple[Batch, Batch | None]],
+    tokenizer: Path,
+    seed: int,
+    pictures: int,
+    canvases: Labels | None = None,
+) -> None:
+    """Put one batch of so many pictures, half as many requests and an eighth as many conversations into the queue, and with
+    it one of as many questions about canvases that weights drew, if there are some."""
+    rng, writer = random.Random(seed), Writer(tokenizer)
     made, requests = asked(rng, pictures, questions=12, kinds=1), some_requests(rng, pictures // 2)
-    queue.put(Writer(tokenizer).batch(made, requests, talks=conversations(rng, pictures // 8)))
+    rendered = writer.batch(made, requests, talks=conversations(rng, pictures // 8))
+    drawn = None
+    if canvases is not None and canvases.scenes:
+        drawn = writer.batch(asked(rng, pictures, questions=12, kinds=1, pairs=0, canvas=canvases.draw))
+    queue.put((rendered, drawn))

@@ -36,6 +36,7 @@ from ..stickers.codes import DX, DY, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WOR
 from ..stickers.scene import BACKDROPS, CELLS, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
 from .muon import Muon
 from .vlm_batches import CHAT, Batch, Rows, Writer, hold_out, work
+from .vlm_canvases import Canvases, drawn_by, labels
 from .vlm_model import FOLDER, TOKENS, Pass
 from .vlm_questions import TYPES
 
@@ -54,7 +55,7 @@ class Settings:
     the matrices within. workers: processes that make questions. held_out: pictures of the accuracy that is noted `every`
     so many seconds. requests: to the controller in a batch; conversations: its runs as one conversation each in a batch.
     words, replies, marks: weights of the losses on answers in words, on the controller's replies, and on what stands at
-    each place; decisions have 1.
+    each place; decisions have 1. drawn: share of the single pictures that are canvases of weights, where there are some.
     """
 
     seconds: float = 380
@@ -65,6 +66,7 @@ class Settings:
     muon: float = 2e-3
     requests: int = 24
     conversations: int = 4
+    drawn: float = 0.5
     words: float = 1.0
     replies: float = 0.7
     marks: float = 0.2
@@ -156,7 +158,7 @@ def worn(pictures: Tensor) -> Tensor:
 class Feed:
     """Batches of the worker processes; an earlier one again where none is ready."""
 
-    def __init__(self, settings: Settings, tokenizer: Path) -> None:
+    def __init__(self, settings: Settings, tokenizer: Path, canvases: Canvases | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.queue: Any = context.Queue(16)
         self.kept: deque[Batch] = deque(maxlen=400)
@@ -164,6 +166,8 @@ class Feed:
         share = settings.pictures / 256
         counts = round(1280 * share), round(544 * share), settings.requests, settings.conversations
         given = settings.pictures, settings.requests, settings.conversations, counts
+        seen, unseen = (canvases and labels(canvases, held_out) for held_out in (False, True))
+        given = *given, seen, settings.drawn
         self.workers = [
             context.Process(target=work, args=(self.queue, tokenizer, settings.seed * 1000 + n, *given), daemon=True)
             for n in range(settings.workers)
@@ -178,10 +182,10 @@ class Feed:
             else:
                 os.environ[name] = value
         self.unseen: Any = context.Queue(1)
-        held_out = self.unseen, tokenizer, HELD_OUT, settings.held_out
+        held_out = self.unseen, tokenizer, HELD_OUT, settings.held_out, unseen
         self.workers.append(context.Process(target=hold_out, args=held_out, daemon=True))
         self.workers[-1].start()
-        self.held_out: Batch | None = None
+        self.held_out: tuple[Batch, Batch | None] | None = None
         self.ready: queue.Queue[Batch] = queue.Queue(48)
         threading.Thread(target=self._fetch, daemon=True).start()
 
@@ -198,8 +202,9 @@ class Feed:
         self.kept.append(batch)
         return batch
 
-    def unseen_batch(self) -> Batch:
-        """The held-out pictures; waits for them the first time."""
+    def unseen_batches(self) -> tuple[Batch, Batch | None]:
+        """The held-out pictures, and the held-out canvases that weights drew, if there are some; waits for them the first
+        time."""
         held_out = self.held_out or self.unseen.get()
         self.held_out = held_out
         return held_out
@@ -222,7 +227,8 @@ def on(device: torch.device, rows: Rows) -> dict[str, Tensor]:
 
 class Trainer:
     """One model and how it is taught. draw: int8 codes of cells and of backdrops -> float N x 3 x 192 x 192 in 0..1.
-    config: of the model; the shipped one if None. Weights that lie in `out` are gone on with."""
+    config: of the model; the shipped one if None. canvases: that weights drew, to which the batches' `drawn` points.
+    Weights that lie in `out` are gone on with."""
 
     def __init__(
         self,
@@ -231,10 +237,12 @@ class Trainer:
         device: torch.device,
         draw: Callable[[Any, Any], Tensor],
         config: Any = None,
+        canvases: Canvases | None = None,
     ) -> None:
         from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
         self.settings, self.out, self.device, self.draw = settings, out, device, draw
+        self.canvases = canvases
         torch.manual_seed(settings.seed)
         random.seed(settings.seed)
         config = config or Qwen3VLConfig.from_pretrained(FOLDER)
@@ -266,14 +274,24 @@ class Trainer:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def pictures(
-        self, cells: np.ndarray, backdrops: np.ndarray, flat: np.ndarray | None = None, wear: bool = True
+        self,
+        cells: np.ndarray,
+        backdrops: np.ndarray,
+        flat: np.ndarray | None = None,
+        wear: bool = True,
+        drawn: np.ndarray | None = None,
     ) -> Tensor:
+        """Return float N x 3 x 192 x 192 in 0..1; wear: as a model might have drawn them, which canvases are already."""
         with torch.no_grad():
-            drawn = self.draw(cells, backdrops)
+            made = self.draw(cells, backdrops)
             if flat is not None and (flat[:, 0] >= 0).any():
                 color = torch.from_numpy(flat).to(self.device)[:, :, None, None]
-                drawn = torch.where(color >= 0, color, drawn)
-            return worn(drawn) if wear else drawn
+                made = torch.where(color >= 0, color, made)
+            made = worn(made) if wear else made
+            if drawn is not None and self.canvases is not None and len(places := np.flatnonzero(drawn >= 0)):
+                shown = torch.from_numpy(self.canvases.pictures[drawn[places]]).to(self.device)
+                made[torch.from_numpy(places).to(self.device)] = shown.permute(0, 3, 1, 2).to(made.dtype) / 255
+            return made
 
     def step(self, loss: Tensor, share: float) -> None:
         """share: of the full rates."""
@@ -307,7 +325,7 @@ class Trainer:
     def losses(self, batch: Batch, wear: bool = True) -> tuple[Tensor, Tensor]:
         """Return the loss, and the four that it is made of: decisions, words, replies, marks."""
         with self.autocast():
-            seen, deep = self.passes.see(self.pictures(batch.cells, batch.backdrops, batch.flat, wear))
+            seen, deep = self.passes.see(self.pictures(batch.cells, batch.backdrops, batch.flat, wear, batch.drawn))
             drawn = np.flatnonzero(batch.flat[:, 0] < 0)
             shown = (torch.from_numpy(each[drawn]).to(self.device) for each in (batch.cells, batch.backdrops))
             marks, _ = self.marks(seen[torch.from_numpy(drawn).to(self.device)], *shown)
@@ -333,9 +351,10 @@ class Trainer:
         right: dict[int, list[Tensor]] = {}
         losses: list[Tensor] = []
         with self.autocast():
+            parts = (slice(n, n + 256) for n in range(0, len(batch.cells), 256))
             drawn = (
-                self.pictures(batch.cells[n : n + 256], batch.backdrops[n : n + 256], batch.flat[n : n + 256], False)
-                for n in range(0, len(batch.cells), 256)
+                self.pictures(batch.cells[of], batch.backdrops[of], batch.flat[of], False, batch.drawn[of])
+                for of in parts
             )
             looks_ = [self.passes.see(each) for each in drawn]
             seen = torch.cat([each for each, _ in looks_])
@@ -394,6 +413,7 @@ class Trainer:
             "settings": asdict(self.settings),
             "torch": torch.__version__,
             "tokenizer": words_digest(),
+            "canvases": self.canvases and self.canvases.about,
         }
         (self.out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
 
@@ -442,13 +462,18 @@ def publish(out: Path, folder: Path = FOLDER) -> None:
 
 
 def train(
-    settings: Settings, out: Path, device: torch.device, draw: Callable[[Any, Any], Tensor], begun: float
+    settings: Settings,
+    out: Path,
+    device: torch.device,
+    draw: Callable[[Any, Any], Tensor],
+    begun: float,
+    canvases: Canvases | None = None,
 ) -> None:
     """Train for `settings.seconds` since `begun` (time.monotonic) and leave the weights in `out`."""
     tokenizer = FOLDER / "tokenizer.json"
-    feed = Feed(settings, tokenizer)
+    feed = Feed(settings, tokenizer, canvases)
     try:
-        trainer = Trainer(settings, out, device, draw)
+        trainer = Trainer(settings, out, device, draw, canvases=canvases)
         out.mkdir(parents=True, exist_ok=True)
         writer = Writer(tokenizer)
 
@@ -467,7 +492,11 @@ def train(
                 if mean is None
                 else dict(zip(("decisions", "words", "replies", "marks"), (round(x, 4) for x in mean.tolist())))
             )
-            note(stage=stage, again=feed.again, losses=lost, held_out=trainer.judge(feed.unseen_batch(), writer))
+            rendered, drawn = feed.unseen_batches()
+            told = {"held_out": trainer.judge(rendered, writer)}
+            if drawn is not None:
+                told["drawn"] = trainer.judge(drawn, writer)
+            note(stage=stage, again=feed.again, losses=lost, **told)
 
         mean: Tensor | None = None
         note(stage="begin", device=str(device))
@@ -491,7 +520,7 @@ def train(
                 tell("all")
         trainer.save()
         tell("end")
-        held_out = feed.unseen_batch()
+        held_out, _ = feed.unseen_batches()
         kinds = np.concatenate([rows.kind for rows in held_out.rows])
         note(
             stage="held out",
@@ -501,22 +530,39 @@ def train(
         feed.end()
 
 
-def look(settings: Settings, out: Path, device: torch.device, begun: float) -> None:
+def look(
+    settings: Settings, out: Path, device: torch.device, begun: float, weights: Sequence[Path] = (), count: int = 0
+) -> None:
     """Train with pictures drawn on the device. CLVR_CUTOUTS names a file of prepared pictures, for a machine without art
-    (see sticker_batches). Raises BadInput if there are neither."""
+    (see sticker_batches).
+
+    weights: folders of weights of the sticker world, which draw `count` canvases into `out/canvases` before the time
+        begins; what is there is not drawn again.
+
+    Raises BadInput if there are neither pictures nor cutouts, and as `drawn_by` does.
+    """
     from .sticker_batches import BatchRenderer, load_cutouts
 
+    canvases = None
+    if weights:
+        before = time.monotonic()
+        canvases = drawn_by(weights, out / "canvases", count, settings.seed, device.type, tell=print)
+        begun += time.monotonic() - before
     cutouts = os.environ.get("CLVR_CUTOUTS")
     torch.set_float32_matmul_precision("high")
-    train(settings, out, device, BatchRenderer(device, load_cutouts(Path(cutouts) if cutouts else None)), begun)
+    draw = BatchRenderer(device, load_cutouts(Path(cutouts) if cutouts else None))
+    train(settings, out, device, draw, begun, canvases)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    from .sticker_command import add_canvases
+
     begun = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the weights and curves")
     parser.add_argument("--publish", action="store_true", help="train nothing; put what --out holds into the package")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add_canvases(parser)
     defaults = Settings()
     for name, value in asdict(defaults).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -525,7 +571,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         publish(given.out)
         return
     settings = Settings(**{name: getattr(given, name) for name in asdict(defaults)})
-    look(settings, given.out, torch.device(given.device), begun)
+    look(settings, given.out, torch.device(given.device), begun, given.canvases, given.count)
 
 
 if __name__ == "__main__":

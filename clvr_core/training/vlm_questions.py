@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -471,11 +471,13 @@ class Asked:
 
     scenes: of the pictures. flat: picture -> its colour, where it is plain all over.
     rows: (type, first picture, second picture or -1, question, answer); a decision's answer is Yes or No.
+    drawn: picture -> its place among the canvases that weights drew, where it is one of them.
     """
 
     scenes: list[Scene]
     flat: dict[int, tuple[int, int, int]]
     rows: list[tuple[str, int, int, str, str]]
+    drawn: dict[int, int] = field(default_factory=dict)
 
     @property
     def codes(self) -> tuple[np.ndarray, np.ndarray]:
@@ -491,11 +493,14 @@ def asked(
     kinds: int = 2,
     dense: bool = True,
     types: Sequence[str] = MIX,
+    canvas: Callable[[Chance], tuple[int, Scene]] | None = None,
+    share: float = 1.0,
 ) -> Asked:
     """Return so many pictures with their questions.
 
     questions: yes/no, for each single picture. pairs: share of the pictures that are a before or an after.
     kinds: questions for one kind, for each single picture. dense: whether to ask in words at all.
+    canvas: returns the place of a canvas that weights drew, and what it shows; share: of them among the single pictures.
     """
     made = Asked([], {}, [])
     both = int(pictures * pairs) // 2
@@ -505,7 +510,10 @@ def asked(
             made.flat[at] = color = FLAT[0] if rng.random() < 0.5 else rng.choice(FLAT)
             made.rows += [(SIGHT, at, -1, SIGHT_QUESTION, "Yes" if color == FLAT[0] else "No")] * 4
             continue
-        scene = some_scene(rng)
+        if canvas is not None and rng.random() < share:
+            made.drawn[at], scene = canvas(rng)
+        else:
+            scene = some_scene(rng)
         made.scenes.append(scene)
         if rng.random() < 0.03:
             made.rows.append((SIGHT, at, -1, SIGHT_QUESTION, "No"))
