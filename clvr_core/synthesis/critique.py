@@ -78,6 +78,7 @@ class Critique:
         nothing is wrong.
     request: the texts of the conversation after the inspection, of an instruction that is wrong.
     images: files of the pictures that belong to the question; `shown` those of the request.
+    schema: of the reply to the request.
     """
 
     part: Literal["instruction", "picture"]
@@ -91,6 +92,7 @@ class Critique:
     request: tuple[tuple[str, str], ...] = ()
     images: tuple[str, ...] = ()
     shown: tuple[str, ...] = ()
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -227,6 +229,7 @@ class Heard:
     why: str
     messages: tuple[Message, ...] = ()
     better: str = ""
+    schema: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -250,6 +253,7 @@ class Listening:
             reply = self.exact.chat(messages, schema)
             value = json.loads(reply.text)
             ordered = {name: value.get(name) for name in schema["properties"]}
+            last.schema = schema
             last.messages, last.better = tuple(messages), json.dumps(ordered, separators=(",", ":"))
             return reply
         return self.controller.chat(messages, schema)
@@ -358,6 +362,7 @@ def _of_instructions(name: str, end: Trajectory, listener: Listening) -> Iterato
             tuple((message.role, message.text) for message in heard.messages),
             (),
             tuple(files),
+            heard.schema,
         )
         yield critique, files
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from ..errors import BadInput
+from ..protocols import Picture
 from ..reading import json_of
 from ..records import from_json, to_json
 from ..storage.atomic import write_bytes
@@ -136,6 +139,11 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         return [json_of(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read ({error}); make it anew with clvr synthesize") from error
+
+
+def read_picture(path: Path) -> Picture:
+    """Return a picture of a data set, uint8 H x W x 3. Raises BadInput if it cannot be read."""
+    return np.asarray(_picture(path))
 
 
 def _picture(path: Path) -> Any:

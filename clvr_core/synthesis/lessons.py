@@ -23,14 +23,17 @@ from ..run.session import RunModels, Session
 from ..trajectory import Action
 from ..verifier import prompts as judging
 from ..verifier import wording_of
+from .critique import Critique
+from .data import read_picture
 from .engine import DECISIONS, RUNS
 from .engine import Decision as Decided
 from .trace import Rejected, line_of
 
 Form = Literal["prompts", "conversation"]
 FORMS: tuple[Form, ...] = get_args(Form)
-Task = Literal["goals", "action", "verdict"]
-TASKS: tuple[Task, ...] = get_args(Task)
+Task = Literal["goals", "action", "verdict", "critique"]
+TASKS: tuple[Task, ...] = ("goals", "action", "verdict")
+"""Of a run."""
 Reason = Callable[[str, int, Action], str]
 """Name of a run, index of a step and its action -> the summary to be learnt."""
 
@@ -39,9 +42,9 @@ Reason = Callable[[str, int, Action], str]
 class Lesson:
     """One request in a run and its reply.
 
-    task: `verdict` for a question that is answered with Yes or No, which `messages` are not put together for.
+    task: `verdict` for what the judge was asked in a run; `critique` for what does not come from a kept run.
     messages: of a request for goals or an action. schema: of its reply.
-    images, question: of a verdict.
+    images, question: of a question that is answered with Yes or No; it has no messages.
     reply: what the model should say.
     learnt: whether it is learnt; if not, it is only what later requests of the conversation go on from.
     """
@@ -93,6 +96,22 @@ def lessons_of(
         )
     finally:
         store.close()
+
+
+def lessons_of_critique(folder: Path, critique: Critique) -> list[Lesson]:
+    """Return what a critique of the data set in `folder` teaches: the inspection as the loop asks for it, and the action that
+    should have been chosen once a contradiction was found.
+
+    Raises BadInput for a picture that is missing.
+    """
+    images = tuple(read_picture(folder / name) for name in critique.images)
+    found = [Lesson("critique", critique.answer, images=images, question=critique.question)]
+    if critique.request and critique.better:
+        *before, (role, text) = critique.request
+        shown = tuple(read_picture(folder / name) for name in critique.shown)
+        messages = (*(Message(each, said) for each, said in before), Message(role, text, shown))
+        found.append(Lesson("critique", critique.better, messages, critique.schema))
+    return found
 
 
 def _learnt(store: RunFolder) -> dict[int, Action]:

@@ -39,6 +39,12 @@ def _add_sft(command: argparse.ArgumentParser) -> None:
         help="prompts of a benchmark, one a line; briefs that are among them or near to one are refused; may be repeated",
     )
     command.add_argument(
+        "--critiques",
+        type=Path,
+        metavar="DIR",
+        help="a data set of `clvr synthesize --critique`, whose rows are mixed in (`critique` in --config is their share)",
+    )
+    command.add_argument(
         "--teacher",
         metavar="NAME",
         help="models as for `clvr generate`, whose controller rewrites the reasons of actions",
@@ -61,6 +67,7 @@ def _sft(options: argparse.Namespace) -> int:
         seed=options.seed,
         benchmarks=options.benchmark,
         teacher=teacher,
+        critiques=options.critiques,
     )
     return 0
 

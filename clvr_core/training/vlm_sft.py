@@ -21,8 +21,9 @@ from torch import Tensor
 from ..errors import BadInput
 from ..protocols import Vlm
 from ..records import to_json
+from ..synthesis.critique import Critique, read_critiques
 from ..synthesis.engine import SETTINGS
-from ..synthesis.lessons import TASKS, Form, Lesson, Task, kept_runs, lessons_of
+from ..synthesis.lessons import TASKS, Form, Lesson, Task, kept_runs, lessons_of, lessons_of_critique
 from ..synthesis.overlap import refuse_overlaps
 from ..synthesis.reasons import Reasons
 from ..vlm.local import Local, LocalVlm
@@ -43,11 +44,13 @@ class VlmSftConfig:
     """Settings of the training.
 
     form: whether actions are asked for in one conversation a run, each of which is one row, or by single prompts.
-    goals, action, verdict: how often a row is of each task, in parts of their sum; a task with 0 is left out.
+    goals, action, verdict, critique: how often a row is of each task, in parts of their sum; a task with 0 is left out.
+        critique counts where a data set of critiques is given, and is of it.
     checks: whether lists of goals are learnt with a question for each goal; a small model reads those off the goals.
     batch: rows of a step of the optimiser; one after another goes through the model.
     longest: tokens of a row; longer ones are left out and counted.
-    held_out: runs that are not trained on; what is told of them is measured every `measure_every` steps.
+    held_out: runs, and as many critiques, that are not trained on; what is told of them is measured every `measure_every`
+        steps.
     lora: rank 0 trains all weights.
     dtype, image_side: of the model, as in `Local`.
     """
@@ -56,6 +59,7 @@ class VlmSftConfig:
     goals: float = 0.2
     action: float = 0.5
     verdict: float = 0.3
+    critique: float = 0.3
     checks: bool = True
     batch: int = 8
     longest: int = 8192
@@ -72,8 +76,11 @@ class VlmSftConfig:
 
     def __post_init__(self) -> None:
         shares = [getattr(self, task) for task in TASKS]
-        if min(shares) < 0 or not sum(shares):
-            raise BadInput(f"the shares of {', '.join(TASKS)} are {shares}; none may be below 0, and one must be above")
+        if min(*shares, self.critique) < 0 or not sum(shares):
+            raise BadInput(
+                f"the shares of {', '.join(TASKS)} and critique are {[*shares, self.critique]}; none may be below 0, and one of the "
+                "first three must be above"
+            )
         if self.batch < 1:
             raise BadInput(f"batch is {self.batch}; it must be at least 1")
 
@@ -92,21 +99,36 @@ class Learning(torch.nn.Module):
 
 
 class Rows:
-    """The rows of a data set, run by run.
+    """The rows of a data set, run by run, and of critiques.
 
+    critiques: with the folder of their data set; each is asked for its lessons when it is drawn.
     too_long: rows that were left out.
     """
 
-    def __init__(self, vlm: LocalVlm, data: Path, names: Sequence[str], config: VlmSftConfig, reasons: Reasons | None):
+    def __init__(
+        self,
+        vlm: LocalVlm,
+        data: Path,
+        names: Sequence[str],
+        config: VlmSftConfig,
+        reasons: Reasons | None,
+        critiques: tuple[Path, Sequence[Critique]] | None = None,
+    ) -> None:
         self.vlm, self.data, self.names, self.config, self.reasons = vlm, data, list(names), config, reasons
+        self.critiques = critiques
+        self.tasks: tuple[Task, ...] = (*TASKS, "critique") if critiques and critiques[1] else TASKS
         self.too_long = 0
         self._of = lru_cache(RUNS_AT_HAND)(self._read)
 
     def draw(self, chance: random.Random) -> Row:
-        """Return one row. Raises BadInput if 1,000 runs in a row have none of the task."""
-        tasks, shares = zip(*((task, getattr(self.config, task)) for task in TASKS))
+        """Return one row. Raises BadInput if 1,000 runs, or critiques, in a row have none of the task."""
+        tasks, shares = zip(*((task, getattr(self.config, task)) for task in self.tasks))
         (task,) = chance.choices(tasks, shares)
         for _ in range(1000):
+            if task == "critique" and self.critiques:
+                if rows := self._of_critique(chance.choice(self.critiques[1])):
+                    return chance.choice(rows)
+                continue
             rows = self._of(chance.choice(self.names))[task]
             if task == "verdict" and rows:
                 # Half of the verdicts that are learnt are Yes, so that No is no safe guess, nor is Yes.
@@ -114,7 +136,8 @@ class Rows:
                 rows = [row for row in rows if row.tail == [wanted]]
             if rows:
                 return chance.choice(rows)
-        raise BadInput(f"the data set {self.data} has no lessons of {task}; set its share to 0 in --config")
+        data = self.critiques[0] if task == "critique" and self.critiques else self.data
+        raise BadInput(f"the data set {data} has no lessons of {task}; set its share to 0 in --config")
 
     def every(self) -> Iterator[tuple[Task, Row]]:
         """Yield each row of each task that is learnt."""
@@ -122,6 +145,9 @@ class Rows:
             for task in TASKS:
                 for row in self._of(name)[task] if getattr(self.config, task) else ():
                     yield task, row
+        if self.critiques and self.config.critique:
+            for critique in self.critiques[1]:
+                yield from (("critique", row) for row in self._of_critique(critique))
 
     @property
     def yes(self) -> int:
@@ -141,8 +167,13 @@ class Rows:
             found[task] = fits
         return found
 
+    def _of_critique(self, critique: Critique) -> list[Row]:
+        assert self.critiques is not None
+        rows = [row for each in lessons_of_critique(self.critiques[0], critique) for row in rows_of([self._said(each)])]
+        return [row for row in rows if len(row.keys) <= self.config.longest]
+
     def _said(self, lesson: Lesson) -> Said:
-        if lesson.task == "verdict":
+        if lesson.question:
             return Said(self.vlm.question(lesson.images, lesson.question), self._tokens(lesson.reply)[:1], [0], [None])
         # With the mark that ends the reply, or the model would never learn to end.
         tokens = [*self._tokens(lesson.reply), self.vlm.processor.tokenizer.eos_token_id]
@@ -163,6 +194,7 @@ def vlm_sft(
     seed: int = 0,
     benchmarks: Sequence[Path] = (),
     teacher: Vlm | None = None,
+    critiques: Path | None = None,
     accelerator: Accelerator | None = None,
 ) -> Path:
     """Train the model in the folder `start` on the kept runs of the data set `data`, or continue a run that was stopped in
@@ -170,6 +202,7 @@ def vlm_sft(
 
     benchmarks: files of prompts that the briefs of the data set must not be, nor be near to.
     teacher: rewrites the reasons of actions in the first person; what it wrote is kept in `out`.
+    critiques: a data set of `clvr synthesize --critique`, whose inspections and better actions are learnt beside the runs.
 
     Raises BadInput for settings, weights or data that cannot be used, for a brief of a benchmark, and under several
     processes.
@@ -180,8 +213,11 @@ def vlm_sft(
             f"this stage runs in one process, and here are {accelerator.num_processes}; for several GPUs give trl.jsonl to "
             "TRL's SFTTrainer, see docs/stickers-vlm.md"
         )
-    refuse_overlaps(_briefs(data), benchmarks)
+    criticised = read_critiques(critiques) if critiques else []
+    refuse_overlaps([*_briefs(data), *(each.brief for each in criticised)], benchmarks)
     run = {"stage": "vlm sft", "seed": seed, "start": digests(start), "data": data.name}
+    if critiques:
+        run["critiques"] = critiques.name
     settings = settle(out, VlmSftConfig, config, run | {"teacher": teacher.name if teacher else ""})
     names = kept_runs(data)
     if len(names) <= settings.held_out:
@@ -190,9 +226,14 @@ def vlm_sft(
     vlm, around = load_trainable(local, settings.lora)
     reasons = Reasons(teacher, out, accelerator.print) if teacher else None
     shuffled = random.Random(f"{seed}/held out").sample(names, len(names))
+    if critiques and len(criticised) <= settings.held_out:
+        raise BadInput(
+            f"{critiques} has {len(criticised)} critiques, and {settings.held_out} are held out; make more of them"
+        )
+    mixed = random.Random(f"{seed}/held out critiques").sample(criticised, len(criticised))
     unseen, train = (
-        Rows(vlm, data, part, settings, reasons)
-        for part in (shuffled[: settings.held_out], shuffled[settings.held_out :])
+        Rows(vlm, data, shuffled[part], settings, reasons, (critiques, mixed[part]) if critiques else None)
+        for part in (slice(settings.held_out), slice(settings.held_out, None))
     )
     learning, log = Learning(vlm.model), Measures(out, accelerator)
 
@@ -225,6 +266,7 @@ def vlm_sft(
         "seed": seed,
         "config": to_json(settings),
         "runs": len(train.names),
+        "critiques": len(train.critiques[1]) if train.critiques else 0,
         "too_long": train.too_long,
         "reasons": {"teacher": teacher.name, "kept": reasons.kept_as_they_were} if teacher and reasons else None,
         "curves": {"sft": curve_of(out / "sft")},

@@ -13,6 +13,9 @@ from safetensors.torch import load_file
 
 from clvr_core.cli import main
 from clvr_core.errors import BadInput
+from clvr_core.stickers.simulated import picture_of
+from clvr_core.synthesis.critique import erring_controller, read_critiques, synthesize_critiques
+from clvr_core.synthesis.data import read_picture
 from clvr_core.synthesis.lessons import FORMS, kept_runs
 from clvr_core.training import fit as fitting
 from clvr_core.training import vlm_sft as module
@@ -44,6 +47,14 @@ def start(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def vlm(start) -> LocalVlm:
     return load_local(Local(str(start), "cpu", "float32", image_side=192))
+
+
+@pytest.fixture(scope="module")
+def critiques(tmp_path_factory) -> Path:
+    """A small data set of critiques, its pictures blocks of colour."""
+    out = tmp_path_factory.mktemp("critiques") / "set"
+    synthesize_critiques(out, 8, erring_controller(3), picture_of, seed=3, report=lambda line: None)
+    return out
 
 
 def config(folder: Path, **fields) -> Path:
@@ -137,6 +148,53 @@ def test_a_lora_is_written_beside_the_whole_and_leaves_the_vision_part_alone(sta
     before, after = (load_file(each / "model.safetensors") for each in (start, folder))
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved and all("language_model" in name for name in moved)
+
+
+def test_a_critique_teaches_the_inspection_and_the_better_action(vlm, data, critiques):
+    known = read_critiques(critiques)
+    rows = Rows(vlm, data, [], VlmSftConfig(), None, (critiques, known))
+    told = [(row, [vlm.processor.tokenizer.decode(row.tail[:-1] or row.tail)]) for task, row in rows.every()]
+    better = [each for each in known if each.request and each.better]
+    assert (
+        len(told) == len(known) + len(better) and better and {each.part for each in known} == {"instruction", "picture"}
+    )
+    for each in known:
+        images = [read_picture(critiques / name) for name in each.images]
+        asked = vlm.question(images, each.question)
+        (answers,) = [[said for row, said in told if row.prompt.keys == asked.keys]]
+        assert [each.answer] in answers
+    for each in better:
+        assert each.schema["properties"]["kind"] and [each.better] in [said for _, said in told]
+        assert list(json.loads(each.better)) == list(each.schema["properties"])
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 0), (1e9, 40), (1.0, None)])
+def test_the_share_of_critiques_is_that_of_the_config(vlm, data, critiques, share, expected):
+    settings = VlmSftConfig(goals=0.5, action=0.5, verdict=0, critique=share)
+    rows = Rows(vlm, data, kept_runs(data), settings, None, (critiques, read_critiques(critiques)))
+    drawn = [rows.draw(random.Random(n)) for n in range(40)]
+    own = {row.keys for task, row in rows.every() if task == "critique"}
+    count = sum(row.keys in own for row in drawn)
+    assert count == expected if expected is not None else 8 < count < 32
+    without = Rows(vlm, data, kept_runs(data), settings, None)
+    assert all(task != "critique" for task, _ in without.every())
+
+
+def test_critiques_are_learnt_beside_runs_and_their_briefs_are_checked(start, data, critiques, tmp_path):
+    schedule = {"steps": 2, "lr": 1e-3, "warmup": 1, "ema": 0.0, "log_every": 1, "save_every": 2}
+    given = config(tmp_path, schedule=schedule, held_out=1, measure_every=2, critique=1.0)
+    options = ["--start", start, "--data", data, "--critiques", critiques, "--config", given]
+    assert main(["train", "vlm", "sft", "--out", str(tmp_path / "out"), *map(str, options)]) == 0
+    record = json.loads((tmp_path / "out" / "weights" / "training.json").read_text())
+    assert record["critiques"] == len(read_critiques(critiques)) - 1
+    lines = [json.loads(line) for line in (tmp_path / "out" / "measures.jsonl").read_text().splitlines()]
+    assert all("held_critique" in line for line in lines)
+    listed = tmp_path / "geneval.txt"
+    listed.write_text(f"a cow\n{read_critiques(critiques)[-1].brief}\n")
+    with pytest.raises(BadInput, match=r"those of the benchmark geneval\.txt"):
+        vlm_sft(tmp_path / "other", start, data, benchmarks=[listed], critiques=critiques)
+    with pytest.raises(BadInput, match="other settings"):
+        vlm_sft(tmp_path / "out", start, data, given)
 
 
 def test_rows_that_are_too_long_are_left_out_and_counted(vlm, data):
