@@ -9,21 +9,24 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from clvr_core import cli, doctor, shapes
+from clvr_core import cli, doctor
 from clvr_core.brief import MAX_PROMPT, STRATEGIES
 from clvr_core.models import registry as models
 from clvr_core.models.registry import Models
 from clvr_core.policy import BASELINES
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder
-from clvr_core.shapes.scene import Scene
+from clvr_core.stickers import CANVAS
+from clvr_core.stickers.scene import Scene
 from clvr_core.storage.png import read_png
-from clvr_core.world import KINDS
-from tests.shapes.oracle import RenderExecutor
+from clvr_core.synthesis import engine
+from clvr_core.world import EMBEDDED, KINDS, names
+from tests.stickers.oracle import WORLD, OracleExecutor, load_vlm
 from tests.test_package import readme_blocks
 from tests.waiting import until
 
@@ -33,7 +36,7 @@ BRIEF = (
 )
 
 
-class Interrupted(RenderExecutor):
+class Interrupted(OracleExecutor):
     """Ctrl-C at the given draw."""
 
     def __init__(self, at: int) -> None:
@@ -47,37 +50,37 @@ class Interrupted(RenderExecutor):
         return super().draw(requests)
 
 
-class Idle(RenderExecutor):
+class Idle(OracleExecutor):
     """Draws nothing."""
 
     def _scene(self, request):
         return Scene()
 
 
-def use(monkeypatch: pytest.MonkeyPatch, executor: RenderExecutor) -> RenderExecutor:
-    vlm = shapes.load_vlm()
-    monkeypatch.setitem(
-        models.MODELS, "shapes", lambda: Models(vlm, executor, shapes.CANVAS, shapes.CANVAS, vlm.require_readable)
-    )
+def use(monkeypatch: pytest.MonkeyPatch, executor: OracleExecutor) -> OracleExecutor:
+    vlm = load_vlm()
+    monkeypatch.setitem(models.MODELS, EMBEDDED, lambda: Models(vlm, executor, CANVAS, CANVAS, vlm.require_readable))
     return executor
 
 
 @pytest.fixture
-def world(monkeypatch) -> RenderExecutor:
-    """The shapes world with the renderer for a hand."""
-    return use(monkeypatch, RenderExecutor())
+def world(monkeypatch) -> OracleExecutor:
+    """The embedded models are the sticker world with its oracle for a hand."""
+    return use(monkeypatch, OracleExecutor())
 
 
 @pytest.fixture(scope="module")
 def random_weights(tmp_path_factory) -> Path:
     """A folder as the embedded weights are, of the smallest size and untrained."""
     from clvr_core.executor.klein import RECIPE
-    from clvr_core.shapes.model import TEXT_BUCKETS, TEXT_LAYERS, build_pipeline
 
+    model = import_module(f"clvr_core.{EMBEDDED}.model")
     folder = tmp_path_factory.mktemp("weights")
-    build_pipeline(width=32, double=1, single=1, text_width=32, vae_channels=(4, 4, 4, 4, 4)).save_pretrained(folder)
+    channels = (4,) * {"shapes": 5, "stickers": 6}[EMBEDDED]
+    model.build_pipeline(width=32, double=1, single=1, text_width=32, vae_channels=channels).save_pretrained(folder)
     sampling = {"steps": 2}
-    recipe = {"generate": sampling, "edit": sampling, "text_layers": TEXT_LAYERS, "text_lengths": TEXT_BUCKETS}
+    recipe = {"generate": sampling, "edit": sampling}
+    recipe |= {"text_layers": model.TEXT_LAYERS, "text_lengths": model.TEXT_BUCKETS}
     (folder / RECIPE).write_text(json.dumps(recipe))
     return folder
 
@@ -104,15 +107,17 @@ REFUSED = {
     ),
     "unknown models": (
         ["generate", BRIEF, "--models", "magic"],
-        "unknown models 'magic'; choose one of shapes, shapes-base, shapes-distilled, stickers, stickers-base, stickers-distilled, "
-        "klein-4b",
+        f"unknown models 'magic'; choose one of {', '.join(names())}, klein-4b",
     ),
     "negative seed": (["generate", BRIEF, "--seed", "-1"], "seed is -1"),
     "seed out of range": (["generate", BRIEF, "--seed", str(2**63)], "seed is 9223372036854775808"),
     "seed in words": (["generate", BRIEF, "--seed", "seven"], "--seed"),
     "no candidates": (["generate", BRIEF, "--candidates", "0"], "candidates is 0"),
     "unknown flag": (["generate", BRIEF, "--sed", "1"], "clvr --help"),
-    "outside the grammar": (["generate", "a photograph of a cat"], "no coloured shape was found in the brief."),
+    "outside the grammar": (
+        ["generate", "a photo at night"],
+        "no thing that the sticker world can draw was found in the brief.",
+    ),
     "a word outside the grammar": (["generate", "a shiny red circle"], "the word 'shiny'"),
     "more than fits": (["generate", "nine red circles"], "at most 8"),
     "not enough cells": (["generate", "four red circles in the top row"], "do not fit"),
@@ -157,7 +162,7 @@ def test_a_refusal_is_one_line_of_json(world, name, tmp_path, capsys):
 def test_a_brief_outside_the_grammar_is_shown_the_grammar(world, tmp_path, capsys):
     assert clvr("generate", "a portrait of my grandmother", "--out", tmp_path / "run") == cli.BAD_INPUT
     err = capsys.readouterr().err
-    assert "[small | large] COLOR SHAPE" in err
+    assert "[small | large] [COLOR] NOUN" in err
     assert "real model" in err
 
 
@@ -278,14 +283,14 @@ def pictures(folder: Path) -> dict[str, bytes]:
 
 def test_an_interrupted_run_goes_on_to_the_same_pictures(monkeypatch, tmp_path, capsys):
     request = ["generate", BRIEF, "--strategy", "strokes", "--seed", 3, "--json", "--out"]
-    use(monkeypatch, RenderExecutor())
+    use(monkeypatch, OracleExecutor())
     assert clvr(*request, tmp_path / "whole") == cli.DONE
     use(monkeypatch, Interrupted(at=2))
     assert clvr(*request, tmp_path / "run") == cli.INTERRUPTED
     out, err = capsys.readouterr()
     assert json.loads(out.splitlines()[-1])["exit"] == cli.INTERRUPTED
     assert f"interrupted; go on with: clvr resume {tmp_path / 'run'}" in err
-    use(monkeypatch, RenderExecutor())
+    use(monkeypatch, OracleExecutor())
     assert clvr("resume", tmp_path / "run", "--json") == cli.DONE
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert pictures(tmp_path / "run") == pictures(tmp_path / "whole")
@@ -296,7 +301,7 @@ def test_an_interruption_before_the_run_names_no_folder_to_go_on_with(monkeypatc
     def load() -> Models:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(models.MODELS, "shapes", load)
+    monkeypatch.setitem(models.MODELS, EMBEDDED, load)
     assert clvr("generate", BRIEF, "--out", tmp_path / "run") == cli.INTERRUPTED
     assert capsys.readouterr().err == "clvr: interrupted\n"
     assert list(tmp_path.iterdir()) == []
@@ -389,25 +394,24 @@ def test_a_file_for_a_run_folder_says_so(world, tmp_path, capsys):
         (["probe", "--seed", "-1"], "'-1' is not a whole number"),
         (
             ["probe", "--models", "magic"],
-            "the probe needs exact truth, which only shapes, shapes-base, shapes-distilled, stickers, stickers-base",
+            f"the probe needs exact truth, which only {', '.join(names())}",
         ),
-        (["train", "shapes", "base", "--seed", str(2**32)], "is not a whole number between 0 and 2**32 - 1"),
-        (["train", "shapes", "distil", "--from", "nowhere"], "nowhere"),
-        (["train", "shapes"], "STAGE"),
+        (["train", EMBEDDED, "base", "--seed", str(2**32)], "is not a whole number between 0 and 2**32 - 1"),
+        (["train", EMBEDDED, "distil", "--from", "nowhere"], "nowhere"),
+        (["train", EMBEDDED], "STAGE"),
     ],
 )
 def test_probe_and_train_refuse_before_they_start(world, arguments, says, tmp_path, capsys):
-    out = [] if arguments[-1] == "shapes" else ["--out", tmp_path / "made"]
+    out = [] if arguments[-1] == EMBEDDED else ["--out", tmp_path / "made"]
     assert clvr(*arguments, *out) == cli.BAD_INPUT
     assert says in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["shapes", "shapes-base", "shapes-distilled"])
+@pytest.mark.parametrize("name", [WORLD.name + kind for kind in KINDS])
 def test_every_embedded_model_makes_trajectories_with_a_second_judge_of_its_own(monkeypatch, name, tmp_path, capsys):
-    monkeypatch.setitem(
-        models.MODELS, name, lambda: Models(shapes.load_vlm(), RenderExecutor(), shapes.CANVAS, shapes.CANVAS)
-    )
+    monkeypatch.setitem(models.MODELS, name, lambda: Models(load_vlm(), OracleExecutor(), CANVAS, CANVAS))
+    monkeypatch.setattr(engine, "world_named", lambda name: WORLD)
     assert clvr("synthesize", "--models", name, "--count", "2", "--out", tmp_path / "data", "--json") == cli.DONE
     assert json.loads(capsys.readouterr().out)["briefs"] == 2
 
@@ -416,7 +420,7 @@ def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, tmp_path
     def load() -> Models:
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
-    monkeypatch.setitem(models.MODELS, "shapes", load)
+    monkeypatch.setitem(models.MODELS, EMBEDDED, load)
     assert clvr("generate", BRIEF, "--out", tmp_path / "run") == cli.BAD_INPUT
     assert (
         capsys.readouterr().err
@@ -428,7 +432,7 @@ def test_a_module_of_our_own_that_is_missing_is_a_bug_and_shown_as_one(monkeypat
     def load() -> Models:
         raise ModuleNotFoundError("No module named 'clvr_core.gone'", name="clvr_core.gone")
 
-    monkeypatch.setitem(models.MODELS, "shapes", load)
+    monkeypatch.setitem(models.MODELS, EMBEDDED, load)
     with pytest.raises(ModuleNotFoundError, match="gone"):
         clvr("generate", BRIEF, "--out", tmp_path / "run")
 
@@ -454,7 +458,7 @@ def test_doctor_prints_one_line_for_each_finding(world, monkeypatch, capsys):
     lines = out.splitlines()
     assert err == ""
     assert len(lines) == len(doctor.examine())
-    assert any("models: shapes" in line and line.startswith("ok") for line in lines)
+    assert any(f"models: {EMBEDDED}" in line and line.startswith("ok") for line in lines)
     assert any("COMFYUI_DIR is not set" in line and line.startswith("--") for line in lines)
     assert clvr("doctor", "--json") == cli.DONE
     (line,) = capsys.readouterr().out.splitlines()
@@ -467,8 +471,8 @@ def test_doctor_tells_what_is_missing_instead_of_failing(monkeypatch, tmp_path, 
     monkeypatch.setenv("COMFYUI_DIR", str(tmp_path))
     assert clvr("doctor", "--json") == cli.DONE
     findings = {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
-    assert not findings["models: shapes"]["ok"]
-    assert "cannot be loaded" in findings["models: shapes"]["detail"]
+    assert not findings[f"models: {EMBEDDED}"]["ok"]
+    assert "cannot be loaded" in findings[f"models: {EMBEDDED}"]["detail"]
     assert ".[run]" in findings["no-such-package"]["detail"]
     assert "has no main.py" in findings["ComfyUI"]["detail"]
 
@@ -502,7 +506,7 @@ def test_a_command_has_the_arguments_that_it_has_among_all(name, capsys):
 
 
 def test_as_a_process_help_and_version_need_no_models():
-    for arguments in (["--help"], ["--version"], ["generate", "--help"], ["train", "shapes", "base", "--help"]):
+    for arguments in (["--help"], ["--version"], ["generate", "--help"], ["train", EMBEDDED, "base", "--help"]):
         done = process(*arguments)
         assert (done.returncode, done.stderr) == (0, "")
         assert "clvr" in done.stdout

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import clvr_core
-from clvr_core.shapes import WEIGHTS
+from clvr_core.world import EMBEDDED, world_named
 
 ROOT = Path(__file__).parents[1]
 HOSTS = {
@@ -130,14 +130,13 @@ def test_ci_runs_the_second_command_of_the_readme():
 def test_the_brief_of_the_readme_is_in_the_grammar():
     import shlex
 
-    from clvr_core.shapes.grammar import parse
-
     words = shlex.split(readme_blocks("sh")[0])
-    assert parse(words[words.index("generate") + 1]).total == 7
+    assert world_named().parse(words[words.index("generate") + 1]).total == 7
 
 
 @pytest.mark.parametrize(
-    "module", ["clvr_core", "clvr_core.cli", "clvr_core.run.session", "clvr_core.models.registry", "clvr_core.shapes"]
+    "module",
+    ["clvr_core", "clvr_core.cli", "clvr_core.run.session", "clvr_core.models.registry", f"clvr_core.{EMBEDDED}"],
 )
 def test_importing_the_core_loads_no_model_library(module):
     heavy = ("torch", "transformers", "diffusers", "accelerate", "matplotlib", "comfy")
@@ -189,7 +188,7 @@ def test_the_version_is_in_one_place():
 @pytest.mark.weights
 def test_the_weights_load_with_the_oldest_transformers_asked_for():
     """transformers 5 saves a tokenizer under names that 4.57 cannot read; 5 reads the older names too."""
-    index, config = (WEIGHTS / name for name in ("model_index.json", "tokenizer/tokenizer_config.json"))
+    index, config = (world_named().base / name for name in ("model_index.json", "tokenizer/tokenizer_config.json"))
     assert json.loads(index.read_text())["tokenizer"] == ["transformers", "PreTrainedTokenizerFast"]
     assert json.loads(config.read_text())["tokenizer_class"] == "PreTrainedTokenizerFast"
     assert "extra_special_tokens" not in json.loads(config.read_text())

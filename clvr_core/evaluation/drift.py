@@ -75,7 +75,24 @@ SHAPES = Trial(
         "make the purple square at the middle right small",
     ),
 )
-TRIALS = (PHOTO, SHAPES)
+STICKERS = Trial(
+    "a large red cat at the top left, a small blue car at the middle right, a large green bird at the bottom center and a "
+    "small black cup at the top right",
+    "make the red cat at the top left red",
+    (
+        "make the blue car at the middle right pink",
+        "make the green bird at the bottom center small",
+        "make the black cup at the top right orange",
+        "make the pink car at the middle right large",
+        "make the green bird at the bottom center blue",
+        "make the orange cup at the top right large",
+        "make the pink car at the middle right purple",
+        "make the blue bird at the bottom center large",
+        "make the orange cup at the top right green",
+        "make the purple car at the middle right small",
+    ),
+)
+TRIALS = (PHOTO, STICKERS, SHAPES)
 
 
 @dataclass(frozen=True, slots=True)

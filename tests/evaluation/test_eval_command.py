@@ -1,4 +1,4 @@
-"""`clvr eval` from end to end in the shapes world, the report that comes of it, and what it refuses."""
+"""`clvr eval` from end to end in an embedded world, the report that comes of it, and what it refuses."""
 
 from __future__ import annotations
 
@@ -7,36 +7,34 @@ import json
 
 import pytest
 
-from clvr_core import cli, shapes
+from clvr_core import cli
+from clvr_core.evaluation import prompt_parse
 from clvr_core.evaluation.report import write_report
 from clvr_core.evaluation.score import Scoring, VlmJudge
 from clvr_core.evaluation.store import Arm
 from clvr_core.models import registry as models
 from clvr_core.models.registry import Models
+from clvr_core.stickers import CANVAS
+from clvr_core.world import EMBEDDED
 from tests.evaluation.folders import MAKERS, always, write_lines
 from tests.evaluation.test_score import Bench
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import WORLD, OracleExecutor, load_vlm
 
-VLM = shapes.load_vlm()
+VLM = load_vlm()
 BRIEFS = [
-    f"a {color} {shape}, two blue squares"
+    f"a {color} {thing}, two blue buses"
     for color in ("red", "green", "yellow", "purple", "orange")
-    for shape in ("circle", "cross")
+    for thing in ("cat", "cup")
 ]
-BRIEFS += [
-    f"{brief} and three black triangles. the {brief.split(',')[0][2:]} is above the black triangle" for brief in BRIEFS
-]
+BRIEFS += [f"{brief} and three black dogs. the {brief.split(',')[0][2:]} is above the black dog" for brief in BRIEFS]
 BRIEFS = [brief.split(". ")[0] for brief in BRIEFS]
 
 
 @pytest.fixture
-def world(monkeypatch, tmp_path):
-    monkeypatch.setitem(
-        models.MODELS,
-        "shapes",
-        lambda: Models(VLM, RenderExecutor(0.35), shapes.CANVAS, shapes.CANVAS, VLM.require_readable),
-    )
-    monkeypatch.setattr(shapes, "load_vlm", lambda *_: VLM)
+def world(monkeypatch, exact_eyes, tmp_path):
+    drawing = Models(VLM, OracleExecutor(0.35), CANVAS, CANVAS, VLM.require_readable)
+    monkeypatch.setitem(models.MODELS, EMBEDDED, lambda: drawing)
+    monkeypatch.setattr(prompt_parse, "world_named", lambda: WORLD)
     write_lines(
         tmp_path / "data" / "prompts.jsonl", [{"id": f"b{n:02d}", "prompt": brief} for n, brief in enumerate(BRIEFS)]
     )
@@ -51,18 +49,18 @@ def run(capsys, world, *arguments):
 
 def test_from_prompts_to_a_page(world, capsys):
     data = ("--data", world / "data")
-    code, said, _ = run(capsys, world, "score", *data, "--judge", "shapes")
+    code, said, _ = run(capsys, world, "score", *data, "--judge", "embedded")
     assert code == 2 and "is not there" in said["error"]
     code, said, _ = run(capsys, world, "prepare", *data)
     assert code == 0 and said["bench"] == "prompts" and "20 prompts have no list of statements" in said["warnings"][0]
     for arm in ("oneshot", "clvr"):
         code, said, err = run(capsys, world, "generate", *data, "--arm", arm, "--limit", 20)
         assert code == 0 and said["made"] == 20 and "20 of 20 pictures to draw, at most" in err
-    code, said, _ = run(capsys, world, "score", *data, "--judge", "shapes")
+    code, said, _ = run(capsys, world, "score", *data, "--judge", "embedded")
     assert code == 2 and "run clvr eval prepare with --judge" in said["error"]
-    code, said, _ = run(capsys, world, "prepare", *data, "--judge", "shapes")
+    code, said, _ = run(capsys, world, "prepare", *data, "--judge", "embedded")
     assert code == 0 and not said["warnings"] and said["with_complexity"] == 20
-    code, said, _ = run(capsys, world, "score", *data, "--judge", "shapes")
+    code, said, _ = run(capsys, world, "score", *data, "--judge", "embedded")
     assert code == 0
     found = {result["name"]: result for result in said["results"]}
     rates = {name: result["measures"]["pass"]["value"] for name, result in found.items()}
@@ -97,14 +95,14 @@ def test_a_dry_run_draws_nothing(world, capsys):
         (["generate", "--arm", "clvr", "--models", "other"], "unknown models 'other'"),
         (["generate", "--arm", "clvr", "--evaluations", "9", "--match", "x"], "give one of them"),
         (["score", "--judge", "other", "--name", "x"], "unknown judge 'other'"),
-        (["score", "--judge", "shapes", "--detector", "x"], "not allowed with"),
+        (["score", "--judge", "embedded", "--detector", "x"], "not allowed with"),
         (["score", "--detector", "x", "--name", "x"], "a detector judges by GenEval's rules, and this is prompts"),
         (["score", "--official", "x"], "subfolder of pictures"),
         (["score", "--official", "x", "--name", "x"], "result files of prompts cannot be read"),
     ],
 )
 def test_what_is_refused_is_refused_in_one_sentence(world, capsys, arguments, said):
-    (world / "data" / "prompts.jsonl").write_text('{"prompt": "a red circle", "statements": ["a red circle"]}\n')
+    (world / "data" / "prompts.jsonl").write_text('{"prompt": "a red cat", "statements": ["a red cat"]}\n')
     (world / "images").mkdir()
     code, told, err = run(capsys, world, *arguments, "--data", world / "data")
     assert code == 2 and said in told["error"] and err.count("\n") == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from clvr_core.errors import BadInput, CannotWrite, JudgeFailure
-from clvr_core.evaluation import store
+from clvr_core.evaluation import prompt_parse, store
 from clvr_core.evaluation.arms import ARMS, LOOPS
 from clvr_core.evaluation.benchmarks import BENCHMARKS
 from clvr_core.evaluation.benchmarks.base import Item
@@ -18,26 +18,27 @@ from clvr_core.evaluation.generate import Generation, Order, sample
 from clvr_core.evaluation.store import Arm, read_picture, seed_of
 from clvr_core.models.registry import Models
 from clvr_core.protocols import Decision, SomeDrawn
-from clvr_core.shapes import CANVAS, load_vlm
-from clvr_core.shapes.perceive import perceive
+from clvr_core.stickers import CANVAS
+from clvr_core.stickers.grammar import parse
 from clvr_core.storage.lock import FolderHeld
 from clvr_core.trajectory import seed_for
 from tests.evaluation.folders import MAKERS, write_lines
 from tests.fakes import FakeExecutor, FakeVlm
 from tests.faults import failing_disk
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.eyes import perceive
+from tests.stickers.oracle import WORLD, OracleExecutor, load_vlm
 from tests.storage.test_lock import Elsewhere
 
-BRIEFS = ["a red circle at the top left and two blue squares", "three yellow diamonds"]
+BRIEFS = ["a red cat at the top left and two blue cars", "three green birds"]
 
 
 VLM = load_vlm()
 """One for all: what it has looked at once it need not look at again."""
 
 
-def shapes(fault=0.3, judge=None):
+def drawing_models(fault=0.3, judge=None):
     vlm = VLM
-    return Models(vlm, RenderExecutor(fault), CANVAS, CANVAS, vlm.require_readable, judge=judge)
+    return Models(vlm, OracleExecutor(fault), CANVAS, CANVAS, vlm.require_readable, judge=judge)
 
 
 class World:
@@ -49,7 +50,9 @@ class World:
         self.items = self.bench.read(self.data)
 
     def generation(self, arm, models=None, name=None, **order):
-        return Generation(self.bench, self.data, Arm(self.images, name or arm), Order(arm, **order), models or shapes())
+        return Generation(
+            self.bench, self.data, Arm(self.images, name or arm), Order(arm, **order), models or drawing_models()
+        )
 
     def lines(self, name):
         return Arm(self.images, name).pictures().lines
@@ -59,13 +62,14 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path):
+def world(monkeypatch, tmp_path):
+    monkeypatch.setattr(prompt_parse, "world_named", lambda: WORLD)
     return World(tmp_path)
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_every_arm_draws_every_picture_and_tells_what_it_spent(world, arm):
-    models = shapes()
+    models = drawing_models()
     report = world.generation(arm, models, evaluations=96).run()
     assert (report.made, report.failed) == (2, []) and len(world.bytes(arm)) == 2
     lines = world.lines(arm)
@@ -79,17 +83,13 @@ def test_every_arm_draws_every_picture_and_tells_what_it_spent(world, arm):
 
 
 def test_a_loop_with_a_steady_hand_meets_what_it_draws(world):
-    world.generation("clvr", shapes(fault=0.0)).run()
+    world.generation("clvr", drawing_models(fault=0.0)).run()
     for item in world.items:
-        from clvr_core.shapes.grammar import parse
-
-        assert parse(item.prompt).holds(perceive(read_picture(world.images / "clvr" / f"{item.id}.png")).things)
+        assert parse(item.prompt).holds(perceive(read_picture(world.images / "clvr" / f"{item.id}.png")).scene())
 
 
 def test_a_rewrite_says_where_everything_stands_and_the_line_keeps_its_words(world):
-    from clvr_core.shapes.grammar import parse
-
-    models = shapes(0.0)
+    models = drawing_models(0.0)
     world.generation("rewrite", models).run()
     told = [line["prompt"] for line in world.lines("rewrite")]
     assert told == [request.prompt for request in models.executor.requests]
@@ -100,7 +100,7 @@ def test_a_rewrite_says_where_everything_stands_and_the_line_keeps_its_words(wor
 def test_all_arms_begin_with_the_same_luck(world):
     seeds = {}
     for arm in ("oneshot", "rewrite", "best-of-n"):
-        models = shapes()
+        models = drawing_models()
         world.generation(arm, models).run()
         seeds[arm] = [request.seed for request in models.executor.requests]
     first = [seed_for(seed_of("0", item.id, 0), 0, 0) for item in world.items]
@@ -126,7 +126,7 @@ def test_the_estimate_is_an_upper_bound_and_knows_what_is_there(world):
 
 def test_more_pictures_can_be_drawn_later_and_none_is_drawn_twice(world):
     world.generation("oneshot", limit=1).run()
-    models = shapes()
+    models = drawing_models()
     report = world.generation("oneshot", models).run()
     assert (report.there, report.made, len(models.executor.requests)) == (1, 1, 1)
 
@@ -140,31 +140,31 @@ def test_a_name_stands_for_one_way_of_making(world, change):
 
 @pytest.mark.parametrize("arm", ["oneshot", "clvr"])
 def test_a_disk_that_takes_nothing_ends_it_at_once_and_the_same_command_goes_on(tmp_path, arm):
-    briefs = [f"{many} red circles" for many in ("two", "three", "four", "five", "six", "seven")]
+    briefs = [f"{many} red cats" for many in ("two", "three", "four", "five", "six", "seven")]
     whole, world = World(tmp_path / "whole", briefs), World(tmp_path / "world", briefs)
     whole.generation(arm, parallel=2).run()
-    models = shapes()
+    models = drawing_models()
     with (
         failing_disk(after=12),
         pytest.raises(CannotWrite, match=r"No space left.*; mend that and go on with: the same"),
     ):
         world.generation(arm, models, parallel=2).run()
     drawn = len(models.executor.requests)
-    assert 0 < drawn < len(shapes_drawn(whole, arm)), "what cannot be kept is not drawn"
+    assert 0 < drawn < len(pictures_drawn(whole, arm)), "what cannot be kept is not drawn"
     world.generation(arm, parallel=2).run()
     assert world.bytes(arm) == whole.bytes(arm)
 
 
-def shapes_drawn(world, arm):
+def pictures_drawn(world, arm):
     return [k for line in world.lines(arm) for k in range(line["images"])]
 
 
 def test_what_was_drawn_beside_a_picture_that_was_refused_is_kept(tmp_path):
-    class Refusing(RenderExecutor):
+    class Refusing(OracleExecutor):
         def draw(self, requests):
             raise SomeDrawn("refused", [None, *super().draw(requests)[1:]])
 
-    world = World(tmp_path, [*BRIEFS, "two red circles"])
+    world = World(tmp_path, [*BRIEFS, "two red cats"])
     report = world.generation("oneshot", Models(VLM, executor := Refusing(0.3), CANVAS, CANVAS), parallel=3).run()
     assert (report.made, report.failed) == (2, [("b0-0", "refused")]) and len(executor.requests) == 3
 
@@ -259,7 +259,7 @@ class TestAKill:
     def test_that_lost_a_picture_draws_it_again(self, whole):
         before = whole.bytes("clvr")
         (whole.images / "clvr" / "b1.png").unlink()
-        models = shapes()
+        models = drawing_models()
         whole.generation("clvr", models, evaluations=120).run()
         assert whole.bytes("clvr") == before and not models.executor.requests, (
             "the run is on record: nothing is drawn anew"
@@ -268,7 +268,7 @@ class TestAKill:
 
 class TestWhatCannotBeDrawn:
     def test_a_prompt_out_of_the_models_words_is_told_and_the_rest_is_drawn(self, tmp_path):
-        world = World(tmp_path, [BRIEFS[0], "a photo of a dog", BRIEFS[1]])
+        world = World(tmp_path, [BRIEFS[0], "a photo of a llama", BRIEFS[1]])
         report = world.generation("clvr").run()
         assert report.made == 2 and [name for name, _ in report.failed] == ["b1-0"]
         assert [line["item"] for line in world.lines("clvr") if "failed" in line] == ["b1"]
@@ -281,18 +281,18 @@ class TestWhatCannotBeDrawn:
             decisions=lambda images, questions: JudgeFailure("no route"),
         )
         with pytest.raises(BadInput, match=r"the vision model is down: .*no route.*; 0 of 4 pictures are there"):
-            world.generation(arm, Models(down, RenderExecutor(), CANVAS, CANVAS), parallel=2).run()
+            world.generation(arm, Models(down, OracleExecutor(), CANVAS, CANVAS), parallel=2).run()
         assert not world.bytes(arm) and not list((world.images / "clvr-eval" / arm / "runs").glob("*"))
         up = FakeVlm()
         healthy = VLM
         up.chat, up.decide = healthy.chat, healthy.decide
-        report = world.generation(arm, Models(up, RenderExecutor(), CANVAS, CANVAS), parallel=2).run()
+        report = world.generation(arm, Models(up, OracleExecutor(), CANVAS, CANVAS), parallel=2).run()
         assert report.made == 4 and len(world.bytes(arm)) == 4
 
     def test_one_bad_prompt_does_not_take_those_beside_it_along(self, tmp_path):
-        class Picky(RenderExecutor):
+        class Picky(OracleExecutor):
             def draw(self, requests):
-                if any("diamonds" in request.prompt for request in requests):
+                if any("birds" in request.prompt for request in requests):
                     raise BadInput("this prompt is too long")
                 return super().draw(requests)
 

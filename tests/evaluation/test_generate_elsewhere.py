@@ -16,10 +16,10 @@ from tests.fleet.crews import Oracle
 from tests.storage.test_lock import Elsewhere
 
 BRIEFS = [
-    "a red circle at the top left and two blue squares",
-    "three yellow diamonds",
-    "a black cross",
-    "two green squares",
+    "a red cat at the top left and two blue cars",
+    "three green birds",
+    "a black bus",
+    "two pink cups",
 ]
 
 

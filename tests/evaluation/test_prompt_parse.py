@@ -13,7 +13,7 @@ from clvr_core.evaluation.curve import curve_of, logistic, partial, ranks
 from clvr_core.evaluation.prompt_parse import Parse, estimate, of_record, of_words, of_world, tiers
 from clvr_core.evaluation.statistics import area
 from clvr_core.policy.complexity import complexity, of_goals
-from clvr_core.shapes.grammar import parse as parse_shapes
+from clvr_core.world import world_named
 from tests.fakes import FakeVlm
 
 # Read off the CLVR paper's plot of ten tiers: median complexity, pass rate of CLVR, FLUX.2 (arXiv 2605.14876).
@@ -57,15 +57,19 @@ class TestTheScore:
         )
         assert of_record({**record, "exclude": [{"class": "bird", "count": 1}]}, "x").negations == 1
 
-    def test_of_the_shapes_world_has_the_grammars_exact_bits(self):
+    def test_of_the_embedded_world_has_the_grammars_exact_bits(self):
         prompt = "a red circle and a large blue square at the top left. the blue square is above the red circle"
         found = of_world(prompt)
-        assert found.bits == parse_shapes(prompt).bits and (found.entities, found.attributes, found.relations) == (
+        assert found.bits == world_named().parse(prompt).bits and (
+            found.entities,
+            found.attributes,
+            found.relations,
+        ) == (
             2,
             3,
             2,
         )
-        assert of_world("a photo of a dog") is None
+        assert of_world("a photo of a llama") is None
 
     def test_of_words_is_asked_of_a_model_and_checked(self):
         reply = {

@@ -25,7 +25,7 @@ from clvr_core.run.store import digest_of
 from clvr_core.synthesis import engine
 from clvr_core.synthesis.data import IMAGES, REJECTED, ROWS, SHAREGPT, TRL
 from clvr_core.synthesis.engine import DECISIONS, SETTINGS, Settings, synthesize
-from tests.evaluation.test_generate import World, shapes
+from tests.evaluation.test_generate import World, drawing_models
 from tests.fleet.crews import Oracle
 from tests.stickers.oracle import SIZE
 from tests.synthesis.crews import Sources
@@ -135,7 +135,7 @@ def test_the_pictures_of_a_benchmark_are_those_of_a_folder_and_go_on_where_they_
 
     def drawn(name: str = "clvr") -> Generation:
         order = Order("clvr", parallel=1, keep_runs=False)
-        return Generation(world.bench, world.data, arm_in(url, name), order, shapes())
+        return Generation(world.bench, world.data, arm_in(url, name), order, drawing_models())
 
     def one_and_stop(done: int, total: int, remark: str) -> None:
         if done:

@@ -122,7 +122,7 @@ def run() -> Trajectory:
             goals=GOALS,
         ),
         GOALS,
-        {"executor": "shapes", "judge": "exact"},
+        {"executor": "klein", "judge": "exact"},
         (("g1", "g3"), ("g2",)),
         "staged: one shot is unlikely",
         steps,

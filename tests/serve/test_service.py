@@ -27,17 +27,17 @@ from clvr_core.run.reading import read_trajectory  # noqa: E402
 from clvr_core.serve.app import app_of  # noqa: E402
 from clvr_core.serve.command import keys_of  # noqa: E402
 from clvr_core.serve.service import BODY, Limits, Service  # noqa: E402
-from clvr_core.shapes import load_vlm  # noqa: E402
-from clvr_core.shapes.perceive import perceive  # noqa: E402
-from tests.shapes.oracle import RenderExecutor  # noqa: E402
+from clvr_core.stickers import CANVAS  # noqa: E402
+from tests.stickers.eyes import perceive  # noqa: E402
+from tests.stickers.oracle import OracleExecutor, load_vlm  # noqa: E402
 from tests.waiting import HUNG, until  # noqa: E402
 
-PROMPT = "three green triangles. a purple cross"
+PROMPT = "three green birds. a purple cup"
 PATH = "/v1/images/generations"
 
 
-class Executor(RenderExecutor):
-    """Draws by the renderer. hold: set from the start; cleared, drawings wait for it. fails: raised by the next drawings."""
+class Executor(OracleExecutor):
+    """Draws what it is told. hold: set from the start; cleared, drawings wait for it. fails: raised by the next drawings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Client:
 def serving(out: Path, keys: tuple[str, ...] = (), **limits: int) -> Iterator[Client]:
     executor, vlm = Executor(), load_vlm()
     usual = Brief("any", budget=Budget(rounds=6))
-    service = Service(Models(vlm, executor, 96, 96, vlm.require_readable), out, usual, Limits(**limits), keys)
+    service = Service(Models(vlm, executor, CANVAS, CANVAS, vlm.require_readable), out, usual, Limits(**limits), keys)
     server = uvicorn.Server(uvicorn.Config(app_of(service), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -105,7 +105,9 @@ def shown(data: str | bytes) -> np.ndarray:
 
 
 def test_a_brief_comes_back_as_a_verified_picture_with_its_records(client):
-    status, answer, _ = client.ask(PATH, {"prompt": PROMPT, "seed": 7, "n": 2, "model": "clvr", "size": "96x96"})
+    status, answer, _ = client.ask(
+        PATH, {"prompt": PROMPT, "seed": 7, "n": 2, "model": "clvr", "size": f"{CANVAS}x{CANVAS}"}
+    )
     assert status == 200 and len(answer["data"]) == 2
     for place, told in enumerate(answer["clvr"]):
         assert told["met"] and told["seed"] == 7 + place and {goal["state"] for goal in told["goals"]} == {"met"}
@@ -130,7 +132,7 @@ def test_a_stream_tells_each_picture_and_each_step_before_the_end(client):
     kinds = [event["type"] for event in events]
     assert kinds[0] == "image_generation.partial_image" and kinds[-1] == "image_generation.completed"
     assert kinds.count("clvr.step") >= 1 and "goals met" in next(e for e in events if e["type"] == "clvr.step")["words"]
-    assert events[-1]["clvr"]["met"] and (shown(events[0]["b64_json"]).shape == (96, 96, 3))
+    assert events[-1]["clvr"]["met"] and (shown(events[0]["b64_json"]).shape == (CANVAS, CANVAS, 3))
 
 
 @pytest.mark.parametrize(
@@ -147,10 +149,10 @@ def test_a_stream_tells_each_picture_and_each_step_before_the_end(client):
         ({"prompt": "a", "seed": -1}, 400, "seed is -1"),
         ({"prompt": "a", "stream": True, "n": 2}, 400, "with true n must be 1"),
         ({"prompt": "a", "response_format": "gif"}, 400, "response_format is 'gif'; choose b64_json or url"),
-        ({"prompt": "a red circle", "strategy": "best"}, 400, "unknown strategy 'best'"),
-        ({"prompt": "a red circle", "guided": "no"}, 400, "guided is 'no'; it must be true or false"),
-        ({"prompt": "a red circle", "candidates": 65}, 400, "candidates a number from 1 to 64"),
-        ({"prompt": "an elephant"}, 400, "no coloured shape was found in the brief"),
+        ({"prompt": "a red cat", "strategy": "best"}, 400, "unknown strategy 'best'"),
+        ({"prompt": "a red cat", "guided": "no"}, 400, "guided is 'no'; it must be true or false"),
+        ({"prompt": "a red cat", "candidates": 65}, 400, "candidates a number from 1 to 64"),
+        ({"prompt": "a llama"}, 400, "the word 'llama' in the brief is not part of the sticker world"),
         (b"x" * (BODY + 1), 413, "the body has more than 65,536 bytes"),
     ],
 )

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
 from clvr_core.executor.masks import within_mask
-from clvr_core.protocols import Drawing, DrawRequest
+from clvr_core.protocols import Drawing, DrawRequest, Picture
+from clvr_core.stickers.comparing import compared
 from clvr_core.stickers.grammar import Instruction, parse, parse_instruction
 from clvr_core.stickers.judge import Errors, StickersVlm
+from clvr_core.stickers.perceive import EditCheck
 from clvr_core.stickers.planner import closest
 from clvr_core.stickers.proxies import after
 from clvr_core.stickers.sampling import jitter, random_edit, random_thing
 from clvr_core.stickers.scene import CANVAS, SIGN, Scene, apply
+from clvr_core.world import world_named
 from tests.stickers.eyes import perceive, picture_of
 
+__all__ = ["CANVAS", "SIZE", "WORLD", "OracleExecutor", "load_vlm"]
 SIZE = {"width": CANVAS, "height": CANVAS}
 """Of a brief whose pictures the oracle draws."""
 
 
-def load_vlm(flip: float = 0.0, seed: int = 0, errors: Errors = "independent") -> StickersVlm:
+def load_vlm(
+    flip: float = 0.0,
+    seed: int = 0,
+    errors: Errors = "independent",
+    planning: float = 0.0,
+    planning_errors: Errors = "independent",
+) -> StickersVlm:
     """Return the controller and judge of the sticker world, which see by the eyes and so need no weights."""
-    return StickersVlm(flip, seed, errors, read=perceive)
+    return StickersVlm(flip, seed, errors, planning, planning_errors, perceive)
+
+
+def check_edit(before: Picture, after: Picture, expected: Scene, cells: Iterable[int]) -> EditCheck:
+    return compared(perceive(before), perceive(after), expected, cells)
+
+
+WORLD = replace(world_named("stickers"), perceive=perceive, check_edit=check_edit, render=picture_of, load_vlm=load_vlm)
+"""The sticker world as the eyes see it."""
 
 
 class OracleExecutor:

@@ -39,7 +39,7 @@ def run(seconds: float = 1.5) -> Trajectory:
     return Trajectory(
         Brief("a red circle", seed=5, budget=Budget(rounds=3, seconds=9.0), goals=goals),
         goals,
-        {"executor": "shapes", "controller": "shapes"},
+        {"executor": "klein", "controller": "qwen"},
         (("g1",),),
         "staged",
         (step,),
