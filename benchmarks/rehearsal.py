@@ -38,10 +38,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from rehearsal_files import WIDTHS, File, files, write
 
 from clvr_core.models.memory_plan import HEADROOM, file_weights, peak
-from clvr_core.run.run_folder import JOURNAL, RunFolder, trajectory_from
+from clvr_core.run.run_folder import RunFolder, trajectory_from
 from tests.comfy import server as comfy_server
 from tests.comfy.conftest import lent
-from tests.comfy.graphs import runs
 from tests.comfy.server import ROOT, Comfy, error_of
 from tests.waiting import until
 
@@ -296,13 +295,13 @@ class Rehearsal:
         return models | nodes | {"101": {"class_type": "PreviewAny", "inputs": {"source": ["100", 2]}}}
 
     def cancel(self) -> dict[str, Any]:
-        """Cancel the loop once the executor samples; say how long it took until the prompt had ended."""
-        script = {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
-        with self.comfy() as comfy:
-            models, before = self.executor() | {"1": script}, runs(comfy)
-            models["14"]["inputs"]["steps"] = 200
+        """Cancel the loop once the sampler has made a step; say how long it took until the prompt had ended."""
+        steps, script = 200, {"class_type": "Stub_Models", "inputs": {"script": json.dumps({"goals": 2, "halves": 0})}}
+        with self.comfy() as comfy, comfy.listening() as heard:
+            models = self.executor() | {"1": script}
+            models["14"]["inputs"]["steps"] = steps
             queued = comfy.queue(self.prompt(models, ["1", 0]))
-            until(lambda: samples(comfy, before), lambda: f"the sampler:\n{comfy.said}", self.options.patience, 0.1)
+            until(lambda: sampled(heard, steps), lambda: f"the sampler:\n{comfy.said}", self.options.patience, 0.1)
             began = time.time()
             comfy.interrupt()
             entry = comfy.wait(queued)
@@ -343,10 +342,11 @@ class Rehearsal:
         return {"evaluations": trajectory.cost.evaluations, "plan": plan, **watch.grown}
 
 
-def samples(comfy: Comfy, before: list[Path]) -> bool:
-    """Whether an action of a run that is new since then has been chosen, after which the executor works."""
-    journals = [path / JOURNAL for path in runs(comfy) if path not in before]
-    return any(journal.exists() and '"action"' in journal.read_text() for journal in journals)
+def sampled(heard: list[dict[str, Any]], steps: int) -> bool:
+    """Whether the server has told of a step of a sampler whose bar has that many steps for each picture."""
+    told = [line["said"] for line in list(heard) if line.get("said", {}).get("type") == "progress_state"]
+    states = [state for each in told for state in each["data"]["nodes"].values()]
+    return any(state["value"] >= 1 and state["max"] >= steps for state in states)
 
 
 def said(comfy: Comfy, prompt: dict[str, Any], node: str) -> dict[str, Any]:
