@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from rehearsal_files import WIDTHS, File, files, write
 
-from clvr_core.models.memory_plan import HEADROOM, file_weights, peak
+from clvr_core.models.memory_plan import HEADROOM, Weights, file_weights, peak
 from clvr_core.run.run_folder import RunFolder, trajectory_from
 from tests.comfy import server as comfy_server
 from tests.comfy.conftest import lent
@@ -69,11 +69,11 @@ class Watch:
         self.status, self._over = Path(f"/proc/{pid}/status"), threading.Event()
         self._threads = [threading.Thread(target=self._sample, daemon=True)]
         self.device = 0
-        if comfy and self._on_device(comfy) is not None:
+        if comfy and self.on_device(comfy) is not None:
             self._threads.append(threading.Thread(target=self._sample_device, args=(comfy,), daemon=True))
 
     @staticmethod
-    def _on_device(comfy: Comfy) -> int | None:
+    def on_device(comfy: Comfy) -> int | None:
         """Return the bytes taken on the GPU; None without one."""
         (device, *_) = comfy.get("/system_stats")["devices"]
         return None if device["type"] == "cpu" else device["vram_total"] - device["vram_free"]
@@ -81,7 +81,7 @@ class Watch:
     def _sample_device(self, comfy: Comfy) -> None:
         while not self._over.wait(0.5):
             with suppress(OSError):
-                self.device = max(self.device, self._on_device(comfy) or 0)
+                self.device = max(self.device, self.on_device(comfy) or 0)
 
     def now(self) -> dict[str, int]:
         lines = dict(line.split(":", 1) for line in self.status.read_text().splitlines())
@@ -152,6 +152,12 @@ class Rehearsal:
             self.server.run({"1": trim, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}})
         yield self.server
 
+    def weights(self, part: str) -> Weights:
+        """The plan of one file's weights on the server's device, as the forecast makes it."""
+        wide = part == "DiT" and Watch.on_device(self.server) is None
+        owner = "controller" if part == "VLM" else "executor"
+        return file_weights(self.path(self.files[part]), part, owner, wide=wide)
+
     def path(self, file: File) -> Path:
         return self.base / "models" / file.folder / file.name
 
@@ -179,7 +185,7 @@ class Rehearsal:
             seen = said(comfy, prompt, "3")
             lines = comfy.log.read_text()[before:].splitlines()
             missing = [line for line in lines if "missing" in line or "unet unexpected" in line]
-        plan = file_weights(self.path(file), part).nbytes
+        plan = self.weights(part).nbytes
         return seen | {"parameters": file.parameters, "plan": plan, **watch.grown, "missing": missing}
 
     def vlm(self, node: int = 1) -> dict[str, Any]:
@@ -198,7 +204,7 @@ class Rehearsal:
         }
         with self.comfy() as comfy, Watch(comfy.process.pid, comfy) as watch:
             heard = said(comfy, prompt, "4")
-        held = file_weights(self.path(self.files["VLM"]), "VLM", "controller")
+        held = self.weights("VLM")
         parsed = json.loads(heard["reply"])
         assert parsed.keys() == {"kind", "sure"} and len(heard["yes"]) == 2, (
             heard
@@ -245,7 +251,7 @@ class Rehearsal:
         with self.comfy() as comfy, Watch(comfy.process.pid, comfy) as watch:
             found = said(comfy, prompt, "4")
         assert found["finite"], found
-        plan = file_weights(self.path(self.files["text encoder"]), "text encoder").nbytes
+        plan = self.weights("text encoder").nbytes
         return found | {"plan": plan, **watch.grown}
 
     def loop(self) -> dict[str, Any]:
@@ -276,10 +282,7 @@ class Rehearsal:
             folder = comfy.base / "output" / "clvr" / name
         trajectory = trajectory_from(RunFolder.open(folder).lines)
         drawn = [step.action.kind for step in trajectory.steps if step.action.draws]
-        held = [
-            file_weights(self.path(self.files[part]), part, "controller" if part == "VLM" else "executor")
-            for part in parts
-        ]
+        held = [self.weights(part) for part in parts]
         cost = trajectory.cost
         return {
             "steps": drawn, "evaluations": cost.evaluations, "parts": cost.seconds, "warnings": len(trajectory.warnings),

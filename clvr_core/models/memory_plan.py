@@ -138,12 +138,29 @@ def model_weights(folder: Path, item: int, name: str = "VLM", owner: str = "cont
     return Weights(name, _sum(_files(folder), item), owner)
 
 
-def file_weights(path: Path, name: str, owner: str = "executor", item: int | None = None) -> Weights:
-    """Return the size of a model in one file. item: bytes of a number in memory; None if it stays as stored.
+def file_weights(
+    path: Path, name: str, owner: str = "executor", item: int | None = None, wide: bool = False
+) -> Weights:
+    """Return the size of a model in one file.
+
+    item: bytes of a number in memory; None if it stays as stored.
+    wide: where numbers stay as stored, those of 16 bits are loaded as fp32.
 
     Raises BadInput for a damaged file.
     """
-    return Weights(name, path.stat().st_size if item is None else _sum([path], item), owner)
+    if item is not None:
+        return Weights(name, _sum([path], item), owner)
+    more = _of_16_bits(path) if wide and path.suffix in (".safetensors", ".sft") else 0
+    return Weights(name, path.stat().st_size + more, owner)
+
+
+def _of_16_bits(path: Path) -> int:
+    """Return the bytes of the tensors in the file whose numbers have 16 bits."""
+    file = File(path)
+    try:
+        return sum(tensor.nbytes for tensor in file.tensors.values() if tensor.dtype in ("BF16", "F16"))
+    finally:
+        file.close()
 
 
 def pipeline_weights(

@@ -10,6 +10,7 @@ from typing import Any
 
 import comfy.model_management
 import folder_paths
+import torch
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.models.memory_plan import HEADROOM, NONE, Weights, file_weights, plan
@@ -122,6 +123,13 @@ def _expanded(side: str, number: str, kind: str, widgets: dict[str, str]) -> Ite
         yield f"{number}.{loader if loader == 'CLVR_ShapesModels' else f'{side}.{place}'}", loader, named
 
 
+def _wide() -> bool:
+    """Say whether ComfyUI loads a diffusion model of 16 bits as fp32 on its device, as it does on a CPU."""
+    device = comfy.model_management.get_torch_device()
+    kinds = [torch.bfloat16, torch.float32]
+    return comfy.model_management.unet_dtype(device=device, supported_dtypes=kinds) == torch.float32
+
+
 def _texts(widgets: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in widgets.items() if isinstance(value, str)}
 
@@ -153,11 +161,15 @@ def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[tuple[We
         name = "VLM" if side == "vlm" else part
         # Load Diffusion Model can store the weights of a file in 8 bits.
         small = str(widgets.get("weight_dtype", "")).startswith("fp8")
+        wide = plain == "unet_name" and _wide()
         # Only files that ComfyUI itself lists in that folder.
         if value in folder_paths.get_filename_list(folder):
             path = Path(folder_paths.get_full_path_or_raise(folder, value))
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                yield file_weights(path, name, owner, 1 if small and path.suffix == ".safetensors" else None), False
+                item = 1 if small and path.suffix == ".safetensors" else None
+                yield file_weights(path, name, owner, item, wide=wide), False
         elif value in PUBLISHED:
-            nbytes = PUBLISHED[value] / (2 if small and "fp8" not in value else 1)
+            nbytes = PUBLISHED[value]
+            if "fp8" not in value:
+                nbytes *= 0.5 if small else 2 if wide else 1
             yield Weights(name, round(nbytes), owner), True

@@ -237,6 +237,19 @@ class TestMemory:
         monkeypatch.setattr(host.memory, "free_memory", 1 << 20)
         assert not model_sizes.memory_of(self.linked("UNETLoader", unet_name=file))["fits"]
 
+    def test_a_diffusion_model_that_is_computed_in_fp32_is_loaded_as_such(self, host, file, monkeypatch):
+        """As on a CPU: seen with the published Klein 4B, whose 7.75 GB of bf16 became 15.50 GB."""
+        wanted = [
+            self.linked("UNETLoader", unet_name=file),
+            self.linked("UNETLoader", unet_name="flux-2-klein-4b.safetensors"),
+        ]
+        before = [model_sizes.memory_of(each)["weights"][0]["bytes"] for each in wanted]
+        monkeypatch.setattr(host.memory, "diffusion_dtype", torch.float32)
+        after = [model_sizes.memory_of(each)["weights"][0]["bytes"] for each in wanted]
+        assert after == [before[0] + (2 << 20), 2 * before[1]]
+        eight = self.linked("UNETLoader", unet_name=file, weight_dtype="fp8_e4m3fn")
+        assert model_sizes.memory_of(eight)["weights"][0]["bytes"] == 1 << 20, "8 bits stay"
+
     def test_models_that_comfyui_would_unload_count_as_free(self, host, monkeypatch):
         device = torch.device("cpu")
         held = SimpleNamespace(model=object(), device=device, model_loaded_memory=lambda: 5)

@@ -15,6 +15,8 @@ free_memory = 8 << 30
 total_memory = 8 << 30
 current_loaded_models: list[Any] = []
 interrupted = False
+diffusion_dtype = torch.bfloat16
+"""In which diffusion models are computed."""
 
 
 class InterruptProcessingException(Exception):
@@ -52,6 +54,10 @@ def is_oom(error: BaseException) -> bool:
 
 def soft_empty_cache() -> None:
     pass
+
+
+def unet_dtype(device: torch.device, supported_dtypes: list[torch.dtype]) -> torch.dtype:
+    return diffusion_dtype
 
 
 def should_use_bf16(device: torch.device) -> bool:
