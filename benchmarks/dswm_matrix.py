@@ -131,7 +131,7 @@ class Bench:
         sessions = [
             Session(
                 Brief(brief.prompt, "clvr", brief.seed, self.world.canvas, self.world.canvas, **kept),
-                RunModels(self.world.vlm(), self.executor),
+                RunModels(self.world.vlm(exact=True), self.executor),
             )
             for brief in briefs
         ]

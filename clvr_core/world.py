@@ -25,18 +25,24 @@ WorldName = Literal["shapes", "stickers"]
 WORLDS: tuple[WorldName, ...] = get_args(WorldName)
 EMBEDDED: WorldName = "shapes"
 """The world that `embedded` means, the models that draw where no others are named."""
-KINDS = {"": "merged", "-base": "weights", "-distilled": "distilled"}
+EXACT = "-exact"
+"""What follows a world's name in `--models` for its programs as controller and judge, the control for learned ones."""
+KINDS = {"": "merged", "-base": "weights", "-distilled": "distilled", EXACT: "merged"}
 """What follows a world's name in `--models`, and the folder of its package that has those weights."""
 ALIGNED = "aligned/pytorch_lora_weights.safetensors"
 """The LoRA of the alignment, in the folder of a world's package."""
 
 
-class EmbeddedVlm(Vlm, Protocol):
-    """The controller and judge of a world, which can be made to err."""
+class WorldVlm(Vlm, Protocol):
+    """The controller and judge of a world, a program or a learned model."""
 
     def require_readable(self, prompt: str) -> None:
         """Raises NotInGrammar for a brief in other words than the world's."""
         ...
+
+
+class EmbeddedVlm(WorldVlm, Protocol):
+    """The controller and judge of a world that are programs, which can be made to err."""
 
     def plan(self, prompt: str, seed: int, attempt: int = 0) -> str:
         """Return the brief with a place for every thing, as this planner understands it."""
@@ -53,6 +59,7 @@ class World:
     bits: least and greatest description length of the probe's briefs.
     longest: words and marks, at most, of a brief that its text encoder reads whole.
     folder: of its package, with the weights that are installed.
+    learned: folder of its learned controller and judge, whether it has weights yet or not; None if there is none.
     NotInGrammar: raised for what the grammar does not read.
     parse, parse_instruction: a brief to its spec; an instruction to its changes, empty if none was understood.
     tokens_of: the words and marks of a text.
@@ -76,6 +83,7 @@ class World:
     bits: tuple[float, float]
     longest: int
     folder: Path
+    learned: Path | None
     NotInGrammar: type[BadInput]
     parse: Callable[[str], Any]
     parse_instruction: Callable[[str], Sequence[Any]]
@@ -108,8 +116,22 @@ class World:
         """Say whether what is seen is exactly what the brief asks for."""
         return all(self.held(prompt, seen))
 
-    def vlm(self) -> EmbeddedVlm:
-        """Return the controller and judge that never err. Raises BadInput if the reader by which they see is missing."""
+    @property
+    def neural(self) -> bool:
+        """Whether the usual controller and judge are the learned ones: as soon as these have weights."""
+        return self.learned is not None and any(self.learned.glob("*.safetensors"))
+
+    def vlm(self, exact: bool = False) -> WorldVlm:
+        """Return the usual controller and judge: the learned ones where these have weights, else the programs, which never
+        err. exact: the programs in any case.
+
+        Raises BadInput if the reader by which the programs see is missing, and for learned weights that do not load.
+        """
+        if self.neural and not exact:
+            from .stickers.neural import NeuralVlm
+
+            assert self.learned is not None
+            return NeuralVlm(self.learned)
         self.perceive(np.zeros((self.canvas, self.canvas, 3), np.uint8))
         return self.load_vlm()
 
@@ -168,6 +190,7 @@ def _record(
         bits=bits,
         longest=longest,
         folder=Path(__file__).parent / name,
+        learned=Path(__file__).parent / name / "vlm" if name == "stickers" else None,
         NotInGrammar=grammar.NotInGrammar,
         parse=grammar.parse,
         parse_instruction=grammar.parse_instruction,

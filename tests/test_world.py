@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from inspect import isfunction, signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clvr_core import world as worlds
 from clvr_core.errors import BadInput
 from clvr_core.evaluation.prompt_parse import of_world
-from clvr_core.models.registry import load_models
+from clvr_core.models.registry import load_judge, load_models
 from clvr_core.stickers import perceive
+from clvr_core.stickers.judge import StickersVlm
+from clvr_core.stickers.neural import FOLDER, NeuralVlm
 from clvr_core.world import EMBEDDED, WORLDS, World, embedded_weights, full_name, names, world_named, world_of
 from tests.stickers import eyes
 
@@ -146,3 +149,45 @@ class TestWhatIsMissing:
         monkeypatch.setenv("CLVR_READER", str(tmp_path / "bare"))
         with pytest.raises(BadInput, match=r"readout\.safetensors cannot be read"):
             perceive.perceive(np.zeros((192, 192, 3), np.uint8))
+
+
+@pytest.fixture
+def taught(tmp_path, monkeypatch):
+    """The sticker world as it is once its learned model has weights: here random ones."""
+    from tests.stickers.untrained import save_untrained
+
+    world = replace(world_named("stickers"), learned=save_untrained(tmp_path / "vlm", small=True))
+    made = worlds._made
+    monkeypatch.setattr(worlds, "_made", lambda name: world if name == "stickers" else made(name))
+    return world
+
+
+def test_the_learned_models_are_the_usual_ones_as_soon_as_they_have_weights(taught, monkeypatch):
+    monkeypatch.setenv("CLVR_READER", str(EARLY))
+    perceive.reader.cache_clear()
+    try:
+        assert world_named("stickers").neural
+        usual, exact = load_judge("stickers"), load_judge("stickers-exact")
+        assert isinstance(usual, NeuralVlm) and usual.name == "stickers (neural, vlm)"
+        assert isinstance(exact, StickersVlm) and isinstance(world_named("stickers").vlm(exact=True), StickersVlm)
+        for names, kind in ((("stickers", "stickers-base"), NeuralVlm), (("stickers-exact",), StickersVlm)):
+            for name in names:
+                models = load_models(name, str(EARLY))
+                assert isinstance(models.vlm, kind) and models.width == 192 and models.check is not None
+                models.check("a blue cow and two green cars")
+                with pytest.raises(BadInput):
+                    models.check("a portrait in oil")
+    finally:
+        perceive.reader.cache_clear()
+    for file in taught.learned.glob("*.safetensors"):
+        file.unlink()
+    assert not taught.neural
+
+
+def test_until_then_they_are_the_programs_and_the_control_has_a_name_in_every_world():
+    assert not world_named("shapes").neural and isinstance(load_judge("shapes"), type(load_judge("shapes-exact")))
+    assert {"shapes-exact", "stickers-exact"} <= set(names()) and full_name("embedded-exact") in names()
+    world = world_named("stickers")
+    assert world.neural == any(FOLDER.glob("*.safetensors")) and world.learned == FOLDER
+    with pytest.raises(BadInput, match="unknown judge"):
+        load_judge("elsewhere-exact")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
-from ..world import WORLDS, World, embedded_weights, full_name, names, world_named
+from ..world import EXACT, WORLDS, World, embedded_weights, full_name, names, world_named
 
 if TYPE_CHECKING:
     from .config import Config, ExecutorSettings
@@ -57,11 +57,13 @@ def _quiet() -> Iterator[None]:
             library.enable_progress_bar()
 
 
-def _embedded(world: World, folder: Path) -> Models:
-    """Load the models of a world. Raises BadInput if the weights in the folder or its reader are missing."""
+def _embedded(world: World, folder: Path, exact: bool) -> Models:
+    """Load the models of a world. exact: with its programs as controller and judge, though there are learned ones.
+
+    Raises BadInput if the weights in the folder or its reader are missing."""
     with _quiet():
         executor = world.load_executor(folder)
-    vlm = world.vlm()
+    vlm = world.vlm(exact)
 
     def check(prompt: str) -> None:
         vlm.require_readable(prompt)
@@ -191,9 +193,10 @@ def load_judge(name: str) -> Vlm:
     Raises as `load_models` does.
     """
     if not name.endswith(".toml"):
-        if name not in ("embedded", *WORLDS):
+        world = name.removesuffix(EXACT)
+        if world not in ("embedded", *WORLDS):
             raise BadInput(f"unknown judge {name!r}; choose {', '.join(WORLDS)}, or give a file like clvr.toml")
-        return world_named(name).vlm()
+        return world_named(world).vlm(exact=world != name)
     from ..witness.judge import with_witnesses
     from .config import read_config
     from .witnesses import load_witnesses
@@ -208,7 +211,7 @@ def load_judge(name: str) -> Vlm:
 def _installed(name: str) -> Models:
     found = embedded_weights(name)
     assert found is not None, name
-    return _embedded(*found)
+    return _embedded(*found, name.endswith(EXACT))
 
 
 MODELS: dict[str, Callable[[], Models]] = {name: partial(_installed, name) for name in names()}
@@ -245,7 +248,7 @@ def _load(name: str, weights: str) -> Models:
     if full_name(name) in MODELS and not weights:
         return MODELS[full_name(name)]()
     if found := embedded_weights(name, weights):
-        return _embedded(*found)
+        return _embedded(*found, name.endswith(EXACT))
     from .presets import FILE, presets
 
     known = presets()
