@@ -14,12 +14,16 @@ from .engine import Engine, stopping, threads_for
 
 
 def drive_all(
-    sessions: Sequence[Session], executor: Executor, progress: Callable[[int], None] = lambda done: None
+    sessions: Sequence[Session],
+    executor: Executor,
+    progress: Callable[[int], None] = lambda done: None,
+    engine: Engine | None = None,
 ) -> list[Trajectory]:
     """Run many sessions side by side, with all drawing of a round in one batch of the executor. Where controller and
     judge are `Concurrent`, as servers are, the sessions ask them at the same time.
 
     progress: called after each round with the number of sessions that are done.
+    engine: does the calls of a round up to the next drawing; None for threads where the models are `Concurrent`.
 
     Raises what the executor raises; what it drew for the other sessions is kept. Raises what a model raises, as Away,
     once the other sessions have finished their calls.
@@ -28,7 +32,7 @@ def drive_all(
     threads = threads_for(*models.values())
     try:
         with stopping(models.values(), threads.stop):
-            return _side_by_side(sessions, executor, progress, threads)
+            return _side_by_side(sessions, executor, progress, engine or threads)
     finally:
         for session in sessions:
             session.folder.close()

@@ -31,7 +31,7 @@ from .fit import Schedule, fit
 from .grpo import advantages, grpo_loss, rewards
 from .measures import MEASURES, Measures
 from .stage import curve_of, processes, settle, stage
-from .vlm_rollouts import RolloutVlm, Row, SamplingVlm, Take, log_probabilities_of, rows_of
+from .vlm_rollouts import Meeting, RolloutVlm, Row, SamplingVlm, Take, log_probabilities_of, rows_of
 from .vlm_setup import RolloutSetup
 from .vlm_tuning import load_trainable, save_tuned
 
@@ -52,6 +52,7 @@ class GrpoConfig:
     most, cost: the reward is most x (share of the brief that is met) - cost x edits.
     temperature: at which tokens are sampled.
     clip, kl: of `grpo_loss`; the reference is the model that training began with.
+    together: replies that are written in one batch, of rollouts that run side by side; 1 writes one after the other.
     measured: held-out briefs, which are run with the likeliest tokens at every `measure_every`-th drawing.
     lora: rank 0 trains all weights.
     dtype, image_side, max_tokens: of the model, as in `Local`.
@@ -73,6 +74,7 @@ class GrpoConfig:
     temperature: float = 1.0
     clip: float = 0.2
     kl: float = 0.01
+    together: int = 8
     measured: int = 32
     measure_every: int = 10
     lora: Lora = field(default_factory=lambda: Lora(0, 0))
@@ -92,6 +94,8 @@ class GrpoConfig:
             raise BadInput(
                 f"batch is {self.batch}; it must divide the {self.groups * self.size} rollouts of a drawing (groups x size)"
             )
+        if self.together < 1:
+            raise BadInput(f"together is {self.together}; it must be at least 1")
         if not self.temperature > 0:
             raise BadInput(f"temperature is {self.temperature}; it must be above 0, or all rollouts are alike")
         if self.schedule.save_every % self.steps or self.schedule.steps % self.steps:
@@ -212,12 +216,13 @@ class Rollouts:
     def run(self, briefs: Sequence[Brief], takes: Sequence[Take]) -> list[Rollout]:
         """Run the loop once for each brief."""
         self.vlm.forget()  # it has other weights than the last time
-        where = self.where
+        where, config = self.where, self.config
+        meeting = Meeting(self.vlm, config.together) if config.together > 1 and self.vlm.croppable else None
         sessions = [
-            Session(brief, RunModels(RolloutVlm(self.vlm, take), where.executor, judge=where.verifier))
+            Session(brief, RunModels(RolloutVlm(self.vlm, take, meeting), where.executor, judge=where.verifier))
             for brief, take in zip(briefs, takes)
         ]
-        ends = drive_all(sessions, where.executor)
+        ends = drive_all(sessions, where.executor, engine=meeting)
         return [self._rollout(session, end, take) for session, end, take in zip(sessions, ends, takes)]
 
     def _rollout(self, session: Session, end: Trajectory, take: Take) -> Rollout:

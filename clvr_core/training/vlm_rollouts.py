@@ -7,21 +7,26 @@ learnt from: not the requests, verdicts and pictures, and not what the schema le
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..errors import JudgeFailure
 from ..protocols import Decision, Message, Picture, Question, Reply
 from ..vlm.local import Local, LocalVlm
-from ..vlm.prompt import Prompt
+from ..vlm.prefix import WORTH_KEEPING, Run, copy_of
+from ..vlm.prompt import Prompt, common
+from ..vlm.together import Together
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+Work = TypeVar("Work")
+Done = TypeVar("Done")
 
 
 @dataclass
@@ -50,6 +55,15 @@ class Take:
     """Of the reply that is being written: place, token, what was allowed."""
 
 
+@dataclass(frozen=True)
+class Asking:
+    """A request of one rollout, and what its controller has said."""
+
+    messages: Sequence[Message]
+    schema: Mapping[str, Any]
+    take: Take
+
+
 class SamplingVlm(LocalVlm):
     """A vision-language model whose replies are sampled and kept, within `taking`."""
 
@@ -68,6 +82,50 @@ class SamplingVlm(LocalVlm):
     def forget(self) -> None:
         """Drop what was computed with earlier weights."""
         self._reader.forget()
+
+    def chat_together(self, asked: Sequence[Asking]) -> list[Reply | JudgeFailure]:
+        """Write the replies to several requests, the tokens of all in one pass a step. Returns each reply, or why there is
+        none. They are those of one request after the other, but for the rounding of another order of sums."""
+        with self._alone():
+            prompts, writings = [], []
+            runs: list[Run] = []
+            for each in asked:
+                document = self._grammars.start(each.schema)
+                prompts.append(self._request(each.messages, None if document else each.schema))
+                if runs and common([runs[-1].keys, prompts[-1].keys]) >= WORTH_KEEPING:
+                    self._reader.keep(copy_of(runs[-1]))  # rollouts of a group begin alike
+                runs.append(self._reader.read(prompts[-1]))
+                writings.append(self._writing(runs[-1].logits, document))
+            found: list[Reply | JudgeFailure | None] = [None] * len(asked)
+            logits: dict[int, Any] = dict.fromkeys(range(len(asked)))
+            together = Together(self.model, runs)
+            while logits:
+                pending: dict[int, list[int]] = {}
+                for place, given in logits.items():
+                    with self.taking(asked[place].take):
+                        try:
+                            pending[place] = writings[place].send(given)
+                        except StopIteration as end:
+                            tokens, finished = end.value
+                            self.wrote(prompts[place], tokens)
+                            text = self.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+                            found[place] = Reply(text, len(prompts[place]) + len(tokens), finished)
+                        except JudgeFailure as failure:
+                            found[place] = failure
+                live = list(logits)
+                together.leave([row for row, place in enumerate(live) if place not in pending])
+                if not pending:
+                    break
+                self._checked()
+                logits = dict(zip(pending, together.extend(list(pending.values()))))
+            for run in runs:
+                self._reader.finish(run)
+        return [each if each is not None else JudgeFailure("no reply was written") for each in found]
+
+    @property
+    def croppable(self) -> bool:
+        """Whether replies can be written together."""
+        return self._reader.croppable
 
     def choose(self, logits: Tensor, allowed: np.ndarray | None, place: int) -> int:
         take = self._take
@@ -91,12 +149,71 @@ class SamplingVlm(LocalVlm):
         take.choices = []
 
 
+class Meeting:
+    """Where rollouts wait for one another, so that their replies are written together; an `Engine` of the rounds.
+
+    most: replies that are written at the same time. Each rollout has a thread, of which one at a time runs; a batch is
+    written once all have asked for a reply or have come to a drawing. So what is written together does not hang on how
+    fast a thread is.
+    """
+
+    def __init__(self, vlm: SamplingVlm, most: int) -> None:
+        self.vlm, self.most = vlm, most
+        self._turn = threading.Condition()
+        self._live = 0
+        self._asked: dict[int, Asking] = {}
+        self._said: dict[int, Reply | BaseException] = {}
+        self._own = threading.local()
+
+    def each(self, do: Callable[[Work], Done], work: Iterable[Work]) -> Iterator[Done]:
+        listed = list(work)
+        self._live = len(listed)
+
+        def done(place: int, piece: Work) -> Done:
+            self._own.place = place
+            with self._turn:
+                try:
+                    return do(piece)
+                finally:
+                    self._live -= 1
+                    self._write_if_all_wait()
+
+        with ThreadPoolExecutor(max(1, len(listed))) as pool:
+            yield from [each.result() for each in [pool.submit(done, *each) for each in enumerate(listed)]]
+
+    def say(self, asking: Asking) -> Reply:
+        """Return the reply, written together with those that the others wait for. Raises what its writing raised."""
+        place: int = self._own.place
+        self._asked[place] = asking
+        self._write_if_all_wait()
+        self._turn.wait_for(lambda: place in self._said)
+        said = self._said.pop(place)
+        if isinstance(said, BaseException):
+            raise said
+        return said
+
+    def _write_if_all_wait(self) -> None:
+        waiting = sorted(self._asked)
+        if not waiting or len(waiting) < self._live:
+            return
+        for first in range(0, len(waiting), self.most):
+            part = waiting[first : first + self.most]
+            try:
+                self._said |= zip(part, self.vlm.chat_together([self._asked[place] for place in part]))
+            except BaseException as error:
+                self._said |= dict.fromkeys(part, error)
+        self._asked.clear()
+        self._turn.notify_all()
+
+
 @dataclass
 class RolloutVlm:
-    """A `Vlm` for the run of one rollout: a `SamplingVlm` that is shared with others, and what it says here."""
+    """A `Vlm` for the run of one rollout: a `SamplingVlm` that is shared with others, and what it says here. meeting: of the
+    rollouts whose replies are written together; None to write each by itself."""
 
     vlm: SamplingVlm
     take: Take
+    meeting: Meeting | None = None
 
     @property
     def name(self) -> str:
@@ -104,6 +221,8 @@ class RolloutVlm:
 
     def chat(self, messages: Sequence[Message], schema: Mapping[str, Any]) -> Reply:
         self.take.choices = []  # of a reply that came to nothing
+        if self.meeting is not None:
+            return self.meeting.say(Asking(messages, schema, self.take))
         with self.vlm.taking(self.take):
             return self.vlm.chat(messages, schema)
 

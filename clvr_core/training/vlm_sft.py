@@ -147,7 +147,8 @@ class Rows:
                     yield task, row
         if self.critiques and self.config.critique:
             for critique in self.critiques[1]:
-                yield from (("critique", row) for row in self._of_critique(critique))
+                for row in self._of_critique(critique):
+                    yield "critique", row
 
     @property
     def yes(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -166,6 +166,20 @@ class LocalVlm:
 
     def _write(self, run: Run, document: Document | None) -> tuple[list[int], bool]:
         """Return the tokens of the reply, and whether it is finished."""
+        writing = self._writing(run.logits, document)
+        try:
+            tokens = next(writing)
+            while True:
+                self._reader.extend(run, tokens)
+                tokens = writing.send(run.logits)
+        except StopIteration as end:
+            return end.value
+
+    def _writing(
+        self, logits: Tensor, document: Document | None
+    ) -> Generator[list[int], Tensor, tuple[list[int], bool]]:
+        """Yield the tokens to be read next, and take the logits after them. Returns the tokens of the reply, and whether it is
+        finished. logits: after the prompt."""
         limit, written = self.settings.max_tokens, []
         pending = document.forced() if document else []
         while True:
@@ -175,9 +189,9 @@ class LocalVlm:
             if len(written) >= limit:
                 return written[:limit], False
             if pending:
-                self._reader.extend(run, pending)
+                logits = yield pending
             allowed = document.allowed() if document else None
-            token = self.choose(run.logits, allowed, len(written))
+            token = self.choose(logits, allowed, len(written))
             if document:
                 document.add(token)
             if token in self._ends:

@@ -89,7 +89,7 @@ class Reader:
             self._forward(run, inputs, prompt.keys[len(run.keys) : stop])
             run.position = prompt.head(stop).next_position
             if not self.croppable:
-                self.keep(_copy(run))
+                self.keep(copy_of(run))
         return run
 
     def extend(self, run: Run, tokens: Sequence[int]) -> None:
@@ -231,14 +231,15 @@ class Reader:
         if self.croppable and length == len(run.keys):
             self._runs.remove(run)  # it is extended in place
         else:
-            run = _copy(run)
+            run = copy_of(run)
         if surplus := len(run.keys) - length:
             run.cache.crop(-surplus)
             del run.keys[length:]
         return run
 
 
-def _copy(run: Run) -> Run:
+def copy_of(run: Run) -> Run:
+    """Return the run with a cache of its own."""
     return replace(run, cache=copy.deepcopy(run.cache), keys=list(run.keys))
 
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from clvr_core.brief import Brief
 from clvr_core.cli import main
 from clvr_core.controller import draft_goals
-from clvr_core.errors import BadInput
-from clvr_core.protocols import Message, Picture
+from clvr_core.errors import BadInput, JudgeFailure
+from clvr_core.protocols import Message, Picture, Reply
 from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.scene import CANVAS
 from clvr_core.stickers.simulated import Rates, SimulatedExecutor, perceive
@@ -28,10 +28,11 @@ from clvr_core.training.adapter import FrozenCopy, Lora
 from clvr_core.training.fit import Schedule
 from clvr_core.training.rewards import VlmReward
 from clvr_core.training.vlm_grpo import GrpoConfig, Learning, Rollout, Rollouts, grpo
-from clvr_core.training.vlm_rollouts import SamplingVlm, Take, log_probabilities_of, rows_of
+from clvr_core.training.vlm_rollouts import Asking, SamplingVlm, Take, log_probabilities_of, rows_of
 from clvr_core.training.vlm_setup import RolloutSetup, setup_of
 from clvr_core.training.vlm_tuning import load_trainable
 from clvr_core.vlm.local import Local, load_local
+from clvr_core.vlm.together import Together
 from tests.stickers.test_art import needs_art
 from tests.training.small_vlm import save_small
 
@@ -160,6 +161,101 @@ def test_without_chance_the_likeliest_tokens_are_said(folder):
     assert said == load_local(vlm.settings).chat((first,), SCHEMA).text and take.said[0].chosen
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_replies_that_are_written_together_are_those_that_are_written_one_by_one(folder, sampled):
+    """Prompts of different lengths with other pictures or none, and a second request that goes on from the first reply."""
+    texts = ("paint a cat", "paint a large blue dog beside a sign, a banana and three green cars at night", "paint")
+    shown = ((picture(40),), (picture(90), picture(30)), ())
+    first = [(Message("user", text, images),) for text, images in zip((*texts, texts[1]), (*shown, shown[1]))]
+
+    def takes() -> list[Take]:
+        return [Take(torch.Generator().manual_seed(seed) if sampled else None, 1.3) for seed in range(4)]
+
+    alone, one_by_one = loaded(folder), takes()
+    said = [talk(alone, take, *messages) for take, messages in zip(one_by_one, first)]
+    more = [(Message("assistant", text), Message("user", "and now?", (picture(7),))) for text in said]
+    said += [talk(alone, take, *messages, *then) for take, messages, then in zip(one_by_one, first, more)]
+    vlm, together = loaded(folder), takes()
+    passes: list[int] = []
+    forward = vlm.model.forward
+
+    def counted(*given: Any, **named: Any) -> Any:
+        passes.append(len(named["input_ids"]))
+        return forward(*given, **named)
+
+    vlm.model.forward = counted
+    told = vlm.chat_together([Asking(messages, SCHEMA, take) for messages, take in zip(first, together)])
+    both = [Asking((*messages, *then), SCHEMA, take) for messages, then, take in zip(first, more, together)]
+    told += vlm.chat_together(both)
+    assert [reply.text for reply in told if isinstance(reply, Reply)] == said
+    assert len(set(said)) > 1 + sampled and 4 in passes
+    for mine, theirs in zip(together, one_by_one):
+        assert [each.tokens for each in mine.said] == [each.tokens for each in theirs.said]
+        assert [each.chosen for each in mine.said] == [each.chosen for each in theirs.said]
+        assert [row.keys for row in rows_of(mine.said)] == [row.keys for row in rows_of(theirs.said)]
+    read = sum(len(run.keys) for run in vlm._reader._runs)
+    assert read > 0 and len(rows_of(together[0].said)) == 1
+
+
+def test_a_run_that_was_gone_on_with_beside_others_gives_the_logits_that_it_gives_alone(folder):
+    """Also where one begins later, takes more tokens at a time, and leaves before the others."""
+    vlm = loaded(folder)
+    prompts = [
+        vlm.request((Message("user", text, images),), SCHEMA)
+        for text, images in (("a cat", (picture(40),)), ("a large blue dog and a banana", ()), ("a car", (picture(9),)))
+    ]
+    steps = [[[5, 6, 7], [8], [9, 10]], [[11], [12, 13, 14, 15], [16]], [[17], [18]]]
+    with torch.inference_mode():
+        fresh = [loaded(folder)._reader.read(prompt) for prompt in prompts]
+        runs = [loaded(folder)._reader.read(prompt) for prompt in prompts]
+        together = Together(vlm.model, runs)
+        for number, step in enumerate(steps):
+            if number == 2:
+                together.leave([1])
+                fresh.pop(1)
+            found = together.extend(step)
+            for row, tokens in enumerate(step):
+                vlm._reader.extend(fresh[row], tokens)
+                assert torch.allclose(found[row], fresh[row].logits, atol=1e-4)
+        together.leave(range(2))
+        vlm._reader.extend(runs[0], [3])
+        vlm._reader.extend(fresh[0], [3])
+        assert torch.allclose(runs[0].logits, fresh[0].logits, atol=1e-4)
+        assert runs[1].keys == [*prompts[1].keys, 8, 12, 13, 14, 15]
+
+
+def test_a_reply_that_fails_fails_alone(folder):
+    vlm = loaded(folder)
+    choose = vlm.choose
+
+    def failing(logits: torch.Tensor, allowed: np.ndarray | None, place: int) -> int:
+        if vlm._take is takes[1] and place > 0:
+            raise JudgeFailure("this one cannot be written")
+        return choose(logits, allowed, place)
+
+    vlm.choose = failing
+    takes = [Take(None), Take(None)]
+    asked = [Asking((Message("user", "paint a cat"),), SCHEMA, take) for take in takes]
+    fine, failed = vlm.chat_together(asked)
+    assert isinstance(fine, Reply) and json.loads(fine.text)["kind"]
+    assert isinstance(failed, JudgeFailure) and not takes[1].said
+
+
+def test_rollouts_whose_replies_are_written_together_are_those_that_are_written_one_by_one(folder):
+    found = []
+    for together in (1, 4):
+        config = replace(SHORT, together=together)
+        vlm = loaded(folder, config)
+        batches: list[int] = []
+        write = vlm.chat_together
+        vlm.chat_together = lambda asked, write=write, batches=batches: batches.append(len(asked)) or write(asked)
+        rollouts = Rollouts(vlm, somewhere(), Learning(vlm.model, config), FrozenCopy(vlm.model), 3)
+        drawn, _ = rollouts.draw(0)
+        found.append([[(row.keys, row.chosen) for row in each.rows] for each in drawn])
+        assert max(batches, default=0) == (4 if together > 1 else 0)
+    assert found[0] == found[1]
+
+
 def test_rollouts_of_a_group_are_of_one_brief_and_their_advantages_sum_to_zero(drawn):
     _, found, seen = drawn
     assert len(found) == 6 and all(each.rows for each in found)
@@ -256,9 +352,14 @@ def test_the_controller_takes_the_brief_apart_itself_where_it_is_to_learn_that(f
     config = replace(SHORT, own_goals=True, groups=1, size=2, batch=2)
     vlm = loaded(folder)
     rollouts = Rollouts(vlm, somewhere(), Learning(vlm.model, config), FrozenCopy(vlm.model), 3)
-    asked = []
-    chat = vlm.chat
-    vlm.chat = lambda messages, schema: asked.append(messages[-1].data["task"]) or chat(messages, schema)
+    asked: list[str] = []
+    write = vlm.chat_together
+
+    def watched(several: Any) -> Any:
+        asked.extend(each.messages[-1].data["task"] for each in several)
+        return write(several)
+
+    vlm.chat_together = watched
     rollouts.draw(0)
     assert "goals" in asked
 
@@ -289,7 +390,9 @@ class Dictated(StickersVlm):
 
 @pytest.mark.parametrize("conversation", [True, False])
 def test_a_run_in_one_conversation_is_one_row_and_by_single_prompts_a_row_for_each(folder, conversation):
-    config = replace(SHORT, conversation=conversation, rounds=4, patience=3, max_tokens=400, groups=1, size=2, batch=1)
+    config = replace(
+        SHORT, conversation=conversation, rounds=4, patience=3, max_tokens=400, groups=1, size=2, batch=1, together=1
+    )
     vlm = loaded(folder, config)
     Dictated(vlm)
     where = replace(somewhere(), executor=SimulatedExecutor(replace(Rates(), thing=0.6), (4, 4)))
@@ -354,6 +457,7 @@ def test_a_lora_leaves_the_weights_and_is_merged_into_a_folder_of_its_own(folder
         ({"size": 1}, "at least 2 rollouts"),
         ({"batch": 4}, "must divide the 6 rollouts"),
         ({"temperature": 0.0}, "above 0"),
+        ({"together": 0}, "together is 0"),
         ({"schedule": replace(SHORT.schedule, save_every=3)}, "multiples of 2"),
     ],
 )
