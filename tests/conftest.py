@@ -55,7 +55,7 @@ def exact_eyes(monkeypatch: pytest.MonkeyPatch) -> None:
     from clvr_core.world import World
     from tests.stickers.oracle import load_vlm
 
-    monkeypatch.setattr(World, "vlm", lambda world: load_vlm())
+    monkeypatch.setattr(World, "vlm", lambda world, exact=False: load_vlm())
 
 
 @pytest.fixture
