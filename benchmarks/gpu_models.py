@@ -18,7 +18,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3VLConfig, Qwen3VLFo
 from clvr_core.executor.encoder_cache import digest
 from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from clvr_core.protocols import Decision, Picture, Reply
-from clvr_core.shapes.model import build_tokenizer
+from clvr_core.stickers.model import build_tokenizer
 from clvr_core.vlm.prefix import Reader
 from clvr_core.vlm.prompt import Prompt
 

@@ -12,8 +12,8 @@ from clvr_core.run.session import drive, start
 
 
 def main(prompt: str, out: Path) -> None:
-    # "shapes" is the embedded world. A file clvr.toml in its place loads real models: see docs/models.md.
-    models = load_models("shapes")
+    # "embedded" is the embedded world. A file clvr.toml in its place loads real models: see docs/models.md.
+    models = load_models("embedded")
     # The canvas must have the size that the executor was trained for.
     brief = Brief(
         prompt, strategy="clvr", seed=1, width=models.width, height=models.height, budget=Budget(rounds=4), guided=True

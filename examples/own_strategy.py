@@ -34,7 +34,7 @@ class Careful(Clvr):
 def main(out: Path) -> None:
     # For this process the name "clvr" now means this strategy. docs/how-to/add-a-strategy.md gives it a name of its own.
     POLICIES["clvr"] = Careful()
-    models = load_models("shapes")
+    models = load_models("embedded")
     prompt = "two red circles, a blue square, a green cross and a yellow diamond"
     brief = Brief(prompt, "clvr", width=models.width, height=models.height, budget=Budget(rounds=3), final_ab=False)
     trajectory = drive(start(brief, models, out))

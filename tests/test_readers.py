@@ -36,7 +36,7 @@ from clvr_core.records import from_json
 from clvr_core.report import pictures as report
 from clvr_core.report.pictures import embedded
 from clvr_core.run.run_folder import JOURNAL, RunFolder, read_trajectory
-from clvr_core.shapes import grammar
+from clvr_core.stickers import grammar
 from clvr_core.storage import pictures, png_decode
 from clvr_core.storage.png import read_png, trajectory_of
 from clvr_core.synthesis.data import ROWS, read_rows
@@ -136,7 +136,7 @@ READERS: dict[str, tuple[str, Callable[[int], str | bytes], Read]] = {
     "settings by dots": ("a.toml", lambda n: ".".join("a" * (n // 2)) + "=1", parsed),
     "header of weights": ("a.safetensors", header, lambda p: File(p).close()),
     "answer of a server": ("a.json", goals, lambda p: Client("http://127.0.0.1")._object("127.0.0.1", p.read_bytes())),
-    "brief of the shapes world": ("a.txt", lambda n: filled("a red circle, ", n), text(grammar.parse)),
+    "brief of the embedded world": ("a.txt", lambda n: filled("a red circle, ", n), text(grammar.parse)),
     "blocks of a recipe": ("a.txt", lambda n: filled("double.1=0.5\n", n), text(Block.parse_lines)),
 }
 

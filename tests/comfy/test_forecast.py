@@ -7,7 +7,7 @@ import re
 import pytest
 
 from clvr_core.models.memory_plan import pipeline_weights
-from clvr_core.shapes import MERGED
+from clvr_core.world import world_named
 from tests.comfy.graphs import begun_by, in_one
 from tests.comfy.server import Comfy, Refused
 from tests.comfy.test_vision import FILE
@@ -57,8 +57,8 @@ def test_a_loader_that_serves_both_counts_once(comfy):
 
 def test_the_embedded_models_and_those_behind_a_server(comfy):
     shapes = [["1", "CLVR_ShapesModels", {}]]
-    weights = sum(path.stat().st_size for path in MERGED.rglob("*.safetensors"))
-    assert weights > sum(each.nbytes for each in pipeline_weights(MERGED, 2)) / 4
+    weights = sum(path.stat().st_size for path in world_named().merged.rglob("*.safetensors"))
+    assert weights > sum(each.nbytes for each in pipeline_weights(world_named().merged, 2)) / 4
     told = memory(comfy, vlm=shapes, executor=shapes)
     assert re.fullmatch(rf"cpu: embedded models {megabytes(weights)}; [\d.]+ GB free: it fits", told)
     assert memory(comfy, vlm=[["1", "CLVR_ServerModel", {"server": "mine"}]], executor=hand()).endswith(

@@ -22,13 +22,13 @@ from clvr_core.executor.qwen import QwenEditExecutor
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
 from clvr_core.models.device_sharing import Turns, with_device_lock
 from clvr_core.protocols import DrawRequest, Executor, Picture
-from clvr_core.shapes import load_executor
+from clvr_core.world import world_named
 from tests.executor import tiny
 from tests.executor.images import drawing, serving_images
 from tests.executor.test_klein import RECIPE
 from tests.executor.test_klein import tiny as klein_pipeline
 from tests.fakes import FakeExecutor, grey
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import CANVAS, OracleExecutor
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,10 @@ def klein_kv() -> Iterator[Case]:
 
 
 @contextmanager
-def shapes() -> Iterator[Case]:
-    executor = load_executor()
-    yield Case(executor, network=executor.pipe.transformer)
+def embedded() -> Iterator[Case]:
+    world = world_named()
+    executor = world.load_executor()
+    yield Case(executor, world.canvas, executor.pipe.transformer)
 
 
 @contextmanager
@@ -130,21 +131,21 @@ def _grey(request: DrawRequest) -> Picture:
 
 
 @contextmanager
-def renderer() -> Iterator[Case]:
+def oracle() -> Iterator[Case]:
     """Draws scenes, so noise in a reference is not there for it."""
-    yield Case(RenderExecutor(), reads=False)
+    yield Case(OracleExecutor(), CANVAS, reads=False)
 
 
 EXECUTORS: dict[str, Callable[[], AbstractContextManager[Case]]] = {
     "klein": klein,
     "klein with latents": klein_latents,
     "klein kv": klein_kv,
-    "shapes": shapes,
+    "embedded": embedded,
     "generic": generic,
     "generic, one reference": kontext,
     "qwen-edit": qwen_edit,
     "image server": remote,
     "behind a device lock": locked,
     "fake": fake,
-    "renderer": renderer,
+    "oracle": oracle,
 }

@@ -14,12 +14,12 @@ import torch
 
 from clvr_core.models.device_sharing import Turns, with_device_lock
 from clvr_core.protocols import Concurrent, Decision, Interruptible, Movable, Picture, Reply, Vlm
-from clvr_core.shapes.render import render
-from clvr_core.shapes.scene import Scene, Thing
+from clvr_core.stickers.scene import Scene, Thing
 from clvr_core.vlm.decisions import decide
 from clvr_core.vlm.replies import ask
 from tests.conformance import OPTIONAL
 from tests.conformance.vlms import GOALS, QUESTIONS, VLMS, Case
+from tests.stickers.eyes import picture_of
 
 CLOSE = 1e-4
 """How far a probability may be off if questions are asked beside others: what float32 rounds off."""
@@ -50,7 +50,7 @@ def case(request, tmp_path_factory) -> Iterator[Case]:
 
 
 def picture(color: str = "red") -> Picture:
-    return render(Scene((Thing("circle", color, "large", 0, 0, 0),)))
+    return picture_of(Scene((Thing("cat", color, "large", 0),)))
 
 
 def yes(case: Case, *questions, images=None) -> list[float | None]:

@@ -17,15 +17,15 @@ from clvr_core.controller.prompts import GOALS_SCHEMA
 from clvr_core.errors import JudgeFailure
 from clvr_core.models.device_sharing import Turns, with_device_lock
 from clvr_core.protocols import Message, Picture, Question, Vlm
-from clvr_core.shapes.judge import ShapesVlm
 from clvr_core.vlm.local import Local, LocalVlm, load_local
 from clvr_core.vlm.server import Endpoint, ServerVlm
 from tests.fakes import FakeVlm
 from tests.servers import Said
+from tests.stickers.oracle import load_vlm
 from tests.vlm import tiny
 from tests.vlm.servers import Asked, completion, said_in, serving, speaking
 
-BRIEF = "a large red circle at the top left"
+BRIEF = "a large red cat at the top left"
 GOALS = (Message("system", "You plan."), Message("user", BRIEF, data={"task": "goals", "prompt": BRIEF}))
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -38,11 +38,11 @@ SCHEMA: Mapping[str, Any] = {
 
 
 def question(text: str) -> Question:
-    """In words, and for the shapes world as a goal in its grammar."""
+    """In words, and for an embedded world as a goal in its grammar."""
     return Question(f"Does the picture show {text}?", {"task": "goal", "goal": {"id": "g1", "text": text}})
 
 
-QUESTIONS = (question("a red circle"), question("a blue square"), question("a green triangle"))
+QUESTIONS = (question("a red cat"), question("a blue car"), question("a green bird"))
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ class Case:
 
 
 @contextmanager
-def shapes() -> Iterator[Case]:
-    vlm = ShapesVlm()
+def embedded() -> Iterator[Case]:
+    vlm = load_vlm()
 
     def breaks(patch: pytest.MonkeyPatch) -> None:
         def refuse(*_: object) -> None:
             raise JudgeFailure("it sees nothing")
 
-        for name in ("parse", "perceive"):
-            patch.setattr(f"clvr_core.shapes.judge.{name}", refuse)
+        patch.setattr("clvr_core.stickers.judge.parse", refuse)
+        patch.setattr(vlm, "_perceive", refuse)
 
     yield Case(vlm, breaks, GOALS_SCHEMA)
 
@@ -147,7 +147,7 @@ def fake() -> Iterator[Case]:
 
 
 VLMS: dict[str, Callable[..., AbstractContextManager[Case]]] = {
-    "shapes": shapes,
+    "embedded": embedded,
     "local": local,
     "server": server,
     "server in words": server_in_words,

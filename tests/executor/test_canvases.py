@@ -22,12 +22,12 @@ from clvr_core.brief import Brief, Budget
 from clvr_core.errors import BadInput
 from clvr_core.executor.encoder_cache import EncoderCache
 from clvr_core.executor.klein import KleinExecutor, Sampling, _trim, published
+from clvr_core.executor.small_klein import TEXT_LAYERS
 from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor
 from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import JOURNAL, RunFolder
 from clvr_core.run.session import RunModels, Session, drive, resume
-from clvr_core.shapes.model import TEXT_LAYERS
 from tests.executor.test_klein import RECIPE, noisy, one_thread, pictures, tiny
 from tests.fakes import FakeVlm
 from tests.pixels import CLOSE, apart

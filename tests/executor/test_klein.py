@@ -24,9 +24,8 @@ from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from clvr_core.executor.small_klein import SPECIAL, TEXT_LAYERS, save_pipeline
 from clvr_core.protocols import DrawRequest, Picture
 from clvr_core.records import from_json
-from clvr_core.shapes.model import build_pipeline
-from clvr_core.shapes.words import VOCABULARY
 from clvr_core.weights.manifest import FILES
+from tests.executor import small
 from tests.pixels import CLOSE, apart, close
 
 RECIPE = SamplingRecipe(Sampling(2, 2.5), Sampling(2, 1.0), TEXT_LAYERS, (32, 64, 128))
@@ -35,7 +34,7 @@ PARTS = ("transformer", "text_encoder", "vae")
 
 def tiny():
     torch.manual_seed(0)
-    return build_pipeline(64, 1, 1, 16, (4, 4, 4, 4, 4))
+    return small.klein()
 
 
 def flat(value: int) -> Picture:
@@ -250,9 +249,9 @@ class TestText:
         )
         assert apart(one, other) <= CLOSE
 
-    def test_every_word_of_the_world_is_one_token_and_no_other_is_known(self, executor):
+    def test_every_word_of_its_vocabulary_is_one_token_and_no_other_is_known(self, executor):
         tokenizer = executor.pipe.tokenizer
-        ids = [tokenizer(word)["input_ids"] for word in (*VOCABULARY, *SPECIAL)]
+        ids = [tokenizer(word)["input_ids"] for word in (*small.WORDS, *SPECIAL)]
         assert all(len(each) == 1 for each in ids) and len({each[0] for each in ids}) == len(ids)
         assert tokenizer("photorealistic")["input_ids"] == [tokenizer.unk_token_id]
 

@@ -156,7 +156,7 @@ class TestThereAndBack:
         settings |= {"device": "cpu", "dtype": "float32"}
         lines = "\n".join(f"{name} = {json.dumps(value)}" for name, value in settings.items())
         path = tmp_path / "clvr.toml"
-        path.write_text(f'[controller]\nkind = "shapes"\n[executor]\n{lines}\nwidth = 64\nheight = 64\n')
+        path.write_text(f'[controller]\nkind = "embedded"\n[executor]\n{lines}\nwidth = 64\nheight = 64\n')
         models = load_models(str(path))
         assert {"DiT", "text encoder", "VAE"} == set(re.findall(r"(\w[\w ]*?) \d+ MB", models.memory.partition(";")[0]))
         assert np.array_equal(
@@ -257,7 +257,7 @@ class TestThereAndBack:
 
 class TestRefusals:
     def config(self, folder: Path, lines: str) -> ExecutorSettings:
-        (folder / "clvr.toml").write_text(f'[controller]\nkind = "shapes"\n[executor]\n{lines}\n')
+        (folder / "clvr.toml").write_text(f'[controller]\nkind = "embedded"\n[executor]\n{lines}\n')
         return read_config(folder / "clvr.toml").executor
 
     def test_the_files_of_a_clvr_toml_lie_beside_it(self, tmp_path):

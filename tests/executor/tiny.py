@@ -21,6 +21,7 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen3_vl import Qwen3VLProcessor
 
+from tests.executor import small
 from tests.vlm import tiny
 
 
@@ -79,11 +80,7 @@ def edit_plus() -> QwenImageEditPlusPipeline:
 
 def words(most: int = 77) -> Any:
     """Stands in for the tokenizers of CLIP and T5."""
-    from clvr_core.shapes.model import build_tokenizer
-
-    made = build_tokenizer()
-    made.model_max_length = most
-    return made
+    return small.words(most)
 
 
 def clip(width: int = 32) -> Any:

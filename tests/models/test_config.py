@@ -15,8 +15,9 @@ from clvr_core.models.config import ExecutorSettings, read_config, read_servers
 from clvr_core.models.executors import load_executor
 from clvr_core.models.registry import load_models
 from clvr_core.run.run_folder import BEST, JOURNAL
-from clvr_core.shapes.model import build_pipeline
 from clvr_core.vlm.local import Local, LocalVlm
+from clvr_core.world import WORLDS
+from tests.executor import small
 from tests.vlm.servers import Asked, Said, completion, pictures_in, said_in, serving
 
 WHOLE = """
@@ -47,7 +48,7 @@ max_tokens = 800
 thinking = 64
 
 [executor]
-kind = "shapes"
+kind = "embedded"
 """
 
 
@@ -115,7 +116,7 @@ def test_a_folder_in_place_of_an_address_is_a_model_that_runs_here(tmp_path):
         (WHOLE.replace('folder = "klein"', ""), "needs a folder"),
         (
             WHOLE.replace('dtype = "float32"', 'kind = "dall-e"'),
-            "'dall-e' is none of klein, qwen-edit, generic, embedded, shapes, stickers",
+            f"'dall-e' is none of klein, qwen-edit, generic, embedded, {', '.join(WORLDS)}",
         ),
         (WHOLE[: WHOLE.index("[executor]")], "executor is missing"),
         (WHOLE.replace("[verifier]", '[verifier]\nfolder = "eye"'), "verifier has both of url and folder"),
@@ -186,7 +187,7 @@ def test_a_file_that_is_not_there_exits_with_2(tmp_path, capsys):
 def klein(tmp_path_factory) -> Path:
     """A folder as diffusers writes it, of the smallest size and untrained, without anything of ours beside it."""
     folder = tmp_path_factory.mktemp("klein")
-    build_pipeline(32, 1, 1, 16, (4, 4, 4, 4, 4)).save_pretrained(folder)
+    small.klein(32).save_pretrained(folder)
     return folder
 
 

@@ -26,7 +26,7 @@ from clvr_core.vlm.local import Local
 from tests.executor.images import drawing, serving_images
 from tests.executor.test_klein import noisy, one_thread, pictures, tiny
 from tests.pixels import apart, close
-from tests.shapes.oracle import RenderExecutor
+from tests.stickers.oracle import OracleExecutor
 
 __all__ = ["one_thread"]
 RECIPE = {
@@ -132,7 +132,7 @@ def test_its_weights_are_known_before_they_are_loaded(folder):
     pipe = tiny()
     for part, name in (("transformer", "DiT"), ("text_encoder", "text encoder")):
         assert parts[name] == 2 * sum(each.numel() for each in getattr(pipe, part).parameters())
-    assert weights_of(ExecutorSettings(kind="shapes")) == () and Weights("DiT", parts["DiT"] // 2) in weights_of(
+    assert weights_of(ExecutorSettings(kind="embedded")) == () and Weights("DiT", parts["DiT"] // 2) in weights_of(
         ExecutorSettings(folder=str(folder), storage="fp8")
     )
 
@@ -196,18 +196,20 @@ def test_an_executor_whose_parts_take_turns_leaves_too_when_another_comes(folder
         assert left == ["executor"]
 
 
-def test_a_server_for_pictures_beside_the_controller_of_the_shapes_world(tmp_path):
+def test_a_server_for_pictures_beside_the_controller_of_the_embedded_world(exact_eyes, tmp_path):
     path = tmp_path / "clvr.toml"
-    with serving_images(drawing(RenderExecutor())) as server:
-        path.write_text(f'[controller]\nkind = "shapes"\n[executor]\nurl = "{server.url}"\nwidth = 96\nheight = 96\n')
+    with serving_images(drawing(OracleExecutor())) as server:
+        path.write_text(
+            f'[controller]\nkind = "embedded"\n[executor]\nurl = "{server.url}"\nwidth = 192\nheight = 192\n'
+        )
         models = load_models(str(path))
         assert isinstance(models.executor, RemoteExecutor) and (models.width, models.height, models.memory) == (
-            96,
-            96,
+            192,
+            192,
             "",
         )
-        with pytest.raises(BadInput, match="no coloured shape"):
-            models.check("a photograph of a cat")
+        with pytest.raises(BadInput, match="the word 'llama'"):
+            models.check("a photo of a llama")
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,8 @@ def test_a_server_for_pictures_beside_the_controller_of_the_shapes_world(tmp_pat
 def test_what_an_executor_cannot_be_is_named(tmp_path, text, says):
     path = tmp_path / "clvr.toml"
     path.write_text(
-        (text if "[executor]" in text else text + '\n[executor]\nkind = "shapes"') + '\n[controller]\nkind = "shapes"\n'
+        (text if "[executor]" in text else text + '\n[executor]\nkind = "embedded"')
+        + '\n[controller]\nkind = "embedded"\n'
     )
     with pytest.raises(BadInput, match=says):
         load_models(str(path))

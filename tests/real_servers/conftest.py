@@ -64,7 +64,7 @@ model = "{model}"
 image_side = 128
 timeout = 600
 [executor]
-kind = "shapes"
+kind = "embedded"
 """
 
 

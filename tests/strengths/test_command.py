@@ -11,13 +11,15 @@ from clvr_core.cli import main
 from clvr_core.errors import BadInput
 from clvr_core.executor.weights import merged_state, reload
 from clvr_core.merge.recipe import Lora, MergeRecipe
-from clvr_core.shapes import ALIGNED, DISTILLED, MERGED, WEIGHTS
 from clvr_core.weights.checkpoint import File
+from clvr_core.world import ALIGNED, KINDS, world_named
 
 pytestmark = pytest.mark.weights
 
+WORLD = world_named()
+WEIGHTS, DISTILLED, MERGED = WORLD.base, WORLD.folder / KINDS["-distilled"], WORLD.merged
 INPUTS = ["--base", str(WEIGHTS / "transformer"), "--distilled", str(DISTILLED / "transformer")]
-LORA = ALIGNED / "pytorch_lora_weights.safetensors"
+LORA = WORLD.folder / ALIGNED
 BRIEF = "three green triangles and a yellow cross"
 
 

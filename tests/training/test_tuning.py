@@ -24,11 +24,7 @@ from clvr_core.executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from clvr_core.fleet.crew import Lost
 from clvr_core.protocols import DrawRequest
 from clvr_core.records import from_json, to_json
-from clvr_core.shapes.grammar import parse
-from clvr_core.shapes.judge import ShapesVlm
-from clvr_core.shapes.perceive import perceive
-from clvr_core.shapes.render import render
-from clvr_core.shapes.scene import Scene, Thing
+from clvr_core.stickers.scene import Scene, Thing
 from clvr_core.training import pprl as module
 from clvr_core.training.adapter import FILE, FrozenCopy, Lora, attach, trained
 from clvr_core.training.fit import Schedule
@@ -38,6 +34,9 @@ from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.samples import Samples, Window, one_shot
 from clvr_core.training.sft import Following, SftConfig, sft
 from tests.fakes import FakeVlm
+from tests.stickers.eyes import picture_of
+from tests.stickers.oracle import WORLD as SEEN
+from tests.stickers.oracle import load_vlm
 from tests.training.world import WORLD
 from tests.waiting import HUNG
 
@@ -209,7 +208,7 @@ class TestSft:
         assert len(known) >= SFT["batch"] and any("Step " in text for text, _ in fresh)
         for text, picture in fresh:
             if text in known:
-                assert parse(text).holds(perceive(picture).things), text
+                assert WORLD.meets(text, WORLD.perceive(picture)), text
 
     def test_replay_outside_an_embedded_world_is_refused(self, tiny, rows, tmp_path):
         with pytest.raises(BadInput, match=r"replay is 0\.5, and only an embedded world has scenes to replay"):
@@ -323,12 +322,10 @@ class TestTheOldPolicy:
 
 
 class TestRewards:
-    BEFORE = Scene((Thing("circle", "red", "large", 0), Thing("square", "blue", "small", 4)))
+    BEFORE = Scene((Thing("cat", "red", "large", 0), Thing("car", "blue", "small", 4)))
 
     def sample(self, **changes):
-        made = one_shot(
-            "a large red circle at the top left, a small blue square at the middle center and a green cross"
-        )
+        made = one_shot("a large red cat at the top left, a small blue car at the middle center and a green bird")
         return made.__class__(**{**made.__dict__, **changes})
 
     def test_the_arms_judge_by_their_own_words(self):
@@ -350,7 +347,7 @@ class TestRewards:
         sample = self.sample(
             scene_prompt="the scene", edit_prompt="the edit", last=one_shot("the last").last, references=(1,)
         )
-        sample.__dict__["pictures"] = (render(self.BEFORE),)
+        sample.__dict__["pictures"] = (picture_of(self.BEFORE),)
         assert (
             proxy(Asked(), sample, None) == 0.75
             and last(Asked(), sample, None) == 0.25
@@ -360,35 +357,33 @@ class TestRewards:
         assert set(ARMS) == {"proxy", "last", "final"}
 
     def test_only_the_proxy_arm_sees_that_something_else_was_lost(self):
-        words = "add a green cross at the bottom right"
-        cross = Thing("cross", "green", "small", 8)
-        kept, lost = render(Scene((*self.BEFORE.things, cross))), render(Scene((self.BEFORE.things[0], cross)))
-        scene = "large red circle top left, small blue square middle center, green cross bottom right"
+        words = "add a green bird at the bottom right"
+        bird = Thing("bird", "green", "small", 8)
+        kept, lost = picture_of(Scene((*self.BEFORE.things, bird))), picture_of(Scene((self.BEFORE.things[0], bird)))
+        scene = "large red cat top left, small blue car middle center, green bird bottom right"
         sample = self.sample(scene_prompt=scene, edit_prompt=words, last=one_shot(words).last, references=(1,))
-        sample.__dict__["pictures"] = (render(self.BEFORE),)
-        reward = WorldReward(WORLD)
+        sample.__dict__["pictures"] = (picture_of(self.BEFORE),)
+        reward = WorldReward(SEEN)
         assert proxy(reward, sample, kept) == 1.0 > proxy(reward, sample, lost)
         assert last(reward, sample, kept) == last(reward, sample, lost) == 1.0
 
     def test_exact_is_all_or_nothing(self):
-        picture = render(self.BEFORE)
-        assert ExactReward().scene(picture, "large red circle, small blue square") == 1.0
+        picture = picture_of(self.BEFORE)
+        assert ExactReward(SEEN).scene(picture, "large red cat, small blue car") == 1.0
         assert (
-            ExactReward().scene(picture, "large red circle, blue circle")
+            ExactReward(SEEN).scene(picture, "large red cat, blue cat")
             == 0.0
-            < WorldReward(WORLD).scene(picture, "large red circle, blue circle")
+            < WorldReward(SEEN).scene(picture, "large red cat, blue cat")
         )
-        assert ExactReward().edit(picture, (picture,), "remove the red circle at the top left") == 0.0
+        assert ExactReward(SEEN).edit(picture, (picture,), "remove the red cat at the top left") == 0.0
 
     def test_a_vision_language_model_judges_by_decisions(self):
-        reward, picture = VlmReward(ShapesVlm()), render(self.BEFORE)
-        right, wrong = (
-            reward.scene(picture, prompt) for prompt in ("large red circle, small blue square", "3 green crosses")
-        )
+        reward, picture = VlmReward(load_vlm()), picture_of(self.BEFORE)
+        right, wrong = (reward.scene(picture, prompt) for prompt in ("large red cat, small blue car", "3 green birds"))
         assert right == pytest.approx(0.95) and wrong < 0.4
-        after = render(self.BEFORE.without([4]))
-        assert reward.edit(after, (picture,), "remove the blue square at the middle center") > 0.9
-        assert reward.edit(picture, (picture,), "remove the blue square at the middle center") < 0.6
+        after = picture_of(self.BEFORE.without([4]))
+        assert reward.edit(after, (picture,), "remove the blue car at the middle center") > 0.9
+        assert reward.edit(picture, (picture,), "remove the blue car at the middle center") < 0.6
 
     def test_a_judge_behind_a_server_is_asked_about_many_pictures_at_the_same_time(self):
         together = threading.Barrier(3)
@@ -404,17 +399,17 @@ class TestRewards:
         rollouts = Rollouts.__new__(Rollouts)
         rollouts.reward, rollouts.config = VlmReward(vlm), PprlConfig(arm="last")
         samples = [SimpleNamespace(references=(1,), words=words) for words in ("red", "blue")]
-        rewards, missing = rollouts.judge(samples, [[render(self.BEFORE)] * 3] * 2)
+        rewards, missing = rollouts.judge(samples, [[picture_of(self.BEFORE)] * 3] * 2)
         assert rewards.flatten().tolist() == pytest.approx([0.9] * 6) and missing == 0
         assert VlmReward(FakeVlm()).parallel == 1
 
     def test_quotation_marks_in_the_words_do_not_end_the_quotation(self):
         vlm = FakeVlm(decisions=[[0.9]])
-        VlmReward(vlm).said(render(self.BEFORE), 'a sign "OPEN"')
+        VlmReward(vlm).said(picture_of(self.BEFORE), 'a sign "OPEN"')
         assert 'these words: "a sign \\"OPEN\\""?' in vlm.decides[0].questions[0].text
 
     def test_any_callable_is_named_by_its_module(self):
-        assert isinstance(named("shapes"), WorldReward) and isinstance(
+        assert isinstance(named("stickers"), WorldReward) and isinstance(
             named(f"{ExactReward.__module__}:ExactReward"), ExactReward
         )
         for wrong in ("nothing", "no.such:Thing", "json:nothing"):

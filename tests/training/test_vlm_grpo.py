@@ -480,7 +480,7 @@ def test_the_simulated_world_has_briefs_of_its_own_and_pictures_that_a_model_see
 
 def test_models_without_briefs_are_refused():
     with pytest.raises(BadInput, match="--prompts is missing"):
-        setup_of("shapes", None, ())
+        setup_of("embedded", None, ())
 
 
 def test_the_command_says_what_is_missing(tmp_path, capsys):
