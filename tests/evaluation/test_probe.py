@@ -27,21 +27,21 @@ from clvr_core.evaluation.probe import (
 )
 from clvr_core.executor.klein import Sampling, SamplingRecipe, chat_text
 from clvr_core.protocols import DrawRequest
-from clvr_core.shapes.grammar import parse
-from clvr_core.shapes.model import TEXT_BUCKETS, build_tokenizer
-from clvr_core.shapes.perceive import Perception
-from clvr_core.shapes.planner import layout
+from clvr_core.stickers.grammar import parse
+from clvr_core.stickers.model import TEXT_BUCKETS, build_tokenizer
+from clvr_core.stickers.perceive import Perception
+from clvr_core.stickers.planner import layout
+from clvr_core.stickers.scene import Scene
 from clvr_core.storage.lock import FolderHeld
-from clvr_core.world import World, world_named
-from tests.shapes.oracle import RenderExecutor
+from clvr_core.world import World
+from tests.stickers.oracle import WORLD, OracleExecutor
 from tests.storage.test_lock import Elsewhere
 
-SHAPES = world_named("shapes")
-BITS = SHAPES.bits
+BITS = WORLD.bits
 WIDTH = (BITS[1] - BITS[0]) / TIERS
 
 
-class Renderer(RenderExecutor):
+class Renderer(OracleExecutor):
     """With a recipe, as the real executor has, and the evaluations that it says."""
 
     distilled = False
@@ -57,6 +57,7 @@ class Renderer(RenderExecutor):
 @pytest.fixture
 def renderer(monkeypatch) -> Renderer:
     executor = Renderer()
+    monkeypatch.setattr(probe, "world_named", lambda: WORLD)
     monkeypatch.setattr(World, "load_executor", lambda world, folder: executor)
     return executor
 
@@ -71,23 +72,23 @@ def test_a_probe_that_another_process_makes_is_told(tmp_path):
 class TestBriefs:
     @pytest.mark.parametrize("tier", range(TIERS))
     def test_lie_in_their_tier_and_can_be_met(self, tier):
-        for brief in tier_briefs(SHAPES, tier, 30, seed=0):
+        for brief in tier_briefs(WORLD, tier, 30, seed=0):
             spec = parse(brief.prompt)
             assert brief.tier == tier and BITS[0] + tier * WIDTH <= brief.bits < BITS[0] + (tier + 1) * WIDTH
-            assert spec.bits == pytest.approx(brief.bits) and layout(spec, (), random.Random(0)) is not None
+            assert spec.bits == pytest.approx(brief.bits) and layout(spec, Scene(), random.Random(0)) is not None
 
     def test_are_the_same_for_the_same_seed_and_others_for_another(self):
-        assert tier_briefs(SHAPES, 4, 20, 1) == tier_briefs(SHAPES, 4, 20, 1)
-        assert not {brief.prompt for brief in tier_briefs(SHAPES, 4, 20, 1)} & {
-            brief.prompt for brief in tier_briefs(SHAPES, 4, 20, 2)
+        assert tier_briefs(WORLD, 4, 20, 1) == tier_briefs(WORLD, 4, 20, 1)
+        assert not {brief.prompt for brief in tier_briefs(WORLD, 4, 20, 1)} & {
+            brief.prompt for brief in tier_briefs(WORLD, 4, 20, 2)
         }
 
     def test_of_a_longer_list_begin_with_the_shorter_one(self):
-        assert tier_briefs(SHAPES, 7, 20, 0)[:5] == tier_briefs(SHAPES, 7, 5, 0)
+        assert tier_briefs(WORLD, 7, 20, 0)[:5] == tier_briefs(WORLD, 7, 5, 0)
 
     def test_fit_the_text_that_the_model_reads_in_its_own_words(self):
         tokenizer = build_tokenizer()
-        for brief in (brief for tier in range(TIERS) for brief in tier_briefs(SHAPES, tier, 30, seed=0)):
+        for brief in (brief for tier in range(TIERS) for brief in tier_briefs(WORLD, tier, 30, seed=0)):
             text = chat_text(tokenizer, brief.prompt)
             ids = tokenizer(text)["input_ids"]
             assert len(ids) <= TEXT_BUCKETS[-1] and tokenizer.unk_token_id not in ids
@@ -125,7 +126,7 @@ class TestAUnit:
     def test_the_rewrite_names_the_place_of_every_single_thing_and_is_scored_by_the_brief(self, renderer):
         renderer.fault = 0.0
         result = run_unit("rewrite", 8, 3, 0, 240)
-        briefs = [parse(brief.prompt) for brief in tier_briefs(SHAPES, 8, 3, 0)]
+        briefs = [parse(brief.prompt) for brief in tier_briefs(WORLD, 8, 3, 0)]
         drawn = [parse(request.prompt) for request in renderer.requests]
         singles = [item for spec in drawn for item in spec.items if item.count == 1]
         assert singles and all(len(item.place.cells) == 1 for item in singles) and result.passed == (1,) * 3
@@ -134,7 +135,7 @@ class TestAUnit:
     def test_controls_draw_the_brief_in_its_own_words(self, renderer):
         run_unit("oneshot", 3, 3, 0, 240)
         assert [request.prompt for request in renderer.requests] == [
-            brief.prompt for brief in tier_briefs(SHAPES, 3, 3, 0)
+            brief.prompt for brief in tier_briefs(WORLD, 3, 3, 0)
         ]
 
     def test_the_plan_is_drawn_as_often_as_the_evaluations_pay_and_judged_by_the_goals_of_the_brief(self, renderer):
@@ -143,7 +144,7 @@ class TestAUnit:
         assert result.evaluations == (20,) * 3 and result.calls == (1 + 1 + 5,) * 3 and result.passed == (1,) * 3
         prompts = [request.prompt for request in renderer.requests]
         assert len(set(prompts)) == 3 and len({request.seed for request in renderer.requests}) == 15
-        assert not set(prompts) & {brief.prompt for brief in tier_briefs(SHAPES, 8, 3, 0)}
+        assert not set(prompts) & {brief.prompt for brief in tier_briefs(WORLD, 8, 3, 0)}
 
     def test_each_picture_may_have_a_plan_of_its_own(self, renderer):
         renderer.recipe = SamplingRecipe(Sampling(4), Sampling(4))
@@ -163,7 +164,7 @@ class TestAUnit:
 
     def test_is_scored_by_the_picture_and_not_by_the_judge(self, renderer, monkeypatch):
         renderer.fault = 0.0
-        blind = replace(SHAPES, perceive=lambda picture: Perception())
+        blind = replace(WORLD, perceive=lambda picture: Perception())
         assert run_unit("oneshot", 0, 3, 0, 240, world=blind).passed == (0, 0, 0)
 
     def test_a_budget_too_small_for_a_single_round_passes_nothing(self, renderer):
@@ -172,6 +173,7 @@ class TestAUnit:
 
     def test_is_the_same_when_run_again(self, monkeypatch):
         results = []
+        monkeypatch.setattr(probe, "world_named", lambda: WORLD)
         for _ in range(2):
             monkeypatch.setattr(World, "load_executor", lambda world, folder: Renderer())
             results.append(replace(run_unit("clvr", 5, 4, 0, 240), seconds=0.0))
@@ -290,6 +292,7 @@ class TestTheProbe:
         monkeypatch.setattr(probe, "Processes", Inline)
         monkeypatch.setattr("torch.set_num_threads", lambda count: None)
         monkeypatch.setattr(probe, "run_unit", self.run)
+        monkeypatch.setattr(probe, "world_named", lambda name="": WORLD)
 
     def run(self, arm, tier, count, seed, evaluations, flip, weights, conditions, *_):
         self.ran.append((arm, tier))
@@ -341,7 +344,7 @@ class TestTheProbe:
         run_probe(tmp_path, per_tier=8)
         path = tmp_path / "units" / "settings.json"
         note = json.loads(path.read_text())
-        assert sorted(note) == ["bits", "evaluations", "flip", "loops", "per_tier", "seed", "weights"]
+        assert sorted(note) == ["bits", "evaluations", "flip", "loops", "per_tier", "seed", "weights", "world"]
         assert all(conditions.guided for conditions in self.conditions)
         del note["loops"]
         path.write_text(json.dumps(note))
@@ -369,7 +372,7 @@ class TestTheProbe:
             {"evaluations": 96},
             {"conditions": Conditions("exact")},
             {"conditions": Conditions(planner_errors=0.1)},
-            {"world": world_named("stickers")},
+            {"world": replace(WORLD, name="shapes")},
         ],
     )
     def test_other_settings_in_the_same_folder_are_refused(self, tmp_path, changes):
