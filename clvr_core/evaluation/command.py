@@ -107,7 +107,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--name", action="append", metavar="NAME", help="score only this subfolder; may be repeated (default: all)"
     )
     by = score.add_mutually_exclusive_group(required=True)
-    by.add_argument("--judge", metavar="MODELS", help="a vision-language model: embedded, or a file like clvr.toml")
+    by.add_argument(
+        "--judge", metavar="MODELS", help="a vision-language model: embedded, a file like clvr.toml, or a folder"
+    )
     by.add_argument(
         "--detector", type=Path, metavar="FOLDER", help="a transformers object detector, for GenEval's rules on boxes"
     )

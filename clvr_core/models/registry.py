@@ -1,4 +1,4 @@
-"""Loads models by name: embedded ones, presets, or a TOML file."""
+"""Loads models by name: embedded ones, presets, a TOML file, or the folder of a vision-language model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
-from ..world import EXACT, WORLDS, World, embedded_weights, full_name, names, world_named
+from ..world import EXACT, World, embedded_weights, full_name, names, world_named
 
 if TYPE_CHECKING:
     from .config import Config, ExecutorSettings
@@ -188,24 +188,74 @@ def _can_leave(settings: Any, device: str) -> bool:
 
 
 def load_judge(name: str) -> Vlm:
-    """Load the verifier alone of named models or a TOML file, without the executor's weights.
+    """Load a verifier as `load_vlm` does."""
+    return load_vlm(name, "verifier")
 
-    Raises as `load_models` does.
+
+def load_vlm(name: str, part: Literal["controller", "verifier"]) -> Vlm:
+    """Load one vision-language model, without an executor's weights: a teacher, a judge, or what gives rewards.
+
+    name: of embedded models or of a preset, the path of a TOML file, or the folder of a vision-language model in
+        transformers' form.
+    part: of a preset or a file; a verifier with its witnesses. A folder is one model for both.
+
+    Raises as `load_models` does, and for a folder that holds no vision-language model.
     """
-    if not name.endswith(".toml"):
-        world = name.removesuffix(EXACT)
-        if world not in ("embedded", *WORLDS):
-            raise BadInput(f"unknown judge {name!r}; choose {', '.join(WORLDS)}, or give a file like clvr.toml")
-        return world_named(world).vlm(exact=world != name)
-    from ..witness.judge import with_witnesses
+    with _libraries(name):
+        if full_name(name) in MODELS:
+            return world_named(full_name(name).partition("-")[0]).vlm(exact=name.endswith(EXACT))
+        if Path(name).is_dir():
+            return _in_folder(Path(name))
+        what = "judge" if part == "verifier" else "controller"
+        return _of_config(*_config(name, what, " or the folder of a vision-language model"), part)
+
+
+def _config(name: str, what: str, more: str = "", weights: str = "") -> tuple[Config, Path]:
+    """Return the configuration of a TOML file or a preset, and its file.
+
+    what: is named, for errors. more: can be given besides, for errors. weights: of a preset, as for `load_models`.
+    """
     from .config import read_config
+    from .presets import FILE, presets
+
+    if name.endswith(".toml"):
+        return read_config(Path(name)), Path(name)
+    if name not in (known := presets()):
+        raise BadInput(
+            f"unknown {what} {name!r}; choose one of {', '.join((*MODELS, *known))}, or give a file like clvr.toml{more}"
+        )
+    return known[name].config(weights), FILE
+
+
+def _of_config(config: Config, path: Path, part: str) -> Vlm:
+    from ..witness.judge import with_witnesses
     from .witnesses import load_witnesses
 
-    config = read_config(Path(name))
-    settings = config.verifier or config.controller
+    settings = config.controller if part == "controller" else config.verifier or config.controller
     vlm = _load_vlm(settings, on_cpu=False)
-    _check_sight(vlm, settings, Path(name))
-    return with_witnesses(vlm, load_witnesses(config.witnesses))
+    _check_sight(vlm, settings, path)
+    return vlm if part == "controller" else with_witnesses(vlm, load_witnesses(config.witnesses))
+
+
+def _in_folder(folder: Path) -> Vlm:
+    """Load the model of a folder: one of the learned model's make as `NeuralVlm`, any other with the defaults of `Local`."""
+    from ..stickers.neural import NeuralVlm, is_learned
+    from ..vlm.local import Local, load_local
+    from ..vlm.sight import check_sight
+
+    if not (folder / "config.json").is_file():
+        raise BadInput(
+            f"the folder {folder} holds no vision-language model: there is no config.json in it; give one with config.json, "
+            "safetensors and the processor, as transformers saves them"
+        )
+    if is_learned(folder):
+        return NeuralVlm(folder)
+    vlm = load_local(Local(str(folder)))
+    try:
+        check_sight(vlm)
+    except JudgeFailure as error:
+        raise BadInput(f"{error}; give another folder than {folder}") from error
+    return vlm
 
 
 def _installed(name: str) -> Models:
@@ -229,8 +279,15 @@ def load_models(name: str, weights: str = "") -> Models:
     Raises BadInput for an unknown name, for weights or libraries that are missing or damaged, for a server that does
     not answer, and for a vision-language model that does not see.
     """
-    try:
+    with _libraries(name):
         return _load(name, weights)
+
+
+@contextmanager
+def _libraries(name: str) -> Iterator[None]:
+    """Raise BadInput for a library that is not installed. name: of the models that need it."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         # torch is not in requirements.txt; the caller says how to get it.
         if str(error.name).partition(".")[0] not in LIBRARIES:
@@ -241,19 +298,8 @@ def load_models(name: str, weights: str = "") -> Models:
 
 
 def _load(name: str, weights: str) -> Models:
-    if name.endswith(".toml"):
-        from .config import read_config
-
-        return _configured(read_config(Path(name)), Path(name))
     if full_name(name) in MODELS and not weights:
         return MODELS[full_name(name)]()
     if found := embedded_weights(name, weights):
         return _embedded(*found, name.endswith(EXACT))
-    from .presets import FILE, presets
-
-    known = presets()
-    if name not in known:
-        raise BadInput(
-            f"unknown models {name!r}; choose one of {', '.join((*MODELS, *known))}, or give a file like clvr.toml"
-        )
-    return _configured(known[name].config(weights), FILE)
+    return _configured(*_config(name, "models", weights=weights))

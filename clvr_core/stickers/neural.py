@@ -3,6 +3,7 @@ folder. It reads the words of a request and looks at its pictures, and nothing e
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,18 @@ FOLDER = Path(__file__).parent / "vlm"
 """Tokenizer, processor, configuration and weights, in transformers' own format."""
 LONGEST = 768
 """Tokens of a reply: a list of goals for the longest brief has about 400."""
+
+
+def is_learned(folder: Path) -> bool:
+    """Say whether the model in a folder is of the embedded one's make: a Qwen3-VL with as large patches, and so with one
+    visual token a place."""
+    try:
+        ours, theirs = (
+            json.loads((each / "config.json").read_text("utf-8"))["vision_config"] for each in (FOLDER, folder)
+        )
+        return all(theirs[name] == ours[name] for name in ("model_type", "patch_size", "spatial_merge_size"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 class NeuralVlm:

@@ -70,7 +70,14 @@ def _add_tuning(stages: Any, world: str, seed: Seed) -> None:
     learning = stages.add_parser("pprl", help="RL with proxy prompts on the same trajectories")
     learning.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `sft` to go on from")
     usual = None if world == KLEIN else world
-    learning.add_argument("--reward", default=usual, required=usual is None, metavar="NAME")
+    learning.add_argument(
+        "--reward",
+        default=usual,
+        required=usual is None,
+        metavar="NAME",
+        help="who judges the pictures: a world's exact reader, a file like clvr.toml, a vision-language model's folder, or "
+        "MODULE:NAME",
+    )
     add_engine(learning)
     learning.set_defaults(run=_pprl)
     for command in (tuning, learning):

@@ -9,6 +9,7 @@ import pkgutil
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from ..brief import Brief, Goal
@@ -158,23 +159,23 @@ class VlmReward:
 
 
 def named(name: str) -> Reward:
-    """Return the reward of a name: an embedded world, a models file like clvr.toml whose verifier judges, or MODULE:NAME of a
-    callable that returns a Reward.
+    """Return the reward of a name: an embedded world's exact reader, a models file like clvr.toml whose verifier judges, the
+    folder of a vision-language model, or MODULE:NAME of a callable that returns a Reward.
 
-    Raises BadInput for a name that leads nowhere.
+    Raises BadInput for a name that leads nowhere, and as `load_vlm` does.
     """
     if name in ("embedded", *WORLDS):
         return WorldReward(world_named(name))
-    if name.endswith(".toml"):
-        from ..models.registry import load_models
+    if name.endswith(".toml") or Path(name).is_dir():
+        from ..models.registry import load_vlm
 
-        models = load_models(name)
-        return VlmReward(models.judge or models.vlm)
+        return VlmReward(load_vlm(name, "verifier"))
     try:
         if ":" not in name:
-            raise ValueError("there is no : in it")
+            raise ValueError("no folder is there, and it has no : in it")
         return pkgutil.resolve_name(name)()
     except (ImportError, AttributeError, ValueError) as error:
         raise BadInput(
-            f"the reward {name!r} cannot be loaded: {error}; give {', '.join(WORLDS)}, a file like clvr.toml, or MODULE:NAME"
+            f"the reward {name!r} cannot be loaded: {error}; give {', '.join(WORLDS)}, a file like clvr.toml, the folder "
+            "of a vision-language model, or MODULE:NAME"
         ) from error

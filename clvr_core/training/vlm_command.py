@@ -47,18 +47,18 @@ def _add_sft(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--teacher",
         metavar="NAME",
-        help="models as for `clvr generate`, whose controller rewrites the reasons of actions",
+        help="who rewrites the reasons of actions: the controller of models as for `clvr generate`, or a model's folder",
     )
     command.set_defaults(run=_sft)
 
 
 def _sft(options: argparse.Namespace) -> int:
-    from ..models.registry import load_models
+    from ..models.registry import load_vlm
     from ..stickers.neural import FOLDER
     from .vlm_sft import vlm_sft
 
     options.again = "the same command"
-    teacher = load_models(options.teacher).vlm if options.teacher else None
+    teacher = load_vlm(options.teacher, "controller") if options.teacher else None
     vlm_sft(
         options.out,
         options.start or FOLDER,
@@ -80,7 +80,9 @@ def _add_grpo(command: argparse.ArgumentParser) -> None:
         help="who draws and judges: simulated (the sticker world, nothing is drawn by weights), or as for `clvr generate`",
     )
     command.add_argument(
-        "--reward", metavar="NAME", help="who judges the end of a rollout: a file like clvr.toml, or MODULE:NAME"
+        "--reward",
+        metavar="NAME",
+        help="who judges the end of a rollout: a file like clvr.toml, a vision-language model's folder, or MODULE:NAME",
     )
     command.add_argument("--prompts", type=Path, metavar="FILE", help="one brief a line; random ones if not given")
     command.add_argument(

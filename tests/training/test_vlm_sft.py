@@ -222,11 +222,7 @@ def test_the_command_takes_all_of_it(start, data, tmp_path, monkeypatch):
     listed = tmp_path / "geneval.txt"
     listed.write_text("a cow\n")
     teacher = FakeVlm(lambda messages: json.dumps({"reason": "I see what is missing."}))
-
-    class Named:
-        vlm = teacher
-
-    monkeypatch.setattr("clvr_core.models.registry.load_models", lambda name: Named())
+    monkeypatch.setattr("clvr_core.models.registry.load_vlm", lambda name, part: {"controller": teacher}[part])
     given = config(tmp_path, schedule={"steps": 1, "lr": 1e-3, "ema": 0.0, "save_every": 1, "log_every": 1})
     options = ["--start", start, "--data", data, "--config", given, "--benchmark", listed, "--teacher", "teacher.toml"]
     assert main(["train", "vlm", "sft", "--out", str(tmp_path / "out"), *map(str, options)]) == 0
