@@ -8,7 +8,7 @@ The walk of a tensor through a merge, in the order of the files:
    output. `inputs` divides the checkpoints and matches their weights; `lowrank` (with `names`,
    `scales` and `products`) matches the deltas of LoRA files to the same segments.
 3. `survey`: reads a sample of each tensor, refuses values that are not finite and inputs that were not made from this
-   base, and simplifies segments whose delta is zero to plain copies.
+   base, and simplifies segments whose delta is zero to plain copies. `sampling` has the kernel read the samples.
 4. `stream`: worker threads walk over the output in windows of 4 MB and read the inputs of each window. `hashing` makes
    the SHA-256 of the inputs from the same buffers, and `sums` keeps them for the next merge.
 5. `engine`: computes the merged values of a block and rounds them to the dtype of the output, in the compiled kernel

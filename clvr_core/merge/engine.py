@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from .measures import Delta, Measures, Pair, measure, side_of, sides_of
 
 BLOCK = 1 << 18
 """Elements merged at a time: their inputs and fp32 values fit into the second-level cache of a core."""
+PIECE = 1 << 16
+"""Elements that the kernel reads at a time where it reads by itself: of three bf16 inputs they fit into that cache."""
 ROW = BLOCK * max(FLOATS.values())
 """Bytes of a block of one input, at most."""
 WINDOW = 4 << 20
@@ -103,6 +106,15 @@ class Engine:
             stored = dtypes.decode(data, dtype, scale)
         self._values, self._last = merged, (block, dtype, offset, scale)
         return bool(np.isfinite(merged).all() and np.isfinite(stored).all())
+
+    def merge_files(self, tensor: Sequence[Any], offset: int) -> bool | None:
+        """Read a tensor, merge it and write it into `window` from the byte `offset` on.
+
+        tensor: its fields, by `sampling.tensor_of`.
+
+        Returns False if a value of the result is not finite, None if this engine cannot do it, or a file cannot be read.
+        """
+        return None
 
     def merged(self, count: int) -> np.ndarray:
         """Return the fp32 values [count] of the last `merge`, before rounding."""
@@ -203,6 +215,7 @@ class KernelEngine(Engine):
         self._start = native.address(self.window)
         self._sums = np.zeros(native.SUMS)
         self._roles: Sequence[str] | None = None
+        self._pieces: mmap.mmap | None = None
 
     def merge(
         self, block: Block, dtype: str, offset: int = 0, scale: float | None = None, measured: bool = False
@@ -236,6 +249,15 @@ class KernelEngine(Engine):
             self._values = np.empty(count, np.float32)
         job.merged = None if dtype else self._values.ctypes.data
         return self._kernel.merge(job)
+
+    def merge_files(self, tensor: Sequence[Any], offset: int) -> bool | None:
+        if not self._kernel.reads:
+            return None
+        if len(self.window) < offset + int(tensor[0]) * native.SIZES[int(tensor[2])]:
+            raise ValueError(f"the window is shorter than {tensor[0]} elements")
+        if self._pieces is None:
+            self._pieces = mmap.mmap(-1, native.ROWS * PIECE * max(FLOATS.values()))
+        return self._kernel.merge_files(tensor, self._start + offset, native.address(self._pieces), PIECE)
 
     def peak(self, count: int) -> float:
         return self._job.peak

@@ -96,11 +96,15 @@ class Measures:
         self.count += other.count
         self.base += other.base
         for role, delta in other.deltas.items():
-            self.deltas.setdefault(role, Delta()).add(delta)
+            if (mine := self.deltas.get(role)) is None:
+                mine = self.deltas[role] = Delta()
+            mine.add(delta)
         for side, squares in other.sides.items():
             self.sides[side] = self.sides.get(side, 0.0) + squares
         for sides, pair in other.pairs.items():
-            self.pairs.setdefault(sides, Pair()).add(pair)
+            if (mine := self.pairs.get(sides)) is None:
+                mine = self.pairs[sides] = Pair()
+            mine.add(pair)
 
     def relative_norm(self, role: str) -> float | None:
         """Return |delta| / |base|; the delta of a checkpoint is taken without its strength, that of LoRAs with

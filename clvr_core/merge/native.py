@@ -11,8 +11,10 @@ import os
 import platform
 import secrets
 import shutil
+import struct
 import subprocess
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,12 @@ from ..storage.cache import cache_folder
 from ..weights import dtypes
 from . import formula
 
-VERSION = 3
-"""Of `Job`. A library of another version, left by an earlier build, is not used."""
+VERSION = 4
+"""Of `Job` and the functions. A library of another version, left by an earlier build, is not used."""
 ROWS = 8
 """Inputs of a merge, the base included, that the kernel takes."""
 KINDS = {"F32": 0, "BF16": 1, "F16": 2, "F8_E4M3": 3}
+SIZES = {kind: dtypes.FLOATS[name] for name, kind in KINDS.items()}
 SOURCE = Path(__file__).with_name("_kernel.c")
 NAMES = ("_kernel.abi3.so", "_kernel.pyd", "_kernel.so")
 """What the package's own build calls the library."""
@@ -83,8 +86,16 @@ delta, largest size, its place; from SIDE on the square of each side; from PAIR 
 two`: their product, the elements that both change, and those that they change alike."""
 
 
+_TENSOR = tuple(struct.Struct("=q4i" + "qiiff" * rows) for rows in range(ROWS + 1))
+_TENSOR_SIZE = _TENSOR[ROWS].size
+"""Of `struct tensor` of _kernel.c, by the rows in use."""
+
+
 class Kernel:
-    """A loaded library."""
+    """A loaded library.
+
+    reads: it reads files by itself, which `merge_files` and `sample` need.
+    """
 
     def __init__(self, path: Path) -> None:
         """Load a library. Raises OSError or AttributeError for one that is none of ours."""
@@ -93,10 +104,48 @@ class Kernel:
         self.path, self.version, self.size = path, library.clvr_version(), library.clvr_size()
         self._merge = library.clvr_merge
         self._merge.argtypes = (ctypes.POINTER(Job),)
+        self.reads = bool(library.clvr_reads())
+        self._merge_files, self._sample = library.clvr_merge_files, library.clvr_sample
+        self._merge_files.argtypes = (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
+        self._sample.argtypes = (ctypes.c_void_p, *[ctypes.c_int64] * 3, *[ctypes.c_void_p] * 4)
+        self._sample.restype = None
 
     def merge(self, job: Job) -> bool:
         """Do the job. Returns False if a merged or stored value is not finite."""
         return bool(self._merge(ctypes.byref(job)))
+
+    def merge_files(self, tensor: Sequence[Any], out: int, memory: int, piece: int) -> bool | None:
+        """Read a tensor, merge it and store it at the address `out`.
+
+        tensor: the fields of `struct tensor`: elements, rows, dtype of the output, ties, 0, and of each row its first
+            byte, descriptor, dtype, scale and strength.
+        memory: address of room for `piece` elements of each row, which are read at a time.
+
+        Returns False if a merged or stored value is not finite, None if a file could not be read.
+        """
+        found = self._merge_files(_TENSOR[tensor[1]].pack(*tensor).ljust(_TENSOR_SIZE, b"\0"), out, memory, piece)
+        return None if found < 0 else bool(found)
+
+    def sample(
+        self, tensors: Sequence[Sequence[Any]], slice: int, slices: int, memory: np.ndarray
+    ) -> tuple[np.ndarray, list[int]]:
+        """Read samples of tensors, merge and measure them.
+
+        tensors: as for `merge_files`.
+        slice, slices: elements at each place, and the number of places, place i from element
+            i * (count - slice) // (slices - 1) on; a tensor of at most slice * slices elements is read whole.
+        memory: fp32 [ROWS + 1, slice * slices], which is overwritten.
+
+        Returns the sums of the measures, fp64 [tensors, SUMS], and for each tensor -1 if a file could not be read, 0 if
+        a value is not finite, else 1 and bit `row` for each row after the first whose bytes equal those of the base.
+        """
+        packed = bytearray(len(tensors) * _TENSOR_SIZE)
+        for number, each in enumerate(tensors):
+            _TENSOR[each[1]].pack_into(packed, number * _TENSOR_SIZE, *each)
+        sums, found = np.zeros((len(tensors), SUMS)), np.zeros(len(tensors), np.int32)
+        places = (each.ctypes.data for each in (sums, found, memory, memory[ROWS]))
+        self._sample(address(packed), len(tensors), slice, slices, *places)
+        return sums, found.tolist()
 
 
 @cache
@@ -176,7 +225,7 @@ def load(path: Path) -> Kernel | None:
     except (OSError, AttributeError):  # another machine's library, or of a version before `Job`
         return None
     right = (found.version, found.size) == (VERSION, ctypes.sizeof(Job))
-    kinds = itertools.product(KINDS, (False, True), (False, True))
+    kinds = [*itertools.product(KINDS, (False, True), (False, True), (False,)), ("BF16", False, False, True)]
     return found if right and all(_right_bits(found, *kind) for kind in kinds) else None
 
 
@@ -185,12 +234,13 @@ def address(buffer: Any) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
-def _right_bits(found: Kernel, dtype: str, ties: bool, low_rank: bool) -> bool:
+def _right_bits(found: Kernel, dtype: str, ties: bool, low_rank: bool, measured: bool) -> bool:
     count = 4999
-    random = np.random.default_rng(0)
-    rows = [dtypes.encode(random.standard_normal(count).astype(np.float32), dtype) for _ in range(3)]
-    low = random.standard_normal(count).astype(np.float32) if low_rank else None
-    out = np.empty(count * dtypes.FLOATS[dtype], np.uint8)
+    # Like chance, without the import of a generator of it, which every start would wait for.
+    values = (3 * np.sin(np.arange(1, 4 * count + 1) ** 2.0)).astype(np.float32).reshape(4, count)
+    rows = [dtypes.encode(each, dtype) for each in values[:3]]
+    low = values[3] if low_rank else None
+    out, sums = np.empty(count * dtypes.FLOATS[dtype], np.uint8), np.zeros(SUMS)
     job = Job(
         inputs=3,
         copy=-1,
@@ -200,7 +250,9 @@ def _right_bits(found: Kernel, dtype: str, ties: bool, low_rank: bool) -> bool:
         out_scale=0.3,
         low=None if low is None else low.ctypes.data,
         out=address(out),
+        sums=sums.ctypes.data if measured else None,
     )
+    job.sides[1] = 1
     for index, row in enumerate(rows):
         job.rows[index], job.kinds[index], job.scales[index] = address(row), KINDS[dtype], 1.0
     job.strengths[1:3] = 0.7, 0.85

@@ -104,8 +104,11 @@ class Segment:
 
     def strength(self, role: str) -> float:
         """Return the strength of the difference of an input from the base."""
-        own = {"aligned": self.alpha, "distilled": self.beta}
-        return own[role] if role in own else next(strength for each, _, strength in self.more if each == role)
+        if role == "aligned":
+            return self.alpha
+        if role == "distilled":
+            return self.beta
+        return next(strength for each, _, strength in self.more if each == role)
 
     @property
     def _computed(self) -> bool:
@@ -122,16 +125,24 @@ class Segment:
         """
         if not equal and self._computed:
             return self
-        left = replace(
-            self,
-            aligned=None if "aligned" in equal else self.aligned,
-            distilled=None if "distilled" in equal else self.distilled,
-            more=tuple(each for each in self.more if each[0] not in equal),
+        roles = [role for role, _ in self.sources() if role != "base" and role not in equal]
+        alone = not self.terms and len(roles) < 2 and (not roles or self.strength(roles[0]) == 1.0)
+        return Segment(  # and not `replace`, which asks for each field by its name: there are many segments
+            self.atom,
+            self.output,
+            self.block,
+            self.start,
+            self.count,
+            self.columns,
+            self.base,
+            None if "aligned" in equal else self.aligned,
+            None if "distilled" in equal else self.distilled,
+            self.alpha,
+            self.beta,
+            self.terms,
+            tuple([each for each in self.more if each[0] not in equal]),
+            [*roles, "base"][0] if alone else self.copy,
         )
-        roles = [role for role, _ in left.sources() if role != "base"]
-        if not self.terms and len(roles) < 2 and all(self.strength(role) == 1.0 for role in roles):
-            return replace(left, copy=roles[0] if roles else "base")
-        return left
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from .inputs import values_of
 from .measures import Measures
 from .native import engine_in_words
 from .plan import MergePlan, Output, Part, Segment
+from .sampling import tensor_of
 from .survey import Cancel, Cancelled, low_rank, refuse_not_finite, rounded_bytes
 
 Progress = Callable[[int, int], Any]
@@ -208,6 +209,8 @@ class Stream:
         dtype = segment.output.dtype
         size = dtypes.FLOATS[dtype]
         parts = segment.reads(self.measured)
+        if last and self._merged_from_files(engine, segment, begin, end, window):
+            return
         roles = tuple(parts)[1:]
         forms, strengths = [part.form for part in parts.values()], [segment.strength(role) for role in roles]
         copy = segment.copy if roles else ""
@@ -239,6 +242,23 @@ class Stream:
                 with self._lock:
                     self.found.tensors.setdefault(segment.output.name, Measures()).add(found)
                     self.found.blocks.setdefault(segment.block, Measures()).add(found)
+
+    def _merged_from_files(self, engine: Engine, segment: Segment, begin: int, end: int, window: int) -> bool:
+        """Let the engine read and merge the bytes, if nothing else is to be done with them; say whether it did."""
+        if self._files or self.measured or self._stochastic:
+            return False
+        size = dtypes.FLOATS[segment.output.dtype]
+        first, count = (begin - segment.start) // size, (end - begin) // size
+        ties = self.plan.recipe.combine == "ties"
+        if not (found := tensor_of(segment, ties, first, count)):
+            return False
+        if (good := engine.merge_files(found[1], begin - window)) is None:
+            return False
+        if not good:
+            self._refuse(segment)
+        with self._lock:
+            self.found.read += sum(count * part.itemsize for _, part in segment.sources())
+        return True
 
     def _read(self, pool: Pool, parts: Sequence[Part], place: int, count: int, last: bool) -> list[memoryview]:
         """Read `count` elements of each part from element `place` on, and give the bytes to the hasher as well."""

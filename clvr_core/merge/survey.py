@@ -6,7 +6,7 @@ deltas that would not survive rounding.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import sqrt
@@ -18,11 +18,13 @@ from ..errors import BadInput
 from ..weights import dtypes
 from ..weights.dtypes import FLOATS
 from ..weights.quantised import steps_of
+from . import native
 from .engine import Block, Engine, light_engine, measured
 from .inputs import values_of
 from .measures import Findings, Measures, summed
 from .native import ROWS
 from .plan import MergePlan, Part, Segment
+from .sampling import Sampler
 
 SLICE, SLICES = 2048, 4
 """Elements read at each place of a tensor, and the number of places; smaller tensors are read whole."""
@@ -56,14 +58,16 @@ class Survey:
     large: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def add(self, segment: Segment, found: Measures) -> None:
-        self.blocks.setdefault(segment.block, Measures()).add(found)
+        if (block := self.blocks.get(segment.block)) is None:
+            block = self.blocks[segment.block] = Measures()
+        block.add(found)
         if before := self.tensors.get(segment.output.name):
             before.add(found)
         else:
             self.tensors[segment.output.name] = found
 
     def findings(self) -> Findings:
-        base = summed(self.blocks.values()).base
+        base = sum(block.base for block in self.blocks.values())
         noise = {role: sqrt(squares / base) for role, squares in self.noise.items() if base}
         return Findings(self.tensors, self.blocks, True, tuple(self.warnings), noise)
 
@@ -77,19 +81,45 @@ def survey(plan: MergePlan, cancel: Cancel | None = None) -> Survey:
     found = Survey(warnings=list(plan.warnings))
     simplified, engine = [], light_engine(SLICE * SLICES)
     memory = [memoryview(bytearray(SLICE * SLICES * max(FLOATS.values()))) for _ in range(ROWS)]
-    for segment in plan.segments:
+
+    def stop() -> None:
         if cancel and cancel():
             raise Cancelled
+
+    for segment, measures, alike in _samples(plan, stop):
+        if measures:
+            found.add(segment, measures)
+            simplified.append(segment.simplified(_equals(segment, measures, alike)))
+            continue
+        stop()
         if segment.merged:
             simplified.append(segment.simplified(_sample(plan, segment, found, engine, memory)))
         else:
             simplified.append(_copied(plan, segment))
     whole = summed(found.blocks.values())
     _check_norms(plan, found)
-    _check_noise(plan, simplified, found)
+    if found.noise:
+        _check_noise(plan, simplified, found, whole)
     _warn(plan, found, whole)
     plan.segments = tuple(simplified)
     return found
+
+
+def _samples(plan: MergePlan, stop: Callable[[], None]) -> Iterable[tuple[Segment, Measures | None, set[str]]]:
+    """Return the segments with what the kernel says of their samples, as `Sampler.samples` does."""
+    if built := native.kernel():
+        return Sampler(built, plan, SLICE, SLICES).samples(plan.segments, stop)
+    return ((segment, None, set()) for segment in plan.segments)
+
+
+def _equals(segment: Segment, measures: Measures, alike: set[str]) -> set[str]:
+    """Return the roles of the sources whose values all equal the base's. alike: those whose samples have its bytes."""
+    same = {role for role, delta in measures.deltas.items() if not delta.peak}
+    known = alike if segment.count <= SLICE * SLICES else set()
+    if same <= known:
+        return same
+    parts = dict(segment.sources())
+    return {role for role in same if role in known or _equal(segment.base, parts[role])}
 
 
 def low_rank(segment: Segment, start: int, count: int) -> np.ndarray | None:
@@ -290,7 +320,7 @@ def _check_norms(plan: MergePlan, found: Survey) -> None:
             )
 
 
-def _check_noise(plan: MergePlan, segments: list[Segment], found: Survey) -> None:
+def _check_noise(plan: MergePlan, segments: list[Segment], found: Survey, whole: Measures) -> None:
     """Raise BadInput for a delta of quantised weights, or warn of it, as the recipe says."""
     paths = {model.role: model.checkpoint.path for model in plan.models}
     blamed: dict[str, str] = {}
@@ -299,7 +329,7 @@ def _check_noise(plan: MergePlan, segments: list[Segment], found: Survey) -> Non
         for role in parts.keys() - {"base"}:
             if source := next((each for each in (role, "base") if parts[each].quantised), None):
                 blamed.setdefault(role, source)
-    floors, whole = found.findings().noise, summed(found.blocks.values())
+    floors = found.findings().noise
     for role in [model.role for model in plan.models[1:]]:
         norm = whole.relative_norm(role)
         if role not in blamed or not norm:

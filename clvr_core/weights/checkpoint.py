@@ -93,6 +93,11 @@ class File:
         """Modification time at the time of opening, in nanoseconds by the clock of the file's own disk."""
         return self.stamp[1]
 
+    @property
+    def handle(self) -> int:
+        """The descriptor of the open file."""
+        return self._file.fileno()
+
     def read_into(self, view: memoryview, offset: int) -> None:
         """Fill `view` with the bytes from `offset` on. Safe to call from several threads.
 

@@ -14,9 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
 from clvr_core.merge import engine, formula, native
+from clvr_core.merge import run as runs
+from clvr_core.merge import survey as surveys
 from clvr_core.merge.plan import make_plan
 from clvr_core.merge.recipe import Lora, MergeRecipe
 from clvr_core.merge.run import merge
@@ -113,11 +117,13 @@ def test_every_code_of_the_small_dtypes_is_read_and_written_with_its_own_bits(re
     ],
     ids=str,
 )
-def test_the_kernel_measures_what_numpy_does(built, roles, copy):
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_the_kernel_measures_what_numpy_does(built, roles, copy, dtype):
     random = np.random.default_rng(5)
     values = [random.standard_normal(3001).astype(np.float32) * (0.02 if number else 1) for number in range(3)]
     raw = [dtypes.encode(values[0] + (each if number else 0), "BF16") for number, each in enumerate(values)]
-    low = None if copy else (random.standard_normal(3001) * (random.random(3001) < 0.5)).astype(np.float32) * 0.01
+    alone = copy or (dtype == "BF16" and roles)  # in one pass
+    low = None if alone else (random.standard_normal(3001) * (random.random(3001) < 0.5)).astype(np.float32) * 0.01
     block = engine.Block(
         [memoryview(each) for each in raw[: 1 + len(roles)]],
         [("BF16", None)] * (1 + len(roles)),
@@ -129,7 +135,7 @@ def test_the_kernel_measures_what_numpy_does(built, roles, copy):
     )
     found = []
     for made in (engine.Engine(), engine.KernelEngine(built)):
-        assert made.merge(block, "F16", 0, None, True)
+        assert made.merge(block, dtype, 0, None, True)
         found.append(made.measures("atom", 7, 2.0))
     right, measures = found
     assert measures.count == right.count == 6002 and measures.base == pytest.approx(right.base, rel=1e-5)
@@ -187,8 +193,7 @@ def test_short_buffers_are_refused(built):
 def test_a_merge_with_the_kernel_gives_the_file_of_a_merge_with_torch(tmp_path, installed, monkeypatch, dtype):
     paths = written(tmp_path, ("bfl", "diffusers", "comfyui"))
     lora = klein.save(tmp_path / "l.safetensors", named(factors()))
-    used, real = [], native.Kernel.merge
-    monkeypatch.setattr(native.Kernel, "merge", lambda self, job: used.append(job.count) or real(self, job))
+    used = calls_of(monkeypatch, "merge", "merge_files")
     for number, recipe in enumerate(
         (
             MergeRecipe(*paths, dtype=dtype),
@@ -212,6 +217,102 @@ def test_a_merge_with_the_kernel_gives_the_file_of_a_merge_with_torch(tmp_path, 
         for left, right in zip(found[0].values(), found[1].values()):
             for key in left:
                 assert left[key] == (right[key] and pytest.approx(right[key], rel=2e-3, abs=1e-5)), key
+
+
+def calls_of(monkeypatch, *names: str) -> list[str]:
+    """The calls of these methods of the kernel, from now on."""
+    calls = []
+    for name in names:
+        real = getattr(native.Kernel, name)
+
+        def noted(self, *given, name=name, real=real):
+            calls.append(name)
+            return real(self, *given)
+
+        monkeypatch.setattr(native.Kernel, name, noted)
+    return calls
+
+
+@pytest.mark.parametrize("dtype", ["base", "fp16", "fp32"])
+@pytest.mark.parametrize("combine", ["sum", "ties"])
+def test_what_the_kernel_reads_by_itself_makes_the_same_file(tmp_path, installed, monkeypatch, dtype, combine):
+    monkeypatch.setattr(engine, "PIECE", 1000)
+    paths = written(tmp_path, ("bfl", "diffusers", "comfyui"))
+    used, files = calls_of(monkeypatch, "merge_files"), []
+    for sha256 in (True, False):
+        with make_plan(MergeRecipe(*paths, alpha=0.7, dtype=dtype, combine=combine)) as plan:
+            done = merge(plan, tmp_path / f"{sha256}.safetensors", sha256=sha256)
+        assert bool(used) is not sha256, "a file that is hashed is read into buffers of Python"
+        files.append((load_file(tmp_path / f"{sha256}.safetensors"), done.read))
+    (hashed, read), (alone, read_alone) = files
+    assert klein.same_bits(hashed["txt_in.weight"], alone["txt_in.weight"]) and read == read_alone
+    assert hashed.keys() == alone.keys() and all(klein.same_bits(hashed[name], alone[name]) for name in alone)
+
+
+def sampled(recipe, monkeypatch, kernel):
+    """The survey of a plan with or without a kernel, and its simplified segments."""
+    with monkeypatch.context() as patch, make_plan(recipe) as plan:
+        patch.setattr(native, "kernel", lambda: kernel)
+        found = surveys.survey(plan)
+        return found, [(each.atom, each.copy, [role for role, _ in each.sources()]) for each in plan.segments]
+
+
+@pytest.mark.parametrize("dtype", ["base", "fp16", "fp32", "fp8"])
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"alpha": 0.7, "beta": -0.4}, {"combine": "ties"}, {"aligned": None, "beta": 0.5}, {"lora": True}],
+    ids=str,
+)
+def test_the_kernel_finds_in_samples_what_numpy_does(tmp_path, built, monkeypatch, dtype, how):
+    base, aligned, distilled = klein.three()
+    wide = torch.randn(301, 97, generator=torch.Generator().manual_seed(3)).bfloat16()
+    for number, each in enumerate((base, aligned, distilled)):  # larger than a sample
+        each["single_stream_modulation.lin.weight"] = (wide.float() * (1 + 0.02 * number * (number + 1))).bfloat16()
+    aligned["img_in.weight"] = base["img_in.weight"].clone()
+    paths = dict(zip(("base", "aligned", "distilled"), written(tmp_path, tensors=(base, aligned, distilled))))
+    how = dict(how)
+    if how.pop("lora", False):
+        how["loras"] = (Lora(klein.save(tmp_path / "l.safetensors", named(factors())), 0.6),)
+    recipe, used = MergeRecipe(**{**paths, **how}, dtype=dtype), calls_of(monkeypatch, "sample")
+    (right, segments), (found, simplified) = (sampled(recipe, monkeypatch, kernel) for kernel in (None, built))
+    assert bool(used) is (dtype != "fp8" or bool(found.tensors)) and simplified == segments
+    assert list(found.tensors) == list(right.tensors) and list(found.blocks) == list(right.blocks)
+    assert found.warnings == right.warnings
+    for one, other in zip(
+        [*found.tensors.values(), *found.blocks.values()], [*right.tensors.values(), *right.blocks.values()]
+    ):
+        assert (one.count, list(one.deltas), list(one.sides)) == (other.count, list(other.deltas), list(other.sides))
+        assert one.base == pytest.approx(other.base, rel=1e-5) and one.sides == pytest.approx(other.sides, rel=1e-4)
+        for role, delta in other.deltas.items():
+            mine = one.deltas[role]
+            assert (mine.peak, mine.place) == (delta.peak, delta.place)
+            assert (mine.squares, mine.scaled) == pytest.approx((delta.squares, delta.scaled), rel=1e-4)
+            assert mine.error == pytest.approx(delta.error, rel=1e-2, abs=1e-4 * delta.scaled)
+        assert one.pairs.keys() == other.pairs.keys()
+        for two, pair in other.pairs.items():
+            mine = one.pairs[two]
+            assert (mine.signed, mine.conflicts) == (pair.signed, pair.conflicts)
+            scale = (other.sides[two[0]] * other.sides[two[1]]) ** 0.5
+            assert mine.product == pytest.approx(pair.product, rel=1e-4, abs=1e-5 * scale)
+
+
+@pytest.mark.parametrize("sha256", [True, False])
+@pytest.mark.parametrize("moment", ["before the survey", "after the survey"])
+def test_a_file_that_became_shorter_is_refused_by_name(tmp_path, installed, monkeypatch, sha256, moment):
+    paths, real = written(tmp_path), surveys.survey
+
+    def shortened(plan, cancel):
+        found = None if moment.startswith("before") else real(plan, cancel)
+        os.truncate(paths[2], os.stat(paths[2]).st_size - 5000)
+        return found or real(plan, cancel)
+
+    monkeypatch.setattr(runs, "survey", shortened)
+    with (
+        make_plan(MergeRecipe(*paths)) as plan,
+        pytest.raises(BadInput, match=r"distilled-bfl\.safetensors became shorter while it was read"),
+    ):
+        merge(plan, tmp_path / "out.safetensors", sha256=sha256)
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_the_kernel_finds_what_is_not_finite(tmp_path, installed):
