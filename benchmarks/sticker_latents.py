@@ -13,6 +13,7 @@ import argparse
 import json
 import random
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,15 @@ from clvr_core.stickers.phrases import instruct
 from clvr_core.stickers.reader import SPLIT
 from clvr_core.stickers.readout import load_layer, outputs
 from clvr_core.stickers.render import render
-from clvr_core.stickers.sampling import random_brief, random_edit, random_scene
-from clvr_core.stickers.scene import BACKDROPS, LETTERS, NATURAL, SIGN, SIZES, Scene, Thing, apply
+from clvr_core.stickers.sampling import (
+    brief_of,
+    random_backdrop,
+    random_brief,
+    random_edit,
+    random_scene,
+    random_sign,
+)
+from clvr_core.stickers.scene import BACKDROPS, LETTERS, MOST_LETTERS, NATURAL, SIGN, SIZES, Scene, Thing, apply
 from clvr_core.training.sampler import Condition, TrainingSampler
 
 EDITS = ("put", "remove", "recolor", "resize", "move", "word", "backdrop")
@@ -98,6 +106,21 @@ def one_shot(sampler: TrainingSampler, read: Readout, things: int, count: int, s
     return {"exact": float(np.mean(exact)), "words aside": float(np.mean(free))}
 
 
+def lettering(sampler: TrainingSampler, read: Readout, letters: int, count: int, sampling: Sampling, seed: int) -> dict:
+    """Share of briefs of one sign with a random word of that many letters whose spec holds, and of letters that are right."""
+    rng = random.Random(f"lettering/{seed}/{letters}")
+    briefs = []
+    for _ in range(count):
+        word = "".join(rng.choices(LETTERS, k=letters))
+        scene = Scene((replace(random_sign(rng, rng.randrange(9)), word=word),), random_backdrop(rng))
+        briefs.append((word, *brief_of(scene, rng)))
+    seen = read(_drawn(sampler, [prompt for *_, prompt in briefs], [], sampling, seed))
+    words = [next((thing.word for thing in scene.things if thing.noun == SIGN), "") for scene in seen]
+    right = [a == b for (word, *_), said in zip(briefs, words) for a, b in zip_longest(word, said)]
+    exact = [spec.holds(_bare(scene)) for (_, spec, _), scene in zip(briefs, seen)]
+    return {"exact": float(np.mean(exact)), "letters": float(np.mean(right))}
+
+
 def edits(sampler: TrainingSampler, read: Readout, kind: str, count: int, sampling: Sampling, seed: int) -> dict:
     """Share of edits after which the whole scene is as wanted; and where words on signs do not count."""
     rng = random.Random(f"edit/{seed}/{kind}")
@@ -144,15 +167,18 @@ def main() -> None:
     }
     print("scenes read from their own tokens", found["readable"], flush=True)
     for name, generate, edit in (("recipe", recipe.generate, recipe.edit), ("4 steps", FEW, FEW)):
-        part: dict[str, Any] = {"one shot": {}, "edits": {}}
+        part: dict[str, Any] = {"one shot": {}, "edits": {}, "lettering": {}}
         for things in range(1, 9):
             part["one shot"][things] = one_shot(sampler, read, things, options.count, generate, options.seed)
         for kind in EDITS:
             part["edits"][kind] = edits(sampler, read, kind, options.count, edit, options.seed)
+        for letters in range(1, MOST_LETTERS + 1):
+            part["lettering"][letters] = lettering(sampler, read, letters, options.count, generate, options.seed)
         found[name] = part
         for what, rows in part.items():
-            line = "  ".join(f"{key}: {row['exact']:.3f} ({row['words aside']:.3f})" for key, row in rows.items())
-            print(f"{name}, {what}: exact (words aside)  {line}", flush=True)
+            other = "letters" if what == "lettering" else "words aside"
+            line = "  ".join(f"{key}: {row['exact']:.3f} ({row[other]:.3f})" for key, row in rows.items())
+            print(f"{name}, {what}: exact ({other})  {line}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 
