@@ -305,7 +305,10 @@ def _kept(tensors: dict[str, torch.Tensor]) -> dict[tuple[str, int], StickerPool
         found.setdefault((kind, int(length)), {})[part] = value
     return {
         key: StickerPool(
-            *(parts[name] for name in ("ids", "lengths", "which", "edited")),
+            parts["ids"],
+            parts["lengths"],
+            parts["which"],
+            parts["edited"],
             [parts[name] for name in sorted(parts) if name.startswith("canvas-")],
         )
         for key, parts in sorted(found.items())
