@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -268,8 +267,8 @@ def _command(*words: Any) -> list[str]:
 
 
 def _run(several: list[tuple[Path, list[str]]], seconds: float | None, environment: Mapping[str, str]) -> None:
-    """Run commands side by side, each with its lines in a file of its own. seconds: after them they are interrupted, and
-    what they have done by then is enough."""
+    """Run commands side by side, each with its lines in a file of its own. seconds: after them they are ended in order,
+    and what they have done by then is enough."""
     running = []
     for log, command in several:
         with log.open("ab") as file:
@@ -280,7 +279,7 @@ def _run(several: list[tuple[Path, list[str]]], seconds: float | None, environme
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # and not SIGINT, which is ignored by what a shell runs in the background
             process.wait()
             code = 0
         if code:
