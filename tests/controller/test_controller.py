@@ -271,6 +271,7 @@ class TestWhatTheControllerIsTold:
             "allowed": ["GENERATE", "EDIT", "END"],
             "current": 0,
             "canvases": [0],
+            "shown": [0],
             "failed": data(started())["failed"],
             "step": 2,
             "seed": 7,

@@ -67,7 +67,7 @@ def test_workers_make_the_pictures_of_one_process(world, arm):
 
 
 def test_a_prompt_that_the_workers_models_cannot_read_is_told_and_the_rest_is_drawn(tmp_path):
-    world = World(tmp_path, [BRIEFS[0], "an elephant"])
+    world = World(tmp_path, [BRIEFS[0], "an astronaut"])
     order, arm = Order("clvr", parallel=2), Arm(world.images, "clvr")
     with Processes(1, 1).crew(Drawing.of(Oracle(reads=True), order, arm)) as crew:
         report = Generation(world.bench, world.data, arm, order, facts_of(crew).models(), crew).run()
