@@ -150,8 +150,9 @@ def file_weights(
     """
     if item is not None:
         return Weights(name, _sum([path], item), owner)
+    stored = path.stat().st_size
     more = _of_16_bits(path) if wide and path.suffix in (".safetensors", ".sft") else 0
-    return Weights(name, path.stat().st_size + more, owner)
+    return Weights(name, stored + more, owner)
 
 
 def _of_16_bits(path: Path) -> int:
