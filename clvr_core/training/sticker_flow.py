@@ -9,7 +9,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,6 +19,16 @@ from ..executor.klein import chat_text
 from ..executor.small_klein import patchify
 from ..stickers.codes import codes
 from ..stickers.model import TEXT_BUCKETS, build_tokenizer
+from ..stickers.sampling import (
+    TAUGHT,
+    Sample,
+    brief_of,
+    edit_sample,
+    restore_sample,
+    signed_sample,
+    t2i_sample,
+    word_sample,
+)
 from ..stickers.scene import CELLS
 from ..storage.atomic import write_bytes
 from .fit import Schedule, fit
@@ -27,9 +36,14 @@ from .flow import FlowMatching, spoil
 from .sticker_batches import BatchRenderer
 from .sticker_pictures import Vae, autocast
 
-if TYPE_CHECKING:
-    from ..stickers.sampling import Sample
-
+MAKERS: dict[str, Callable[[random.Random], Sample]] = {
+    "t2i": t2i_sample,
+    "signs": signed_sample,
+    "edit": edit_sample,
+    "word": word_sample,
+    "restore": restore_sample,
+}
+"""What makes a sample of each kind."""
 DRAWN_FROM_TEXT = ("t2i", "signs")
 """Kinds of samples without a reference: each has several prompts."""
 
@@ -77,27 +91,11 @@ class Prepared:
     edited: np.ndarray
 
 
-def _makers() -> dict[str, Callable[[random.Random], Sample]]:
-    """Return what makes a sample of each kind."""
-    from ..stickers import sampling
-
-    return {
-        "t2i": sampling.t2i_sample,
-        "signs": sampling.signed_sample,
-        "edit": sampling.edit_sample,
-        "word": sampling.word_sample,
-        "restore": sampling.restore_sample,
-    }
-
-
 def prepare(kind: str, count: int, prompts: int, seed: str) -> dict[int, Prepared]:
     """Make samples and their prompts as token ids, grouped by the padded length; prompts longer than the last length
     are left out."""
-    from ..stickers.sampling import TAUGHT, brief_of
-
     rng = random.Random(seed)
-    make = _makers()[kind]
-    samples = [make(rng) for _ in range(count)]
+    samples = [MAKERS[kind](rng) for _ in range(count)]
     if kind in DRAWN_FROM_TEXT:
         texts = [
             (brief_of(sample.target, rng, TAUGHT)[1], i) for i, sample in enumerate(samples) for _ in range(prompts)
