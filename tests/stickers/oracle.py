@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 
 from clvr_core.executor.masks import within_mask
 from clvr_core.protocols import Drawing, DrawRequest, Picture
 from clvr_core.stickers.comparing import compared
 from clvr_core.stickers.grammar import Instruction, parse, parse_instruction
-from clvr_core.stickers.judge import Errors, StickersVlm
+from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.perceive import EditCheck
 from clvr_core.stickers.planner import closest
 from clvr_core.stickers.proxies import after
@@ -24,15 +25,8 @@ SIZE = {"width": CANVAS, "height": CANVAS}
 """Of a brief whose pictures the oracle draws."""
 
 
-def load_vlm(
-    flip: float = 0.0,
-    seed: int = 0,
-    errors: Errors = "independent",
-    planning: float = 0.0,
-    planning_errors: Errors = "independent",
-) -> StickersVlm:
-    """Return the controller and judge of the sticker world, which see by the eyes and so need no weights."""
-    return StickersVlm(flip, seed, errors, planning, planning_errors, perceive)
+load_vlm = partial(StickersVlm, read=perceive)
+"""Makes the controller and judge of the sticker world, which see by the eyes and so need no weights."""
 
 
 def check_edit(before: Picture, after: Picture, expected: Scene, cells: Iterable[int]) -> EditCheck:
