@@ -20,6 +20,8 @@ from safetensors.numpy import load_file
 from clvr_core.policy import POLICIES
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, read_trajectory
 
+from .syntax import tree_of
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -44,7 +46,7 @@ def as_a_process(name: str, *arguments: object) -> list[str]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_is_short_and_says_how_to_run_it(path):
     text = path.read_text("utf-8")
-    assert f"python examples/{path.name}" in ast.get_docstring(ast.parse(text))
+    assert f"python examples/{path.name}" in ast.get_docstring(tree_of(text))
     assert text.count("\n") <= 60
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from .syntax import tree_of
+
 ROOT = Path(__file__).parents[1]
 CORE, NODES = ROOT / "clvr_core", ROOT / "nodes"
 FRAMEWORKS = {"torch", "transformers", "diffusers"}
@@ -31,7 +33,7 @@ def imports(path: Path) -> Iterator[str]:
     """Yield the absolute name of everything the file imports, inside functions too; relative imports begin with
     clvr_core or nodes."""
     package = path.relative_to(ROOT).parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree_of(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -114,7 +116,7 @@ def test_nothing_at_the_top_of_a_module_imports_a_model_library_but_where_models
     light = "policy", "controller", "verifier", "vlm", "storage", "report", "run", "models"
     for path in files(*light, *(path.stem for path in CORE.glob("*.py"))):
         tops = [
-            node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, (ast.Import, ast.ImportFrom))
+            node for node in tree_of(path.read_text("utf-8")).body if isinstance(node, (ast.Import, ast.ImportFrom))
         ]
         named = {alias.name for node in tops for alias in node.names} | {
             getattr(node, "module", None) or "" for node in tops

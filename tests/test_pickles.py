@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .syntax import tree_of
+
 ROOT = Path(__file__).parents[1]
 MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 CHECKPOINTS = {"torch.distributed.checkpoint"}
@@ -28,7 +30,7 @@ def _last(function: ast.expr) -> str:
 
 
 def faults(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names]
             yield from (name for name in names if name.split(".")[0] in MODULES or name in CHECKPOINTS)

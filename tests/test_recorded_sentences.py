@@ -12,6 +12,8 @@ import pytest
 
 from clvr_core.trajectory import Ended, Route, Ruling
 
+from .syntax import tree_of
+
 ROOT = Path(__file__).parents[1]
 MARKED = re.compile(r'\bmark\("((?:[^"\\]|\\.)*)"\)')
 BLANK = re.compile(r"\{[^{}]*\}")
@@ -31,7 +33,7 @@ def forms_of(tree: ast.AST) -> set[str]:
 
 @pytest.fixture(scope="module")
 def written() -> set[str]:
-    return set().union(*(forms_of(ast.parse(path.read_text("utf-8"))) for path in (ROOT / "clvr_core").rglob("*.py")))
+    return set().union(*(forms_of(tree_of(path.read_text("utf-8"))) for path in (ROOT / "clvr_core").rglob("*.py")))
 
 
 def sentences() -> list[str]:

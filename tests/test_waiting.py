@@ -10,6 +10,8 @@ import pytest
 
 from tests.waiting import counting_calls, ending, let_others_run, until
 
+from .syntax import tree_of
+
 TESTS = Path(__file__).parent
 MAY = (
     "waiting.py",
@@ -35,7 +37,7 @@ NO_DELAY = re.compile(r"\s*\(.*,\s*0,?\s*\)", re.DOTALL)
 def waits(source: str) -> list[int]:
     """The lines of this Python that sleep or read a clock, or could."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree_of(source)):
         match node:
             case ast.Import(names=names):
                 bad = any(name.name == "time" for name in names)
