@@ -100,12 +100,11 @@ def source() -> str:
 
 @cache
 def reader() -> Reader | EncoderReader:
-    """Load the reader that `place` names. Raises BadInput if it is missing."""
+    """Load the reader that `place` names. Raises BadInput if it is missing or damaged."""
     import torch
-    from safetensors.torch import load_file
 
     from . import readout
-    from .reader import Reader
+    from .reader import load
 
     file = place()
     if not file.exists():
@@ -116,11 +115,7 @@ def reader() -> Reader | EncoderReader:
         )
     # A network draws its first weights; a training that reads for the first time goes on as if it had not.
     with torch.random.fork_rng(devices=[]):
-        if file.is_dir():
-            return readout.load(file)
-        network = Reader()
-    network.load_state_dict({name: value.to(torch.float32) for name, value in load_file(file).items()})
-    return network.eval()
+        return readout.load(file) if file.is_dir() else load(file)
 
 
 def read(images: Sequence[np.ndarray], network: Reader | EncoderReader) -> list[Perception]:

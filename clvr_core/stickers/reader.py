@@ -6,9 +6,14 @@ with blur, noise, resampling and round trips through the world's VAE, and on suc
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
+from ..errors import BadInput
 from .codes import KINDS, LOOKS
 from .scene import BACKDROPS, CANVAS, GRID, LETTERS, MOST_LETTERS, SIZES
 
@@ -54,3 +59,15 @@ class Reader(nn.Module):
         count, width, side = len(found), found.shape[1], found.shape[2] // GRID
         cells = found.view(count, width, GRID, side, GRID, side).permute(0, 2, 4, 1, 3, 5).flatten(1, 2).flatten(2)
         return self.cell(cells), self.whole(nn.functional.adaptive_avg_pool2d(found, GRID).flatten(1))
+
+
+def load(file: Path) -> Reader:
+    """Load a reader in float32. Raises BadInput for a file that is missing, damaged or of another network."""
+    network = Reader()
+    try:
+        network.load_state_dict({name: value.to(torch.float32) for name, value in load_file(file).items()})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise BadInput(
+            f"{file} is no reader of the sticker world ({str(error).splitlines()[0]}); restore the file or train one anew"
+        ) from error
+    return network.eval()

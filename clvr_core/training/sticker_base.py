@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..records import to_json
 from ..stickers import readout
 from ..stickers.model import RECIPE, VAE_CHANNELS, build_pipeline
 from ..stickers.reader import Reader
+from ..stickers.reader import load as load_reader
 from ..weights.manifest import digests, write_manifest
 from .stage import curve_of, processes, save_record, save_weights, settle, stage
 from .sticker_batches import BatchRenderer, load_cutouts
@@ -122,19 +124,24 @@ def _part(module: torch.nn.Module, names: tuple[str, ...]) -> dict[str, torch.Te
 
 
 @stage
-def train_sticker_reader(out: Path, config: Path | None = None, *, seed: int = 0, vae: Path | None = None) -> Path:
+def train_sticker_reader(
+    out: Path, config: Path | None = None, *, seed: int = 0, vae: Path | None = None, start: Path | None = None
+) -> Path:
     """Train the reader, or continue.
 
     vae: folder of weights whose VAE a third of the pictures pass through; None for none.
+    start: file of a reader that is trained on; None to begin anew.
 
     Returns the file of the reader, bfloat16. Raises as `train_stickers` does.
     """
     accelerator = processes()
-    settings = settle(out, ReaderConfig, config, {"seed": seed})
+    reader = load_reader(start) if start else None
+    begun = {"start": sha256(start.read_bytes()).hexdigest()} if start else {}
+    settings = settle(out, ReaderConfig, config, {"seed": seed} | begun)
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("high")
     renderer = BatchRenderer(accelerator.device, load_cutouts(_cutouts()))
-    reader = Reader()
+    reader = reader or Reader()
     trip: Callable[[torch.Tensor], torch.Tensor] | None = None
     if vae:
         from diffusers import AutoencoderKLFlux2
@@ -152,7 +159,7 @@ def train_sticker_reader(out: Path, config: Path | None = None, *, seed: int = 0
 
     train_reader(
         reader,
-        Drawn(renderer, settings.batch),
+        Drawn(renderer, settings.batch, settings.signs),
         out / "reader",
         settings,
         seed=seed,
@@ -166,6 +173,7 @@ def train_sticker_reader(out: Path, config: Path | None = None, *, seed: int = 0
             {name: value.to(torch.bfloat16).contiguous().cpu() for name, value in reader.state_dict().items()}, file
         )
         save_record(
-            out / "training.json", {"seed": seed, "config": to_json(settings), "curve": curve_of(out / "reader")}
+            out / "training.json",
+            {"seed": seed, "config": to_json(settings), "curve": curve_of(out / "reader")} | begun,
         )
     return file

@@ -60,6 +60,9 @@ def add_sticker_stages(stages: Any, seed: Callable[[str], int]) -> None:
             command.add_argument(
                 "--vae", type=Path, metavar="DIR", help="weights whose VAE a third of the pictures pass"
             )
+            command.add_argument(
+                "--start", "--from", type=Path, metavar="FILE", help="a reader.safetensors that is trained on"
+            )
         if name == "all":
             command.add_argument("--seconds", type=float, required=True, metavar="S", help="how long, as a whole")
             command.add_argument("--stages", default=",".join(STAGES), metavar="LIST", help="which (default all)")
@@ -107,7 +110,7 @@ def _reader(options: argparse.Namespace) -> int:
     from .sticker_base import train_sticker_reader
 
     options.again = "the same command"
-    train_sticker_reader(options.out, options.config, seed=options.seed, vae=options.vae)
+    train_sticker_reader(options.out, options.config, seed=options.seed, vae=options.vae, start=options.start)
     return 0
 
 

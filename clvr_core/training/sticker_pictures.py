@@ -365,10 +365,13 @@ def train_decoder(
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """damage: share of the filled cells that are damaged and so labelled unclear."""
+    """damage: share of the filled cells that are damaged and so labelled unclear, in every second batch.
+    signs: share of the filled cells that hold a sign.
+    """
 
     batch: int = 256
     damage: float = 0.25
+    signs: float = 0.12
     schedule: Schedule = field(
         default_factory=lambda: Schedule(steps=4000, lr=1e-3, weight_decay=0.01, ema=0.998, save_every=1000)
     )
@@ -379,56 +382,65 @@ def damaged(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Spoil a share of the filled cells. pictures, others (other scenes), bare (the backdrops alone): N x 3 x H x W.
 
-    Each spoilt cell is a blend with another cell, half of it and half of another, faded, moved out of place, or
-    smeared with blocks of another. Return the pictures and bool N x 9, which cells are spoilt.
+    Each spoilt cell is a blend with another cell, half of it and half of another, faded, moved out of place, smeared with
+    blocks of another, or blurred. Return the pictures and bool N x 9, which cells are spoilt.
     """
     count, device = len(pictures), pictures.device
 
     def split(batch: torch.Tensor) -> torch.Tensor:
         return batch.view(count, 3, GRID, CELL, GRID, CELL).permute(0, 2, 4, 1, 3, 5).reshape(count, 9, 3, CELL, CELL)
 
-    mine, other, empty = split(pictures), split(others), split(bare)
-    other = other.roll(1, 1)
-    what = torch.randint(6, (count, 9, 1, 1, 1), device=device)
-    part = torch.rand(count, 9, 1, 1, 1, device=device)
+    chosen = (torch.rand(count, 9, device=device) < share) & (cells[..., NOUN] > 0)
+    spread = split(pictures)
+    if chosen.any():
+        mine, other, empty = spread[chosen], split(others).roll(1, 1)[chosen], split(bare)[chosen]
+        spoilt = _spoilt(mine, other, empty)
+        # What hardly changes the picture is no damage, and what leaves hardly anything is no thing.
+        change = (spoilt - mine).abs().mean((1, 2, 3))
+        left = (spoilt - empty).abs().mean((1, 2, 3))
+        enough = (change > 0.035) & (left > 0.03)
+        chosen[chosen.clone()] = enough
+        spread = spread.clone()
+        spread[chosen] = spoilt[enough]
+    result = spread.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5).reshape(pictures.shape)
+    return result, chosen
+
+
+def _spoilt(mine: torch.Tensor, other: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+    """Spoil every one of these cells in one of six ways. All: M x 3 x 64 x 64."""
+    count, device = len(mine), mine.device
+    part = torch.rand(count, 1, 1, 1, device=device)
     side = torch.arange(CELL, device=device)
     blend = torch.lerp(mine, other, 0.3 + 0.4 * part)
-    along = torch.where(part < 0.5, side[None, None, None, :, None], side[None, None, None, None, :])
+    along = torch.where(part < 0.5, side[None, None, :, None], side[None, None, None, :])
     halves = torch.where(along < 22 + 20 * torch.rand_like(part), mine, other)
     faded = torch.lerp(mine, empty, 0.35 + 0.3 * part)
-    shift = torch.randint(14, 40, (count, 9), device=device) * (1 - 2 * torch.randint(2, (count, 9), device=device))
-    index = (side[None, None] + shift[..., None]).clamp(0, CELL - 1)
-    outside = (side[None, None] + shift[..., None] < 0) | (side[None, None] + shift[..., None] >= CELL)
-    moved = mine.gather(4, index[:, :, None, None, :].expand(-1, -1, 3, CELL, -1))
-    moved = torch.where(outside[:, :, None, None, :], empty, moved)
-    blocks = torch.rand(count, 9, 1, 8, 8, device=device).flatten(0, 1)
-    patchy = F.interpolate(blocks, size=(CELL, CELL)).view(count, 9, 1, CELL, CELL) < 0.35 + 0.3 * part
-    smeared = torch.where(patchy, other, mine)
-    low = F.avg_pool2d(mine.flatten(0, 1), 8)
-    blurred = F.interpolate(low, size=(CELL, CELL), mode="bilinear").view_as(mine)
-    kinds = torch.stack((blend, halves, faded, moved, smeared, blurred))
-    spoilt = kinds.gather(0, what[None].expand(1, count, 9, 3, CELL, CELL))[0]
-    chosen = (torch.rand(count, 9, device=device) < share) & (cells[..., NOUN] > 0)
-    # What hardly changes the picture is no damage, and what leaves hardly anything is no thing.
-    change = (spoilt - mine).abs().mean((2, 3, 4))
-    left = (spoilt - empty).abs().mean((2, 3, 4))
-    chosen &= (change > 0.035) & (left > 0.03)
-    result = torch.where(chosen[..., None, None, None], spoilt, mine)
-    result = result.view(count, GRID, GRID, 3, CELL, CELL).permute(0, 3, 1, 4, 2, 5).reshape(pictures.shape)
-    return result, chosen
+    shift = torch.randint(14, 40, (count,), device=device) * (1 - 2 * torch.randint(2, (count,), device=device))
+    index = side[None] + shift[:, None]
+    outside = (index < 0) | (index >= CELL)
+    moved = mine.gather(3, index.clamp(0, CELL - 1)[:, None, None, :].expand(-1, 3, CELL, -1))
+    moved = torch.where(outside[:, None, None, :], empty, moved)
+    blocks = torch.rand(count, 1, 8, 8, device=device)
+    smeared = torch.where(F.interpolate(blocks, size=(CELL, CELL)) < 0.35 + 0.3 * part, other, mine)
+    blurred = F.interpolate(F.avg_pool2d(mine, 8), size=(CELL, CELL), mode="bilinear")
+    ways = torch.stack((blend, halves, faded, moved, smeared, blurred))
+    return ways[torch.randint(len(ways), (count,), device=device), torch.arange(count, device=device)]
 
 
 def weathered(pictures: torch.Tensor) -> torch.Tensor:
     """Blur, resample, shift in colour and add noise, each picture by its own amounts. In and out in 0..1."""
     count, device = len(pictures), pictures.device
     side = pictures.shape[-1]
-    small = F.interpolate(pictures, scale_factor=float(torch.empty(()).uniform_(0.5, 0.95)), mode="area")
-    again = F.interpolate(small, size=(side, side), mode="bilinear")
-    pictures = torch.lerp(pictures, again, (torch.rand(count, 1, 1, 1, device=device) < 0.35).float())
+    blurred = torch.nonzero(torch.rand(count, device=device) < 0.35).squeeze(1)
+    if len(blurred):
+        scale = float(torch.empty(()).uniform_(0.5, 0.95))
+        small = F.interpolate(pictures[blurred], scale_factor=scale, mode="area")
+        pictures = pictures.index_copy(0, blurred, F.interpolate(small, size=(side, side), mode="bilinear"))
     gain = 1 + 0.06 * torch.randn(count, 1, 1, 1, device=device)
     tone = 0.02 * torch.randn(count, 3, 1, 1, device=device)
     sigma = 0.06 * torch.rand(count, 1, 1, 1, device=device) ** 2
-    return ((pictures - 0.5) * gain + 0.5 + tone + sigma * torch.randn_like(pictures)).clamp(0, 1)
+    noise = torch.randn(pictures.shape, device=device).mul_(sigma).add_(0.5 - 0.5 * gain + tone)
+    return noise.addcmul_(pictures, gain).clamp_(0, 1)
 
 
 class Reading(torch.nn.Module):
@@ -482,10 +494,12 @@ def train_reader(
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
         key = f"{seed}/reader/{step}/{accelerator.process_index}"
         pictures, cells, backdrops = draw(key)
-        bare = draw.renderer(torch.zeros_like(cells), backdrops)
-        others = draw.renderer(cells.roll(1, 0), backdrops)  # other things before the same backdrop
         pictures = (pictures + 1) / 2
-        pictures, spoilt = damaged(pictures, others, bare, cells, config.damage * (step % 2))
+        spoilt = torch.zeros(cells.shape[:2], dtype=torch.bool, device=pictures.device)
+        if step % 2:
+            bare = draw.renderer(torch.zeros_like(cells), backdrops)
+            others = draw.renderer(cells.roll(1, 0), backdrops)  # other things before the same backdrop
+            pictures, spoilt = damaged(pictures, others, bare, cells, config.damage)
         if vae:
             taken = len(pictures) // 3
             with torch.no_grad():
