@@ -1,11 +1,12 @@
-"""The embedded worlds, each as one record of what works in it needs: words, scenes, reader, controller and judge, weights.
+"""The embedded world as one record of what works in it needs: words, scenes, reader, controller and judge, weights.
 
-What works in an embedded world takes its `World`, and imports nothing of `shapes` or `stickers`.
+What works in an embedded world takes its `World`, and imports nothing of `stickers`.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,10 +22,12 @@ from .protocols import Picture, Vlm
 if TYPE_CHECKING:
     from .executor.klein import KleinExecutor
 
-WorldName = Literal["shapes", "stickers"]
+WorldName = Literal["stickers"]
 WORLDS: tuple[WorldName, ...] = get_args(WorldName)
-EMBEDDED: WorldName = "shapes"
+EMBEDDED: WorldName = "stickers"
 """The world that `embedded` means, the models that draw where no others are named."""
+FORMER = "shapes"
+"""The embedded world of version 0.1; its name now means that of EMBEDDED."""
 EXACT = "-exact"
 """What follows a world's name in `--models` for its programs as controller and judge, the control for learned ones."""
 KINDS = {"": "merged", "-base": "weights", "-distilled": "distilled", EXACT: "merged"}
@@ -155,42 +158,19 @@ class World:
         return executor
 
 
-def _shapes() -> World:
-    from .shapes import grammar, judge, load_vlm, perceive, phrases, proxies, render, sampling, scene
-
-    modules = grammar, judge, perceive, phrases, proxies, render, sampling, scene
-    return _record("shapes", (8.0, 130.0), 110, load_vlm, *modules)
-
-
+@cache
 def _stickers() -> World:
     from .stickers import grammar, judge, load_vlm, perceive, phrases, proxies, render, sampling, scene
 
-    modules = grammar, judge, perceive, phrases, proxies, render, sampling, scene
-    return _record("stickers", (12.0, 156.0), 112, load_vlm, *modules)
-
-
-def _record(
-    name: WorldName,
-    bits: tuple[float, float],
-    longest: int,
-    load_vlm: Callable[..., EmbeddedVlm],
-    grammar: ModuleType,
-    judge: ModuleType,
-    perceive: ModuleType,
-    phrases: ModuleType,
-    proxies: ModuleType,
-    render: ModuleType,
-    sampling: ModuleType,
-    scene: ModuleType,
-) -> World:
+    folder = Path(__file__).parent / "stickers"
     return World(
-        name=name,
+        name="stickers",
         canvas=scene.CANVAS,
         cells=len(scene.CELLS),
-        bits=bits,
-        longest=longest,
-        folder=Path(__file__).parent / name,
-        learned=Path(__file__).parent / name / "vlm" if name == "stickers" else None,
+        bits=(12.0, 156.0),
+        longest=112,
+        folder=folder,
+        learned=folder / "vlm",
         NotInGrammar=grammar.NotInGrammar,
         parse=grammar.parse,
         parse_instruction=grammar.parse_instruction,
@@ -213,17 +193,12 @@ def _record(
     )
 
 
-_MAKE: dict[str, Callable[[], World]] = {"shapes": _shapes, "stickers": _stickers}
+_MAKE: dict[str, Callable[[], World]] = {"stickers": _stickers}
 
 
 def world_named(name: str = EMBEDDED) -> World:
     """Return a world by its name; `embedded` is that of EMBEDDED. The same record each time."""
-    return _made(full_name(name))
-
-
-@cache
-def _made(name: str) -> World:
-    return _MAKE[name]()
+    return _MAKE[full_name(name)]()
 
 
 def names() -> tuple[str, ...]:
@@ -232,8 +207,27 @@ def names() -> tuple[str, ...]:
 
 
 def full_name(models: str) -> str:
-    """Return the name with that of EMBEDDED in place of `embedded`, others as they are."""
-    return EMBEDDED + models.removeprefix("embedded") if models.partition("-")[0] == "embedded" else models
+    """Return the name with that of EMBEDDED in place of `embedded` and of FORMER, others as they are."""
+    world, dash, kind = current(models).partition("-")
+    return EMBEDDED + dash + kind if world == "embedded" else current(models)
+
+
+def current(models: str) -> str:
+    """Return the name with that of EMBEDDED in place of FORMER, which is said once on stderr; others as they are."""
+    world, dash, kind = models.partition("-")
+    if world != FORMER:
+        return models
+    _say_former()
+    return EMBEDDED + dash + kind
+
+
+@cache
+def _say_former() -> None:
+    print(
+        f"the {FORMER} world is no longer part of clvr: {FORMER} now means the {EMBEDDED} world, whose briefs have other "
+        f"words; write {EMBEDDED} or embedded",
+        file=sys.stderr,
+    )
 
 
 def embedded_weights(models: str, weights: str = "") -> tuple[World, Path] | None:

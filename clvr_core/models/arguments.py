@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 
+from ..world import current
+
 
 def add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--models",
         default="embedded",
+        type=current,
         metavar="NAME",
-        help="embedded: small models that come with this, no download (default); one of their worlds; a folder of its weights; "
-        "a set that clvr doctor lists; or a file like clvr.toml",
+        help="embedded: small models that come with this, no download (default); a folder of such weights; a set that "
+        "clvr doctor lists; or a file like clvr.toml",
     )
 
 

@@ -18,7 +18,7 @@ from ..records import from_json
 from ..vlm.local import Local
 from ..vlm.server import Endpoint
 from ..weights.manifest import TOKENIZERS
-from ..world import WORLDS, WorldName
+from ..world import WORLDS, WorldName, current
 from .memory_plan import MODES
 from .memory_plan import Mode as Memory
 from .witnesses import WitnessSettings
@@ -248,7 +248,7 @@ def _vlm(name: str, data: Any) -> Server | Local | Embedded:
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
     if "kind" in data:
         _known(Embedded, data, f"{name}.")
-        return from_json(Embedded, data, name)
+        return from_json(Embedded, _of_today(data), name)
     if ("url" in data) == ("folder" in data):
         found = "both" if "url" in data else "neither"
         raise BadInput(
@@ -257,6 +257,12 @@ def _vlm(name: str, data: Any) -> Server | Local | Embedded:
     cls = Server if "url" in data else Local
     _known(cls, data, f"{name}.")
     return from_json(cls, _with_one_url(data), name)
+
+
+def _of_today(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with the name that a kind has now."""
+    kind = data.get("kind")
+    return {**data, "kind": current(kind)} if isinstance(kind, str) else data
 
 
 def _witnesses(name: str, data: Any) -> WitnessSettings:
@@ -271,7 +277,7 @@ def _executor(name: str, data: Any) -> ExecutorSettings | ImageServer:
         raise BadInput(f"{name}: expected an object, found {data!r:.80}")
     cls = ImageServer if "url" in data else ExecutorSettings
     _known(cls, data, f"{name}.")
-    settings = from_json(cls, _with_one_url(data), name)
+    settings = from_json(cls, _of_today(_with_one_url(data)), name)
     _check_canvas(settings)
     return settings
 

@@ -53,3 +53,8 @@ def same_models(recorded: Any, names: Mapping[str, str]) -> bool:
     if not isinstance(recorded, dict) or not all(isinstance(name, str) for name in recorded.values()):
         return False
     return {role: without_folder(name) for role, name in recorded.items()} == names or recorded == names
+
+
+def of_former_world(recorded: Any) -> bool:
+    """Whether a journal's first line records models of the shapes world, which version 0.1 had."""
+    return isinstance(recorded, dict) and any(str(name).partition(" ")[0] == "shapes" for name in recorded.values())

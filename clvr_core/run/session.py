@@ -30,7 +30,7 @@ from .memory_folder import MemoryFolder
 from .perform import ChosenAhead, Reviewer, perform, save_drawings
 from .references import receive_references
 from .run_folder import RunFolder
-from .run_models import RunModels, same_models
+from .run_models import RunModels, of_former_world, same_models
 from .start_image import receive
 from .store import RunStore
 
@@ -274,6 +274,11 @@ def resume(
     brief = _brief(first.get("brief"))
     session = Session(brief, models, folder, listener=listener, reviewer=reviewer, policy=policy)
     if not same_models(first.get("models"), models.names):
+        if of_former_world(first.get("models")):
+            raise BadInput(
+                f"{folder.where} was made in the shapes world, which is no longer part of clvr, so it cannot be gone on with; "
+                "its pictures, journal and report stay readable; start a new run"
+            )
         raise BadInput(
             f"{folder.where} was made by {_named(first.get('models'))}, and these models are {_named(models.names)}; "
             "go on with the same ones or start a new run"

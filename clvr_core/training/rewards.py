@@ -20,7 +20,7 @@ from ..trajectory import Action
 from ..verifier import check_edit as ask_edit
 from ..verifier.prompts import goal_question, quoted
 from ..vlm.decisions import decide
-from ..world import WORLDS, World, world_named
+from ..world import WORLDS, World, full_name, world_named
 from .samples import Sample
 
 
@@ -164,7 +164,7 @@ def named(name: str) -> Reward:
 
     Raises BadInput for a name that leads nowhere, and as `load_vlm` does.
     """
-    if name in ("embedded", *WORLDS):
+    if full_name(name) in WORLDS:
         return WorldReward(world_named(name))
     if name.endswith(".toml") or Path(name).is_dir():
         from ..models.registry import load_vlm
