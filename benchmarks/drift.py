@@ -2,8 +2,9 @@
 
 python benchmarks/drift.py --sessions N --seed S --json F [--strengths 0 0.5 1] [--rounds 3] [--flip 0.05] [--arms ...]
 
-A session begins with a clean picture of five or six things. Each turn asks for one change (put, remove, recolour, resize, move) in six of
-the nine cells, and the rest is to stay. An arm gets the turns one after another, as an artist's wishes in one run:
+A session begins with a clean picture of five or six things. Each turn asks for one change (put, remove, recolour, resize, move,
+another word on a sign) in six of the nine cells, and the rest is to stay. An arm gets the turns one after another, as an artist's
+wishes in one run:
 
 plain      each instruction once, on the last picture; no judge
 best-of-n  as plain, with as many pictures a turn as a loop may draw rounds; the loops' judge picks
@@ -21,7 +22,8 @@ the sessions, and `psnr_pooled` of their mean squared error (100 stands for equa
 visibly. `--strengths`: artificial drift added to every edit (colour, offset, blur), for a model that is worse than ours. Strength 0
 stands at the top of the JSON file, others below "strengths". Intervals: 95 %, Wilson's of a share, paired bootstrap of the ratio to plain.
 
-Finished batches of sessions are kept in F.parts, and the same command goes on with them.
+The clean pictures are made of those of the stickers (clvr_core/stickers/art.py). Finished batches of sessions are kept in F.parts, and
+the same command goes on with them.
 """
 
 from __future__ import annotations
@@ -49,18 +51,18 @@ from clvr_core.protocols import Decision, Drawing, DrawRequest, Message, Picture
 from clvr_core.run.calibration import calibration_file, read_calibration
 from clvr_core.run.session import RunModels, Session
 from clvr_core.run.start_image import beginning_with
-from clvr_core.shapes import CANVAS, load_executor
-from clvr_core.shapes.controller import CHANGES
-from clvr_core.shapes.judge import SURE, ShapesVlm
-from clvr_core.shapes.perceive import Perception, perceive
-from clvr_core.shapes.phrases import instruct
-from clvr_core.shapes.planner import changes
-from clvr_core.shapes.render import render
-from clvr_core.shapes.sampling import random_edit, random_thing
-from clvr_core.shapes.scene import CELL, CELLS, GRID, Edit, Scene, apply
+from clvr_core.stickers.controller import CHANGES
+from clvr_core.stickers.judge import SURE, StickersVlm
+from clvr_core.stickers.perceive import Perception, perceive
+from clvr_core.stickers.phrases import instruct
+from clvr_core.stickers.planner import changes
+from clvr_core.stickers.render import render
+from clvr_core.stickers.sampling import random_backdrop, random_edit, random_thing
+from clvr_core.stickers.scene import CANVAS, CELL, CELLS, GRID, Edit, Scene, apply
 from clvr_core.storage.atomic import write_bytes
 from clvr_core.trajectory import Remark, Step, Trajectory
 from clvr_core.verifier.changes import THRESHOLD
+from clvr_core.world import world_named
 
 TURNS, ACTIVE = 10, 6
 """Turns of a session, and cells that they speak of."""
@@ -94,10 +96,12 @@ def plan_of(seed: int, number: int) -> Plan:
     # Two or three things stand where no turn reaches, the others where the turns are.
     still = rng.sample(sorted(set(CELLS) - active), rng.choice((2, 3)))
     cells = [*still, *rng.sample(sorted(active), 3)]
-    scene = Scene(tuple(random_thing(rng, cell) for cell in cells))
+    scene = Scene(tuple(random_thing(rng, cell) for cell in cells), random_backdrop(rng))
     edits, scenes = [], [scene]
     while len(edits) < TURNS:
         edit = random_edit(rng, scene)
+        if edit.kind == "backdrop":
+            continue  # it leaves no cell alone
         after = apply(edit, scene)
         same = [(thing.cell, *thing.kind) for thing in after.things] == [(one.cell, *one.kind) for one in scene.things]
         if edit.cells <= active and len(after.things) <= 7 and not same:
@@ -107,15 +111,15 @@ def plan_of(seed: int, number: int) -> Plan:
 
 
 def right_in(seen: Perception, scene: Scene, cells: Sequence[int] | frozenset[int]) -> bool:
-    """Whether the cells hold what the scene has there, and no junk."""
-    there, spoiled = seen.scene(), {cell for junk in seen.junk for cell in junk.cells}
+    """Whether the cells hold what the scene has there, and nothing unclear."""
+    there, spoiled = seen.scene(), set(seen.unclear)
     kind = lambda thing: thing and thing.kind  # noqa: E731
     return all(cell not in spoiled and kind(there.at(cell)) == kind(scene.at(cell)) for cell in cells)
 
 
 def all_right(picture: Picture, scene: Scene) -> bool:
     seen = perceive(picture)
-    return seen.clean and right_in(seen, scene, CELLS)
+    return seen.clean and seen.backdrop == scene.backdrop and right_in(seen, scene, CELLS)
 
 
 class Worn:
@@ -162,7 +166,7 @@ class Turns:
         self.name = f"session {plan.number}"
         self.turn, self.begun = 0, 0
         self.snapshots: list[int] = []
-        self._exact = ShapesVlm()
+        self._exact = StickersVlm(read=perceive)
 
     def review(self, trajectory: Trajectory) -> tuple[Remark, None]:
         drawn = sum(step.action.draws for step in trajectory.steps)
@@ -380,7 +384,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     parts = options.json.with_name(options.json.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)
     key = hashlib.sha256(json.dumps({k: v for k, v in settings.items() if k != "sessions"}).encode()).hexdigest()[:8]
-    base, result = load_executor(), {}
+    base, result = world_named().load_executor(), {}
     recipe = base.recipe
     for strength in options.strengths:
         executor, found = Worn(base, strength), {}
@@ -440,7 +444,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of a turn, at most")
     parser.add_argument("--flip", type=float, default=0.05, help="share of the judge's answers that are wrong")
     parser.add_argument("--arms", nargs="+", default=[])
-    own = read_calibration(calibration_file(), load_executor().name)
+    own = read_calibration(calibration_file(), world_named().load_executor().name)
     parser.add_argument("--tolerance", type=float, default=own.tolerance, help="default: as measured of the executor")
     parser.add_argument("--depth", type=int, default=own.depth, help="default: as measured of the executor")
     options = parser.parse_args()

@@ -58,23 +58,6 @@ PHOTO = Trial(
         )
     ),
 )
-SHAPES = Trial(
-    "a large red circle at the top left, a small blue square at the middle right, a large green triangle at the bottom "
-    "center and a small black cross at the top right",
-    "make the red circle at the top left red",
-    (
-        "make the blue square at the middle right cyan",
-        "make the green triangle at the bottom center small",
-        "make the black cross at the top right orange",
-        "make the cyan square at the middle right large",
-        "make the green triangle at the bottom center blue",
-        "make the orange cross at the top right large",
-        "make the cyan square at the middle right purple",
-        "make the blue triangle at the bottom center large",
-        "make the orange cross at the top right green",
-        "make the purple square at the middle right small",
-    ),
-)
 STICKERS = Trial(
     "a large red cat at the top left, a small blue car at the middle right, a large green bird at the bottom center and a "
     "small black cup at the top right",
@@ -92,7 +75,7 @@ STICKERS = Trial(
         "make the purple car at the middle right small",
     ),
 )
-TRIALS = (PHOTO, STICKERS, SHAPES)
+TRIALS = (PHOTO, STICKERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,6 +98,12 @@ def source() -> str:
     return f"read by the encoder of {place().name}" if place().is_dir() else ""
 
 
+def _remedy(file: Path) -> str:
+    if file == WEIGHTS:
+        return "reinstall clvr, which ships the file"
+    return "set CLVR_READER to a file that `clvr train stickers reader` wrote, or unset it"
+
+
 @cache
 def reader() -> Reader | EncoderReader:
     """Load the reader that `place` names. Raises BadInput if it is missing or damaged."""
@@ -109,9 +115,8 @@ def reader() -> Reader | EncoderReader:
     file = place()
     if not file.exists():
         raise BadInput(
-            f"the stickers are read by a network whose weights are not in {file}; train them with `clvr train stickers reader`, and "
-            "name the file in CLVR_READER. Until then CLVR_READER may name a folder of weights of this world: their own encoder "
-            "then reads the pictures, which is no independent judge"
+            f"the stickers are read by a network whose weights are not in {file}; {_remedy(file)}. Until then CLVR_READER may "
+            "name a folder of weights of this world: their own encoder then reads the pictures, which is no independent judge"
         )
     # A network draws its first weights; a training that reads for the first time goes on as if it had not.
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""`clvr train`: the stages that make the weights of an embedded world, and those that train FLUX.2 Klein."""
+"""`clvr train`: the stages that make the weights of the embedded world, and those that train FLUX.2 Klein."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadInput
 from ..fleet.arguments import add_engine, engine_of
-from ..world import WORLDS, World, world_named, world_of
+from ..world import EMBEDDED, FORMER, World, world_named, world_of
 from .sticker_command import add_sticker_stages
 from .vlm_command import add_vlm
 
@@ -24,34 +24,20 @@ BETA = 0.85
 
 
 def add_train(train: argparse.ArgumentParser, seed: Seed) -> None:
-    """Add the worlds and their stages to `clvr train`. seed: parses one."""
+    """Add the embedded world, the learned models and Klein with their stages to `clvr train`. seed: parses one."""
     worlds = train.add_subparsers(required=True, metavar="WORLD")
-    for name in WORLDS:
-        world = worlds.add_parser(name, help=f"the {name} world")
-        stages = world.add_subparsers(required=True, metavar="STAGE")
-        if name == "stickers":
-            add_sticker_stages(stages, seed)
-        else:
-            _add_base(stages, seed)
-        _add_student(stages, name, seed)
-        _add_tuning(stages, name, seed)
-        _add_merged(stages, name)
+    world = worlds.add_parser(EMBEDDED, help="the embedded world")
+    stages = world.add_subparsers(required=True, metavar="STAGE")
+    add_sticker_stages(stages, seed)
+    _add_student(stages, EMBEDDED, seed)
+    _add_tuning(stages, EMBEDDED, seed)
+    _add_merged(stages, EMBEDDED)
+    former = worlds.add_parser(FORMER)
+    former.add_argument("rest", nargs=argparse.REMAINDER)
+    former.set_defaults(run=_former)
     add_vlm(worlds)
     klein = worlds.add_parser(KLEIN, help="a FLUX.2 Klein folder; run under `accelerate launch` for several GPUs")
     _add_tuning(klein.add_subparsers(required=True, metavar="STAGE"), KLEIN, seed)
-
-
-def _add_base(stages: Any, seed: Seed) -> None:
-    base = stages.add_parser("base", help="VAE, transformer and text encoder, from nothing or on from given weights")
-    _add_run(base, seed)
-    base.add_argument(
-        "--start",
-        "--from",
-        type=Path,
-        metavar="DIR",
-        help="weights whose transformer and text encoder are trained on, with their VAE kept",
-    )
-    base.set_defaults(run=_base)
 
 
 def _add_student(stages: Any, world: str, seed: Seed) -> None:
@@ -120,12 +106,8 @@ def _add_start(command: argparse.ArgumentParser, world: str) -> None:
         )
 
 
-def _base(options: argparse.Namespace) -> int:
-    from .pretrain import train_base
-
-    options.again = "the same command"
-    train_base(options.out, options.config, seed=options.seed, start=options.start)
-    return 0
+def _former(options: argparse.Namespace) -> int:
+    raise BadInput(f"the {FORMER} world is no longer part of clvr; train the embedded one with `clvr train {EMBEDDED}`")
 
 
 def _student(options: argparse.Namespace) -> int:

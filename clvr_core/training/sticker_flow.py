@@ -56,7 +56,9 @@ class StickerFlowConfig:
         `word`, edits of one.
     prompts: different prompts of each sample without a reference.
     share: odds of the kinds in training.
-    sigma_mean, sigma_std: of the logit of the noise level; see pretrain.FlowConfig.
+    sigma_mean, sigma_std: of the logit of the noise level. Only above a level of .85 does a token no longer show what
+        it will be, so only there are the words learnt. A mean of 1.4 gives 39 % of the samples such a level; in the
+        world before this one .6 gave 17 % and learnt far more slowly.
     """
 
     batch: int = 1024
