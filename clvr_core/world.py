@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import BadInput
 from .protocols import Picture, Vlm
+from .weights.shared import place_of
 
 if TYPE_CHECKING:
     from .executor.klein import KleinExecutor
@@ -249,8 +250,9 @@ def embedded_weights(models: str, weights: str = "") -> tuple[World, Path] | Non
 
 
 def world_of(folder: Path) -> World:
-    """Return the world of a folder of weights, by the size of its pictures. Raises BadInput for one of no world."""
-    config = folder / "vae" / "config.json"
+    """Return the world of a folder of weights, by the size of its pictures. Raises BadInput for one of no world, and as
+    `shared_parts` does."""
+    config = place_of(folder, "vae") / "config.json"
     try:
         side = json.loads(config.read_text())["sample_size"]
     except (OSError, ValueError, KeyError) as error:

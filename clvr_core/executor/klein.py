@@ -6,7 +6,7 @@ import json
 import threading
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from ..errors import BadInput
 from ..protocols import Drawing, DrawRequest, Picture
 from ..records import from_json
 from ..weights.manifest import check_manifest
+from ..weights.shared import shared_parts
 from .encoder_cache import EncoderCache, digest
 from .masks import within_mask
 from .one_thread import for_one_thread
@@ -154,7 +155,9 @@ class KleinExecutor:
                 # diffusers 0.42 renames the argument to `dtype`, which 0.38 does not know.
                 warnings.simplefilter("ignore", FutureWarning)
                 cls_of_pipe: Any = Flux2KleinKVPipeline if kind == "Flux2KleinKVPipeline" else Flux2KleinPipeline
-                pipe = cls_of_pipe.from_pretrained(folder, torch_dtype=dtype, local_files_only=True, **parts).to(device)
+                load = partial(cls_of_pipe.from_pretrained, torch_dtype=dtype, local_files_only=True)
+                parts = _from_beside(load, shared_parts(folder), parts) | parts
+                pipe = load(folder, **parts).to(device)
             pipe.tokenizer.get_chat_template()
             if default_recipe and not (folder / RECIPE).exists():
                 recipe = default_recipe(_is_distilled(pipe))
@@ -356,6 +359,21 @@ def _trim(encoder: Any, layers: int) -> None:
 def _is_distilled(pipe: Any) -> bool:
     """Whether the weights are distilled; KV weights always are, and their pipeline has no guidance."""
     return isinstance(pipe, Flux2KleinKVPipeline) or pipe.config.is_distilled
+
+
+def _from_beside(load: Callable[..., Any], places: Mapping[str, Path], given: Collection[str]) -> dict[str, Any]:
+    """Load the parts of a pipeline that lie in another pipeline's folder. load: a pipeline from its folder.
+
+    places: of the parts, by name. given: names of parts that are not needed from there.
+    """
+    wanted = {name: place for name, place in places.items() if name not in given}
+    found = {}
+    for home in dict.fromkeys(place.parent for place in wanted.values()):
+        index = json.loads((home / "model_index.json").read_text())
+        parts = [name for name, value in index.items() if isinstance(value, list) and name not in wanted]
+        components = load(home, **dict.fromkeys(parts)).components
+        found |= {name: components[name] for name in wanted}
+    return found
 
 
 def _given_latent(request: DrawRequest, place: int) -> np.ndarray | None:

@@ -16,6 +16,7 @@ from ..errors import BadInput
 from ..weights.checkpoint import Checkpoint, File
 from ..weights.dtypes import FLOATS
 from ..weights.quantised import dequantised
+from ..weights.shared import shared_parts
 
 Mode = Literal["resident", "sequential", "offloaded", "streamed"]
 MODES: tuple[Mode, ...] = Mode.__args__
@@ -181,6 +182,7 @@ def pipeline_weights(
     Raises BadInput for a damaged file.
     """
     held = {part.name: _files(part) for part in sorted(folder.iterdir()) if part.is_dir()} if folder else {}
+    held |= {name: _files(place) for name, place in shared_parts(folder).items()} if folder else {}
     held |= {name: [path] for name, path in files.items()}
     sizes = {"transformer": storage or item}
     found = {

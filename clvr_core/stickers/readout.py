@@ -16,6 +16,7 @@ from torch import nn
 
 from ..errors import BadInput
 from ..executor.small_klein import patchify
+from ..weights.shared import place_of
 from .codes import KINDS, LOOKS
 from .scene import BACKDROPS, LETTERS, MOST_LETTERS, SIZES
 
@@ -66,7 +67,7 @@ def load(folder: Path) -> EncoderReader:
 
     layer = load_layer(folder)
     try:
-        vae = AutoencoderKLFlux2.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32)
+        vae = AutoencoderKLFlux2.from_pretrained(place_of(folder, "vae"), torch_dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise BadInput(f"the VAE in {folder} cannot be loaded: {str(error).splitlines()[0][:200]}") from error
     return EncoderReader(vae, layer).eval()

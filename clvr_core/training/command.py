@@ -32,6 +32,7 @@ def add_train(train: argparse.ArgumentParser, seed: Seed) -> None:
     _add_student(stages, EMBEDDED, seed)
     _add_tuning(stages, EMBEDDED, seed)
     _add_merged(stages, EMBEDDED)
+    _add_publish(stages)
     former = worlds.add_parser(FORMER)
     former.add_argument("rest", nargs=argparse.REMAINDER)
     former.set_defaults(run=_former)
@@ -80,6 +81,20 @@ def _add_merged(stages: Any, world: str) -> None:
     merged.add_argument("--lora", type=Path, metavar="DIR", help="the LoRA of `pprl` or `sft` (default: installed)")
     merged.add_argument("--beta", type=float, default=BETA, help=f"of the student's delta (default {BETA})")
     merged.set_defaults(run=_merged)
+
+
+def _add_publish(stages: Any) -> None:
+    publish = stages.add_parser("publish", help="put the weights of a training where clvr finds them, each part once")
+    for name, metavar, text in (
+        ("base", "DIR", "weights of `base`"),
+        ("student", "DIR", "weights of `distil`"),
+        ("lora", "DIR", "the LoRA of `pprl` or `sft`"),
+        ("merged", "DIR", "weights of `merged`"),
+        ("reader", "FILE", "the reader.safetensors of `reader`"),
+    ):
+        publish.add_argument(f"--{name}", type=Path, required=True, metavar=metavar, help=text)
+    publish.add_argument("--out", type=Path, metavar="DIR", help="where they go (default: into the installed package)")
+    publish.set_defaults(run=_publish)
 
 
 def _add_run(command: argparse.ArgumentParser, seed: Seed) -> None:
@@ -185,4 +200,14 @@ def _merged(options: argparse.Namespace) -> int:
     distilled = options.distilled or world.folder / "distilled"
     lora = options.lora or world.folder / "aligned"
     print(merge_weights(options.out, start, distilled, lora, options.beta))
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from .publish import publish
+
+    out = options.out or world_named().folder
+    sizes = publish(out, options.base, options.student, options.lora, options.merged, options.reader)
+    for name, size in (*sizes.items(), ("all", sum(sizes.values()))):
+        print(f"{size / 1e6:6.1f} MB  {name}")
     return 0

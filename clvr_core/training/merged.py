@@ -14,6 +14,7 @@ from ..merge.report import merge_report
 from ..merge.run import merge
 from ..storage.atomic import write_bytes, writing
 from ..weights.manifest import write_manifest
+from ..weights.shared import copy
 from .stage import RECORD, stage
 
 TRANSFORMER = Path("transformer") / "diffusion_pytorch_model.safetensors"
@@ -34,7 +35,7 @@ def merge_weights(out: Path, base: Path, distilled: Path, lora: Path, beta: floa
     weights, fresh = out / "weights", out / "weights-new"
     with writing(out):
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(distilled, fresh, ignore=shutil.ignore_patterns(RECORD))
+        copy(distilled, fresh, leave=(RECORD,))
     recipe = MergeRecipe(base / TRANSFORMER, distilled=distilled / TRANSFORMER, loras=(Lora(lora / LORA),), beta=beta)
     with make_plan(recipe) as plan:
         done = merge(plan, fresh / TRANSFORMER, overwrite=True)

@@ -19,6 +19,7 @@ from ..stickers.model import RECIPE, VAE_CHANNELS, build_pipeline
 from ..stickers.reader import Reader
 from ..stickers.reader import load as load_reader
 from ..weights.manifest import digests, write_manifest
+from ..weights.shared import place_of
 from .stage import curve_of, processes, save_record, save_weights, settle, stage
 from .sticker_batches import BatchRenderer, load_cutouts
 from .sticker_flow import StickerFlowConfig, train_flow
@@ -147,7 +148,7 @@ def train_sticker_reader(
         from diffusers import AutoencoderKLFlux2
 
         # Any: diffusers' hints allow a tuple where this call gives an object.
-        model: Any = AutoencoderKLFlux2.from_pretrained(vae, subfolder="vae").to(accelerator.device)
+        model: Any = AutoencoderKLFlux2.from_pretrained(place_of(vae, "vae")).to(accelerator.device)
         model.requires_grad_(False)
 
         def through(pictures: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from .shared import files_of, shared_parts
+
 FILES = "clvr_files.json"
 """Name of the manifest in its folder."""
 TOKENIZERS = (
@@ -21,9 +23,9 @@ def write_manifest(folder: Path) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file in the folder except the manifest, by its relative path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != FILES)
-    return {path.relative_to(folder).as_posix(): _digest(path) for path in files}
+    """Return the SHA-256 of every file in the folder except the manifest, by its relative path, and of those that the
+    folder takes from the one beside it: they are the same as of a copy that has all its files itself."""
+    return {name: _digest(path) for name, path in files_of(folder).items() if path.name != FILES}
 
 
 def check_manifest(folder: Path, parts: Collection[str] = ()) -> None:
@@ -31,17 +33,27 @@ def check_manifest(folder: Path, parts: Collection[str] = ()) -> None:
 
     parts: names of the models that are loaded from elsewhere.
 
-    Raises FileNotFoundError for a missing file, ValueError for a damaged one. The config of the text encoder is
-    required even without a manifest, unless the text encoder is among `parts`: where the config is missing,
-    transformers assumes a text encoder of 8B.
+    Raises FileNotFoundError for a missing file, ValueError for a damaged one, BadInput as `shared_parts` does. The
+    config of the text encoder is required even without a manifest, unless the text encoder is among `parts`: where the
+    config is missing, transformers assumes a text encoder of 8B.
     """
     known = json.loads((folder / FILES).read_text()) if (folder / FILES).exists() else {}
+    beside = shared_parts(folder)
+
+    def place(name: str) -> Path:
+        part, _, rest = name.partition("/")
+        return beside[part] / rest if part in beside else folder / name
+
     for name in (*known, *(["text_encoder/config.json"] if "text_encoder" not in parts else [])):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{name} is missing")
+        if not place(name).is_file():
+            raise FileNotFoundError(f"{name} is missing{_beside(place(name), folder)}")
     for name, digest in known.items():
-        if _digest(folder / name) != digest:
-            raise ValueError(f"{name} is damaged")
+        if _digest(place(name)) != digest:
+            raise ValueError(f"{name} is damaged{_beside(place(name), folder)}")
+
+
+def _beside(path: Path, folder: Path) -> str:
+    return "" if path.is_relative_to(folder) else f" in {path.parents[1]}"
 
 
 def _digest(path: Path) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from ...clvr_core.errors import BadInput
 from ...clvr_core.models.memory_plan import HEADROOM, NONE, Weights, file_weights, plan
+from ...clvr_core.weights.shared import files_of
 from ...clvr_core.world import world_named
 from ..quick.families import SIZES
 from ..quick.files import loaders_of, offers_of
@@ -150,7 +151,8 @@ def _weights(side: str, kind: str, widgets: dict[str, Any]) -> Iterator[tuple[We
     """Yield the weights that a node loads, and of each whether its file is still to be downloaded."""
     owner = "controller" if side == "vlm" else "executor"
     if kind == "CLVR_ShapesModels":
-        yield Weights(EMBEDDED, sum(path.stat().st_size for path in world_named().merged.rglob("*.safetensors"))), False
+        files = files_of(world_named().merged).values()
+        yield Weights(EMBEDDED, sum(path.stat().st_size for path in files if path.suffix == ".safetensors")), False
     for widget, value in widgets.items():
         plain = widget.rstrip("0123456789")
         folder, part = (NUNCHAKU if kind.startswith("Nunchaku") else FILES).get(plain, ("", ""))
