@@ -114,7 +114,7 @@ def cold(base: Path) -> dict:
     started = time.perf_counter()
     with Comfy(base) as comfy:
         up = time.perf_counter() - started
-        prompt = comfy.queue(json.loads((ROOT / "workflows" / "api" / "1-shapes-quick-try.json").read_text()))
+        prompt = comfy.queue(json.loads((ROOT / "workflows" / "api" / "1-quick-try.json").read_text()))
         while not any((path / "canvas-000.png").exists() for path in runs(comfy)):
             time.sleep(0.02)
         first = time.perf_counter() - started

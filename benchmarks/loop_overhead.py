@@ -37,8 +37,8 @@ GROWTH = 1.0
 """Milliseconds by which the last five of the longest run's rounds may be dearer than its first five."""
 CLI_BAR = 15.0
 JOB = (
-    "a large yellow circle, two small green triangles, a small red square, two blue diamonds and a purple cross. the red square is left "
-    "of the yellow circle. the purple cross is above the red square. the purple cross is right of the yellow circle"
+    "a large yellow umbrella, two small green trees, a small red cat, two blue cars and a purple cake at night. the red cat is left "
+    "of the yellow umbrella. the purple cake is above the red cat. the purple cake is right of the yellow umbrella"
 )
 
 

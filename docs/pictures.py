@@ -37,7 +37,7 @@ def main() -> None:
         environment = os.environ | {
             "CHROMIUM": browser,
             "URL": f"http://127.0.0.1:{server.port}",
-            "WORKFLOW": (ROOT / "workflows" / "1-shapes-quick-try.json").read_text("utf-8"),
+            "WORKFLOW": (ROOT / "workflows" / "1-quick-try.json").read_text("utf-8"),
             "PROMPT": BRIEF,
             "RUNS": str(Path(folder) / "output" / "clvr"),
             "OUT": folder,

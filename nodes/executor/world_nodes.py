@@ -10,14 +10,14 @@ from ...clvr_core.world import world_named
 from ..host.sockets import EXECUTOR, VLM, ExecutorHandle
 
 
-class ShapesModels(io.ComfyNode):
+class StickerModels(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="CLVR_ShapesModels",
-            display_name="Shapes Models",
+            display_name="Sticker Models",
             category="CLVR/models",
-            description="The embedded world of coloured shapes: nothing is downloaded, and a CPU is enough. For "
+            description="The embedded world of 3-D emoji on scenes: nothing is downloaded, and a CPU is enough. For "
             "trying the loop out.",
             search_aliases=["quick try", "demo", "offline", "toy model", "no download"],
             inputs=[
@@ -33,7 +33,7 @@ class ShapesModels(io.ComfyNode):
             ],
             outputs=[
                 VLM.Output("vlm", tooltip="Plans the picture and judges it."),
-                EXECUTOR.Output("executor", tooltip="Draws and edits, 96 x 96 pixels."),
+                EXECUTOR.Output("executor", tooltip="Draws and edits, 192 x 192 pixels."),
             ],
         )
 

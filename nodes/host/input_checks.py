@@ -58,9 +58,9 @@ KINDS = {
     "CLVR_VLM": Kind(
         "a vision model",
         _instance(Vlm),
-        "the vlm output of Vision Model, Server Model or Shapes Models",
+        "the vlm output of Vision Model, Server Model or Sticker Models",
     ),
-    "CLVR_EXECUTOR": Kind("an executor", _instance(ExecutorLike), "the executor output of Executor or Shapes Models"),
+    "CLVR_EXECUTOR": Kind("an executor", _instance(ExecutorLike), "the executor output of Executor or Sticker Models"),
     "CLVR_BENCH_ITEM": Kind("a benchmark's task", _instance(BenchTask), "the task output of Benchmark Prompts"),
     "IMAGE": Kind("a picture", _tensor(4), "an IMAGE output, such as that of Load Image or VAE Decode"),
     "MASK": Kind("a mask", _tensor(3), "a MASK output, such as that of Load Image"),

@@ -12,7 +12,7 @@ from ...clvr_core.errors import BadInput
 from ...clvr_core.records import from_json
 from . import inputs
 
-EXAMPLE = "a red circle at the top left\na blue square at the center"
+EXAMPLE = "a red cat at the top left\na blue car at the middle center"
 KINDS = (".txt", ".csv", ".jsonl")
 NONE = "none"
 LARGEST = 8 << 20
@@ -85,7 +85,7 @@ class BriefList(io.ComfyNode):
                     multiline=True,
                     default=EXAMPLE,
                     tooltip="A prompt a line; or CSV with a header that names prompt, and if you like seed and id; or JSON, such as "
-                    '{"prompt": "a red circle", "seed": 3}, one a line.',
+                    '{"prompt": "a red cat", "seed": 3}, one a line.',
                 ),
                 io.Combo.Input(
                     "file",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ...clvr_core.run.references import Given
 
 MAX_ROUNDS = 50
-EXAMPLE = "a large yellow circle at the top right, two large green triangles in the bottom row and a small red square"
+EXAMPLE = "a large yellow umbrella at the top right, two large pink cats in the bottom row and a small red car at night"
 DEFAULT = Budget()
 
 

@@ -53,7 +53,7 @@ class Quick(io.ComfyNode):
                     default=AUTO,
                     tooltip="The diffusion model. auto: FLUX.2 Klein, FLUX.3 Klein, Qwen-Image-Edit, Qwen-Image 2.1 or "
                     "Z-Image, found in models/diffusion_models by its name; with none of them the embedded models, "
-                    "which draw coloured shapes.",
+                    "which draw 3-D emoji.",
                 ),
                 io.Combo.Input(
                     "vlm",
@@ -153,7 +153,7 @@ def _real(graph: GraphBuilder, choice: Choice, width: int, height: int) -> tuple
 
 
 def _embedded(graph: GraphBuilder, prompt: str) -> tuple[list, list]:
-    """Add Shapes Models; return links to the vlm and the executor. Raises BadInput for a prompt that they cannot read."""
+    """Add Sticker Models; return links to the vlm and the executor. Raises BadInput for a prompt that they cannot read."""
     world = world_named()
     try:
         world.parse(prompt)

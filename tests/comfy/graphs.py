@@ -12,10 +12,10 @@ from clvr_core.trajectory import Trajectory
 from tests.comfy.server import Comfy, error_of
 from tests.waiting import until
 
-PROMPT = "a large red circle at the top left and a small blue square at the bottom right"
+PROMPT = "a large red cat at the top left and a small blue car at the bottom right"
 BRIEF = (
-    "a large yellow circle, two small green triangles, a small red square, two blue diamonds and a purple cross. the red square is left "
-    "of the yellow circle. the purple cross is above the red square. the purple cross is right of the yellow circle"
+    "a large yellow umbrella, two small green trees, a small red cat, two blue cars and a purple cake at night. the red cat is left "
+    "of the yellow umbrella. the purple cake is above the red cat. the purple cake is right of the yellow umbrella"
 )
 """One picture of it fails, and the loop takes several rounds."""
 SCRIPTED = "three things"

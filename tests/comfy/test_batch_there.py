@@ -20,7 +20,7 @@ from tests.fakes import grey
 from tests.waiting import until
 
 pytestmark = pytest.mark.weights
-WORKFLOW = ROOT / "workflows" / "api" / "1-shapes-quick-try.json"
+WORKFLOW = ROOT / "workflows" / "api" / "1-quick-try.json"
 
 
 def batch(comfy, folder, workflow, *more: object) -> int:

@@ -158,7 +158,7 @@ def test_an_app_is_its_graph_with_the_inputs_that_it_shows(path):
 
 @pytest.mark.weights
 def test_the_quick_try_runs_to_a_finished_picture(comfy, nodes):
-    entry = comfy.run(prompt_of(json.loads((FOLDER / "1-shapes-quick-try.json").read_text()), nodes))
+    entry = comfy.run(prompt_of(json.loads((FOLDER / "1-quick-try.json").read_text()), nodes))
     assert entry["status"]["status_str"] == "success", error_of(entry)
     assert entry["outputs"]["4"]["images"] and entry["outputs"]["5"]["images"]
     assert "goals met" in "".join(entry["outputs"]["6"]["text"])

@@ -3,8 +3,8 @@
 const CARRIERS = ["CLVR_VLM", "CLVR_EXECUTOR", "MODEL", "CLIP", "VAE", "*"];
 const MOST = 200;
 const LONGEST = 300;
-/** Side of the canvas of Shapes Models, pixels. */
-const SHAPES = 96;
+/** Side of the canvas of Sticker Models, pixels. */
+const STICKERS = 192;
 
 /** @typedef {[number: string, kind: string, widgets: Record<string, string>]} Source */
 
@@ -16,13 +16,13 @@ export function modelsOf(node) {
 }
 
 /**
- * The canvas size of the executor node linked to this node, at which a node without a size of its own draws. Shapes Models have one size.
+ * The canvas size of the executor node linked to this node, at which a node without a size of its own draws. Sticker Models have one size.
  * @param {any} node @returns {{ width?: number, height?: number }}
  */
 export function sizeOf(node) {
   const at = linked(node, "executor");
   if (!at) return {};
-  if (at.comfyClass === "CLVR_ShapesModels") return { width: SHAPES, height: SHAPES };
+  if (at.comfyClass === "CLVR_ShapesModels") return { width: STICKERS, height: STICKERS };
   const [width, height] = ["width", "height"].map((name) => at.widgets?.find((/** @type {any} */ each) => each.name === name)?.value);
   return Number.isFinite(width) && Number.isFinite(height) ? { width, height } : {};
 }

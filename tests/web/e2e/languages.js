@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { FRONT, OUT, PATIENCE, draw, load, page, still, texts, waitForText } from "./comfy.js";
 
-const FILE = new URL("../../../workflows/1-shapes-quick-try.json", import.meta.url);
+const FILE = new URL("../../../workflows/1-quick-try.json", import.meta.url);
 const LOCALES = Object.fromEntries(["zh", "ja", "ko"].map((locale) => [locale, JSON.parse(readFileSync(new URL(`../../../locales/${locale}/main.json`, import.meta.url), "utf8")).clvr]));
 
 /** Sets the language, at which ComfyUI makes all nodes anew, and waits until the pack speaks it. @param {string} locale @param {string} words */
