@@ -216,10 +216,27 @@ def measure(count: int, seed: int) -> dict[str, Any]:
     return found
 
 
-def told(part: dict[str, Any]) -> str:
-    if part["share"] is None:
-        return "none"
-    return f"{part['share']:.4f} [{part['ci95'][0]:.4f}, {part['ci95'][1]:.4f}] ({part['found']} of {part['of']})"
+def told(found: dict[str, Any]) -> str:
+    """Return all that was found as tables of Markdown: shares and their 95 % intervals."""
+    columns = [*next(iter(found["reading"].values()))]
+    lines = [f"| pictures | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines += [
+        f"| {name} | {' | '.join(_cell(row[what]) for what in columns)} |" for name, row in found["reading"].items()
+    ]
+    accepts = found["false accepts"]
+    lines += [
+        "",
+        f"False accepts: {accepts['found']} of {accepts['of']} changed scenes.",
+        "",
+        f"| damaged cells | {' | '.join(found['damaged cells'])} |",
+        "|---" * (len(found["damaged cells"]) + 1) + "|",
+        f"| | {' | '.join(_cell(part) for part in found['damaged cells'].values())} |",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(part: dict[str, Any]) -> str:
+    return f"{part['share']:.4f} ({part['ci95'][0]:.4f} to {part['ci95'][1]:.4f})" if part["of"] else ""
 
 
 def main() -> None:
@@ -229,10 +246,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = measure(options.count, options.seed)
-    for name, part in found["reading"].items():
-        print(f"{name}: exact {told(part['exact'])}, letters {told(part['letters'])}")
-    print(f"false accepts: {told(found['false accepts'])}")
-    print("; ".join(f"damaged cells {name}: {told(part)}" for name, part in found["damaged cells"].items()))
+    print(told(found))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -213,16 +213,20 @@ def measure(executor: KleinExecutor, count: int, seed: int, bar: Any) -> dict[st
 
 
 def told(name: str, rows: dict[str, dict[str, Any]]) -> str:
-    """Return the rows as a table, shares with their 95 % intervals."""
-    lines = [name]
-    for key, row in rows.items():
-        parts = [
-            f"{what} "
-            + (f"{each['share']:.3f} [{each['ci95'][0]:.3f}, {each['ci95'][1]:.3f}]" if each["of"] else "none")
-            for what, each in row.items()
-        ]
-        lines.append(f"  {key:>9}  " + "  ".join(parts))
-    return "\n".join(lines)
+    """Return the rows as a table of Markdown, a column each: shares and their 95 % intervals."""
+    lines = [f"| {name} | {' | '.join(rows)} |", "|---" * (len(rows) + 1) + "|"]
+    for what in next(iter(rows.values())):
+        cells = [_cell(row[what]) for row in rows.values()]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(part: Any) -> str:
+    if not isinstance(part, dict):
+        return f"{part}"
+    if not part["of"]:
+        return ""
+    return f"{part['share']:.2f} ({part['ci95'][0]:.2f} to {part['ci95'][1]:.2f})"
 
 
 def main() -> None:
@@ -249,7 +253,7 @@ def main() -> None:
         "generate": asdict(executor.recipe.generate),
         "edit": asdict(executor.recipe.edit),
     } | found
-    print("round trip", found["round trip"])
+    print(told("VAE", {"round trip": found["round trip"]}))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n")
 

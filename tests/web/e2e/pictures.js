@@ -26,7 +26,7 @@ await page.waitForFunction(() => globalThis.app?.graph && globalThis.app.extensi
 await page.evaluate(
   async (workflow, prompt) => {
     const { app } = globalThis;
-    await app.loadGraphData(JSON.parse(workflow), true, true, "shapes");
+    await app.loadGraphData(JSON.parse(workflow), true, true, "stickers");
     app.api.addEventListener("execution_error", ({ detail }) => (globalThis.over = detail.exception_message));
     app.api.addEventListener("execution_success", () => (globalThis.over = "done"));
     const node = app.graph.nodes.find(({ comfyClass }) => comfyClass === "CLVR_Generate");
@@ -96,7 +96,7 @@ await page.evaluate(() => globalThis.set({ seed: 4, review: 600 }));
 await run();
 const review = await page.waitForFunction(() => document.querySelector(".clvr-review").shadowRoot.querySelector(".review"), PATIENCE);
 await review.evaluate((panel) => {
-  panel.querySelector("textarea").value = "make the circle touch the right edge";
+  panel.querySelector("textarea").value = "make the umbrella touch the right edge";
   document.activeElement?.blur();
 });
 await pause(1000);
