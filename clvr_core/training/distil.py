@@ -33,6 +33,7 @@ from .fit import Schedule, fit
 from .sampler import Condition, TrainingSampler, guided, predict
 from .samples import Sample, Samples, Window
 from .stage import curve_of, moved, processes, save_weights, settle, stage
+from .sticker_flow import DRAWN_FROM_TEXT, MAKERS
 
 Report = Callable[[str], None]
 
@@ -48,7 +49,7 @@ class DistilConfig:
     traces: further paths whose prompts and references are those of trajectories.
     window: tokens at which the prompts of `traces` are shortened; None for as many as the weights read.
     shard: paths in one file.
-    share: odds of the kinds of random samples.
+    share: odds of the kinds of random samples, of sticker_flow.MAKERS.
     long_text: share of the shards of text-to-image samples with longer prompts.
     displace: standard deviation of the noise added to a waymark, so that the student learns to correct its own errors.
     batch: samples of a step.
@@ -174,13 +175,15 @@ def _cases(sampler: TrainingSampler, world: World, config: DistilConfig, rng: ra
     """Return random prompts of one kind and one padded length, and their references."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
     lengths = list(sampler.recipe.text_lengths)
-    length = lengths[1] if kind == "t2i" and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
+    length = (
+        lengths[1] if kind in DRAWN_FROM_TEXT and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
+    )
     sampling = world.sampling
-    make = {"t2i": sampling.t2i_sample, "edit": sampling.edit_sample, "restore": sampling.restore_sample}[kind]
     samples, prompts = [], []
     while len(samples) < config.shard:
-        sample = make(rng)
-        prompt = sampling.brief_of(sample.target, rng, sampling.TAUGHT)[1] if kind == "t2i" else sample.prompt
+        sample = MAKERS[kind](rng)
+        drawn = kind in DRAWN_FROM_TEXT
+        prompt = sampling.brief_of(sample.target, rng, sampling.TAUGHT)[1] if drawn else sample.prompt
         if sampler.executor.tokens(prompt) <= lengths[-1] and sampler.executor.text_length(prompt) == length:
             samples.append(sample)
             prompts.append(prompt)
@@ -272,17 +275,18 @@ def distil(
     steps = Samples.read(data, report).train if data else ()
     if quick:
         compile_blocks(pipe.transformer, accelerator.device)
-    draw_paths(
-        sampler,
-        out / "paths",
-        settings,
-        sigmas,
-        world=world_of(start),
-        seed=seed,
-        ranks=ranks,
-        report=report,
-        steps=steps,
-    )
+    with accelerator.autocast():
+        draw_paths(
+            sampler,
+            out / "paths",
+            settings,
+            sigmas,
+            world=world_of(start),
+            seed=seed,
+            ranks=ranks,
+            report=report,
+            steps=steps,
+        )
     accelerator.wait_for_everyone()
     shards = load_paths(out / "paths")
     base = {name: value.detach().cpu().clone() for name, value in pipe.transformer.state_dict().items()}

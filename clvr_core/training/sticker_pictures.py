@@ -23,6 +23,7 @@ from ..stickers.codes import DX, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.reader import SPLIT, UNCLEAR, Reader
 from ..stickers.scene import BACKDROPS, CANVAS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, looks
 from .fit import Schedule, fit
+from .quick_norm import quicken
 from .sticker_batches import SIGN_KIND, BatchRenderer
 
 Vae = Any
@@ -309,6 +310,7 @@ def train_encoder(
 ) -> None:
     draw = Drawn(renderer, config.batch, config.signs, config.crowded)
     objective = channels_last(encoding)
+    quicken(objective)
     compiled(encoding.encoder, accelerator.device)
 
     def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
@@ -333,6 +335,7 @@ def train_decoder(
 ) -> None:
     """Trains at the sides of `config.growth` first, each in a folder of its own beside `folder`."""
     objective = channels_last(Decoding(vae, encoding, config))
+    quicken(objective)
     for part in (vae.encoder, vae.decoder.mid_block, *vae.decoder.up_blocks):
         compiled(part, accelerator.device)
     kept: dict[tuple[int, int], torch.Tensor] = {}
