@@ -1,6 +1,6 @@
 """Paint a brief with the embedded models and say goal by goal what came out.
 
-python examples/generate.py "two red circles and a blue square" out
+python examples/generate.py "two red cats and a blue car" out
 """
 
 import sys

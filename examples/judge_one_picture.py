@@ -1,6 +1,6 @@
 """Judge one picture against a list of statements, without any loop.
 
-python examples/judge_one_picture.py picture.png "a red circle" "a blue square at the top left"
+python examples/judge_one_picture.py picture.png "a red cat" "a blue car at the top left"
 """
 
 import sys

@@ -35,7 +35,7 @@ def main(out: Path) -> None:
     # For this process the name "clvr" now means this strategy. docs/how-to/add-a-strategy.md gives it a name of its own.
     POLICIES["clvr"] = Careful()
     models = load_models("embedded")
-    prompt = "two red circles, a blue square, a green cross and a yellow diamond"
+    prompt = "two red cats, a blue car, a green tree and a yellow umbrella"
     brief = Brief(prompt, "clvr", width=models.width, height=models.height, budget=Budget(rounds=3), final_ab=False)
     trajectory = drive(start(brief, models, out))
     for step in trajectory.steps:
