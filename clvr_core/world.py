@@ -145,6 +145,7 @@ class World:
         Raises BadInput if they are missing, damaged or of another world.
         """
         from .executor.klein import KleinExecutor
+        from .executor.quiet import quietly
 
         folder = folder or self.merged
         if folder.is_relative_to(self.folder) and not folder.exists():
@@ -152,7 +153,8 @@ class World:
                 f"the {self.name} world has no weights in {folder} yet; name a folder of such weights with --weights DIR, "
                 f"as `clvr train {self.name}` makes"
             )
-        executor = KleinExecutor.load(folder)
+        with quietly():
+            executor = KleinExecutor.load(folder)
         if (side := executor.pipe.vae.config.sample_size) != self.canvas:
             raise BadInput(f"the weights in {folder} draw {side} px; those of the {self.name} world draw {self.canvas}")
         executor.name = self.name if folder == self.merged else f"{self.name} ({folder.name})"

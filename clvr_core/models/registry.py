@@ -35,34 +35,11 @@ class Models(RunModels):
     memory: str = ""
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """
-    Hide the progress bars of diffusers and transformers, since small weights load at once, and what diffusers logs of
-    a file that is missing: BadInput says it in one sentence.
-    """
-    from diffusers.utils import logging as diffusers
-    from transformers.utils import logging as transformers
-
-    shown = [library for library in (diffusers, transformers) if library.is_progress_bar_enabled()]
-    level = diffusers.get_verbosity()
-    for library in shown:
-        library.disable_progress_bar()
-    diffusers.set_verbosity(diffusers.CRITICAL)
-    try:
-        yield
-    finally:
-        diffusers.set_verbosity(level)
-        for library in shown:
-            library.enable_progress_bar()
-
-
 def _embedded(world: World, folder: Path, exact: bool) -> Models:
     """Load the models of a world. exact: with its programs as controller and judge, though there are learned ones.
 
     Raises BadInput if the weights in the folder or its reader are missing."""
-    with _quiet():
-        executor = world.load_executor(folder)
+    executor = world.load_executor(folder)
     vlm = world.vlm(exact)
 
     def check(prompt: str) -> None:
@@ -110,6 +87,7 @@ def _configured(config: Config, path: Path) -> Models:
 
 
 def _without_witnesses(config: Config, path: Path) -> Models:
+    from ..executor.quiet import quietly
     from .config import Embedded, ExecutorSettings
     from .device_sharing import Turns, with_device_lock
     from .executors import device_of, load_executor, mover_of
@@ -138,10 +116,9 @@ def _without_witnesses(config: Config, path: Path) -> Models:
     check = vlm.require_readable if isinstance(config.controller, Embedded) else None
     if isinstance(settings, ExecutorSettings) and not local:
         world = world_named(settings.kind)
-        with _quiet():
-            executor = world.load_executor(Path(settings.folder) if settings.folder else None)
+        executor = world.load_executor(Path(settings.folder) if settings.folder else None)
         return Models(vlm, executor, world.canvas, world.canvas, check or executor.text_length, judge=judge)
-    with _quiet() if local else nullcontext():
+    with quietly() if local else nullcontext():
         executor = load_executor(settings, device, plan.mode if plan else "resident")
     if plan and sharing:
         turns.movers["executor"] = mover_of(executor, plan.mode)

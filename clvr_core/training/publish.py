@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 
 from ..errors import BadInput
-from ..executor.klein import KleinExecutor
 from ..stickers import perceive
 from ..stickers.reader import load as load_reader
 from ..storage.atomic import writing
 from ..weights.shared import copy, share
-from ..world import ALIGNED, EMBEDDED, KINDS, world_of
+from ..world import ALIGNED, EMBEDDED, KINDS, world_named
 from .merged import LORA
 
 PARTS = ("vae", "text_encoder", "tokenizer")
@@ -27,13 +26,12 @@ def publish(out: Path, base: Path, student: Path, lora: Path, merged: Path, read
     base, student, merged: folders of weights. lora: the folder of a LoRA on the base. reader: file of a reader.
 
     Returns the bytes of each that was written, by its name in `out`. Raises BadInput for weights that are missing,
-    damaged or of no embedded world, and for more than MOST bytes.
+    damaged or of another world, and for more than MOST bytes.
     """
     folders = {KINDS["-base"]: base, KINDS["-distilled"]: student, KINDS[""]: merged}
     aligned = ALIGNED.partition("/")[0]
     for folder in folders.values():
-        KleinExecutor.load(folder)
-        world_of(folder)
+        world_named().load_executor(folder)
     if not (lora / LORA).is_file():
         raise BadInput(f"there is no {LORA} in {lora}; give the folder `lora` that `sft` or `pprl` wrote, with --lora")
     load_reader(reader)
