@@ -487,12 +487,13 @@ def _synthesize(options: argparse.Namespace) -> int:
         return _criticise(options)
     from .fleet.arguments import engine_of
     from .fleet.output import output_of
+    from .models.registry import SIMULATED
     from .synthesis import engine as made
     from .world import embedded_weights, world_named
 
     output_of(options.out).require()
     found = embedded_weights(options.models, options.weights)
-    if options.second is None and not found:
+    if options.second is None and not found and options.models != SIMULATED:
         raise BadInput(
             "--second is missing; name models of another maker, whose verifier compares the result with one shot as well"
         )

@@ -179,6 +179,8 @@ def load_vlm(name: str, part: Literal["controller", "verifier"]) -> Vlm:
     Raises as `load_models` does, and for a folder that holds no vision-language model.
     """
     with _libraries(name):
+        if name == SIMULATED:
+            return _simulated().verifier
         if full_name(name) in MODELS:
             return world_named(full_name(name).partition("-")[0]).vlm(exact=name.endswith(EXACT))
         if Path(name).is_dir():
@@ -241,8 +243,28 @@ def _installed(name: str) -> Models:
     return _embedded(*found, name.endswith(EXACT))
 
 
-MODELS: dict[str, Callable[[], Models]] = {name: partial(_installed, name) for name in names()}
-"""The embedded models, by name, with the weights that are installed."""
+def _simulated() -> Models:
+    """A program that draws what it is told and errs at set rates in place of weights, and a controller and judge that
+    never err: for data sets and tests of the loop. Its pictures are the world's real ones.
+
+    Raises BadInput if the pictures of the stickers are not there."""
+    from ..stickers.judge import StickersVlm
+    from ..stickers.scene import CANVAS, Scene
+    from ..stickers.simulated import NFE, Rates, SimulatedExecutor, perceive_rendered, rendered
+
+    rendered(Scene())
+    vlm = StickersVlm(read=perceive_rendered)
+    executor = SimulatedExecutor(Rates(), NFE["merged"], rendered, perceive_rendered)
+    return Models(vlm, executor, CANVAS, CANVAS, vlm.require_readable)
+
+
+SIMULATED = "simulated"
+"""The name of models that draw by a program."""
+MODELS: dict[str, Callable[[], Models]] = {
+    **{name: partial(_installed, name) for name in names()},
+    SIMULATED: _simulated,
+}
+"""The embedded models, by name, with the weights that are installed; and the simulated ones."""
 LIBRARIES = ("transformers", "diffusers", "accelerate")
 
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clvr_core import cli
 from clvr_core.errors import BadInput
@@ -21,12 +22,13 @@ from clvr_core.models.executors import load_executor, place, tile, weights_of
 from clvr_core.models.memory_plan import Weights
 from clvr_core.models.registry import _here, load_models
 from clvr_core.protocols import DrawRequest
-from clvr_core.run.run_folder import BEST
+from clvr_core.run.run_folder import BEST, read_trajectory
 from clvr_core.vlm.local import Local
 from tests.executor.images import drawing, serving_images
 from tests.executor.test_klein import noisy, one_thread, pictures, tiny
 from tests.pixels import apart, close
 from tests.stickers.oracle import OracleExecutor
+from tests.stickers.test_art import needs_art
 
 __all__ = ["one_thread"]
 RECIPE = {
@@ -238,3 +240,19 @@ def test_what_an_executor_cannot_be_is_named(tmp_path, text, says):
     )
     with pytest.raises(BadInput, match=says):
         load_models(str(path))
+
+
+@needs_art
+def test_simulated_models_draw_the_worlds_pictures_without_weights(tmp_path):
+    said = "a red cat top left and a blue dog bottom right at night"
+    assert cli.main(["generate", said, "--models", "simulated", "--out", str(tmp_path / "run")]) == 0
+    trajectory = read_trajectory(tmp_path / "run")
+    assert set(trajectory.models.values()) == {"stickers", "simulated"}
+    assert np.asarray(Image.open(tmp_path / "run" / BEST)).shape == (192, 192, 3)
+
+
+@needs_art
+def test_a_data_set_of_simulated_models_needs_no_second_judge(tmp_path):
+    made = tmp_path / "set"
+    assert cli.main(["synthesize", "--models", "simulated", "--count", "1", "--out", str(made)]) == 0
+    assert (made / "trajectories.jsonl").exists()
