@@ -2,7 +2,8 @@
 
     python docs/emblem.py
 
-Writes docs/icon.png, 400 x 400 pixels, and docs/banner.png, 1680 x 720, the 21:9 that the registry asks for.
+Needs the pictures of the stickers (clvr_core/stickers/art.py). Writes docs/icon.png, 400 x 400 pixels, and docs/banner.png,
+1680 x 720, the 21:9 that the registry asks for.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from clvr_core.stickers.art import picture, tinted
+from clvr_core.stickers.scene import NATURAL
+
 DOCS = Path(__file__).parent
 SCALE = 4
 """Everything is drawn so many times larger, and scaled down."""
 NIGHT, PAPER, INK = "#14181f", "#f4f1ea", "#e8e6e1"
 YELLOW, RED, GREEN, BLUE = "#f2c230", "#d8452e", "#2f9e5b", "#3b6fd4"
+STICKERS = (("cat", "red", 39, 39), ("umbrella", "yellow", 61, 39), ("tree", NATURAL, 39, 61), ("car", "blue", 61, 61))
+"""Noun, look and middle, in hundredths of the emblem."""
 GAP = 16
 """Degrees between two arrows of the loop."""
 
@@ -29,10 +35,8 @@ def emblem(side: int) -> Image.Image:
     for number, color in enumerate((YELLOW, RED, GREEN, BLUE)):
         arrow(draw, unit, 90 * number - 90, color)
     box(draw, unit, (27, 27, 73, 73), 5, PAPER)
-    draw.ellipse([55 * unit, 32 * unit, 68 * unit, 45 * unit], fill=YELLOW)
-    box(draw, unit, (33, 36, 44, 47), 1, RED)
-    draw.polygon([(34 * unit, 68 * unit), (46.5 * unit, 68 * unit), (40.25 * unit, 57 * unit)], fill=GREEN)
-    draw.polygon([(54 * unit, 68 * unit), (66.5 * unit, 68 * unit), (60.25 * unit, 57 * unit)], fill=GREEN)
+    for noun, color, x, y in STICKERS:
+        paste(image, tinted(picture(noun), color), (x * unit, y * unit), 17 * unit)
     return image.resize((side, side), Image.Resampling.LANCZOS)
 
 
@@ -46,6 +50,12 @@ def arrow(draw: ImageDraw.ImageDraw, unit: float, start: float, color: str) -> N
     )
     tip = [(end + 12, 42), (end - 1, 34.5), (end - 1, 49.5)]
     draw.polygon([at(middle, distance * unit, angle) for angle, distance in tip], fill=color)
+
+
+def paste(image: Image.Image, sticker: Image.Image, middle: tuple[float, float], span: float) -> None:
+    scale = span / max(sticker.size)
+    sticker = sticker.resize((round(sticker.width * scale), round(sticker.height * scale)), Image.Resampling.LANCZOS)
+    image.alpha_composite(sticker, (round(middle[0] - sticker.width / 2), round(middle[1] - sticker.height / 2)))
 
 
 def at(middle: float, distance: float, degrees: float) -> tuple[float, float]:

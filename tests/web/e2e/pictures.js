@@ -82,8 +82,11 @@ const goals = await page.waitForFunction(() => {
   return outer.querySelector(".clvr-panel").shadowRoot.querySelector("#goals");
 }, PATIENCE);
 await pause(3000);
-await goals.evaluate((heading) => heading.scrollIntoView());
-await pause(200);
+// Twice: the pictures above the goals may still be loading the first time.
+for (let tries = 0; tries < 2; tries++) {
+  await goals.evaluate((heading) => heading.scrollIntoView());
+  await pause(2000);
+}
 await page.screenshot({ path: `${OUT}/viewer-sidebar.png`, clip: { x: 0, y: 40, width: 1100, height: 940 } });
 await page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
 
