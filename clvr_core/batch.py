@@ -153,7 +153,7 @@ def read_jobs(path: Path, usual: Brief, references: Sequence[str] = ()) -> list[
         jobs[job.id.casefold()] = job
     if not jobs:
         raise BadInput(
-            f"{path} holds no briefs; write one JSON object a line, such as {json.dumps({'prompt': 'a red circle'})}"
+            f"{path} holds no briefs; write one JSON object a line, such as {json.dumps({'prompt': 'a red cat'})}"
         )
     return list(jobs.values())
 

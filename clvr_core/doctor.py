@@ -177,7 +177,7 @@ def _image_server(settings: ImageServer) -> list[Finding]:
     findings: list[Finding] = []
     try:
         executor = RemoteExecutor(settings)
-        (drawn,), seconds = _timed(lambda: executor.draw([DrawRequest("a red circle", 1, width=width, height=height)]))
+        (drawn,), seconds = _timed(lambda: executor.draw([DrawRequest("a red cat", 1, width=width, height=height)]))
         words = f"{executor.name} draws {width} x {height} in {seconds:.1f} s"
         findings.append(Finding("executor", True, words))
         for count, words in ((1, "one reference"), (2, "two references")):
