@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 
 def told(sampler):
     noise = torch.randn(3, 9, sampler.pipe.transformer.config.in_channels, generator=torch.Generator().manual_seed(1))
-    return noise, torch.tensor([0.9, 0.5, 0.1]), Condition(sampler.text(["a red circle"]).expand(3, -1, -1))
+    return noise, torch.tensor([0.9, 0.5, 0.1]), Condition(sampler.text(["a red cat"]).expand(3, -1, -1))
 
 
 def outcome(sampler):

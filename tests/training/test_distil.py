@@ -48,14 +48,14 @@ class TestThePaths:
         """The same noise, words and guidance through diffusers' own loop."""
         executor = KleinExecutor.load(tiny)
         sampler = TrainingSampler(executor)
-        condition = Condition(sampler.text(["a red circle", "two blue squares"]))
+        condition = Condition(sampler.text(["a red cat", "two blue cars"]))
         noise = sampler.noise(condition, torch.Generator().manual_seed(3))
         path = walk(sampler, condition, noise, Sampling(4, 2.0), sampler.sigmas(4, 9))
         theirs = executor.pipe(
-            prompt=["a red circle", "two blue squares"],
+            prompt=["a red cat", "two blue cars"],
             latents=noise.transpose(1, 2).unflatten(2, (3, 3)),
-            height=96,
-            width=96,
+            height=192,
+            width=192,
             num_inference_steps=4,
             guidance_scale=2.0,
             max_sequence_length=32,
@@ -87,7 +87,7 @@ class TestThePaths:
 class TestTheStudent:
     def test_draws_in_four_evaluations_and_is_near_the_base(self, student, tiny):
         executor = KleinExecutor.load(student)
-        (drawing,) = executor.draw([DrawRequest("a red circle", 1)])
+        (drawing,) = executor.draw([DrawRequest("a red cat", 1, width=192, height=192)])
         assert drawing.nfe == 4 and executor.recipe.generate == executor.recipe.edit == Sampling(4)
         record = json.loads((student / "training.json").read_text())
         assert 0 < record["delta"] < 0.2 and record["start"]["files"]["transformer/diffusion_pytorch_model.safetensors"]

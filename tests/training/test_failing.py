@@ -15,10 +15,10 @@ from clvr_core.storage.lock import FolderHeld
 from clvr_core.training.distil import distil
 from clvr_core.training.fit import Schedule, TrainingFailed, fit
 from clvr_core.training.pprl import pprl
-from clvr_core.training.pretrain import train_base
 from clvr_core.training.sft import sft
 from clvr_core.training.stage import settle, stage
 from clvr_core.training.state import TrainingState
+from clvr_core.training.sticker_base import train_stickers
 from tests.faults import largest_file
 from tests.storage.test_lock import Elsewhere
 
@@ -79,7 +79,7 @@ def test_a_file_that_may_not_grow_ends_a_stage_with_a_sentence(tmp_path, monkeyp
 
 def test_a_stage_that_another_process_trains_is_told_by_the_first_of_its_own(tmp_path, monkeypatch):
     other = Elsewhere(tmp_path)
-    for train in (a_stage, train_base, distil, sft, pprl):
+    for train in (a_stage, train_stickers, distil, sft, pprl):
         with pytest.raises(FolderHeld, match="in use by another process"):
             train(tmp_path)
     monkeypatch.setenv("RANK", "1")

@@ -1,4 +1,4 @@
-"""SFT and PPRL on the shapes weights and on a tiny FLUX.2 Klein, and what goes wrong with data."""
+"""SFT and PPRL in the embedded world and on a tiny FLUX.2 Klein, and what goes wrong with data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ from clvr_core.training.samples import Samples, Window, one_shot
 from clvr_core.training.sft import Following, SftConfig, sft
 from tests.fakes import FakeVlm
 from tests.stickers.eyes import picture_of
-from tests.stickers.oracle import WORLD as SEEN
 from tests.stickers.oracle import load_vlm
 from tests.training.world import WORLD
 from tests.waiting import HUNG
@@ -103,7 +102,7 @@ class Noise:
         return float(picture.mean()) / 255
 
     def edit(self, picture, references, instruction):
-        return float(picture[:48].mean()) / 255
+        return float(picture[:96].mean()) / 255
 
     said = scene
 
@@ -163,7 +162,7 @@ class TestSft:
             == 0
         )
         merged.pipe.transformer.load_state_dict(load_file(out))
-        request = DrawRequest("a red circle", 1)
+        request = DrawRequest("a red cat", 1, width=192, height=192)
         one, other = (executor.draw([request])[0].picture.astype(int) for executor in (beside, merged))
         assert abs(one - other).max() <= 1 and (one != KleinExecutor.load(tiny).draw([request])[0].picture).any()
         record = json.loads((lora / "training.json").read_text())
@@ -363,19 +362,19 @@ class TestRewards:
         scene = "large red cat top left, small blue car middle center, green bird bottom right"
         sample = self.sample(scene_prompt=scene, edit_prompt=words, last=one_shot(words).last, references=(1,))
         sample.__dict__["pictures"] = (picture_of(self.BEFORE),)
-        reward = WorldReward(SEEN)
+        reward = WorldReward(WORLD)
         assert proxy(reward, sample, kept) == 1.0 > proxy(reward, sample, lost)
         assert last(reward, sample, kept) == last(reward, sample, lost) == 1.0
 
     def test_exact_is_all_or_nothing(self):
         picture = picture_of(self.BEFORE)
-        assert ExactReward(SEEN).scene(picture, "large red cat, small blue car") == 1.0
+        assert ExactReward(WORLD).scene(picture, "large red cat, small blue car") == 1.0
         assert (
-            ExactReward(SEEN).scene(picture, "large red cat, blue cat")
+            ExactReward(WORLD).scene(picture, "large red cat, blue cat")
             == 0.0
-            < WorldReward(SEEN).scene(picture, "large red cat, blue cat")
+            < WorldReward(WORLD).scene(picture, "large red cat, blue cat")
         )
-        assert ExactReward(SEEN).edit(picture, (picture,), "remove the red cat at the top left") == 0.0
+        assert ExactReward(WORLD).edit(picture, (picture,), "remove the red cat at the top left") == 0.0
 
     def test_a_vision_language_model_judges_by_decisions(self):
         reward, picture = VlmReward(load_vlm()), picture_of(self.BEFORE)
@@ -453,7 +452,7 @@ class TestBadData:
 
 
 class TestKlein:
-    """FLUX.2 Klein's own schedule, text window and number of tokens, on canvases of another size than the shapes world's."""
+    """FLUX.2 Klein's own schedule, text window and number of tokens, on canvases of another size than the embedded world's."""
 
     @pytest.fixture(scope="class")
     def klein(self, tiny):

@@ -55,7 +55,7 @@ def test_pprl_asks_the_model_of_the_folder_for_its_rewards(tiny, rows, folder, t
     config = tmp_path / "config.json"
     config.write_text(json.dumps(settings))
     options = ["--from", tiny, "--data", rows, "--reward", folder, "--config", config, "--out", tmp_path / "out"]
-    assert main(["train", "shapes", "pprl", *map(str, options)]) == 0
+    assert main(["train", "stickers", "pprl", *map(str, options)]) == 0
     assert asked == ["stickers (neural, small)"] * 2 and len(said) == 2
     lines = [json.loads(line) for line in (tmp_path / "out" / "measures.jsonl").read_text().splitlines()]
     (drawn,) = [line for line in lines if "reward" in line]

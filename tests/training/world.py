@@ -1,4 +1,4 @@
-"""Tiny random weights of the real classes, and a data set of rendered trajectories, in either world."""
+"""Tiny random weights of the real classes, and a data set of trajectories, in the embedded world."""
 
 from __future__ import annotations
 
@@ -6,28 +6,39 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
-from clvr_core.executor.small_klein import save_pipeline
-from clvr_core.shapes import model as shapes
-from clvr_core.stickers import model as stickers
+from clvr_core.executor.small_klein import patchify, save_pipeline
+from clvr_core.stickers.model import RECIPE, build_pipeline
 from clvr_core.synthesis.data import IMAGES, Row, Turn, write_rows
-from clvr_core.training.pretrain import set_statistics
-from clvr_core.world import World, world_named
+from clvr_core.training.flow import to_tensor
+from clvr_core.training.sticker_flow import set_statistics
+from clvr_core.world import World
+from tests.stickers.oracle import WORLD
 
-WORLD = world_named("shapes")
-TINY = (32, 1, 1, 16)
+__all__ = ["WORLD", "data_set", "pictures", "tiny_pipeline", "tiny_weights"]
 
 
-def tiny_weights(folder: Path, world: World = WORLD) -> Path:
+def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+    """Of random scenes, as the oracle draws them."""
+    rng = random.Random(seed)
+    return [WORLD.render(WORLD.sampling.random_scene(rng, rng.randint(0, 8))) for _ in range(count)]
+
+
+def tiny_pipeline():
+    """A pipeline with random weights, whose latents are normalised for the oracle's pictures."""
     torch.manual_seed(0)
-    if world.name == "shapes":
-        pipe = shapes.build_pipeline(*TINY, (4,) * 5)
-        set_statistics(pipe.vae, seed=0, count=16)
-        save_pipeline(pipe, folder, replace(shapes.RECIPE, batch=8))
-    else:
-        save_pipeline(stickers.build_pipeline(*TINY, (4,) * 6), folder, replace(stickers.RECIPE, batch=8))
+    pipe = build_pipeline(32, 1, 1, 16, (4,) * 6)
+    with torch.no_grad():
+        latents = pipe.vae.encode(to_tensor(pictures(16))).latent_dist.mode()
+    set_statistics(pipe.vae, patchify(latents).flatten(2).transpose(1, 2))
+    return pipe
+
+
+def tiny_weights(folder: Path) -> Path:
+    save_pipeline(tiny_pipeline(), folder, replace(RECIPE, batch=8))
     return folder
 
 
