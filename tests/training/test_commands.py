@@ -1,4 +1,4 @@
-"""The stages after the base, by their commands, in the sticker world; and the merge in both."""
+"""The stages after the base, by their commands."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from safetensors.torch import load_file
 
 from clvr_core.cli import main
 from clvr_core.executor.klein import KleinExecutor, Sampling
+from clvr_core.executor.small_klein import save_pipeline
 from clvr_core.protocols import DrawRequest
-from clvr_core.stickers import perceive
+from clvr_core.stickers.model import RECIPE
 from clvr_core.training import distil, pprl, sft, sticker_command
 from clvr_core.training.merged import TRANSFORMER
 from clvr_core.training.sticker_command import STAGES, USED, times
-from clvr_core.world import world_named, world_of
-from tests.stickers.test_art import needs_art
-from tests.test_world import EARLY
-from tests.training.world import data_set, tiny_weights
+from clvr_core.world import world_of
+from tests.executor.small import klein
+from tests.training.world import WORLD
 
-STICKERS = world_named("stickers")
+pytestmark = pytest.mark.usefixtures("oracle_world")
 SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
 LORA = {"rank": 2, "alpha": 2}
 STUDENT = {
@@ -51,24 +51,6 @@ class Brightness:
     said = scene
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    return tiny_weights(tmp_path_factory.mktemp("tiny") / "weights", STICKERS)
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory) -> Path:
-    return data_set(tmp_path_factory.mktemp("rows") / "data", world=STICKERS)
-
-
-@pytest.fixture
-def read_by_the_encoder(monkeypatch):
-    monkeypatch.setenv("CLVR_READER", str(EARLY))
-    perceive.reader.cache_clear()
-    yield
-    perceive.reader.cache_clear()
-
-
 def train(folder: Path, stage: str, settings: dict, *options: object) -> int:
     folder.mkdir(exist_ok=True)
     config = folder / f"{stage}.json"
@@ -77,7 +59,6 @@ def train(folder: Path, stage: str, settings: dict, *options: object) -> int:
     return main([str(word) for word in words])
 
 
-@needs_art
 @pytest.mark.parametrize(
     ("stage", "settings", "objective", "file"),
     [
@@ -87,7 +68,7 @@ def train(folder: Path, stage: str, settings: dict, *options: object) -> int:
     ],
 )
 def test_a_stage_that_was_killed_goes_on_to_the_same_weights(
-    tiny, rows, read_by_the_encoder, tmp_path, monkeypatch, stage, settings, objective, file
+    tiny, rows, tmp_path, monkeypatch, stage, settings, objective, file
 ):
     options = ["--from", tiny, *(["--data", rows] if stage != "student" else [])]
     options += ["--reward", f"{__name__}:Brightness"] if stage == "pprl" else []
@@ -107,14 +88,6 @@ def test_a_stage_that_was_killed_goes_on_to_the_same_weights(
     assert one and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.weights
-def test_the_merge_of_what_is_installed_is_the_one_that_is_installed(tmp_path):
-    assert main(["train", "shapes", "merged", "--out", str(tmp_path)]) == 0
-    made, shipped = (load_file(folder / TRANSFORMER) for folder in (tmp_path / "weights", world_named("shapes").merged))
-    assert made.keys() == shipped.keys() and all(torch.equal(made[name], shipped[name]) for name in made)
-
-
-@needs_art
 def test_the_merge_draws_as_the_student_does(tiny, rows, tmp_path):
     few = STUDENT | {"paths": 2, "schedule": SCHEDULE | {"steps": 2}}
     assert train(tmp_path, "student", few, "--from", tiny, "--out", tmp_path / "student") == 0
@@ -124,14 +97,15 @@ def test_the_merge_draws_as_the_student_does(tiny, rows, tmp_path):
     words = ["train", "stickers", "merged", "--from", tiny, "--distilled", student, "--lora", lora, "--out", out]
     assert main([str(word) for word in words]) == 0
     executor = KleinExecutor.load(out / "weights")
-    assert world_of(out / "weights") is STICKERS and executor.recipe.edit == Sampling(4) and executor.distilled
+    assert world_of(out / "weights") is WORLD and executor.recipe.edit == Sampling(4) and executor.distilled
     assert executor.draw([DrawRequest("a red cat", 1, (), 192, 192)])[0].nfe == 4
 
 
-def test_weights_of_another_world_are_refused(tmp_path, capsys):
-    options = ["--out", str(tmp_path / "out"), "--from", str(EARLY)]
-    assert main(["train", "shapes", "distil", *options]) == 2
-    assert "has weights of the stickers world; train them with `clvr train stickers`" in capsys.readouterr().err
+def test_weights_of_no_embedded_world_are_refused(tmp_path, capsys):
+    save_pipeline(klein(), tmp_path / "small", RECIPE)
+    options = ["--out", str(tmp_path / "out"), "--from", str(tmp_path / "small")]
+    assert main(["train", "stickers", "student", *options]) == 2
+    assert "draw 96 px, so they are of no embedded world (stickers 192)" in capsys.readouterr().err
 
 
 class TestAllStages:

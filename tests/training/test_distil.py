@@ -15,6 +15,7 @@ from clvr_core.training.distil import DistilConfig, Imitation, distil, load_path
 from clvr_core.training.sampler import Condition, TrainingSampler
 from clvr_core.training.samples import Samples, Window
 
+pytestmark = pytest.mark.usefixtures("oracle_world")
 SCHEDULE = {"steps": 6, "lr": 0.002, "warmup": 2, "log_every": 1, "save_every": 3, "ema": 0.5}
 CONFIG = {
     "generate": {"steps": 4, "guidance": 2.0},
@@ -34,7 +35,7 @@ def written(folder, **changes):
 
 
 @pytest.fixture(scope="module")
-def student(tiny, tmp_path_factory):
+def student(oracle_world, tiny, tmp_path_factory):
     out = tmp_path_factory.mktemp("student")
     return distil(out / "run", tiny, written(out), seed=2)
 

@@ -97,6 +97,14 @@ def test_settings_that_a_kill_left_empty_are_none(tmp_path):
         settle(tmp_path, Schedule, tiny(tmp_path), {"seed": 2})
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": "many"}', '{"legs": 4}', None])
+def test_a_config_that_cannot_be_read_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(BadInput, match="--config"):
+        settle(tmp_path / "run", Schedule, tmp_path / "bad.json", {"seed": 1})
+
+
 def tiny(folder):
     (folder / "tiny.json").write_text('{"steps": 1, "lr": 0.1}')
     return folder / "tiny.json"

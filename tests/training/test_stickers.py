@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import sticker_latents
 from clvr_core.cli import main
 from clvr_core.executor.klein import KleinExecutor
 from clvr_core.protocols import DrawRequest
@@ -21,15 +21,12 @@ from clvr_core.stickers.codes import DX, KINDS, LOOK, LOOKS, NOUN, WORD, codes, 
 from clvr_core.stickers.render import render
 from clvr_core.stickers.scene import CANVAS, JITTER, Scene, looks
 from clvr_core.training import sticker_flow
-from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.sticker_batches import BatchRenderer, cutouts, to_uint8
 from clvr_core.training.sticker_flow import prepare, token_ids
 from clvr_core.training.sticker_pictures import Drawn, damaged, random_codes, weathered
 from tests.stickers.test_art import needs_art
 
 pytestmark = needs_art
-EARLY = Path(__file__).parents[1] / "data" / "stickers"
-"""Early weights: the flow is good but for words, encoder and decoder know them (docs/stickers.md)."""
 TINY = {
     "base": {
         "width": 64,
@@ -67,6 +64,16 @@ def prepared(tmp_path_factory) -> Path:
 def renderer(prepared) -> BatchRenderer:
     with np.load(prepared) as saved:
         return BatchRenderer("cpu", {name: saved[name] for name in saved.files})
+
+
+@pytest.fixture
+def in_one_process(monkeypatch):
+    """Samples are made here, since another process would spend seconds on importing torch."""
+    monkeypatch.setattr(sticker_flow, "ProcessPoolExecutor", lambda *args, **named: nullcontext(Here()))
+
+
+class Here:
+    map = staticmethod(map)
 
 
 def test_random_codes_are_scenes_that_the_world_has():
@@ -157,22 +164,22 @@ def test_the_base_is_trained_part_by_part_and_draws(prepared, tmp_path, monkeypa
     drawn_by(out / "weights")
 
 
-def test_given_weights_are_trained_on_and_their_encoder_is_kept(prepared, tmp_path, monkeypatch):
+def test_given_weights_are_trained_on_and_their_encoder_is_kept(tiny, prepared, in_one_process, tmp_path, monkeypatch):
     monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
     config = tmp_path / "on.json"
     quick = {"steps": 1, "lr": 1e-4, "log_every": 1}
     flow = {"batch": 2, "pool": {"t2i": 12, "edit": 8, "restore": 4}, "schedule": quick}
     config.write_text(json.dumps({"vae": {"batch": 1, "encoder": quick, "decoder": quick}, "flow": flow}))
-    command = ["train", "stickers", "base", "--from", str(EARLY), "--config", str(config), "--workers", "1"]
+    command = ["train", "stickers", "base", "--from", str(tiny), "--config", str(config), "--workers", "1"]
     assert main([*command, "--out", str(tmp_path / "on"), "--parts", "decoder,flow"]) == 0
-    before, after = EARLY, tmp_path / "on" / "weights"
+    before, after = tiny, tmp_path / "on" / "weights"
     assert (before / "readout.safetensors").exists() and (after / "readout.safetensors").exists()
     old, new = (load_file(each / "vae" / "diffusion_pytorch_model.safetensors") for each in (before, after))
     moved = {name.partition(".")[0] for name in old if not torch.equal(old[name], new[name])}
     assert moved == {"decoder", "post_quant_conv"}, "the flow goes on with the statistics that it was trained with"
 
 
-def test_a_flow_that_is_resumed_reads_its_samples_again(prepared, tmp_path, monkeypatch):
+def test_a_flow_that_is_resumed_reads_its_samples_again(prepared, in_one_process, tmp_path, monkeypatch):
     monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
     config, base = tmp_path / "signs.json", json.loads(json.dumps(TINY["base"]))
     base["flow"]["pool"] = {"t2i": 6, "signs": 6, "edit": 4, "word": 4}
@@ -198,7 +205,7 @@ def test_a_flow_that_is_resumed_reads_its_samples_again(prepared, tmp_path, monk
     assert (tmp_path / "whole" / part).read_bytes() == (tmp_path / "cut" / part).read_bytes()
 
 
-def test_an_encoder_is_trained_on_for_its_signs_and_a_decoder_grows(prepared, tmp_path, monkeypatch):
+def test_an_encoder_is_trained_on_for_its_signs_and_a_decoder_grows(tiny, prepared, tmp_path, monkeypatch):
     monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
     config, out = tmp_path / "on.json", tmp_path / "on"
     quick = {"steps": 2, "lr": 0.05, "warmup": 0, "log_every": 1, "muon": 1.0}
@@ -207,17 +214,17 @@ def test_an_encoder_is_trained_on_for_its_signs_and_a_decoder_grows(prepared, tm
     config.write_text(
         json.dumps({"vae": {"batch": 2, "growth": grown, "pool": 1, "edges": 0.5, "decoder": quick} | encoder})
     )
-    command = ["train", "stickers", "base", "--from", str(EARLY), "--config", str(config), "--out", str(out)]
+    command = ["train", "stickers", "base", "--from", str(tiny), "--config", str(config), "--out", str(out)]
     assert main([*command, "--parts", "encoder,decoder"]) == 0
     assert all((out / name / "curve.jsonl").exists() for name in ("encoder", "decoder-12", "decoder-48", "decoder"))
     assert not (out / "decoder-24").exists()
-    old, new = (load_file(each / "vae" / "diffusion_pytorch_model.safetensors") for each in (EARLY, out / "weights"))
+    old, new = (load_file(each / "vae" / "diffusion_pytorch_model.safetensors") for each in (tiny, out / "weights"))
     held = {name for name in old if torch.equal(old[name], new[name])}
     assert {name for name in held if ".down_blocks." in name} == {name for name in old if ".down_blocks.0." in name}
     assert not [name for name in held if name.startswith(("encoder.down_blocks.1", "decoder.up_blocks"))]
     assert "bn.running_mean" in held  # that of the flow, which stays
     flows = [
-        load_file(each / "transformer" / "diffusion_pytorch_model.safetensors") for each in (EARLY, out / "weights")
+        load_file(each / "transformer" / "diffusion_pytorch_model.safetensors") for each in (tiny, out / "weights")
     ]
     assert all(torch.equal(flows[0][name], flows[1][name]) for name in flows[0])
 
@@ -228,23 +235,13 @@ def test_scenes_crowded_with_signs_are_scenes(renderer):
     assert 0.75 < (cells[..., NOUN] == len(KINDS) - 1).mean() < 0.95
 
 
-def test_weights_without_their_readout_are_not_trained_on(prepared, tmp_path, monkeypatch, capsys):
+def test_weights_without_their_readout_are_not_trained_on(tiny, prepared, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
-    shutil.copytree(EARLY, tmp_path / "bare")
+    shutil.copytree(tiny, tmp_path / "bare")
     (tmp_path / "bare" / "readout.safetensors").unlink()
     command = ["train", "stickers", "base", "--from", str(tmp_path / "bare"), "--out", str(tmp_path / "out")]
     assert main([*command, "--parts", "decoder"]) != 0
     assert "readout.safetensors" in capsys.readouterr().err
-
-
-def test_the_early_weights_draw_in_latents_what_a_brief_asks_for():
-    executor = KleinExecutor.load(EARLY)
-    sampler = TrainingSampler(executor)
-    read = sticker_latents.Readout(sampler, EARLY)
-    assert sticker_latents.readable(sampler, read, 12, 1)["words aside"] >= 0.9
-    few = executor.recipe.edit
-    assert sticker_latents.one_shot(sampler, read, 1, 24, few, 1)["words aside"] >= 0.8
-    assert sticker_latents.edits(sampler, read, "recolor", 24, few, 1)["words aside"] >= 0.8
 
 
 def test_the_reader_is_trained_and_read_back(prepared, tmp_path, monkeypatch):

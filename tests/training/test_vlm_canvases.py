@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from clvr_core.errors import BadInput
+from clvr_core.executor.small_klein import save_pipeline
 from clvr_core.stickers import perceive as reading
+from clvr_core.stickers.model import RECIPE
 from clvr_core.stickers.simulated import SimulatedExecutor, perceive
 from clvr_core.training import vlm_canvases
 from clvr_core.training.vlm_batches import Writer, hold_out
@@ -21,7 +23,7 @@ from clvr_core.training.vlm_canvases import Canvases, drawn_by, labels
 from clvr_core.training.vlm_model import FOLDER
 from clvr_core.training.vlm_pretrain import Settings, Trainer
 from clvr_core.training.vlm_questions import asked
-from tests.test_world import EARLY
+from tests.executor.small import klein
 from tests.training.small_vlm import small_config
 
 
@@ -145,15 +147,17 @@ def test_a_batch_shows_the_canvases_themselves_with_questions_about_what_stands_
     assert (plain.drawn == -1).all()
 
 
-@pytest.mark.weights
-def test_the_record_names_a_makeshift_reader(tmp_path, monkeypatch):
-    """With the early weights, whose own encoder reads what they drew."""
-    monkeypatch.setenv("CLVR_READER", str(EARLY))
+def test_the_record_names_a_makeshift_reader(read_by_program, weights, tmp_path, monkeypatch):
+    """A folder of weights, whose own encoder reads."""
+    monkeypatch.setenv("CLVR_READER", str(weights))
+    assert draw(tmp_path / "out", weights, Counting()).about["read by"] == "read by the encoder of weights"
+
+
+def test_weights_draw_canvases_of_the_worlds_size(read_by_program, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(vlm_canvases, "PART", 4)
-    reading.reader.cache_clear()
-    try:
-        found = drawn_by([EARLY], tmp_path / "out", 4)
-    finally:
-        reading.reader.cache_clear()
-    assert found.about["read by"] == "read by the encoder of stickers" and found.about["drawn"] == 4
-    assert len(found.pictures) and not found.unseen.any() and found.pictures.shape[1:] == (192, 192, 3)
+    monkeypatch.setattr(reading, "read", lambda images, network: [reading.Perception() for _ in images])
+    found = drawn_by([tiny], tmp_path / "out", 4)
+    assert found.about["drawn"] == 4 and found.pictures.shape == (4, 192, 192, 3) and not found.unseen.any()
+    save_pipeline(klein(), tmp_path / "small", RECIPE)
+    with pytest.raises(BadInput, match="draw 96 px; those of the sticker world draw 192"):
+        drawn_by([tmp_path / "small"], tmp_path / "other", 4)

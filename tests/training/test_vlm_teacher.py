@@ -21,6 +21,8 @@ from clvr_core.vlm.local import Local, load_local
 from tests.training.small_vlm import save_small, small_config
 from tests.training.test_tuning import PPRL
 
+pytestmark = pytest.mark.usefixtures("oracle_world")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -9,12 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from clvr_core.executor.small_klein import patchify, save_pipeline
+from clvr_core.stickers import readout
 from clvr_core.stickers.model import RECIPE, build_pipeline
 from clvr_core.synthesis.data import IMAGES, Row, Turn, write_rows
 from clvr_core.training.flow import to_tensor
 from clvr_core.training.sticker_flow import set_statistics
+from clvr_core.weights.manifest import write_manifest
 from clvr_core.world import World
 from tests.stickers.oracle import WORLD
 
@@ -38,7 +41,12 @@ def tiny_pipeline():
 
 
 def tiny_weights(folder: Path) -> Path:
-    save_pipeline(tiny_pipeline(), folder, replace(RECIPE, batch=8))
+    """Write them with the linear layer that reads their encoder, which is random too."""
+    pipe = tiny_pipeline()
+    save_pipeline(pipe, folder, replace(RECIPE, batch=8))
+    layer = torch.nn.Linear(4 * pipe.vae.config.latent_channels, sum(readout.SPLIT))
+    save_file(layer.state_dict(), folder / readout.FILE)
+    write_manifest(folder)
     return folder
 
 
