@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from clvr_core.models import registry as models
 from clvr_core.models.registry import Models
 from clvr_core.policy import BASELINES
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, RunFolder
-from clvr_core.stickers import CANVAS
+from clvr_core.stickers import CANVAS, model
 from clvr_core.stickers.scene import Scene
 from clvr_core.storage.png import read_png
 from clvr_core.synthesis import engine
@@ -74,10 +73,8 @@ def random_weights(tmp_path_factory) -> Path:
     """A folder as the embedded weights are, of the smallest size and untrained."""
     from clvr_core.executor.klein import RECIPE
 
-    model = import_module(f"clvr_core.{EMBEDDED}.model")
     folder = tmp_path_factory.mktemp("weights")
-    channels = (4,) * {"shapes": 5, "stickers": 6}[EMBEDDED]
-    model.build_pipeline(width=32, double=1, single=1, text_width=32, vae_channels=channels).save_pretrained(folder)
+    model.build_pipeline(width=32, double=1, single=1, text_width=32, vae_channels=(4,) * 6).save_pretrained(folder)
     sampling = {"steps": 2}
     recipe = {"generate": sampling, "edit": sampling}
     recipe |= {"text_layers": model.TEXT_LAYERS, "text_lengths": model.TEXT_BUCKETS}

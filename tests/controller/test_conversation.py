@@ -301,27 +301,19 @@ def test_nothing_changes_where_the_structured_side_is_blanked(embedded, strategy
     assert (said.goals, said.outcome, said.warnings) == (blank.goals, blank.outcome, blank.warnings)
 
 
-@pytest.mark.parametrize("world", ["shapes", "stickers"])
-def test_the_controllers_that_are_programs_choose_the_same_in_a_conversation_as_without(world):
+def test_the_controller_that_is_a_program_chooses_the_same_in_a_conversation_as_without():
     """Each canvas is shown once in it, so that what a request offers stands in earlier messages too."""
-    from clvr_core.shapes.judge import ShapesVlm
     from clvr_core.stickers.judge import StickersVlm
     from clvr_core.stickers.scene import CANVAS
     from clvr_core.stickers.simulated import Rates, SimulatedExecutor, perceive
-    from tests.shapes.oracle import RenderExecutor
 
-    if world == "stickers":
-        prompt = "three green cars, two small red cats in the top row, a pink cow above a large banana, a blue dog"
-        executor, exact, side = SimulatedExecutor(Rates(thing=0.2, edit=0.4)), StickersVlm(read=perceive), CANVAS
-        judges = [StickersVlm(0.05, 6, "correlated", read=perceive) for _ in range(2)]
-    else:
-        prompt = "three green circles, two red squares, a small blue triangle in the top left"
-        executor, exact, side = RenderExecutor(0.85), ShapesVlm(), 192
-        judges = [ShapesVlm() for _ in range(2)]
+    prompt = "three green cars, two small red cats in the top row, a pink cow above a large banana, a blue dog"
+    executor, exact = SimulatedExecutor(Rates(thing=0.2, edit=0.4)), StickersVlm(read=perceive)
+    judges = [StickersVlm(0.05, 6, "correlated", read=perceive) for _ in range(2)]
     runs = [
         drive(
             Session(
-                Brief(prompt, "clvr", 4, side, side, Budget(8, patience=3), conversation=conversation),
+                Brief(prompt, "clvr", 4, CANVAS, CANVAS, Budget(8, patience=3), conversation=conversation),
                 RunModels(exact, executor, judge=judge),
             )
         )

@@ -1,4 +1,4 @@
-"""Small made-up folders in each benchmark's format; the prompts are our own, and in the words of the shapes world where that can be."""
+"""Small made-up folders in each benchmark's format; the prompts are our own, and in the words of the embedded world where that can be."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def write_list(path: Path, records) -> None:
 
 
 GENEVAL = [
-    {"tag": "single_object", "include": [{"class": "circle", "count": 1}], "prompt": "a photo of a circle"},
+    {"tag": "single_object", "include": [{"class": "cat", "count": 1}], "prompt": "a photo of a cat"},
     {
         "tag": "counting",
-        "include": [{"class": "square", "count": 2}],
-        "exclude": [{"class": "square", "count": 3}],
-        "prompt": "a photo of two squares",
+        "include": [{"class": "car", "count": 2}],
+        "exclude": [{"class": "car", "count": 3}],
+        "prompt": "a photo of two cars",
     },
-    {"tag": "colors", "include": [{"class": "cross", "count": 1, "color": "red"}], "prompt": "a photo of a red cross"},
+    {"tag": "colors", "include": [{"class": "cup", "count": 1, "color": "red"}], "prompt": "a photo of a red cup"},
     {
         "tag": "position",
-        "include": [{"class": "circle", "count": 1}, {"class": "square", "count": 1, "position": ["left of", 0]}],
-        "prompt": "a photo of a square left of a circle",
+        "include": [{"class": "cat", "count": 1}, {"class": "car", "count": 1, "position": ["left of", 0]}],
+        "prompt": "a photo of a car left of a cat",
     },
 ]
 
@@ -55,8 +55,8 @@ def geneval_plus(folder: Path) -> Path:
     records = [
         {
             "tag": "color_count_attr",
-            "include": [{"class": "circle", "count": 3, "color": "red"}, {"class": "bus", "count": 1, "color": "blue"}],
-            "prompt": "three red circles and one blue bus",
+            "include": [{"class": "cat", "count": 3, "color": "red"}, {"class": "bus", "count": 1, "color": "blue"}],
+            "prompt": "three red cats and one blue bus",
         },
         {
             "tag": "size_spatial_attr",
@@ -141,14 +141,14 @@ def imagine(folder: Path) -> Path:
 
 
 def lgbench(folder: Path) -> Path:
-    goals = ["a red circle", "two blue squares", "a green cross", "a yellow circle", "a black cross"]
+    goals = ["a red cat", "two blue cars", "a green cup", "a yellow cat", "a black cup"]
     records = [
         {
             "category": "made up",
-            "Prompt": "many shapes",
+            "Prompt": "many things",
             **{f"Goal_{number}": goal for number, goal in enumerate(goals, 1)},
         },
-        {"category": "made up", "Prompt": "few shapes", "Goal_1": "a red circle", "Goal_2": "a green cross"},
+        {"category": "made up", "Prompt": "few things", "Goal_1": "a red cat", "Goal_2": "a green cup"},
     ]
     write_list(folder / "lgbench_t2i.json", records)
     return folder
@@ -166,8 +166,8 @@ def embedded_lgbench(folder: Path) -> Path:
 
 def imgedit(folder: Path) -> Path:
     records = {
-        "10": {"id": "animal/10.png", "prompt": "make the circle red", "edit_type": "adjust"},
-        "11": {"id": "animal/11.png", "prompt": "remove the square", "edit_type": "remove"},
+        "10": {"id": "animal/10.png", "prompt": "make the cat red", "edit_type": "adjust"},
+        "11": {"id": "animal/11.png", "prompt": "remove the car", "edit_type": "remove"},
     }
     (folder / "animal").mkdir(parents=True)
     for number in (10, 11):
@@ -178,7 +178,7 @@ def imgedit(folder: Path) -> Path:
 
 def prompts(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prompts.txt").write_text("a red circle\n\ntwo blue squares and a green cross\n")
+    (folder / "prompts.txt").write_text("a red cat\n\ntwo blue cars and a green cup\n")
     return folder
 
 

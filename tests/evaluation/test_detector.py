@@ -163,11 +163,9 @@ class TestThePipelines:
 
     def test_a_judge_of_boxes_answers_both_readings(self, tmp_path):
         items = BENCHMARKS["geneval"].read(geneval(tmp_path))
-        two = [
-            {"label": "circle", "score": 0.99, "box": {"xmin": x, "ymin": 0, "xmax": x + 3, "ymax": 3}} for x in (0, 5)
-        ]
+        two = [{"label": "cat", "score": 0.99, "box": {"xmin": x, "ymin": 0, "xmax": x + 3, "ymax": 3}} for x in (0, 5)]
         judged = BoxJudge(Detector("d", lambda image, names: two)).look(items[0], [grey()])
-        assert judged.answers == {"0": 1.0, "0-exactly": 0.0} and "2 circle" in judged.reasons["0"]
+        assert judged.answers == {"0": 1.0, "0-exactly": 0.0} and "2 cat" in judged.reasons["0"]
 
 
 class TestRealClasses:
@@ -191,8 +189,8 @@ class TestRealClasses:
         config = YolosConfig(
             image_size=[32, 32],
             patch_size=16,
-            id2label={0: "circle", 1: "square"},
-            label2id={"circle": 0, "square": 1},
+            id2label={0: "cat", 1: "car"},
+            label2id={"cat": 0, "car": 1},
             **sizes,
         )
         YolosForObjectDetection(config).save_pretrained(tmp_path / "yolos")
@@ -201,7 +199,7 @@ class TestRealClasses:
         found = judge.detector.found(grey(128, 32, 32))
         assert (
             len(found) == 5
-            and {one.name for one in found} <= {"circle", "square"}
+            and {one.name for one in found} <= {"cat", "car"}
             and all(0 <= one.score <= 1 for one in found)
         )
         assert set(judge.look(item, [grey(128, 32, 32)]).answers.values()) <= {0.0, 1.0}

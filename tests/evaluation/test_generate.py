@@ -321,8 +321,8 @@ class TestEdits:
         models = Models(FakeVlm(), executor, 8, 8)
         Generation(bench, data, Arm(tmp_path / "images", "oneshot"), Order("oneshot"), models).run()
         assert [(request.prompt, int(request.references[0][0, 0, 0])) for request in executor.requests] == [
-            ("make the circle red", 110),
-            ("remove the square", 111),
+            ("make the cat red", 110),
+            ("remove the car", 111),
         ]
 
     def test_the_best_of_several_is_the_one_that_the_judge_prefers(self, tmp_path):

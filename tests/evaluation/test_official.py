@@ -59,9 +59,9 @@ def test_geneval_is_its_own_number_and_says_so(tmp_path):
 
 def test_geneval_counts_the_boxes_that_its_script_writes_down_for_the_stricter_reading(tmp_path):
     official = Official("geneval", tmp_path)
-    write_lines(official.path, geneval_lines(lambda item, k: True, json.dumps({"circle": [[0] * 5, [1] * 5]})))
+    write_lines(official.path, geneval_lines(lambda item, k: True, json.dumps({"cat": [[0] * 5, [1] * 5]})))
     found = values(official.result())
-    # Two circles where one was asked for, in two of the four tasks.
+    # Two cats where one was asked for, in two of the four tasks.
     assert (found["overall"], found["overall, no more than asked for"]) == (1.0, 0.5)
 
 

@@ -372,7 +372,7 @@ class TestTheProbe:
             {"evaluations": 96},
             {"conditions": Conditions("exact")},
             {"conditions": Conditions(planner_errors=0.1)},
-            {"world": replace(WORLD, name="shapes")},
+            {"world": replace(WORLD, name="another")},
         ],
     )
     def test_other_settings_in_the_same_folder_are_refused(self, tmp_path, changes):

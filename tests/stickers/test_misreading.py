@@ -58,6 +58,14 @@ class TestMisread:
             assert all(thing.color in looks(thing.noun) for thing in found.things)
             assert all(bool(thing.word) == (thing.noun == SIGN) for thing in found.things)
 
+    def test_always_misread_nothing_is_seen(self):
+        assert misread(seen(CAT, CAR, STOP), 1.0, random.Random(5)).things == ()
+
+    def test_the_same_chance_misreads_the_same(self):
+        shown = Perception(random_scene(random.Random(6), 9).things)
+        once, again, other = (misread(shown, 0.5, random.Random(seed)) for seed in (1, 1, 2))
+        assert once == again != other
+
     def test_an_unclear_backdrop_stays_unclear(self):
         assert misread(Perception((), None), 1.0, random.Random(0)).backdrop is None
 

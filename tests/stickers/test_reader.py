@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from clvr_core.brief import Goal
 from clvr_core.errors import BadInput
 from clvr_core.stickers import perceive
 from clvr_core.stickers.codes import DX, LOOK, LOOKS, NOUN, SIZE, WORD, codes
+from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.perceive import perceived, read
 from clvr_core.stickers.reader import SPLIT, UNCLEAR, Reader
 from clvr_core.stickers.scene import BACKDROPS, JITTER, LETTERS, NATURAL, Scene, Thing
+from clvr_core.verifier import judge
 
 SCENE = Scene(
     (
@@ -96,6 +99,17 @@ def test_the_network_reads_several_pictures_each_for_itself():
     pictures = np.random.default_rng(0).integers(0, 256, (3, 192, 192, 3), np.uint8)
     together = read(list(pictures), network)
     assert together == [read([picture], network)[0] for picture in pictures]
+
+
+def test_one_look_serves_all_questions(monkeypatch):
+    torch.manual_seed(0)
+    network, looks, real = Reader().eval(), [], perceive.read
+    monkeypatch.setattr(perceive, "reader", lambda: network)
+    monkeypatch.setattr(perceive, "read", lambda images, network: looks.append(len(images)) or real(images, network))
+    picture = np.random.default_rng(1).integers(0, 256, (192, 192, 3), np.uint8)
+    goals = (Goal("g1", "a red cat"), Goal("g2", "two blue cars"))
+    assert judge(StickersVlm(), picture, goals).verdicts == judge(StickersVlm(), picture.copy(), goals).verdicts
+    assert looks == [1]
 
 
 def test_missing_weights_say_how_to_train_them(tmp_path, monkeypatch):
