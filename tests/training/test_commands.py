@@ -108,6 +108,13 @@ def test_weights_of_no_embedded_world_are_refused(tmp_path, capsys):
     assert "draw 96 px, so they are of no embedded world (stickers 192)" in capsys.readouterr().err
 
 
+def test_the_former_world_is_trained_no_more(tmp_path, capsys):
+    assert main(["train", "shapes", "pprl", "--out", str(tmp_path / "out"), "--seed", "3"]) == 2
+    assert "the shapes world is no longer part of clvr; train the embedded one with `clvr train stickers`" in (
+        capsys.readouterr().err
+    )
+
+
 class TestAllStages:
     @pytest.fixture
     def commands(self, tmp_path, monkeypatch) -> dict[str, tuple[list[str], float | None, str | None]]:
