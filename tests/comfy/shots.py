@@ -67,7 +67,7 @@ OPEN_APP = """(async () => {
   await app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
   await app.loadGraphData(%s, true, true, '0-one-node.app')
   await new Promise((done) => setTimeout(done, 3000))
-  document.querySelector('#clvr-shot')?.remove()
+  document.querySelectorAll('#clvr-shot').forEach((sheet) => sheet.remove())
   for (const button of document.querySelectorAll('button')) if (button.textContent.trim() === 'Skip') button.click()
   await DRAWN
   return [0, 0, document.documentElement.clientWidth, document.documentElement.clientHeight]
