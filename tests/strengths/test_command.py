@@ -12,14 +12,11 @@ from clvr_core.errors import BadInput
 from clvr_core.executor.weights import merged_state, reload
 from clvr_core.merge.recipe import Lora, MergeRecipe
 from clvr_core.weights.checkpoint import File
-from clvr_core.world import ALIGNED, KINDS, world_named
+from tests.stickers.test_shipped import BASE, DISTILLED, LORA, MERGED, beta
 
 pytestmark = pytest.mark.weights
 
-WORLD = world_named()
-WEIGHTS, DISTILLED, MERGED = WORLD.base, WORLD.folder / KINDS["-distilled"], WORLD.merged
-INPUTS = ["--base", str(WEIGHTS / "transformer"), "--distilled", str(DISTILLED / "transformer")]
-LORA = WORLD.folder / ALIGNED
+INPUTS = ["--base", str(BASE / "transformer"), "--distilled", str(DISTILLED / "transformer")]
 BRIEF = "three green triangles and a yellow cross"
 
 
@@ -70,12 +67,12 @@ def test_a_search_without_a_brief_is_refused(tmp_path, capsys):
 def test_merged_weights_are_those_of_the_file_and_others_are_refused():
     from diffusers import Flux2Transformer2DModel
 
-    module = Flux2Transformer2DModel.from_pretrained(WEIGHTS / "transformer")
+    module = Flux2Transformer2DModel.from_pretrained(BASE / "transformer")
     recipe = MergeRecipe(
-        WEIGHTS / "transformer",
+        BASE / "transformer",
         distilled=DISTILLED / "transformer",
         loras=(Lora(LORA),),
-        beta=0.85,
+        beta=beta(),
         layout="diffusers",
         dtype="bf16",
     )

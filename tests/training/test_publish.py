@@ -1,4 +1,4 @@
-"""The weights of a training into a package, on the early weights in each role."""
+"""The weights of a training into a package, on tiny weights in each role."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from clvr_core.stickers.reader import Reader
 from clvr_core.training import publish as publishing
 from clvr_core.weights.shared import FILE, files_of
 from clvr_core.world import world_of
-from tests.test_world import EARLY
 
 
 @pytest.fixture
-def made(tmp_path):
+def made(tiny, tmp_path):
     """What a training leaves: a student of other steps, a merge of another text encoder."""
     for name in ("student", "merged"):
-        shutil.copytree(EARLY, tmp_path / name)
+        shutil.copytree(tiny, tmp_path / name)
         (tmp_path / name / "clvr_files.json").unlink()
     encoder = tmp_path / "merged" / "text_encoder" / "model.safetensors"
     save_file({name: value * 2 for name, value in load_file(encoder).items()}, encoder, {"format": "pt"})
@@ -35,11 +34,12 @@ def made(tmp_path):
     (tmp_path / "out" / "merged").mkdir(parents=True)
     (tmp_path / "out" / "merged" / "old").touch()
     (tmp_path / "out" / "__init__.py").touch()
+    (tmp_path / "base").symlink_to(tiny)
     return tmp_path
 
 
 def command(made, **other) -> list[str]:
-    given = {"base": EARLY, "student": made / "student", "lora": made / "lora", "merged": made / "merged"}
+    given = {"base": made / "base", "student": made / "student", "lora": made / "lora", "merged": made / "merged"}
     given |= {"reader": made / "reader.safetensors", "out": made / "out"} | other
     return [
         "train",
