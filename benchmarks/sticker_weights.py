@@ -42,7 +42,7 @@ from clvr_core.stickers.sampling import (
     random_scene,
     random_sign,
 )
-from clvr_core.stickers.scene import CANVAS, CELLS, LETTERS, MOST_LETTERS, SIGN, Scene, apply
+from clvr_core.stickers.scene import CANVAS, CELLS, LETTERS, MOST_LETTERS, NATURAL, SIGN, Scene, Thing, apply
 from clvr_core.stickers.spec import Spec
 
 BATCH = 64
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    render(Scene((Thing("cat", NATURAL, "large", 0),)))  # refuses at once where the pictures are not there
     executor = KleinExecutor.load(options.weights)
     sampled(executor, options.steps, options.guidance)
     total = options.count * (len(THINGS) + len(EDIT_KINDS) + len(LENGTHS) + 1)

@@ -39,12 +39,15 @@ FLAGS += [
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 ]
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
+    "Comfy.Minimap.Visible": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+}
+"""Stored before the page is opened, which would else greet a newcomer with its templates."""
 READY = "Boolean(window.app?.graph && window.app.extensionManager && document.querySelector('canvas'))"
 OPEN = """(async () => {
-  await app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
-  await app.extensionManager.setting.set('Comfy.Workflow.ShowMissingModelsWarning', false)
-  await app.extensionManager.setting.set('Comfy.Minimap.Visible', false)
-  await app.extensionManager.setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0)
   await app.loadGraphData(%s)
   await new Promise((done) => setTimeout(done, 1500))
   await DRAWN
@@ -64,7 +67,6 @@ OPEN = """(async () => {
 })()"""
 
 OPEN_APP = """(async () => {
-  await app.extensionManager.setting.set('Comfy.TutorialCompleted', true)
   await app.loadGraphData(%s, true, true, '0-one-node.app')
   await new Promise((done) => setTimeout(done, 3000))
   document.querySelectorAll('#clvr-shot').forEach((sheet) => sheet.remove())
@@ -108,6 +110,8 @@ class Browser:
 
 async def shoot(url: str, port: int, names: list[str]) -> None:
     async with aiohttp.ClientSession() as session:
+        async with session.post(f"{url}/api/settings", json=SETTINGS) as answer:
+            answer.raise_for_status()
         async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
             page = next(page for page in await answer.json(content_type=None) if page["type"] == "page")
         async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
