@@ -149,12 +149,13 @@ def train_sticker_reader(
 
         # Any: diffusers' hints allow a tuple where this call gives an object.
         model: Any = AutoencoderKLFlux2.from_pretrained(place_of(vae, "vae")).to(accelerator.device)
-        model.requires_grad_(False)
+        channels_last(model).requires_grad_(False)
 
         def through(pictures: torch.Tensor) -> torch.Tensor:
-            latents = model.encode(pictures * 2 - 1).latent_dist.mode()
-            noise = 0.15 * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
-            return model.decode(latents + noise).sample / 2 + 0.5
+            with accelerator.autocast():
+                latents = model.encode(pictures * 2 - 1).latent_dist.mode()
+                noise = 0.15 * torch.rand(len(latents), 1, 1, 1, device=latents.device) * torch.randn_like(latents)
+                return model.decode(latents + noise).sample.float() / 2 + 0.5
 
         trip = through
 

@@ -107,6 +107,7 @@ class StickerVaeConfig:
     pool: different batches that the decoder is trained on, whose latents are kept in memory (4.6 kB a picture in
         float32), so that each is encoded once; 0 for a new one at every step.
     edges: weight of the error of the differences between neighbouring pixels, which an error of pixels alone blurs.
+    ink: weight of the pixels that letters darken, beside that of their sign; letters are few pixels, and come last.
     """
 
     batch: int = 64
@@ -121,6 +122,7 @@ class StickerVaeConfig:
     filled_at: tuple[float, ...] = FILLED
     pool: int = 0
     edges: float = 0.0
+    ink: float = 0.0
     encoder: Schedule = field(
         default_factory=lambda: Schedule(steps=1500, lr=1.5e-3, weight_decay=0.0, ema=0.995, save_every=500)
     )
@@ -288,14 +290,23 @@ class Drawn:
             torch.from_numpy(backdrops).to(device),
         )
 
-    def weights(self, pictures: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor) -> torch.Tensor:
-        """Weights of the error, N x 192 x 192: a sticker's pixels count for its size, a sign's twice as much."""
+    def weights(
+        self, pictures: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor, ink: float = 0.0
+    ) -> torch.Tensor:
+        """Weights of the error, N x 192 x 192: a sticker's pixels count for its size, a sign's twice as much. ink: what
+        the pixels that letters darken count for besides."""
         bare = self.renderer(torch.zeros_like(cells), backdrops) * 2 - 1
         drawn = ((pictures - bare).abs().amax(1) > 0.04).float()
         per = torch.tensor([2.5 * (56 / 40) ** 2, 2.5], device=cells.device)[cells[..., SIZE].long()]
         per = torch.where(cells[..., NOUN] == SIGN_KIND, 6.0, per)
         spread = per.view(-1, GRID, GRID).repeat_interleave(CELL, 1).repeat_interleave(CELL, 2)
-        return 1 + drawn * spread
+        weights = 1 + drawn * spread
+        if ink:
+            unwritten = cells.clone()
+            unwritten[..., WORD:] = 0
+            letters = (pictures - (self.renderer(unwritten, backdrops) * 2 - 1)).abs().amax(1)
+            weights = weights + ink * (letters > 0.04)
+        return weights
 
 
 def train_encoder(
@@ -352,7 +363,7 @@ def train_decoder(
                     latents = encoding.latents(pictures)
                 if config.pool:
                     kept[stage.batch, number] = latents
-            weights = draw.weights(pictures, cells, backdrops)
+            weights = draw.weights(pictures, cells, backdrops, config.ink)
             loss = wrapped(latents, pictures, weights, cells, backdrops, stage.side)
             if (step + 1) % stage.schedule.log_every == 0:
                 read = config.read and stage.side == CANVAS

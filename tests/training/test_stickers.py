@@ -21,7 +21,7 @@ from clvr_core.stickers.codes import DX, KINDS, LOOK, LOOKS, NOUN, WORD, codes, 
 from clvr_core.stickers.render import render
 from clvr_core.stickers.scene import CANVAS, JITTER, Scene, looks
 from clvr_core.training import sticker_flow
-from clvr_core.training.sticker_batches import BatchRenderer, cutouts, to_uint8
+from clvr_core.training.sticker_batches import SIGN_KIND, BatchRenderer, cutouts, to_uint8
 from clvr_core.training.sticker_flow import prepare, token_ids
 from clvr_core.training.sticker_pictures import Drawn, damaged, random_codes, weathered
 from tests.stickers.test_art import needs_art
@@ -120,6 +120,16 @@ def test_weather_keeps_the_picture_recognisable(renderer):
     assert worn.shape == pictures.shape
     assert worn.min() >= 0 and worn.max() <= 1
     assert 0.002 < (worn - (pictures + 1) / 2).abs().mean() < 0.15
+
+
+def test_ink_weighs_the_letters_and_nothing_else(renderer):
+    draw = Drawn(renderer, 4, signs=0.5)
+    pictures, cells, backdrops = draw("ink")
+    plain, inked = (draw.weights(pictures, cells, backdrops, ink) for ink in (0.0, 20.0))
+    more = (inked - plain).view(4, 3, 64, 3, 64).amax((2, 4)).flatten(1)
+    signs = cells[..., NOUN] == SIGN_KIND
+    assert signs.any() and (more[signs] == 20).all() and (more[~signs] == 0).all()
+    assert 0 < ((inked - plain) > 0).float().mean() < 0.1
 
 
 def test_samples_are_padded_to_the_lengths_that_the_weights_read():
