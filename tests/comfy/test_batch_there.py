@@ -37,7 +37,7 @@ def test_briefs_are_painted_by_the_server_with_the_embedded_models(comfy, tmp_pa
     line = json.loads(capsys.readouterr().out)
     one, two = line["results"]
     assert one["state"] in ("met", "unmet"), one["reason"]
-    assert two["state"] == "failed" and "SHAPE" in two["reason"]
+    assert two["state"] == "failed" and "NOUN" in two["reason"]
     (there,) = (path for path in runs(comfy) if path not in before)
     here = tmp_path / "runs" / "one"
     assert read_trajectory(here) == read_trajectory(there) and read_trajectory(here).brief.seed == 21

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from clvr_core.models.memory_plan import file_weights, pipeline_weights
+from clvr_core.weights.shared import files_of
 from clvr_core.world import world_named
 from tests.comfy.graphs import begun_by, in_one
 from tests.comfy.server import Comfy, Refused
@@ -58,10 +59,11 @@ def test_a_loader_that_serves_both_counts_once(comfy):
 
 
 def test_the_embedded_models_and_those_behind_a_server(comfy):
-    shapes = [["1", "CLVR_ShapesModels", {}]]
-    weights = sum(path.stat().st_size for path in world_named().merged.rglob("*.safetensors"))
+    stickers = [["1", "CLVR_ShapesModels", {}]]
+    files = files_of(world_named().merged).values()
+    weights = sum(path.stat().st_size for path in files if path.suffix == ".safetensors")
     assert weights > sum(each.nbytes for each in pipeline_weights(world_named().merged, 2)) / 4
-    told = memory(comfy, vlm=shapes, executor=shapes)
+    told = memory(comfy, vlm=stickers, executor=stickers)
     assert re.fullmatch(rf"cpu: embedded models {megabytes(weights)}; [\d.]+ GB free: it fits", told)
     assert memory(comfy, vlm=[["1", "CLVR_ServerModel", {"server": "mine"}]], executor=hand()).endswith(
         "; the VLM is behind a server"

@@ -36,7 +36,7 @@ def test_a_brief_becomes_the_best_picture_a_trajectory_and_a_sentence(comfy):
     (saved,) = entry["outputs"]["3"]["images"]
     picture, _ = read_png(comfy.base / "output" / saved["filename"])
     best, texts = read_png(folder / BEST)
-    assert np.array_equal(picture, best) and picture.shape == (96, 96, 3) and "clvr" in texts
+    assert np.array_equal(picture, best) and picture.shape == (192, 192, 3) and "clvr" in texts
     trajectory = trajectory_from(RunFolder.open(folder).lines)
     assert trajectory.outcome is not None and trajectory.brief.prompt == PROMPT and (folder / REPORT).stat().st_size
     summary = "".join(entry["outputs"]["4"]["text"])

@@ -89,4 +89,4 @@ def test_a_file_of_a_workflow_that_is_not_here_is_refused_with_its_link(comfy):
 @pytest.mark.weights
 def test_words_that_the_embedded_models_cannot_draw_are_answered_with_the_models_that_can(comfy):
     words = error_of(comfy.run(embedded(prompt="a portrait of a queen in oil")))
-    assert "SHAPE" in words and "flux-2-klein-4b-fp8.safetensors" in words
+    assert "NOUN" in words and "flux-2-klein-4b-fp8.safetensors" in words

@@ -83,8 +83,8 @@ def test_what_was_said_is_heeded_and_on_record_and_not_asked_again(comfy, tab):
 def test_a_painted_mask_keeps_the_rest_of_the_picture(comfy, tab):
     before = runs(comfy)
     queued = comfy.queue(reviewed(seed=83, strategy="strokes", rounds=2))
-    mask = np.zeros((96, 96), np.uint8)
-    mask[:, :32] = 255
+    mask = np.zeros((192, 192), np.uint8)
+    mask[:, :64] = 255
     tab.answer(tab.asked(), say="go on", mask=png(mask))
     tab.answer(tab.asked(), say="stop")
     comfy.wait(queued)
@@ -94,8 +94,8 @@ def test_a_painted_mask_keeps_the_rest_of_the_picture(comfy, tab):
     old, new = folder.picture(edit.action.references[0]), folder.picture(edit.chosen)
     assert (
         run.remarks[0].mask
-        and np.array_equal(old[:, 32:], new[:, 32:])
-        and not np.array_equal(old[:, :32], new[:, :32])
+        and np.array_equal(old[:, 64:], new[:, 64:])
+        and not np.array_equal(old[:, :64], new[:, :64])
     )
 
 

@@ -13,7 +13,7 @@ from tests.comfy.server import Comfy, error_of
 from tests.comfy.test_executor import models
 from tests.waiting import until
 
-SIZE = 96
+SIZE = 192
 LIST = {"loras": "one more", "loras.lora_1": "tiny.safetensors", "loras.strength_1": 0.5, "loras.more_2": "none"}
 
 

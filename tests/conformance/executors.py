@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
@@ -16,7 +18,7 @@ from diffusers.pipelines.flux import pipeline_flux_kontext
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit_plus
 
 from clvr_core.executor.generic import GenericExecutor
-from clvr_core.executor.klein import KleinExecutor
+from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.executor.masks import within_mask
 from clvr_core.executor.qwen import QwenEditExecutor
 from clvr_core.executor.remote import ImageServer, RemoteExecutor
@@ -29,6 +31,7 @@ from tests.executor.test_klein import RECIPE
 from tests.executor.test_klein import tiny as klein_pipeline
 from tests.fakes import FakeExecutor, grey
 from tests.stickers.oracle import CANVAS, OracleExecutor
+from tests.training.world import tiny_weights
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,11 @@ def klein_kv() -> Iterator[Case]:
 
 @contextmanager
 def embedded() -> Iterator[Case]:
-    world = world_named()
-    executor = world.load_executor()
-    yield Case(executor, world.canvas, executor.pipe.transformer)
+    """As the embedded world's weights are loaded, with small random ones."""
+    with TemporaryDirectory() as folder:
+        executor = world_named().load_executor(tiny_weights(Path(folder) / "weights"))
+        executor.recipe = replace(executor.recipe, generate=Sampling(2, 2.0), edit=Sampling(2))
+        yield Case(executor, CANVAS, executor.pipe.transformer)
 
 
 @contextmanager

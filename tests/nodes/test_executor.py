@@ -456,7 +456,7 @@ class TestNodes:
             and tiled.weights == f"{handle.weights.removesuffix(' latents')} tiled VAE latents"
         )
 
-    def test_shapes_models_come_with_their_size_and_weights(self):
+    def test_sticker_models_come_with_their_size_and_weights(self):
         node = NODES["CLVR_ShapesModels"]
         schema = node.define_schema()
         assert [output.io_type for output in schema.outputs] == ["CLVR_VLM", "CLVR_EXECUTOR"]

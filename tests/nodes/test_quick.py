@@ -146,7 +146,7 @@ class TestBecoming:
         with pytest.raises(BadInput) as refused:
             become(prompt="a portrait of a queen in oil")
         words = str(refused.value)
-        assert "SHAPE" in words and FAMILIES[0].model.file.link in words and VLM.file.link in words
+        assert "NOUN" in words and FAMILIES[0].model.file.link in words and VLM.file.link in words
 
     def test_the_embedded_ones_may_be_chosen_beside_others(self, models):
         models(*KLEIN, ENCODER, JUDGE)
