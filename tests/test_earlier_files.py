@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from clvr_core import cli
+from clvr_core.errors import BadInput
 from clvr_core.run.run_folder import BEST, JOURNAL, RunFolder, trajectory_from
+from clvr_core.run.run_models import RunModels
 from clvr_core.run.session import drive, resume
 from clvr_core.storage.png import trajectory_of
+from tests.fakes import FakeExecutor, FakeVlm
 from tests.run.recorded import models_of, whole_lines
 
 DATA = Path(__file__).parent / "data" / "before_the_move"
@@ -55,6 +58,12 @@ def test_a_finished_run_is_replayed_without_a_call(name, tmp_path):
     assert run.outcome.canvas == RUNS[name][2]
     assert (models.executor.requests, models.vlm.chats, models.vlm.decides) == ([], [], [])
     assert (folder / JOURNAL).read_bytes() == (DATA / "runs" / name / JOURNAL).read_bytes()
+
+
+def test_a_run_of_the_world_before_is_not_gone_on_with(tmp_path):
+    folder = RunFolder.open(copy("embedded", tmp_path))
+    with pytest.raises(BadInput, match=r"made in the shapes world.*its pictures, journal and report stay readable"):
+        resume(folder, RunModels(FakeVlm(), FakeExecutor()))
 
 
 def test_a_run_that_was_killed_goes_on_to_the_same_pictures(tmp_path):
