@@ -10,6 +10,7 @@ import os
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,14 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from clvr_core.models import registry
+from clvr_core.models.registry import Models
 from clvr_core.policy import POLICIES
 from clvr_core.run.run_folder import BEST, JOURNAL, REPORT, read_trajectory
+from clvr_core.stickers.scene import Scene
+from clvr_core.world import EMBEDDED
+from tests.stickers.eyes import picture_of
+from tests.stickers.oracle import CANVAS, OracleExecutor, load_vlm
 
 from .syntax import tree_of
 
@@ -97,8 +104,19 @@ def test_a_brief_is_painted(tmp_path):
     assert {BEST, JOURNAL, REPORT} <= {path.name for path in (tmp_path / "run").iterdir()}
 
 
-@pytest.mark.weights
-def test_a_strategy_of_ones_own_decides(tmp_path):
+class Clumsy(OracleExecutor):
+    """The edits of its first round leave nothing."""
+
+    def draw(self, requests):
+        drawn = super().draw(requests)
+        edits = sum(bool(request.references) for request in self.requests)
+        return [replace(each, picture=picture_of(Scene())) for each in drawn] if 0 < edits <= 3 else drawn
+
+
+def test_a_strategy_of_ones_own_decides(tmp_path, monkeypatch):
+    vlm, executor = load_vlm(), Clumsy(0.3)
+    models = Models(vlm, executor, CANVAS, CANVAS, vlm.require_readable)
+    monkeypatch.setitem(registry.MODELS, EMBEDDED, lambda: models)
     lines = example("own_strategy.py", tmp_path / "run")
     assert lines[-1] == "every goal is met"
     assert lines[0].startswith("GENERATE, 1 drawn: ")

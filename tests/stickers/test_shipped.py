@@ -62,16 +62,16 @@ def test_the_merge_is_the_one_that_the_command_makes_of_the_other_three(tmp_path
     assert made.keys() == shipped.keys() and all(torch.equal(made[name], shipped[name]) for name in made)
 
 
-@pytest.mark.parametrize(("things", "least"), [(1, 18), (2, 15)])
-def test_easy_briefs_are_drawn_at_once(merged, things, least):
-    found = sticker_weights.one_shot(merged, things, 20, 5, SILENT)
-    assert found["words aside"]["found"] >= least and found["unclear"]["found"] <= 20 - least
+@pytest.mark.parametrize(("things", "count", "least"), [(1, 20, 18), (2, 10, 7)])
+def test_easy_briefs_are_drawn_at_once(merged, things, count, least):
+    found = sticker_weights.one_shot(merged, things, count, 5, SILENT)
+    assert found["words aside"]["found"] >= least and found["unclear"]["found"] <= count - least
 
 
 @needs_art
 @pytest.mark.parametrize("kind", ["put", "remove", "recolor"])
 def test_edits_do_what_they_say_and_nothing_else(merged, kind):
-    assert sticker_weights.edits(merged, kind, 20, 6, SILENT)["whole"]["found"] >= 14
+    assert sticker_weights.edits(merged, kind, 10, 6, SILENT)["whole"]["found"] >= 7
 
 
 @needs_art
