@@ -199,7 +199,7 @@ test("the canvas is the one of what draws", () => {
   const executor = [["executor", "CLVR_EXECUTOR", 2]];
   const sized = (kind, widgets) => sizeOf(graphOf({ 1: ["CLVR_Generate", executor], 2: [kind, [], widgets] })[1]);
   assert.deepEqual(sized("CLVR_Executor", { width: 1024, height: 768, recipe: "klein" }), { width: 1024, height: 768 });
-  assert.deepEqual(sized("CLVR_ShapesModels", {}), { width: 96, height: 96 });
+  assert.deepEqual(sized("CLVR_ShapesModels", {}), { width: 192, height: 192 });
   assert.deepEqual(sized("Reroute", {}), {});
   assert.deepEqual(sizeOf(graphOf({ 1: ["CLVR_Brief", [["executor", "CLVR_EXECUTOR", null]]] })[1]), {});
 });
