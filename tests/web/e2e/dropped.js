@@ -38,7 +38,7 @@ async function sees(source) {
     (source) => {
       const inner = globalThis.clvr.panels().map((root) => root.querySelector(".clvr-panel")?.shadowRoot).find(Boolean);
       const picture = inner?.querySelector("figure img");
-      return picture?.src.includes(source) && picture.naturalWidth === 96;
+      return picture?.src.includes(source) && picture.naturalWidth === 192;
     },
     PATIENCE,
     source,
@@ -60,7 +60,7 @@ test("so does a canvas on the way, and what other nodes saved of the run", async
 });
 
 test("a picture whose run is elsewhere is shown by itself", async () => {
-  await drop(pictures.canvas, { workflow: "{}", clvr: JSON.stringify({ brief: { prompt: "from afar", width: 96, height: 96 } }) });
+  await drop(pictures.canvas, { workflow: "{}", clvr: JSON.stringify({ brief: { prompt: "from afar", width: 192, height: 192 } }) });
   await waitForText(/from afar/);
   await sees("blob:");
   // Later front ends say in a dialog that {} is no graph; it would lie over all that the tests after this one look at.
