@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { FRONT, PATIENCE, RENDERERS, address, draw, drop, page, texts, waitForText } from "./comfy.js";
 
-const PROMPT = /^a large red circle at the top left/;
+const PROMPT = /^a large red cat at the top left/;
 /** Of the run of the first test, by who saved them: their addresses. */
 let pictures;
 

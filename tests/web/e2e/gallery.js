@@ -31,7 +31,7 @@ test("of 500 runs only those in sight are in the page, and they scroll, are foun
   await page.waitForFunction((made) => globalThis.clvr.texts().some((text) => Number(/(\d+) runs/.exec(text)?.[1]) > made), PATIENCE, MADE);
   const top = await gallery();
   assert.ok(top.runs.length < 40 && top.elements < 1000, JSON.stringify([top.runs.length, top.elements]));
-  assert.match(top.texts[0], /a large red circle.*of \d.*strokes|clvr.*seed/s);
+  assert.match(top.texts[0], /a large red cat.*of \d.*strokes|clvr.*seed/s);
   await page.waitForFunction(() => globalThis.clvr.panels().some((root) => root.querySelector(".runs img")?.naturalWidth > 0), PATIENCE);
   const small = await inside((root) => root.querySelector(".runs img").naturalWidth);
   assert.ok(small <= 128, String(small));

@@ -31,7 +31,7 @@ test("a run is shown on the node as it grows", async () => {
   }
   await page.evaluate(() => globalThis.growing.disconnect());
   assert.ok(grown.includes("Not finished") || grown.includes("drawing") || grown.includes("judging"), String(grown));
-  assert.match((await texts()).join(), /a large red circle at the top left/);
+  assert.match((await texts()).join(), /a large red cat at the top left/);
   await shoot(`${FRONT}-litegraph`);
 });
 
@@ -179,7 +179,7 @@ test("a node that is removed asks for nothing any more", async () => {
 
 test("the sidebar lists the runs of the output folder and shows one", async () => {
   await toggle();
-  await waitForText(/Runs.*a large red circle/);
+  await waitForText(/Runs.*a large red cat/);
   await page.evaluate(() => globalThis.clvr.panels()[0].querySelector(".runs button").click());
   await waitForText(/Spent and left/);
   await toggle();
