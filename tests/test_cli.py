@@ -104,7 +104,7 @@ REFUSED = {
     ),
     "unknown models": (
         ["generate", BRIEF, "--models", "magic"],
-        f"unknown models 'magic'; choose one of {', '.join(names())}, klein-4b",
+        f"unknown models 'magic'; choose one of {', '.join(names())}, simulated, klein-4b",
     ),
     "negative seed": (["generate", BRIEF, "--seed", "-1"], "seed is -1"),
     "seed out of range": (["generate", BRIEF, "--seed", str(2**63)], "seed is 9223372036854775808"),
