@@ -11,7 +11,7 @@ import pytest
 from clvr_core import cli
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import Sampling, SamplingRecipe, published
-from clvr_core.models.config import ExecutorSettings, read_config, read_servers
+from clvr_core.models.config import Embedded, ExecutorSettings, read_config, read_servers
 from clvr_core.models.executors import load_executor
 from clvr_core.models.registry import load_models
 from clvr_core.run.run_folder import BEST, JOURNAL
@@ -175,6 +175,16 @@ class TestServers:
     def test_what_cannot_be_used_is_named_with_the_file(self, tmp_path, text, says):
         with pytest.raises(BadInput, match=f"servers.toml.*{says}"):
             self.read(tmp_path, text)
+
+
+def test_a_file_of_version_0_1_that_names_its_embedded_world_means_the_one_of_today(tmp_path):
+    path = tmp_path / "clvr.toml"
+    path.write_text('[controller]\nkind = "shapes"\n[executor]\nkind = "shapes"\n')
+    config = read_config(path)
+    assert [config.controller, config.executor.kind] == [Embedded("stickers"), "stickers"]
+    path.write_text('[controller]\nkind = 3\n[executor]\nkind = "shapes"\n')
+    with pytest.raises(BadInput, match="controller"):
+        read_config(path)
 
 
 def test_a_file_that_is_not_there_exits_with_2(tmp_path, capsys):
