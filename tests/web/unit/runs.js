@@ -18,7 +18,7 @@ export function run() {
     schema: 1,
     brief: { prompt: "a red circle and two blue squares", strategy: "director", seed: 42, budget: { rounds: 6, images: 20, seconds: 300 }, goals: GOALS },
     goals: GOALS,
-    models: { executor: "shapes", judge: "exact" },
+    models: { executor: "stickers", judge: "exact" },
     plan: [["g1", "g3"], ["g2"]],
     gate: "staged: one shot is unlikely",
     steps: [
