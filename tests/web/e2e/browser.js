@@ -27,7 +27,7 @@ export async function open(viewport, more = []) {
     userDataDir: folder,
     args: [...FLAGS, ...more],
     defaultViewport: { deviceScaleFactor: 1, ...viewport },
-    protocolTimeout: 240_000,
+    protocolTimeout: 600_000,
   });
   return {
     browser,
