@@ -6,7 +6,8 @@ import { pathToFileURL } from "node:url";
 import { open, watch } from "./browser.js";
 
 const { URL: address, WORKFLOW, PROMPT, RUNS, OUT } = process.env;
-const PATIENCE = { timeout: 400_000 };
+// By the clock, since a busy machine paints few frames.
+const PATIENCE = { timeout: 400_000, polling: 500 };
 const SETTINGS = {
   "Comfy.TutorialCompleted": true,
   "Comfy.Workflow.Persist": false,
@@ -77,15 +78,17 @@ for (let tries = 0; (await beside()) < 700 && tries < 20; tries++) {
   await pause(500);
 }
 await page.evaluate(() => [...document.querySelectorAll(".clvr-panel")].find(({ shadowRoot }) => shadowRoot.querySelector(".runs")).shadowRoot.querySelector(".runs button").click());
-const goals = await page.waitForFunction(() => {
+const goals = () => {
   const outer = [...document.querySelectorAll(".clvr-panel")].find(({ shadowRoot }) => shadowRoot.querySelector(".runs")).shadowRoot;
   return outer.querySelector(".clvr-panel").shadowRoot.querySelector("#goals");
-}, PATIENCE);
+};
+await page.waitForFunction(goals, PATIENCE);
 await pause(3000);
-// Twice: the pictures above the goals may still be loading the first time.
+// Asked for anew, since the viewer may have drawn its page again; and twice, since the pictures above may still be loading the first time.
 for (let tries = 0; tries < 2; tries++) {
-  await goals.evaluate((heading) => heading.scrollIntoView());
-  await pause(2000);
+  const heading = await page.evaluateHandle(goals);
+  await heading.evaluate((each) => each.scrollIntoView());
+  await pause(1000);
 }
 await page.screenshot({ path: `${OUT}/viewer-sidebar.png`, clip: { x: 0, y: 40, width: 1100, height: 940 } });
 await page.evaluate(() => globalThis.app.extensionManager.command.execute("Workspace.ToggleSidebarTab.clvr"));
