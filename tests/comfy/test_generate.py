@@ -88,4 +88,4 @@ def test_what_cannot_be_run_is_refused_before_it_starts(comfy, inputs, says):
 def test_words_outside_the_grammar_are_answered_with_the_grammar(comfy):
     before = runs(comfy)
     entry = comfy.run(graph(prompt="a portrait of a queen in oil"))
-    assert entry["status"]["status_str"] == "error" and "SHAPE" in error_of(entry) and runs(comfy) == before
+    assert entry["status"]["status_str"] == "error" and "NOUN" in error_of(entry) and runs(comfy) == before
