@@ -424,13 +424,15 @@ def _repaired(trajectory: Trajectory, step: Step, before: int, policy: Policy):
     with the one it had if the repair cost a goal or repaired nothing.
 
     A repair that cost a goal of the edit is made again with more areas of large change left as they are: an edit may
-    change two places, as that which moves a thing does.
+    change two places, as that which moves a thing does. What several edits did together is put back only where it costs
+    no goal at all: it may hold what earlier edits won.
     """
-    canvas, change = step.chosen, step.edit.change
+    canvas, change, served = step.chosen, step.edit.change, step.action.goals
     assert canvas is not None and change is not None
     if not any(policy.damages(trajectory, (replace(step.edit, drift=None),))) and step.edit.drift is not None:
         # No single edit did it: the sum of them did.
         before, change = trajectory.edits_since_source(before)[0].action.references[0], step.edit.drift
+        served = ()
     for further in FURTHER if change.meant else FURTHER[:1]:
         repaired = yield Repair(trajectory.with_step(step), canvas, before, change, further)
         step = replace(step, candidates=(*step.candidates, *repaired.candidates), cost=step.cost + repaired.cost)
@@ -444,7 +446,7 @@ def _repaired(trajectory: Trajectory, step: Step, before: int, policy: Policy):
         step = replace(step, cost=step.cost + judgement.cost)
         (edit,) = judgement.edits or (step.edit,)
         damaged, left = policy.damages(trajectory, (step.edit, edit))
-        if rules.costs(step.action.goals, step.verdicts, verdicts):
+        if rules.costs(served, step.verdicts, verdicts):
             continue
         if left >= damaged:
             return step
