@@ -34,7 +34,7 @@ class FlatColours:
 
 def main(out: Path) -> None:
     # The embedded controller and judge sees that no flat colour is a red cat, so the budget is spent in vain.
-    brief = Brief("a red cat", budget=Budget(rounds=3, patience=2))
+    brief = Brief("a red cat", width=192, height=192, budget=Budget(rounds=3, patience=2))
     trajectory = drive(start(brief, RunModels(world_named().vlm(), FlatColours()), out))
     for step in trajectory.steps:
         print(f"canvas {step.chosen}: {step.action.kind}, {'kept' if step.accepted else 'not kept'}: {step.reason}")
