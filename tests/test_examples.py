@@ -81,13 +81,13 @@ def test_an_executor_of_ones_own_draws_for_the_loop(flat_run):
 
 def test_a_trajectory_is_read(flat_run):
     lines = example("read_a_trajectory.py", flat_run[0])
-    assert lines[0] == "clvr: a red circle"
+    assert lines[0] == "clvr: a red cat"
     assert lines[-2].startswith("3 pictures, 3 evaluations, ")
     assert lines[-1].startswith("canvas 0: no improvement in 2 rounds")
 
 
 def test_one_picture_is_judged(flat_run):
-    lines = example("judge_one_picture.py", flat_run[0] / "canvas-000.png", "a red circle")
+    lines = example("judge_one_picture.py", flat_run[0] / "canvas-000.png", "a red cat")
     assert [line.split()[0] for line in lines] == ["unmet"]
 
 
@@ -99,7 +99,7 @@ def test_weights_are_merged(tmp_path):
 
 @pytest.mark.weights
 def test_a_brief_is_painted(tmp_path):
-    lines = example("generate.py", "a red circle", tmp_path / "run")
+    lines = example("generate.py", "a red cat", tmp_path / "run")
     assert lines[0].startswith("met ") and lines[-1].startswith("every goal is met")
     assert {BEST, JOURNAL, REPORT} <= {path.name for path in (tmp_path / "run").iterdir()}
 

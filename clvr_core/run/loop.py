@@ -423,16 +423,14 @@ def _repaired(trajectory: Trajectory, step: Step, before: int, policy: Policy):
     """Put back what the edit did to the rest, and judge the canvas again. Returns the step with the repaired canvas, or
     with the one it had if the repair cost a goal or repaired nothing.
 
-    A repair that cost a goal of the edit is made again with more areas of large change left as they are: an edit may
-    change two places, as that which moves a thing does. What several edits did together is put back only where it costs
-    no goal at all: it may hold what earlier edits won.
+    A repair that cost a goal of the edit is made again with more areas of large change left as they are: a move changes
+    two places. What several edits did together is put back only where it costs no goal at all.
     """
     canvas, change, served = step.chosen, step.edit.change, step.action.goals
     assert canvas is not None and change is not None
     if not any(policy.damages(trajectory, (replace(step.edit, drift=None),))) and step.edit.drift is not None:
         # No single edit did it: the sum of them did.
-        before, change = trajectory.edits_since_source(before)[0].action.references[0], step.edit.drift
-        served = ()
+        before, change, served = trajectory.edits_since_source(before)[0].action.references[0], step.edit.drift, ()
     for further in FURTHER if change.meant else FURTHER[:1]:
         repaired = yield Repair(trajectory.with_step(step), canvas, before, change, further)
         step = replace(step, candidates=(*step.candidates, *repaired.candidates), cost=step.cost + repaired.cost)
