@@ -83,7 +83,7 @@ def test_a_trajectory_is_read(flat_run):
     lines = example("read_a_trajectory.py", flat_run[0])
     assert lines[0] == "clvr: a red cat"
     assert lines[-2].startswith("3 pictures, 3 evaluations, ")
-    assert lines[-1].startswith("canvas 0: no improvement in 2 rounds")
+    assert "no improvement in 2 rounds" in lines[-1]
 
 
 def test_one_picture_is_judged(flat_run):
