@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clvr_core.evaluation.statistics import wilson
+from clvr_core.evaluation.statistics import share
 from clvr_core.protocols import Picture
 from clvr_core.stickers.codes import codes
 from clvr_core.stickers.comparing import matches
@@ -42,18 +42,6 @@ BATCH = 64
 SIGNS = 0.125
 DAMAGE = 0.25
 Case = TypeVar("Case")
-
-
-def share(found: int, of: int) -> dict[str, Any]:
-    """Return a share with its counts and Wilson's 95 % interval; of nothing, no share."""
-    if not of:
-        return {"share": None, "found": 0, "of": 0, "ci95": None}
-    return {
-        "share": round(found / of, 5),
-        "found": found,
-        "of": of,
-        "ci95": [round(end, 5) for end in wilson(found, of)],
-    }
 
 
 def any_scene(rng: random.Random, count: int) -> Scene:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from clvr_core.evaluation.statistics import wilson
+from clvr_core.evaluation.statistics import share
 from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.protocols import DrawRequest, Picture
 from clvr_core.stickers.comparing import compared, matches
@@ -48,18 +48,6 @@ from clvr_core.stickers.spec import Spec
 BATCH = 64
 THINGS = range(1, 9)
 LENGTHS = range(1, MOST_LETTERS + 1)
-
-
-def share(found: int, of: int) -> dict[str, Any]:
-    """Return a share with its counts and Wilson's 95 % interval; of nothing, no share."""
-    if not of:
-        return {"share": None, "found": 0, "of": 0, "ci95": None}
-    return {
-        "share": round(found / of, 5),
-        "found": found,
-        "of": of,
-        "ci95": [round(end, 5) for end in wilson(found, of)],
-    }
 
 
 def draw(

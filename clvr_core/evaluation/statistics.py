@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,18 @@ def wilson(found: int, of: int, z: float = 1.96) -> tuple[float, float]:
     middle = (share + weight / 2) / (1 + weight)
     half = z * math.sqrt(share * (1 - share) / of + weight / (4 * of)) / (1 + weight)
     return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def share(found: int, of: int) -> dict[str, Any]:
+    """Return a share with its counts and Wilson's 95 % interval; of nothing, no share."""
+    if not of:
+        return {"share": None, "found": 0, "of": 0, "ci95": None}
+    return {
+        "share": round(found / of, 5),
+        "found": found,
+        "of": of,
+        "ci95": [round(end, 5) for end in wilson(found, of)],
+    }
 
 
 def ratio(samples: dict[str, np.ndarray], arm: str, against: str) -> Interval:

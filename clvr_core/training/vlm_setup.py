@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadInput
-from ..models.registry import load_models
+from ..models.registry import SIMULATED, load_models
 from ..protocols import Executor, Picture, Vlm
 from ..stickers.codes import codes
 from ..stickers.grammar import NotInGrammar
@@ -21,8 +21,6 @@ from ..stickers.scene import CANVAS, Scene
 from ..stickers.simulated import NFE, Rates, SimulatedExecutor, perceive_rendered, rendered
 from .rewards import Reward, VlmReward, named
 from .vlm_control import some_brief
-
-SIMULATED = "simulated"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from clvr_core.training.merged import TRANSFORMER
 from clvr_core.training.sticker_command import STAGES, USED, times
 from clvr_core.world import world_of
 from tests.executor.small import klein
-from tests.training.world import WORLD
+from tests.training.world import WORLD, Brightness
 
 pytestmark = pytest.mark.usefixtures("oracle_world")
 SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
@@ -37,18 +37,6 @@ STUDENT = {
 }
 SFT = {"batch": 2, "lora": LORA, "replay": 0.5, "schedule": SCHEDULE}
 PPRL = {"groups": 1, "size": 2, "measured": 1, "sampling": {"steps": 1}, "lora": LORA, "schedule": SCHEDULE}
-
-
-class Brightness:
-    """A reward that a tiny model can differ in."""
-
-    def scene(self, picture, prompt):
-        return float(picture.mean()) / 255
-
-    def edit(self, picture, references, instruction):
-        return float(picture[:96].mean()) / 255
-
-    said = scene
 
 
 def train(folder: Path, stage: str, settings: dict, *options: object) -> int:
@@ -71,7 +59,7 @@ def test_a_stage_that_was_killed_goes_on_to_the_same_weights(
     tiny, rows, tmp_path, monkeypatch, stage, settings, objective, file
 ):
     options = ["--from", tiny, *(["--data", rows] if stage != "student" else [])]
-    options += ["--reward", f"{__name__}:Brightness"] if stage == "pprl" else []
+    options += ["--reward", f"{Brightness.__module__}:Brightness"] if stage == "pprl" else []
     assert train(tmp_path, stage, settings, "--out", tmp_path / "whole", *options) == 0
     calls, forward = [], objective.forward
 

@@ -36,7 +36,7 @@ from clvr_core.training.sft import Following, SftConfig, sft
 from tests.fakes import FakeVlm
 from tests.stickers.eyes import picture_of
 from tests.stickers.oracle import load_vlm
-from tests.training.world import WORLD
+from tests.training.world import WORLD, Brightness
 from tests.waiting import HUNG
 
 SCHEDULE = {"steps": 4, "lr": 0.01, "warmup": 1, "log_every": 1, "save_every": 2, "ema": 0.5}
@@ -73,7 +73,7 @@ def learned(out, tiny, rows, reward=None, seed=1, **changes):
     lora, engine = changes.pop("start_lora", None), changes.pop("engine", None)
     config = written(out.parent, PPRL, **changes)
     run = {"seed": seed, "lora": lora, "world": WORLD, "accelerator": accelerator(), "engine": engine}
-    return pprl(out, tiny, rows, reward or Noise(), config, **run)
+    return pprl(out, tiny, rows, reward or Brightness(), config, **run)
 
 
 class Elsewhere:
@@ -93,18 +93,6 @@ class Elsewhere:
         for number, piece in reversed(list(enumerate(pieces))):
             self.drawn += 1
             yield number, self.lost or self.do(pickle.loads(pickle.dumps(piece)), lambda what: None)
-
-
-class Noise:
-    """A reward with variance: how dark the picture is."""
-
-    def scene(self, picture, prompt):
-        return float(picture.mean()) / 255
-
-    def edit(self, picture, references, instruction):
-        return float(picture[:96].mean()) / 255
-
-    said = scene
 
 
 class Words:
@@ -270,7 +258,7 @@ class TestPprl:
             learned(tmp_path / "run", tiny, rows, engine=Elsewhere(Lost("it died")))
 
     def test_groups_without_variance_are_passed_over_and_counted(self, tiny, rows, tmp_path):
-        class Flat(Noise):
+        class Flat(Brightness):
             scene = said = edit = lambda self, *inputs: 0.5
 
         made = learned(tmp_path / "run", tiny, rows, Flat())
@@ -279,7 +267,7 @@ class TestPprl:
         assert [measure["zero_variance"] for measure in measures if "zero_variance" in measure] == [1.0, 1.0]
 
     def test_a_sample_without_an_answer_teaches_nothing_and_is_counted(self, tiny, rows, tmp_path):
-        class Silent(Noise):
+        class Silent(Brightness):
             scene = said = edit = lambda self, *inputs: None
 
         learned(tmp_path / "run", tiny, rows, Silent())
@@ -492,7 +480,7 @@ class TestKlein:
             tmp_path / "rl",
             tiny,
             photos,
-            Noise(),
+            Brightness(),
             config,
             lora=made,
             executor=klein,

@@ -80,3 +80,15 @@ def data_set(folder: Path, rows: int = 9, steps: int = 3, world: World = WORLD) 
         made.append(Row(f"{index:06d}", world.write(world.whole(scene), "terse"), index, tuple(turns), "All holds."))
     write_rows(folder, made, [])
     return folder
+
+
+class Brightness:
+    """A reward with variance: how light the picture is."""
+
+    def scene(self, picture, prompt):
+        return float(picture.mean()) / 255
+
+    def edit(self, picture, references, instruction):
+        return float(picture[:96].mean()) / 255
+
+    said = scene
