@@ -9,7 +9,7 @@ from ..clvr_core.errors import BadInput, JudgeFailure
 from .benchmark import BenchmarkPrompts, BenchmarkScore
 from .executor.drift_node import MeasureDrift
 from .executor.nodes import ExecutorNode
-from .executor.world_nodes import StickerModels
+from .executor.world_nodes import StickerModels, StickerWeights
 from .host.input_checks import guard_inputs
 from .loop.brief_list_node import BriefList
 from .loop.brief_node import BriefNode
@@ -49,6 +49,7 @@ class ClvrExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         models = [
             StickerModels,
+            StickerWeights,
             VisionModel,
             ServerModel,
             WitnessesNode,

@@ -16,7 +16,7 @@ from ..merge.recipe import DTYPES, Lora, MergeRecipe
 from ..merge.stream import Stream
 from ..merge.survey import survey
 from ..weights.checkpoint import open_checkpoint
-from ..weights.layout import layout_of, prefix_of
+from ..weights.layout import atoms_of, layout_of, prefix_of, tensor_of
 
 NAMES: dict[torch.dtype, Literal["bf16", "fp16", "fp32"]] = {
     torch.bfloat16: "bf16",
@@ -99,6 +99,17 @@ def merged_state(recipe: MergeRecipe, surveyed: bool = True) -> dict[str, torch.
             raw = data[output.start : output.start + output.nbytes]
             found[output.name.removeprefix(prefix)] = raw.view(TYPES[output.dtype]).reshape(output.shape)
         return found
+
+
+def in_diffusers_layout(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the weights of a FLUX.2 transformer by diffusers' names. state: in either layout, by names without prefix."""
+    layout = layout_of(state)
+    atoms: dict[str, torch.Tensor] = {}
+    for name, values in state.items():
+        parts = atoms_of(name, layout)
+        atoms |= zip(parts, values.chunk(len(parts)))
+    names = dict.fromkeys(tensor_of(atom, "diffusers") for atom in atoms)
+    return {name: torch.cat([atoms[atom] for atom in atoms_of(name, "diffusers")]) for name in names}
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ...clvr_core.merge.recipe import Block, Lora, MergeRecipe
 from ..host.file_names import name_error
 from ..host.pictures import as_image
 from ..host.progress import show_text
+from ..host.sticker_files import STICKERS, sticker_file
 
 if TYPE_CHECKING:
     from ...clvr_core.merge.plan import MergePlan
@@ -34,8 +36,11 @@ KINDS = {
     "aligned": "diffusion_models",
     "lora": "loras",
     "recipe_of": "diffusion_models",
+    "weights": "diffusion_models",
 }
 """Widget -> ComfyUI's kind of model folder."""
+SMALL = 64 << 20
+"""Bytes that a file of the embedded world has at most."""
 MAX_BLOCKS = 10_000
 """Characters that the list of blocks may have."""
 
@@ -121,23 +126,42 @@ def list_files(kind: str) -> list[str]:
     return [name for name in folder_paths.get_filename_list(kind) if name.endswith(SUFFIXES)]
 
 
+def choices(kind: str) -> list[str]:
+    """Return what a widget offers: the files of `list_files`, then the embedded weights."""
+    return [*list_files(kind), *STICKERS[kind]]
+
+
+def small_files() -> list[str]:
+    """Return those of the diffusion models that are no larger than the embedded ones may be."""
+    kind = KINDS["weights"]
+    return [name for name in list_files(kind) if (path := path_of(kind, name)) and path.stat().st_size <= SMALL]
+
+
+def path_of(kind: str, name: str) -> Path | None:
+    """Return the path of a file in ComfyUI's model folders of this kind, or of embedded weights; None if there is none."""
+    if path := sticker_file(kind, name):
+        return path
+    found = folder_paths.get_full_path(kind, name)
+    return Path(found) if found else None
+
+
 def file_of(role: str, name: str) -> Path:
     """Return the path of a file that a widget names; it may be a symbolic link to any place. Raises BadInput unless it
-    is in ComfyUI's own list.
+    is in ComfyUI's own list, or an embedded one.
 
     The name may come from a workflow that somebody else made. The list holds only what the owner of the machine put
     into a model folder, links included, and ComfyUI's loaders read the same files.
     """
     kind = KINDS[role]
-    path = folder_paths.get_full_path(kind, name) if name in list_files(kind) else None
+    path = path_of(kind, name) if name in choices(kind) else None
     if path is None:
         raise BadInput(f"{role} is {name!r:.80}, which does not lie in a folder of {kind}; pick one of the list")
-    return Path(path)
+    return path
 
 
 def recorded_recipe(name: str) -> MergeRecipe:
     """Return the recipe in the metadata of a merged file, with the inputs found in ComfyUI's model folders by their
-    recorded names and sizes.
+    recorded names and sizes, and among the embedded weights by their checksums.
 
     Raises BadInput for a file that was not merged by this pack, and for an input that is in no model folder.
     """
@@ -160,7 +184,11 @@ def recorded_recipe(name: str) -> MergeRecipe:
 
 
 def _recorded_input(kind: str, entry: Mapping[str, Any], merged: Path) -> Path:
-    size = entry["files"][0]["size"] if entry["files"] else None
+    size, sha256 = (entry["files"][0].get(name) if entry["files"] else None for name in ("size", "sha256"))
+    for name in STICKERS[kind]:
+        path = sticker_file(kind, name)
+        if path and path.stat().st_size == size and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+            return path
     for name in list_files(kind):
         if Path(name).name == entry["name"]:
             path = Path(folder_paths.get_full_path_or_raise(kind, name))
@@ -179,8 +207,8 @@ def stamps(inputs: Mapping[str, Any]) -> list[str]:
     found = []
     for name, value in _widgets(inputs):
         role = name.partition("_")[0] if name not in KINDS else name
-        if role in KINDS and isinstance(value, str) and (path := folder_paths.get_full_path(KINDS[role], value)):
-            state = Path(path).stat()
+        if role in KINDS and isinstance(value, str) and (path := path_of(KINDS[role], value)):
+            state = path.stat()
             found.append(f"{name} {state.st_mtime_ns} {state.st_size}")
     return found
 

@@ -81,7 +81,7 @@ def lora_list(name: str, number: int, tooltip: str) -> io.DynamicCombo.Input:
     entry = [
         io.Combo.Input(
             f"lora_{number}",
-            options=[NONE, *files.list_files("loras")],
+            options=[NONE, *files.choices("loras")],
             default=NONE,
             tooltip="A LoRA that was trained on the base.",
         ),
@@ -103,13 +103,14 @@ def lora_list(name: str, number: int, tooltip: str) -> io.DynamicCombo.Input:
 class DSWMMerge(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        models, loras = files.list_files("diffusion_models"), files.list_files("loras")
+        models, loras = files.choices("diffusion_models"), files.choices("loras")
         return io.Schema(
             node_id="CLVR_DSWMMerge",
             display_name="DSWM Merge",
             category="CLVR/models",
             description="Merges base, distilled and aligned weights into one checkpoint for few steps, from file to "
-            "file: base + alpha (aligned - base) + beta (distilled - base). Link unet_name to Load Diffusion Model.",
+            "file: base + alpha (aligned - base) + beta (distilled - base). Link unet_name to Load Diffusion "
+            "Model, and that of embedded weights to Load Sticker Weights.",
             search_aliases=[
                 "merge checkpoints",
                 "merge models",
@@ -208,7 +209,7 @@ class DSWMMerge(io.ComfyNode):
                 preset(),
                 io.Combo.Input(
                     "recipe_of",
-                    options=[NONE, *models],
+                    options=[NONE, *files.list_files("diffusion_models")],
                     default=NONE,
                     optional=True,
                     tooltip="Load the recipe from a file that this node merged: its strengths, blocks and settings, and "

@@ -23,7 +23,7 @@ from tests.comfy.server import ROOT, Comfy
 
 WORKFLOWS = ROOT / "workflows"
 WIDTH, HEIGHT, QUALITY = 2200, 1100, 80
-DRAWABLE = ("0-one-node", "0-one-node.app", "1-quick-try")
+DRAWABLE = ("0-one-node", "0-one-node.app", "1-quick-try", "7-merge-and-generate")
 """Workflows that the embedded models can run; their pictures show what came out."""
 FLAGS = [
     "--headless=new",

@@ -20,11 +20,14 @@ from tests.comfy.graphs import go
 from tests.comfy.server import Comfy, Refused, error_of
 from tests.merge import klein
 from tests.merge.test_lowrank import delta, named
+from tests.pixels import close
 from tests.waiting import until
 
 NUMBER = itertools.count()
 BLOCKS = "single_blocks.* = 0.5, 0.25\n\ndouble_blocks.0=2\ntxt_in = 0, 0"
 MODULE = "single_blocks.1.linear2"
+BASE, DISTILLED, MERGED = (f"stickers {name} (embedded)" for name in ("base", "distilled", "merged"))
+LORA = "stickers aligned LoRA (embedded)"
 
 
 @pytest.fixture(scope="module")
@@ -375,12 +378,7 @@ def test_the_merged_file_and_the_live_merge_draw_the_same_picture(comfy, three):
     del nodes["9"]
     nodes |= files("drawn", loaded(["1", 0], "7"), alpha=0.7, blocks=BLOCKS, dtype="fp32")
     entry = go(comfy, nodes | drawn(2, ["7", 0]) | drawn(4, ["8", 0]) | drawn(6, ["3", 0]))
-    pictures = []
-    for number in (2, 4, 6):
-        (image,) = entry["outputs"][f"{number}3"]["images"]
-        with Image.open(comfy.base / "output" / image["filename"]) as picture:
-            pictures.append(np.array(picture))
-    of_file, of_live, of_base = pictures
+    of_file, of_live, of_base = (picture_of(comfy, entry, f"{number}3") for number in (2, 4, 6))
     assert of_file.shape == (64, 64, 3) and of_file.std() > 1
     assert (of_file == of_live).all() and (of_file != of_base).any()
 
@@ -451,3 +449,55 @@ def test_a_live_merge_adds_a_list_of_loras_with_the_factor_of_the_block(comfy, t
     klein.save(comfy.base / "models" / "loras" / "foreign.safetensors", {"x.lora_A.weight": torch.ones(1, 4)})
     nodes, _ = live(**listed | {"loras.lora_1": "foreign.safetensors"})
     assert "foreign.safetensors has nothing that ComfyUI can load into base" in failed(comfy, nodes)
+
+
+def stickers(weights: str) -> dict:
+    return {"class_type": "CLVR_StickerWeights", "inputs": {"weights": weights}}
+
+
+def with_stickers(number: int, **inputs) -> dict:
+    """One shot of Sticker Models, saved as stickers-NUMBER."""
+    settings = {
+        "prompt": "two large pink cats in the bottom row at night",
+        "strategy": "oneshot",
+        "seed": 3,
+        "rounds": 1,
+    }
+    settings |= {"patience": 1, "candidates": 0, "evaluations": 0}
+    links = {"vlm": [f"{number}0", 0], "executor": [f"{number}0", 1]}
+    return {
+        f"{number}0": {"class_type": "CLVR_ShapesModels", "inputs": {"judge_error": 0.0, **inputs}},
+        f"{number}1": {"class_type": "CLVR_Generate", "inputs": settings | links},
+        f"{number}2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": [f"{number}1", 0], "filename_prefix": f"stickers-{number}"},
+        },
+    }
+
+
+@pytest.mark.weights
+def test_the_embedded_weights_loaded_and_merged_draw_as_the_merge_that_is_installed(comfy):
+    """It was merged with these strengths and then rounded to bf16."""
+    merged = {"base": ["3", 0], "distilled": ["4", 0], "alpha": 1.0, "beta": 0.85}
+    merged |= {"loras": "one more", "loras.lora_1": LORA, "loras.strength_1": 1.0, "loras.more_2": "none"}
+    nodes = {"3": stickers(BASE), "4": stickers(DISTILLED), "5": stickers(MERGED)}
+    nodes["8"] = {"class_type": "CLVR_DSWMMergeLive", "inputs": merged}
+    nodes |= with_stickers(2) | with_stickers(4, model=["5", 0]) | with_stickers(6, model=["8", 0])
+    entry = go(comfy, nodes | with_stickers(8, model=["4", 0]))
+    own, loaded_again, of_live, of_distilled = (picture_of(comfy, entry, f"{number}2") for number in (2, 4, 6, 8))
+    assert close(own, loaded_again)
+    difference = abs(of_live.astype(float) - own).mean()
+    assert difference < 0.2 < abs(of_distilled.astype(float) - own).mean()
+
+
+def test_weights_of_other_models_are_refused_where_stickers_are_meant(comfy, three):
+    nodes = {"3": stickers("merge/base.safetensors")} | with_stickers(2, model=["3", 0])
+    assert "weights is base.safetensors, which is no transformer of the stickers world: " in failed(comfy, nodes)
+    nodes = loaded("merge/base.safetensors") | with_stickers(2, model=["3", 0])
+    assert "model is no transformer of the stickers world: " in failed(comfy, nodes)
+
+
+def picture_of(comfy: Comfy, entry: dict, node: str) -> np.ndarray:
+    (image,) = entry["outputs"][node]["images"]
+    with Image.open(comfy.base / "output" / image["filename"]) as picture:
+        return np.array(picture)

@@ -21,13 +21,27 @@ SHARED = sorted(set(FOLDER.glob("*.json")) - set(APPS))
 WIDGETS = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}
 DYNAMIC = "COMFY_DYNAMICCOMBO_V3"
 """A choice that shows further inputs; the widgets of those follow its own."""
-FILES = ("unet_name", "clip_name", "vae_name", "lora_name", "image", "base", "aligned", "distilled", "lora", "run")
+FILES = (
+    "unet_name",
+    "clip_name",
+    "vae_name",
+    "lora_name",
+    "image",
+    "base",
+    "aligned",
+    "distilled",
+    "lora",
+    "run",
+    "weights",
+)
 """Inputs whose choices are what lies in a folder; also with a number behind them, in a list that grows."""
 TWINS = {
     "https://huggingface.co/Comfy-Org/flux2-klein/resolve/main/split_files/diffusion_models/flux-2-klein-base-4b.safetensors"
 }
 """As large as another, and named with it in one breath."""
 DRAWN_ONLY = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
+MUTED = 2
+MERGE = FOLDER / "7-merge-and-generate.json"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +65,7 @@ def prompt_of(workflow: dict, nodes: dict) -> dict:
     links = {link[0]: link for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in DRAWN_ONLY:
+        if node["type"] in DRAWN_ONLY or node["mode"] == MUTED:
             continue
         schema, values = nodes[node["type"]], list(node["widgets_values"])
         linked = {slot["name"]: links[slot["link"]] for slot in node["inputs"] if slot.get("link") is not None}
@@ -164,6 +178,29 @@ def test_the_quick_try_runs_to_a_finished_picture(comfy, nodes):
     assert "goals met" in "".join(entry["outputs"]["6"]["text"])
 
 
+@pytest.mark.weights
+def test_the_embedded_weights_are_merged_and_drawn_with_in_one_press(comfy, nodes):
+    entry = comfy.run(prompt_of(json.loads(MERGE.read_text()), nodes))
+    assert entry["status"]["status_str"] == "success", error_of(entry)
+    assert entry["outputs"]["10"]["images"] and "goals met" in "".join(entry["outputs"]["12"]["text"])
+    assert (comfy.base / "output" / "diffusion_models" / "stickers-merged.safetensors").exists()
+
+
+def with_klein(workflow: dict) -> dict:
+    """The graph after the three steps that its note gives for FLUX.2 Klein."""
+    by_type = {node["type"]: node for node in workflow["nodes"]}
+    by_type["CLVR_DSWMMerge"]["widgets_values"][:8] = [*KLEIN, "none", "none", 1.0, 1.0, 1.0, "klein-merged"]
+    for node in workflow["nodes"]:
+        node["mode"] = 0
+    links = {slot["link"]: slot["name"] for slot in by_type["CLVR_Generate"]["inputs"] if slot["link"]}
+    sources = {"vlm": by_type["CLVR_VisionModel"]["id"], "executor": by_type["CLVR_Executor"]["id"]}
+    for link in workflow["links"]:
+        if name := links.get(link[0]):
+            link[1:3] = [sources[name], 0]
+    return workflow
+
+
+KLEIN = ("flux-2-klein-base-4b.safetensors", "flux-2-klein-4b.safetensors")
 FILE = "tiny_qwen3vl.safetensors"
 """Written by tests/comfy/tiny_vision.py."""
 LORA = "tiny.safetensors"
@@ -212,7 +249,9 @@ def with_tiny_models(prompt: dict, comfy, grid: int) -> dict:
 
 @pytest.mark.parametrize("path", [path for path in SHARED if path.name[0] in "2345678"], ids=lambda path: path.stem)
 def test_those_for_klein_run_to_a_finished_picture_over_several_rounds(comfy, nodes, path):
-    prompt = with_tiny_models(prompt_of(json.loads(path.read_text()), nodes), comfy, 4 if path.name[0] in "45" else 1)
+    workflow = json.loads(path.read_text())
+    workflow = with_klein(workflow) if path == MERGE else workflow
+    prompt = with_tiny_models(prompt_of(workflow, nodes), comfy, 4 if path.name[0] in "45" else 1)
     before = runs(comfy)
     entry = comfy.run(prompt)
     assert entry["status"]["status_str"] == "success", error_of(entry)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from clvr_core.errors import BadInput
-from clvr_core.executor.weights import ALIGNMENT, align, flux2, located, settings_of, state_of
+from clvr_core.executor.weights import ALIGNMENT, align, flux2, in_diffusers_layout, located, settings_of, state_of
 from clvr_core.merge.recipe import Lora
 from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor
@@ -60,6 +60,9 @@ def test_a_single_file_of_comfyui_becomes_the_same_model_to_the_bit(folder, sing
     assert model.state_dict().keys() == state.keys() and all(
         torch.equal(value, state[name]) for name, value in model.state_dict().items()
     )
+    for held in (state, bfl(state)):
+        named = in_diffusers_layout(held)
+        assert named.keys() == state.keys() and all(torch.equal(value, state[name]) for name, value in named.items())
     half = flux2(single, torch.bfloat16).state_dict()
     assert all(torch.equal(value, state[name].bfloat16()) for name, value in half.items())
 

@@ -25,6 +25,7 @@ OPEN = {
     *(("CLVR_Quick", name) for name in ("model", "vlm", "vae", "text_encoder")),
     *(("CLVR_DSWMMerge", name) for name in ("base", "distilled", "aligned", "lora", "more_loras", "recipe_of")),
     ("CLVR_DSWMMergeLive", "loras"),
+    ("CLVR_StickerWeights", "weights"),
     ("CLVR_StrengthFinder", "loras"),
 }
 """(node, input) whose choices depend on the files of the machine; they are left out."""

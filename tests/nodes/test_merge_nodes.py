@@ -6,11 +6,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from clvr_pack.nodes.executor.sticker_weights import state_of_model
+from clvr_pack.nodes.host.sticker_files import BASE, DISTILLED, LORA, MERGED
 from clvr_pack.nodes.merge import files
 from clvr_pack.nodes.merge.live_patch import PREFIX, live_model
 from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
+from clvr_core.executor.weights import state_of
+from clvr_core.world import world_named
 from tests.merge import klein
 from tests.merge.test_lowrank import delta, factors, named
 from tests.nodes.graph import Graph
@@ -181,6 +185,44 @@ class TestFiles:
             "base.safetensors",
             "distilled.safetensors",
         ]
+
+
+class TestEmbedded:
+    def test_its_choices_come_after_the_files(self, host, models):
+        assert files.choices("diffusion_models") == [
+            *sorted(f"{name}.safetensors" for name in models),
+            BASE,
+            DISTILLED,
+            MERGED,
+        ]
+        assert files.choices("loras") == [LORA]
+
+    def test_it_is_merged_without_any_file_of_comfyuis_to_the_bits_that_come_with_the_pack(self, host):
+        parts = {"base": BASE, "distilled": DISTILLED, "aligned": "none", "lora": LORA, "beta": 0.85}
+        name, *_ = merge(name="stickers", **parts)
+        made = state_of(host.base / "output" / "diffusion_models" / name, torch.float32)
+        installed = state_of(world_named().merged / "transformer", torch.float32)
+        assert made.keys() == installed.keys() and all(torch.equal(made[key], installed[key]) for key in made)
+        again = {"base": BASE, "distilled": "none", "aligned": "none", "recipe_of": name}
+        assert "is this merge already" in merge(name="stickers", **again)[2]
+        assert len(NODES["CLVR_DSWMMerge"].fingerprint_inputs(**parts)) == 3
+
+    def test_files_too_large_for_it_are_not_offered(self, host, models):
+        with (host.base / "models" / "diffusion_models" / "klein.safetensors").open("wb") as file:
+            file.truncate(files.SMALL + 1)
+        (weights,) = NODES["CLVR_StickerWeights"].define_schema().inputs
+        assert weights.options["options"] == [
+            BASE,
+            DISTILLED,
+            MERGED,
+            *sorted(f"{name}.safetensors" for name in models),
+        ]
+
+    def test_another_model_is_refused_with_what_to_do(self):
+        with pytest.raises(
+            BadInput, match=r"model is no transformer of the stickers world: .* use Load Diffusion Model"
+        ):
+            state_of_model(Patcher(klein.weights()))
 
 
 class Patcher:
