@@ -9,7 +9,6 @@ from ..clvr_core.errors import BadInput, JudgeFailure
 from .benchmark import BenchmarkPrompts, BenchmarkScore
 from .executor.drift_node import MeasureDrift
 from .executor.nodes import ExecutorNode
-from .executor.world_nodes import StickerModels, StickerWeights
 from .host.input_checks import guard_inputs
 from .loop.brief_list_node import BriefList
 from .loop.brief_node import BriefNode
@@ -25,6 +24,7 @@ from .routes.again import add_routes as add_again
 from .routes.forecast import add_routes as add_forecast
 from .routes.review import add_routes as add_review
 from .routes.runs import add_routes
+from .stickers.nodes import StickerModels, StickerWeights
 from .strengths import StrengthFinder
 from .trajectories import LoadTrajectory, SaveTrajectory, ViewTrajectory
 from .vlm.nodes import VisionModel

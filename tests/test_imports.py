@@ -211,7 +211,7 @@ def test_no_rule_is_wider_than_what_is_imported():
 NODE_FLOORS = (
     {"host"},
     {"vlm", "executor", "merge"},
-    {"witness"},
+    {"stickers", "witness"},
     {"loop"},
     {"quick"},
     {"routes"},

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from clvr_pack.nodes.executor.sticker_weights import state_of_model
 from clvr_pack.nodes.host.sticker_files import BASE, DISTILLED, LORA, MERGED
 from clvr_pack.nodes.merge import files
 from clvr_pack.nodes.merge.live_patch import PREFIX, live_model
+from clvr_pack.nodes.stickers.weights import state_of_model
 from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput

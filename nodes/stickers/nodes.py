@@ -8,10 +8,10 @@ from comfy_api.latest import io
 
 from ...clvr_core.models.registry import load_models
 from ...clvr_core.world import world_named
+from ..executor.fingerprint import fingerprint
 from ..host.sockets import EXECUTOR, VLM, ExecutorHandle
 from ..host.sticker_files import STICKERS
 from ..merge.files import file_of, small_files, stamps
-from .fingerprint import fingerprint
 
 RECIPES = {"klein": "embedded", "klein-base": "embedded-base"}
 """How weights are sampled, as in Executor -> name of the embedded models with such weights."""
@@ -44,7 +44,7 @@ class StickerWeights(io.ComfyNode):
 
     @classmethod
     def execute(cls, weights: str) -> io.NodeOutput:
-        from .sticker_weights import load_model
+        from .weights import load_model
 
         return io.NodeOutput(load_model(file_of("weights", weights)))
 
@@ -97,7 +97,7 @@ class StickerModels(io.ComfyNode):
         models, world = load_models(RECIPES[recipe]), world_named()
         weights = weights_of(world.merged if recipe == "klein" else world.base)
         if model is not None:
-            from .sticker_weights import state_of_model
+            from .weights import state_of_model
 
             models.executor.reload(state_of_model(model))
             models.executor.name = f"{world.name} (linked weights)"
