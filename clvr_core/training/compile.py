@@ -46,7 +46,7 @@ def compile_blocks(transformer: Flux2Transformer2DModel, device: torch.device) -
     BadInput if the device is a CPU and there is no C++ compiler.
     """
     if device.type == "cpu":
-        _require_compiler()
+        require_compiler()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, SHAPES)
     inner = transformer.forward
 
@@ -62,7 +62,8 @@ def compile_blocks(transformer: Flux2Transformer2DModel, device: torch.device) -
     transformer.compile_repeated_blocks(fullgraph=True)
 
 
-def _require_compiler() -> None:
+def require_compiler() -> None:
+    """Raise BadInput if there is no C++ compiler."""
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -15,10 +16,11 @@ SPREAD = 0.2
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Return the nearest matrices with singular values near 1, of B x R x C, by Newton-Schulz rounds. On a GPU they are
-    made in bfloat16."""
+    """Return the nearest matrices with singular values near 1, of B x R x C, by Newton-Schulz rounds. They are made in
+    bfloat16 on a GPU, and on a CPU where accelerate was told to train in it."""
     a, b, c = COEFFICIENTS
-    made = matrices.bfloat16() if matrices.is_cuda else matrices.float()
+    short = matrices.is_cuda or os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
+    made = matrices.bfloat16() if short else matrices.float()
     flip = made.shape[-2] > made.shape[-1]
     made = made.mT if flip else made
     made = made / (made.float().norm(dim=(-2, -1), keepdim=True).to(made.dtype) + 1e-7)

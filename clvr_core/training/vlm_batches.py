@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from ..vlm.decisions import DECIDE, ONE_WORD
 from .vlm_canvases import Labels
 from .vlm_control import requests as some_requests
 from .vlm_conversations import Spoken, conversations
-from .vlm_questions import DENSE, TYPES, Asked, asked
+from .vlm_packing import Line, Packed, pack
+from .vlm_questions import CHECKS, DENSE, TYPES, Asked, asked
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -25,9 +26,6 @@ TOKENS = GRID * GRID
 PICTURE = f"<|vision_start|>{'<|image_pad|>' * TOKENS}<|vision_end|>"
 SHORT, LONG, CHAT, TALK = LENGTHS = 88, 136, 640, 1536
 """Tokens of a row: of a decision, of an answer in words, of a request to the controller, of a conversation."""
-Line = tuple[list[int], list[tuple[int, int]], list[int], int]
-"""Tokens of a row, the last of which is foretold and not read; first and last + 1 place of each answer in it; numbers of its
-pictures in their order; its kind."""
 
 
 @dataclass
@@ -51,7 +49,8 @@ class Rows:
 @dataclass
 class Batch:
     """cells: int8 N x 9 x FIELDS. backdrops: int8 N. flat: float32 N x 3, a plain picture's colour in 0..1, else -1.
-    drawn: int32 N, the place among the canvases that weights drew of one of them, else -1."""
+    drawn: int32 N, the place among the canvases that weights drew of one of them, else -1. packed: questions in rows that
+    they share; short and long are empty then."""
 
     cells: np.ndarray
     backdrops: np.ndarray
@@ -61,6 +60,7 @@ class Batch:
     long: Rows
     chat: Rows
     talk: Rows
+    packed: list[Packed] = field(default_factory=list)
 
     @property
     def rows(self) -> tuple[Rows, Rows, Rows, Rows]:
@@ -97,8 +97,11 @@ class Writer:
         requests: Sequence[tuple[str, list[str | Scene], str]] = (),
         counts: tuple[int, int, int, int] | None = None,
         talks: Sequence[Sequence[Spoken]] = (),
+        packed: int = 0,
     ) -> Batch:
-        """counts: rows of each length to be made, by leaving out or adding empty ones; None for as many as there are."""
+        """counts: rows of each length to be made, by leaving out or adding empty ones; None for as many as there are.
+        packed: pictures or pairs of them whose questions are read at once, each picture once; 0 for a row for each
+        question."""
         asks = [question if kind in DENSE else f"{question}\n{ONE_WORD}" for kind, _, _, question, _ in made.rows]
         asked_ids = self.words.encode_batch_fast(asks, add_special_tokens=False)
         answer_ids = self.words.encode_batch_fast([row[4] for row in made.rows], add_special_tokens=False)
@@ -108,7 +111,8 @@ class Writer:
             pictures = [one] if two < 0 else [one, two]
             prompt = self.heads[not dense, len(pictures)] + question.ids + self.tail
             said = answer.ids + self.end if dense else answer.ids
-            row = _line(prompt, said, pictures, -1 if dense else TYPES.index(kind))
+            row = _line(prompt, said, pictures, -1 if dense else TYPES.index(kind), len(prompt) - len(question.ids))
+            row.head -= len(self.tail)
             length = len(prompt) + len(said) - 1
             if length <= SHORT and not dense:
                 rows[0].append(row)
@@ -129,18 +133,21 @@ class Writer:
         for talk in talks:
             tokens, spans, shown = self.conversation(talk)
             if spans:
-                rows[3].append((tokens, spans, numbers(shown), -4))
+                rows[3].append(Line(tokens, spans, numbers(shown), -4))
         cells, backdrops = codes(scenes)
         flat = np.full((len(cells), 3), -1, np.float32)
         for picture, color in made.flat.items():
             flat[picture] = np.asarray(color, np.float32) / 255
         drawn = np.full(len(cells), -1, np.int32)
         drawn[list(made.drawn)] = list(made.drawn.values())
-        four = (
+        shared = pack([*rows[0], *rows[1]], self.pad, self._place, packed) if packed else []
+        if packed:
+            rows, counts = ([], [], rows[2], rows[3]), counts and (0, 0, *counts[2:])
+        short, long, chat, talk = (
             self._rows(each, length, None if counts is None else counts[at])
             for at, (each, length) in enumerate(zip(rows, LENGTHS))
         )
-        return Batch(cells, backdrops, flat, drawn, *four)
+        return Batch(cells, backdrops, flat, drawn, short, long, chat, talk, shared)
 
     def conversation(
         self, talk: Sequence[Spoken], most: int = TALK
@@ -178,22 +185,28 @@ class Writer:
         slots = np.full((count, length), -1, np.int32)
         positions = np.broadcast_to(np.arange(length, dtype=np.int16), (count, 3, length)).copy()
         at, target, kinds = [], [], []
-        for row, (said, spans, pictures, kind) in enumerate(rows):
-            tokens = said[:-1]
+        for row, line in enumerate(rows):
+            tokens = line.tokens[:-1]
             ids[row, : len(tokens)] = tokens
-            firsts, place = [], 0
-            for picture in pictures:
-                place = tokens.index(self.image, place)
-                firsts.append(place)
-                slots[row, place : place + TOKENS] = range(picture * TOKENS, (picture + 1) * TOKENS)
-                place += TOKENS
-            if firsts:
-                positions[row] = self._positions(tuple(firsts), length)
-            for first, end in spans:
+            if line.pictures:
+                slots[row], positions[row] = self._place(line, length)
+            for first, end in line.spans:
                 at.extend(range(row * length + first - 1, row * length + end - 1))
-                target.extend(said[first:end])
-                kinds.extend([kind] * (end - first))
+                target.extend(line.tokens[first:end])
+                kinds.extend([line.kind] * (end - first))
         return Rows(ids, slots, positions, np.array(at, np.int32), np.array(target, np.int16), np.array(kinds, np.int8))
+
+    def _place(self, line: Line, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the visual tokens of a line's pictures, int32 T, -1 elsewhere, and its positions, int16 3 x T, of so many
+        tokens."""
+        slots = np.full(length, -1, np.int32)
+        firsts, place = [], 0
+        for picture in line.pictures:
+            place = line.tokens.index(self.image, place)
+            firsts.append(place)
+            slots[place : place + TOKENS] = range(picture * TOKENS, (picture + 1) * TOKENS)
+            place += TOKENS
+        return slots, self._positions(tuple(firsts), length)
 
     def _positions(self, firsts: tuple[int, ...], length: int) -> np.ndarray:
         """Int16 3 x T: a picture's tokens have one time, their rows and their columns, and take up three positions. firsts:
@@ -216,47 +229,66 @@ class Writer:
         return _POSITIONS[key]
 
 
-def _line(prompt: list[int], said: list[int], pictures: list[int], kind: int) -> Line:
+def _line(prompt: list[int], said: list[int], pictures: list[int], kind: int, head: int = 0) -> Line:
     tokens = prompt + said
-    return tokens, [(len(prompt), len(tokens))], pictures, kind
+    return Line(tokens, [(len(prompt), len(tokens))], pictures, kind, head)
 
 
 KEPT = 4096
 _POSITIONS: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
 
 
-def work(
-    queue: Queue[Batch],
-    tokenizer: Path,
-    seed: int,
-    pictures: int,
-    asked_for: int,
-    talks: int,
-    counts: tuple[int, int, int, int],
-    canvases: Labels | None = None,
-    share: float = 0.0,
-) -> None:
-    """Fill the queue with batches until the process is ended. asked_for: requests of a batch. talks: its conversations.
-    share: of the canvases that weights drew among the single pictures."""
+@dataclass(frozen=True)
+class Load:
+    """What a batch is made of. pictures: of it; asked_for: requests; talks: conversations; counts: rows of each length.
+    questions, kinds: for each single picture, to be decided and answered in words; checks: share of the goals that are
+    asked as a question as well. packed: see `Writer.batch`. drawn: share of the canvases that weights drew among the
+    single pictures."""
+
+    pictures: int
+    asked_for: int
+    talks: int
+    counts: tuple[int, int, int, int]
+    questions: int = 8
+    kinds: int = 2
+    checks: float = CHECKS
+    packed: int = 0
+    drawn: float = 0.0
+
+
+def work(queue: Queue[Batch], tokenizer: Path, seed: int, load: Load, canvases: Labels | None = None) -> None:
+    """Fill the queue with batches until the process is ended."""
     writer, rng, canvas = Writer(tokenizer), random.Random(seed), canvases and canvases.draw
     while True:
-        made, requests = asked(rng, pictures, canvas=canvas, share=share), some_requests(rng, asked_for)
-        queue.put(writer.batch(made, requests, counts, conversations(rng, talks)))
+        made = asked(
+            rng,
+            load.pictures,
+            questions=load.questions,
+            kinds=load.kinds,
+            canvas=canvas,
+            share=load.drawn,
+            checks=load.checks,
+        )
+        requests, talks = some_requests(rng, load.asked_for), conversations(rng, load.talks)
+        queue.put(writer.batch(made, requests, load.counts, talks, load.packed))
 
 
 def hold_out(
     queue: Queue[tuple[Batch, Batch | None]],
     tokenizer: Path,
     seed: int,
-    pictures: int,
+    load: Load,
     canvases: Labels | None = None,
 ) -> None:
-    """Put one batch of so many pictures, half as many requests and an eighth as many conversations into the queue, and with
-    it one of as many questions about canvases that weights drew, if there are some."""
+    """Put one batch of the load's pictures, with its requests and conversations, into the queue, and with it one of as many
+    questions about canvases that weights drew, if there are some."""
     rng, writer = random.Random(seed), Writer(tokenizer)
-    made, requests = asked(rng, pictures, questions=12, kinds=1), some_requests(rng, pictures // 2)
-    rendered = writer.batch(made, requests, talks=conversations(rng, pictures // 8))
+    pictures, packed = load.pictures, load.packed
+    made = asked(rng, pictures, questions=load.questions, kinds=load.kinds)
+    requests, talks = some_requests(rng, load.asked_for), conversations(rng, load.talks)
+    rendered = writer.batch(made, requests, talks=talks, packed=packed)
     drawn = None
     if canvases is not None and canvases.scenes:
-        drawn = writer.batch(asked(rng, pictures, questions=12, kinds=1, pairs=0, canvas=canvases.draw))
+        made = asked(rng, pictures, questions=load.questions, kinds=load.kinds, pairs=0, canvas=canvases.draw)
+        drawn = writer.batch(made, packed=packed)
     queue.put((rendered, drawn))

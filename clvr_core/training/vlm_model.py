@@ -163,13 +163,13 @@ def make_config(words: Any) -> Any:
     from transformers import Qwen3VLConfig
 
     name = {mark: words.token_to_id(mark) for mark in MARKS}
-    hidden = 256
+    hidden = 192
     return Qwen3VLConfig(
         text_config={
             "vocab_size": -(-words.get_vocab_size() // 64) * 64,
             "hidden_size": hidden,
-            "intermediate_size": 512,
-            "num_hidden_layers": 6,
+            "intermediate_size": 384,
+            "num_hidden_layers": 4,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 64,
@@ -186,7 +186,7 @@ def make_config(words: Any) -> Any:
             "bos_token_id": None,
         },
         vision_config={
-            "depth": 6,
+            "depth": 4,
             "hidden_size": 192,
             "intermediate_size": 576,
             "num_heads": 6,
@@ -195,7 +195,7 @@ def make_config(words: Any) -> Any:
             "temporal_patch_size": 2,
             "out_hidden_size": hidden,
             "num_position_embeddings": PATCHES,
-            "deepstack_visual_indexes": [2],
+            "deepstack_visual_indexes": [1],
         },
         image_token_id=name["<|image_pad|>"],
         video_token_id=name["<|video_pad|>"],
@@ -248,7 +248,7 @@ class Pass:
             split = block.attn.qkv(block.norm1(hidden)).view(count, PATCHES, 3, heads, -1).permute(2, 0, 3, 1, 4)
             query, key, value = split.unbind(0)
             query, key = (_turned(each, *self.turn) for each in (query, key))
-            seen = functional.scaled_dot_product_attention(query, key, value)
+            seen = _attended(query, key, value)
             hidden = hidden + block.attn.proj(seen.transpose(1, 2).flatten(2))
             hidden = hidden + block.mlp(block.norm2(hidden))
             if index in visual.deepstack_visual_indexes:
@@ -307,6 +307,17 @@ class Pass:
             angles[..., places] = turns[dimension][..., places]
         both = torch.cat([angles, angles], -1)[:, None]
         return both.cos(), both.sin()
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention without a mask, of N x heads x T x width. On a CPU as products of matrices, which are quicker there for
+    so few tokens."""
+    from torch.nn import functional
+
+    if query.is_cuda:
+        return functional.scaled_dot_product_attention(query, key, value)
+    weights = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return weights.softmax(-1).to(value.dtype) @ value
 
 
 def _turned(each: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

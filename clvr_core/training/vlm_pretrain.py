@@ -21,8 +21,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import BadInput
-from ..stickers.codes import DX, DY, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
-from ..stickers.scene import BACKDROPS, CELLS, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
+from ..stickers.codes import KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
+from ..stickers.scene import BACKDROPS, CELLS, LETTERS, MOST_LETTERS, SIZES
 from .muon import Muon
-from .vlm_batches import CHAT, Batch, Rows, Writer, hold_out, work
+from .vlm_batches import CHAT, Batch, Load, Rows, Writer, hold_out, work
 from .vlm_canvases import Canvases, drawn_by, labels
 from .vlm_model import FOLDER, TOKENS, Pass
-from .vlm_questions import TYPES
+from .vlm_packing import Packed, read
+from .vlm_pictures import random_codes, worn
+from .vlm_questions import CHECKS, TYPES
 
 SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-00002.safetensors": ""}
 """Weights by file: those whose name begins so and are in no file before."""
 NAMED = {-1: "words", -2: "goals", -3: "action", -4: "conversation"}
 """Answers that are no decisions, each token of which counts."""
+MARKS = "marks.safetensors"
+"""What reads off visual tokens in training, kept beside the weights and not published."""
+PACKED = 64
+"""Pictures or pairs whose questions are read at once in a measurement."""
 HELD_OUT = 990_001
 """Seed of the held-out pictures."""
 
@@ -56,6 +62,10 @@ class Settings:
     so many seconds. requests: to the controller in a batch; conversations: its runs as one conversation each in a batch.
     words, replies, marks: weights of the losses on answers in words, on the controller's replies, and on what stands at
     each place; decisions have 1. drawn: share of the single pictures that are canvases of weights, where there are some.
+    questions, kinds: for each single picture, to be answered with Yes or No and in words. checks: share of the goals that
+    are asked as a question as well. pack: 1 to read what the questions about a picture share once (vlm_packing), which is
+    faster on a CPU; 0 for a row for each, of which a batch has always as many. quick: 1 to compile what is between the
+    matrices of packed questions, which takes a quarter of a minute and a C++ compiler.
     """
 
     seconds: float = 380
@@ -71,6 +81,11 @@ class Settings:
     replies: float = 0.7
     marks: float = 0.2
     decay: float = 0.05
+    questions: int = 8
+    kinds: int = 2
+    checks: float = CHECKS
+    pack: int = 0
+    quick: int = 0
     workers: int = 6
     held_out: int = 3000
     every: float = 60
@@ -112,49 +127,6 @@ class Marks(nn.Module):
         return torch.stack(losses).sum(), torch.stack([*right[:5], torch.stack(right[5:]).mean()])
 
 
-def random_codes(chance: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return codes of pictures in which every place is drawn by itself."""
-    shape = (count, TOKENS)
-    cells = np.zeros((*shape, FIELDS), np.int8)
-    noun = chance.integers(1, len(NOUNS) + 1, shape)
-    has = np.array([[False] * len(LOOKS)] + [[look in looks(noun) for look in LOOKS] for noun in NOUNS])
-    look = np.where(chance.random(shape) < 0.3, 0, chance.integers(0, len(LOOKS), shape))
-    cells[..., NOUN], cells[..., LOOK] = noun, np.where(has[noun, look], look, 0)
-    cells[..., SIZE] = chance.integers(0, len(SIZES), shape)
-    cells[..., DX], cells[..., DY] = chance.integers(-JITTER, JITTER + 1, (2, *shape))
-    sign = chance.random(shape) < 0.15
-    cells[sign, NOUN], cells[sign, LOOK], cells[sign, SIZE] = KINDS.index(SIGN), 0, SIZES.index("large")
-    letters = chance.integers(1, len(LETTERS) + 1, (*shape, MOST_LETTERS))
-    long = chance.integers(1, MOST_LETTERS + 1, shape)
-    cells[..., WORD:] = np.where(sign[..., None] & (np.arange(MOST_LETTERS) < long[..., None]), letters, 0)
-    cells[chance.random(shape) < 0.15] = 0
-    return cells, chance.integers(0, len(BACKDROPS), count).astype(np.int8)
-
-
-def worn(pictures: Tensor) -> Tensor:
-    """Return the pictures as a model might draw them: some blurred, resampled, noisy, or of another light."""
-    count, device = len(pictures), pictures.device
-
-    def some(share: float) -> Tensor:
-        return (torch.rand(count, 1, 1, 1, device=device) < share).float()
-
-    side = random.choice((72, 96, 120, 144, 168, 224))
-    mode = random.choice(("bilinear", "bicubic", "area"))
-    small = functional.interpolate(pictures, size=(side, side), mode=mode)
-    again = functional.interpolate(small, size=pictures.shape[-2:], mode="bilinear")
-    mixed = torch.lerp(pictures, again, some(0.4) * torch.rand(count, 1, 1, 1, device=device).sqrt())
-    soft = functional.avg_pool2d(mixed, 3, 1, 1, count_include_pad=False)
-    mixed = torch.lerp(mixed, soft, some(0.3) * (torch.rand(count, 1, 1, 1, device=device) * 1.6 - 0.6))
-    light = 1 + (torch.rand(count, 1, 1, 1, device=device) - 0.5) * 0.16 * some(0.4)
-    tint = (torch.rand(count, 3, 1, 1, device=device) - 0.5) * 0.08 * some(0.4)
-    coarse = functional.interpolate(
-        torch.randn(count, 3, 24, 24, device=device), size=pictures.shape[-2:], mode="bilinear"
-    )
-    noise = torch.randn_like(mixed) * 0.06 * some(0.4) * torch.rand(count, 1, 1, 1, device=device)
-    mixed = mixed * light + tint + noise + coarse * 0.03 * some(0.3)
-    return mixed.clamp(0, 1)
-
-
 class Feed:
     """Batches of the worker processes; an earlier one again where none is ready."""
 
@@ -165,9 +137,19 @@ class Feed:
         self.again = 0
         share = settings.pictures / 256
         counts = round(1280 * share), round(544 * share), settings.requests, settings.conversations
-        given = settings.pictures, settings.requests, settings.conversations, counts
+        load = Load(
+            settings.pictures,
+            settings.requests,
+            settings.conversations,
+            counts,
+            settings.questions,
+            settings.kinds,
+            settings.checks,
+            settings.pictures if settings.pack else 0,
+            settings.drawn,
+        )
         seen, unseen = (canvases and labels(canvases, held_out) for held_out in (False, True))
-        given = *given, seen, settings.drawn
+        given = load, seen
         self.workers = [
             context.Process(target=work, args=(self.queue, tokenizer, settings.seed * 1000 + n, *given), daemon=True)
             for n in range(settings.workers)
@@ -182,7 +164,17 @@ class Feed:
             else:
                 os.environ[name] = value
         self.unseen: Any = context.Queue(1)
-        held_out = self.unseen, tokenizer, HELD_OUT, settings.held_out, unseen
+        number = settings.held_out
+        load = replace(
+            load,
+            pictures=number,
+            asked_for=number // 2 if settings.requests else 0,
+            talks=number // 8 if settings.conversations else 0,
+            questions=12,
+            kinds=1,
+            packed=PACKED if settings.pack else 0,
+        )
+        held_out = self.unseen, tokenizer, HELD_OUT, load, unseen
         self.workers.append(context.Process(target=hold_out, args=held_out, daemon=True))
         self.workers[-1].start()
         self.held_out: tuple[Batch, Batch | None] | None = None
@@ -219,6 +211,24 @@ def _parts(kind: Any) -> tuple[Any, Any, Any]:
     return kind >= 0, kind == -1, kind < -1
 
 
+def _cut(several: Sequence[Rows], at_once: int) -> Iterator[Rows]:
+    """Yield the rows in parts of about so many of the length of a request."""
+    for rows in several:
+        length = rows.ids.shape[1]
+        count = max(1, at_once * CHAT // max(CHAT, length))
+        for first in range(0, len(rows.ids), count):
+            of = slice(first, first + count)
+            mine = (rows.at >= first * length) & (rows.at < (first + count) * length)
+            yield Rows(
+                rows.ids[of],
+                rows.slots[of],
+                rows.positions[of],
+                rows.at[mine] - first * length,
+                rows.target[mine],
+                rows.kind[mine],
+            )
+
+
 def on(device: torch.device, rows: Rows) -> dict[str, Tensor]:
     """Return the rows as long tensors on the device."""
     fields = ("ids", "slots", "positions", "at", "target", "kind")
@@ -239,6 +249,7 @@ class Trainer:
         config: Any = None,
         canvases: Canvases | None = None,
     ) -> None:
+        from safetensors.torch import load_file
         from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
         self.settings, self.out, self.device, self.draw = settings, out, device, draw
@@ -255,6 +266,8 @@ class Trainer:
             start_well(self.model)
         self.model.to(device).train()
         self.marks = Marks(config.text_config.hidden_size).to(device)
+        if self.before and (out / MARKS).is_file():
+            self.marks.load_state_dict(load_file(out / MARKS))
         self.passes = Pass(self.model)
         inner = [each for name, each in self.model.named_parameters() if each.ndim == 2 and "embed" not in name]
         known = {id(each) for each in inner}
@@ -271,7 +284,9 @@ class Trainer:
         ]
 
     def autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        """bfloat16 on a GPU, and on a CPU where accelerate was told so (ACCELERATE_MIXED_PRECISION=bf16)."""
+        short = self.device.type == "cuda" or os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=short)
 
     def pictures(
         self,
@@ -322,28 +337,42 @@ class Trainer:
                     break
         return dict(zip(("noun", "look", "size", "place", "backdrop", "letter"), (round(x, 4) for x in right.tolist())))
 
-    def losses(self, batch: Batch, wear: bool = True) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the four that it is made of: decisions, words, replies, marks."""
+    def losses(self, batch: Batch, wear: bool = True, pictures: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the loss, and the four that it is made of: decisions, words, replies, marks. pictures: of the batch, if
+        they are drawn already."""
         with self.autocast():
-            seen, deep = self.passes.see(self.pictures(batch.cells, batch.backdrops, batch.flat, wear, batch.drawn))
+            if pictures is None:
+                pictures = self.pictures(batch.cells, batch.backdrops, batch.flat, wear, batch.drawn)
+            seen, deep = self.passes.see(pictures)
             drawn = np.flatnonzero(batch.flat[:, 0] < 0)
             shown = (torch.from_numpy(each[drawn]).to(self.device) for each in (batch.cells, batch.backdrops))
             marks, _ = self.marks(seen[torch.from_numpy(drawn).to(self.device)], *shown)
             sums, numbers = [], []
-            for rows in batch.rows:
+            for rows in (*batch.rows, *batch.packed):
                 if not len(rows.at):
                     continue
-                given = on(self.device, rows)
-                hidden = self.passes.read(given["ids"], given["slots"], given["positions"], seen, deep)
-                logits = self.passes.logits(hidden.flatten(0, 1)[given["at"]]).float()
-                lost = functional.cross_entropy(logits, given["target"], reduction="none")
-                sums.append(torch.stack([(lost * part).sum() for part in _parts(given["kind"])]))
+                logits, target, kind = self._answers(rows, seen, deep)
+                lost = functional.cross_entropy(logits, target, reduction="none")
+                sums.append(torch.stack([(lost * part).sum() for part in _parts(kind)]))
                 numbers.append([int(part.sum()) for part in _parts(rows.kind)])
             number = torch.tensor(np.sum(numbers, 0).clip(1).tolist(), device=self.device)
             parts = torch.stack(sums).sum(0) / number
             weights = torch.tensor([1.0, self.settings.words, self.settings.replies], device=self.device)
             loss = (parts * weights).sum() + self.settings.marks * marks / len(Marks.sizes)
         return loss, torch.cat([parts.detach(), marks.detach()[None]])
+
+    def _answers(self, rows: Rows | Packed, seen: Tensor, deep: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits where answers are foretold, the true tokens and the kinds of their rows."""
+        if isinstance(rows, Packed):
+            hidden = read(self.passes, rows, seen, deep, bool(self.settings.quick))
+            at, target, kind = (
+                torch.from_numpy(each).to(self.device).long() for each in (rows.at, rows.target, rows.kind)
+            )
+        else:
+            given = on(self.device, rows)
+            hidden = self.passes.read(given["ids"], given["slots"], given["positions"], seen, deep).flatten(0, 1)
+            at, target, kind = given["at"], given["target"], given["kind"]
+        return self.passes.logits(hidden[at]).float(), target, kind
 
     @torch.no_grad()
     def judge(self, batch: Batch, writer: Writer, at_once: int = 512) -> dict[str, float]:
@@ -359,33 +388,14 @@ class Trainer:
             looks_ = [self.passes.see(each) for each in drawn]
             seen = torch.cat([each for each, _ in looks_])
             deep = [torch.cat(level) for level in zip(*(level for _, level in looks_))]
-            for rows in batch.rows:
-                length = rows.ids.shape[1]
-                count = max(1, at_once * CHAT // max(CHAT, length))
-                for first in range(0, len(rows.ids), count):
-                    of = slice(first, first + count)
-                    mine = (rows.at >= first * length) & (rows.at < (first + count) * length)
-                    part = Rows(
-                        rows.ids[of],
-                        rows.slots[of],
-                        rows.positions[of],
-                        rows.at[mine] - first * length,
-                        rows.target[mine],
-                        rows.kind[mine],
-                    )
-                    given = on(self.device, part)
-                    hidden = self.passes.read(given["ids"], given["slots"], given["positions"], seen, deep)
-                    logits = self.passes.logits(hidden.flatten(0, 1)[given["at"]]).float()
-                    yes = logits[:, writer.yes] > logits[:, writer.no]
-                    correct = torch.where(
-                        given["kind"] >= 0, yes == (given["target"] == writer.yes), logits.argmax(-1) == given["target"]
-                    ).cpu()
-                    loss = functional.cross_entropy(logits, given["target"], reduction="none").cpu()
-                    losses.append(loss[torch.from_numpy(np.flatnonzero(part.kind >= 0))])
-                    for kind in np.unique(part.kind):
-                        right.setdefault(int(kind), []).append(
-                            correct[torch.from_numpy(np.flatnonzero(part.kind == kind))]
-                        )
+            for part in (*_cut(batch.rows, at_once), *batch.packed):
+                logits, target, kind = self._answers(part, seen, deep)
+                yes = logits[:, writer.yes] > logits[:, writer.no]
+                correct = torch.where(kind >= 0, yes == (target == writer.yes), logits.argmax(-1) == target).cpu()
+                loss = functional.cross_entropy(logits, target, reduction="none").cpu()
+                losses.append(loss[torch.from_numpy(np.flatnonzero(part.kind >= 0))])
+                for kind in np.unique(part.kind):
+                    right.setdefault(int(kind), []).append(correct[torch.from_numpy(np.flatnonzero(part.kind == kind))])
         shares = {
             NAMED[kind] if kind < 0 else TYPES[kind]: float(torch.cat(found).float().mean())
             for kind, found in sorted(right.items())
@@ -408,6 +418,7 @@ class Trainer:
             left = {name: each for name, each in left.items() if name not in part}
             save_file(part, self.out / f"{file}.part", metadata={"format": "pt"})
             (self.out / f"{file}.part").replace(self.out / file)
+        save_file({name: each.detach().cpu() for name, each in self.marks.state_dict().items()}, self.out / MARKS)
         settings = {
             "steps": self.before + self.steps,
             "settings": asdict(self.settings),
@@ -521,7 +532,7 @@ def train(
         trainer.save()
         tell("end")
         held_out, _ = feed.unseen_batches()
-        kinds = np.concatenate([rows.kind for rows in held_out.rows])
+        kinds = np.concatenate([rows.kind for rows in (*held_out.rows, *held_out.packed)])
         note(
             stage="held out",
             counts={name: int((kinds == number).sum()) for number, name in [*NAMED.items(), *enumerate(TYPES)]},

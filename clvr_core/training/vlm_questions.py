@@ -67,6 +67,8 @@ DENSE = ("by place", "by kind")
 PLACE_TASK = "Say what stands at each place."
 FLAT = ((220, 30, 30), (30, 60, 220), (40, 160, 60), (240, 200, 40), (128, 128, 128), (250, 250, 250), (20, 20, 20))
 """Plain pictures for the check that a model sees; the first is red."""
+CHECKS = 0.6
+"""Share of the goals that are asked as a question as well."""
 SIGHT_QUESTION = "Is the picture plain red all over?"
 
 Chance = random.Random
@@ -290,10 +292,10 @@ def statement_words(statement: Statement, rng: Chance) -> str:
     return goal_words(statement)
 
 
-def goal_text(words: str, rng: Chance) -> str:
-    """Return the question about a goal as the verifier asks it: mostly with the goal as a question as well."""
+def goal_text(words: str, rng: Chance, checks: float = CHECKS) -> str:
+    """Return the question about a goal as the verifier asks it, that share of them with the goal as a question as well."""
     chance = rng.random()
-    check = f"Does the picture show {words}?" if chance < 0.6 else ""
+    check = f"Does the picture show {words}?" if chance < checks else ""
     wording = prompts.UNQUOTED if chance > 0.92 else prompts.NEWEST
     return prompts.goal_question(Goal("g1", words, "local", check), wording).text
 
@@ -495,11 +497,13 @@ def asked(
     types: Sequence[str] = MIX,
     canvas: Callable[[Chance], tuple[int, Scene]] | None = None,
     share: float = 1.0,
+    checks: float = CHECKS,
 ) -> Asked:
     """Return so many pictures with their questions.
 
     questions: yes/no, for each single picture. pairs: share of the pictures that are a before or an after.
     kinds: questions for one kind, for each single picture. dense: whether to ask in words at all.
+    checks: share of the goals that are asked as a question as well.
     canvas: returns the place of a canvas that weights drew, and what it shows; share: of them among the single pictures.
     """
     made = Asked([], {}, [])
@@ -520,7 +524,7 @@ def asked(
         for _ in range(questions):
             kind, wanted = rng.choice(types), rng.random() < 0.5
             if statement := statement_about(scene, kind, wanted, rng):
-                text = goal_text(statement_words(statement, rng), rng)
+                text = goal_text(statement_words(statement, rng), rng, checks)
                 made.rows.append((kind, at, -1, text, "Yes" if wanted else "No"))
         if dense:
             made.rows.append(("by place", at, -1, PLACE_TASK, by_place(scene, rng)))

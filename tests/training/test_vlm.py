@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,9 @@ from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, TALK, Wri
 from clvr_core.training.vlm_control import request_for_action, request_for_goals, requests
 from clvr_core.training.vlm_conversations import FAULTY, blank, conversation_about, conversations
 from clvr_core.training.vlm_model import FOLDER, Pass, sentences
-from clvr_core.training.vlm_pretrain import Settings, Trainer, load_weights, publish, worn
+from clvr_core.training.vlm_packing import Line, Packed, read
+from clvr_core.training.vlm_pictures import worn
+from clvr_core.training.vlm_pretrain import Settings, Trainer, load_weights, publish
 from clvr_core.training.vlm_questions import (
     ONE,
     TYPES,
@@ -172,7 +175,7 @@ def test_a_conversation_is_taught_with_the_tokens_that_the_controller_is_asked_w
     said = [exchange.replied for step in end.steps for exchange in step.exchanges]
     tokens, spans, shown = writer.conversation(conversation_about(brief, FAULTY), 10_000)
     assert len(spans) == len(controller.asked) >= 3 and len(shown) >= 2
-    (row,) = [writer._rows([(tokens, spans, list(range(len(shown))), -4)], len(tokens), None)]
+    (row,) = [writer._rows([Line(tokens, spans, list(range(len(shown))), -4)], len(tokens), None)]
     image = vlm.model.config.image_token_id
     for messages, (first, end_of_reply) in zip(controller.asked, spans):
         asked_with = vlm._prompter.prompt(vlm._turns(messages))
@@ -228,6 +231,40 @@ def test_the_fast_passes_are_the_models_own(writer, small):
                 mm_token_type_ids=(ids[row : row + 1] == small.image_token_id).int(),
             ).logits[0]
             assert torch.allclose(logits[row], plain, atol=2e-3)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_questions_that_share_a_row_have_the_numbers_of_rows_of_their_own(writer, small, compiled):
+    if compiled and not shutil.which("g++"):
+        pytest.skip("needs g++")
+    torch.manual_seed(0)
+    model = Qwen3VLForConditionalGeneration(small).float().eval()
+    made = asked(random.Random(5), 7, pairs=0.5, questions=5)
+    single, shared = writer.batch(made), writer.batch(made, packed=3)
+    passes = Pass(model)
+    with torch.no_grad():
+        for each in model.parameters():
+            each.mul_(3) if each.ndim > 1 else each.add_(torch.randn_like(each) * 0.1)
+        seen, deep = passes.see(blots(single.cells, single.backdrops))
+        found: dict[bool, list[tuple[Any, ...]]] = {True: [], False: []}
+        for rows in (single.short, single.long, *shared.packed):
+            if packed := isinstance(rows, Packed):
+                hidden = read(passes, rows, seen, deep, compiled)
+            else:
+                ids, slots, positions = (
+                    torch.from_numpy(each).long() for each in (rows.ids, rows.slots, rows.positions)
+                )
+                hidden = passes.read(ids, slots, positions, seen, deep).flatten(0, 1)
+            sizes = hidden[torch.from_numpy(rows.at).long()].norm(dim=-1), passes.logits(hidden)[rows.at].logsumexp(-1)
+            found[packed] += zip(rows.kind.tolist(), rows.target.tolist(), *(each.tolist() for each in sizes))
+    assert len(found[True]) == len(found[False]) > 60
+    for one, other in zip(sorted(found[True]), sorted(found[False])):
+        assert one == pytest.approx(other, abs=2e-3)
+    assert shared.short.ids.size + shared.long.ids.size == 0
+    assert max(len(rows.ids) for rows in shared.packed) == 3
+    made = asked(random.Random(6), 40)
+    single, shared = writer.batch(made), writer.batch(made, packed=40)
+    assert sum(rows.tokens for rows in shared.packed) < (single.short.ids.size + single.long.ids.size) / 2
 
 
 def test_rows_are_padded_and_cut_to_what_is_asked_for(writer):
@@ -336,6 +373,26 @@ def test_a_trainer_learns_one_batch_and_goes_on_from_its_files(writer, small, tm
     model, info = loaded
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert torch.equal(model.get_input_embeddings().weight, model.lm_head.weight), "one table for both"
+
+
+def test_packed_questions_are_learnt_by_heart_and_measured(writer, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    trainer = Trainer(Settings(rate=4e-3, muon=1e-2), tmp_path, torch.device("cpu"), blots, small)
+    batch = writer.batch(asked(random.Random(2), 4, questions=4, kinds=1), packed=2)
+    assert trainer.passes.see(trainer.pictures(batch.cells, batch.backdrops))[0].dtype == torch.float32
+    with trainer.autocast():
+        assert trainer.passes.see(trainer.pictures(batch.cells, batch.backdrops))[0].dtype == torch.bfloat16
+    losses = []
+    for _ in range(32):
+        loss, parts = trainer.losses(batch, wear=False)
+        losses.append(parts.tolist())
+        trainer.step(loss, 1)
+    assert all(last < first / 2 for first, last in zip(losses[0][:2], losses[-1][:2])), losses[-1]
+    told = trainer.judge(batch, writer)
+    assert told["words"] > 0.5 and set(told) - {"words", "loss"} <= set(TYPES)
+    trainer.save()
+    again = Trainer(Settings(), tmp_path, torch.device("cpu"), blots, small)
+    assert torch.equal(again.marks.line.weight, trainer.marks.line.weight)
 
 
 def test_worn_pictures_stay_pictures():
