@@ -21,8 +21,6 @@ from .scene import SIGN, Edit, Scene, Thing, apply, cell_name
 from .spec import Backdrop, Item, Only, Spec, waymarks
 from .words import SIZE_FORMS
 
-CORE = 4
-"""Things in a first sketch: as many as the base draws reliably at once. The others are left for edits."""
 CHANGES = 2
 """Changes in one instruction, as many as the base was trained on."""
 WORDINGS = 12
@@ -134,21 +132,16 @@ def _goals_of(data: Mapping[str, Any], served: Served) -> list[str]:
 
 
 def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
-    """Return a GENERATE of the items in focus, at most CORE things, placed so that the whole brief fits around them
-    later."""
+    """Return a GENERATE of the items in focus, placed so that the whole brief fits around them later."""
     layout = closest(spec, Scene(), rng)
     assert layout is not None, "a brief that no arrangement meets ends before anything is drawn"
     focused = [item for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])] or list(spec.items)
-    core: list[Thing] = []
-    for item in focused:
-        things = [thing for thing in layout.things if thing.key == item.key]
-        if not core or len(core) + len(things) <= CORE:
-            core += things
-    drawn = {thing.key for thing in core}
+    drawn = {item.key for item in focused}
+    things = tuple(thing for thing in layout.things if thing.key in drawn)
     later = [item_words(item) for item in spec.items if item.key not in drawn]
-    summary = "I lay out the core of the scene first." + (f" I leave for later: {', '.join(later)}." if later else "")
+    summary = f"I leave for later: {', '.join(later)}." if later else "I draw the scene."
     served = [item for item in spec.items if item.key in drawn] + _backdrop(spec)
-    return _reply("GENERATE", summary, served, data, scene=Scene(tuple(core), layout.backdrop))
+    return _reply("GENERATE", summary, served, data, scene=Scene(things, layout.backdrop))
 
 
 def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Scene) -> list[Change]:
