@@ -64,12 +64,16 @@ def compile_blocks(transformer: Flux2Transformer2DModel, device: torch.device) -
 
 def require_compiler() -> None:
     """Raise BadInput if there is no C++ compiler."""
+    if not has_compiler():
+        raise BadInput("--quick compiles for the CPU, and found no C++ compiler; install g++, or leave --quick out")
+
+
+def has_compiler() -> bool:
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 
     try:
         get_cpp_compiler()
-    except InvalidCxxCompiler as error:
-        raise BadInput(
-            f"--quick compiles for the CPU, and found no C++ compiler: {error}; install g++, or leave --quick out"
-        ) from error
+    except InvalidCxxCompiler:
+        return False
+    return True

@@ -118,12 +118,12 @@ def _vlm(options: argparse.Namespace) -> int:
     begun = time.monotonic()
     import torch
 
-    from .vlm_pretrain import Settings, look, publish
+    from .vlm_pretrain import Settings, look, publish, suited
 
     options.again = "the same command"
     settings = Settings(seconds=options.seconds, seed=options.seed, workers=options.workers)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    look(settings, options.out, device, begun, options.canvases, options.count)
+    look(suited(settings, device), options.out, device, begun, options.canvases, options.count)
     if options.publish:
         publish(options.out)
     return 0

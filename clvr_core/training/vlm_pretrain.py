@@ -32,14 +32,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import BadInput
-from ..stickers.codes import KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
-from ..stickers.scene import BACKDROPS, CELLS, LETTERS, MOST_LETTERS, SIZES
+from .compile import has_compiler
 from .muon import Muon
 from .vlm_batches import CHAT, Batch, Load, Rows, Writer, hold_out, work
 from .vlm_canvases import Canvases, drawn_by, labels
-from .vlm_model import FOLDER, TOKENS, Pass
+from .vlm_model import FOLDER, Pass
 from .vlm_packing import Packed, read
-from .vlm_pictures import random_codes, worn
+from .vlm_pictures import Marks, random_codes, worn
 from .vlm_questions import CHECKS, TYPES
 
 SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-00002.safetensors": ""}
@@ -92,39 +91,25 @@ class Settings:
     seed: int = 1
 
 
-class Marks(nn.Module):
-    """Reads off a visual token what stands there, which place it is, and the backdrop; for training only."""
+ON_CPU = {
+    "pictures": 48,
+    "questions": 10,
+    "kinds": 1,
+    "checks": 0.2,
+    "pack": 1,
+    "requests": 3,
+    "conversations": 0,
+    "held_out": 300,
+    "every": 600.0,
+}
+"""Settings where each token costs time."""
 
-    sizes = (len(KINDS), len(LOOKS), len(SIZES), len(CELLS), len(BACKDROPS), *[len(LETTERS) + 1] * MOST_LETTERS)
 
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.line = nn.Linear(hidden, sum(self.sizes))
-
-    def forward(self, seen: Tensor, cells: Tensor, backdrops: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the shares that are right: noun, look, size, place, backdrop, letters of signs."""
-        parts = self.line(seen).float().flatten(0, 1).split(self.sizes, -1)
-        cells = cells.long()
-        flat = cells.flatten(0, 1)
-        places = torch.arange(TOKENS, device=seen.device).expand(len(seen), -1).flatten()
-        thing = (flat[:, NOUN] > 0) & (flat[:, NOUN] < len(KINDS) - 1)
-        sign = flat[:, NOUN] == len(KINDS) - 1
-        always = torch.ones_like(sign)
-        wanted = [
-            (flat[:, NOUN], always),
-            (flat[:, LOOK], thing),
-            (flat[:, SIZE], thing),
-            (places, always),
-            (backdrops.long()[:, None].expand(-1, TOKENS).flatten(), always),
-            *((flat[:, WORD + letter], sign) for letter in range(MOST_LETTERS)),
-        ]
-        losses, right = [], []
-        for part, (target, counts) in zip(parts, wanted):
-            weight = counts.float()
-            total = weight.sum().clamp(min=1)
-            losses.append((functional.cross_entropy(part, target, reduction="none") * weight).sum() / total)
-            right.append(((part.argmax(-1) == target) * weight).sum() / total)
-        return torch.stack(losses).sum(), torch.stack([*right[:5], torch.stack(right[5:]).mean()])
+def suited(settings: Settings, device: torch.device) -> Settings:
+    """Return the settings for that device: ON_CPU on a CPU, compiled if there is a C++ compiler."""
+    if device.type != "cpu":
+        return settings
+    return replace(settings, **ON_CPU, quick=int(has_compiler()))
 
 
 class Feed:
