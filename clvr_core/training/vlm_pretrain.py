@@ -62,9 +62,11 @@ class Settings:
     words, replies, marks: weights of the losses on answers in words, on the controller's replies, and on what stands at
     each place; decisions have 1. drawn: share of the single pictures that are canvases of weights, where there are some.
     questions, kinds: for each single picture, to be answered with Yes or No and in words. checks: share of the goals that
-    are asked as a question as well. pack: 1 to read what the questions about a picture share once (vlm_packing), which is
-    faster on a CPU; 0 for a row for each, of which a batch has always as many. quick: 1 to compile what is between the
-    matrices of packed questions, which takes a quarter of a minute and a C++ compiler.
+    are asked as a question as well. worn: share of the pictures that are worn, which costs time. still: share of the second
+    stage in which the vision part stays as the first left it, which saves time. pack: 1 to read what the questions about
+    a picture share once (vlm_packing), which is faster on a CPU; 0 for a row for each, of which a batch has always as
+    many. quick: 1 to compile what is between the matrices of packed questions, which takes a quarter of a minute and a
+    C++ compiler.
     """
 
     seconds: float = 380
@@ -83,6 +85,8 @@ class Settings:
     questions: int = 8
     kinds: int = 2
     checks: float = CHECKS
+    worn: float = 1.0
+    still: float = 0.0
     pack: int = 0
     quick: int = 0
     workers: int = 6
@@ -96,6 +100,7 @@ ON_CPU = {
     "questions": 10,
     "kinds": 1,
     "checks": 0.2,
+    "worn": 0.5,
     "pack": 1,
     "requests": 3,
     "conversations": 0,
@@ -254,6 +259,7 @@ class Trainer:
         if self.before and (out / MARKS).is_file():
             self.marks.load_state_dict(load_file(out / MARKS))
         self.passes = Pass(self.model)
+        self.still = False
         inner = [each for name, each in self.model.named_parameters() if each.ndim == 2 and "embed" not in name]
         known = {id(each) for each in inner}
         self.weights = [*self.model.parameters(), *self.marks.parameters()]
@@ -287,7 +293,9 @@ class Trainer:
             if flat is not None and (flat[:, 0] >= 0).any():
                 color = torch.from_numpy(flat).to(self.device)[:, :, None, None]
                 made = torch.where(color >= 0, color, made)
-            made = worn(made) if wear else made
+            if wear:
+                some = (torch.rand(len(made)) < self.settings.worn).nonzero()[:, 0].to(self.device)
+                made = worn(made) if self.settings.worn == 1 else made.index_copy(0, some, worn(made[some]))
             if drawn is not None and self.canvases is not None and len(places := np.flatnonzero(drawn >= 0)):
                 shown = torch.from_numpy(self.canvases.pictures[drawn[places]]).to(self.device)
                 made[torch.from_numpy(places).to(self.device)] = shown.permute(0, 3, 1, 2).to(made.dtype) / 255
@@ -328,7 +336,8 @@ class Trainer:
         with self.autocast():
             if pictures is None:
                 pictures = self.pictures(batch.cells, batch.backdrops, batch.flat, wear, batch.drawn)
-            seen, deep = self.passes.see(pictures)
+            with torch.set_grad_enabled(not self.still):
+                seen, deep = self.passes.see(pictures)
             drawn = np.flatnonzero(batch.flat[:, 0] < 0)
             shown = (torch.from_numpy(each[drawn]).to(self.device) for each in (batch.cells, batch.backdrops))
             marks, _ = self.marks(seen[torch.from_numpy(drawn).to(self.device)], *shown)
@@ -507,6 +516,7 @@ def train(
         while gone() < end:
             share = (gone() - first) / max(1e-6, end - first)
             warming = min(1, (trainer.steps - start + 1) / 100)
+            trainer.still = share < settings.still
             loss, parts = trainer.losses(feed())
             trainer.step(loss, warming * (0.5 * (1 + math.cos(math.pi * min(1, share))) * 0.98 + 0.02))
             mean = parts if mean is None else torch.lerp(mean, parts, 0.02)

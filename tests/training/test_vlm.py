@@ -375,6 +375,19 @@ def test_a_trainer_learns_one_batch_and_goes_on_from_its_files(writer, small, tm
     assert torch.equal(model.get_input_embeddings().weight, model.lm_head.weight), "one table for both"
 
 
+def test_a_vision_part_that_is_kept_still_does_not_change(writer, small, tmp_path):
+    trainer = Trainer(Settings(worn=0.5), tmp_path, torch.device("cpu"), blots, small)
+    batch = writer.batch(asked(random.Random(2), 3, questions=3, kinds=1), packed=2)
+    before = {name: each.clone() for name, each in trainer.model.named_parameters()}
+    for trainer.still in (True, False):
+        trainer.step(trainer.losses(batch)[0], 1)
+        same = {name: torch.equal(each, before[name]) for name, each in trainer.model.named_parameters()}
+        vision = [kept for name, kept in same.items() if ".visual." in name]
+        text = [kept for name, kept in same.items() if ".visual." not in name]
+        assert all(vision) if trainer.still else sum(vision) < len(vision) / 2
+        assert sum(text) < len(text) / 2
+
+
 def test_packed_questions_are_learnt_by_heart_and_measured(writer, small, tmp_path, monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     trainer = Trainer(Settings(rate=4e-3, muon=1e-2), tmp_path, torch.device("cpu"), blots, small)
