@@ -25,7 +25,7 @@ PROMPT = (
     "a red cat at the top left, two blue cars, a large green bird in the bottom row, two yellow buses and a pink horse."
 )
 NEWLINE = b"\n"
-BRIEF = Brief(f"{PROMPT} the red cat is left of the pink horse.", seed=2, **SIZE, budget=Budget(rounds=8))
+BRIEF = Brief(f"{PROMPT} the red cat is left of the pink horse.", seed=5, **SIZE, budget=Budget(rounds=8))
 
 
 VLM = load_vlm()
