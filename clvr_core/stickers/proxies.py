@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .grammar import Instruction, parse_instruction
+from .grammar import MOST_THINGS, Instruction, parse_instruction
 from .perceive import Perception
 from .phrases import whole, write
 from .scene import NATURAL, SIGN, Scene, Thing, look
 
 
 def proxies(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, Any]:
-    """Return the reply to a proxy request.
+    """Return the reply to a proxy request; without words for a scene that no brief can say, empty or of nine things.
 
     seen: the canvases given to the instruction, the one to edit first.
     """
@@ -26,7 +26,7 @@ def proxies(data: Mapping[str, Any], seen: Sequence[Perception]) -> dict[str, An
         scene = after(change, scene, [each.scene() for each in seen])
     references = [place for place in range(1, len(seen) + 1) if place in used]
     return {
-        "scene_prompt": write(whole(scene), "terse") if scene.things else "",
+        "scene_prompt": write(whole(scene), "terse") if 0 < len(scene.things) <= MOST_THINGS else "",
         "edit_prompt": data["words"],
         "references": references,
     }

@@ -78,3 +78,9 @@ class TestProxies:
     def test_an_empty_canvas_has_no_scene_to_tell(self):
         found = proxies({"words": "remove the cat at the top left"}, [Perception((CAT,))])
         assert found["scene_prompt"] == "" and found["references"] == [1]
+
+    def test_a_canvas_of_nine_things_is_more_than_a_brief_can_say(self):
+        full = [Thing("cat", "red", "small", cell) for cell in range(8)]
+        found = proxies({"words": "add a small blue car at the bottom right"}, [Perception(tuple(full))])
+        assert found["scene_prompt"] == "" and found["edit_prompt"].startswith("add")
+        assert parse(proxies({"words": "remove the cat at the top left"}, [Perception(tuple(full))])["scene_prompt"])
