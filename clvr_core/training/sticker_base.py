@@ -20,6 +20,7 @@ from ..stickers.reader import Reader
 from ..stickers.reader import load as load_reader
 from ..weights.manifest import digests, write_manifest
 from ..weights.shared import place_of
+from .drawn_latents import drawn_latents
 from .stage import curve_of, processes, save_record, save_weights, settle, stage
 from .sticker_batches import BatchRenderer, load_cutouts
 from .sticker_flow import StickerFlowConfig, train_flow
@@ -65,6 +66,7 @@ def train_stickers(
     parts: tuple[str, ...] = PARTS,
     workers: int = 2,
     start: Path | None = None,
+    drawn_by: Path | None = None,
 ) -> Path:
     """Train the embedded base from nothing or from given weights, or continue a run that was stopped in `out`.
 
@@ -73,12 +75,15 @@ def train_stickers(
     workers: processes that make samples.
     start: folder of weights with their `readout.safetensors`, whose parts are trained on; the sizes in the config are
         not used. Its encoder is kept unless `parts` names it.
+    drawn_by: folder of weights with the same encoder, whose flow draws latents that the decoder learns from too.
 
     Returns the folder of the weights, which is written where `parts` or `start` make them complete. Raises BadInput as
     `settle` does, if the pictures of the stickers are not there, and for weights that are missing or damaged.
     """
     accelerator = processes()
-    settings = settle(out, StickerBaseConfig, config, {"seed": seed} | ({"start": digests(start)} if start else {}))
+    run = {"seed": seed} | ({"start": digests(start)} if start else {})
+    run |= {"drawn_by": digests(drawn_by)} if drawn_by else {}
+    settings = settle(out, StickerBaseConfig, config, run)
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("high")
     report = accelerator.print
@@ -102,7 +107,11 @@ def train_stickers(
         encoding = channels_last(encoding).to(accelerator.device)
         save_file({name: value.contiguous() for name, value in encoding.state_dict().items()}, saved)
     if "decoder" in parts:
-        train_decoder(pipe.vae, encoding, renderer, out / "decoder", settings.vae, **common)
+        drawn = None
+        if drawn_by:
+            count, device = settings.vae.drawings, accelerator.device
+            drawn = drawn_latents(drawn_by, encoding.linear, count, seed, device, report)
+        train_decoder(pipe.vae, encoding, renderer, out / "decoder", settings.vae, drawn=drawn, **common)
         save_file(_part(pipe.vae, ("decoder.", "post_quant_conv.")), out / "decoder.safetensors")
     elif (out / "decoder.safetensors").exists():
         pipe.vae.load_state_dict(load_file(out / "decoder.safetensors"), strict=False)

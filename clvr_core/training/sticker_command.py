@@ -56,6 +56,12 @@ def add_sticker_stages(stages: Any, seed: Callable[[str], int]) -> None:
             )
         if name == "base":
             command.add_argument("--parts", default="encoder,decoder,flow", metavar="LIST", help="which parts to train")
+            command.add_argument(
+                "--drawn-by",
+                type=Path,
+                metavar="DIR",
+                help="weights whose flow draws latents that the decoder learns too",
+            )
         if name == "reader":
             command.add_argument(
                 "--vae", type=Path, metavar="DIR", help="weights whose VAE a third of the pictures pass"
@@ -101,7 +107,13 @@ def _base(options: argparse.Namespace) -> int:
         raise BadInput(f"--parts {options.parts}: choose of {', '.join(PARTS)}, with commas between")
     options.again = "the same command"
     train_stickers(
-        options.out, options.config, seed=options.seed, parts=parts, workers=options.workers, start=options.start
+        options.out,
+        options.config,
+        seed=options.seed,
+        parts=parts,
+        workers=options.workers,
+        start=options.start,
+        drawn_by=options.drawn_by,
     )
     return 0
 

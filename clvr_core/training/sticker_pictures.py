@@ -22,6 +22,7 @@ from ..stickers import readout
 from ..stickers.codes import DX, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
 from ..stickers.reader import SPLIT, UNCLEAR, Reader
 from ..stickers.scene import BACKDROPS, CANVAS, CELL, CELLS, GRID, JITTER, LETTERS, MOST_LETTERS, NOUNS, looks
+from .drawn_latents import DrawnLatents
 from .fit import Schedule, fit
 from .quick_norm import quicken
 from .sticker_batches import SIGN_KIND, BatchRenderer
@@ -40,10 +41,12 @@ def random_codes(
     signs: float = 0.12,
     crowded: float = 0.0,
     filled_at: tuple[float, ...] = FILLED,
+    lengths: tuple[float, ...] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the codes of random scenes, int8 count x 9 x FIELDS and int8 count; a filled cell is a sign at the odds
     `signs`, half of the looks are natural. The share `crowded` of the scenes has all cells filled, most by signs; of
-    the others cells are filled at one of the odds `filled_at`."""
+    the others cells are filled at one of the odds `filled_at`. lengths: weights of words of one to five letters; all are
+    as likely if there are none."""
     shape = (count, len(CELLS))
     cells = np.zeros((*shape, FIELDS), np.int8)
     noun = rng.integers(1, len(NOUNS) + 1, shape)
@@ -58,6 +61,8 @@ def random_codes(
     cells[..., SIZE] = np.where(sign, 1, rng.integers(0, 2, shape)) * filled
     cells[..., DX : DX + 2] = rng.integers(-JITTER, JITTER + 1, (*shape, 2)) * filled[..., None]
     length = rng.integers(1, MOST_LETTERS + 1, shape)
+    if lengths:
+        length = rng.choice(np.arange(1, MOST_LETTERS + 1), shape, p=np.divide(lengths, sum(lengths)))
     letters = rng.integers(1, len(LETTERS) + 1, (*shape, MOST_LETTERS))
     written = np.arange(MOST_LETTERS) < length[..., None]
     cells[..., WORD:] = letters * written * (filled & sign)[..., None]
@@ -108,6 +113,9 @@ class StickerVaeConfig:
         float32), so that each is encoded once; 0 for a new one at every step.
     edges: weight of the error of the differences between neighbouring pixels, which an error of pixels alone blurs.
     ink: weight of the pixels that letters darken, beside that of their sign; letters are few pixels, and come last.
+    lengths: weights of words of one to five letters on the decoder's signs; none if all are as likely.
+    drawn: share of the decoder's pictures whose latents a flow drew, where there are such weights.
+    drawings: how many it draws, of which those are used that show what was asked for.
     """
 
     batch: int = 64
@@ -123,6 +131,9 @@ class StickerVaeConfig:
     pool: int = 0
     edges: float = 0.0
     ink: float = 0.0
+    lengths: tuple[float, ...] = ()
+    drawn: float = 0.5
+    drawings: int = 4096
     encoder: Schedule = field(
         default_factory=lambda: Schedule(steps=1500, lr=1.5e-3, weight_decay=0.0, ema=0.995, save_every=500)
     )
@@ -274,14 +285,15 @@ class Drawn:
         signs: float = 0.12,
         crowded: float = 0.0,
         filled_at: tuple[float, ...] = FILLED,
+        lengths: tuple[float, ...] = (),
     ) -> None:
         self.renderer, self.batch = renderer, batch
-        self.signs, self.crowded, self.filled_at = signs, crowded, filled_at
+        self.odds = signs, crowded, filled_at, lengths
 
     def __call__(self, key: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return pictures in -1..1 (channels last), cells and backdrops."""
         rng = np.random.default_rng(random.Random(key).getrandbits(63))
-        cells, backdrops = random_codes(self.batch, rng, self.signs, self.crowded, self.filled_at)
+        cells, backdrops = random_codes(self.batch, rng, *self.odds)
         pictures = self.renderer(cells, backdrops) * 2 - 1
         device = self.renderer.device
         return (
@@ -342,9 +354,11 @@ def train_decoder(
     *,
     seed: int,
     accelerator: Accelerator,
+    drawn: DrawnLatents | None = None,
     report=print,
 ) -> None:
-    """Trains at the sides of `config.growth` first, each in a folder of its own beside `folder`."""
+    """Trains at the sides of `config.growth` first, each in a folder of its own beside `folder`. drawn: latents of a flow, for
+    the share `config.drawn` of the pictures."""
     objective = channels_last(Decoding(vae, encoding, config))
     quicken(objective)
     for part in (vae.encoder, vae.decoder.mid_block, *vae.decoder.up_blocks):
@@ -352,7 +366,8 @@ def train_decoder(
     kept: dict[tuple[int, int], torch.Tensor] = {}
 
     def grow(stage: Growth, place: Path) -> None:
-        draw = Drawn(renderer, stage.batch, config.signs, filled_at=config.filled_at)
+        others = round(stage.batch * config.drawn) if drawn else 0
+        draw = Drawn(renderer, stage.batch - others, config.signs, filled_at=config.filled_at, lengths=config.lengths)
 
         def loss_of(wrapped: torch.nn.Module, step: int) -> torch.Tensor:
             number = step % config.pool if config.pool else step
@@ -363,6 +378,11 @@ def train_decoder(
                     latents = encoding.latents(pictures)
                 if config.pool:
                     kept[stage.batch, number] = latents
+            if drawn:
+                more, *shown = drawn.some(f"{seed}/drawn/{step}/{accelerator.process_index}", others)
+                latents, cells, backdrops = map(torch.cat, ((latents, more), (cells, shown[0]), (backdrops, shown[1])))
+                made = torch.cat([pictures, renderer(*shown) * 2 - 1])
+                pictures = made.contiguous(memory_format=torch.channels_last)
             weights = draw.weights(pictures, cells, backdrops, config.ink)
             loss = wrapped(latents, pictures, weights, cells, backdrops, stage.side)
             if (step + 1) % stage.schedule.log_every == 0:

@@ -15,18 +15,21 @@ from safetensors.torch import load_file
 
 from clvr_core.cli import main
 from clvr_core.executor.klein import KleinExecutor
+from clvr_core.executor.small_klein import patchify
 from clvr_core.protocols import DrawRequest
-from clvr_core.stickers import perceive
+from clvr_core.stickers import perceive, readout
 from clvr_core.stickers.codes import DX, KINDS, LOOK, LOOKS, NOUN, WORD, codes, scene_of
 from clvr_core.stickers.render import render
 from clvr_core.stickers.scene import CANVAS, JITTER, Scene, looks
-from clvr_core.training import sticker_flow
+from clvr_core.training import sticker_flow, sticker_pictures
+from clvr_core.training.drawn_latents import drawn_latents, read_codes
 from clvr_core.training.sticker_batches import SIGN_KIND, BatchRenderer, cutouts, to_uint8
 from clvr_core.training.sticker_flow import prepare, token_ids
 from clvr_core.training.sticker_pictures import Drawn, damaged, random_codes, weathered
 from tests.stickers.test_art import needs_art
 
 pytestmark = needs_art
+STICKERS = Path(perceive.__file__).parent
 TINY = {
     "base": {
         "width": 64,
@@ -237,6 +240,44 @@ def test_an_encoder_is_trained_on_for_its_signs_and_a_decoder_grows(tiny, prepar
         load_file(each / "transformer" / "diffusion_pytorch_model.safetensors") for each in (tiny, out / "weights")
     ]
     assert all(torch.equal(flows[0][name], flows[1][name]) for name in flows[0])
+
+
+def test_a_decoder_learns_from_latents_that_a_flow_drew(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
+    layer, said = readout.load_layer(STICKERS / "weights"), []
+    drawn = drawn_latents(STICKERS / "merged", layer, 100, 0, torch.device("cpu"), said.append)
+    assert drawn.asked >= 100 and drawn.asked / 5 < len(drawn.latents) <= drawn.asked
+    assert drawn.latents.shape[1:] == (layer.in_features // 4, 6, 6)
+    read, backdrops = read_codes(layer, patchify(drawn.latents).flatten(2).transpose(1, 2))
+    assert torch.equal(read, drawn.cells) and torch.equal(backdrops, drawn.backdrops)
+    signs = drawn.cells[drawn.cells[..., NOUN] == SIGN_KIND]
+    assert len(signs) > 5 and (signs[:, WORD] > 0).all() and (drawn.cells[drawn.cells[..., NOUN] == 0] == 0).all()
+    assert all(torch.equal(a, b) for a, b in zip(drawn.some("key", 3), drawn.some("key", 3)))
+    shown = []
+    forward = sticker_pictures.Decoding.forward
+
+    def seen(self, latents, pictures, weights, cells, *rest):
+        shown.append((latents, cells))
+        return forward(self, latents, pictures, weights, cells, *rest)
+
+    monkeypatch.setattr(sticker_pictures.Decoding, "forward", seen)
+    config, quick = tmp_path / "on.json", {"steps": 1, "lr": 1e-4, "log_every": 1}
+    config.write_text(json.dumps({"vae": {"batch": 2, "drawn": 0.5, "drawings": 100, "decoder": quick}}))
+    command = ["train", "stickers", "base", "--from", str(STICKERS / "weights"), "--config", str(config)]
+    given = ["--parts", "decoder", "--drawn-by", str(STICKERS / "merged"), "--out", str(tmp_path / "on")]
+    assert main([*command, *given]) == 0
+    ((latents, cells),) = shown
+    assert len(latents) == 2 and any(torch.equal(latents[1], each) for each in drawn.latents)
+    assert any(torch.equal(cells[1], each) for each in drawn.cells)
+
+
+def test_weights_that_draw_nothing_right_teach_no_decoder(tiny, prepared, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CLVR_CUTOUTS", str(prepared))
+    config = tmp_path / "on.json"
+    config.write_text(json.dumps({"vae": {"drawings": 8}}))
+    command = ["train", "stickers", "base", "--from", str(tiny), "--config", str(config), "--out", str(tmp_path / "on")]
+    assert main([*command, "--parts", "decoder", "--drawn-by", str(tiny)]) != 0
+    assert "none shows what was asked for" in capsys.readouterr().err
 
 
 def test_scenes_crowded_with_signs_are_scenes(renderer):
