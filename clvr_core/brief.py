@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from .errors import BadInput
+from .records import ABSENT
 
 GoalKind = Literal["global", "local", "text", "layout", "likeness"]
 DraftedKind = Literal["global", "local", "text", "layout"]
@@ -27,6 +28,8 @@ LIMITS = ("rounds", "images", "evaluations", "seconds", "vlm_tokens", "patience"
 """Fields of a budget that end a run."""
 MAX_PROMPT = 20_000
 """Characters."""
+SIDE = 192
+"""Pixels of a side where none is named: what the embedded models draw."""
 MAX_SIDE = 8192
 """Pixels."""
 
@@ -185,8 +188,9 @@ class Brief:
     prompt: what the picture should show, at most MAX_PROMPT characters.
     strategy: how the loop works, by its name in `clvr_core.policy`.
     seed: of the run, below 2**63; `seed_for` derives those of the pictures.
-    width: of the canvas, in pixels.
-    height: of the canvas, in pixels.
+    width: of the canvas, in pixels; what the embedded models draw unless told otherwise. A record that leaves it out
+        means 96, the side of the world before.
+    height: of the canvas, in pixels; as width.
     budget: the limits of the run.
     candidates: pictures of a round, 1 to 64; None for the strategy's own number.
     final_ab: whether the result is compared with the one-shot picture; None for the strategy's own choice.
@@ -214,8 +218,8 @@ class Brief:
     prompt: str
     strategy: Strategy = "clvr"
     seed: int = 0
-    width: int = 96
-    height: int = 96
+    width: int = field(default=SIDE, metadata={ABSENT: 96})
+    height: int = field(default=SIDE, metadata={ABSENT: 96})
     budget: Budget = field(default_factory=Budget)
     candidates: int | None = None
     final_ab: bool | None = None

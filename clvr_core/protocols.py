@@ -104,7 +104,7 @@ class DrawRequest:
     prompt: text for the text encoder.
     seed: of the initial noise.
     references: canvases that the prompt may speak of; the first one is edited. Empty for a picture from noise alone.
-    width, height: of the picture, in pixels.
+    width, height: of the picture, in pixels; of the embedded world's unless told otherwise.
     mask: uint8 height x width, 255 where the edit may change the first reference; None for everywhere.
     strength: 0..1, share of the noise schedule that an edit runs; None leaves it to the executor.
     latents: for each reference the `Drawing.latent` that it was drawn with, None where there is none.
@@ -113,8 +113,8 @@ class DrawRequest:
     prompt: str
     seed: int
     references: tuple[Picture, ...] = ()
-    width: int = 96
-    height: int = 96
+    width: int = 192
+    height: int = 192
     mask: Picture | None = None
     strength: float | None = None
     latents: tuple[np.ndarray | None, ...] = ()

@@ -1,4 +1,8 @@
-"""Converts frozen dataclasses to JSON and back. Reading ignores unknown fields and takes defaults for missing ones."""
+"""Converts frozen dataclasses to JSON and back. Reading ignores unknown fields and takes defaults for missing ones.
+
+A field whose default has changed since records were written keeps its first one as `metadata={ABSENT: value}`: a record
+that leaves the field out means that value for ever.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,13 @@ from .text import shown
 T = TypeVar("T")
 PLAIN = (str, int, float, bool, type(None))
 _EXACTLY = frozenset(PLAIN)
+ABSENT = "absent"
+"""Key in the metadata of a dataclass's field: what a record means that leaves the field out."""
 
 
 def to_json(value: Any) -> Any:
-    """Convert a value to what `json.dumps` takes: dataclasses to objects without fields that equal their default,
-    tuples to lists.
+    """Convert a value to what `json.dumps` takes: dataclasses to objects without fields that have the value which their
+    absence means, tuples to lists.
     """
     cls = type(value)
     if cls in _EXACTLY or isinstance(value, PLAIN):
@@ -39,10 +45,10 @@ def to_json(value: Any) -> Any:
 
 @cache
 def _defaults(cls: type) -> tuple[tuple[str, Any], ...] | None:
-    """Name and default of each field; None for what is no dataclass."""
+    """Name of each field and what its absence means; None for what is no dataclass."""
     if not dataclasses.is_dataclass(cls):
         return None
-    return tuple((field.name, field.default) for field in dataclasses.fields(cls))
+    return tuple((field.name, field.metadata.get(ABSENT, field.default)) for field in dataclasses.fields(cls))
 
 
 @cache
@@ -62,6 +68,8 @@ def from_json(cls: type[T], data: Any, where: str = "") -> T:
     for field in dataclasses.fields(cls):  # pyright: ignore[reportArgumentType]  # T is a dataclass
         if field.name in data:
             values[field.name] = _convert(hints[field.name], data[field.name], f"{where}.{field.name}")
+        elif ABSENT in field.metadata:
+            values[field.name] = field.metadata[ABSENT]
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{where}.{field.name} is missing")
     return cls(**values)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .brief import LIMITS, MAX_PROMPT, MAX_SIDE, Brief, Budget
-from .records import to_json
+from .records import ABSENT, to_json
 from .run.journal import EVENTS
 from .run.lines import DECISIONS, REWIND
 from .run.loop import RESULTS
@@ -131,7 +131,9 @@ def _record(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
         schema = {**_type(hints[field.name], definitions), **RANGES.get(f"{cls.__name__}.{field.name}", {})}
         if field.name in words:
             schema = {"description": words[field.name], **schema}
-        if field.default is not dataclasses.MISSING:
+        if ABSENT in field.metadata:
+            schema = {**schema, "default": to_json(field.metadata[ABSENT])}
+        elif field.default is not dataclasses.MISSING:
             schema = {**schema, "default": to_json(field.default)}
         elif field.default_factory is not dataclasses.MISSING:
             schema = {**schema, "default": to_json(field.default_factory())}

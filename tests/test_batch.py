@@ -443,7 +443,10 @@ class TestBothBehindServers:
             )
             checks = models.vlm.check, models.executor.check
             briefs = [
-                Job(f"run-{number}", Brief(f"disc {number}", budget=Budget(rounds=1), final_ab=False))
+                Job(
+                    f"run-{number}",
+                    Brief(f"disc {number}", width=96, height=96, budget=Budget(rounds=1), final_ab=False),
+                )
                 for number in range(runs)
             ]
             results = run_batch(briefs, models, tmp_path, runs)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from types import MappingProxyType
 
 import pytest
 
-from clvr_core.brief import Brief, Budget, Goal, Reference
-from clvr_core.records import from_json, to_json
+from clvr_core.brief import SIDE, Brief, Budget, Goal, Reference
+from clvr_core.protocols import DrawRequest
+from clvr_core.records import ABSENT, from_json, to_json
 from clvr_core.run import loop
 from clvr_core.trajectory import (
     Action,
@@ -25,6 +26,7 @@ from clvr_core.trajectory import (
     Trajectory,
     Verdict,
 )
+from clvr_core.world import world_named
 
 GOAL = Goal("g1", 'a sign "\xdcber"', "text", "Is it?", 0.25, (0.0, 0.25, 0.5, 1.0), ("g2", "g3"), "nice", "ann")
 REFERENCE = Reference("ann", "cd" * 32, "face")
@@ -143,7 +145,7 @@ def test_unknown_fields_are_passed_over(value):
 
 
 @pytest.mark.parametrize("value", FULL, ids=lambda value: type(value).__name__)
-def test_missing_fields_take_their_default_or_are_named(value):
+def test_missing_fields_mean_what_they_always_meant_or_are_named(value):
     data = to_json(value)
     for field in fields(value):
         less = {key: item for key, item in data.items() if key != field.name}
@@ -151,8 +153,17 @@ def test_missing_fields_take_their_default_or_are_named(value):
             with pytest.raises(ValueError, match=rf"{type(value).__name__}\.{field.name} is missing"):
                 from_json(type(value), less)
         else:
-            default = field.default_factory() if field.default is MISSING else field.default
+            default = field.default_factory() if field.default is MISSING else field.metadata.get(ABSENT, field.default)
             assert getattr(from_json(type(value), less), field.name) == default
+
+
+def test_a_brief_without_a_size_is_of_the_embedded_world_and_a_record_without_one_of_the_world_before():
+    brief = Brief("x")
+    assert (brief.width, brief.height) == (SIDE, SIDE) == (world_named().canvas,) * 2
+    assert DrawRequest("x", 0).width == DrawRequest("x", 0).height == SIDE
+    before = replace(brief, width=96, height=96)
+    assert to_json(brief) == {"prompt": "x", "width": SIDE, "height": SIDE, "budget": {}}
+    assert from_json(Brief, {"prompt": "x"}) == before and to_json(before) == {"prompt": "x", "budget": {}}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from ...clvr_core.brief import Brief, Budget
+from ...clvr_core.brief import SIDE, Brief, Budget
 from ...clvr_core.errors import BadInput
 from ...clvr_core.records import to_json
 from ...clvr_core.run.forecast import forecast
@@ -49,7 +49,7 @@ def forecast_for(asked: dict[str, Any]) -> dict[str, Any]:
 
     try:
         budget = Budget(rounds=min(int(asked.get("rounds", 8)), MAX_ROUNDS))
-        size = int(asked.get("width", 96)), int(asked.get("height", 96))
+        size = int(asked.get("width", SIDE)), int(asked.get("height", SIDE))
         brief = Brief(
             "x", str(asked.get("strategy", "clvr")), 0, *size, budget, int(asked.get("candidates", 0)) or None
         )

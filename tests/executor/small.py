@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from clvr_core.executor.small_klein import small_pipeline, small_vae, word_tokenizer
+from clvr_core.protocols import DrawRequest, Picture
+
+SIDE = 96
+"""Pixels of a side of the pictures of `klein`."""
 
 WORDS = (
     ". , : ; ! red green blue yellow purple orange cyan black circle square triangle diamond cross circles squares "
@@ -24,6 +28,13 @@ def words(most: int = 128) -> Any:
 
 
 def klein(width: int = 64, double: int = 1, single: int = 1, text_width: int = 16) -> Any:
-    """Return a pipeline with random weights, whose pictures are 96 px a side unless the request says otherwise."""
-    vae, tokenizer = small_vae((4,) * 5, 16, 96), words()
+    """Return a pipeline with random weights, whose pictures have SIDE px a side unless the request says otherwise."""
+    vae, tokenizer = small_vae((4,) * 5, 16, SIDE), words()
     return small_pipeline(tokenizer, vae, width=width, double=double, single=single, text_width=text_width)
+
+
+def asked(
+    prompt: str, seed: int, references: tuple[Picture, ...] = (), width: int = SIDE, height: int = SIDE, **more: Any
+) -> DrawRequest:
+    """Return a request for a picture of `klein`."""
+    return DrawRequest(prompt, seed, references, width, height, **more)

@@ -25,9 +25,9 @@ from clvr_core.executor.klein import KleinExecutor, Sampling, _trim, published
 from clvr_core.executor.small_klein import TEXT_LAYERS
 from clvr_core.models.config import ExecutorSettings
 from clvr_core.models.executors import load_executor
-from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import JOURNAL, RunFolder
 from clvr_core.run.session import RunModels, Session, drive, resume
+from tests.executor.small import asked
 from tests.executor.test_klein import RECIPE, noisy, one_thread, pictures, tiny
 from tests.fakes import FakeVlm
 from tests.pixels import CLOSE, apart
@@ -66,7 +66,7 @@ def counted(owner: object, method: str) -> Iterator[list[int]]:
 
 class TestLatents:
     def test_a_drawing_carries_what_its_picture_was_decoded_from(self, executor):
-        (drawing,) = executor.draw([DrawRequest("a red circle", 1)])
+        (drawing,) = executor.draw([asked("a red circle", 1)])
         assert drawing.latent.dtype == np.float32 and drawing.latent.shape == (64, 3, 3)
         vae = executor.pipe.vae
         with torch.inference_mode():
@@ -77,8 +77,8 @@ class TestLatents:
         assert apart(picture, drawing.picture) == 0
 
     def test_given_back_they_spare_the_vae_and_are_what_the_transformer_reads(self, executor):
-        (drawing,) = executor.draw([DrawRequest("a red circle", 1)])
-        request = DrawRequest("a blue square", 2, (drawing.picture,), latents=(drawing.latent,))
+        (drawing,) = executor.draw([asked("a red circle", 1)])
+        request = asked("a blue square", 2, (drawing.picture,), latents=(drawing.latent,))
         with counted(executor.pipe.vae, "encode") as encoded:
             given = pictures(executor, request)[0]
             assert encoded == []
@@ -89,20 +89,20 @@ class TestLatents:
 
     def test_weights_that_were_not_trained_for_it_are_given_pixels(self, pipe):
         plain = KleinExecutor(pipe, RECIPE)
-        (drawing,) = plain.draw([DrawRequest("a red circle", 1)])
+        (drawing,) = plain.draw([asked("a red circle", 1)])
         assert drawing.latent is None
         with counted(pipe.vae, "encode") as encoded:
-            pictures(plain, DrawRequest("a", 2, (drawing.picture,), latents=(np.zeros((64, 3, 3), np.float32),)))
+            pictures(plain, asked("a", 2, (drawing.picture,), latents=(np.zeros((64, 3, 3), np.float32),)))
         assert encoded == [1]
 
     def test_a_picture_that_was_put_together_has_none(self, executor):
-        (drawing,) = executor.draw([DrawRequest("a", 1, (noisy(1),), mask=LEFT)])
+        (drawing,) = executor.draw([asked("a", 1, (noisy(1),), mask=LEFT)])
         assert drawing.latent is None
 
 
 class TestOnce:
     def test_candidates_of_one_canvas_share_its_encoding(self, executor):
-        requests = [DrawRequest("a red circle", seed, (noisy(1), noisy(2))) for seed in range(3)]
+        requests = [asked("a red circle", seed, (noisy(1), noisy(2))) for seed in range(3)]
         with counted(executor.pipe.vae, "encode") as encoded:
             together = pictures(executor, *requests)
             assert encoded == [1, 1]
@@ -113,8 +113,8 @@ class TestOnce:
         calls = []
         hook = executor.pipe.text_encoder.register_forward_hook(lambda module, inputs, output: calls.append(1))
         try:
-            pictures(executor, DrawRequest("a red circle", 1), DrawRequest("a red circle", 2))
-            pictures(executor, DrawRequest("a red circle", 3))
+            pictures(executor, asked("a red circle", 1), asked("a red circle", 2))
+            pictures(executor, asked("a red circle", 3))
         finally:
             hook.remove()
         assert len(calls) == 2, "the prompt and, for guidance, the empty one"
@@ -147,19 +147,17 @@ class TestInpainting:
             max_sequence_length=32,
             text_encoder_out_layers=TEXT_LAYERS,
         ).images[0]
-        mine = pictures(executor, DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT))[0]
+        mine = pictures(executor, asked("a red circle", 3, (noisy(1),), mask=LEFT))[0]
         assert np.array_equal(mine[:, 32:], noisy(1)[:, 32:])
         assert apart(mine[:, :30], np.asarray(theirs)[:, :30]) <= CLOSE, "up to the seam"
 
     def test_the_mask_holds_while_it_is_denoised_too(self, executor, pipe):
-        request = DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT)
+        request = asked("a red circle", 3, (noisy(1),), mask=LEFT)
         pasted = pictures(KleinExecutor(pipe, replace(GIVEN, inpaint=False)), request)[0]
         assert not np.array_equal(pictures(executor, request)[0][:, :32], pasted[:, :32])
 
     def test_a_batch_equals_one_by_one_and_other_references_matter(self, executor):
-        requests = [DrawRequest("a", seed, (noisy(1), noisy(2)), mask=LEFT) for seed in (1, 2)] + [
-            DrawRequest("a", 2, (noisy(1),))
-        ]
+        requests = [asked("a", seed, (noisy(1), noisy(2)), mask=LEFT) for seed in (1, 2)] + [asked("a", 2, (noisy(1),))]
         together = pictures(executor, *requests)
         assert all(
             apart(picture, pictures(executor, request)[0]) <= CLOSE for request, picture in zip(requests, together)
@@ -171,7 +169,7 @@ class TestInpainting:
     @pytest.mark.parametrize("strength", [0.3, 0.5, 1.0, None])
     def test_strength_says_how_much_is_denoised_and_what_that_costs(self, pipe, strength):
         executor = KleinExecutor(pipe, replace(GIVEN, edit=Sampling(4, 2.5)))
-        request, calls = DrawRequest("a", 1, (noisy(1),), strength=strength), []
+        request, calls = asked("a", 1, (noisy(1),), strength=strength), []
         hook = pipe.transformer.register_forward_hook(lambda module, inputs, output: calls.append(1))
         try:
             (drawing,) = executor.draw([request])
@@ -181,11 +179,11 @@ class TestInpainting:
 
     def test_a_mask_of_another_size_is_refused(self, executor):
         with pytest.raises(BadInput, match="must have one size"):
-            executor.draw([DrawRequest("a", 1, (noisy(1),), mask=LEFT[:64])])
+            executor.draw([asked("a", 1, (noisy(1),), mask=LEFT[:64])])
 
     def test_a_larger_canvas_than_references_may_be_is_not_drawn_smaller(self, executor, monkeypatch):
         monkeypatch.setattr("clvr_core.executor.klein.REFERENCE_PIXELS", 90 * 90)
-        picture = pictures(executor, DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT))[0]
+        picture = pictures(executor, asked("a red circle", 3, (noisy(1),), mask=LEFT))[0]
         assert picture.shape == (96, 96, 3) and np.array_equal(picture[:, 32:], noisy(1)[:, 32:])
 
 
@@ -214,7 +212,7 @@ def small(vae: torch.nn.Module, most: int) -> Iterator[list[int]]:
 class TestRoom:
     @pytest.mark.parametrize("references", [(), (noisy(1),)], ids=["new", "edit"])
     def test_candidates_that_do_not_fit_together_are_drawn_in_halves_to_the_same_pictures(self, executor, references):
-        requests = [DrawRequest("a red circle", seed, references) for seed in (1, 2, 3, 4)]
+        requests = [asked("a red circle", seed, references) for seed in (1, 2, 3, 4)]
         alone = [pictures(executor, request)[0] for request in requests]
         for most, tried in ((2, [4, 2, 2]), (1, [4, 2, 1, 1, 2, 1, 1])):
             with small(executor.pipe.vae, most) as sizes:
@@ -225,7 +223,7 @@ class TestRoom:
     def test_where_even_one_does_not_fit_it_is_said_with_what_can_be_done(self, executor):
         says = r"ran out of memory drawing one picture of 96 x 96 from 1 picture; close .*, or name the same models in a clvr.toml with"
         with small(executor.pipe.vae, 0) as sizes, pytest.raises(BadInput, match=says):
-            executor.draw([DrawRequest("a", 1, (noisy(1),)), DrawRequest("a", 2, (noisy(1),))])
+            executor.draw([asked("a", 1, (noisy(1),)), asked("a", 2, (noisy(1),))])
         assert sizes == [2, 1]
 
     @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("no"), torch.OutOfMemoryError("no")], ids=repr)
@@ -240,7 +238,7 @@ class TestRoom:
             if isinstance(error, type)
             else RuntimeError
         ):
-            executor.draw([DrawRequest("a", 1, (noisy(1),), mask=LEFT)])
+            executor.draw([asked("a", 1, (noisy(1),), mask=LEFT)])
         assert left == [1], "diffusers has it do so only after a call that succeeds, and of its own pipeline"
 
 
@@ -256,7 +254,7 @@ class TestKV:
             lambda module, inputs, more: lengths.append(more["hidden_states"].shape[1]), with_kwargs=True
         )
         try:
-            mine = pictures(executor, DrawRequest("a red circle", 3, (noisy(1),)))[0]
+            mine = pictures(executor, asked("a red circle", 3, (noisy(1),)))[0]
         finally:
             hook.remove()
         assert lengths == [18, 9, 9]
@@ -272,11 +270,11 @@ class TestKV:
             text_encoder_out_layers=TEXT_LAYERS,
         ).images[0]
         assert apart(mine, np.asarray(theirs)) <= CLOSE
-        assert executor.nfe(DrawRequest("a", 1, (noisy(1),))) == 3, "there is no guidance in it"
+        assert executor.nfe(asked("a", 1, (noisy(1),))) == 3, "there is no guidance in it"
 
     def test_a_mask_is_held_without_the_pipeline_that_reads_references_in_each_step(self, kv):
         executor = KleinExecutor(kv, replace(GIVEN, edit=Sampling(3)))
-        masked = DrawRequest("a red circle", 3, (noisy(1),), mask=LEFT, strength=0.5)
+        masked = asked("a red circle", 3, (noisy(1),), mask=LEFT, strength=0.5)
         (drawing,) = executor.draw([masked])
         free = pictures(executor, replace(masked, mask=None, strength=None))[0]
         assert np.array_equal(drawing.picture[:, :30], free[:, :30]) and np.array_equal(

@@ -26,6 +26,7 @@ from clvr_core.protocols import DrawRequest, Picture
 from clvr_core.records import from_json
 from clvr_core.weights.manifest import FILES
 from tests.executor import small
+from tests.executor.small import asked
 from tests.pixels import CLOSE, apart, close
 
 RECIPE = SamplingRecipe(Sampling(2, 2.5), Sampling(2, 1.0), TEXT_LAYERS, (32, 64, 128))
@@ -94,7 +95,7 @@ class TestWhatItIs:
     @pytest.mark.parametrize("library", ["accelerate", "diffusers"])
     def test_its_place_is_where_hooks_that_came_after_a_drawing_will_take_it(self, library):
         executor = KleinExecutor(tiny(), RECIPE)
-        pictures(executor, DrawRequest("a red circle", 1))
+        pictures(executor, asked("a red circle", 1))
         assert executor.pipe._execution_device == torch.device("cpu")
         for part in (executor.pipe.vae, executor.pipe.text_encoder, executor.pipe.transformer):
             if library == "diffusers":
@@ -106,23 +107,23 @@ class TestWhatItIs:
 
 class TestDrawing:
     def test_the_same_seed_gives_the_same_picture_and_another_another(self, executor):
-        one, again, other = (pictures(executor, DrawRequest("a red circle", seed))[0] for seed in (1, 1, 2))
+        one, again, other = (pictures(executor, asked("a red circle", seed))[0] for seed in (1, 1, 2))
         assert np.array_equal(one, again) and not np.array_equal(one, other)
         assert one.shape == (96, 96, 3) and one.dtype == np.uint8
 
     def test_the_words_matter(self, executor):
-        one, other = pictures(executor, DrawRequest("a red circle", 1), DrawRequest("two blue squares", 1))
+        one, other = pictures(executor, asked("a red circle", 1), asked("two blue squares", 1))
         assert not np.array_equal(one, other)
 
     def test_a_batch_with_references_of_its_own_for_each_equals_one_by_one(self, executor):
         requests = [
-            DrawRequest("a red circle", 1),
-            DrawRequest("remove the object at the top left", 2, (noisy(1),)),
-            DrawRequest("a blue square", 3),
-            DrawRequest("make the object at the top left red", 4, (noisy(2),)),
-            DrawRequest("restore the top left from image 2", 5, (noisy(3), noisy(4))),
-            DrawRequest("remove the object at the top left", 2, (noisy(5),)),
-            DrawRequest("restore the top left from image 2", 5, (noisy(4), noisy(3))),
+            asked("a red circle", 1),
+            asked("remove the object at the top left", 2, (noisy(1),)),
+            asked("a blue square", 3),
+            asked("make the object at the top left red", 4, (noisy(2),)),
+            asked("restore the top left from image 2", 5, (noisy(3), noisy(4))),
+            asked("remove the object at the top left", 2, (noisy(5),)),
+            asked("restore the top left from image 2", 5, (noisy(4), noisy(3))),
         ]
         together = pictures(executor, *requests)
         for request, picture in zip(requests, together):
@@ -130,17 +131,17 @@ class TestDrawing:
         assert apart(together[1], together[5]) > CLOSE
 
     def test_a_prompt_of_another_length_in_the_batch_changes_nothing(self, executor):
-        long = DrawRequest(", ".join(["a red circle"] * 12), 1)
-        short = DrawRequest("a red circle", 2)
+        long = asked(", ".join(["a red circle"] * 12), 1)
+        short = asked("a red circle", 2)
         assert executor.text_length(long.prompt) == 64 and executor.text_length(short.prompt) == 32
         assert apart(pictures(executor, long, short)[1], pictures(executor, short)[0]) <= CLOSE
 
     def test_canvases_of_different_sizes_are_drawn_in_their_order(self, executor):
-        drawn = pictures(executor, DrawRequest("a", 1), DrawRequest("a", 1, width=64, height=32), DrawRequest("a", 1))
+        drawn = pictures(executor, asked("a", 1), asked("a", 1, width=64, height=32), asked("a", 1))
         assert [picture.shape for picture in drawn] == [(96, 96, 3), (32, 64, 3), (96, 96, 3)]
 
     def test_more_requests_than_a_batch_holds_are_drawn_in_parts(self, executor):
-        requests = [DrawRequest("a red circle", seed) for seed in range(3)]
+        requests = [asked("a red circle", seed) for seed in range(3)]
         parted = KleinExecutor(executor.pipe, replace(RECIPE, batch=2))
         assert all(
             apart(one, other) <= CLOSE for one, other in zip(pictures(executor, *requests), pictures(parted, *requests))
@@ -155,7 +156,7 @@ class TestDrawing:
 
         monkeypatch.setattr(executor, "check", check)
         with pytest.raises(KeyboardInterrupt):
-            pictures(executor, DrawRequest("a red circle", 1), DrawRequest("a red circle", 2))
+            pictures(executor, asked("a red circle", 1), asked("a red circle", 2))
         assert len(calls) == 1
 
     def test_nothing_is_drawn_for_no_requests(self, executor):
@@ -166,16 +167,14 @@ class TestReferences:
     def test_each_of_two_references_matters(self, executor):
         base, first, second = pictures(
             executor,
-            DrawRequest("a", 1, (noisy(1), noisy(2))),
-            DrawRequest("a", 1, (noisy(3), noisy(2))),
-            DrawRequest("a", 1, (noisy(1), noisy(3))),
+            asked("a", 1, (noisy(1), noisy(2))),
+            asked("a", 1, (noisy(3), noisy(2))),
+            asked("a", 1, (noisy(1), noisy(3))),
         )
         assert not np.array_equal(base, first) and not np.array_equal(base, second)
 
     def test_their_order_matters(self, executor):
-        one, other = pictures(
-            executor, DrawRequest("a", 1, (noisy(1), noisy(2))), DrawRequest("a", 1, (noisy(2), noisy(1)))
-        )
+        one, other = pictures(executor, asked("a", 1, (noisy(1), noisy(2))), asked("a", 1, (noisy(2), noisy(1))))
         assert not np.array_equal(one, other)
 
     def test_they_are_read_as_the_plain_pipeline_reads_them(self, executor):
@@ -193,7 +192,7 @@ class TestReferences:
             max_sequence_length=32,
             text_encoder_out_layers=TEXT_LAYERS,
         ).images[0]
-        assert apart(pictures(executor, DrawRequest("a red circle", 3, pair))[0], np.asarray(theirs)) <= CLOSE
+        assert apart(pictures(executor, asked("a red circle", 3, pair))[0], np.asarray(theirs)) <= CLOSE
 
 
 class TestMask:
@@ -202,13 +201,11 @@ class TestMask:
 
     def test_outside_it_the_first_reference_is_kept_bit_for_bit(self, executor):
         reference = noisy(1)
-        masked, free = pictures(
-            executor, DrawRequest("a", 1, (reference,), mask=self.MASK), DrawRequest("a", 1, (reference,))
-        )
+        masked, free = pictures(executor, asked("a", 1, (reference,), mask=self.MASK), asked("a", 1, (reference,)))
         assert np.array_equal(masked[:, 40:], reference[:, 40:]) and close(masked[:, :38], free[:, :38])
 
     def test_without_a_reference_there_is_nothing_to_keep(self, executor):
-        masked, free = pictures(executor, DrawRequest("a", 1, mask=self.MASK), DrawRequest("a", 1))
+        masked, free = pictures(executor, asked("a", 1, mask=self.MASK), asked("a", 1))
         assert apart(masked, free) <= CLOSE
 
 
@@ -221,11 +218,11 @@ class TestEvaluations:
         calls = []
         hook = pipe.transformer.register_forward_hook(lambda module, inputs, output: calls.append(len(output[0])))
         try:
-            drawings = counted.draw([DrawRequest("a", seed) for seed in range(3)])
-            assert sum(calls) == sum(drawing.nfe for drawing in drawings) == 3 * counted.nfe(DrawRequest("a", 0))
+            drawings = counted.draw([asked("a", seed) for seed in range(3)])
+            assert sum(calls) == sum(drawing.nfe for drawing in drawings) == 3 * counted.nfe(asked("a", 0))
             calls.clear()
-            (edited,) = counted.draw([DrawRequest("a", 0, (noisy(1),))])
-            assert sum(calls) == edited.nfe == counted.nfe(DrawRequest("b", 9, (flat(0),))) == 2
+            (edited,) = counted.draw([asked("a", 0, (noisy(1),))])
+            assert sum(calls) == edited.nfe == counted.nfe(asked("b", 9, (flat(0),))) == 2
         finally:
             hook.remove()
 
@@ -236,7 +233,7 @@ class TestEvaluations:
 class TestText:
     def test_a_prompt_longer_than_the_weights_read_is_refused_with_the_numbers(self, executor):
         with pytest.raises(BadInput, match=r"has 6\d\d tokens; these weights read at most 128; shorten the brief"):
-            executor.draw([DrawRequest("a red circle " * 200, 1)])
+            executor.draw([asked("a red circle " * 200, 1)])
 
     @pytest.mark.parametrize(("words", "length"), [(1, 32), (25, 32), (26, 64), (57, 64), (58, 128), (121, 128)])
     def test_the_shortest_length_that_holds_every_token_is_used(self, executor, words, length):
@@ -245,7 +242,7 @@ class TestText:
 
     def test_case_and_white_space_do_not_matter(self, executor):
         one, other = pictures(
-            executor, DrawRequest("a red circle, a blue square", 1), DrawRequest(" A Red  circle,A BLUE square", 1)
+            executor, asked("a red circle, a blue square", 1), asked(" A Red  circle,A BLUE square", 1)
         )
         assert apart(one, other) <= CLOSE
 
@@ -259,7 +256,7 @@ class TestText:
 class TestSaving:
     def test_what_is_loaded_draws_what_was_saved(self, executor, saved):
         loaded, rounded = KleinExecutor.load(saved), tiny().to(torch.bfloat16).to(torch.float32)
-        for request in (DrawRequest("a red circle", 1), DrawRequest("a", 2, (noisy(1), noisy(2)))):
+        for request in (asked("a red circle", 1), asked("a", 2, (noisy(1), noisy(2)))):
             found = pictures(loaded, request)[0]
             assert apart(found, pictures(KleinExecutor(rounded, RECIPE), request)[0]) <= CLOSE
             assert apart(found, pictures(executor, request)[0]) <= 12
@@ -277,7 +274,7 @@ class TestSaving:
             max_sequence_length=32,
             text_encoder_out_layers=TEXT_LAYERS,
         ).images[0]
-        ours = pictures(KleinExecutor.load(saved), DrawRequest("a red circle at the top left", 7))[0]
+        ours = pictures(KleinExecutor.load(saved), asked("a red circle at the top left", 7))[0]
         assert apart(ours, np.asarray(theirs)) <= CLOSE
 
     def test_the_recipe_lies_beside_the_weights(self, saved):

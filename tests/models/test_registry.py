@@ -21,10 +21,10 @@ from clvr_core.models.device_sharing import unwrap
 from clvr_core.models.executors import load_executor, place, tile, weights_of
 from clvr_core.models.memory_plan import Weights
 from clvr_core.models.registry import _here, load_models
-from clvr_core.protocols import DrawRequest
 from clvr_core.run.run_folder import BEST, read_trajectory
 from clvr_core.vlm.local import Local
 from tests.executor.images import drawing, serving_images
+from tests.executor.small import asked
 from tests.executor.test_klein import noisy, one_thread, pictures, tiny
 from tests.pixels import apart, close
 from tests.stickers.oracle import OracleExecutor
@@ -42,9 +42,9 @@ RECIPE = {
 MASK = np.zeros((96, 96), np.uint8)
 MASK[:, :32] = 255
 REQUESTS = (
-    DrawRequest("a red circle", 1),
-    DrawRequest("more", 2, (noisy(1),)),
-    DrawRequest("more", 2, (noisy(1),), mask=MASK),
+    asked("a red circle", 1),
+    asked("more", 2, (noisy(1),)),
+    asked("more", 2, (noisy(1),), mask=MASK),
 )
 
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from clvr_core.brief import STRATEGIES, Brief, Budget
+from clvr_core.brief import SIDE, STRATEGIES, Brief, Budget
 from clvr_core.run.forecast import Forecast, forecast
 from clvr_core.trajectory import Cost
 from tests.fakes import step, trajectory
 
 
-def run(seconds: float, calls: int, rounds: int = 2, strategy: str = "clvr", models=None, width: int = 96):
+def run(seconds: float, calls: int, rounds: int = 2, strategy: str = "clvr", models=None, width: int = SIDE):
     steps = [
         replace(step(canvas=number), cost=Cost({"draw": seconds / rounds}, vlm_calls=calls // rounds, images=1))
         for number in range(rounds)
