@@ -3,8 +3,9 @@
 The linear layer that trained the encoder reads each token: kind, look, size, letters, backdrop. It saw noised tokens of drawn scenes only,
 never what the flow draws; its own errors on drawn scenes stand in the first line, and bound everything below.
 
-python benchmarks/sticker_latents.py WEIGHTS [--count 200] [--seed 90001] [--json FILE]
+python benchmarks/sticker_latents.py WEIGHTS [--readout DIR] [--count 200] [--seed 90001] [--json FILE]
     WEIGHTS: folder of `clvr train stickers base`
+    --readout: folder with the linear layer of the same encoder, where WEIGHTS has none, as a merge
 """
 
 from __future__ import annotations
@@ -154,11 +155,12 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=90001)
+    parser.add_argument("--readout", type=Path, metavar="DIR")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     executor = KleinExecutor.load(options.weights)
     sampler = TrainingSampler(executor)
-    read = Readout(sampler, options.weights)
+    read = Readout(sampler, options.readout or options.weights)
     recipe = executor.recipe
     found: dict[str, Any] = {
         "count": options.count,
