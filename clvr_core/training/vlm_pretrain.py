@@ -63,10 +63,10 @@ class Settings:
     each place; decisions have 1. drawn: share of the single pictures that are canvases of weights, where there are some.
     questions, kinds: for each single picture, to be answered with Yes or No and in words. checks: share of the goals that
     are asked as a question as well. worn: share of the pictures that are worn, which costs time. still: share of the second
-    stage in which the vision part stays as the first left it, which saves time. pack: 1 to read what the questions about
-    a picture share once (vlm_packing), which is faster on a CPU; 0 for a row for each, of which a batch has always as
-    many. quick: 1 to compile what is between the matrices of packed questions, which takes a quarter of a minute and a
-    C++ compiler.
+    stage in which the vision part stays as the first left it, which saves time; let go at full rates it forgets some.
+    pack: 1 to read what the questions about a picture share once (vlm_packing), which is faster on a CPU; 0 for a row for
+    each, of which a batch has always as many. quick: 1 to compile what is between the matrices of packed questions, which
+    takes a quarter of a minute and a C++ compiler.
     """
 
     seconds: float = 380
@@ -176,11 +176,20 @@ class Feed:
             self.ready.put(self.queue.get())
 
     def __call__(self) -> Batch:
-        try:
-            batch = self.ready.get(timeout=0.01 if len(self.kept) > 50 else 60)
-        except queue.Empty:
-            self.again += 1
-            return random.choice(self.kept)
+        """Raises RuntimeError if no worker is left before the first batch."""
+        while True:
+            try:
+                batch = self.ready.get(timeout=0.01 if len(self.kept) > 50 else 60)
+                break
+            except queue.Empty:
+                if self.kept:
+                    self.again += 1
+                    return random.choice(self.kept)
+                # On a busy machine a worker takes its time to begin.
+                if not any(worker.is_alive() for worker in self.workers):
+                    raise RuntimeError(
+                        "the processes that make questions ended before their first batch; what they printed above says why"
+                    ) from None
         self.kept.append(batch)
         return batch
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import queue
 import random
 import shutil
+from collections import deque
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,7 +31,7 @@ from clvr_core.training.vlm_conversations import FAULTY, blank, conversation_abo
 from clvr_core.training.vlm_model import FOLDER, Pass, sentences
 from clvr_core.training.vlm_packing import Line, Packed, read
 from clvr_core.training.vlm_pictures import worn
-from clvr_core.training.vlm_pretrain import Settings, Trainer, load_weights, publish
+from clvr_core.training.vlm_pretrain import Feed, Settings, Trainer, load_weights, publish
 from clvr_core.training.vlm_questions import (
     ONE,
     TYPES,
@@ -373,6 +376,31 @@ def test_a_trainer_learns_one_batch_and_goes_on_from_its_files(writer, small, tm
     model, info = loaded
     assert not info["missing_keys"] and not info["unexpected_keys"]
     assert torch.equal(model.get_input_embeddings().weight, model.lm_head.weight), "one table for both"
+
+
+class Slow:
+    """A queue that is empty at first."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def get(self, timeout: float) -> str:
+        self.left -= 1
+        if self.left >= 0:
+            raise queue.Empty
+        return "batch"
+
+
+def test_a_feed_waits_for_workers_that_are_slow_and_not_for_those_that_are_gone():
+    feed: Any = Feed.__new__(Feed)
+    feed.ready, feed.kept, feed.again = Slow(3), deque(), 0
+    feed.workers = [SimpleNamespace(is_alive=lambda: False), SimpleNamespace(is_alive=lambda: True)]
+    assert feed() == "batch" and list(feed.kept) == ["batch"] and feed.again == 0
+    feed.ready = Slow(1)
+    assert feed() == "batch" and feed.again == 1, "an earlier one, once there is one"
+    feed.ready, feed.kept, feed.workers = Slow(1), deque(), feed.workers[:1]
+    with pytest.raises(RuntimeError, match="ended before their first batch"):
+        feed()
 
 
 def test_a_vision_part_that_is_kept_still_does_not_change(writer, small, tmp_path):
