@@ -21,6 +21,8 @@ from .scene import SIGN, Edit, Scene, Thing, apply, cell_name
 from .spec import Backdrop, Item, Only, Spec, waymarks
 from .words import SIZE_FORMS
 
+CORE = 4
+"""Things of a first sketch in which the strategy names none, as that of `strokes`, which begins with the backdrop."""
 CHANGES = 2
 """Changes in one instruction, as many as the base was trained on."""
 WORDINGS = 12
@@ -132,16 +134,28 @@ def _goals_of(data: Mapping[str, Any], served: Served) -> list[str]:
 
 
 def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
-    """Return a GENERATE of the items in focus, placed so that the whole brief fits around them later."""
+    """Return a GENERATE of the items in focus, or of a core where only the backdrop is, placed so that the whole brief fits
+    around them later."""
     layout = closest(spec, Scene(), rng)
     assert layout is not None, "a brief that no arrangement meets ends before anything is drawn"
-    focused = [item for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])] or list(spec.items)
-    drawn = {item.key for item in focused}
+    drawn = {item.key for item in spec.items if set(_goals_of(data, item)) & set(data["focus"])} or _core(spec, layout)
     things = tuple(thing for thing in layout.things if thing.key in drawn)
     later = [item_words(item) for item in spec.items if item.key not in drawn]
     summary = f"I leave for later: {', '.join(later)}." if later else "I draw the scene."
     served = [item for item in spec.items if item.key in drawn] + _backdrop(spec)
     return _reply("GENERATE", summary, served, data, scene=Scene(things, layout.backdrop))
+
+
+def _core(spec: Spec, layout: Scene) -> set[tuple[str, str]]:
+    """Return the kinds of a first sketch that no item was named for: the first ones, of CORE things together at most."""
+    core: set[tuple[str, str]] = set()
+    count = 0
+    for item in spec.items:
+        more = sum(thing.key == item.key for thing in layout.things)
+        if not core or count + more <= CORE:
+            core.add(item.key)
+            count += more
+    return core
 
 
 def _served(spec: Spec, data: Mapping[str, Any], found: list[Change], target: Scene) -> list[Change]:
