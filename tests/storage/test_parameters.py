@@ -31,7 +31,7 @@ def test_the_last_line_is_read_as_stable_diffusion_webui_reads_it():
     assert fields(text) == {
         "Steps": "4",
         "Seed": "7",
-        "Size": "96x96",
+        "Size": "192x192",
         "Model": '"Flux2 by klein, 4 steps, guidance 1"',
         "Version": f"clvr {__version__}",
     }

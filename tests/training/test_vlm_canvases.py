@@ -18,7 +18,7 @@ from clvr_core.stickers import perceive as reading
 from clvr_core.stickers.model import RECIPE
 from clvr_core.stickers.simulated import SimulatedExecutor, perceive
 from clvr_core.training import vlm_canvases
-from clvr_core.training.vlm_batches import Writer, hold_out
+from clvr_core.training.vlm_batches import Load, Writer, hold_out
 from clvr_core.training.vlm_canvases import Canvases, drawn_by, labels
 from clvr_core.training.vlm_model import FOLDER
 from clvr_core.training.vlm_pretrain import Settings, Trainer
@@ -139,7 +139,7 @@ def test_a_batch_shows_the_canvases_themselves_with_questions_about_what_stands_
     noted = json.loads((tmp_path / "run" / "run.json").read_text())["canvases"]
     assert noted["weights"][0]["folder"] == "weights" and noted["clear"] == len(canvases.pictures)
     waiting: Any = queue.Queue()
-    hold_out(waiting, FOLDER / "tokenizer.json", 1, 16, labels(canvases, True))
+    hold_out(waiting, FOLDER / "tokenizer.json", 1, Load(16, 8, 2, (0, 0, 0, 0)), labels(canvases, True))
     rendered, drawn = waiting.get()
     assert (rendered.drawn == -1).all() and len(rendered.talk.ids) == 2
     assert canvases.unseen[drawn.drawn[drawn.drawn >= 0]].all() and (drawn.drawn >= 0).sum() > 12
