@@ -13,6 +13,7 @@ import torch
 
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor
+from ..executor.small_klein import patchify
 from ..stickers import readout
 from ..stickers.codes import DX, DY, FIELDS, LOOK, NOUN, SIZE, WORD, codes
 from ..stickers.phrases import whole, write
@@ -58,9 +59,7 @@ def drawn_latents(
     """
     executor, world = KleinExecutor.load(weights), world_named()
     sampler, sampling = TrainingSampler(executor, device), executor.recipe.generate
-    vae, rng = sampler.pipe.vae, random.Random(f"drawn/{seed}")
-    std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
-    mean = vae.bn.running_mean.view(1, -1, 1, 1)
+    rng, same = random.Random(f"drawn/{seed}"), [NOUN, LOOK, SIZE, *range(WORD, FIELDS)]
     kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
     asked = 0
     while asked < count:
@@ -76,11 +75,9 @@ def drawn_latents(
             noise = sampler.noise(condition, torch.Generator().manual_seed(rng.randrange(2**62)))
             with torch.no_grad():
                 tokens = sampler.sample(sampler.pipe.transformer, condition, noise, sampling)
-                plain = tokens.float().transpose(1, 2).unflatten(2, (GRID, GRID)) * std + mean
-                seen, grounds = read_codes(layer, plain.flatten(2).transpose(1, 2))
-                latents = sampler.pipe._unpatchify_latents(plain)
+                latents = sampler.latents(tokens, (GRID, GRID)).float()
+                seen, grounds = read_codes(layer, patchify(latents).flatten(2).transpose(1, 2))
             wanted, backdrops = codes([scene for scene, _ in pairs])
-            same = [NOUN, LOOK, SIZE, *range(WORD, FIELDS)]
             right = (seen.cpu().numpy()[..., same] == wanted[..., same]).all((1, 2)) & (
                 grounds.cpu().numpy() == backdrops
             )

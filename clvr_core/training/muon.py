@@ -15,12 +15,17 @@ SPREAD = 0.2
 """Root mean square of a step's elements at a rate of 1, about that of AdamW's (Moonlight, arXiv 2502.16982)."""
 
 
+def in_bfloat16(device: torch.device) -> bool:
+    """Whether a training without accelerate computes in bfloat16: on a GPU, and where accelerate was told to
+    (ACCELERATE_MIXED_PRECISION=bf16)."""
+    return device.type == "cuda" or os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
+
+
 def orthogonal(matrices: Tensor) -> Tensor:
     """Return the nearest matrices with singular values near 1, of B x R x C, by Newton-Schulz rounds. They are made in
     bfloat16 on a GPU, and on a CPU where accelerate was told to train in it."""
     a, b, c = COEFFICIENTS
-    short = matrices.is_cuda or os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
-    made = matrices.bfloat16() if short else matrices.float()
+    made = matrices.bfloat16() if in_bfloat16(matrices.device) else matrices.float()
     flip = made.shape[-2] > made.shape[-1]
     made = made.mT if flip else made
     made = made / (made.float().norm(dim=(-2, -1), keepdim=True).to(made.dtype) + 1e-7)

@@ -143,14 +143,17 @@ class TrainingSampler:
         scale = 2 * self.pipe.vae_scale_factor
         return picture.shape[0] // scale, picture.shape[1] // scale
 
-    @torch.no_grad()
-    def pictures(self, tokens: torch.Tensor, grid: tuple[int, int]) -> list[np.ndarray]:
-        """N x tokens x C -> uint8 H x W x 3, as the pipeline decodes them."""
+    def latents(self, tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        """N x tokens x C -> the latents that the VAE decodes, before normalisation."""
         vae = self.pipe.vae
         latents = tokens.to(vae.dtype).transpose(1, 2).unflatten(2, grid)
         std = torch.sqrt(vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps)
-        latents = self.pipe._unpatchify_latents(latents * std + vae.bn.running_mean.view(1, -1, 1, 1))
-        shown = vae.decode(latents, return_dict=False)[0].float().clamp(-1, 1)
+        return self.pipe._unpatchify_latents(latents * std + vae.bn.running_mean.view(1, -1, 1, 1))
+
+    @torch.no_grad()
+    def pictures(self, tokens: torch.Tensor, grid: tuple[int, int]) -> list[np.ndarray]:
+        """N x tokens x C -> uint8 H x W x 3, as the pipeline decodes them."""
+        shown = self.pipe.vae.decode(self.latents(tokens, grid), return_dict=False)[0].float().clamp(-1, 1)
         return list(((shown / 2 + 0.5).permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
     def sigmas(self, steps: int, tokens: int) -> torch.Tensor:

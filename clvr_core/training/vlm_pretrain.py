@@ -33,7 +33,7 @@ from torch.nn import functional
 
 from ..errors import BadInput
 from .compile import has_compiler
-from .muon import Muon
+from .muon import Muon, in_bfloat16
 from .vlm_batches import CHAT, Batch, Load, Rows, Writer, hold_out, work
 from .vlm_canvases import Canvases, drawn_by, labels
 from .vlm_model import FOLDER, Pass
@@ -285,8 +285,7 @@ class Trainer:
 
     def autocast(self) -> Any:
         """bfloat16 on a GPU, and on a CPU where accelerate was told so (ACCELERATE_MIXED_PRECISION=bf16)."""
-        short = self.device.type == "cuda" or os.environ.get("ACCELERATE_MIXED_PRECISION") == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=short)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16(self.device))
 
     def pictures(
         self,

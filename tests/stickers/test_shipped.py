@@ -23,6 +23,7 @@ from clvr_core.training import publish
 from clvr_core.training.drawn_latents import drawn_latents
 from clvr_core.training.merged import TRANSFORMER
 from clvr_core.training.stage import RECORD
+from clvr_core.training.sticker_batches import to_uint8
 from clvr_core.world import ALIGNED, KINDS, world_named
 from tests.stickers.test_art import needs_art
 
@@ -88,11 +89,11 @@ def test_words_on_signs_can_be_read(merged, letters, least):
 
 def test_the_latents_that_the_weights_draw_are_decoded_as_what_they_mean(merged):
     """A decoder that was taught its encoder's latents alone draws other letters from these."""
-    drawn = drawn_latents(MERGED, load_layer(BASE), 100, 3, torch.device("cpu"), str)
+    drawn = drawn_latents(MERGED, load_layer(BASE), 100, 3, torch.device("cpu"), lambda line: None)
     vae = merged.pipe.vae
     with torch.no_grad():
         shown = torch.cat([vae.decode(part, return_dict=False)[0] for part in drawn.latents[:48].split(16)])
-    pictures = [(each.permute(1, 2, 0).clamp(-1, 1).numpy() * 127.5 + 127.5).round().astype("uint8") for each in shown]
+    pictures = list(to_uint8(shown / 2 + 0.5))
     same = [NOUN, LOOK, SIZE, *range(WORD, FIELDS)]
     seen = codes([each.scene() for each in perceive.read(pictures, perceive.reader())])[0][..., same]
     cells = drawn.cells[:48].numpy()[..., same]
