@@ -1,18 +1,19 @@
 """The arms of an evaluation: ways to a picture that are compared, with what each spent.
 
 `oneshot` draws the prompt itself, `rewrite` draws a language model's version of it, `best-of-n` draws several pictures
-and the judge picks one, and each strategy runs the loop.
+and the judge picks one, `plan-best-of-n` does so with that version, the plan, and each strategy runs the loop.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from itertools import islice
+from typing import Any, TypeVar, cast
 
-from ..brief import Brief, Budget, Strategy
+from ..brief import Brief, Budget, Goal, Strategy
 from ..controller import draft_goals
 from ..controller.rewrite import rewrite
 from ..errors import BadInput, CannotWrite, JudgeFailure
@@ -20,16 +21,21 @@ from ..fleet.output import Output
 from ..fleet.rounds import drive_all
 from ..models.registry import Models
 from ..policy import LOOPS, POLICIES, rules
-from ..protocols import DrawRequest, Picture, SomeDrawn
+from ..protocols import Drawing, DrawRequest, Picture, SomeDrawn, Vlm
 from ..run.session import Session, drive, resume
 from ..run.start_image import beginning_with
 from ..storage.names import is_portable
 from ..trajectory import Outcome, Trajectory, seed_for
 from ..verifier import judge
+from ..vlm.replies import Answer
 from .variants import base_of, options_of, policy_of
 
-ARMS = ("oneshot", "rewrite", "best-of-n", *LOOPS)
+PLAN = "plan-best-of-n"
+CONTROLS = ("best-of-n", PLAN)
+"""Arms to stand beside a loop at the evaluations that it spent: several pictures, of which its judge picks one."""
+ARMS = ("oneshot", "rewrite", *CONTROLS, *LOOPS)
 CANDIDATES = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,70 @@ class NotMade:
     judge: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Pictures to draw for one brief, of which the judge picks one by the brief's goals.
+
+    requests: one for each picture.
+    tokens, calls: of the vision-language model, for goals and prompts.
+    """
+
+    goals: tuple[Goal, ...]
+    requests: tuple[DrawRequest, ...]
+    tokens: int
+    calls: int
+
+    @classmethod
+    def of(
+        cls,
+        vlm: Vlm,
+        brief: Brief,
+        prompts: Sequence[Answer[str]],
+        count: int,
+        references: tuple[Picture, ...] = (),
+    ) -> Contest:
+        """Draft the goals of the brief, and ask for `count` pictures, at least 1, that are drawn from the prompts in turn.
+
+        references: pictures to edit, uint8 H x W x 3; none to draw new ones.
+
+        Raises JudgeFailure if a prompt or the goals are missing.
+        """
+        told = []
+        for answer in prompts:
+            if answer.value is None:
+                raise JudgeFailure(answer.failure)
+            told.append(answer.value)
+        drafted = draft_goals(vlm, brief)
+        if drafted.value is None:
+            raise JudgeFailure(drafted.failure)
+        requests = tuple(
+            DrawRequest(told[k % len(told)], seed_for(brief.seed, 0, k), references, brief.width, brief.height)
+            for k in range(count)
+        )
+        asked = (drafted, *prompts)
+        return cls(drafted.value, requests, sum(each.tokens for each in asked), sum(each.calls for each in asked))
+
+    def won(self, judging: Vlm, drawn: Sequence[Drawing]) -> Made:
+        """Return the drawing that the judge picks, the first of equals, with the cost of them all but the seconds.
+
+        drawn: one for each request, in order.
+
+        Raises JudgeFailure if none was judged.
+        """
+        judged = [judge(judging, drawing.picture, self.goals) for drawing in drawn]
+        if all(rules.score(each.verdicts) is None for each in judged):
+            raise JudgeFailure(f"no candidate was judged: {judged[0].verdicts[0].evidence}")
+        pick = rules.choose([each.verdicts for each in judged])
+        return Made(
+            drawn[pick].picture,
+            sum(drawing.nfe for drawing in drawn),
+            len(drawn),
+            self.tokens + sum(each.tokens for each in judged),
+            self.calls + sum(each.calls for each in judged),
+            record={"picked": pick},
+        )
+
+
 @dataclass(frozen=True)
 class Way:
     """Makes the pictures of one arm.
@@ -106,15 +176,17 @@ class Way:
             yield from self._loops(jobs)
         elif self.arm == "oneshot":
             yield from self._shots(jobs) if jobs else ()
+        elif self.arm == "rewrite":
+            yield from (_tried(self._rewritten, job) for job in jobs)
         else:
-            yield from map(self._plain, jobs)
+            yield from self._contests(jobs)
 
     def cost(self, job: Job) -> tuple[int, int]:
         """Return the transformer evaluations of a job at most, and those of one drawn picture."""
         each = self.models.executor.nfe(self._request(job, job.prompt, 0))
         if self.arm in ("oneshot", "rewrite"):
             return each, each
-        if self.arm == "best-of-n":
+        if self.arm in CONTROLS:
             return self._count(job, each) * each, each
         return job.evaluations or self.rounds * each * POLICIES[base_of(self.arm)].grid, each
 
@@ -153,39 +225,55 @@ class Way:
         seconds = (time.perf_counter() - started) / len(jobs)
         return [Made(drawing.picture, drawing.nfe, 1, seconds=seconds) for drawing in drawn]
 
-    def _plain(self, job: Job) -> Made | NotMade:
-        started = time.perf_counter()
-        try:
-            made = self._rewritten(job) if self.arm == "rewrite" else self._picked(job)
-        except BadInput as error:
-            return NotMade(str(error))
-        except JudgeFailure as error:
-            return NotMade(str(error), judge=True)
-        return replace(made, seconds=time.perf_counter() - started)
-
     def _rewritten(self, job: Job) -> Made:
+        started = time.perf_counter()
         answer = rewrite(self.models.vlm, job.prompt, job.seed)
         if answer.value is None:
             raise JudgeFailure(answer.failure)
         (drawing,) = self.models.executor.draw([self._request(job, answer.value, 0)])
-        return Made(drawing.picture, drawing.nfe, 1, answer.tokens, answer.calls, record={"prompt": answer.value})
+        seconds = time.perf_counter() - started
+        record: dict[str, object] = {"prompt": answer.value}
+        return Made(drawing.picture, drawing.nfe, 1, answer.tokens, answer.calls, seconds, record)
 
-    def _picked(self, job: Job) -> Made:
-        """Return the best of several edits of the source, by the judge."""
-        brief = Brief(job.prompt, "best-of-n", job.seed)
-        drafted = draft_goals(self.models.vlm, brief)
-        if drafted.value is None:
-            raise JudgeFailure(drafted.failure)
+    def _contests(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
+        """Draw the pictures of all jobs at once, then let the judge pick one for each."""
+        started = time.perf_counter()
+        contests = [_tried(self._contest, job) for job in jobs]
+        ended = iter(self._ended([contest for contest in contests if isinstance(contest, Contest)]))
+        made = [next(ended) if isinstance(contest, Contest) else contest for contest in contests]
+        seconds = (time.perf_counter() - started) / max(1, len(jobs))
+        return [replace(each, seconds=seconds) if isinstance(each, Made) else each for each in made]
+
+    def _ended(self, contests: Sequence[Contest]) -> list[Made | NotMade]:
+        if not contests:
+            return []
+        why = ""
+        try:
+            drawn = iter(self.models.executor.draw([request for each in contests for request in each.requests]))
+        except SomeDrawn as error:
+            why, drawn = str(error), iter(error.drawings)
+        except BadInput as error:
+            if len(contests) == 1:
+                return [_not_made(error)]
+            return [made for contest in contests for made in self._ended([contest])]
+        made: list[Made | NotMade] = []
+        for contest in contests:
+            mine = [drawing for drawing in islice(drawn, len(contest.requests)) if drawing is not None]
+            whole = len(mine) == len(contest.requests)
+            made.append(_tried(self._won, contest, mine) if whole else NotMade(why))
+        return made
+
+    def _contest(self, job: Job) -> Contest:
+        vlm = self.models.vlm
+        prompt = rewrite(vlm, job.prompt, job.seed) if self.arm == PLAN else Answer(job.prompt)
         count = self._count(job, self.models.executor.nfe(self._request(job, job.prompt, 0)))
-        drawn = self.models.executor.draw([self._request(job, job.prompt, k) for k in range(count)])
-        judged = [judge(self.models.judge or self.models.vlm, drawing.picture, drafted.value) for drawing in drawn]
-        if all(rules.score(each.verdicts) is None for each in judged):
-            raise JudgeFailure(f"no candidate was judged: {judged[0].verdicts[0].evidence}")
-        pick = rules.choose([each.verdicts for each in judged])
-        tokens = drafted.tokens + sum(each.tokens for each in judged)
-        calls = drafted.calls + sum(each.calls for each in judged)
-        evaluations = sum(drawing.nfe for drawing in drawn)
-        return Made(drawn[pick].picture, evaluations, count, tokens, calls, record={"picked": pick})
+        brief = Brief(job.prompt, "best-of-n", job.seed, *self._size(job))
+        return Contest.of(vlm, brief, [prompt], count, () if job.source is None else (job.source,))
+
+    def _won(self, contest: Contest, drawn: Sequence[Drawing]) -> Made:
+        made = contest.won(self.models.verifier, drawn)
+        said = {"prompt": contest.requests[0].prompt} if self.arm == PLAN else {}
+        return replace(made, record=made.record | said)
 
     def _loops(self, jobs: Sequence[Job]) -> list[Made | NotMade]:
         made: list[Made | NotMade | None] = [None] * len(jobs)
@@ -272,6 +360,16 @@ def _name_of(job: Job) -> str:
     """Return the name of the job's run. An id that no folder can be called by is hashed."""
     name = job.name.replace("/", "-")
     return name if is_portable(name) else hashlib.sha256(job.name.encode()).hexdigest()[:16]
+
+
+def _tried(make: Callable[..., T], *given: Any) -> T | NotMade:
+    """Return what is made, or why it is not, if what fails is this picture's own."""
+    try:
+        return make(*given)
+    except BadInput as error:
+        return _not_made(error)
+    except JudgeFailure as error:
+        return NotMade(str(error), judge=True)
 
 
 def _not_made(error: BadInput) -> NotMade:

@@ -68,7 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--arm",
         required=True,
         metavar="ARM",
-        help=f"oneshot, rewrite, best-of-n, {', '.join(LOOPS[:-1])} or {LOOPS[-1]}",
+        help="oneshot, rewrite, best-of-n, plan-best-of-n (the rewritten prompt, best of N), "
+        f"{', '.join(LOOPS[:-1])} or {LOOPS[-1]}, and variants of these such as director+no-rollback",
     )
     generate.add_argument("--name", metavar="NAME", help="of the subfolder (default: the arm)")
     generate.add_argument(

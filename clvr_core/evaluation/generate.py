@@ -20,7 +20,7 @@ from ..models.registry import Models
 from ..models.source import Facts, Source
 from ..policy import LOOPS
 from ..run.start_image import fit_to_canvas
-from .arms import ARMS, Job, Made, NotMade, Way
+from .arms import ARMS, PLAN, Job, Made, NotMade, Way
 from .benchmarks import Benchmark, data_hash
 from .benchmarks.base import Item
 from .store import Arm, file_hash, read_picture, seed_of
@@ -141,7 +141,11 @@ class Generation:
             "match": order.match.name if order.match else None,
             "clvr": __version__,
         }
-        said |= {"rounds": order.rounds, "patience": order.patience} if order.arm not in ("oneshot", "rewrite") else {}
+        said |= (
+            {"rounds": order.rounds, "patience": order.patience}
+            if order.arm not in ("oneshot", "rewrite", PLAN)
+            else {}
+        )
         guided = options_of(order.arm).get("guided")
         return said if guided is None or _begun_unguided(self.arm) else said | {"guided": guided}
 

@@ -30,26 +30,26 @@ from typing import Literal, cast, get_args
 import numpy as np
 
 from ..brief import Brief, Budget, Strategy
-from ..controller import draft_goals
+from ..controller.rewrite import rewrite
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor
 from ..fleet.crew import Engine, Lost, Tell
 from ..fleet.processes import Processes
 from ..fleet.rounds import drive_all
-from ..policy import LOOPS, rules
-from ..protocols import DrawRequest, Picture
+from ..policy import LOOPS
+from ..protocols import Picture
 from ..records import from_json
 from ..run.run_folder import RunFolder  # noqa: F401  (re-exported for callers that open single runs)
 from ..run.session import RunModels, Session
 from ..storage.atomic import keep_note, write_bytes, writing
 from ..storage.lock import alone_in_folder
-from ..trajectory import seed_for
-from ..verifier import judge
+from ..vlm.replies import Answer
 from ..world import EmbeddedVlm, World, world_named
+from .arms import PLAN, Contest
 from .statistics import auc, interval, ratio, resample
 from .variants import base_of, options_of, policy_of
 
-PLANNED = ("plan-best-of-n", "replan-best-of-n")
+PLANNED = (PLAN, "replan-best-of-n")
 """Controls that spend what the loop MATCHED spent."""
 MATCHED = "clvr"
 ARMS = ("oneshot", "rewrite", "best-of-n", *PLANNED, *LOOPS)
@@ -207,26 +207,27 @@ def _best_of_plans(
     conditions: Conditions,
 ) -> UnitResult:
     started = time.perf_counter()
-    pictures = max(1, math.ceil(evaluations / executor.recipe.generate.nfe))
-    passed, spent, calls = [], [], []
+    count = max(1, math.ceil(evaluations / executor.recipe.generate.nfe))
+    made = []
     for brief in briefs:
         vlm = conditions.vlm(world, brief.seed)
-        goals = draft_goals(vlm, Brief(brief.prompt, seed=brief.seed)).value or ()
-        plans = pictures if arm == "replan-best-of-n" else 1
-        prompts = [vlm.plan(brief.prompt, brief.seed, attempt) for attempt in range(plans)]
-        prompts *= pictures // plans
-        requests = [
-            DrawRequest(prompt, seed_for(brief.seed, 0, place), (), world.canvas, world.canvas)
-            for place, prompt in enumerate(prompts)
+        asked = Brief(brief.prompt, "best-of-n", brief.seed, world.canvas, world.canvas)
+        prompts = [
+            rewrite(vlm, brief.prompt, brief.seed)
+            if arm == PLAN
+            else Answer(vlm.plan(brief.prompt, brief.seed, attempt), calls=1)
+            for attempt in range(1 if arm == PLAN else count)
         ]
-        drawn = executor.draw(requests)
-        judged = [judge(vlm, drawing.picture, goals) for drawing in drawn]
-        passed.append(_passes(world, brief, drawn[rules.choose([each.verdicts for each in judged])].picture))
-        spent.append(sum(drawing.nfe for drawing in drawn))
-        calls.append(1 + plans + sum(each.calls for each in judged))
-    seconds = round(time.perf_counter() - started, 2)
+        contest = Contest.of(vlm, asked, prompts, count)
+        made.append(contest.won(vlm, executor.draw(contest.requests)))
     return UnitResult(
-        arm, tier, tuple(brief.bits for brief in briefs), tuple(passed), tuple(spent), tuple(calls), seconds
+        arm,
+        tier,
+        tuple(brief.bits for brief in briefs),
+        tuple(_passes(world, brief, each.picture) for brief, each in zip(briefs, made)),
+        tuple(each.evaluations for each in made),
+        tuple(each.calls for each in made),
+        round(time.perf_counter() - started, 2),
     )
 
 

@@ -54,14 +54,16 @@ def _sessions(options: argparse.Namespace) -> int:
 
 def _drawn(options: argparse.Namespace, sessions, arm) -> int:
     from ..models.registry import load_models
-    from .arms import Way
+    from .arms import PLAN, Way
     from .generate import Order
     from .sessions import Sessions
     from .variants import options_of
 
     Order(options.arm)  # raises BadInput for an arm that is not known
-    if options.arm == "rewrite":
-        raise BadInput("the arm rewrite draws a new picture, and a session edits the one before; choose another --arm")
+    if options.arm in ("rewrite", PLAN):
+        raise BadInput(
+            f"the arm {options.arm} draws a new picture, and a session edits the one before; choose another --arm"
+        )
     models = load_models(options.models, options.weights)
     names = {"executor": models.executor.name, "controller": models.vlm.name}
     settings = {name: getattr(options, name) for name in ("arm", "seed", "side", "rounds", "patience")}

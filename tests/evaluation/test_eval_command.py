@@ -9,6 +9,7 @@ import pytest
 
 from clvr_core import cli
 from clvr_core.evaluation import prompt_parse
+from clvr_core.evaluation.arms import PLAN
 from clvr_core.evaluation.report import write_report
 from clvr_core.evaluation.score import Scoring, VlmJudge
 from clvr_core.evaluation.store import Arm
@@ -138,6 +139,19 @@ class TestTheReport:
         printed = [line for line in lines if line["published"] == "yes"]
         assert printed and all(line["comparable"].startswith("no") and line["source"] for line in printed)
         assert {line["name"] for line in lines if line["published"] == "no"} == {"oneshot", "merged"}
+
+    def test_marks_controls_and_the_loop_that_each_stands_beside(self, bench):
+        made = {"clvr": {"arm": "clvr"}, "plan": {"arm": PLAN, "match": "clvr"}, PLAN: {"arm": PLAN, "evaluations": 9}}
+        for name, settings in made.items():
+            arm = Arm(bench.images, name)
+            arm.settle(settings)
+            bench.fill(arm=arm)
+            Scoring(bench.bench, bench.data, arm, VlmJudge(always(1.0), bench.items), bench.items).run()
+        written = write_report(bench.images, bench.images / "out")
+        page = written.html.read_text()
+        assert f"{PLAN}, the control beside clvr<" in page and f"{PLAN}, the control beside loops<" in page
+        marked = {line["name"]: line["control_of"] for line in csv.DictReader(written.csv.open()) if line["arm"]}
+        assert marked == {"oneshot": "", "merged": "", "clvr": "", "plan": "clvr", PLAN: "loops"}
 
     def test_holds_base_against_merged_in_pairs(self, bench):
         written = write_report(bench.images, bench.images / "out", bench.data, baseline="oneshot")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from clvr_core.errors import BadInput, CannotWrite, JudgeFailure
 from clvr_core.evaluation import prompt_parse, store
-from clvr_core.evaluation.arms import ARMS, LOOPS
+from clvr_core.evaluation.arms import ARMS, CONTROLS, LOOPS, PLAN
 from clvr_core.evaluation.benchmarks import BENCHMARKS
 from clvr_core.evaluation.benchmarks.base import Item
 from clvr_core.evaluation.generate import Generation, Order, sample
@@ -75,7 +76,7 @@ def test_every_arm_draws_every_picture_and_tells_what_it_spent(world, arm):
     lines = world.lines(arm)
     assert {line["item"] for line in lines} == {"b0", "b1"}
     spent = [line["evaluations"] for line in lines]
-    expected = {"oneshot": [24, 24], "rewrite": [24, 24], "best-of-n": [96, 96]}
+    expected = {"oneshot": [24, 24], "rewrite": [24, 24], "best-of-n": [96, 96], PLAN: [96, 96]}
     assert spent == expected[arm] if arm in expected else max(spent) <= 96
     assert sum(spent) == sum(models.executor.nfe(request) for request in models.executor.requests)
     assert all((line["vlm_calls"] > 0) is (arm != "oneshot") for line in lines)
@@ -97,23 +98,63 @@ def test_a_rewrite_says_where_everything_stands_and_the_line_keeps_its_words(wor
     assert min(bits) >= 0 and max(bits) > 2
 
 
+def test_a_plan_is_drawn_as_often_as_the_limit_pays_and_judged_by_the_goals_of_the_brief(world):
+    class Half(OracleExecutor):
+        """Draws the first two of four pictures wrongly."""
+
+        def draw(self, requests):
+            wrong = [replace(request, prompt="a black bus") for request in requests]
+            return [super(Half, self).draw([(wrong if k % 4 < 2 else requests)[k]])[0] for k in range(len(requests))]
+
+    executor = Half()
+    world.generation(PLAN, Models(VLM, executor, CANVAS, CANVAS), evaluations=100).run()
+    world.generation("rewrite").run()
+    told = {name: [line["prompt"] for line in world.lines(name)] for name in (PLAN, "rewrite")}
+    assert told[PLAN] == told["rewrite"] and not {*told[PLAN]} & {*BRIEFS}
+    right = [request.prompt for k, request in enumerate(executor.requests) if k % 4 > 1]
+    assert right == [told[PLAN][0]] * 2 + [told[PLAN][1]] * 2
+    for line, item in zip(world.lines(PLAN), world.items):
+        assert (line["picked"], line["images"], line["vlm_calls"]) == (2, 4, 1 + 1 + 4)
+        assert parse(item.prompt).holds(perceive(read_picture(world.images / line["file"])).scene())
+
+
+def test_the_plans_of_all_pictures_side_by_side_are_drawn_at_once(world):
+    calls = []
+
+    class Counting(OracleExecutor):
+        def draw(self, requests):
+            calls.append(len(requests))
+            return super().draw(requests)
+
+    world.generation(PLAN, Models(VLM, Counting(), CANVAS, CANVAS), evaluations=72, parallel=2).run()
+    world.generation(PLAN, Models(VLM, Counting(), CANVAS, CANVAS), "one", evaluations=72, parallel=1).run()
+    assert calls == [6, 3, 3] and list(world.bytes(PLAN).values()) == list(world.bytes("one").values())
+
+
+def test_limits_of_a_loop_are_no_setting_of_a_plan(world):
+    world.generation(PLAN, evaluations=24).run()
+    assert world.generation(PLAN, evaluations=24, rounds=2, patience=1).run().there == 2
+
+
 def test_all_arms_begin_with_the_same_luck(world):
     seeds = {}
-    for arm in ("oneshot", "rewrite", "best-of-n"):
+    for arm in ("oneshot", "rewrite", *CONTROLS):
         models = drawing_models()
         world.generation(arm, models).run()
         seeds[arm] = [request.seed for request in models.executor.requests]
     first = [seed_for(seed_of("0", item.id, 0), 0, 0) for item in world.items]
-    assert seeds["oneshot"] == seeds["rewrite"] == first and seeds["best-of-n"][0] == first[0]
+    assert seeds["oneshot"] == seeds["rewrite"] == first
+    assert seeds["best-of-n"] == seeds[PLAN] and {*first} < {*seeds[PLAN]} and len({*seeds[PLAN]}) == 8
 
 
-def test_best_of_n_can_be_given_what_the_loop_spent_on_the_very_same_picture(world):
+@pytest.mark.parametrize("arm", CONTROLS)
+def test_a_control_can_be_given_what_the_loop_spent_on_the_very_same_picture(world, arm):
     world.generation("clvr").run()
-    world.generation("best-of-n", match=Arm(world.images, "clvr")).run()
-    loop, best = ({line["item"]: line["evaluations"] for line in world.lines(name)} for name in ("clvr", "best-of-n"))
+    world.generation(arm, match=Arm(world.images, "clvr")).run()
+    loop, best = ({line["item"]: line["evaluations"] for line in world.lines(name)} for name in ("clvr", arm))
     assert best == {item: max(1, spent // 24) * 24 for item, spent in loop.items()}
     with pytest.raises(BadInput, match="nothing-yet has no picture 0 of item b0"):
-        world.generation("best-of-n", name="x", match=Arm(world.images, "nothing-yet")).run()
+        world.generation(arm, name="x", match=Arm(world.images, "nothing-yet")).run()
 
 
 def test_the_estimate_is_an_upper_bound_and_knows_what_is_there(world):
@@ -165,8 +206,10 @@ def test_what_was_drawn_beside_a_picture_that_was_refused_is_kept(tmp_path):
             raise SomeDrawn("refused", [None, *super().draw(requests)[1:]])
 
     world = World(tmp_path, [*BRIEFS, "two red cats"])
-    report = world.generation("oneshot", Models(VLM, executor := Refusing(0.3), CANVAS, CANVAS), parallel=3).run()
-    assert (report.made, report.failed) == (2, [("b0-0", "refused")]) and len(executor.requests) == 3
+    for arm, drawn in (("oneshot", 3), (PLAN, 6)):
+        models = Models(VLM, executor := Refusing(0.3), CANVAS, CANVAS)
+        report = world.generation(arm, models, parallel=3, evaluations=48).run()
+        assert (report.made, report.failed) == (2, [("b0-0", "refused")]) and len(executor.requests) == drawn
 
 
 def test_what_another_process_draws_is_not_drawn_a_second_time(world):
@@ -219,7 +262,7 @@ class TestAKill:
         made.generation("clvr", evaluations=120, parallel=2).run()
         return made
 
-    @pytest.mark.parametrize("arm", ["oneshot", "clvr"])
+    @pytest.mark.parametrize("arm", ["oneshot", PLAN, "clvr"])
     def test_at_any_write_costs_nothing_and_changes_nothing(self, tmp_path, monkeypatch, arm):
         settings = {"evaluations": 40, "parallel": 2}
         whole = World(tmp_path / "whole")
@@ -273,7 +316,7 @@ class TestWhatCannotBeDrawn:
         assert report.made == 2 and [name for name, _ in report.failed] == ["b1-0"]
         assert [line["item"] for line in world.lines("clvr") if "failed" in line] == ["b1"]
 
-    @pytest.mark.parametrize("arm", ["rewrite", "clvr", "best-of-n"])
+    @pytest.mark.parametrize("arm", ["rewrite", "clvr", *CONTROLS])
     def test_a_vision_model_that_is_down_ends_it_in_words_and_leaves_no_picture_of_chance(self, tmp_path, arm):
         world = World(tmp_path, [f"{BRIEFS[0]}", BRIEFS[1], BRIEFS[1] + ".", BRIEFS[0] + "."])
         down = FakeVlm(
@@ -292,11 +335,11 @@ class TestWhatCannotBeDrawn:
     def test_one_bad_prompt_does_not_take_those_beside_it_along(self, tmp_path):
         class Picky(OracleExecutor):
             def draw(self, requests):
-                if any("birds" in request.prompt for request in requests):
+                if any("bird" in request.prompt for request in requests):
                     raise BadInput("this prompt is too long")
                 return super().draw(requests)
 
-        for arm in ("oneshot", "clvr"):
+        for arm in ("oneshot", PLAN, "clvr"):
             world = World(tmp_path / arm, [BRIEFS[0], BRIEFS[1], BRIEFS[0] + "."])
             report = world.generation(arm, Models(VLM, Picky(), CANVAS, CANVAS)).run()
             assert report.made == 2 and report.failed == [("b1-0", "this prompt is too long")]

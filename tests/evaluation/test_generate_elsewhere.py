@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clvr_core.errors import BadInput
+from clvr_core.evaluation.arms import PLAN
 from clvr_core.evaluation.generate import Drawing, Generation, Order
 from clvr_core.evaluation.store import Arm
 from clvr_core.fleet.processes import Processes
@@ -28,18 +29,15 @@ def world(tmp_path):
     return World(tmp_path, BRIEFS)
 
 
-def drawn_here(world: World, name: str) -> dict[str, bytes]:
-    world.generation("clvr", Oracle().load(), name, parallel=2, pictures=2).run()
-    return world.bytes(name)
-
-
-def test_shards_make_the_pictures_of_the_whole_and_the_whole_finds_them(world):
-    whole = drawn_here(world, "whole")
+@pytest.mark.parametrize("arm", ["clvr", PLAN])
+def test_shards_make_the_pictures_of_the_whole_and_the_whole_finds_them(world, arm):
+    world.generation(arm, Oracle().load(), "whole", parallel=2, pictures=2).run()
+    whole = world.bytes("whole")
     for number in (1, 2, 3):
-        report = world.generation("clvr", Oracle().load(), "parts", pictures=2, shard=Shard(number, 3)).run()
+        report = world.generation(arm, Oracle().load(), "parts", pictures=2, shard=Shard(number, 3)).run()
         assert report.there == 0 and not report.failed
     assert world.bytes("parts") == whole
-    report = world.generation("clvr", Oracle().load(), "parts", pictures=2).run()
+    report = world.generation(arm, Oracle().load(), "parts", pictures=2).run()
     assert (report.made, report.there) == (0, len(whole))
     assert len(Arm(world.images, "parts").made()) == len(whole)
 

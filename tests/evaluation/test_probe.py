@@ -12,6 +12,7 @@ import pytest
 
 from clvr_core.errors import BadInput
 from clvr_core.evaluation import probe
+from clvr_core.evaluation.arms import Job, Way
 from clvr_core.evaluation.probe import (
     ARMS,
     LOOPS,
@@ -26,6 +27,8 @@ from clvr_core.evaluation.probe import (
     tier_briefs,
 )
 from clvr_core.executor.klein import Sampling, SamplingRecipe, chat_text
+from clvr_core.fleet.output import Disk
+from clvr_core.models.registry import Models
 from clvr_core.protocols import DrawRequest
 from clvr_core.stickers.grammar import parse
 from clvr_core.stickers.model import TEXT_BUCKETS, build_tokenizer
@@ -145,6 +148,16 @@ class TestAUnit:
         prompts = [request.prompt for request in renderer.requests]
         assert len(set(prompts)) == 3 and len({request.seed for request in renderer.requests}) == 15
         assert not set(prompts) & {brief.prompt for brief in tier_briefs(WORLD, 8, 3, 0)}
+
+    def test_the_plan_is_that_of_the_arm_of_an_evaluation(self, renderer, tmp_path):
+        renderer.recipe = SamplingRecipe(Sampling(4), Sampling(4))
+        unit = run_unit("plan-best-of-n", 8, 2, 0, 17, conditions=Conditions("exact"))
+        drawn, renderer.requests = renderer.requests, []
+        jobs = [Job("any", brief.prompt, brief.seed, None, 20) for brief in tier_briefs(WORLD, 8, 2, 0)]
+        models = Models(WORLD.load_vlm(), renderer, WORLD.canvas, WORLD.canvas)
+        made = list(Way("plan-best-of-n", models, Disk(tmp_path)).make(jobs))
+        assert renderer.requests == drawn
+        assert [(one.evaluations, one.calls) for one in made] == list(zip(unit.evaluations, unit.calls))
 
     def test_each_picture_may_have_a_plan_of_its_own(self, renderer):
         renderer.recipe = SamplingRecipe(Sampling(4), Sampling(4))

@@ -172,7 +172,8 @@ def test_the_command_draws_and_then_judges(tmp_path, capsys, monkeypatch):
     ("more", "says"),
     [
         (["--arm", "warp"], "unknown arm 'warp'"),
-        (["--arm", "rewrite"], "choose another --arm"),
+        (["--arm", "rewrite"], "the arm rewrite draws a new picture"),
+        (["--arm", "plan-best-of-n"], "the arm plan-best-of-n draws a new picture"),
         (["--arm", "oneshot", "--side", "0"], "--side is 0; it must be at least 1"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import BadInput
+from ..arms import CONTROLS
 from ..atoms import with_atoms
 from ..benchmarks import BENCHMARKS, Benchmark, data_hash, recognise
 from ..benchmarks.base import Answers, Item
@@ -41,6 +42,12 @@ class Entry:
     @property
     def way(self) -> str:
         return (self.result.get("made_by") or {}).get("arm") or "made elsewhere"
+
+    @property
+    def control(self) -> str:
+        """What the pictures are the control of: the name whose evaluations they were given, "loops" if none was named, or
+        "" if their arm is no control."""
+        return (self.result["made_by"].get("match") or "loops") if self.way in CONTROLS else ""
 
     @property
     def headline(self) -> Mapping[str, Any]:

@@ -149,6 +149,7 @@ def _row(entry: Entry, names: Sequence[str]) -> Html:
     result, spent = entry.result, entry.result.get("spent") or {}
     pictures = result["pictures"]
     made = (result.get("made_by") or {}).get("models", {}).get("executor")
+    ways = [entry.way, *([f"the control beside {entry.control}"] if entry.control else []), *([made] if made else [])]
     costs = [
         f"{spent[key]:,.0f}" if key != "seconds" else f"{spent[key]:.1f}"
         for key in ("evaluations", "vlm_tokens", "seconds")
@@ -156,7 +157,7 @@ def _row(entry: Entry, names: Sequence[str]) -> Html:
     ]
     return el(
         "tr",
-        el("th", el("bdi", entry.name), el("small", f"{entry.way}{f', {made}' if made else ''}"), scope="row"),
+        el("th", el("bdi", entry.name), el("small", ", ".join(ways)), scope="row"),
         *(_value(result["measures"].get(name)) for name in names),
         _gap(entry),
         el("td", f"{pictures['judged'] - pictures['unanswered']} of {pictures['expected']}"),

@@ -13,6 +13,7 @@ HEAD: tuple[str, ...] = (
     "bench",
     "name",
     "arm",
+    "control_of",
     "measure",
     "value",
     "low95",
@@ -52,6 +53,7 @@ def table(groups: Sequence[Group]) -> str:
                 line = {
                     "name": entry.name,
                     "arm": entry.way,
+                    "control_of": entry.control,
                     "measure": name,
                     "low95": low,
                     "high95": high,
