@@ -17,7 +17,9 @@ from .vlm_canvases import Labels
 from .vlm_control import requests as some_requests
 from .vlm_conversations import Spoken, conversations
 from .vlm_packing import Line, Packed, pack
+from .vlm_pointing import Names
 from .vlm_questions import CHECKS, DENSE, TYPES, Asked, asked
+from .vlm_symbols import plain_cells
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -82,6 +84,7 @@ class Writer:
         }
         self.tail = self._ids("<|im_end|>\n<|im_start|>assistant\n")
         self.end, self.line = self._ids("<|im_end|>"), self._ids("\n")
+        self.names = Names(self.words)
         self.yes, self.no = self.words.token_to_id("Yes"), self.words.token_to_id("No")
 
     def _ids(self, text: str) -> list[int]:
@@ -113,6 +116,12 @@ class Writer:
             said = answer.ids + self.end if dense else answer.ids
             row = _line(prompt, said, pictures, -1 if dense else TYPES.index(kind), len(prompt) - len(question.ids))
             row.head -= len(self.tail)
+            if not dense and packed:
+                begun, shown = (
+                    len(prompt) - len(self.tail) - len(question.ids),
+                    [made.scenes[each] for each in pictures],
+                )
+                row.points = [(begun + token, bits) for token, bits in self.names.points(question.ids, shown)]
             length = len(prompt) + len(said) - 1
             if length <= SHORT and not dense:
                 rows[0].append(row)
@@ -135,6 +144,7 @@ class Writer:
             if spans:
                 rows[3].append(Line(tokens, spans, numbers(shown), -4))
         cells, backdrops = codes(scenes)
+        plain_cells(cells, made.flat)
         flat = np.full((len(cells), 3), -1, np.float32)
         for picture, color in made.flat.items():
             flat[picture] = np.asarray(color, np.float32) / 255

@@ -169,7 +169,7 @@ def make_config(words: Any) -> Any:
             "vocab_size": -(-words.get_vocab_size() // 64) * 64,
             "hidden_size": hidden,
             "intermediate_size": 384,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 6,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 64,

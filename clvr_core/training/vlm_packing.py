@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class Line:
     pictures: list[int]
     kind: int
     head: int = 0
+    points: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -64,6 +65,8 @@ class Packed:
     positions: int16 R x 3 x H. parts: the questions by their length.
     at: int32, where in all beginnings and then all parts, flattened, an answer's next token is foretold.
     target: int16, those tokens. kind: int8, of the line of each.
+    named: int32, where in all beginnings and then all parts a token names something. shown: int32, the places that show it
+    as bits (vlm_pointing). pictures: int8, of the question of each.
     """
 
     ids: np.ndarray
@@ -73,6 +76,9 @@ class Packed:
     at: np.ndarray
     target: np.ndarray
     kind: np.ndarray
+    named: np.ndarray
+    shown: np.ndarray
+    pictures: np.ndarray
 
     @property
     def tokens(self) -> int:
@@ -105,6 +111,7 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
             own = len(line.tokens) - 1 - shared
             buckets[next((size for size in BUCKETS if size >= own), own)].append((row, line))
     parts, at, target, kinds = [], [], [], []
+    named, shown, pictures = [], [], []
     offset = ids.size
     for length, found in sorted(buckets.items()):
         count = -(-len(found) // ROUND) * ROUND
@@ -118,11 +125,15 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
             part.head[number] = row
             part.ids[number, : len(own)] = own
             part.positions[number] = place(line, shared + length)[1][:, shared:]
+            start = offset + number * length - shared
             for first, end in line.spans:
-                start = offset + number * length - shared
                 at.extend(range(start + first - 1, start + end - 1))
                 target.extend(line.tokens[first:end])
                 kinds.extend([line.kind] * (end - first))
+            for token, bits in line.points:
+                named.append(row * shared + token if token < shared else start + token)
+                shown.append(bits)
+                pictures.append(len(line.pictures))
         offset += part.ids.size
         parts.append(part)
     return Packed(
@@ -133,6 +144,9 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
         np.array(at, np.int32),
         np.array(target, np.int16),
         np.array(kinds, np.int8),
+        np.array(named, np.int32),
+        np.array(shown, np.int32),
+        np.array(pictures, np.int8),
     )
 
 
@@ -172,9 +186,11 @@ def steps(compiled: bool) -> tuple[Any, Any, Any]:
     return norm, turn, gate
 
 
-def read(passes: Pass, packed: Packed, seen: Tensor, deep: list[Tensor], compiled: bool = False) -> Tensor:
-    """Return tokens x hidden after the last norm, of all beginnings and then all parts. seen, deep: as `Pass.see` gives
-    them. compiled: see `steps`."""
+def read(
+    passes: Pass, packed: Packed, seen: Tensor, deep: list[Tensor], compiled: bool = False, layers: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Return tokens x hidden after the last norm, of all beginnings and then all parts, and the same after so many layers
+    without a norm. seen, deep: as `Pass.see` gives them. compiled: see `steps`."""
     import torch
     from torch.nn import functional
 
@@ -211,6 +227,7 @@ def read(passes: Pass, packed: Packed, seen: Tensor, deep: list[Tensor], compile
         heard = torch.matmul(torch.softmax(weights, -1).to(value.dtype), value.transpose(1, 2))
         return heard.view(count, passes.shared, group, own, -1).permute(0, 3, 1, 2, 4).reshape(count, own, -1)
 
+    middle = hidden
     for index, layer in enumerate(passes.text.layers):
         own, mlp = layer.self_attn, layer.mlp
         first = norm(hidden, layer.input_layernorm.weight, layer.input_layernorm.variance_epsilon)
@@ -234,7 +251,9 @@ def read(passes: Pass, packed: Packed, seen: Tensor, deep: list[Tensor], compile
         hidden = hidden + mlp.down_proj(gate(both))
         if index < len(deep):
             hidden = hidden.index_add(0, shown, deep[index].flatten(0, 1)[slots].to(kind))
-    return norm(hidden, passes.text.norm.weight, passes.text.norm.variance_epsilon)
+        if index + 1 == layers:
+            middle = hidden
+    return norm(hidden, passes.text.norm.weight, passes.text.norm.variance_epsilon), middle
 
 
 def _mask(before: int, own: int, group: int, device: Any, kind: Any) -> Tensor:

@@ -1,5 +1,5 @@
-"""By what the vision part of the embedded model learns: pictures whose places are filled at random, wear as a model's drawing
-has it, and what is to be read off each place."""
+"""By what the vision part of the embedded model learns: pictures whose places are filled at random, and wear as a model's
+drawing has it."""
 
 from __future__ import annotations
 
@@ -7,47 +7,12 @@ import random
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ..stickers.codes import DX, DY, FIELDS, KINDS, LOOK, LOOKS, NOUN, SIZE, WORD
-from ..stickers.scene import BACKDROPS, CELLS, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
+from ..stickers.scene import BACKDROPS, JITTER, LETTERS, MOST_LETTERS, NOUNS, SIGN, SIZES, looks
 from .vlm_model import TOKENS
-
-
-class Marks(nn.Module):
-    """Reads off a visual token what stands there, which place it is, and the backdrop; for training only."""
-
-    sizes = (len(KINDS), len(LOOKS), len(SIZES), len(CELLS), len(BACKDROPS), *[len(LETTERS) + 1] * MOST_LETTERS)
-
-    def __init__(self, hidden: int) -> None:
-        super().__init__()
-        self.line = nn.Linear(hidden, sum(self.sizes))
-
-    def forward(self, seen: Tensor, cells: Tensor, backdrops: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the shares that are right: noun, look, size, place, backdrop, letters of signs."""
-        parts = self.line(seen).float().flatten(0, 1).split(self.sizes, -1)
-        cells = cells.long()
-        flat = cells.flatten(0, 1)
-        places = torch.arange(TOKENS, device=seen.device).expand(len(seen), -1).flatten()
-        thing = (flat[:, NOUN] > 0) & (flat[:, NOUN] < len(KINDS) - 1)
-        sign = flat[:, NOUN] == len(KINDS) - 1
-        always = torch.ones_like(sign)
-        wanted = [
-            (flat[:, NOUN], always),
-            (flat[:, LOOK], thing),
-            (flat[:, SIZE], thing),
-            (places, always),
-            (backdrops.long()[:, None].expand(-1, TOKENS).flatten(), always),
-            *((flat[:, WORD + letter], sign) for letter in range(MOST_LETTERS)),
-        ]
-        losses, right = [], []
-        for part, (target, counts) in zip(parts, wanted):
-            weight = counts.float()
-            total = weight.sum().clamp(min=1)
-            losses.append((functional.cross_entropy(part, target, reduction="none") * weight).sum() / total)
-            right.append(((part.argmax(-1) == target) * weight).sum() / total)
-        return torch.stack(losses).sum(), torch.stack([*right[:5], torch.stack(right[5:]).mean()])
 
 
 def random_codes(chance: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:

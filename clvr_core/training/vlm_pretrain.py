@@ -1,8 +1,11 @@
 """Teaches the embedded vision-language model to look: `python -m clvr_core.training.vlm_pretrain --out DIR --seconds 380`.
 
-Two stages. First the vision part alone says of each place what stands there and which place it is. Then all of it answers:
-in words, what stands at each place and where each kind stands, and with Yes or No the verifier's own questions. Pictures
-are drawn on the device that trains, questions are made by worker processes, and no picture is shown twice on purpose.
+Three stages. First the vision part alone says of each place what stands there and which place it is (vlm_symbols). Then the
+text part answers, given what the places show without a picture: in words, what stands at each place and where each kind
+stands, and with Yes or No the verifier's own questions, in which each name points at its places (vlm_pointing). Then all of
+it learns the same from pictures. They are drawn on the device that trains, questions are made by worker processes, and no
+picture is shown twice on purpose. The first two stages may run at once in two folders (`--warm 1`, and `--warm 0 --symbols
+1`): the first file of weights is that of the vision part, and can be copied to the other.
 
 DIR gets the weights in bfloat16, `curve.jsonl` with the accuracy of each type on held-out pictures, and `run.json` with the
 settings. A run that finds weights in DIR goes on from them.
@@ -38,8 +41,11 @@ from .vlm_batches import CHAT, Batch, Load, Rows, Writer, hold_out, work
 from .vlm_canvases import Canvases, drawn_by, labels
 from .vlm_model import FOLDER, Pass
 from .vlm_packing import Packed, read
-from .vlm_pictures import Marks, random_codes, worn
+from .vlm_pictures import random_codes, worn
+from .vlm_pointing import LAYER as POINTING
+from .vlm_pointing import Pointer, pointed
 from .vlm_questions import CHECKS, TYPES
+from .vlm_symbols import SPREAD, Symbols, begin_words
 
 SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-00002.safetensors": ""}
 """Weights by file: those whose name begins so and are in no file before."""
@@ -49,6 +55,8 @@ MARKS = "marks.safetensors"
 """What reads off visual tokens in training, kept beside the weights and not published."""
 PACKED = 64
 """Pictures or pairs whose questions are read at once in a measurement."""
+LIKE = 2
+"""Layers of the text part that begin with keys like their queries."""
 HELD_OUT = 990_001
 """Seed of the held-out pictures."""
 
@@ -59,13 +67,15 @@ class Settings:
     pictures: of a batch; first: of one in the first stage. rate: of AdamW, for vectors and tables; muon: of Muon, for
     the matrices within. workers: processes that make questions. held_out: pictures of the accuracy that is noted `every`
     so many seconds. requests: to the controller in a batch; conversations: its runs as one conversation each in a batch.
-    words, replies, marks: weights of the losses on answers in words, on the controller's replies, and on what stands at
-    each place; decisions have 1. drawn: share of the single pictures that are canvases of weights, where there are some.
+    words, replies, marks, points: weights of the losses on answers in words, on the controller's replies, on what stands at
+    each place, and on the places that names point at; decisions have 1. symbols: share of what comes after the vision part
+    in which the text part is given what the places show without a picture. low: share of the rates that is left at the end.
+    drawn: share of the single pictures that are canvases of weights, where there are some.
     questions, kinds: for each single picture, to be answered with Yes or No and in words. checks: share of the goals that
     are asked as a question as well. worn: share of the pictures that are worn, which costs time. still: share of the second
     stage in which the vision part stays as the first left it, which saves time; let go at full rates it forgets some.
-    pack: 1 to read what the questions about a picture share once (vlm_packing), which is faster on a CPU; 0 for a row for
-    each, of which a batch has always as many. quick: 1 to compile what is between the matrices of packed questions, which
+    pack: 1 to read what the questions about a picture share once (vlm_packing); 0 for a row for each, of which a batch has
+    always as many, and in which names do not point. quick: 1 to compile what is between the matrices of packed questions, which
     takes a quarter of a minute and a C++ compiler.
     """
 
@@ -73,21 +83,24 @@ class Settings:
     warm: float = 0.2
     pictures: int = 128
     first: int = 192
-    rate: float = 1e-3
-    muon: float = 2e-3
+    rate: float = 3e-3
+    muon: float = 8e-3
     requests: int = 24
     conversations: int = 4
     drawn: float = 0.5
     words: float = 1.0
     replies: float = 0.7
     marks: float = 0.2
+    points: float = 1.0
+    symbols: float = 0.5
+    low: float = 0.02
     decay: float = 0.05
     questions: int = 8
     kinds: int = 2
     checks: float = CHECKS
     worn: float = 1.0
     still: float = 0.0
-    pack: int = 0
+    pack: int = 1
     quick: int = 0
     workers: int = 6
     held_out: int = 3000
@@ -96,12 +109,11 @@ class Settings:
 
 
 ON_CPU = {
-    "pictures": 48,
+    "pictures": 16,
     "questions": 10,
     "kinds": 1,
     "checks": 0.2,
     "worn": 0.5,
-    "pack": 1,
     "requests": 3,
     "conversations": 0,
     "held_out": 300,
@@ -264,14 +276,16 @@ class Trainer:
         else:
             start_well(self.model)
         self.model.to(device).train()
-        self.marks = Marks(config.text_config.hidden_size).to(device)
+        hidden = config.text_config.hidden_size
+        marks: nn.Module = nn.ModuleDict({"symbols": self._begin(hidden), "pointer": Pointer(hidden)})
         if self.before and (out / MARKS).is_file():
-            self.marks.load_state_dict(load_file(out / MARKS))
+            marks.load_state_dict(load_file(out / MARKS))
+        self.marks: Any = marks.to(device)
         self.passes = Pass(self.model)
-        self.still = False
+        self.still = self.symbolic = False
         inner = [each for name, each in self.model.named_parameters() if each.ndim == 2 and "embed" not in name]
         known = {id(each) for each in inner}
-        self.weights = [*self.model.parameters(), *self.marks.parameters()]
+        self.weights: list[Tensor] = [*self.model.parameters(), *self.marks.parameters()]
         others = [each for each in self.weights if id(each) not in known]
         self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
             (Muon(inner, settings.muon, decay=settings.decay), settings.muon),
@@ -282,6 +296,19 @@ class Trainer:
                 settings.rate,
             ),
         ]
+
+    def _begin(self, hidden: int) -> Symbols:
+        """Return the symbols, which are those of a new model's words; give them to a new model."""
+        from tokenizers import Tokenizer
+
+        words = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
+        given = self.model.model.language_model.embed_tokens.weight
+        with torch.no_grad():
+            embedding = torch.empty_like(given)
+            begin_words(embedding, words)
+            if not self.before:
+                given.copy_(embedding)
+        return Symbols(hidden, words, embedding)
 
     def autocast(self) -> Any:
         """bfloat16 on a GPU, and on a CPU where accelerate was told so (ACCELERATE_MIXED_PRECISION=bf16)."""
@@ -330,7 +357,7 @@ class Trainer:
             with self.autocast():
                 seen, _ = self.passes.see(self.pictures(cells, backdrops))
                 shown = torch.from_numpy(cells).to(self.device), torch.from_numpy(backdrops).to(self.device)
-                loss, found = self.marks(seen, *shown)
+                loss, found = self.marks.symbols.read(seen, *shown)
             self.step(loss, min(1, (self.steps - start + 1) / 100) * (1 - 0.5 * gone))
             if self.steps % 50 == 0:
                 right = found.cpu() if not right.any() else right * 0.7 + found.cpu() * 0.3
@@ -338,43 +365,64 @@ class Trainer:
                     break
         return dict(zip(("noun", "look", "size", "place", "backdrop", "letter"), (round(x, 4) for x in right.tolist())))
 
+    def looks(
+        self, batch: Batch, wear: bool = True, pictures: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], Tensor]:
+        """Return what the text part is given of the batch's pictures, as `Pass.see` does, and the loss of that."""
+        shown = (torch.from_numpy(each).to(self.device) for each in (batch.cells, batch.backdrops))
+        symbols: Symbols = self.marks.symbols
+        if self.symbolic:
+            seen = symbols.blurred(*shown) if wear else symbols(*shown)
+            return seen, [], seen.new_zeros(())
+        if pictures is None:
+            pictures = self.pictures(batch.cells, batch.backdrops, batch.flat, wear, batch.drawn)
+        with torch.set_grad_enabled(not self.still and torch.is_grad_enabled()):
+            seen, deep = self.passes.see(pictures)
+        loss, _ = symbols.read(seen, *shown)
+        return seen, deep, loss
+
     def losses(self, batch: Batch, wear: bool = True, pictures: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the four that it is made of: decisions, words, replies, marks. pictures: of the batch, if
-        they are drawn already."""
+        """Return the loss, and the five that it is made of: decisions, words, replies, marks, points. pictures: of the
+        batch, if they are drawn already."""
         with self.autocast():
-            if pictures is None:
-                pictures = self.pictures(batch.cells, batch.backdrops, batch.flat, wear, batch.drawn)
-            with torch.set_grad_enabled(not self.still):
-                seen, deep = self.passes.see(pictures)
-            drawn = np.flatnonzero(batch.flat[:, 0] < 0)
-            shown = (torch.from_numpy(each[drawn]).to(self.device) for each in (batch.cells, batch.backdrops))
-            marks, _ = self.marks(seen[torch.from_numpy(drawn).to(self.device)], *shown)
-            sums, numbers = [], []
+            seen, deep, marks = self.looks(batch, wear, pictures)
+            sums, numbers, points, named = [], [], [], 0
             for rows in (*batch.rows, *batch.packed):
                 if not len(rows.at):
                     continue
-                logits, target, kind = self._answers(rows, seen, deep)
+                logits, target, kind, point = self._answers(rows, seen, deep)
                 lost = functional.cross_entropy(logits, target, reduction="none")
                 sums.append(torch.stack([(lost * part).sum() for part in _parts(kind)]))
                 numbers.append([int(part.sum()) for part in _parts(rows.kind)])
+                if point is not None:
+                    points.append(point)
+                    named += int(rows.pictures.sum()) if isinstance(rows, Packed) else 0
             number = torch.tensor(np.sum(numbers, 0).clip(1).tolist(), device=self.device)
             parts = torch.stack(sums).sum(0) / number
-            weights = torch.tensor([1.0, self.settings.words, self.settings.replies], device=self.device)
-            loss = (parts * weights).sum() + self.settings.marks * marks / len(Marks.sizes)
-        return loss, torch.cat([parts.detach(), marks.detach()[None]])
+            pointing = torch.stack(points).sum() / max(1, named) if points else marks.new_zeros(())
+            given = self.settings
+            weights = torch.tensor([1.0, given.words, given.replies], device=self.device)
+            loss = (parts * weights).sum() + given.marks * marks / len(Symbols.sizes) + given.points * pointing
+        return loss, torch.cat([parts.detach(), torch.stack([marks.detach(), pointing.detach()])])
 
-    def _answers(self, rows: Rows | Packed, seen: Tensor, deep: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits where answers are foretold, the true tokens and the kinds of their rows."""
+    def _answers(
+        self, rows: Rows | Packed, seen: Tensor, deep: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Return logits where answers are foretold, the true tokens, the kinds of their rows, and the summed loss of the
+        names that point, if there are some."""
+        point = None
         if isinstance(rows, Packed):
-            hidden = read(self.passes, rows, seen, deep, bool(self.settings.quick))
+            hidden, middle = read(self.passes, rows, seen, deep, bool(self.settings.quick), POINTING)
             at, target, kind = (
                 torch.from_numpy(each).to(self.device).long() for each in (rows.at, rows.target, rows.kind)
             )
+            if len(rows.named):
+                point = pointed(middle, rows, self.marks.pointer)
         else:
             given = on(self.device, rows)
             hidden = self.passes.read(given["ids"], given["slots"], given["positions"], seen, deep).flatten(0, 1)
             at, target, kind = given["at"], given["target"], given["kind"]
-        return self.passes.logits(hidden[at]).float(), target, kind
+        return self.passes.logits(hidden[at]).float(), target, kind, point
 
     @torch.no_grad()
     def judge(self, batch: Batch, writer: Writer, at_once: int = 512) -> dict[str, float]:
@@ -382,16 +430,9 @@ class Trainer:
         right: dict[int, list[Tensor]] = {}
         losses: list[Tensor] = []
         with self.autocast():
-            parts = (slice(n, n + 256) for n in range(0, len(batch.cells), 256))
-            drawn = (
-                self.pictures(batch.cells[of], batch.backdrops[of], batch.flat[of], False, batch.drawn[of])
-                for of in parts
-            )
-            looks_ = [self.passes.see(each) for each in drawn]
-            seen = torch.cat([each for each, _ in looks_])
-            deep = [torch.cat(level) for level in zip(*(level for _, level in looks_))]
+            seen, deep = self._seen(batch)
             for part in (*_cut(batch.rows, at_once), *batch.packed):
-                logits, target, kind = self._answers(part, seen, deep)
+                logits, target, kind, _ = self._answers(part, seen, deep)
                 yes = logits[:, writer.yes] > logits[:, writer.no]
                 correct = torch.where(kind >= 0, yes == (target == writer.yes), logits.argmax(-1) == target).cpu()
                 loss = functional.cross_entropy(logits, target, reduction="none").cpu()
@@ -405,6 +446,18 @@ class Trainer:
         return {name: round(share, 4) for name, share in shares.items()} | {
             "loss": round(float(torch.cat(losses).mean()), 4)
         }
+
+    def _seen(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return what the text part is given of a batch that is measured."""
+        looks = []
+        for first in range(0, len(batch.cells), 256):
+            of = slice(first, first + 256)
+            part = replace(
+                batch, cells=batch.cells[of], backdrops=batch.backdrops[of], flat=batch.flat[of], drawn=batch.drawn[of]
+            )
+            looks.append(self.looks(part, wear=False)[:2])
+        seen = torch.cat([each for each, _ in looks])
+        return seen, [torch.cat(level) for level in zip(*(levels for _, levels in looks))]
 
     def save(self) -> None:
         from safetensors.torch import save_file
@@ -432,7 +485,8 @@ class Trainer:
 
 
 def start_well(model: nn.Module) -> None:
-    """Give the matrices of a new model the spread that suits its width; those that write to the residual less."""
+    """Give the matrices of a new model the spread that suits its width; those that write to the residual less. The first
+    layers of the text part look for what is like the asking token, and nothing is added by the deep stack."""
     depth = 2 * sum(name.endswith(("o_proj.weight", "attn.proj.weight")) for name, _ in model.named_parameters()) / 2
     with torch.no_grad():
         for name, each in model.named_parameters():
@@ -441,6 +495,15 @@ def start_well(model: nn.Module) -> None:
                     ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")
                 )
                 each.normal_(0, (each.shape[1] * (depth if writes else 1)) ** -0.5)
+        text: Any = model.get_submodule("model.language_model")
+        text.norm.weight.fill_(1 / (SPREAD * text.config.hidden_size**0.5))
+        for layer in text.layers[:LIKE]:
+            query, key = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
+            groups = query.view(len(key) // layer.self_attn.head_dim, -1, layer.self_attn.head_dim, key.shape[1])
+            key.copy_(groups[:, 0].reshape(key.shape))
+        for merger in model.get_submodule("model.visual").deepstack_merger_list:  # pyright: ignore[reportGeneralTypeIssues]
+            merger.linear_fc2.weight.zero_()
+            merger.linear_fc2.bias.zero_()
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:
@@ -503,7 +566,9 @@ def train(
             lost = (
                 {}
                 if mean is None
-                else dict(zip(("decisions", "words", "replies", "marks"), (round(x, 4) for x in mean.tolist())))
+                else dict(
+                    zip(("decisions", "words", "replies", "marks", "points"), (round(x, 4) for x in mean.tolist()))
+                )
             )
             rendered, drawn = feed.unseen_batches()
             told = {"held_out": trainer.judge(rendered, writer)}
@@ -524,14 +589,16 @@ def train(
         while gone() < end:
             share = (gone() - first) / max(1e-6, end - first)
             warming = min(1, (trainer.steps - start + 1) / 100)
-            trainer.still = share < settings.still
+            trainer.still, trainer.symbolic = share < settings.still, share < settings.symbols
             loss, parts = trainer.losses(feed())
-            trainer.step(loss, warming * (0.5 * (1 + math.cos(math.pi * min(1, share))) * 0.98 + 0.02))
+            trainer.step(
+                loss, warming * (0.5 * (1 + math.cos(math.pi * min(1, share))) * (1 - settings.low) + settings.low)
+            )
             mean = parts if mean is None else torch.lerp(mean, parts, 0.02)
             if gone() - last > settings.every:
                 last = gone()
                 trainer.save()
-                tell("all")
+                tell("symbols" if trainer.symbolic else "all")
         trainer.save()
         tell("end")
         held_out, _ = feed.unseen_batches()

@@ -1,0 +1,146 @@
+"""What teaches the text part to look: each word of a question that names something points at the places which show it.
+
+Yes and No alone teach a small model next to nothing about where to look (docs/stickers-vlm.md has the figures). So, in
+training only, the tokens that end the name of a thing, of a place, of a scene or of a word on a sign foretell, for each
+picture of the question, which of its nine places show that. Prompts and answers stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..stickers.scene import BACKDROPS, CELLS, COLORS, COLUMNS, NATURAL, NOUNS, ROWS, SIGN, Scene
+from ..stickers.words import BACKDROP_WORDS, PLURAL_FORMS, SINGULARS, SIZE_WORDS
+
+if TYPE_CHECKING:
+    from .vlm_packing import Packed
+
+PICTURES = 2
+"""Of a question, at most, at which its words point."""
+PLACES = len(CELLS)
+ALL = (1 << PLACES) - 1
+LAYER = 3
+"""After so many layers of the text part tokens point: the layers after them can reckon with what was found."""
+
+
+class Names:
+    """Finds what the tokens of a question name. words: the tokenizer."""
+
+    def __init__(self, words: Any) -> None:
+        def ids(text: str) -> tuple[int, ...]:
+            return tuple(words.encode(text, add_special_tokens=False).ids)
+
+        def spelled(text: str) -> set[tuple[int, ...]]:
+            return {ids(" " + text), ids(text)}
+
+        self.nouns = {
+            tokens: noun
+            for noun in (*NOUNS, SIGN)
+            for form in (*SINGULARS[noun], *PLURAL_FORMS.get(noun, ()))
+            for tokens in spelled(form)
+        }
+        self.colors = {tokens[0]: color for color in COLORS for tokens in spelled(color) if len(tokens) == 1}
+        self.sizes = {
+            tokens[0]: size for word, size in SIZE_WORDS.items() for tokens in spelled(word) if len(tokens) == 1
+        }
+        self.backdrops = {
+            tokens: name for name in BACKDROPS for form in (name, *BACKDROP_WORDS[name]) for tokens in spelled(form)
+        }
+        self.places = {
+            ids(f" {row} {column}"): 1 << (ROWS.index(row) * len(COLUMNS) + COLUMNS.index(column))
+            for row in ROWS
+            for column in COLUMNS
+        }
+        for number, row in enumerate(ROWS):
+            self.places[ids(f" {row} row")] = 0b111 << (number * len(COLUMNS))
+        for number, column in enumerate(COLUMNS):
+            self.places[ids(f" {column} column")] = 0b001001001 << number
+        self.quotes = {ids(f'{before}"')[-1] for before in ("", " ", "A")} | {ids('\\"')[-1], ids(' \\"')[-1]}
+        self.letters = {ids(letter)[0]: letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+        self.longest = max(len(tokens) for each in (self.nouns, self.backdrops, self.places) for tokens in each)
+
+    def points(self, tokens: Sequence[int], scenes: Sequence[Scene]) -> list[tuple[int, int]]:
+        """Return (number of a token, the places it points at) of each token that ends a name: bits of the first picture's
+        places, then of the second's."""
+        found: list[tuple[int, int]] = []
+        at = 0
+        while at < len(tokens):
+            taken = 1
+            for length in range(min(self.longest, len(tokens) - at), 0, -1):
+                part = tuple(tokens[at : at + length])
+                shown = self._shown(part, tokens[max(0, at - 2) : at], scenes)
+                if shown is not None:
+                    found.append((at + length - 1, shown))
+                    taken = length
+                    break
+            else:
+                if tokens[at] in self.letters:
+                    while at + taken < len(tokens) and tokens[at + taken] in self.letters:
+                        taken += 1
+                    word = "".join(self.letters[each] for each in tokens[at : at + taken])
+                    if at + taken < len(tokens) and at and tokens[at - 1] in self.quotes:
+                        found.append((at + taken, _bits(scenes, word=word)))
+            at += taken
+        return found
+
+    def _shown(self, part: tuple[int, ...], before: Sequence[int], scenes: Sequence[Scene]) -> int | None:
+        if part in self.nouns:
+            noun, color, size = self.nouns[part], NATURAL, None
+            for token in reversed(before):
+                if token in self.colors and color == NATURAL and size is None:
+                    color = self.colors[token]
+                elif token in self.sizes:
+                    size = self.sizes[token]
+                else:
+                    break
+            return _bits(scenes, noun=noun, color=color, **({"size": size} if size else {}))
+        if part in self.places:
+            return self.places[part] * (1 | 1 << PLACES)
+        if part in self.backdrops:
+            name = self.backdrops[part]
+            return sum(ALL << (PLACES * n) for n, scene in enumerate(scenes) if scene.backdrop == name)
+        return None
+
+
+def _bits(scenes: Sequence[Scene], **wanted: str) -> int:
+    return sum(
+        1 << (thing.cell + PLACES * number)
+        for number, scene in enumerate(scenes)
+        for thing in scene.things
+        if all(getattr(thing, field) == value for field, value in wanted.items())
+    )
+
+
+class Pointer(nn.Module):
+    """Reads off a token which places it points at; for training only."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(hidden)
+        self.line = nn.Linear(hidden, PICTURES * PLACES)
+
+    def forward(self, hidden: Tensor, bits: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss, in nats summed over tokens and their pictures, and the share of pictures at which all places are right.
+
+        hidden: T x hidden, of the tokens that name something, after LAYER layers. bits: long T. pictures: long T, of the
+        question of each."""
+        places = torch.arange(PICTURES * PLACES, device=bits.device)
+        target = (bits[:, None] >> places & 1).float()
+        logits = self.line(self.norm(hidden)).float()
+        counts = (places // PLACES < pictures[:, None]).float()
+        lost = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * counts
+        wrong = (((logits > 0) != (target > 0)).float() * counts).view(-1, PICTURES, PLACES).amax(-1)
+        return lost.sum(), 1 - wrong.sum() / pictures.sum().clamp(min=1)
+
+
+def pointed(hidden: Tensor, rows: Packed, pointer: Pointer) -> Tensor:
+    """Return the pointer's summed loss of packed questions. hidden: of all their tokens."""
+    named, bits, pictures = (
+        torch.from_numpy(each).to(hidden.device).long() for each in (rows.named, rows.shown, rows.pictures)
+    )
+    return pointer(hidden[named], bits, pictures)[0]
