@@ -579,7 +579,7 @@ def train(
         mean: Tensor | None = None
         note(stage="begin", device=str(device))
         first = gone()
-        if not trainer.before:
+        if not trainer.before and settings.warm:
             length = settings.warm * settings.seconds
             note(stage="vision", right=trainer.warm(lambda: (gone() - first) / length))
             trainer.save()
