@@ -14,7 +14,6 @@ settings. A run that finds weights in DIR goes on from them.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import multiprocessing
@@ -34,7 +33,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import BadInput
 from .compile import has_compiler
 from .muon import Muon, in_bfloat16
 from .vlm_batches import CHAT, Batch, Load, Rows, Writer, hold_out, work
@@ -45,18 +43,15 @@ from .vlm_pictures import random_codes, worn
 from .vlm_pointing import LAYER as POINTING
 from .vlm_pointing import Pointer, pointed
 from .vlm_questions import CHECKS, TYPES
-from .vlm_symbols import SPREAD, Symbols, begin_words
+from .vlm_symbols import Symbols, begin_words
+from .vlm_weights import SHARDS, load_weights, publish, start_well, words_digest
 
-SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-00002.safetensors": ""}
-"""Weights by file: those whose name begins so and are in no file before."""
 NAMED = {-1: "words", -2: "goals", -3: "action", -4: "conversation"}
 """Answers that are no decisions, each token of which counts."""
 MARKS = "marks.safetensors"
 """What reads off visual tokens in training, kept beside the weights and not published."""
 PACKED = 64
 """Pictures or pairs whose questions are read at once in a measurement."""
-LIKE = 2
-"""Layers of the text part that begin with keys like their queries."""
 HELD_OUT = 990_001
 """Seed of the held-out pictures."""
 
@@ -283,6 +278,7 @@ class Trainer:
         self.marks: Any = marks.to(device)
         self.passes = Pass(self.model)
         self.still = self.symbolic = False
+        self.layer = min(POINTING, len(self.passes.text.layers))
         inner = [each for name, each in self.model.named_parameters() if each.ndim == 2 and "embed" not in name]
         known = {id(each) for each in inner}
         self.weights: list[Tensor] = [*self.model.parameters(), *self.marks.parameters()]
@@ -412,7 +408,7 @@ class Trainer:
         names that point, if there are some."""
         point = None
         if isinstance(rows, Packed):
-            hidden, middle = read(self.passes, rows, seen, deep, bool(self.settings.quick), POINTING)
+            hidden, middle = read(self.passes, rows, seen, deep, bool(self.settings.quick), self.layer)
             at, target, kind = (
                 torch.from_numpy(each).to(self.device).long() for each in (rows.at, rows.target, rows.kind)
             )
@@ -482,59 +478,6 @@ class Trainer:
             "canvases": self.canvases and self.canvases.about,
         }
         (self.out / "run.json").write_text(json.dumps(settings, indent=2) + "\n")
-
-
-def start_well(model: nn.Module) -> None:
-    """Give the matrices of a new model the spread that suits its width; those that write to the residual less. The first
-    layers of the text part look for what is like the asking token, and nothing is added by the deep stack."""
-    depth = 2 * sum(name.endswith(("o_proj.weight", "attn.proj.weight")) for name, _ in model.named_parameters()) / 2
-    with torch.no_grad():
-        for name, each in model.named_parameters():
-            if each.ndim == 2 and "embed" not in name:
-                writes = name.endswith(
-                    ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")
-                )
-                each.normal_(0, (each.shape[1] * (depth if writes else 1)) ** -0.5)
-        text: Any = model.get_submodule("model.language_model")
-        text.norm.weight.fill_(1 / (SPREAD * text.config.hidden_size**0.5))
-        for layer in text.layers[:LIKE]:
-            query, key = layer.self_attn.q_proj.weight, layer.self_attn.k_proj.weight
-            groups = query.view(len(key) // layer.self_attn.head_dim, -1, layer.self_attn.head_dim, key.shape[1])
-            key.copy_(groups[:, 0].reshape(key.shape))
-        for merger in model.get_submodule("model.visual").deepstack_merger_list:  # pyright: ignore[reportGeneralTypeIssues]
-            merger.linear_fc2.weight.zero_()
-            merger.linear_fc2.bias.zero_()
-
-
-def load_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors of both files in float32. Raises FileNotFoundError if one is missing."""
-    from safetensors.torch import load_file
-
-    return {name: each.float() for file in SHARDS for name, each in load_file(folder / file).items()}
-
-
-def words_digest() -> str:
-    """SHA-256 of the tokenizer's file: the same number means the same tokens."""
-    return hashlib.sha256((FOLDER / "tokenizer.json").read_bytes()).hexdigest()
-
-
-def publish(out: Path, folder: Path = FOLDER) -> None:
-    """Copy the weights, the curve and the settings of a run into the folder of the tokenizer, with the index by which
-    transformers finds them. Raises FileNotFoundError if one is missing, and BadInput if the weights know other tokens."""
-    from safetensors import safe_open
-
-    if json.loads((out / "run.json").read_text()).get("tokenizer") != words_digest():
-        raise BadInput(f"the weights in {out} were made with another tokenizer than that in {FOLDER}; train them again")
-    index: dict[str, str] = {}
-    for file in SHARDS:
-        (folder / file).write_bytes((out / file).read_bytes())
-        with safe_open(folder / file, "pt") as opened:
-            index |= dict.fromkeys(opened.keys(), file)
-    size = sum((folder / file).stat().st_size for file in SHARDS)
-    whole = {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(whole, indent=2) + "\n")
-    for file in ("curve.jsonl", "run.json"):
-        (folder / file).write_bytes((out / file).read_bytes())
 
 
 def train(

@@ -54,7 +54,11 @@ from ..verifier import prompts
 
 ONE = ("existence", "color", "size", "place", "count", "at least", "relation", "nothing but", "backdrop", "word")
 """Types of questions about one picture."""
-MIX = (*ONE, "relation", "relation", "count", "count", "word", "word", "word", "size", "place", "nothing but")
+MIX = (
+    *ONE,
+    *("color", "relation", "count", "place", "nothing but") * 2,
+    *("relation", "relation", "word", "word", "word", "size"),
+)
 """How often each is asked: more often what is hard, or can seldom be asked."""
 TWO = ("edit-done", "edit-kept")
 """Types of questions about two pictures."""
@@ -203,6 +207,8 @@ def _relation(scene: Scene, wanted: bool, rng: Chance) -> Statement | None:
     if len(single) < 2:
         return None
     a, b = rng.sample(single, 2)
+    if not wanted and a[1] != SIGN and rng.random() < 0.2:
+        a = rng.choice(looks(a[1])), a[1]
     return Relation(a, rng.choice(RELATIONS), b)
 
 
@@ -214,6 +220,9 @@ def _nothing_but(scene: Scene, wanted: bool, rng: Chance) -> Statement | None:
     if rng.random() < 0.4:
         which = rng.randrange(len(items))
         items[which] = replace(items[which], count=max(1, min(8, items[which].count + rng.choice((-1, 1)))))
+    which = rng.randrange(len(items))
+    if not wanted and items[which].noun != SIGN and rng.random() < 0.3:
+        items[which] = replace(items[which], color=rng.choice(looks(items[which].noun)))
     if not wanted and (len(items) > 1 and rng.random() < 0.7):
         items.pop()
     elif rng.random() < 0.3:
