@@ -48,6 +48,7 @@ from .vlm_weights import SHARDS, load_weights, publish, start_well, words_digest
 
 NAMED = {-1: "words", -2: "goals", -3: "action", -4: "conversation"}
 """Answers that are no decisions, each token of which counts."""
+LOSSES = "decisions", "words", "replies", "marks", "points"
 MARKS = "marks.safetensors"
 """What reads off visual tokens in training, kept beside the weights and not published."""
 PACKED = 64
@@ -265,9 +266,11 @@ class Trainer:
         config = config or Qwen3VLConfig.from_pretrained(FOLDER)
         self.model: Any = Qwen3VLForConditionalGeneration(config).float()
         self.steps = self.before = 0
+        self.looked = 0.0
         if (out / "run.json").is_file():
             self.model.load_state_dict(load_weights(out), strict=False)
-            self.before = json.loads((out / "run.json").read_text())["steps"]
+            run = json.loads((out / "run.json").read_text())
+            self.before, self.looked = run["steps"], run["looked"]
         else:
             start_well(self.model)
         self.model.to(device).train()
@@ -344,11 +347,14 @@ class Trainer:
             optimizer.step()
         self.steps += 1
 
-    def warm(self, until: Callable[[], float]) -> dict[str, float]:
-        """Teach the vision part what and where. until: 0 at the begin to 1 at the end of this stage."""
-        chance = np.random.default_rng(self.settings.seed + 17)
+    def warm(self, until: Callable[[], float], tell: Callable[[dict[str, float]], None]) -> None:
+        """Teach the vision part what and where. until: share of this stage that is done, 0 to 1. tell: is given what is
+        read rightly, every 50 steps and at the end."""
+        names = ("noun", "look", "size", "place", "backdrop", "letter")
+        chance = np.random.default_rng(self.settings.seed + 17 + self.before)
         right, start = torch.zeros(6), self.steps
         while (gone := until()) < 1:
+            self.looked = gone
             cells, backdrops = random_codes(chance, self.settings.first)
             with self.autocast():
                 seen, _ = self.passes.see(self.pictures(cells, backdrops))
@@ -359,7 +365,9 @@ class Trainer:
                 right = found.cpu() if not right.any() else right * 0.7 + found.cpu() * 0.3
                 if right.min() > 0.997:
                     break
-        return dict(zip(("noun", "look", "size", "place", "backdrop", "letter"), (round(x, 4) for x in right.tolist())))
+                tell(dict(zip(names, (round(x, 4) for x in right.tolist()))))
+        self.looked = 1.0
+        tell(dict(zip(names, (round(x, 4) for x in right.tolist()))))
 
     def looks(
         self, batch: Batch, wear: bool = True, pictures: Tensor | None = None
@@ -472,6 +480,7 @@ class Trainer:
         save_file({name: each.detach().cpu() for name, each in self.marks.state_dict().items()}, self.out / MARKS)
         settings = {
             "steps": self.before + self.steps,
+            "looked": self.looked,
             "settings": asdict(self.settings),
             "torch": torch.__version__,
             "tokenizer": words_digest(),
@@ -506,13 +515,7 @@ def train(
             print(json.dumps(line), flush=True)
 
         def tell(stage: str) -> None:
-            lost = (
-                {}
-                if mean is None
-                else dict(
-                    zip(("decisions", "words", "replies", "marks", "points"), (round(x, 4) for x in mean.tolist()))
-                )
-            )
+            lost = dict(zip(LOSSES, () if mean is None else (round(x, 4) for x in mean.tolist())))
             rendered, drawn = feed.unseen_batches()
             told = {"held_out": trainer.judge(rendered, writer)}
             if drawn is not None:
@@ -522,10 +525,17 @@ def train(
         mean: Tensor | None = None
         note(stage="begin", device=str(device))
         first = gone()
-        if not trainer.before and settings.warm:
-            length = settings.warm * settings.seconds
-            note(stage="vision", right=trainer.warm(lambda: (gone() - first) / length))
-            trainer.save()
+        last, before, length = first, trainer.looked, settings.warm * settings.seconds
+
+        def tell_seen(right: dict[str, float]) -> None:
+            nonlocal last
+            if trainer.looked == 1 or gone() - last > settings.every:
+                last = gone()
+                trainer.save()
+                note(stage="vision", right=right)
+
+        if length and before < 1:
+            trainer.warm(lambda: before + (gone() - first) / length, tell_seen)
         first, start, last = gone(), trainer.steps, gone()
         reserve = min(12.0, 0.04 * settings.seconds)
         end = settings.seconds - reserve
