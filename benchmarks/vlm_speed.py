@@ -18,8 +18,9 @@ import torch
 
 from clvr_core.training.sticker_batches import BatchRenderer, load_cutouts
 from clvr_core.training.vlm_batches import Batch, Writer
+from clvr_core.training.vlm_feed import Settings
 from clvr_core.training.vlm_model import FOLDER
-from clvr_core.training.vlm_pretrain import Settings, Trainer
+from clvr_core.training.vlm_pretrain import Trainer
 from clvr_core.training.vlm_questions import CHECKS, asked
 
 now = time.perf_counter if torch.cuda.is_available() else time.process_time

@@ -130,7 +130,9 @@ def _vlm(options: argparse.Namespace) -> int:
     begun = time.monotonic()
     import torch
 
-    from .vlm_pretrain import Settings, look, publish, suited
+    from .vlm_feed import Settings, suited
+    from .vlm_pretrain import look
+    from .vlm_weights import publish
 
     options.again = "the same command"
     settings = Settings(seconds=options.seconds, seed=options.seed, workers=options.workers)

@@ -28,10 +28,11 @@ from clvr_core.training.muon import Muon, MuonAndAdamW, orthogonal
 from clvr_core.training.vlm_batches import CHAT, LONG, PICTURE, SHORT, TALK, Writer
 from clvr_core.training.vlm_control import request_for_action, request_for_goals, requests
 from clvr_core.training.vlm_conversations import FAULTY, blank, conversation_about, conversations
+from clvr_core.training.vlm_feed import Feed, Settings
 from clvr_core.training.vlm_model import FOLDER, Pass, sentences
 from clvr_core.training.vlm_packing import Line, Packed, read
 from clvr_core.training.vlm_pictures import worn
-from clvr_core.training.vlm_pretrain import Feed, Settings, Trainer
+from clvr_core.training.vlm_pretrain import Trainer
 from clvr_core.training.vlm_questions import (
     ONE,
     TYPES,

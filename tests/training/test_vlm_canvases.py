@@ -20,8 +20,9 @@ from clvr_core.stickers.simulated import SimulatedExecutor, perceive
 from clvr_core.training import vlm_canvases
 from clvr_core.training.vlm_batches import Load, Writer, hold_out
 from clvr_core.training.vlm_canvases import Canvases, drawn_by, labels
+from clvr_core.training.vlm_feed import Settings
 from clvr_core.training.vlm_model import FOLDER
-from clvr_core.training.vlm_pretrain import Settings, Trainer
+from clvr_core.training.vlm_pretrain import Trainer
 from clvr_core.training.vlm_questions import asked
 from tests.executor.small import klein
 from tests.training.small_vlm import small_config

@@ -13,11 +13,12 @@ from tokenizers import Tokenizer
 from clvr_core.stickers.codes import LOOK, codes
 from clvr_core.stickers.scene import BACKDROPS, NATURAL, SIGN, Scene, Thing
 from clvr_core.training.vlm_batches import Writer
+from clvr_core.training.vlm_feed import Settings
 from clvr_core.training.vlm_model import FOLDER
 from clvr_core.training.vlm_packing import Packed
 from clvr_core.training.vlm_pictures import random_codes
 from clvr_core.training.vlm_pointing import ALL, PLACES, Names, Pointer
-from clvr_core.training.vlm_pretrain import Settings, Trainer
+from clvr_core.training.vlm_pretrain import Trainer
 from clvr_core.training.vlm_questions import Asked, asked
 from clvr_core.training.vlm_symbols import FLAT, Symbols, begin_words, forms, plain_cells
 from tests.training.small_vlm import small_config
@@ -111,7 +112,7 @@ def test_symbols_are_read_as_what_they_were_made_of(words):
     _, right = symbols.read(symbols.blurred(cells, backdrops), cells, backdrops)
     assert right.min() > 0.9, "of 192 numbers nine vectors disturb each other a little"
     _, wrong = symbols.read(symbols(cells.flip(0), backdrops), cells, backdrops)
-    assert wrong[0] < 0.2 and wrong[3] == 1
+    assert wrong[0] < 0.2 and wrong[3] > 0.9
 
 
 def test_forms_of_a_word_begin_close_together_and_others_do_not(words):
