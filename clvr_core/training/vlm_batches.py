@@ -17,7 +17,7 @@ from .vlm_canvases import Labels
 from .vlm_control import requests as some_requests
 from .vlm_conversations import Spoken, conversations
 from .vlm_packing import Line, Packed, pack
-from .vlm_pointing import Names
+from .vlm_pointing import Names, changed
 from .vlm_questions import CHECKS, DENSE, TYPES, Asked, asked
 from .vlm_symbols import plain_cells
 
@@ -122,6 +122,9 @@ class Writer:
                     [made.scenes[each] for each in pictures],
                 )
                 row.points = [(begun + token, bits) for token, bits in self.names.points(question.ids, shown)]
+                if len(shown) == 2:
+                    second = row.tokens.index(self.image, row.tokens.index(self.image) + TOKENS)
+                    row.changed = list(enumerate(changed(*shown), second))
             length = len(prompt) + len(said) - 1
             if length <= SHORT and not dense:
                 rows[0].append(row)

@@ -36,7 +36,8 @@ class Line:
 
     tokens: the last is foretold and not read. spans: first and last + 1 place of each answer. pictures: numbers of its
     pictures in their order. kind: its number in TYPES, or less than 0 for an answer in words. head: tokens up to the end
-    of its pictures.
+    of its pictures. points: a token that names something and bits of the places that show it (vlm_pointing), of each.
+    changed: a visual token of a second picture and whether its place has changed, of each.
     """
 
     tokens: list[int]
@@ -45,6 +46,7 @@ class Line:
     kind: int
     head: int = 0
     points: list[tuple[int, int]] = field(default_factory=list)
+    changed: list[tuple[int, bool]] = field(default_factory=list)
 
 
 @dataclass
@@ -66,7 +68,8 @@ class Packed:
     at: int32, where in all beginnings and then all parts, flattened, an answer's next token is foretold.
     target: int16, those tokens. kind: int8, of the line of each.
     named: int32, where in all beginnings and then all parts a token names something. shown: int32, the places that show it
-    as bits (vlm_pointing). pictures: int8, of the question of each.
+    as bits (vlm_pointing). pictures: int8, of the question of each. compared: int32, where visual tokens of second pictures
+    stand. changed: int8, 1 for those whose place has changed.
     """
 
     ids: np.ndarray
@@ -79,6 +82,8 @@ class Packed:
     named: np.ndarray
     shown: np.ndarray
     pictures: np.ndarray
+    compared: np.ndarray
+    changed: np.ndarray
 
     @property
     def tokens(self) -> int:
@@ -112,6 +117,9 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
             buckets[next((size for size in BUCKETS if size >= own), own)].append((row, line))
     parts, at, target, kinds = [], [], [], []
     named, shown, pictures = [], [], []
+    compares = [
+        (row * shared + token, change) for row, lines in enumerate(groups) for token, change in lines[0].changed
+    ]
     offset = ids.size
     for length, found in sorted(buckets.items()):
         count = -(-len(found) // ROUND) * ROUND
@@ -147,6 +155,8 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
         np.array(named, np.int32),
         np.array(shown, np.int32),
         np.array(pictures, np.int8),
+        np.array([token for token, _ in compares], np.int32),
+        np.array([change for _, change in compares], np.int8),
     )
 
 

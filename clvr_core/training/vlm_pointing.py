@@ -84,6 +84,7 @@ class Names:
                         taken += 1
                     word = "".join(self.letters[each] for each in tokens[at : at + taken])
                     if at + taken < len(tokens) and at and tokens[at - 1] in self.quotes:
+                        found += [(at + place, _spelled(scenes, place, letter)) for place, letter in enumerate(word)]
                         found.append((at + taken, _bits(scenes, word=word)))
             at += taken
         return found
@@ -107,6 +108,22 @@ class Names:
         return None
 
 
+def _spelled(scenes: Sequence[Scene], place: int, letter: str) -> int:
+    """The signs that have this letter there."""
+    return sum(
+        1 << (thing.cell + PLACES * number)
+        for number, scene in enumerate(scenes)
+        for thing in scene.things
+        if thing.word[place : place + 1] == letter
+    )
+
+
+def changed(before: Scene, after: Scene) -> list[bool]:
+    """Say of each place whether the second scene shows another thing, look, size or word there."""
+    pairs = ((before.at(cell), after.at(cell)) for cell in CELLS)
+    return [(one and one.kind) != (other and other.kind) for one, other in pairs]
+
+
 def _bits(scenes: Sequence[Scene], **wanted: str) -> int:
     return sum(
         1 << (thing.cell + PLACES * number)
@@ -117,12 +134,13 @@ def _bits(scenes: Sequence[Scene], **wanted: str) -> int:
 
 
 class Pointer(nn.Module):
-    """Reads off a token which places it points at; for training only."""
+    """Reads off a token which places it points at, and off a visual token of a second picture whether its place has
+    changed; for training only."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(hidden)
         self.line = nn.Linear(hidden, PICTURES * PLACES)
+        self.differs = nn.Linear(hidden, 1)
 
     def forward(self, hidden: Tensor, bits: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss, in nats summed over tokens and their pictures, and the share of pictures at which all places are right.
@@ -131,16 +149,26 @@ class Pointer(nn.Module):
         question of each."""
         places = torch.arange(PICTURES * PLACES, device=bits.device)
         target = (bits[:, None] >> places & 1).float()
-        logits = self.line(self.norm(hidden)).float()
+        logits = self.line(_normed(hidden)).float()
         counts = (places // PLACES < pictures[:, None]).float()
         lost = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * counts
         wrong = (((logits > 0) != (target > 0)).float() * counts).view(-1, PICTURES, PLACES).amax(-1)
         return lost.sum(), 1 - wrong.sum() / pictures.sum().clamp(min=1)
 
+    def compare(self, hidden: Tensor, changes: Tensor) -> Tensor:
+        """Return the summed loss of visual tokens, T x hidden after LAYER layers, that have changed (1) or not (0)."""
+        logits = self.differs(_normed(hidden))[:, 0].float()
+        return functional.binary_cross_entropy_with_logits(logits, changes.float(), reduction="sum")
+
+
+def _normed(hidden: Tensor) -> Tensor:
+    return functional.rms_norm(hidden, hidden.shape[-1:], eps=1e-6)
+
 
 def pointed(hidden: Tensor, rows: Packed, pointer: Pointer) -> Tensor:
     """Return the pointer's summed loss of packed questions. hidden: of all their tokens."""
-    named, bits, pictures = (
-        torch.from_numpy(each).to(hidden.device).long() for each in (rows.named, rows.shown, rows.pictures)
+    named, bits, pictures, compared, changes = (
+        torch.from_numpy(each).to(hidden.device).long()
+        for each in (rows.named, rows.shown, rows.pictures, rows.compared, rows.changed)
     )
-    return pointer(hidden[named], bits, pictures)[0]
+    return pointer(hidden[named], bits, pictures)[0] + pointer.compare(hidden[compared], changes)

@@ -113,7 +113,7 @@ class Trainer:
         hidden = config.text_config.hidden_size
         marks: nn.Module = nn.ModuleDict({"symbols": self._begin(hidden), "pointer": Pointer(hidden)})
         if self.before and (out / MARKS).is_file():
-            marks.load_state_dict(load_file(out / MARKS))
+            marks.load_state_dict(load_file(out / MARKS), strict=False)
         self.marks: Any = marks.to(device)
         self.passes = Pass(self.model)
         self.still = self.symbolic = False
@@ -236,7 +236,7 @@ class Trainer:
                 numbers.append([int(part.sum()) for part in _parts(rows.kind)])
                 if point is not None:
                     points.append(point)
-                    named += int(rows.pictures.sum()) if isinstance(rows, Packed) else 0
+                    named += int(rows.pictures.sum()) + len(rows.compared) // 4 if isinstance(rows, Packed) else 0
             number = torch.tensor(np.sum(numbers, 0).clip(1).tolist(), device=self.device)
             parts = torch.stack(sums).sum(0) / number
             pointing = torch.stack(points).sum() / max(1, named) if points else marks.new_zeros(())
@@ -256,7 +256,7 @@ class Trainer:
             at, target, kind = (
                 torch.from_numpy(each).to(self.device).long() for each in (rows.at, rows.target, rows.kind)
             )
-            if len(rows.named):
+            if len(rows.named) + len(rows.compared):
                 point = pointed(middle, rows, self.marks.pointer)
         else:
             given = on(self.device, rows)

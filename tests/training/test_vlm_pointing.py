@@ -66,11 +66,14 @@ def test_a_name_points_at_the_places_that_show_it(words, text, expected):
     assert found == expected
 
 
-@pytest.mark.parametrize(("word", "shown"), [("CAB", places(8)), ("CAT", 0), ("CA", 0)])
-def test_a_word_points_at_its_sign_once_it_is_read(words, word, shown):
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [("CAB", [places(8)] * 4), ("CAT", [places(8), places(8), 0, 0]), ("CA", [places(8), places(8), 0])],
+)
+def test_a_letter_points_at_signs_that_have_it_there_and_the_end_of_a_word_at_those_that_say_it(words, word, shown):
     text = f'Goal: "a sign that says \\"{word}\\""'
     ids = words.encode(text, add_special_tokens=False).ids
-    assert [bits for _, bits in Names(words).points(ids, [SCENE])] == [places(8), shown]
+    assert [bits for _, bits in Names(words).points(ids, [SCENE])] == [places(8), *shown]
 
 
 def test_of_two_pictures_the_second_has_bits_of_its_own(words):
@@ -83,12 +86,15 @@ def test_points_of_packed_questions_stand_where_their_names_do():
     writer = Writer(TOKENIZER)
     question = 'Goal: "a small red cat"'
     made = Asked([SCENE, AFTER], {}, [("size", 0, -1, question, "Yes"), ("edit-done", 0, 1, question, "No")])
-    seen = []
+    seen, changes = [], []
     for rows in writer.batch(made, packed=2).packed:
+        changes += rows.changed.tolist()
+        assert (rows.ids.reshape(-1)[rows.compared] == writer.image).all()
         tokens = np.concatenate([rows.ids.reshape(-1), *(part.ids.reshape(-1) for part in rows.parts)])
         seen += zip(
             (writer.words.decode([tokens[at]]) for at in rows.named), rows.shown.tolist(), rows.pictures.tolist()
         )
+    assert changes == [1] + [0] * 8, "the cat at the top left is gone"
     assert sorted(seen, key=lambda each: each[2]) == [(" cat", places(0), 1), (" cat", places(0), 2)]
 
 
