@@ -192,8 +192,13 @@ class Trainer:
         while (gone := until()) < 1:
             self.looked = gone
             cells, backdrops = random_codes(chance, self.settings.first)
+            drawn = np.full(len(cells), -1)
+            if self.canvases is not None:
+                some = chance.random(len(cells)) < self.settings.drawn
+                drawn[some] = chance.choice(np.flatnonzero(~self.canvases.unseen), some.sum())
+                cells[some], backdrops[some] = self.canvases.cells[drawn[some]], self.canvases.backdrops[drawn[some]]
             with self.autocast():
-                seen, _ = self.passes.see(self.pictures(cells, backdrops))
+                seen, _ = self.passes.see(self.pictures(cells, backdrops, drawn=drawn))
                 shown = torch.from_numpy(cells).to(self.device), torch.from_numpy(backdrops).to(self.device)
                 loss, found = self.marks.symbols.read(seen, *shown)
             self.step(loss, min(1, (self.steps - start + 1) / 100) * (1 - 0.5 * gone))
