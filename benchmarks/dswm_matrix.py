@@ -32,7 +32,7 @@ from clvr_core.executor.klein import KleinExecutor, Sampling
 from clvr_core.fleet.rounds import drive_all
 from clvr_core.protocols import DrawRequest
 from clvr_core.run.session import RunModels, Session
-from clvr_core.world import world_named, world_of
+from clvr_core.world import EXACT, world_named, world_of
 
 FILE = "transformer/diffusion_pytorch_model.safetensors"
 FEW, MANY = Sampling(4, 1.0), Sampling(28, 2.0)
@@ -131,7 +131,7 @@ class Bench:
         sessions = [
             Session(
                 Brief(brief.prompt, "clvr", brief.seed, self.world.canvas, self.world.canvas, **kept),
-                RunModels(self.world.vlm(exact=True), self.executor),
+                RunModels(self.world.vlm(EXACT), self.executor),
             )
             for brief in briefs
         ]

@@ -29,9 +29,13 @@ EMBEDDED: WorldName = "stickers"
 """The world that `embedded` means, the models that draw where no others are named."""
 FORMER = "shapes"
 """The embedded world of version 0.1; its name now means that of EMBEDDED."""
-EXACT = "-exact"
+EXACT: Literal["-exact"] = "-exact"
 """What follows a world's name in `--models` for its programs as controller and judge, the control for learned ones."""
-KINDS = {"": "merged", "-base": "weights", "-distilled": "distilled", EXACT: "merged"}
+NEURAL: Literal["-neural"] = "-neural"
+"""What follows it for its learned model as controller and judge."""
+VlmKind = Literal["", "-exact", "-neural"]
+"""The usual controller and judge, the programs, or the learned model."""
+KINDS = {"": "merged", "-base": "weights", "-distilled": "distilled", EXACT: "merged", NEURAL: "merged"}
 """What follows a world's name in `--models`, and the folder of its package that has those weights."""
 ALIGNED = "aligned/pytorch_lora_weights.safetensors"
 """The LoRA of the alignment, in the folder of a world's package."""
@@ -122,16 +126,19 @@ class World:
 
     @property
     def neural(self) -> bool:
-        """Whether the usual controller and judge are the learned ones: as soon as these have weights."""
-        return self.learned is not None and any(self.learned.glob("*.safetensors"))
+        """Whether the usual controller and judge are the learned ones: where these have weights that were published as
+        the usual ones."""
+        if self.learned is None or not any(self.learned.glob("*.safetensors")):
+            return False
+        return bool(json.loads((self.learned / "run.json").read_text("utf-8")).get("usual"))
 
-    def vlm(self, exact: bool = False) -> WorldVlm:
-        """Return the usual controller and judge: the learned ones where these have weights, else the programs, which never
-        err. exact: the programs in any case.
+    def vlm(self, kind: VlmKind = "") -> WorldVlm:
+        """Return a controller and judge: the usual ones, the programs (EXACT), which never err, or the learned ones (NEURAL).
 
-        Raises BadInput if the reader by which the programs see is missing, and for learned weights that do not load.
+        Raises BadInput if the reader by which the programs see is missing, and for learned weights that are missing or do
+        not load.
         """
-        if self.neural and not exact:
+        if kind == NEURAL or (self.neural and kind != EXACT):
             from .stickers.neural import NeuralVlm
 
             assert self.learned is not None
@@ -207,6 +214,14 @@ def world_named(name: str = EMBEDDED) -> World:
 def names() -> tuple[str, ...]:
     """The names of embedded models, as `--models` takes them; `embedded` in place of a world's name is that of EMBEDDED."""
     return tuple(world + kind for world in WORLDS for kind in KINDS)
+
+
+def vlm_named(models: str) -> WorldVlm:
+    """Return the controller and judge that a name of embedded models has, the usual ones for names without a kind of
+    theirs. Raises BadInput as `World.vlm` does."""
+    world, dash, kind = full_name(models).partition("-")
+    kinds: dict[str, VlmKind] = {EXACT: EXACT, NEURAL: NEURAL}
+    return world_named(world if world in WORLDS else EMBEDDED).vlm(kinds.get(dash + kind, ""))
 
 
 def full_name(models: str) -> str:

@@ -19,7 +19,18 @@ from clvr_core.stickers import perceive
 from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.model import RECIPE
 from clvr_core.stickers.neural import FOLDER, NeuralVlm
-from clvr_core.world import EMBEDDED, KINDS, World, embedded_weights, full_name, names, world_named, world_of
+from clvr_core.world import (
+    EMBEDDED,
+    EXACT,
+    KINDS,
+    NEURAL,
+    World,
+    embedded_weights,
+    full_name,
+    names,
+    world_named,
+    world_of,
+)
 from tests.executor.small import klein
 from tests.stickers import eyes
 from tests.training.world import tiny_weights
@@ -145,19 +156,21 @@ def taught(tmp_path, monkeypatch):
     from tests.stickers.untrained import save_untrained
 
     world = replace(world_named("stickers"), learned=save_untrained(tmp_path / "vlm", small=True))
+    (world.learned / "run.json").write_text('{"usual": true}')
     monkeypatch.setitem(worlds._MAKE, EMBEDDED, lambda: world)
     return world
 
 
-def test_the_learned_models_are_the_usual_ones_as_soon_as_they_have_weights(taught, weights, monkeypatch):
+def test_the_learned_models_are_the_usual_ones_once_they_are_published_as_such(taught, weights, monkeypatch):
     monkeypatch.setenv("CLVR_READER", str(weights))
     perceive.reader.cache_clear()
     try:
         assert world_named("stickers").neural
         usual, exact = load_judge("stickers"), load_judge("stickers-exact")
         assert isinstance(usual, NeuralVlm) and usual.name == "stickers (neural, vlm)"
-        assert isinstance(exact, StickersVlm) and isinstance(world_named("stickers").vlm(exact=True), StickersVlm)
-        for names, kind in ((("stickers", "stickers-base"), NeuralVlm), (("stickers-exact",), StickersVlm)):
+        assert isinstance(exact, StickersVlm) and isinstance(world_named("stickers").vlm(EXACT), StickersVlm)
+        assert isinstance(load_judge("stickers-neural"), NeuralVlm)
+        for names, kind in ((("stickers", "stickers-neural"), NeuralVlm), (("stickers-exact",), StickersVlm)):
             for name in names:
                 models = load_models(name, str(weights))
                 assert isinstance(models.vlm, kind) and models.width == 192 and models.check is not None
@@ -166,9 +179,15 @@ def test_the_learned_models_are_the_usual_ones_as_soon_as_they_have_weights(taug
                     models.check("a portrait in oil")
     finally:
         perceive.reader.cache_clear()
+    run = taught.learned / "run.json"
+    run.write_text(run.read_text().replace("true", "false"))
+    assert not taught.neural and isinstance(taught.vlm(NEURAL), NeuralVlm)
+    run.write_text(run.read_text().replace("false", "true"))
     for file in taught.learned.glob("*.safetensors"):
         file.unlink()
     assert not taught.neural
+    with pytest.raises(BadInput, match="no weights of the learned model"):
+        taught.vlm(NEURAL)
 
 
 def test_a_makeshift_reader_stands_in_every_name(weights, world, monkeypatch):
@@ -188,6 +207,6 @@ def test_the_programs_are_the_usual_ones_until_then_and_have_a_name_as_control(w
     finally:
         perceive.reader.cache_clear()
     assert full_name("embedded-exact") == "stickers-exact" and "stickers-exact" in names()
-    assert world.neural == any(FOLDER.glob("*.safetensors")) and world.learned == FOLDER
+    assert not world.neural and world.learned == FOLDER
     with pytest.raises(BadInput, match="unknown judge"):
         load_judge("elsewhere-exact")

@@ -57,9 +57,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """The controller and judge of an embedded world, which have no weights. kind: the world; `embedded`: the usual one."""
+    """The controller and judge of an embedded world. kind: the world, `embedded` for the usual one; with `-exact` its
+    programs, with `-neural` its learned model."""
 
-    kind: Literal["embedded", WorldName]
+    kind: Literal["embedded", WorldName, "embedded-exact", "embedded-neural", "stickers-exact", "stickers-neural"]
 
 
 MAX_TOML = 1 << 18

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import Away, BadInput, JudgeFailure
 from ..protocols import Vlm
 from ..run.run_models import RunModels
-from ..world import EXACT, World, embedded_weights, full_name, names, world_named
+from ..world import World, embedded_weights, full_name, names, vlm_named, world_named
 
 if TYPE_CHECKING:
     from .config import Config, ExecutorSettings
@@ -35,12 +35,12 @@ class Models(RunModels):
     memory: str = ""
 
 
-def _embedded(world: World, folder: Path, exact: bool) -> Models:
-    """Load the models of a world. exact: with its programs as controller and judge, though there are learned ones.
+def _embedded(world: World, folder: Path, name: str) -> Models:
+    """Load the models of a world. name: as `--models` has it, which says who steers and judges.
 
-    Raises BadInput if the weights in the folder or its reader are missing."""
+    Raises BadInput if the weights in the folder, its reader or its learned model are missing."""
     executor = world.load_executor(folder)
-    vlm = world.vlm(exact)
+    vlm = vlm_named(name)
 
     def check(prompt: str) -> None:
         vlm.require_readable(prompt)
@@ -58,7 +58,7 @@ def _load_vlm(settings: Any, on_cpu: bool) -> Vlm:
     from .config import Embedded
 
     if isinstance(settings, Embedded):
-        return world_named(settings.kind).vlm()
+        return vlm_named(settings.kind)
     if isinstance(settings, Local):
         return load_local(dataclasses.replace(settings, device="cpu") if on_cpu else settings)
     return ServerVlm(settings.endpoint)
@@ -182,7 +182,7 @@ def load_vlm(name: str, part: Literal["controller", "verifier"]) -> Vlm:
         if name == SIMULATED:
             return _simulated().verifier
         if full_name(name) in MODELS:
-            return world_named(full_name(name).partition("-")[0]).vlm(exact=name.endswith(EXACT))
+            return vlm_named(name)
         if Path(name).is_dir():
             return _in_folder(Path(name))
         what = "judge" if part == "verifier" else "controller"
@@ -240,7 +240,7 @@ def _in_folder(folder: Path) -> Vlm:
 def _installed(name: str) -> Models:
     found = embedded_weights(name)
     assert found is not None, name
-    return _embedded(*found, name.endswith(EXACT))
+    return _embedded(*found, name)
 
 
 def _simulated() -> Models:
@@ -300,5 +300,5 @@ def _load(name: str, weights: str) -> Models:
     if full_name(name) in MODELS and not weights:
         return MODELS[full_name(name)]()
     if found := embedded_weights(name, weights):
-        return _embedded(*found, name.endswith(EXACT))
+        return _embedded(*found, name)
     return _configured(*_config(name, "models", weights=weights))

@@ -81,6 +81,9 @@ def add_sticker_stages(stages: Any, seed: Callable[[str], int]) -> None:
     vlm.add_argument("--workers", type=int, default=6, metavar="N", help="processes that make questions")
     add_canvases(vlm)
     vlm.add_argument("--publish", action="store_true", help="put the weights into clvr_core/stickers/vlm at the end")
+    vlm.add_argument(
+        "--usual", action="store_true", help="with --publish: they steer and judge where `embedded` is named, too"
+    )
     vlm.set_defaults(run=_vlm)
 
 
@@ -139,7 +142,7 @@ def _vlm(options: argparse.Namespace) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     look(suited(settings, device), options.out, device, begun, options.canvases, options.count)
     if options.publish:
-        publish(options.out)
+        publish(options.out, usual=options.usual)
     return 0
 
 

@@ -436,6 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the weights and curves")
     parser.add_argument("--publish", action="store_true", help="train nothing; put what --out holds into the package")
+    parser.add_argument("--usual", action="store_true", help="with --publish, as clvr train stickers vlm has it")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_canvases(parser)
     defaults = Settings()
@@ -443,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     given = parser.parse_args(arguments)
     if given.publish:
-        publish(given.out)
+        publish(given.out, usual=given.usual)
         return
     settings = Settings(**{name: getattr(given, name) for name in asdict(defaults)})
     look(settings, given.out, torch.device(given.device), begun, given.canvases, given.count)

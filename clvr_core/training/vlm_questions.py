@@ -57,7 +57,9 @@ ONE = ("existence", "color", "size", "place", "count", "at least", "relation", "
 MIX = (
     *ONE,
     *("color", "relation", "count", "place", "nothing but") * 2,
-    *("relation", "relation", "word", "word", "word", "size"),
+    *("relation", "count", "word") * 2,
+    *("word",) * 5,
+    "size",
 )
 """How often each is asked: more often what is hard, or can seldom be asked."""
 TWO = ("edit-done", "edit-kept")
@@ -98,7 +100,7 @@ def some_scene(rng: Chance) -> Scene:
     total = rng.choices(range(10), (1, 4, 5, 6, 6, 5, 4, 3, 2, 1))[0]
     cells = rng.sample(CELLS, total)
     things: list[Thing] = []
-    if cells and rng.random() < 0.3:
+    if cells and rng.random() < 0.45:
         things.append(some_thing(rng, cells.pop(), SIGN))
     while cells:
         close = [thing for thing in things if thing.noun != SIGN]
@@ -500,7 +502,7 @@ def asked(
     pictures: int,
     *,
     questions: int = 8,
-    pairs: float = 0.3,
+    pairs: float = 0.45,
     kinds: int = 2,
     dense: bool = True,
     types: Sequence[str] = MIX,

@@ -54,9 +54,11 @@ def words_digest() -> str:
     return hashlib.sha256((FOLDER / "tokenizer.json").read_bytes()).hexdigest()
 
 
-def publish(out: Path, folder: Path = FOLDER) -> None:
+def publish(out: Path, folder: Path = FOLDER, usual: bool = False) -> None:
     """Copy the weights, the curve and the settings of a run into the folder of the tokenizer, with the index by which
-    transformers finds them. Raises FileNotFoundError if one is missing, and BadInput if the weights know other tokens."""
+    transformers finds them. usual: they steer and judge where `embedded` is named, not only `embedded-neural`.
+
+    Raises FileNotFoundError if one is missing, and BadInput if the weights know other tokens."""
     from safetensors import safe_open
 
     if json.loads((out / "run.json").read_text()).get("tokenizer") != words_digest():
@@ -69,5 +71,6 @@ def publish(out: Path, folder: Path = FOLDER) -> None:
     size = sum((folder / file).stat().st_size for file in SHARDS)
     whole = {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(whole, indent=2) + "\n")
-    for file in ("curve.jsonl", "run.json"):
-        (folder / file).write_bytes((out / file).read_bytes())
+    (folder / "curve.jsonl").write_bytes((out / "curve.jsonl").read_bytes())
+    run = json.loads((out / "run.json").read_text()) | {"usual": usual}
+    (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
