@@ -254,7 +254,7 @@ _POSITIONS: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
 @dataclass(frozen=True)
 class Load:
     """What a batch is made of. pictures: of it; asked_for: requests; talks: conversations; counts: rows of each length.
-    questions, kinds: for each single picture, to be decided and answered in words; checks: share of the goals that are
+    questions, kinds, briefs: for each single picture, to be decided, answered in words and taken apart. checks: share of the goals that are
     asked as a question as well. packed: see `Writer.batch`. drawn: share of the canvases that weights drew among the
     single pictures."""
 
@@ -264,6 +264,7 @@ class Load:
     counts: tuple[int, int, int, int]
     questions: int = 8
     kinds: int = 2
+    briefs: int = 0
     checks: float = CHECKS
     packed: int = 0
     drawn: float = 0.0
@@ -278,6 +279,7 @@ def work(queue: Queue[Batch], tokenizer: Path, seed: int, load: Load, canvases: 
             load.pictures,
             questions=load.questions,
             kinds=load.kinds,
+            briefs=load.briefs,
             canvas=canvas,
             share=load.drawn,
             checks=load.checks,
@@ -297,7 +299,7 @@ def hold_out(
     questions about canvases that weights drew, if there are some."""
     rng, writer = random.Random(seed), Writer(tokenizer)
     pictures, packed = load.pictures, load.packed
-    made = asked(rng, pictures, questions=load.questions, kinds=load.kinds)
+    made = asked(rng, pictures, questions=load.questions, kinds=load.kinds, briefs=load.briefs)
     requests, talks = some_requests(rng, load.asked_for), conversations(rng, load.talks)
     rendered = writer.batch(made, requests, talks=talks, packed=packed)
     drawn = None

@@ -51,6 +51,7 @@ from ..stickers.spec import ANYWHERE, AtLeast, Backdrop, Item, Only, Place, Rela
 from ..stickers.words import NUMBERS, RELATIONS, SIZE_FORMS
 from ..trajectory import Action
 from ..verifier import prompts
+from .vlm_briefs import by_brief
 
 ONE = ("existence", "color", "size", "place", "count", "at least", "relation", "nothing but", "backdrop", "word")
 """Types of questions about one picture."""
@@ -68,7 +69,7 @@ SIGHT = "sight"
 COMPARED = ("compare", "choose")
 """Types of questions about two to four pictures of one brief; vlm_control makes them."""
 TYPES = (*ONE, *TWO, SIGHT, *COMPARED)
-DENSE = ("by place", "by kind")
+DENSE = ("by place", "by kind", "by brief")
 """Tasks that are answered in words."""
 PLACE_TASK = "Say what stands at each place."
 FLAT = ((220, 30, 30), (30, 60, 220), (40, 160, 60), (240, 200, 40), (128, 128, 128), (250, 250, 250), (20, 20, 20))
@@ -504,6 +505,7 @@ def asked(
     questions: int = 8,
     pairs: float = 0.45,
     kinds: int = 2,
+    briefs: int = 0,
     dense: bool = True,
     types: Sequence[str] = MIX,
     canvas: Callable[[Chance], tuple[int, Scene]] | None = None,
@@ -513,7 +515,7 @@ def asked(
     """Return so many pictures with their questions.
 
     questions: yes/no, for each single picture. pairs: share of the pictures that are a before or an after.
-    kinds: questions for one kind, for each single picture. dense: whether to ask in words at all.
+    kinds: questions for one kind, for each single picture. briefs: beside each, to take apart. dense: whether to ask in words at all.
     checks: share of the goals that are asked as a question as well.
     canvas: returns the place of a canvas that weights drew, and what it shows; share: of them among the single pictures.
     """
@@ -540,6 +542,7 @@ def asked(
         if dense:
             made.rows.append(("by place", at, -1, PLACE_TASK, by_place(scene, rng)))
             made.rows += [("by kind", at, -1, *by_kind(scene, rng)) for _ in range(kinds)]
+            made.rows += [("by brief", at, -1, *by_brief(rng)) for _ in range(briefs)]
     for _ in range(both):
         _ask_about_edits(made, rng)
     return made
