@@ -79,12 +79,11 @@ class Symbols(nn.Module):
                 *[["", *LETTERS]] * MOST_LETTERS,
             )
             for number, (table, texts) in enumerate(zip(tables, named)):
-                # The places of a word's letters are told apart by turning them.
-                turn = nn.init.orthogonal_(torch.empty(hidden, hidden)) if number >= 5 else None
                 for row, text in enumerate(texts):
                     if text:
-                        vector = embedding[words.encode(text, add_special_tokens=False).ids].mean(0)
-                        table[row] = vector if turn is None else vector @ turn
+                        table[row] = embedding[words.encode(text, add_special_tokens=False).ids].mean(0)
+                if number >= len(self.fields) - MOST_LETTERS:
+                    table[:] = _share(table, number - len(self.fields) + MOST_LETTERS)
         for field, table in zip(self.fields, tables):
             self.register_buffer(field, table)
         # What each field's likeness to its vectors counts; learned, since the fields disturb each other.
@@ -137,6 +136,14 @@ class Symbols(nn.Module):
             right.append(((logits.argmax(-1) == target) * weight).sum() / total)
         apart = functional.mse_loss(tokens, self(cells, backdrops).flatten(0, 1)) / SPREAD**2
         return torch.stack(losses).sum() + apart, torch.stack([*right[:5], torch.stack(right[5:]).mean()])
+
+
+def _share(letters: Tensor, at: int) -> Tensor:
+    """Return the vectors of the letters at that place of a word: each letter's own in every fifth element, none of the
+    first row. So a letter is like itself wherever it stands, and a little more where it stands."""
+    kept = torch.zeros_like(letters)
+    kept[1:, at::MOST_LETTERS] = letters[1:, at::MOST_LETTERS] * MOST_LETTERS**0.5
+    return kept
 
 
 def plain(color: tuple[int, int, int]) -> int:
