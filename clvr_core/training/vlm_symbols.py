@@ -129,7 +129,8 @@ class Symbols(nn.Module):
         losses, right = [], []
         for table, sharp, (target, counts) in zip(self.tables, self.sharp, wanted):
             centred = table - table.mean(0)
-            logits = tokens @ centred.T * sharp
+            # The nearest vector, which need not be the longest.
+            logits = (tokens @ centred.T - centred.square().sum(1) / 2) * sharp
             weight = counts.float()
             total = weight.sum().clamp(min=1)
             losses.append((functional.cross_entropy(logits, target, reduction="none") * weight).sum() / total)
