@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+LARGEST = 76_000_000
+"""Bytes: what draws in the embedded world and its reader take 54 MB of them, its learned controller and judge 14."""
 
 
 def git(*words: str) -> set[str]:
@@ -36,20 +38,21 @@ def test_all_that_a_node_may_need_is_packed():
     homes = ("clvr_core/", "nodes/", "web/", "locales/", "workflows/", "subgraphs/")
     assert {name for name in git() if name.startswith(homes)} <= packed()
     size = sum((ROOT / name).stat().st_size for name in packed())
-    # The embedded weights alone take 54 MB.
-    assert size < 60_000_000, f"{size:,} bytes"
+    assert size < LARGEST, f"{size:,} bytes"
+    learned = sum((ROOT / name).stat().st_size for name in packed() if name.startswith("clvr_core/stickers/vlm/"))
+    assert size - learned < 60_000_000, f"{size - learned:,} bytes"
 
 
-def test_the_package_weighs_less_than_60_mb(tmp_path):
+def test_the_package_is_not_too_large(tmp_path):
     """As comfy-cli builds it: a zip of what is packed."""
     built = tmp_path / "node.zip"
     with zipfile.ZipFile(built, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as package:
         for name in packed():
             package.write(ROOT / name, name)
-    assert built.stat().st_size < 60_000_000
+    assert built.stat().st_size < LARGEST
     with zipfile.ZipFile(built) as package:
         assert {"__init__.py", "pyproject.toml"} <= set(package.namelist()) == packed()
-        assert sum(each.file_size for each in package.infolist()) < 60_000_000
+        assert sum(each.file_size for each in package.infolist()) < LARGEST
 
 
 def test_the_icon_and_the_banner_have_the_sizes_that_the_registry_asks_for():
