@@ -248,13 +248,13 @@ def _word(scene: Scene, wanted: bool, rng: Chance) -> Statement | None:
     word = signs[0].word
     if not wanted:
         at, chance = rng.randrange(len(word)), rng.random()
-        if chance < 0.5:
+        if chance < 0.25:
             word = word[:at] + rng.choice(LETTERS) + word[at + 1 :]
-        elif chance < 0.65 and len(word) > 1:
+        elif chance < 0.35 and len(word) > 1:
             word = word[:at] + word[at + 1 :]
-        elif chance < 0.8 and len(word) < MOST_LETTERS:
+        elif chance < 0.45 and len(word) < MOST_LETTERS:
             word = word[:at] + rng.choice(LETTERS) + word[at:]
-        elif chance < 0.9 and len(word) > 1:
+        elif chance < 0.5 and len(word) > 1:
             mixed = list(word)
             rng.shuffle(mixed)
             word = "".join(mixed)
