@@ -40,13 +40,11 @@ from .vlm_pointing import LAYER as POINTING
 from .vlm_pointing import Pointer, pointed
 from .vlm_questions import TYPES
 from .vlm_symbols import Symbols, begin_words
-from .vlm_weights import SHARDS, load_weights, publish, start_well, words_digest
+from .vlm_weights import MARKS, SHARDS, load_weights, publish, start_well, words_digest
 
 NAMED = {-1: "words", -2: "goals", -3: "action", -4: "conversation"}
 """Answers that are no decisions, each token of which counts."""
 LOSSES = "decisions", "words", "replies", "marks", "points"
-MARKS = "marks.safetensors"
-"""What reads off visual tokens in training, kept beside the weights and not published."""
 
 
 def _parts(kind: Any) -> tuple[Any, Any, Any]:
