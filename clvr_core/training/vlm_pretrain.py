@@ -316,6 +316,7 @@ class Trainer:
             left = {name: each for name, each in left.items() if name not in part}
             save_file(part, self.out / f"{file}.part", metadata={"format": "pt"})
             (self.out / f"{file}.part").replace(self.out / file)
+        (self.out / MARKS).parent.mkdir(exist_ok=True)
         save_file({name: each.detach().cpu() for name, each in self.marks.state_dict().items()}, self.out / MARKS)
         settings = {
             "steps": self.before + self.steps,

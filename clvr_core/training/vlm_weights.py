@@ -16,8 +16,9 @@ from .vlm_symbols import SPREAD
 
 SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-00002.safetensors": ""}
 """Weights by file: those whose name begins so and are in no file before."""
-MARKS = "marks.safetensors"
-"""What reads off visual tokens and names in training: what loads the model leaves it alone, what trains on needs it."""
+MARKS = "training/marks.safetensors"
+"""What reads off visual tokens and names in training, which only a training that goes on needs: in a folder of its own, since
+some load whatever weights lie beside each other."""
 LIKE = 2
 """Layers of the text part that begin with keys like their queries."""
 
@@ -73,6 +74,7 @@ def publish(out: Path, folder: Path = FOLDER, usual: bool = False) -> None:
     size = sum((folder / file).stat().st_size for file in SHARDS)
     whole = {"metadata": {"total_size": size}, "weight_map": dict(sorted(index.items()))}
     (folder / "model.safetensors.index.json").write_text(json.dumps(whole, indent=2) + "\n")
+    (folder / MARKS).parent.mkdir(exist_ok=True)
     for file in (MARKS, "curve.jsonl"):
         (folder / file).write_bytes((out / file).read_bytes())
     run = json.loads((out / "run.json").read_text()) | {"usual": usual}
