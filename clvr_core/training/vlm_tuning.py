@@ -55,7 +55,7 @@ def save_tuned(out: Path, start: Path, model: Any, around: Any, record: Mapping[
         if around is not None:
             around.save_pretrained(out / "lora")
             model = around.merge_and_unload()
-        shutil.copytree(start, fresh, ignore=shutil.ignore_patterns(*WEIGHTS, "curve.jsonl", "run.json"))
+        shutil.copytree(start, fresh, ignore=shutil.ignore_patterns(*WEIGHTS, "training", "curve.jsonl", "run.json"))
         model.save_pretrained(fresh)
         write_bytes(fresh / RECORD, json.dumps(record, indent=1).encode())
         write_manifest(fresh)

@@ -132,7 +132,11 @@ def test_a_row_is_the_prompt_that_the_model_is_given(writer, tmp_path, small):
     model = Qwen3VLForConditionalGeneration(small)
     model.save_pretrained(tmp_path)
     for file in FOLDER.iterdir():
-        if file.suffix != ".safetensors" and file.name not in ("config.json", "model.safetensors.index.json"):
+        if (
+            file.is_file()
+            and file.suffix != ".safetensors"
+            and file.name not in ("config.json", "model.safetensors.index.json")
+        ):
             (tmp_path / file.name).write_bytes(file.read_bytes())
     vlm = load_local(Local(str(tmp_path), "cpu", "float32"))
     prompter, image = Prompter(vlm.model, vlm.processor), vlm._image(np.zeros((CANVAS, CANVAS, 3), np.uint8))
