@@ -104,7 +104,7 @@ class Trainer:
         if (out / "run.json").is_file():
             self.model.load_state_dict(load_weights(out), strict=False)
             run = json.loads((out / "run.json").read_text())
-            self.before, self.looked = run["steps"], run["looked"]
+            self.before, self.looked = run["steps"], run.get("looked", 1.0)
         else:
             start_well(self.model)
         self.model.to(device).train()
