@@ -117,11 +117,8 @@ class Writer:
             row = _line(prompt, said, pictures, -1 if dense else TYPES.index(kind), len(prompt) - len(question.ids))
             row.head -= len(self.tail)
             if not dense and packed:
-                begun, shown = (
-                    len(prompt) - len(self.tail) - len(question.ids),
-                    [made.scenes[each] for each in pictures],
-                )
-                row.points = [(begun + token, bits) for token, bits in self.names.points(question.ids, shown)]
+                shown = [made.scenes[each] for each in pictures]
+                row.points = [(row.head + token, bits) for token, bits in self.names.points(question.ids, shown)]
                 if len(shown) == 2:
                     second = row.tokens.index(self.image, row.tokens.index(self.image) + TOKENS)
                     row.changed = list(enumerate(changed(*shown), second))

@@ -37,8 +37,8 @@ class Settings:
     drawn: share of the single pictures that are canvases of weights, where there are some.
     questions, kinds, briefs: for each single picture, to be answered with Yes or No, in words, and by a list of goals.
     checks: share of the goals that are asked as a question as well. worn: share of the pictures that are worn, which costs
-    time. still: share of the second
-    stage in which the vision part stays as the first left it, which saves time; let go at full rates it forgets some.
+    time. still: share of the second stage in which the vision part stays as the first left it, which saves time; let go at
+    full rates it forgets some.
     pack: 1 to read what the questions about a picture share once (vlm_packing); 0 for a row for each, of which a batch has
     always as many, and in which names do not point. quick: 1 to compile what is between the matrices of packed questions, which
     takes a quarter of a minute and a C++ compiler.

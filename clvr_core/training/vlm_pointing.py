@@ -1,20 +1,20 @@
 """What teaches the text part to look: each word of a question that names something points at the places which show it.
 
-Yes and No alone teach a small model next to nothing about where to look (docs/stickers-vlm.md has the figures). So, in
-training only, the tokens that end the name of a thing, of a place, of a scene or of a word on a sign foretell, for each
-picture of the question, which of its nine places show that. Prompts and answers stay as they are.
+Yes and No alone teach a small model next to nothing about where to look. So, in training only, the tokens that end the name
+of a thing, of a place, of a scene or of a word on a sign foretell, for each picture of the question, which of its nine places
+show that. Prompts and answers stay as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..stickers.scene import BACKDROPS, CELLS, COLORS, COLUMNS, NATURAL, NOUNS, ROWS, SIGN, Scene
+from ..stickers.scene import BACKDROPS, CELLS, COLORS, COLUMNS, LETTERS, NATURAL, NOUNS, ROWS, SIGN, Scene, Thing
 from ..stickers.words import BACKDROP_WORDS, PLURAL_FORMS, SINGULARS, SIZE_WORDS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Names:
         for number, column in enumerate(COLUMNS):
             self.places[ids(f" {column} column")] = 0b001001001 << number
         self.quotes = {ids(f'{before}"')[-1] for before in ("", " ", "A")} | {ids('\\"')[-1], ids(' \\"')[-1]}
-        self.letters = {ids(letter)[0]: letter for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
+        self.letters = {ids(letter)[0]: letter for letter in LETTERS}
         self.longest = max(len(tokens) for each in (self.nouns, self.backdrops, self.places) for tokens in each)
 
     def points(self, tokens: Sequence[int], scenes: Sequence[Scene]) -> list[tuple[int, int]]:
@@ -84,10 +84,18 @@ class Names:
                         taken += 1
                     word = "".join(self.letters[each] for each in tokens[at : at + taken])
                     if at + taken < len(tokens) and at and tokens[at - 1] in self.quotes:
-                        found += [(at + place, _spelled(scenes, place, letter)) for place, letter in enumerate(word)]
-                        found.append((at + taken, _bits(scenes, word=word)))
+                        found += self._of_letters(at, word, scenes)
             at += taken
         return found
+
+    @staticmethod
+    def _of_letters(at: int, word: str, scenes: Sequence[Scene]) -> list[tuple[int, int]]:
+        """Points of a quoted word whose first letter is token `at`: of each letter, and of the mark after them."""
+        found = []
+        for place, letter in enumerate(word):
+            there = _bits(scenes, lambda thing, at=place, said=letter: thing.word[at : at + 1] == said)
+            found.append((at + place, there))
+        return [*found, (at + len(word), _bits(scenes, lambda thing: thing.word == word))]
 
     def _shown(self, part: tuple[int, ...], before: Sequence[int], scenes: Sequence[Scene]) -> int | None:
         if part in self.nouns:
@@ -99,7 +107,7 @@ class Names:
                     size = self.sizes[token]
                 else:
                     break
-            return _bits(scenes, noun=noun, color=color, **({"size": size} if size else {}))
+            return _bits(scenes, lambda thing: thing.key == (color, noun) and size in (None, thing.size))
         if part in self.places:
             return self.places[part] * (1 | 1 << PLACES)
         if part in self.backdrops:
@@ -108,28 +116,18 @@ class Names:
         return None
 
 
-def _spelled(scenes: Sequence[Scene], place: int, letter: str) -> int:
-    """The signs that have this letter there."""
-    return sum(
-        1 << (thing.cell + PLACES * number)
-        for number, scene in enumerate(scenes)
-        for thing in scene.things
-        if thing.word[place : place + 1] == letter
-    )
-
-
 def changed(before: Scene, after: Scene) -> list[bool]:
     """Say of each place whether the second scene shows another thing, look, size or word there."""
     pairs = ((before.at(cell), after.at(cell)) for cell in CELLS)
     return [(one and one.kind) != (other and other.kind) for one, other in pairs]
 
 
-def _bits(scenes: Sequence[Scene], **wanted: str) -> int:
+def _bits(scenes: Sequence[Scene], wanted: Callable[[Thing], bool]) -> int:
     return sum(
         1 << (thing.cell + PLACES * number)
         for number, scene in enumerate(scenes)
         for thing in scene.things
-        if all(getattr(thing, field) == value for field, value in wanted.items())
+        if wanted(thing)
     )
 
 
@@ -142,8 +140,8 @@ class Pointer(nn.Module):
         self.line = nn.Linear(hidden, PICTURES * PLACES)
         self.differs = nn.Linear(hidden, 1)
 
-    def forward(self, hidden: Tensor, bits: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss, in nats summed over tokens and their pictures, and the share of pictures at which all places are right.
+    def forward(self, hidden: Tensor, bits: Tensor, pictures: Tensor) -> Tensor:
+        """Return the loss, in nats summed over tokens and their pictures.
 
         hidden: T x hidden, of the tokens that name something, after LAYER layers. bits: long T. pictures: long T, of the
         question of each."""
@@ -152,8 +150,7 @@ class Pointer(nn.Module):
         logits = self.line(_normed(hidden)).float()
         counts = (places // PLACES < pictures[:, None]).float()
         lost = functional.binary_cross_entropy_with_logits(logits, target, reduction="none") * counts
-        wrong = (((logits > 0) != (target > 0)).float() * counts).view(-1, PICTURES, PLACES).amax(-1)
-        return lost.sum(), 1 - wrong.sum() / pictures.sum().clamp(min=1)
+        return lost.sum()
 
     def compare(self, hidden: Tensor, changes: Tensor) -> Tensor:
         """Return the summed loss of visual tokens, T x hidden after LAYER layers, that have changed (1) or not (0)."""
@@ -171,4 +168,4 @@ def pointed(hidden: Tensor, rows: Packed, pointer: Pointer) -> Tensor:
         torch.from_numpy(each).to(hidden.device).long()
         for each in (rows.named, rows.shown, rows.pictures, rows.compared, rows.changed)
     )
-    return pointer(hidden[named], bits, pictures)[0] + pointer.compare(hidden[compared], changes)
+    return pointer(hidden[named], bits, pictures) + pointer.compare(hidden[compared], changes)

@@ -141,19 +141,13 @@ class Symbols(nn.Module):
 
 def _share(letters: Tensor, at: int) -> Tensor:
     """Return the vectors of the letters at that place of a word: each letter's own in every fifth element, none of the
-    first row. So a letter is like itself wherever it stands, and a little more where it stands."""
+    first row, so that the letters of one word do not overlap."""
     kept = torch.zeros_like(letters)
     kept[1:, at::MOST_LETTERS] = letters[1:, at::MOST_LETTERS] * MOST_LETTERS**0.5
     return kept
 
 
-def plain(color: tuple[int, int, int]) -> int:
-    """Return the code of the look of a plain picture."""
-    return LOOKS.index(FLAT[color]) if color in FLAT else 0
-
-
-def plain_cells(cells: np.ndarray, flat: dict[int, tuple[int, int, int]]) -> np.ndarray:
+def plain_cells(cells: np.ndarray, flat: dict[int, tuple[int, int, int]]) -> None:
     """Set the look of the plain pictures among the codes of cells, in place."""
     for picture, color in flat.items():
-        cells[picture, :, LOOK] = plain(color)
-    return cells
+        cells[picture, :, LOOK] = LOOKS.index(FLAT.get(color, NATURAL))

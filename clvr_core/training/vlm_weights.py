@@ -64,7 +64,8 @@ def publish(out: Path, folder: Path = FOLDER, usual: bool = False) -> None:
     Raises FileNotFoundError if one is missing, and BadInput if the weights know other tokens."""
     from safetensors import safe_open
 
-    if json.loads((out / "run.json").read_text()).get("tokenizer") != words_digest():
+    run = json.loads((out / "run.json").read_text())
+    if run.get("tokenizer") != words_digest():
         raise BadInput(f"the weights in {out} were made with another tokenizer than that in {FOLDER}; train them again")
     index: dict[str, str] = {}
     for file in SHARDS:
@@ -77,5 +78,4 @@ def publish(out: Path, folder: Path = FOLDER, usual: bool = False) -> None:
     (folder / MARKS).parent.mkdir(exist_ok=True)
     for file in (MARKS, "curve.jsonl"):
         (folder / file).write_bytes((out / file).read_bytes())
-    run = json.loads((out / "run.json").read_text()) | {"usual": usual}
-    (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n")
+    (folder / "run.json").write_text(json.dumps(run | {"usual": usual}, indent=2) + "\n")

@@ -101,11 +101,11 @@ def test_points_of_packed_questions_stand_where_their_names_do():
 def test_a_pointer_counts_only_the_pictures_that_there_are():
     pointer = Pointer(8)
     hidden, bits = torch.randn(3, 8), torch.tensor([places(2), places(2) | places(1) << PLACES, 0])
-    one, _ = pointer(hidden, bits, torch.tensor([1, 1, 1]))
+    one = pointer(hidden, bits, torch.tensor([1, 1, 1]))
     with torch.no_grad():
         pointer.line.weight[PLACES:] += 5
-    same, _ = pointer(hidden, bits, torch.tensor([1, 1, 1]))
-    other, _ = pointer(hidden, bits, torch.tensor([1, 2, 1]))
+    same = pointer(hidden, bits, torch.tensor([1, 1, 1]))
+    other = pointer(hidden, bits, torch.tensor([1, 2, 1]))
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
