@@ -298,9 +298,11 @@ def t2i_sample(rng: random.Random, telling: Telling = MEASURED) -> Sample:
     return Sample(brief_of(scene, rng, telling)[1], (), scene)
 
 
-def edit_sample(rng: random.Random) -> Sample:
-    """Return one or two edits of a canvas with 0 to 8 things; one in twelve holds already and must change nothing."""
-    before = random_scene(rng, int(rng.random() * 9))
+def edit_sample(rng: random.Random, before: Scene | None = None) -> Sample:
+    """Return one or two edits of a canvas, by default one with 0 to 8 things; one in twelve holds already and must change
+    nothing."""
+    if before is None:
+        before = random_scene(rng, int(rng.random() * 9))
     first = random_edit(rng, before)
     if rng.random() < 0.1 and (said := _holding(rng, before, first)):
         return Sample(said, (before,), before, first.cells)
@@ -340,11 +342,12 @@ def signed_sample(rng: random.Random, telling: Telling = MEASURED) -> Sample:
     return Sample(brief_of(scene, rng, telling)[1], (), scene, frozenset(cells[:signs]))
 
 
-def word_sample(rng: random.Random) -> Sample:
-    """Return one edit that changes the word of a sign or puts a sign, on a canvas with up to eight things of which half
-    are signs."""
-    filled = rng.sample(CELLS, int(rng.random() * 9))
-    before = Scene(tuple([random_thing(rng, cell, 0.5) for cell in filled]), random_backdrop(rng))
+def word_sample(rng: random.Random, before: Scene | None = None) -> Sample:
+    """Return one edit that changes the word of a sign or puts a sign, by default on a canvas with up to eight things of
+    which half are signs."""
+    if before is None:
+        filled = rng.sample(CELLS, int(rng.random() * 9))
+        before = Scene(tuple([random_thing(rng, cell, 0.5) for cell in filled]), random_backdrop(rng))
     if before.free() and rng.random() < 0.4:
         cell = _pick(rng, before.free())
         edit = Edit("put", cell, thing=random_sign(rng, cell))

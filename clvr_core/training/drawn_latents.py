@@ -4,7 +4,7 @@ letters from them."""
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,19 @@ import torch
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor
 from ..executor.small_klein import patchify
+from ..protocols import Picture
 from ..stickers import readout
-from ..stickers.codes import DX, DY, FIELDS, LOOK, NOUN, SIZE, WORD, codes
+from ..stickers.codes import DX, DY, FIELDS, LOOK, NOUN, SIZE, WORD, codes, scene_of
 from ..stickers.phrases import whole, write
-from ..stickers.sampling import random_backdrop, random_thing
+from ..stickers.sampling import Sample, edit_sample, random_backdrop, random_thing, word_sample
 from ..stickers.scene import CELLS, GRID, JITTER, MOST_LETTERS, Scene
 from ..world import world_named
 from .sampler import Condition, TrainingSampler
-from .sticker_batches import SIGN_KIND
+from .sticker_batches import SIGN_KIND, to_uint8
 
 AT_ONCE = 128
+DECODED, CANVASES = 8, 512
+"""Pictures that are decoded of latents drawn at once, and how many are kept to be edited."""
 MOST = 6
 """Things of a scene; the prompt says the place of each, and long prompts are drawn seldom."""
 SIGNS = 0.4
@@ -47,51 +50,106 @@ class DrawnLatents:
 
 
 def drawn_latents(
-    weights: Path, layer: torch.nn.Module, count: int, seed: int, device: torch.device, tell: Callable[[str], None]
+    weights: Path,
+    layer: torch.nn.Module,
+    count: int,
+    seed: int,
+    device: torch.device,
+    tell: Callable[[str], None],
+    edited: float = 0.0,
 ) -> DrawnLatents:
-    """Draw latents of random scenes, as the recipe of the weights says, and pair each with what the encoder's linear layer
-    reads from it. Those are kept in which it reads what was asked for; the offsets are those that it reads.
+    """Draw latents of random scenes and edits, as the recipe of the weights says, and pair each with what the encoder's
+    linear layer reads from it. Those are kept in which it reads what was asked for; the offsets are those that it reads.
 
     weights: a folder of them, whose VAE has the encoder that `layer` reads the latents of. count: how many are drawn.
-    tell: called with a line from time to time.
+    tell: called with a line from time to time. edited: share of edits, which change pictures that were decoded from
+        latents drawn before; none for 0.
 
     Raises BadInput if the weights are missing or damaged, or draw nothing that was asked for.
     """
-    executor, world = KleinExecutor.load(weights), world_named()
-    sampler, sampling = TrainingSampler(executor, device), executor.recipe.generate
-    rng, same = random.Random(f"drawn/{seed}"), [NOUN, LOOK, SIZE, *range(WORD, FIELDS)]
-    kept: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    executor, rng = KleinExecutor.load(weights), random.Random(f"drawn/{seed}")
+    drawer = _Drawer(TrainingSampler(executor, device), layer)
+    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    canvases: list[tuple[Scene, Picture]] = []
     asked = 0
     while asked < count:
-        by_length: dict[int, list[tuple[Scene, str]]] = {}
-        for _ in range(AT_ONCE):
-            cells = rng.sample(CELLS, rng.randint(1, MOST))
-            scene = Scene(tuple(random_thing(rng, cell, SIGNS) for cell in cells), random_backdrop(rng))
-            prompt = write(whole(scene), "terse")
-            if len(world.tokens_of(prompt)) <= world.longest:
-                by_length.setdefault(executor.text_length(prompt), []).append((scene, prompt))
+        edits = round(AT_ONCE * edited) if canvases else 0
+        samples = [(_told(rng), None) for _ in range(AT_ONCE - edits)]
+        samples += [_edit(rng, *rng.choice(canvases)) for _ in range(edits)]
+        by_length: dict[tuple[int, bool], list[tuple[Sample, Picture | None]]] = {}
+        for sample, shown in samples:
+            by_length.setdefault((executor.text_length(sample.prompt), shown is None), []).append((sample, shown))
         for pairs in by_length.values():
-            condition = Condition(sampler.text([prompt for _, prompt in pairs]), ())
-            noise = sampler.noise(condition, torch.Generator().manual_seed(rng.randrange(2**62)))
-            with torch.no_grad():
-                tokens = sampler.sample(sampler.pipe.transformer, condition, noise, sampling)
-                latents = sampler.latents(tokens, (GRID, GRID)).float()
-                seen, grounds = read_codes(layer, patchify(latents).flatten(2).transpose(1, 2))
-            wanted, backdrops = codes([scene for scene, _ in pairs])
-            right = (seen.cpu().numpy()[..., same] == wanted[..., same]).all((1, 2)) & (
-                grounds.cpu().numpy() == backdrops
-            )
-            rows = torch.from_numpy(np.flatnonzero(right)).to(device)
-            kept.append((latents[rows], seen[rows], grounds[rows]))
+            kept = drawer(pairs, rng.randrange(2**62))
+            parts.append(kept)
             asked += len(pairs)
+            if edited:
+                canvases += drawer.canvases(*(each[:DECODED] for each in kept))
+        canvases = canvases[-CANVASES:]
         if asked // AT_ONCE % 8 == 0:
-            tell(f"{asked} of {count} latents drawn, {sum(len(each[0]) for each in kept)} as they were asked for")
-    if not any(len(each[0]) for each in kept):
+            tell(f"{asked} of {count} latents drawn, {sum(len(each[0]) for each in parts)} as they were asked for")
+    if not any(len(each[0]) for each in parts):
         raise BadInput(
             f"of {asked} latents that {weights} drew none shows what was asked for; name weights of this encoder that draw well"
         )
-    latents, cells, backdrops = (torch.cat(parts) for parts in zip(*kept))
+    latents, cells, backdrops = (torch.cat(each) for each in zip(*parts))
     return DrawnLatents(latents, cells, backdrops, asked)
+
+
+def _told(rng: random.Random) -> Sample:
+    """Return a scene told whole, in a prompt that the embedded weights can read."""
+    world = world_named()
+    while True:
+        cells = rng.sample(CELLS, rng.randint(1, MOST))
+        scene = Scene(tuple(random_thing(rng, cell, SIGNS) for cell in cells), random_backdrop(rng))
+        prompt = write(whole(scene), "terse")
+        if len(world.tokens_of(prompt)) <= world.longest:
+            return Sample(prompt, (), scene)
+
+
+def _edit(rng: random.Random, scene: Scene, shown: Picture) -> tuple[Sample, Picture]:
+    """Return an edit of a scene with the picture that shows it."""
+    world = world_named()
+    while True:
+        sample = (word_sample if rng.random() < SIGNS else edit_sample)(rng, scene)
+        if len(world.tokens_of(sample.prompt)) <= world.longest:
+            return sample, shown
+
+
+class _Drawer:
+    def __init__(self, sampler: TrainingSampler, layer: torch.nn.Module) -> None:
+        self.sampler, self.layer = sampler, layer
+        self.sampling = sampler.executor.recipe.generate, sampler.executor.recipe.edit
+
+    def __call__(
+        self, pairs: Sequence[tuple[Sample, Picture | None]], seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw samples, which all have a picture to edit or all have none. Return latents, cells and backdrops of those that
+        the layer reads as they were asked for."""
+        sampler, same = self.sampler, [NOUN, LOOK, SIZE, *range(WORD, FIELDS)]
+        shown = [picture for _, picture in pairs if picture is not None]
+        references = (sampler.tokens(shown),) if shown else ()
+        condition = Condition(sampler.text([sample.prompt for sample, _ in pairs]), references)
+        noise = sampler.noise(condition, torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            tokens = sampler.sample(sampler.pipe.transformer, condition, noise, self.sampling[bool(shown)])
+            latents = sampler.latents(tokens, (GRID, GRID)).float()
+            seen, grounds = read_codes(self.layer, patchify(latents).flatten(2).transpose(1, 2))
+        wanted, backdrops = codes([sample.target for sample, _ in pairs])
+        right = (seen.cpu().numpy()[..., same] == wanted[..., same]).all((1, 2)) & (grounds.cpu().numpy() == backdrops)
+        rows = torch.from_numpy(np.flatnonzero(right)).to(latents.device)
+        return latents[rows], seen[rows], grounds[rows]
+
+    def canvases(
+        self, latents: torch.Tensor, cells: torch.Tensor, backdrops: torch.Tensor
+    ) -> list[tuple[Scene, Picture]]:
+        """Return what latents show, and their pictures."""
+        if not len(latents):
+            return []
+        with torch.no_grad():
+            decoded = self.sampler.pipe.vae.decode(latents, return_dict=False)[0].float()
+        scenes = [scene_of(*each) for each in zip(cells.cpu().numpy(), backdrops.tolist())]
+        return list(zip(scenes, to_uint8(decoded / 2 + 0.5)))
 
 
 def read_codes(layer: torch.nn.Module, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -110,7 +110,8 @@ def train_stickers(
         drawn = None
         if drawn_by:
             count, device = settings.vae.drawings, accelerator.device
-            drawn = drawn_latents(drawn_by, encoding.linear, count, seed, device, report)
+            with accelerator.autocast():
+                drawn = drawn_latents(drawn_by, encoding.linear, count, seed, device, report, settings.vae.edited)
         train_decoder(pipe.vae, encoding, renderer, out / "decoder", settings.vae, drawn=drawn, **common)
         save_file(_part(pipe.vae, ("decoder.", "post_quant_conv.")), out / "decoder.safetensors")
     elif (out / "decoder.safetensors").exists():

@@ -116,6 +116,7 @@ class StickerVaeConfig:
     lengths: weights of words of one to five letters on the decoder's signs; none if all are as likely.
     drawn: share of the decoder's pictures whose latents a flow drew, where there are such weights.
     drawings: how many it draws, of which those are used that show what was asked for.
+    edited: share of these that are edits of pictures drawn before.
     """
 
     batch: int = 64
@@ -134,6 +135,7 @@ class StickerVaeConfig:
     lengths: tuple[float, ...] = ()
     drawn: float = 0.5
     drawings: int = 4096
+    edited: float = 0.5
     encoder: Schedule = field(
         default_factory=lambda: Schedule(steps=1500, lr=1.5e-3, weight_decay=0.0, ema=0.995, save_every=500)
     )
