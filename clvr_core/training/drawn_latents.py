@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor
@@ -47,6 +48,19 @@ class DrawnLatents:
         """Return so many latents, cells and backdrops; the same ones for the same key."""
         rows = torch.tensor(random.Random(key).choices(range(len(self.latents)), k=count))
         return self.latents[rows], self.cells[rows], self.backdrops[rows]
+
+    def save(self, file: Path) -> None:
+        """Write them whole or not at all."""
+        tensors = {"latents": self.latents, "cells": self.cells, "backdrops": self.backdrops}
+        there = {name: each.cpu().contiguous() for name, each in tensors.items()}
+        part = file.with_suffix(".part")
+        save_file(there | {"asked": torch.tensor(self.asked)}, part)
+        part.replace(file)
+
+    @staticmethod
+    def load(file: Path, device: torch.device) -> DrawnLatents:
+        found = load_file(file, device=str(device))
+        return DrawnLatents(found["latents"], found["cells"], found["backdrops"], int(found["asked"]))
 
 
 def drawn_latents(

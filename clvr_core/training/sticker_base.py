@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from ..executor.klein import KleinExecutor, SamplingRecipe
@@ -20,7 +21,7 @@ from ..stickers.reader import Reader
 from ..stickers.reader import load as load_reader
 from ..weights.manifest import digests, write_manifest
 from ..weights.shared import place_of
-from .drawn_latents import drawn_latents
+from .drawn_latents import DrawnLatents, drawn_latents
 from .stage import curve_of, processes, save_record, save_weights, settle, stage
 from .sticker_batches import BatchRenderer, load_cutouts
 from .sticker_flow import StickerFlowConfig, train_flow
@@ -109,9 +110,7 @@ def train_stickers(
     if "decoder" in parts:
         drawn = None
         if drawn_by:
-            count, device = settings.vae.drawings, accelerator.device
-            with accelerator.autocast():
-                drawn = drawn_latents(drawn_by, encoding.linear, count, seed, device, report, settings.vae.edited)
+            drawn = _drawn(out / "drawn.safetensors", drawn_by, encoding, settings.vae, accelerator, seed)
         train_decoder(pipe.vae, encoding, renderer, out / "decoder", settings.vae, drawn=drawn, **common)
         save_file(_part(pipe.vae, ("decoder.", "post_quant_conv.")), out / "decoder.safetensors")
     elif (out / "decoder.safetensors").exists():
@@ -128,6 +127,20 @@ def train_stickers(
         write_manifest(weights)
     accelerator.wait_for_everyone()
     return weights
+
+
+def _drawn(
+    file: Path, weights: Path, encoding: Encoding, settings: StickerVaeConfig, accelerator: Accelerator, seed: int
+) -> DrawnLatents:
+    """Return the latents of the file; draw them first where there is none."""
+    if not file.exists():
+        with accelerator.autocast():
+            given = settings.drawings, seed, accelerator.device, accelerator.print, settings.edited
+            drawn = drawn_latents(weights, encoding.linear, *given)
+        if accelerator.is_main_process:
+            drawn.save(file)
+        accelerator.wait_for_everyone()
+    return DrawnLatents.load(file, accelerator.device)
 
 
 def _part(module: torch.nn.Module, names: tuple[str, ...]) -> dict[str, torch.Tensor]:
