@@ -133,13 +133,11 @@ def _drawn(
     file: Path, weights: Path, encoding: Encoding, settings: StickerVaeConfig, accelerator: Accelerator, seed: int
 ) -> DrawnLatents:
     """Return the latents of the file; draw them first where there is none."""
-    if not file.exists():
+    if accelerator.is_main_process and not file.exists():
         with accelerator.autocast():
             given = settings.drawings, seed, accelerator.device, accelerator.print, settings.edited
-            drawn = drawn_latents(weights, encoding.linear, *given)
-        if accelerator.is_main_process:
-            drawn.save(file)
-        accelerator.wait_for_everyone()
+            drawn_latents(weights, encoding.linear, *given).save(file)
+    accelerator.wait_for_everyone()
     return DrawnLatents.load(file, accelerator.device)
 
 
