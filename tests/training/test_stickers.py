@@ -21,8 +21,9 @@ from clvr_core.stickers import perceive, readout
 from clvr_core.stickers.codes import DX, KINDS, LOOK, LOOKS, NOUN, WORD, codes, scene_of
 from clvr_core.stickers.render import render
 from clvr_core.stickers.scene import CANVAS, JITTER, Scene, looks
-from clvr_core.training import sticker_flow, sticker_pictures
-from clvr_core.training.drawn_latents import drawn_latents, read_codes
+from clvr_core.training import sticker_base, sticker_flow, sticker_pictures
+from clvr_core.training.drawn_latents import DrawnLatents, drawn_latents, read_codes
+from clvr_core.training.sampler import TrainingSampler
 from clvr_core.training.sticker_batches import SIGN_KIND, BatchRenderer, cutouts, to_uint8
 from clvr_core.training.sticker_flow import prepare, token_ids
 from clvr_core.training.sticker_pictures import Drawn, damaged, random_codes, weathered
@@ -269,6 +270,33 @@ def test_a_decoder_learns_from_latents_that_a_flow_drew(prepared, tmp_path, monk
     ((latents, cells),) = shown
     assert len(latents) == 2 and any(torch.equal(latents[1], each) for each in drawn.latents)
     assert any(torch.equal(cells[1], each) for each in drawn.cells)
+    kept = DrawnLatents.load(tmp_path / "on" / "drawn.safetensors", torch.device("cpu"))
+    assert torch.equal(kept.latents, drawn.latents) and kept.asked == drawn.asked
+
+    def again(*_, **__):
+        raise AssertionError("latents that are there were drawn again")
+
+    monkeypatch.setattr(sticker_base, "drawn_latents", again)
+    assert main([*command, *given]) == 0
+
+
+def test_edits_change_pictures_that_were_decoded_from_what_was_drawn_before(monkeypatch):
+    asked, tokens = [], TrainingSampler.tokens
+
+    def seen(self, pictures, batch=64):
+        asked.append(pictures)
+        return tokens(self, pictures, batch)
+
+    monkeypatch.setattr(TrainingSampler, "tokens", seen)
+    layer = readout.load_layer(STICKERS / "weights")
+    drawn = drawn_latents(STICKERS / "merged", layer, 150, 1, torch.device("cpu"), print, edited=0.25)
+    shown = [picture for pictures in asked for picture in pictures]
+    assert len(shown) == 32, "a quarter of the second 128"
+    assert drawn.asked == 256 and len(drawn.latents) < 250, "those that miss something are left out"
+    scenes = [scene_of(*each) for each in zip(drawn.cells.numpy(), drawn.backdrops.tolist())]
+    kept = [{(thing.cell, thing.noun) for thing in scene.things} for scene in scenes]
+    found = [{(thing.cell, thing.noun) for thing in perceive.perceive(picture).things} for picture in shown]
+    assert sum(each in kept for each in found) > 24, "what is edited was drawn before"
 
 
 def test_weights_that_draw_nothing_right_teach_no_decoder(tiny, prepared, tmp_path, monkeypatch, capsys):
