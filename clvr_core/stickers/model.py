@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TEXT_BUCKETS = (32, 64, 128)
 LATENT_CHANNELS = 32
 VAE_CHANNELS = (16, 16, 48, 96, 128, 160)
-RECIPE = SamplingRecipe(Sampling(28, 2.0), Sampling(12, 1.0), TEXT_LAYERS, TEXT_BUCKETS)
+RECIPE = SamplingRecipe(Sampling(28, 2.0), Sampling(12, 1.0), TEXT_LAYERS, TEXT_BUCKETS, bfloat16=True)
 QUOTED = r'(?<="|"[a-z]|"[a-z]{2}|"[a-z]{3}|"[a-z]{4})[a-z](?=[a-z]{0,4}")'
 """A letter of a quoted word of at most five."""
 
