@@ -16,7 +16,7 @@ from ..vlm.decisions import DECIDE, ONE_WORD
 from .vlm_canvases import Labels
 from .vlm_control import requests as some_requests
 from .vlm_conversations import Spoken, conversations
-from .vlm_packing import Line, Packed, pack
+from .vlm_packing import Line, Packed, pack, whole
 from .vlm_pointing import Names, changed
 from .vlm_questions import CHECKS, DENSE, TYPES, Asked, asked
 from .vlm_symbols import plain_cells
@@ -52,7 +52,7 @@ class Rows:
 class Batch:
     """cells: int8 N x 9 x FIELDS. backdrops: int8 N. flat: float32 N x 3, a plain picture's colour in 0..1, else -1.
     drawn: int32 N, the place among the canvases that weights drew of one of them, else -1. packed: questions in rows that
-    they share; short and long are empty then."""
+    they share, and all else in rows of like lengths; the others are empty then."""
 
     cells: np.ndarray
     backdrops: np.ndarray
@@ -119,6 +119,7 @@ class Writer:
             if not dense and packed:
                 shown = [made.scenes[each] for each in pictures]
                 row.points = [(row.head + token, bits) for token, bits in self.names.points(question.ids, shown)]
+                row.spelled = [(row.head + token, bits) for token, bits in self.names.spelled(question.ids, shown)]
                 if len(shown) == 2:
                     second = row.tokens.index(self.image, row.tokens.index(self.image) + TOKENS)
                     row.changed = list(enumerate(changed(*shown), second))
@@ -150,9 +151,11 @@ class Writer:
             flat[picture] = np.asarray(color, np.float32) / 255
         drawn = np.full(len(cells), -1, np.int32)
         drawn[list(made.drawn)] = list(made.drawn.values())
-        shared = pack([*rows[0], *rows[1]], self.pad, self._place, packed) if packed else []
+        shared: list[Packed] = []
         if packed:
-            rows, counts = ([], [], rows[2], rows[3]), counts and (0, 0, *counts[2:])
+            shared = pack([*rows[0], *rows[1]], self.pad, self._place, packed)
+            shared += whole([*rows[2], *rows[3]], self.pad, self._place)
+            rows, counts = ([], [], [], []), None
         short, long, chat, talk = (
             self._rows(each, length, None if counts is None else counts[at])
             for at, (each, length) in enumerate(zip(rows, LENGTHS))

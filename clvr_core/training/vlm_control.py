@@ -36,7 +36,7 @@ COUNTS = {1: 2, 2: 3, 3: 4, 4: 4, 5: 3, 6: 3, 7: 2, 8: 2}
 """How often a brief has so many things."""
 BLANK = np.zeros((CANVAS, CANVAS, 3), np.uint8)
 TASKS = ("goals", "action", *COMPARED)
-MIX = (0.3, 0.4, 0.2, 0.1)
+MIX = (0.4, 0.45, 0.1, 0.05)
 CLVR = 0.75
 """Share of the actions that are asked for by CLVR's strategy; the others are by VisionDirector's."""
 

@@ -31,8 +31,8 @@ class Settings:
     pictures: of a batch; first: of one in the first stage. rate: of AdamW, for vectors and tables; muon: of Muon, for
     the matrices within. workers: processes that make questions. held_out: pictures of the accuracy that is noted `every`
     so many seconds. requests: to the controller in a batch; conversations: its runs as one conversation each in a batch.
-    words, replies, marks, points: weights of the losses on answers in words, on the controller's replies, on what stands at
-    each place, and on the places that names point at; decisions have 1. symbols: share of what comes after the vision part
+    words, replies, marks, points, order: weights of the losses on answers in words, on the controller's replies, on what
+    stands at each place, on the places that names point at, and on which token stood before; decisions have 1. symbols: share of what comes after the vision part
     in which the text part is given what the places show without a picture. low: share of the rates that is left at the end.
     drawn: share of the single pictures that are canvases of weights, where there are some.
     questions, kinds, briefs: for each single picture, to be answered with Yes or No, in words, and by a list of goals.
@@ -57,6 +57,7 @@ class Settings:
     replies: float = 0.7
     marks: float = 0.2
     points: float = 1.0
+    order: float = 0.1
     symbols: float = 0.5
     low: float = 0.02
     decay: float = 0.05

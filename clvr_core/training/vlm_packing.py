@@ -26,6 +26,8 @@ BUCKETS = (12, 13, 14, 16, 18, 20, 24, 28, 32, 36, 44, 64, 72, 80, 96, 160)
 """Tokens that what is a question's own is padded to."""
 ROUND = 4
 """Questions of one bucket are a multiple of it: few sizes, for which a CPU's matrix products are prepared once."""
+WHOLE, AT_ONCE = 32, 12_000
+"""Rows that share nothing are padded to a multiple of so many tokens, and so many tokens of them are read at once."""
 TAIL = 6
 """Tokens at the end of a prompt that are never read with its pictures, since answers are foretold from there on."""
 
@@ -46,6 +48,7 @@ class Line:
     kind: int
     head: int = 0
     points: list[tuple[int, int]] = field(default_factory=list)
+    spelled: list[tuple[int, int]] = field(default_factory=list)
     changed: list[tuple[int, bool]] = field(default_factory=list)
 
 
@@ -69,7 +72,8 @@ class Packed:
     target: int16, those tokens. kind: int8, of the line of each.
     named: int32, where in all beginnings and then all parts a token names something. shown: int32, the places that show it
     as bits (vlm_pointing). pictures: int8, of the question of each. compared: int32, where visual tokens of second pictures
-    stand. changed: int8, 1 for those whose place has changed.
+    stand. changed: int8, 1 for those whose place has changed. spelled: int32, where in all beginnings and then all parts a
+    token stands before a quoted letter. letters: int32, those that signs have there as bits. pad: the token that fills.
     """
 
     ids: np.ndarray
@@ -84,6 +88,22 @@ class Packed:
     pictures: np.ndarray
     compared: np.ndarray
     changed: np.ndarray
+    spelled: np.ndarray
+    letters: np.ndarray
+    pad: int
+
+    def followed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return where in all beginnings and then all parts a token of text follows another, and that other."""
+        at, before, offset = [], [], 0
+        for ids, slots in ((self.ids, self.slots), *((part.ids, None) for part in self.parts)):
+            text = ids[:, 1:] != self.pad
+            if slots is not None:
+                text &= (slots[:, 1:] < 0) & (slots[:, :-1] < 0)
+            row, place = np.nonzero(text)
+            at.append(offset + row * ids.shape[1] + place + 1)
+            before.append(ids[row, place])
+            offset += ids.size
+        return np.concatenate(at), np.concatenate(before)
 
     @property
     def tokens(self) -> int:
@@ -107,6 +127,51 @@ def pack(lines: Sequence[Line], pad: int, place: Any, most: int = 1 << 30) -> li
     return made
 
 
+def whole(lines: Sequence[Line], pad: int, place: Any) -> list[Packed]:
+    """Return lines that share nothing, those of like length together."""
+    made: list[Packed] = []
+    by_length: dict[int, list[Line]] = defaultdict(list)
+    for line in lines:
+        by_length[-(-(len(line.tokens) - 1) // WHOLE) * WHOLE].append(line)
+    for length, several in sorted(by_length.items()):
+        most = max(1, AT_ONCE // length)
+        for first in range(0, len(several), most):
+            made.append(_beginnings(several[first : first + most], length, pad, place))
+    return made
+
+
+def _beginnings(lines: Sequence[Line], length: int, pad: int, place: Any) -> Packed:
+    ids = np.full((len(lines), length), pad, np.int16)
+    at, target, kinds = [], [], []
+    for row, line in enumerate(lines):
+        ids[row, : len(line.tokens) - 1] = line.tokens[:-1]
+        for first, end in line.spans:
+            at.extend(range(row * length + first - 1, row * length + end - 1))
+            target.extend(line.tokens[first:end])
+            kinds.extend([line.kind] * (end - first))
+    places = [place(line, length) for line in lines]
+    points = [(row * length + token, bits, line) for row, line in enumerate(lines) for token, bits in line.points]
+    spelled = [(row * length + token, bits) for row, line in enumerate(lines) for token, bits in line.spelled]
+    compared = [(row * length + token, change) for row, line in enumerate(lines) for token, change in line.changed]
+    return Packed(
+        ids,
+        np.array([slots for slots, _ in places], np.int32),
+        np.array([positions for _, positions in places], np.int16),
+        [],
+        np.array(at, np.int32),
+        np.array(target, np.int16),
+        np.array(kinds, np.int8),
+        np.array([token for token, _, _ in points], np.int32),
+        np.array([bits for _, bits, _ in points], np.int32),
+        np.array([len(line.pictures) for _, _, line in points], np.int8),
+        np.array([token for token, _ in compared], np.int32),
+        np.array([change for _, change in compared], np.int8),
+        np.array([token for token, _ in spelled], np.int32),
+        np.array([letters for _, letters in spelled], np.int32),
+        pad,
+    )
+
+
 def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any) -> Packed:
     heads = [place(lines[0], shared) for lines in groups]
     ids = np.array([lines[0].tokens[:shared] for lines in groups], np.int16)
@@ -116,7 +181,7 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
             own = len(line.tokens) - 1 - shared
             buckets[next((size for size in BUCKETS if size >= own), own)].append((row, line))
     parts, at, target, kinds = [], [], [], []
-    named, shown, pictures = [], [], []
+    named, shown, pictures, spelled, letters = [], [], [], [], []
     compares = [
         (row * shared + token, change) for row, lines in enumerate(groups) for token, change in lines[0].changed
     ]
@@ -142,6 +207,9 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
                 named.append(row * shared + token if token < shared else start + token)
                 shown.append(bits)
                 pictures.append(len(line.pictures))
+            for token, bits in line.spelled:
+                spelled.append(row * shared + token if token < shared else start + token)
+                letters.append(bits)
         offset += part.ids.size
         parts.append(part)
     return Packed(
@@ -157,6 +225,9 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
         np.array(pictures, np.int8),
         np.array([token for token, _ in compares], np.int32),
         np.array([change for _, change in compares], np.int8),
+        np.array(spelled, np.int32),
+        np.array(letters, np.int32),
+        pad,
     )
 
 
@@ -197,10 +268,10 @@ def steps(compiled: bool) -> tuple[Any, Any, Any]:
 
 
 def read(
-    passes: Pass, packed: Packed, seen: Tensor, deep: list[Tensor], compiled: bool = False, layers: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Return tokens x hidden after the last norm, of all beginnings and then all parts, and the same after so many layers
-    without a norm. seen, deep: as `Pass.see` gives them. compiled: see `steps`."""
+    passes: Pass, packed: Packed, seen: Tensor, deep: list[Tensor], compiled: bool = False, after: Sequence[int] = ()
+) -> tuple[Tensor, list[Tensor]]:
+    """Return tokens x hidden after the last norm, of all beginnings and then all parts, and the same after each of so many
+    layers without a norm. seen, deep: as `Pass.see` gives them. compiled: see `steps`."""
     import torch
     from torch.nn import functional
 
@@ -237,7 +308,7 @@ def read(
         heard = torch.matmul(torch.softmax(weights, -1).to(value.dtype), value.transpose(1, 2))
         return heard.view(count, passes.shared, group, own, -1).permute(0, 3, 1, 2, 4).reshape(count, own, -1)
 
-    middle = hidden
+    middle: list[Tensor] = []
     for index, layer in enumerate(passes.text.layers):
         own, mlp = layer.self_attn, layer.mlp
         first = norm(hidden, layer.input_layernorm.weight, layer.input_layernorm.variance_epsilon)
@@ -256,13 +327,13 @@ def read(
             value = torch.cat([first_value[of], value.view(*size, passes.shared, -1)], 1)
             heard.append(attend(asking.view(*size, passes.heads, -1), key, value, mask))
         hidden = hidden + own.o_proj(torch.cat([each.flatten(0, 1) for each in heard]))
-        after = norm(hidden, layer.post_attention_layernorm.weight, layer.post_attention_layernorm.variance_epsilon)
-        both = functional.linear(after, torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]))
+        then = norm(hidden, layer.post_attention_layernorm.weight, layer.post_attention_layernorm.variance_epsilon)
+        both = functional.linear(then, torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]))
         hidden = hidden + mlp.down_proj(gate(both))
         if index < len(deep):
             hidden = hidden.index_add(0, shown, deep[index].flatten(0, 1)[slots].to(kind))
-        if index + 1 == layers:
-            middle = hidden
+        if index + 1 in after:
+            middle.append(hidden)
     return norm(hidden, passes.text.norm.weight, passes.text.norm.variance_epsilon), middle
 
 

@@ -2,7 +2,9 @@
 
 Yes and No alone teach a small model next to nothing about where to look. So, in training only, the tokens that end the name
 of a thing, of a place, of a scene or of a word on a sign foretell, for each picture of the question, which of its nine places
-show that. Prompts and answers stay as they are.
+show that; the token before each letter of a quoted word foretells the letter that the picture's signs have there; and, a
+layer earlier, every token says which one stood before it, which is what copying a brief's words begins with. Prompts and
+answers stay as they are.
 """
 
 from __future__ import annotations
@@ -26,6 +28,10 @@ PLACES = len(CELLS)
 ALL = (1 << PLACES) - 1
 LAYER = 3
 """After so many layers of the text part tokens point: the layers after them can reckon with what was found."""
+ORDER = 2
+"""After so many layers a token knows the one before it."""
+ORDERED = 512
+"""Tokens that are asked for the one before them, at most, of rows that are read at once."""
 
 
 class Names:
@@ -68,6 +74,7 @@ class Names:
         """Return (number of a token, the places it points at) of each token that ends a name: bits of the first picture's
         places, then of the second's."""
         found: list[tuple[int, int]] = []
+        words = self.quoted(tokens)
         at = 0
         while at < len(tokens):
             taken = 1
@@ -79,13 +86,34 @@ class Names:
                     taken = length
                     break
             else:
-                if tokens[at] in self.letters:
-                    while at + taken < len(tokens) and tokens[at + taken] in self.letters:
-                        taken += 1
-                    word = "".join(self.letters[each] for each in tokens[at : at + taken])
-                    if at + taken < len(tokens) and at and tokens[at - 1] in self.quotes:
-                        found += self._of_letters(at, word, scenes)
+                if at in words:
+                    found += self._of_letters(at, words[at], scenes)
+                    taken = len(words[at])
             at += taken
+        return found
+
+    def quoted(self, tokens: Sequence[int]) -> dict[int, str]:
+        """Return the quoted words by the numbers of their first letters' tokens."""
+        words: dict[int, str] = {}
+        for at in range(1, len(tokens)):
+            if tokens[at - 1] in self.quotes and tokens[at] in self.letters:
+                end = at
+                while end < len(tokens) and tokens[end] in self.letters:
+                    end += 1
+                if end < len(tokens):
+                    words[at] = "".join(self.letters[each] for each in tokens[at:end])
+        return words
+
+    def spelled(self, tokens: Sequence[int], scenes: Sequence[Scene]) -> list[tuple[int, int]]:
+        """Return (number of a token, the letters that signs have next, as bits) of each token before a letter of a quoted
+        word, where a sign is as long."""
+        signs = [thing.word for scene in scenes for thing in scene.things if thing.word]
+        found = []
+        for first, word in self.quoted(tokens).items():
+            for place in range(len(word)):
+                letters = {sign[place] for sign in signs if place < len(sign)}
+                if letters:
+                    found.append((first + place - 1, sum(1 << LETTERS.index(each) for each in letters)))
         return found
 
     @staticmethod
@@ -132,13 +160,15 @@ def _bits(scenes: Sequence[Scene], wanted: Callable[[Thing], bool]) -> int:
 
 
 class Pointer(nn.Module):
-    """Reads off a token which places it points at, and off a visual token of a second picture whether its place has
-    changed; for training only."""
+    """Reads off a token which places it points at, which letter signs have next and which token stood before it, and off a
+    visual token of a second picture whether its place has changed; for training only."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.line = nn.Linear(hidden, PICTURES * PLACES)
         self.differs = nn.Linear(hidden, 1)
+        self.spells = nn.Linear(hidden, len(LETTERS))
+        self.follows = nn.Linear(hidden, hidden, bias=False)
 
     def forward(self, hidden: Tensor, bits: Tensor, pictures: Tensor) -> Tensor:
         """Return the loss, in nats summed over tokens and their pictures.
@@ -158,14 +188,44 @@ class Pointer(nn.Module):
         return functional.binary_cross_entropy_with_logits(logits, changes.float(), reduction="sum")
 
 
+    def spell(self, hidden: Tensor, letters: Tensor) -> Tensor:
+        """Return the summed loss of tokens, T x hidden after LAYER layers, before which letters signs have, as bits."""
+        places = torch.arange(len(LETTERS), device=letters.device)
+        target = (letters[:, None] >> places & 1).float()
+        logits = self.spells(_normed(hidden)).float()
+        return functional.cross_entropy(logits, target / target.sum(1, keepdim=True), reduction="sum")
+
+    def order(self, hidden: Tensor, before: Tensor, embedding: Tensor) -> Tensor:
+        """Return the mean loss of which token stood before. hidden: T x hidden, after ORDER layers. before: long T.
+        embedding: vocabulary x hidden."""
+        return functional.cross_entropy(functional.linear(self.follows(_normed(hidden)), embedding).float(), before)
+
+
 def _normed(hidden: Tensor) -> Tensor:
     return functional.rms_norm(hidden, hidden.shape[-1:], eps=1e-6)
 
 
 def pointed(hidden: Tensor, rows: Packed, pointer: Pointer) -> Tensor:
     """Return the pointer's summed loss of packed questions. hidden: of all their tokens."""
-    named, bits, pictures, compared, changes = (
+    named, bits, pictures, compared, changes, spelled, letters = (
         torch.from_numpy(each).to(hidden.device).long()
-        for each in (rows.named, rows.shown, rows.pictures, rows.compared, rows.changed)
+        for each in (
+            rows.named,
+            rows.shown,
+            rows.pictures,
+            rows.compared,
+            rows.changed,
+            rows.spelled,
+            rows.letters,
+        )
     )
-    return pointer(hidden[named], bits, pictures) + pointer.compare(hidden[compared], changes)
+    lost = pointer(hidden[named], bits, pictures) + pointer.compare(hidden[compared], changes)
+    return lost + pointer.spell(hidden[spelled], letters)
+
+
+def ordered(hidden: Tensor, rows: Packed, pointer: Pointer, embedding: Tensor) -> Tensor:
+    """Return the mean loss of which token stood before, of some tokens drawn by chance. hidden: of all their tokens."""
+    at, before = rows.followed()
+    some = torch.randperm(len(at))[:ORDERED]
+    at, before = (torch.from_numpy(each)[some].to(hidden.device).long() for each in (at, before))
+    return pointer.order(hidden[at], before, embedding)

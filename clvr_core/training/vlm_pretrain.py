@@ -36,15 +36,14 @@ from .vlm_feed import Feed, Settings
 from .vlm_model import FOLDER, Pass
 from .vlm_packing import Packed, read
 from .vlm_pictures import random_codes, worn
-from .vlm_pointing import LAYER as POINTING
-from .vlm_pointing import Pointer, pointed
+from .vlm_pointing import LAYER, ORDER, Pointer, ordered, pointed
 from .vlm_questions import TYPES
 from .vlm_symbols import Symbols, begin_words
 from .vlm_weights import MARKS, SHARDS, load_weights, publish, start_well, words_digest
 
 NAMED = {-1: "words", -2: "goals", -3: "action", -4: "conversation"}
 """Answers that are no decisions, each token of which counts."""
-LOSSES = "decisions", "words", "replies", "marks", "points"
+LOSSES = "decisions", "words", "replies", "marks", "points", "order"
 
 
 def _parts(kind: Any) -> tuple[Any, Any, Any]:
@@ -115,7 +114,7 @@ class Trainer:
         self.marks: Any = marks.to(device)
         self.passes = Pass(self.model)
         self.still = self.symbolic = False
-        self.layer = min(POINTING, len(self.passes.text.layers))
+        self.after = [min(layer, len(self.passes.text.layers)) for layer in (ORDER, LAYER)]
         inner = [each for name, each in self.model.named_parameters() if each.ndim == 2 and "embed" not in name]
         known = {id(each) for each in inner}
         self.weights: list[Tensor] = [*self.model.parameters(), *self.marks.parameters()]
@@ -225,47 +224,50 @@ class Trainer:
         return seen, deep, loss
 
     def losses(self, batch: Batch, wear: bool = True, pictures: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the loss, and the five that it is made of: decisions, words, replies, marks, points. pictures: of the
+        """Return the loss, and the six that it is made of: decisions, words, replies, marks, points, order. pictures: of the
         batch, if they are drawn already."""
         with self.autocast():
             seen, deep, marks = self.looks(batch, wear, pictures)
-            sums, numbers, points, named = [], [], [], 0
+            sums, numbers, points, orders, named = [], [], [], [], 0
             for rows in (*batch.rows, *batch.packed):
                 if not len(rows.at):
                     continue
-                logits, target, kind, point = self._answers(rows, seen, deep)
+                logits, target, kind, middle = self._answers(rows, seen, deep)
                 lost = functional.cross_entropy(logits, target, reduction="none")
                 sums.append(torch.stack([(lost * part).sum() for part in _parts(kind)]))
                 numbers.append([int(part.sum()) for part in _parts(rows.kind)])
-                if point is not None:
-                    points.append(point)
-                    named += int(rows.pictures.sum()) + len(rows.compared) // 4 if isinstance(rows, Packed) else 0
+                if isinstance(rows, Packed):
+                    early, later = middle[0], middle[-1]
+                    points.append(pointed(later, rows, self.marks.pointer))
+                    named += int(rows.pictures.sum()) + len(rows.spelled) + len(rows.compared) // 4
+                    orders.append(ordered(early, rows, self.marks.pointer, self.passes.embedding.weight))
             number = torch.tensor(np.sum(numbers, 0).clip(1).tolist(), device=self.device)
             parts = torch.stack(sums).sum(0) / number
-            pointing = torch.stack(points).sum() / max(1, named) if points else marks.new_zeros(())
+            nothing = marks.new_zeros(())
+            pointing = torch.stack(points).sum() / max(1, named) if points else nothing
+            order = torch.stack(orders).mean() if orders else nothing
             given = self.settings
             weights = torch.tensor([1.0, given.words, given.replies], device=self.device)
-            loss = (parts * weights).sum() + given.marks * marks / len(Symbols.sizes) + given.points * pointing
-        return loss, torch.cat([parts.detach(), torch.stack([marks.detach(), pointing.detach()])])
+            loss = (parts * weights).sum() + given.marks * marks / len(Symbols.sizes)
+            loss = loss + given.points * pointing + given.order * order
+        return loss, torch.cat([parts.detach(), torch.stack([marks, pointing, order]).detach()])
 
     def _answers(
         self, rows: Rows | Packed, seen: Tensor, deep: list[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Return logits where answers are foretold, the true tokens, the kinds of their rows, and the summed loss of the
-        names that point, if there are some."""
-        point = None
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+        """Return logits where answers are foretold, the true tokens, the kinds of their rows, and what packed rows are after
+        ORDER and after LAYER layers."""
+        middle: list[Tensor] = []
         if isinstance(rows, Packed):
-            hidden, middle = read(self.passes, rows, seen, deep, bool(self.settings.quick), self.layer)
+            hidden, middle = read(self.passes, rows, seen, deep, bool(self.settings.quick), self.after)
             at, target, kind = (
                 torch.from_numpy(each).to(self.device).long() for each in (rows.at, rows.target, rows.kind)
             )
-            if len(rows.named) + len(rows.compared):
-                point = pointed(middle, rows, self.marks.pointer)
         else:
             given = on(self.device, rows)
             hidden = self.passes.read(given["ids"], given["slots"], given["positions"], seen, deep).flatten(0, 1)
             at, target, kind = given["at"], given["target"], given["kind"]
-        return self.passes.logits(hidden[at]).float(), target, kind, point
+        return self.passes.logits(hidden[at]).float(), target, kind, middle
 
     @torch.no_grad()
     def judge(self, batch: Batch, writer: Writer, at_once: int = 512) -> dict[str, float]:
