@@ -32,8 +32,9 @@ class Settings:
     the matrices within. workers: processes that make questions. held_out: pictures of the accuracy that is noted `every`
     so many seconds. requests: to the controller in a batch; conversations: its runs as one conversation each in a batch.
     words, replies, marks, points, order: weights of the losses on answers in words, on the controller's replies, on what
-    stands at each place, on the places that names point at, and on which token stood before; decisions have 1. symbols: share of what comes after the vision part
-    in which the text part is given what the places show without a picture. low: share of the rates that is left at the end.
+    stands at each place, on the places that names point at, and on which token stood before; decisions have 1. symbols:
+    share of what comes after the vision part in which the text part is given what the places show without a picture. low:
+    share of the rates that is left at the end.
     drawn: share of the single pictures that are canvases of weights, where there are some.
     questions, kinds, briefs: for each single picture, to be answered with Yes or No, in words, and by a list of goals.
     checks: share of the goals that are asked as a question as well. worn: share of the pictures that are worn, which costs

@@ -187,7 +187,6 @@ class Pointer(nn.Module):
         logits = self.differs(_normed(hidden))[:, 0].float()
         return functional.binary_cross_entropy_with_logits(logits, changes.float(), reduction="sum")
 
-
     def spell(self, hidden: Tensor, letters: Tensor) -> Tensor:
         """Return the summed loss of tokens, T x hidden after LAYER layers, before which letters signs have, as bits."""
         places = torch.arange(len(LETTERS), device=letters.device)

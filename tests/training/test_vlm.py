@@ -249,14 +249,15 @@ def test_questions_that_share_a_row_have_the_numbers_of_rows_of_their_own(writer
     torch.manual_seed(0)
     model = Qwen3VLForConditionalGeneration(small).float().eval()
     made = asked(random.Random(5), 7, pairs=0.5, questions=5)
-    single, shared = writer.batch(made), writer.batch(made, packed=3)
+    more = requests(random.Random(4), 5)
+    single, shared = writer.batch(made, more), writer.batch(made, more, packed=3)
     passes = Pass(model)
     with torch.no_grad():
         for each in model.parameters():
             each.mul_(3) if each.ndim > 1 else each.add_(torch.randn_like(each) * 0.1)
         seen, deep = passes.see(blots(single.cells, single.backdrops))
         found: dict[bool, list[tuple[Any, ...]]] = {True: [], False: []}
-        for rows in (single.short, single.long, *shared.packed):
+        for rows in (single.short, single.long, single.chat, *shared.packed):
             if packed := isinstance(rows, Packed):
                 hidden, _ = read(passes, rows, seen, deep, compiled)
             else:
@@ -269,8 +270,9 @@ def test_questions_that_share_a_row_have_the_numbers_of_rows_of_their_own(writer
     assert len(found[True]) == len(found[False]) > 60
     for one, other in zip(sorted(found[True]), sorted(found[False])):
         assert one == pytest.approx(other, abs=2e-3)
-    assert shared.short.ids.size + shared.long.ids.size == 0
+    assert sum(rows.ids.size for rows in shared.rows) == 0
     assert max(len(rows.ids) for rows in shared.packed) == 3
+    assert sum(rows.tokens for rows in shared.packed if not rows.parts) < single.chat.ids.size
     made = asked(random.Random(6), 40)
     single, shared = writer.batch(made), writer.batch(made, packed=40)
     assert sum(rows.tokens for rows in shared.packed) < (single.short.ids.size + single.long.ids.size) / 2

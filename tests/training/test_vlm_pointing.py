@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from tokenizers import Tokenizer
 
 from clvr_core.stickers.codes import LOOK, codes
-from clvr_core.stickers.scene import BACKDROPS, NATURAL, SIGN, Scene, Thing
+from clvr_core.stickers.scene import BACKDROPS, LETTERS, NATURAL, SIGN, Scene, Thing
 from clvr_core.training.vlm_batches import Writer
+from clvr_core.training.vlm_control import requests
 from clvr_core.training.vlm_feed import Settings
 from clvr_core.training.vlm_model import FOLDER
 from clvr_core.training.vlm_packing import Packed
@@ -74,6 +76,32 @@ def test_a_letter_points_at_signs_that_have_it_there_and_the_end_of_a_word_at_th
     text = f'Goal: "a sign that says \\"{word}\\""'
     ids = words.encode(text, add_special_tokens=False).ids
     assert [bits for _, bits in Names(words).points(ids, [SCENE])] == [places(8), *shown]
+
+
+@pytest.mark.parametrize(
+    ("word", "letters"), [("CAB", ["C", "A", "B"]), ("DOVE", ["C", "A", "B"]), ("X", ["C"]), ("", [])]
+)
+def test_before_each_letter_of_a_word_stands_what_signs_have_there(words, word, letters):
+    ids = words.encode(f'Goal: "a sign that says \\"{word}\\" and a cat"', add_special_tokens=False).ids
+    found = Names(words).spelled(ids, [SCENE])
+    assert [bits for _, bits in found] == [1 << LETTERS.index(letter) for letter in letters]
+    if found:
+        assert words.decode([ids[found[0][0] + 1]]) == word[0]
+    both = [replace(SCENE, things=SCENE.things[:-1]), replace(SCENE, things=(replace(SCENE.things[-1], word="AX"),))]
+    assert Names(words).spelled(ids, both[:1]) == []
+    assert len(Names(words).spelled(ids, both)) == min(2, len(word))
+
+
+def test_tokens_know_which_token_of_text_stood_before_them():
+    writer = Writer(TOKENIZER)
+    batch = writer.batch(asked(random.Random(2), 4, questions=4), requests(random.Random(2), 3), packed=4)
+    for rows in batch.packed:
+        tokens = np.concatenate([rows.ids.reshape(-1), *(part.ids.reshape(-1) for part in rows.parts)])
+        at, before = rows.followed()
+        assert len(at) == len(set(at.tolist())) > 0
+        assert (tokens[at - 1] == before).all()
+        assert not set(tokens[at].tolist()) & {writer.image, writer.pad}
+        assert writer.image not in before
 
 
 def test_of_two_pictures_the_second_has_bits_of_its_own(words):
@@ -162,5 +190,6 @@ def test_the_text_part_learns_without_a_picture_and_two_runs_of_one_seed_fit_tog
         losses.append(parts.tolist())
         text.step(loss, 1)
     assert losses[-1][4] < losses[0][4] / 2 and losses[-1][1] < losses[0][1] / 2
+    assert losses[-1][5] < losses[0][5] / 2, "which token stood before"
     assert losses[0][3] == 0 and len(BACKDROPS) == len(vision.marks.symbols.backdrop)
     assert any(isinstance(rows, Packed) and len(rows.named) for rows in batch.packed)
