@@ -15,7 +15,17 @@ from ..records import from_json
 from ..trajectory import seed_for
 from .grammar import NotInGrammar, parse, read
 from .perceive import Perception
-from .phrases import goal_words, instruct, item_words, noun_words, relation_words, restore, whole, write
+from .phrases import (
+    backdrop_words,
+    describe,
+    goal_words,
+    instruct,
+    item_words,
+    relation_words,
+    restore,
+    whole,
+    write,
+)
 from .planner import Change, changes, closest
 from .scene import SIGN, Edit, Scene, Thing, apply, cell_name
 from .spec import Backdrop, Item, Only, Spec, waymarks
@@ -243,8 +253,10 @@ def _edit(
     served = [item for item in spec.items if item.key in keys]
     served += _backdrop(spec) if any(change.of_backdrop for change in picked) else []
     left = scene.without(cell for edit in edits for cell in edit.cells)
-    stays = ", ".join(noun_words(*thing.key) for thing in left.things)
-    summary = (f"What must stay: {stays}. " if stays else "") + f"What is missing or wrong, so I {' and '.join(words)}."
+    stays = [describe(thing, "terse") for thing in left.things]
+    stays += [] if any(change.of_backdrop for change in picked) else [backdrop_words(scene.backdrop)]
+    said = f"What must stay: {', '.join(stays)}. " if stays else ""
+    summary = f"{said}What is missing or wrong, so I {' and '.join(words)}."
     return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
 
 

@@ -124,11 +124,11 @@ def goal_words(statement: Statement) -> str:
     return item_words(statement) if isinstance(statement, Item) else relation_words(statement)
 
 
-def describe(thing: Thing) -> str:
+def describe(thing: Thing, register: str = "sentence") -> str:
     """Return a thing in words: its kind and its cell."""
     size = None if thing.noun == SIGN else thing.size
     place = Place(ROWS[thing.cell // GRID], COLUMNS[thing.cell % GRID])
-    return item_words(Item(thing.noun, thing.color, 1, size, place, thing.word or None))
+    return item_words(Item(thing.noun, thing.color, 1, size, place, thing.word or None), register)
 
 
 def whole(scene: Scene) -> Spec:

@@ -13,6 +13,7 @@ import numpy as np
 from ..stickers.codes import codes
 from ..stickers.scene import GRID, Scene
 from ..vlm.decisions import DECIDE, ONE_WORD
+from .vlm_briefs import repeated
 from .vlm_canvases import Labels
 from .vlm_control import requests as some_requests
 from .vlm_conversations import Spoken, conversations
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TOKENS = GRID * GRID
 PICTURE = f"<|vision_start|>{'<|image_pad|>' * TOKENS}<|vision_end|>"
+PLAIN = 16
+"""Characters of a token that is no sentence, at most."""
 SHORT, LONG, CHAT, TALK = LENGTHS = 88, 136, 640, 1536
 """Tokens of a row: of a decision, of an answer in words, of a request to the controller, of a conversation."""
 
@@ -86,6 +89,10 @@ class Writer:
         self.end, self.line = self._ids("<|im_end|>"), self._ids("\n")
         self.names = Names(self.words)
         self.yes, self.no = self.words.token_to_id("Yes"), self.words.token_to_id("No")
+        self.letters = sorted(self.names.letters)
+        self.plain = [
+            number for word, number in self.words.get_vocab().items() if len(word) < PLAIN and not word.startswith("<|")
+        ]
 
     def _ids(self, text: str) -> list[int]:
         return self.words.encode(text, add_special_tokens=False).ids
@@ -101,10 +108,11 @@ class Writer:
         counts: tuple[int, int, int, int] | None = None,
         talks: Sequence[Sequence[Spoken]] = (),
         packed: int = 0,
+        repeats: Sequence[tuple[list[int], list[tuple[int, int]]]] = (),
     ) -> Batch:
         """counts: rows of each length to be made, by leaving out or adding empty ones; None for as many as there are.
         packed: pictures or pairs of them whose questions are read at once, each picture once; 0 for a row for each
-        question."""
+        question. repeats: rows without a question (vlm_briefs), of packed batches."""
         asks = [question if kind in DENSE else f"{question}\n{ONE_WORD}" for kind, _, _, question, _ in made.rows]
         asked_ids = self.words.encode_batch_fast(asks, add_special_tokens=False)
         answer_ids = self.words.encode_batch_fast([row[4] for row in made.rows], add_special_tokens=False)
@@ -154,7 +162,8 @@ class Writer:
         shared: list[Packed] = []
         if packed:
             shared = pack([*rows[0], *rows[1]], self.pad, self._place, packed)
-            shared += whole([*rows[2], *rows[3]], self.pad, self._place)
+            again = [Line(tokens, spans, [], -1) for tokens, spans in repeats]
+            shared += whole([*rows[2], *rows[3], *again], self.pad, self._place)
             rows, counts = ([], [], [], []), None
         short, long, chat, talk = (
             self._rows(each, length, None if counts is None else counts[at])
@@ -254,9 +263,9 @@ _POSITIONS: dict[tuple[tuple[int, ...], int], np.ndarray] = {}
 @dataclass(frozen=True)
 class Load:
     """What a batch is made of. pictures: of it; asked_for: requests; talks: conversations; counts: rows of each length.
-    questions, kinds, briefs: for each single picture, to be decided, answered in words and taken apart. checks: share of the goals that are
-    asked as a question as well. packed: see `Writer.batch`. drawn: share of the canvases that weights drew among the
-    single pictures."""
+    questions, kinds, briefs: for each single picture, to be decided, answered in words and taken apart. checks: share
+    of the goals that are asked as a question as well. packed: see `Writer.batch`. drawn: share of the canvases that
+    weights drew among the single pictures. repeats: rows of words by chance, half of them of letters."""
 
     pictures: int
     asked_for: int
@@ -268,6 +277,7 @@ class Load:
     checks: float = CHECKS
     packed: int = 0
     drawn: float = 0.0
+    repeats: int = 0
 
 
 def work(queue: Queue[Batch], tokenizer: Path, seed: int, load: Load, canvases: Labels | None = None) -> None:
@@ -285,7 +295,9 @@ def work(queue: Queue[Batch], tokenizer: Path, seed: int, load: Load, canvases: 
             checks=load.checks,
         )
         requests, talks = some_requests(rng, load.asked_for), conversations(rng, load.talks)
-        queue.put(writer.batch(made, requests, load.counts, talks, load.packed))
+        kinds = rng.choices((writer.letters, writer.plain), k=load.repeats)
+        repeats = [repeated(rng, tokens) for tokens in kinds]
+        queue.put(writer.batch(made, requests, load.counts, talks, load.packed, repeats))
 
 
 def hold_out(

@@ -18,7 +18,7 @@ from clvr_core.stickers.grammar import parse, parse_instruction
 from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.phrases import whole, write
 from clvr_core.stickers.sampling import grouped_scene, random_brief
-from clvr_core.stickers.scene import NATURAL, SIGN, Scene, Thing
+from clvr_core.stickers.scene import NATURAL, SIGN, Scene, Thing, cell_name
 from clvr_core.trajectory import Action, Trajectory
 from clvr_core.verifier import judge
 from tests.fakes import FakeVlm, step, trajectory
@@ -238,9 +238,14 @@ class TestEdits:
         chosen = action(before("a small red cat at the top left and a blue car", Scene((BLUE,)), Scene((RED,))))
         assert chosen.edit_prompt == "restore the top left from image 2" and chosen.references == (0, 1)
 
-    def test_the_summary_says_what_must_stay(self):
+    def test_the_summary_says_what_must_stay_and_where_it_is(self):
         chosen = action(before("a red cat and a blue car", Scene((BLUE,))))
-        assert chosen.summary.startswith("What must stay: blue car.") and "red cat" in chosen.summary
+        there = f"{BLUE.size} blue car {cell_name(BLUE.cell)}, on a plain background"
+        assert chosen.summary.startswith(f"What must stay: {there}. ") and "red cat" in chosen.summary
+        chosen = action(before("a blue car at night", Scene((BLUE,))))
+        assert chosen.summary.startswith(f"What must stay: {BLUE.size} blue car {cell_name(BLUE.cell)}. "), (
+            "not the scene"
+        )
 
     def test_the_goals_it_serves_are_named(self):
         situation = before("a red cat and three blue cars", Scene((RED,)))
