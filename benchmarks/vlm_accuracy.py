@@ -1,4 +1,5 @@
-"""How often a vision-language model judges the sticker world right, by type of question, and how well it steers.
+"""How often a vision-language model judges the sticker world right, by type of question, and how well it steers and
+criticises instructions (--requests).
 
 The questions are the verifier's own, half of each type true; the truth is the scene's. Pictures are renders, and with
 --weights canvases that these weights drew from briefs and edits, labelled by the reader.
@@ -29,9 +30,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clvr_core.controller import draft_goals, next_action
+from clvr_core.controller import contradicts, draft_goals, next_action
 from clvr_core.evaluation.statistics import wilson
 from clvr_core.protocols import Message, Picture, Question, Reply, Vlm
+from clvr_core.records import to_json
+from clvr_core.stickers.critique import contradiction
 from clvr_core.stickers.grammar import NotInGrammar, parse, parse_instruction
 from clvr_core.stickers.neural import FOLDER, NeuralVlm
 from clvr_core.stickers.perceive import perceive
@@ -39,7 +42,14 @@ from clvr_core.stickers.proxies import after
 from clvr_core.stickers.render import render
 from clvr_core.stickers.scene import CANVAS, Scene
 from clvr_core.stickers.spec import Spec
-from clvr_core.training.vlm_control import Request, comparison, request_for_action, request_for_goals, worked_on
+from clvr_core.training.vlm_control import (
+    MISTAKEN,
+    Request,
+    comparison,
+    request_for_action,
+    request_for_goals,
+    worked_on,
+)
 from clvr_core.training.vlm_questions import (
     DENSE,
     MIX,
@@ -248,6 +258,25 @@ def steer(vlm: Vlm, chance: random.Random, count: int) -> dict[str, float]:
     return {name: round(float(np.mean(values)), 4) for name, values in totals.items()} | {"requests": count}
 
 
+def criticise(vlm: Vlm, chance: random.Random, count: int) -> dict[str, float]:
+    """Ask of so many instructions, half of them of a controller that misunderstands, whether they contradict the brief.
+    Precision, recall and F1 of those that do; silent: questions without an answer."""
+    hits, said, wrong, silent, asked_for = 0, 0, 0, 0, 0
+    while asked_for < count:
+        made = request_for_action(chance, MISTAKEN)
+        if made is None or made.action is None or not made.action.draws:
+            continue
+        asked_for += 1
+        truth = bool(contradiction(made.spec, to_json(made.action)))
+        found = contradicts(Blanked(vlm), made.brief, made.action).value
+        hits, said, wrong = hits + (truth and bool(found)), said + bool(found), wrong + truth
+        silent += found is None
+    precision, recall = hits / max(1, said), hits / max(1, wrong)
+    f1 = 2 * precision * recall / max(1e-9, precision + recall)
+    shares = {"f1": f1, "precision": precision, "recall": recall, "contradicting": wrong / count}
+    return {name: round(each, 4) for name, each in shares.items()} | {"silent": silent, "count": count}
+
+
 def _met(made: Request, action: Action) -> int:
     """Return how many statements of the brief hold once the action is carried out to the letter; -1 if it cannot be."""
     assert made.situation is not None
@@ -358,6 +387,7 @@ def main() -> int:
     found["false_met"] = false_met(vlm, random.Random(f"briefs {given.seed}"), max(20, given.count // 4))
     if given.requests:
         found["controller"] = steer(vlm, random.Random(f"requests {given.seed}"), given.requests)
+        found["critique"] = criticise(vlm, random.Random(f"critiques {given.seed}"), given.requests)
     found |= {
         "backend": given.backend,
         "model": vlm.name,

@@ -7,7 +7,7 @@ The requests are made by `clvr_core.controller` itself, from runs that are writt
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,39 +15,48 @@ import numpy as np
 
 from ..brief import Brief, Goal
 from ..controller import Situation, draft_goals, next_action
+from ..controller.prompts import inspect_text
 from ..policy.base import Policy
 from ..policy.clvr import Clvr
 from ..policy.director import Director
 from ..protocols import Decision, Message, Question, Reply
+from ..records import to_json
 from ..stickers.controller import act
+from ..stickers.critique import contradiction
 from ..stickers.grammar import NotInGrammar, parse
 from ..stickers.judge import goal_drafts
 from ..stickers.perceive import Perception
 from ..stickers.planner import closest
+from ..stickers.planning_errors import anew, misunderstood
 from ..stickers.sampling import random_brief
 from ..stickers.scene import CANVAS, Scene, apply
 from ..stickers.spec import Spec, Statement
 from ..trajectory import Action, Candidate, Step, Trajectory, Verdict
 from ..verifier import prompts
 from ..vlm.decisions import ONE_WORD
-from .vlm_questions import COMPARED, Chance, some_edit
+from .vlm_questions import COMPARED, CRITIQUE, Chance, some_edit
 
 COUNTS = {1: 2, 2: 3, 3: 4, 4: 4, 5: 3, 6: 3, 7: 2, 8: 2}
 """How often a brief has so many things."""
 BLANK = np.zeros((CANVAS, CANVAS, 3), np.uint8)
-TASKS = ("goals", "action", *COMPARED)
-MIX = (0.4, 0.45, 0.1, 0.05)
+TASKS = ("goals", "action", *COMPARED, CRITIQUE)
+MIX = (0.35, 0.4, 0.08, 0.05, 0.12)
+MISTAKEN = 0.4
+"""Share of what a brief says that is misunderstood in an instruction that is to be criticised."""
 CLVR = 0.75
 """Share of the actions that are asked for by CLVR's strategy; the others are by VisionDirector's."""
 
 
 class Teacher:
-    """A `Vlm` that answers as the exact controller does, and keeps the request and the reply."""
+    """A `Vlm` that answers as the exact controller does, and keeps the request and the reply. understand: what the brief
+    says -> what it takes it for."""
 
     name = "teacher"
 
-    def __init__(self, spec: Spec, scenes: Mapping[int, Scene]) -> None:
-        self.spec, self.scenes = spec, scenes
+    def __init__(
+        self, spec: Spec, scenes: Mapping[int, Scene], understand: Callable[[Spec], Spec] = lambda spec: spec
+    ) -> None:
+        self.spec, self.scenes, self.understand = spec, scenes, understand
         self.messages: Sequence[Message] = ()
         self.reply = ""
 
@@ -58,7 +67,7 @@ class Teacher:
             value: dict[str, Any] = {"goals": [draft | {"check": "", "area": None} for draft in goal_drafts(self.spec)]}
         else:
             seen = [Perception(self.scenes[canvas].things, self.scenes[canvas].backdrop) for canvas in data["canvases"]]
-            value = act(data, seen) | {"region": None}
+            value = act(data, seen, self.understand) | {"region": None}
         self.messages, self.reply = messages, json.dumps(ordered(value, schema), separators=(",", ":"))
         return Reply(self.reply, 1)
 
@@ -137,8 +146,9 @@ def request_for_goals(rng: Chance) -> Request | None:
     return Request(brief, spec, goals, [message.text for message in teacher.messages], teacher.reply)
 
 
-def request_for_action(rng: Chance) -> Request | None:
-    """Return a request for an action in the midst of a run. None where none would be made."""
+def request_for_action(rng: Chance, mistaken: float = 0.0) -> Request | None:
+    """Return a request for an action in the midst of a run. None where none would be made. mistaken: the rate at which that
+    action misunderstands what the brief says."""
     try:
         brief, spec, base = some_brief(rng)
     except NotInGrammar:
@@ -168,7 +178,8 @@ def request_for_action(rng: Chance) -> Request | None:
     directive, situation = policy.directive(trajectory), _situation(trajectory, policy)
     if directive.fixed or not (directive.focus or "END" in directive.allowed):
         return None
-    teacher = Teacher(spec, scenes)
+    chance = anew(str(rng.random()))
+    teacher = Teacher(spec, scenes, lambda said: misunderstood(said, mistaken, chance) if mistaken else said)
     action = next_action(teacher, situation).value
     if action is None:
         return None
@@ -203,6 +214,16 @@ def comparison(rng: Chance, task: str) -> tuple[list[str | Scene], str] | None:
     return [*scenes, f"{text}\n{ONE_WORD}"], "Yes" if holds else "No"
 
 
+def critique(rng: Chance) -> tuple[list[str | Scene], str] | None:
+    """Return the loop's question whether an instruction contradicts the brief, and Yes or No. None where there is no
+    instruction."""
+    request = request_for_action(rng, MISTAKEN)
+    if request is None or request.action is None or not request.action.draws:
+        return None
+    wrong = contradiction(request.spec, to_json(request.action))
+    return [f"{inspect_text(request.brief, request.action)}\n{ONE_WORD}"], "Yes" if wrong else "No"
+
+
 def requests(rng: Chance, count: int) -> list[tuple[str, list[str | Scene], str]]:
     """Return so many requests and comparisons: the task, the parts, the reply. A picture is given by its scene."""
     made: list[tuple[str, list[str | Scene], str]] = []
@@ -210,6 +231,8 @@ def requests(rng: Chance, count: int) -> list[tuple[str, list[str | Scene], str]
         task = rng.choices(TASKS, MIX)[0]
         if task in COMPARED:
             found = comparison(rng, task)
+        elif task == CRITIQUE:
+            found = critique(rng)
         else:
             request = request_for_goals(rng) if task == "goals" else request_for_action(rng)
             found = request and (request.parts, request.reply)

@@ -68,7 +68,9 @@ TWO = ("edit-done", "edit-kept")
 SIGHT = "sight"
 COMPARED = ("compare", "choose")
 """Types of questions about two to four pictures of one brief; vlm_control makes them."""
-TYPES = (*ONE, *TWO, SIGHT, *COMPARED)
+CRITIQUE = "critique"
+"""Whether an instruction contradicts the brief, by their words alone; vlm_control makes it."""
+TYPES = (*ONE, *TWO, SIGHT, *COMPARED, CRITIQUE)
 DENSE = ("by place", "by kind", "by brief")
 """Tasks that are answered in words."""
 PLACE_TASK = "Say what stands at each place."
