@@ -43,6 +43,8 @@ TASKS = ("goals", "action", *COMPARED, CRITIQUE)
 MIX = (0.35, 0.4, 0.08, 0.05, 0.12)
 MISTAKEN = 0.4
 """Share of what a brief says that is misunderstood in an instruction that is to be criticised."""
+FIRST = 0.3
+"""Share of the actions that are taught which come before any canvas; each run has one, and every thing depends on it."""
 CLVR = 0.75
 """Share of the actions that are asked for by CLVR's strategy; the others are by VisionDirector's."""
 
@@ -146,9 +148,9 @@ def request_for_goals(rng: Chance) -> Request | None:
     return Request(brief, spec, goals, [message.text for message in teacher.messages], teacher.reply)
 
 
-def request_for_action(rng: Chance, mistaken: float = 0.0) -> Request | None:
+def request_for_action(rng: Chance, mistaken: float = 0.0, rounds: int | None = None) -> Request | None:
     """Return a request for an action in the midst of a run. None where none would be made. mistaken: the rate at which that
-    action misunderstands what the brief says."""
+    action misunderstands what the brief says. rounds: before it, at most; None for up to three."""
     try:
         brief, spec, base = some_brief(rng)
     except NotInGrammar:
@@ -160,7 +162,7 @@ def request_for_action(rng: Chance, mistaken: float = 0.0) -> Request | None:
     plan = policy.plan(brief, goals)
     trajectory = Trajectory(replace(brief, strategy=policy.name), goals, plan=plan.batches, route=plan.route)
     scenes: dict[int, Scene] = {}
-    for number in range(rng.choices(range(4), (2, 5, 3, 1))[0]):
+    for number in range(rng.choices(range(4), (2, 5, 3, 1))[0] if rounds is None else rounds):
         directive = policy.directive(trajectory)
         action = directive.fixed or next_action(Teacher(spec, scenes), _situation(trajectory, policy)).value
         if action is None or not action.draws:
@@ -234,7 +236,8 @@ def requests(rng: Chance, count: int) -> list[tuple[str, list[str | Scene], str]
         elif task == CRITIQUE:
             found = critique(rng)
         else:
-            request = request_for_goals(rng) if task == "goals" else request_for_action(rng)
+            first = 0 if rng.random() < FIRST else None
+            request = request_for_goals(rng) if task == "goals" else request_for_action(rng, rounds=first)
             found = request and (request.parts, request.reply)
         if found:
             made.append((task, *found))
