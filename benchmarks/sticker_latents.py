@@ -22,10 +22,9 @@ import numpy as np
 import torch
 
 from clvr_core.executor.klein import KleinExecutor, Sampling
-from clvr_core.stickers.codes import KINDS, LOOKS
+from clvr_core.stickers.codes import scene_of
 from clvr_core.stickers.phrases import instruct
-from clvr_core.stickers.reader import SPLIT
-from clvr_core.stickers.readout import load_layer, outputs
+from clvr_core.stickers.readout import load_layer
 from clvr_core.stickers.render import render
 from clvr_core.stickers.sampling import (
     brief_of,
@@ -35,7 +34,8 @@ from clvr_core.stickers.sampling import (
     random_scene,
     random_sign,
 )
-from clvr_core.stickers.scene import BACKDROPS, LETTERS, MOST_LETTERS, NATURAL, SIGN, SIZES, Scene, Thing, apply
+from clvr_core.stickers.scene import LETTERS, MOST_LETTERS, SIGN, Scene, apply
+from clvr_core.training.drawn_latents import read_codes
 from clvr_core.training.sampler import Condition, TrainingSampler
 
 EDITS = ("put", "remove", "recolor", "resize", "move", "word", "backdrop")
@@ -52,25 +52,8 @@ class Readout:
 
     def __call__(self, tokens: torch.Tensor) -> list[Scene]:
         """tokens: N x 9 x C."""
-        plain = tokens.float() * self.std + self.mean
-        cells, whole = outputs(self.layer, plain)
-        best = [each.argmax(-1).tolist() for each in cells.split(SPLIT, dim=-1)]
-        grounds = whole.argmax(-1).tolist()
-        return [_scene([part[row] for part in best], ground) for row, ground in enumerate(grounds)]
-
-
-def _scene(parts: list[list[int]], ground: int) -> Scene:
-    kinds, look, size, _, *letters = parts
-    things = []
-    for cell, kind in enumerate(kinds):
-        if not kind:
-            continue
-        if KINDS[kind] == SIGN:
-            word = "".join(LETTERS[part[cell] - 1] if part[cell] else "" for part in letters)
-            things.append(Thing(SIGN, NATURAL, "large", cell, 0, 0, word))
-        else:
-            things.append(Thing(KINDS[kind], LOOKS[look[cell]], SIZES[size[cell]], cell))
-    return Scene(tuple(things), BACKDROPS[ground])
+        cells, backdrops = read_codes(self.layer, tokens.float() * self.std + self.mean)
+        return [scene_of(*each) for each in zip(cells.numpy(), backdrops.tolist())]
 
 
 def _bare(scene: Scene, words: bool = True) -> Scene:
