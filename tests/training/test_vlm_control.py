@@ -70,3 +70,12 @@ def test_critiques_are_asked_without_a_picture():
     assert len(some) >= 2
     prompt, said = writer._request(*some[0])
     assert writer.image not in prompt and said in ([writer.yes], [writer.no])
+
+
+def test_the_first_action_of_a_run_is_taught_often():
+    rng = random.Random(6)
+    replies = [reply for task, _, reply in requests(rng, 150) if task == "action"]
+    first = sum('"kind":"GENERATE"' in reply for reply in replies)
+    assert 0.35 * len(replies) < first < 0.75 * len(replies)
+    alone = [request_for_action(rng, rounds=0) for _ in range(12)]
+    assert all(made is None or (made.action and made.action.kind == "GENERATE" and not made.scenes) for made in alone)
