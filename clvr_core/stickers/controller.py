@@ -256,7 +256,9 @@ def _edit(
     stays = [describe(thing, "terse") for thing in left.things]
     stays += [] if any(change.of_backdrop for change in picked) else [backdrop_words(scene.backdrop)]
     said = f"What must stay: {', '.join(stays)}. " if stays else ""
-    summary = f"{said}What is missing or wrong, so I {' and '.join(words)}."
+    wrong = [goal_words(each) for each in served]
+    wrong += ["what was not asked for"] * any(not change.keys and not change.of_backdrop for change in picked)
+    summary = f"{said}What is missing or wrong: {', '.join(wrong)}, so I {' and '.join(words)}."
     return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
 
 

@@ -241,7 +241,9 @@ class TestEdits:
     def test_the_summary_says_what_must_stay_and_where_it_is(self):
         chosen = action(before("a red cat and a blue car", Scene((BLUE,))))
         there = f"{BLUE.size} blue car {cell_name(BLUE.cell)}, on a plain background"
-        assert chosen.summary.startswith(f"What must stay: {there}. ") and "red cat" in chosen.summary
+        assert chosen.summary.startswith(f"What must stay: {there}. What is missing or wrong: a red cat, so I add a ")
+        crowded = action(before("a blue car", Scene((BLUE, RED))))
+        assert "What is missing or wrong: what was not asked for, so I remove the " in crowded.summary
         chosen = action(before("a blue car at night", Scene((BLUE,))))
         assert chosen.summary.startswith(f"What must stay: {BLUE.size} blue car {cell_name(BLUE.cell)}. "), (
             "not the scene"
