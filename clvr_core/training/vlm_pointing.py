@@ -28,6 +28,8 @@ PLACES = len(CELLS)
 ALL = (1 << PLACES) - 1
 LAYER = 3
 """After so many layers of the text part tokens point: the layers after them can reckon with what was found."""
+AS_ONE = 4
+"""Visual tokens that are compared, which count in the mean loss as one token that points: there are nine a picture."""
 ORDER = 2
 """After so many layers a token knows the one before it."""
 ORDERED = 512

@@ -36,7 +36,7 @@ from .vlm_feed import Feed, Settings
 from .vlm_model import FOLDER, Pass
 from .vlm_packing import Packed, read
 from .vlm_pictures import random_codes, worn
-from .vlm_pointing import LAYER, ORDER, Pointer, ordered, pointed
+from .vlm_pointing import AS_ONE, LAYER, ORDER, Pointer, ordered, pointed
 from .vlm_questions import TYPES
 from .vlm_symbols import Symbols, begin_words
 from .vlm_weights import MARKS, SHARDS, load_weights, publish, start_well, words_digest
@@ -239,7 +239,7 @@ class Trainer:
                 if isinstance(rows, Packed):
                     early, later = middle[0], middle[-1]
                     points.append(pointed(later, rows, self.marks.pointer))
-                    named += int(rows.pictures.sum()) + len(rows.spelled) + len(rows.compared) // 4
+                    named += int(rows.pictures.sum()) + len(rows.spelled) + len(rows.compared) // AS_ONE
                     orders.append(ordered(early, rows, self.marks.pointer, self.passes.embedding.weight))
             number = torch.tensor(np.sum(numbers, 0).clip(1).tolist(), device=self.device)
             parts = torch.stack(sums).sum(0) / number
