@@ -17,11 +17,6 @@ from clvr_core.stickers.scene import CANVAS
 REQUEST = DrawRequest("a red cat and a blue dog", 3, (), CANVAS, CANVAS)
 
 
-def loaded(bfloat16: bool) -> KleinExecutor:
-    executor = KleinExecutor.load(FOLDER.parent / "merged")
-    return KleinExecutor(executor.pipe, replace(executor.recipe, bfloat16=bfloat16))
-
-
 @pytest.mark.parametrize(
     ("able", "expected"), [({"amx_bf16": True}, True), ({"avx512_bf16": True, "amx_bf16": False}, True), ({}, False)]
 )
@@ -44,8 +39,10 @@ def test_the_decoder_draws_the_same_within_a_few_levels_and_only_where_it_is_ask
     seen = []
 
     def drawn(bfloat16: bool, has: bool) -> np.ndarray:
+        monkeypatch.setattr(cpu, "has_bfloat16", lambda: False)
+        plain = KleinExecutor.load(FOLDER.parent / "merged")
         monkeypatch.setattr(cpu, "has_bfloat16", lambda: has)
-        executor = loaded(bfloat16)
+        executor = KleinExecutor(plain.pipe, replace(plain.recipe, bfloat16=bfloat16))
         conv = executor.pipe.vae.decoder.conv_out
         conv.register_forward_hook(lambda module, given, made: seen.append(made.dtype))
         return executor.draw([REQUEST])[0].picture.astype(int)
