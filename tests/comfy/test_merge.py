@@ -477,7 +477,7 @@ def with_stickers(number: int, **inputs) -> dict:
 
 @pytest.mark.weights
 def test_the_embedded_weights_loaded_and_merged_draw_as_the_merge_that_is_installed(comfy):
-    """It was merged with these strengths and then rounded to bf16."""
+    """It was merged with these strengths and then rounded to bf16, in which a processor that has it decodes too."""
     merged = {"base": ["3", 0], "distilled": ["4", 0], "alpha": 1.0, "beta": 0.85}
     merged |= {"loras": "one more", "loras.lora_1": LORA, "loras.strength_1": 1.0, "loras.more_2": "none"}
     nodes = {"3": stickers(BASE), "4": stickers(DISTILLED), "5": stickers(MERGED)}
@@ -487,7 +487,7 @@ def test_the_embedded_weights_loaded_and_merged_draw_as_the_merge_that_is_instal
     own, loaded_again, of_live, of_distilled = (picture_of(comfy, entry, f"{number}2") for number in (2, 4, 6, 8))
     assert close(own, loaded_again)
     difference = abs(of_live.astype(float) - own).mean()
-    assert difference < 0.2 < abs(of_distilled.astype(float) - own).mean()
+    assert difference < 0.4 < abs(of_distilled.astype(float) - own).mean()
 
 
 def test_weights_of_other_models_are_refused_where_stickers_are_meant(comfy, three):

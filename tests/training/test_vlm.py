@@ -34,6 +34,8 @@ from clvr_core.training.vlm_packing import Line, Packed, read
 from clvr_core.training.vlm_pictures import worn
 from clvr_core.training.vlm_pretrain import Trainer
 from clvr_core.training.vlm_questions import (
+    COMPARED,
+    CRITIQUE,
     ONE,
     TYPES,
     asked,
@@ -123,7 +125,7 @@ def test_what_is_drawn_of_an_edit_is_now_right_and_now_wrong():
 
 def test_yes_and_no_are_about_as_frequent_in_every_type():
     shares = balance(asked(random.Random(1), 1500))
-    assert set(shares) == set(TYPES) - {"compare", "choose"}
+    assert set(shares) == set(TYPES) - {*COMPARED, CRITIQUE}
     assert all(0.38 <= share <= 0.62 for kind, share in shares.items() if kind != "sight")
 
 
