@@ -29,7 +29,7 @@ needs_weights = pytest.mark.skipif(
     not any(FOLDER.glob("*.safetensors")), reason="the learned model has no weights: clvr train stickers vlm --publish"
 )
 needs_steering = pytest.mark.skipif(
-    not world_named().neural, reason="the learned model does not steer yet: it is not the usual one"
+    not world_named().neural, reason="the learned model is not the usual one"
 )
 
 
