@@ -28,9 +28,7 @@ LARGEST = 20_000_000
 needs_weights = pytest.mark.skipif(
     not any(FOLDER.glob("*.safetensors")), reason="the learned model has no weights: clvr train stickers vlm --publish"
 )
-needs_steering = pytest.mark.skipif(
-    not world_named().neural, reason="the learned model is not the usual one"
-)
+needs_steering = pytest.mark.skipif(not world_named().neural, reason="the learned model is not the usual one")
 
 
 def test_without_weights_the_error_says_how_to_make_them(tmp_path):
