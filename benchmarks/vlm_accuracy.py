@@ -33,8 +33,6 @@ from PIL import Image
 from clvr_core.controller import contradicts, draft_goals, next_action
 from clvr_core.evaluation.statistics import wilson
 from clvr_core.protocols import Message, Picture, Question, Reply, Vlm
-from clvr_core.records import to_json
-from clvr_core.stickers.critique import contradiction
 from clvr_core.stickers.grammar import NotInGrammar, parse, parse_instruction
 from clvr_core.stickers.neural import FOLDER, NeuralVlm
 from clvr_core.stickers.perceive import perceive
@@ -43,9 +41,9 @@ from clvr_core.stickers.render import render
 from clvr_core.stickers.scene import CANVAS, Scene
 from clvr_core.stickers.spec import Spec
 from clvr_core.training.vlm_control import (
-    MISTAKEN,
     Request,
     comparison,
+    criticised,
     request_for_action,
     request_for_goals,
     worked_on,
@@ -259,16 +257,15 @@ def steer(vlm: Vlm, chance: random.Random, count: int) -> dict[str, float]:
 
 
 def criticise(vlm: Vlm, chance: random.Random, count: int) -> dict[str, float]:
-    """Ask of so many instructions, half of them of a controller that misunderstands, whether they contradict the brief.
+    """Ask of so many instructions by a controller that misunderstands some of the brief whether they contradict it.
     Precision, recall and F1 of those that do; silent: questions without an answer."""
     hits, said, wrong, silent, asked_for = 0, 0, 0, 0, 0
     while asked_for < count:
-        made = request_for_action(chance, MISTAKEN)
-        if made is None or made.action is None or not made.action.draws:
+        if (made := criticised(chance)) is None:
             continue
         asked_for += 1
-        truth = bool(contradiction(made.spec, to_json(made.action)))
-        found = contradicts(Blanked(vlm), made.brief, made.action).value
+        request, action, truth = made
+        found = contradicts(Blanked(vlm), request.brief, action).value
         hits, said, wrong = hits + (truth and bool(found)), said + bool(found), wrong + truth
         silent += found is None
     precision, recall = hits / max(1, said), hits / max(1, wrong)

@@ -251,10 +251,11 @@ def _edit(
         words = next((each for each in _wordings(edits, scene) if " and ".join(each) not in tried), words)
     keys = frozenset().union(*(change.keys for change in picked))
     served = [item for item in spec.items if item.key in keys]
-    served += _backdrop(spec) if any(change.of_backdrop for change in picked) else []
+    setting = any(change.of_backdrop for change in picked)
+    served += _backdrop(spec) if setting else []
     left = scene.without(cell for edit in edits for cell in edit.cells)
     stays = [describe(thing, "terse") for thing in left.things]
-    stays += [] if any(change.of_backdrop for change in picked) else [backdrop_words(scene.backdrop)]
+    stays += [] if setting else [backdrop_words(scene.backdrop)]
     said = f"What must stay: {', '.join(stays)}. " if stays else ""
     wrong = [goal_words(each) for each in served]
     wrong += ["what was not asked for"] * any(not change.keys and not change.of_backdrop for change in picked)

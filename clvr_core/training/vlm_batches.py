@@ -212,10 +212,10 @@ class Writer:
             ids[row, : len(tokens)] = tokens
             if line.pictures:
                 slots[row], positions[row] = self._place(line, length)
-            for first, end in line.spans:
-                at.extend(range(row * length + first - 1, row * length + end - 1))
-                target.extend(line.tokens[first:end])
-                kinds.extend([line.kind] * (end - first))
+            places, said = line.foretold(row * length)
+            at += places
+            target += said
+            kinds += [line.kind] * len(places)
         return Rows(ids, slots, positions, np.array(at, np.int32), np.array(target, np.int16), np.array(kinds, np.int8))
 
     def _place(self, line: Line, length: int) -> tuple[np.ndarray, np.ndarray]:

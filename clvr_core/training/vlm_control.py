@@ -216,14 +216,23 @@ def comparison(rng: Chance, task: str) -> tuple[list[str | Scene], str] | None:
     return [*scenes, f"{text}\n{ONE_WORD}"], "Yes" if holds else "No"
 
 
-def critique(rng: Chance) -> tuple[list[str | Scene], str] | None:
-    """Return the loop's question whether an instruction contradicts the brief, and Yes or No. None where there is no
-    instruction."""
+def criticised(rng: Chance) -> tuple[Request, Action, bool] | None:
+    """Return a request, an instruction by a controller that misunderstands some of the brief, and whether it contradicts
+    that. None where there is no instruction."""
     request = request_for_action(rng, MISTAKEN)
     if request is None or request.action is None or not request.action.draws:
         return None
-    wrong = contradiction(request.spec, to_json(request.action))
-    return [f"{inspect_text(request.brief, request.action)}\n{ONE_WORD}"], "Yes" if wrong else "No"
+    return request, request.action, bool(contradiction(request.spec, to_json(request.action)))
+
+
+def critique(rng: Chance) -> tuple[list[str | Scene], str] | None:
+    """Return the loop's question whether an instruction contradicts the brief, and Yes or No. None where there is no
+    instruction."""
+    found = criticised(rng)
+    if found is None:
+        return None
+    request, action, wrong = found
+    return [f"{inspect_text(request.brief, action)}\n{ONE_WORD}"], "Yes" if wrong else "No"
 
 
 def requests(rng: Chance, count: int) -> list[tuple[str, list[str | Scene], str]]:

@@ -51,6 +51,11 @@ class Line:
     spelled: list[tuple[int, int]] = field(default_factory=list)
     changed: list[tuple[int, bool]] = field(default_factory=list)
 
+    def foretold(self, start: int = 0) -> tuple[list[int], list[int]]:
+        """Return where the tokens of the answers are foretold, in a line that begins at `start`, and those tokens."""
+        at = [start + place - 1 for first, end in self.spans for place in range(first, end)]
+        return at, [self.tokens[place - start + 1] for place in at]
+
 
 @dataclass
 class Part:
@@ -128,7 +133,7 @@ def pack(lines: Sequence[Line], pad: int, place: Any, most: int = 1 << 30) -> li
 
 
 def whole(lines: Sequence[Line], pad: int, place: Any) -> list[Packed]:
-    """Return lines that share nothing, those of like length together."""
+    """Return lines that share nothing and in which nothing points, those of like length together."""
     made: list[Packed] = []
     by_length: dict[int, list[Line]] = defaultdict(list)
     for line in lines:
@@ -145,30 +150,28 @@ def _beginnings(lines: Sequence[Line], length: int, pad: int, place: Any) -> Pac
     at, target, kinds = [], [], []
     for row, line in enumerate(lines):
         ids[row, : len(line.tokens) - 1] = line.tokens[:-1]
-        for first, end in line.spans:
-            at.extend(range(row * length + first - 1, row * length + end - 1))
-            target.extend(line.tokens[first:end])
-            kinds.extend([line.kind] * (end - first))
-    places = [place(line, length) for line in lines]
-    points = [(row * length + token, bits, line) for row, line in enumerate(lines) for token, bits in line.points]
-    spelled = [(row * length + token, bits) for row, line in enumerate(lines) for token, bits in line.spelled]
-    compared = [(row * length + token, change) for row, line in enumerate(lines) for token, change in line.changed]
+        places, tokens = line.foretold(row * length)
+        at += places
+        target += tokens
+        kinds += [line.kind] * len(places)
+    placed = [place(line, length) for line in lines]
+    many, small = np.zeros(0, np.int32), np.zeros(0, np.int8)
     return Packed(
         ids,
-        np.array([slots for slots, _ in places], np.int32),
-        np.array([positions for _, positions in places], np.int16),
+        np.array([slots for slots, _ in placed], np.int32),
+        np.array([positions for _, positions in placed], np.int16),
         [],
         np.array(at, np.int32),
         np.array(target, np.int16),
         np.array(kinds, np.int8),
-        np.array([token for token, _, _ in points], np.int32),
-        np.array([bits for _, bits, _ in points], np.int32),
-        np.array([len(line.pictures) for _, _, line in points], np.int8),
-        np.array([token for token, _ in compared], np.int32),
-        np.array([change for _, change in compared], np.int8),
-        np.array([token for token, _ in spelled], np.int32),
-        np.array([letters for _, letters in spelled], np.int32),
-        pad,
+        named=many,
+        shown=many,
+        pictures=small,
+        compared=many,
+        changed=small,
+        spelled=many,
+        letters=many,
+        pad=pad,
     )
 
 
@@ -199,10 +202,10 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
             part.ids[number, : len(own)] = own
             part.positions[number] = place(line, shared + length)[1][:, shared:]
             start = offset + number * length - shared
-            for first, end in line.spans:
-                at.extend(range(start + first - 1, start + end - 1))
-                target.extend(line.tokens[first:end])
-                kinds.extend([line.kind] * (end - first))
+            places, tokens = line.foretold(start)
+            at += places
+            target += tokens
+            kinds += [line.kind] * len(places)
             for token, bits in line.points:
                 named.append(row * shared + token if token < shared else start + token)
                 shown.append(bits)
