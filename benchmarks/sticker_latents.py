@@ -22,9 +22,7 @@ import numpy as np
 import torch
 
 from clvr_core.executor.klein import KleinExecutor, Sampling
-from clvr_core.stickers.codes import scene_of
 from clvr_core.stickers.phrases import instruct
-from clvr_core.stickers.readout import load_layer
 from clvr_core.stickers.render import render
 from clvr_core.stickers.sampling import (
     brief_of,
@@ -35,31 +33,11 @@ from clvr_core.stickers.sampling import (
     random_sign,
 )
 from clvr_core.stickers.scene import LETTERS, MOST_LETTERS, SIGN, Scene, apply
-from clvr_core.training.drawn_latents import read_codes
+from clvr_core.training.drawn_latents import LatentReader, bare
 from clvr_core.training.sampler import Condition, TrainingSampler
 
 EDITS = ("put", "remove", "recolor", "resize", "move", "word", "backdrop")
 FEW = Sampling(4, 1.0)
-
-
-class Readout:
-    """Reads normalised tokens back into scenes."""
-
-    def __init__(self, sampler: TrainingSampler, folder: Path) -> None:
-        self.layer = load_layer(folder).requires_grad_(False)
-        bn = sampler.pipe.vae.bn
-        self.mean, self.std = bn.running_mean, torch.sqrt(bn.running_var + sampler.pipe.vae.config.batch_norm_eps)
-
-    def __call__(self, tokens: torch.Tensor) -> list[Scene]:
-        """tokens: N x 9 x C."""
-        cells, backdrops = read_codes(self.layer, tokens.float() * self.std + self.mean)
-        return [scene_of(*each) for each in zip(cells.numpy(), backdrops.tolist())]
-
-
-def _bare(scene: Scene, words: bool = True) -> Scene:
-    """The scene without offsets, and without words on signs if they are not to count."""
-    things = [replace(thing, dx=0, dy=0, word=thing.word if words else "") for thing in scene.things]
-    return Scene(tuple(things), scene.backdrop)
 
 
 def _drawn(
@@ -77,20 +55,24 @@ def _drawn(
     return torch.stack([result[row] for row in range(len(prompts))])
 
 
-def one_shot(sampler: TrainingSampler, read: Readout, things: int, count: int, sampling: Sampling, seed: int) -> dict:
+def one_shot(
+    sampler: TrainingSampler, read: LatentReader, things: int, count: int, sampling: Sampling, seed: int
+) -> dict:
     """Share of briefs whose spec holds; and where words on signs do not count."""
     rng = random.Random(f"one-shot/{seed}/{things}")
     briefs = [random_brief(rng, things) for _ in range(count)]
     seen = read(_drawn(sampler, [prompt for _, _, prompt in briefs], [], sampling, seed))
-    exact = [spec.holds(_bare(scene)) for (_, spec, _), scene in zip(briefs, seen)]
+    exact = [spec.holds(scene) for (_, spec, _), scene in zip(briefs, seen)]
     free = [
-        replace(spec, items=tuple(replace(item, word=None) for item in spec.items)).holds(_bare(scene))
+        replace(spec, items=tuple(replace(item, word=None) for item in spec.items)).holds(scene)
         for (_, spec, _), scene in zip(briefs, seen)
     ]
     return {"exact": float(np.mean(exact)), "words aside": float(np.mean(free))}
 
 
-def lettering(sampler: TrainingSampler, read: Readout, letters: int, count: int, sampling: Sampling, seed: int) -> dict:
+def lettering(
+    sampler: TrainingSampler, read: LatentReader, letters: int, count: int, sampling: Sampling, seed: int
+) -> dict:
     """Share of briefs of one sign with a random word of that many letters whose spec holds, and of letters that are right."""
     rng = random.Random(f"lettering/{seed}/{letters}")
     briefs = []
@@ -101,11 +83,11 @@ def lettering(sampler: TrainingSampler, read: Readout, letters: int, count: int,
     seen = read(_drawn(sampler, [prompt for *_, prompt in briefs], [], sampling, seed))
     words = [next((thing.word for thing in scene.things if thing.noun == SIGN), "") for scene in seen]
     right = [a == b for (word, *_), said in zip(briefs, words) for a, b in zip_longest(word, said)]
-    exact = [spec.holds(_bare(scene)) for (_, spec, _), scene in zip(briefs, seen)]
+    exact = [spec.holds(scene) for (_, spec, _), scene in zip(briefs, seen)]
     return {"exact": float(np.mean(exact)), "letters": float(np.mean(right))}
 
 
-def edits(sampler: TrainingSampler, read: Readout, kind: str, count: int, sampling: Sampling, seed: int) -> dict:
+def edits(sampler: TrainingSampler, read: LatentReader, kind: str, count: int, sampling: Sampling, seed: int) -> dict:
     """Share of edits after which the whole scene is as wanted; and where words on signs do not count."""
     rng = random.Random(f"edit/{seed}/{kind}")
     cases = []
@@ -117,19 +99,19 @@ def edits(sampler: TrainingSampler, read: Readout, kind: str, count: int, sampli
     seen = read(_drawn(sampler, [words for *_, words in cases], [(render(case[0]),) for case in cases], sampling, seed))
     pairs = [(after, scene) for (_, after, _), scene in zip(cases, seen)]
     return {
-        "exact": float(np.mean([_bare(after) == _bare(scene) for after, scene in pairs])),
-        "words aside": float(np.mean([_bare(after, False) == _bare(scene, False) for after, scene in pairs])),
+        "exact": float(np.mean([bare(after) == scene for after, scene in pairs])),
+        "words aside": float(np.mean([bare(after, False) == bare(scene, False) for after, scene in pairs])),
     }
 
 
-def readable(sampler: TrainingSampler, read: Readout, count: int, seed: int) -> dict:
+def readable(sampler: TrainingSampler, read: LatentReader, count: int, seed: int) -> dict:
     """Share of drawn scenes that the linear layer reads exactly from their own clean tokens."""
     rng = random.Random(f"readable/{seed}")
     scenes = [random_scene(rng, rng.randint(0, 8)) for _ in range(count)]
     seen = read(sampler.tokens([render(scene) for scene in scenes]))
     return {
-        "exact": float(np.mean([_bare(one) == _bare(other) for one, other in zip(scenes, seen)])),
-        "words aside": float(np.mean([_bare(one, False) == _bare(other, False) for one, other in zip(scenes, seen)])),
+        "exact": float(np.mean([bare(one) == other for one, other in zip(scenes, seen)])),
+        "words aside": float(np.mean([bare(one, False) == bare(other, False) for one, other in zip(scenes, seen)])),
     }
 
 
@@ -143,7 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     executor = KleinExecutor.load(options.weights)
     sampler = TrainingSampler(executor)
-    read = Readout(sampler, options.readout or options.weights)
+    read = LatentReader(sampler, options.readout or options.weights)
     recipe = executor.recipe
     found: dict[str, Any] = {
         "count": options.count,

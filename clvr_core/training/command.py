@@ -46,6 +46,7 @@ def _add_student(stages: Any, world: str, seed: Seed) -> None:
         "distil", aliases=["student"], help="few steps without guidance, taught by many with it"
     )
     student.add_argument("--data", type=Path, metavar="DIR", help="a data set of `clvr synthesize`, for `traces`")
+    student.add_argument("--student", type=Path, metavar="DIR", help="weights of an earlier student to go on from")
     _add_run(student, seed)
     _add_start(student, world)
     student.set_defaults(run=_student)
@@ -130,7 +131,8 @@ def _student(options: argparse.Namespace) -> int:
 
     options.again = "the same command"
     start, _ = _embedded_start(options)
-    distil(options.out, start, options.config, data=options.data, seed=options.seed, quick=options.quick)
+    more = {"data": options.data, "student": options.student, "seed": options.seed, "quick": options.quick}
+    distil(options.out, start, options.config, **more)
     return 0
 
 

@@ -25,10 +25,12 @@ from safetensors.torch import save_file
 from ..errors import BadInput
 from ..executor.klein import KleinExecutor, Sampling, SamplingRecipe
 from ..records import to_json
+from ..stickers.scene import Scene
 from ..storage.atomic import writing
 from ..weights.manifest import digests
 from ..world import World, world_of
 from .compile import compile_blocks
+from .drawn_latents import LatentReader, bare
 from .fit import Schedule, fit
 from .sampler import Condition, TrainingSampler, guided, predict
 from .samples import Sample, Samples, Window
@@ -46,6 +48,8 @@ class DistilConfig:
     shift: of the student's noise levels.
     generate, edit: how the teacher samples; its steps are divided among the student's.
     paths: paths of random samples of the world.
+    right: leave paths of random samples out that do not end in what was asked for, as the linear layer beside the weights
+        reads it from the latents; so a student can draw better than its teacher. The layer is no judge of what is measured.
     traces: further paths whose prompts and references are those of trajectories.
     window: tokens at which the prompts of `traces` are shortened; None for as many as the weights read.
     shard: paths in one file.
@@ -60,6 +64,7 @@ class DistilConfig:
     generate: Sampling = field(default_factory=lambda: Sampling(12, 2.0))
     edit: Sampling = field(default_factory=lambda: Sampling(8, 1.0))
     paths: int = 4096
+    right: bool = False
     traces: int = 0
     window: int | None = 64
     shard: int = 128
@@ -119,11 +124,13 @@ def draw_paths(
     ranks: tuple[int, int],
     report: Report,
     steps: Sequence[Sample] = (),
+    read: LatentReader | None = None,
 ) -> None:
     """Write the shards that are missing and that belong to this process.
 
     ranks: number of this process, and of all processes.
     steps: steps of trajectories for the last `config.traces` paths.
+    read: by which paths of random samples are checked; None to keep all.
     """
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,8 +142,9 @@ def draw_paths(
         if _whole(path):
             continue
         rng = random.Random(f"{seed}/paths/{index}")
+        met: list[Met] = []
         if index < plain:
-            prompts, references = _cases(sampler, world, config, rng)
+            prompts, references, met = _cases(sampler, world, config, rng)
         else:
             traces = traces or _traces(sampler, config, steps)
             prompts, references = _traced(sampler, config, traces, rng)
@@ -145,8 +153,12 @@ def draw_paths(
             config.edit if references else config.generate,
         )
         noise = sampler.noise(condition, torch.Generator().manual_seed(seed * 1_000_003 + index))
-        tensors = {"waymarks": walk(sampler, condition, noise, sampling, sigmas)}
-        tensors |= {f"reference.{place}": tokens for place, tokens in enumerate(references)}
+        marks = walk(sampler, condition, noise, sampling, sigmas)
+        if read and met:
+            rows = [row for row, (holds, scene) in enumerate(zip(met, read(marks[:, -1]))) if holds(scene)]
+            prompts, marks = [prompts[row] for row in rows], marks[rows]
+            references = tuple(tokens[rows] for tokens in references)
+        tensors = {"waymarks": marks} | {f"reference.{place}": tokens for place, tokens in enumerate(references)}
         fresh = path.with_suffix(".part")
         with writing(folder):
             save_file(
@@ -155,7 +167,9 @@ def draw_paths(
                 {"prompts": json.dumps(prompts)},
             )
             fresh.rename(path)
-        report(f"paths {(index + 1) * config.shard}/{shards * config.shard}")
+        report(
+            f"paths {(index + 1) * config.shard}/{shards * config.shard}, {len(prompts)} of {len(condition.text)} kept"
+        )
 
 
 def _whole(path: Path) -> bool:
@@ -167,27 +181,34 @@ def _whole(path: Path) -> bool:
         return False
 
 
+Met = Callable[[Scene], bool]
+"""Whether a scene is what a sample asks for."""
 Cases = tuple[list[str], tuple[torch.Tensor, ...]]
 Traces = list[tuple[Sample, str]]
 
 
-def _cases(sampler: TrainingSampler, world: World, config: DistilConfig, rng: random.Random) -> Cases:
-    """Return random prompts of one kind and one padded length, and their references."""
+def _cases(
+    sampler: TrainingSampler, world: World, config: DistilConfig, rng: random.Random
+) -> tuple[list[str], tuple[torch.Tensor, ...], list[Met]]:
+    """Return random prompts of one kind and one padded length, their references, and what meets them."""
     kind = rng.choices(list(config.share), list(config.share.values()))[0]
     lengths = list(sampler.recipe.text_lengths)
     length = (
         lengths[1] if kind in DRAWN_FROM_TEXT and len(lengths) > 1 and rng.random() < config.long_text else lengths[0]
     )
     sampling = world.sampling
-    samples, prompts = [], []
+    samples, prompts, met = [], [], []
     while len(samples) < config.shard:
         sample = MAKERS[kind](rng)
-        drawn = kind in DRAWN_FROM_TEXT
-        prompt = sampling.brief_of(sample.target, rng, sampling.TAUGHT)[1] if drawn else sample.prompt
+        prompt, holds = sample.prompt, bare(sample.target).__eq__
+        if kind in DRAWN_FROM_TEXT:
+            spec, prompt = sampling.brief_of(sample.target, rng, sampling.TAUGHT)
+            holds = spec.holds
         if sampler.executor.tokens(prompt) <= lengths[-1] and sampler.executor.text_length(prompt) == length:
             samples.append(sample)
             prompts.append(prompt)
-    return prompts, sampler.references([tuple(map(world.render, sample.references)) for sample in samples])
+            met.append(holds)
+    return prompts, sampler.references([tuple(map(world.render, sample.references)) for sample in samples]), met
 
 
 def _traces(sampler: TrainingSampler, config: DistilConfig, steps: Sequence[Sample]) -> list[Traces]:
@@ -242,7 +263,14 @@ class Imitation(torch.nn.Module):
 
 @stage
 def distil(
-    out: Path, start: Path, config: Path | None = None, *, data: Path | None = None, seed: int = 0, quick: bool = False
+    out: Path,
+    start: Path,
+    config: Path | None = None,
+    *,
+    data: Path | None = None,
+    student: Path | None = None,
+    seed: int = 0,
+    quick: bool = False,
 ) -> Path:
     """Distil weights to few steps without guidance, or continue a run that was stopped in `out`. Runs under `torchrun`
     too.
@@ -250,6 +278,7 @@ def distil(
     start: folder of the weights, whose world's samples are drawn.
     config: JSON of what differs from DistilConfig's defaults.
     data: the data set of trajectories for `traces`.
+    student: folder of weights with a student of the same base, which is trained on; None to begin with the base.
     quick: compile the blocks, see `compile_blocks`.
 
     Returns the folder of the student's weights. Raises BadInput as `settle`, `KleinExecutor.load` and `Samples.read`
@@ -257,7 +286,8 @@ def distil(
     """
     accelerator = processes()
     executor = KleinExecutor.load(start)
-    settings = settle(out, DistilConfig, config, {"seed": seed, "start": digests(start)})
+    run = {"seed": seed, "start": digests(start)} | ({"student": digests(student)} if student else {})
+    settings = settle(out, DistilConfig, config, run)
     if not settings.traces:
         data = None
     elif data is None:
@@ -286,10 +316,15 @@ def distil(
             ranks=ranks,
             report=report,
             steps=steps,
+            read=LatentReader(sampler, start) if settings.right else None,
         )
     accelerator.wait_for_everyone()
-    shards = load_paths(out / "paths")
+    shards = [shard for shard in load_paths(out / "paths") if shard.prompts]
+    if not shards:
+        raise BadInput(f"no path of {start} ends in what was asked for; leave `right` out of the config")
     base = {name: value.detach().cpu().clone() for name, value in pipe.transformer.state_dict().items()}
+    if student:
+        _begin_with(pipe.transformer, student)
     pipe.transformer.requires_grad_(True)
     objective = Imitation(pipe.transformer, sigmas, settings.displace)
 
@@ -320,10 +355,21 @@ def distil(
             "curves": {"student": curve_of(out / "student")},
             "delta": distance,
             "start": {"files": digests(start)},
-        }
+        } | ({"student": {"files": digests(student)}} if student else {})
         save_weights(pipe.to("cpu"), weights, _few(executor.recipe, few), record)
     accelerator.wait_for_everyone()
     return weights
+
+
+def _begin_with(transformer: torch.nn.Module, student: Path) -> None:
+    """Give the transformer a student's weights. Raises BadInput for those of another architecture."""
+    weights = KleinExecutor.load(student).pipe.transformer.state_dict()
+    try:
+        transformer.load_state_dict(weights)
+    except RuntimeError as error:
+        raise BadInput(
+            f"the student in {student} has another transformer than the base: {str(error).splitlines()[1].strip()}"
+        ) from error
 
 
 def _few(recipe: SamplingRecipe, sampling: Sampling) -> SamplingRecipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +164,27 @@ class _Drawer:
             decoded = self.sampler.pipe.vae.decode(latents, return_dict=False)[0].float()
         scenes = [scene_of(*each) for each in zip(cells.cpu().numpy(), backdrops.tolist())]
         return list(zip(scenes, to_uint8(decoded / 2 + 0.5)))
+
+
+class LatentReader:
+    """Reads normalised tokens of a sampler's weights by the linear layer that trained their encoder. folder: that has it.
+    Raises BadInput as `readout.load_layer` does."""
+
+    def __init__(self, sampler: TrainingSampler, folder: Path) -> None:
+        vae = sampler.pipe.vae
+        self.layer = readout.load_layer(folder).requires_grad_(False).to(vae.device)
+        self.mean, self.std = vae.bn.running_mean, torch.sqrt(vae.bn.running_var + vae.config.batch_norm_eps)
+
+    def __call__(self, tokens: torch.Tensor) -> list[Scene]:
+        """tokens: N x 9 x C. Things are read without their offsets."""
+        cells, backdrops = read_codes(self.layer, tokens.float() * self.std + self.mean)
+        return [bare(scene_of(*each)) for each in zip(cells.cpu().numpy(), backdrops.tolist())]
+
+
+def bare(scene: Scene, words: bool = True) -> Scene:
+    """Return the scene without offsets, and without words on signs if they are not to count."""
+    things = [replace(thing, dx=0, dy=0, word=thing.word if words else "") for thing in scene.things]
+    return Scene(tuple(things), scene.backdrop)
 
 
 def read_codes(layer: torch.nn.Module, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
