@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -80,7 +81,7 @@ def _anew(spec: Spec, data: Mapping[str, Any], seen: Sequence[Perception]) -> di
         rng = random.Random(seed_for(data["seed"], data["step"], attempt))
         scene = closest(spec, seen[0].scene() if attempt == 0 else Scene(), rng)
         assert scene is not None, "a brief that no arrangement meets ends before anything is drawn"
-        reply = _reply("GENERATE", "I draw the whole scene anew.", _all(spec), data, scene=scene)
+        reply = _reply("GENERATE", "I draw the whole scene anew.", _all(spec), data, scene=in_words(scene, spec))
         if reply["scene_prompt"] not in tried:
             break
     return reply
@@ -90,7 +91,15 @@ def laid_out(spec: Spec, prompt: str, seed: int) -> str:
     """Return the prompt of a spec with a place and a size for every thing, such that all of it holds: the best prompt
     before anything is seen. If no arrangement meets the spec, the prompt itself."""
     scene = closest(spec, Scene(), random.Random(seed_for(seed, 0, len(spec.items))))
-    return prompt if scene is None else write(whole(scene), "terse")
+    return prompt if scene is None else in_words(scene, spec)
+
+
+def in_words(scene: Scene, spec: Spec) -> str:
+    """Return the fullest prompt of a scene, its things in the order of the spec, those that it does not name last."""
+    said = whole(scene)
+    order = {item.key: place for place, item in enumerate(spec.items)}
+    items = sorted(said.items, key=lambda item: order.get(item.key, len(order)))
+    return write(replace(said, items=tuple(items)), "terse")
 
 
 def spec_for(spec: Spec, data: Mapping[str, Any]) -> Spec:
@@ -153,7 +162,7 @@ def _sketch(spec: Spec, data: Mapping[str, Any], rng: random.Random) -> dict[str
     later = [item_words(item) for item in spec.items if item.key not in drawn]
     summary = f"I leave for later: {', '.join(later)}." if later else "I draw the scene."
     served = [item for item in spec.items if item.key in drawn] + _backdrop(spec)
-    return _reply("GENERATE", summary, served, data, scene=Scene(things, layout.backdrop))
+    return _reply("GENERATE", summary, served, data, scene=in_words(Scene(things, layout.backdrop), spec))
 
 
 def _core(spec: Spec, layout: Scene) -> set[tuple[str, str]]:
@@ -285,7 +294,9 @@ def _merged(
     if not edits:
         return None
     if len(edits) > MERGED and "GENERATE" in data["allowed"]:
-        return _reply("GENERATE", "I draw the whole scene anew, which is clean.", _all(spec), data, scene=target)
+        return _reply(
+            "GENERATE", "I draw the whole scene anew, which is clean.", _all(spec), data, scene=in_words(target, spec)
+        )
     keys = frozenset().union(*(change.keys for change in found))
     words = " and ".join(instruct(edit, scene) for edit in edits)
     served = [item for item in spec.items if item.key in keys]
@@ -328,7 +339,7 @@ def _reply(
     summary: str,
     served: Sequence[Served],
     data: Mapping[str, Any],
-    scene: Scene | None = None,
+    scene: str = "",
     edit: str = "",
     references=(),
 ) -> dict[str, Any]:
@@ -336,7 +347,7 @@ def _reply(
     return {
         "kind": kind,
         "summary": summary,
-        "scene_prompt": write(whole(scene), "terse") if scene else "",
+        "scene_prompt": scene,
         "edit_prompt": edit,
         "references": list(references),
         "goals": goals or list(data["focus"])[:1],

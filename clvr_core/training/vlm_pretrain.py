@@ -39,7 +39,7 @@ from .vlm_pictures import random_codes, worn
 from .vlm_pointing import AS_ONE, LAYER, ORDER, Pointer, ordered, pointed
 from .vlm_questions import TYPES
 from .vlm_symbols import Symbols, begin_words
-from .vlm_weights import MARKS, SHARDS, load_weights, publish, start_well, words_digest
+from .vlm_weights import MARKS, SHARDS, deepen, load_weights, publish, start_well, words_digest
 
 NAMED = {-1: "words", -2: "goals", -3: "action", -4: "conversation"}
 """Answers that are no decisions, each token of which counts."""
@@ -101,7 +101,8 @@ class Trainer:
         self.steps = self.before = 0
         self.looked = 0.0
         if (out / "run.json").is_file():
-            self.model.load_state_dict(load_weights(out), strict=False)
+            found = self.model.load_state_dict(load_weights(out), strict=False)
+            deepen(self.model, [name for name in found.missing_keys if name.startswith("model.language_model.layers")])
             run = json.loads((out / "run.json").read_text())
             self.before, self.looked = run["steps"], run.get("looked", 1.0)
         else:

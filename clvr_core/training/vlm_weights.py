@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def start_well(model: nn.Module) -> None:
         for merger in model.get_submodule("model.visual").deepstack_merger_list:  # pyright: ignore[reportGeneralTypeIssues]
             merger.linear_fc2.weight.zero_()
             merger.linear_fc2.bias.zero_()
+
+
+def deepen(model: nn.Module, names: Sequence[str]) -> None:
+    """Let layers that a model has beyond those of the weights it goes on from add nothing at first. names: of their tensors."""
+    with torch.no_grad():
+        for name in names:
+            each = model.get_parameter(name)
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                each.zero_()
+            elif each.ndim == 2:
+                each.normal_(0, each.shape[1] ** -0.5)
 
 
 def load_weights(folder: Path) -> dict[str, Tensor]:

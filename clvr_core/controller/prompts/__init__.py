@@ -199,7 +199,7 @@ def action_text(
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory),
         stroke=_step_text(trajectory, focus, allowed, stage, wrong, source),
-        focus=", ".join(focus),
+        focus=_focus_lines(trajectory, focus),
         remark=clip(note, MAX_NOTE).strip(),
         kinds="\n".join(_kind_lines(trajectory, allowed)),
     )
@@ -237,7 +237,7 @@ def turn_text(
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory) if steps and (trajectory.remark or steps[-1].accepted) else "",
         stroke=_step_text(trajectory, focus, allowed, stage, wrong, source),
-        focus=", ".join(focus),
+        focus=_focus_lines(trajectory, focus),
         remark=clip(note, MAX_NOTE).strip(),
         kinds="\n".join(new(_kind_lines(trajectory, allowed))),
         allowed=", ".join(allowed),
@@ -312,6 +312,12 @@ def repeat_text(step: Step) -> str:
 def _goal_line(goal: Goal) -> str:
     conflicts = f"; cannot hold beside {', '.join(goal.conflicts_with)}" if goal.conflicts_with else ""
     return f"- {goal.id} ({goal.kind}{conflicts}): {one_line(goal.text, MAX_GOAL_TEXT)}"
+
+
+def _focus_lines(trajectory: Trajectory, focus: Sequence[str]) -> str:
+    """The goals of a step once more in words: a small model does not find a number's words in a long list."""
+    texts = {goal.id: one_line(goal.text, MAX_GOAL_TEXT) for goal in trajectory.goals}
+    return "\n".join(f"- {goal}: {texts[goal]}" if goal in texts else f"- {goal}" for goal in focus)
 
 
 def _step_line(step: Step) -> str:
