@@ -15,11 +15,12 @@ from ..stickers.scene import GRID, Scene
 from ..vlm.decisions import DECIDE, ONE_WORD
 from .vlm_briefs import repeated
 from .vlm_canvases import Labels
+from .vlm_control import Critique, critiques
 from .vlm_control import requests as some_requests
 from .vlm_conversations import Spoken, conversations
 from .vlm_packing import Line, Packed, pack, whole
 from .vlm_pointing import Names, changed
-from .vlm_questions import CHECKS, DENSE, TYPES, Asked, asked
+from .vlm_questions import CHECKS, CRITIQUE, DENSE, TYPES, Asked, asked
 from .vlm_symbols import plain_cells
 
 if TYPE_CHECKING:
@@ -109,10 +110,11 @@ class Writer:
         talks: Sequence[Sequence[Spoken]] = (),
         packed: int = 0,
         repeats: Sequence[tuple[list[int], list[tuple[int, int]]]] = (),
+        critiques: Sequence[Critique] = (),
     ) -> Batch:
         """counts: rows of each length to be made, by leaving out or adding empty ones; None for as many as there are.
         packed: pictures or pairs of them whose questions are read at once, each picture once; 0 for a row for each
-        question. repeats: rows without a question (vlm_briefs), of packed batches."""
+        question. repeats: rows without a question (vlm_briefs), and critiques: of packed batches."""
         asks = [question if kind in DENSE else f"{question}\n{ONE_WORD}" for kind, _, _, question, _ in made.rows]
         asked_ids = self.words.encode_batch_fast(asks, add_special_tokens=False)
         answer_ids = self.words.encode_batch_fast([row[4] for row in made.rows], add_special_tokens=False)
@@ -163,7 +165,7 @@ class Writer:
         if packed:
             shared = pack([*rows[0], *rows[1]], self.pad, self._place, packed)
             again = [Line(tokens, spans, [], -1) for tokens, spans in repeats]
-            shared += whole([*rows[2], *rows[3], *again], self.pad, self._place)
+            shared += whole([*rows[2], *rows[3], *again, *map(self._critique, critiques)], self.pad, self._place)
             rows, counts = ([], [], [], []), None
         short, long, chat, talk = (
             self._rows(each, length, None if counts is None else counts[at])
@@ -199,6 +201,16 @@ class Writer:
         said = (part if isinstance(part, str) else PICTURE for part in parts)
         ids = self._ids(f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{''.join(said)}")
         return ids + self.tail, self._ids(reply) + ([] if task in TYPES else self.end)
+
+    def _critique(self, asked: Critique) -> Line:
+        prompt, said = self._request(CRITIQUE, [asked.question], asked.answer)
+        words = self._ids(f"\n{asked.instruction}\n")
+        first = next(
+            at for at in range(len(prompt) - len(words), -1, -1) if prompt[at + 1 : at + len(words) - 1] == words[1:-1]
+        )
+        line = _line(prompt, said, [], TYPES.index(CRITIQUE))
+        line.recalled = [(first + at, bits) for at, bits in self.names.recalled(words, asked.brief)]
+        return line
 
     def _rows(self, rows: Sequence[Line], length: int, count: int | None) -> Rows:
         count = len(rows) if count is None else count
@@ -265,7 +277,8 @@ class Load:
     """What a batch is made of. pictures: of it; asked_for: requests; talks: conversations; counts: rows of each length.
     questions, kinds, briefs: for each single picture, to be decided, answered in words and taken apart. checks: share
     of the goals that are asked as a question as well. packed: see `Writer.batch`. drawn: share of the canvases that
-    weights drew among the single pictures. repeats: rows of words by chance, half of them of letters."""
+    weights drew among the single pictures. repeats: rows of words by chance, half of them of letters. critiques: instructions that
+    are criticised, beside the requests."""
 
     pictures: int
     asked_for: int
@@ -278,6 +291,7 @@ class Load:
     packed: int = 0
     drawn: float = 0.0
     repeats: int = 0
+    critiques: int = 0
 
 
 def work(queue: Queue[Batch], tokenizer: Path, seed: int, load: Load, canvases: Labels | None = None) -> None:
@@ -297,7 +311,8 @@ def work(queue: Queue[Batch], tokenizer: Path, seed: int, load: Load, canvases: 
         requests, talks = some_requests(rng, load.asked_for), conversations(rng, load.talks)
         kinds = rng.choices((writer.letters, writer.plain), k=load.repeats)
         repeats = [repeated(rng, tokens) for tokens in kinds]
-        queue.put(writer.batch(made, requests, load.counts, talks, load.packed, repeats))
+        critical = critiques(rng, load.critiques)
+        queue.put(writer.batch(made, requests, load.counts, talks, load.packed, repeats, critical))
 
 
 def hold_out(
@@ -313,7 +328,8 @@ def hold_out(
     pictures, packed = load.pictures, load.packed
     made = asked(rng, pictures, questions=load.questions, kinds=load.kinds, briefs=load.briefs)
     requests, talks = some_requests(rng, load.asked_for), conversations(rng, load.talks)
-    rendered = writer.batch(made, requests, talks=talks, packed=packed)
+    critical = critiques(rng, load.critiques)
+    rendered = writer.batch(made, requests, talks=talks, packed=packed, critiques=critical)
     drawn = None
     if canvases is not None and canvases.scenes:
         made = asked(rng, pictures, questions=load.questions, kinds=load.kinds, pairs=0, canvas=canvases.draw)

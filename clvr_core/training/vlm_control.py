@@ -225,14 +225,32 @@ def criticised(rng: Chance) -> tuple[Request, Action, bool] | None:
     return request, request.action, bool(contradiction(request.spec, to_json(request.action)))
 
 
-def critique(rng: Chance) -> tuple[list[str | Scene], str] | None:
-    """Return the loop's question whether an instruction contradicts the brief, and Yes or No. None where there is no
-    instruction."""
+@dataclass(frozen=True)
+class Critique:
+    """The loop's question whether an instruction contradicts the brief. instruction: as it stands in the question. brief: what
+    the grammar reads in it. answer: Yes or No."""
+
+    question: str
+    instruction: str
+    brief: Spec
+    answer: str
+
+
+def critique(rng: Chance) -> Critique | None:
+    """Return a question that criticises an instruction. None where there is no instruction."""
     found = criticised(rng)
     if found is None:
         return None
     request, action, wrong = found
-    return [f"{inspect_text(request.brief, action)}\n{ONE_WORD}"], "Yes" if wrong else "No"
+    question = f"{inspect_text(request.brief, action)}\n{ONE_WORD}"
+    return Critique(question, action.edit_prompt or action.scene_prompt, request.spec, "Yes" if wrong else "No")
+
+
+def critiques(rng: Chance, count: int) -> list[Critique]:
+    made: list[Critique] = []
+    while len(made) < count:
+        made += filter(None, [critique(rng)])
+    return made
 
 
 def requests(rng: Chance, count: int) -> list[tuple[str, list[str | Scene], str]]:
@@ -243,7 +261,8 @@ def requests(rng: Chance, count: int) -> list[tuple[str, list[str | Scene], str]
         if task in COMPARED:
             found = comparison(rng, task)
         elif task == CRITIQUE:
-            found = critique(rng)
+            asked = critique(rng)
+            found = asked and ([asked.question], asked.answer)
         else:
             first = 0 if rng.random() < FIRST else None
             request = request_for_goals(rng) if task == "goals" else request_for_action(rng, rounds=first)

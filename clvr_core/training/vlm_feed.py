@@ -37,7 +37,8 @@ class Settings:
     share of the rates that is left at the end.
     drawn: share of the single pictures that are canvases of weights, where there are some.
     questions, kinds, briefs: for each single picture, to be answered with Yes or No, in words, and by a list of goals.
-    repeats: rows of words by chance in a packed batch, parts of which come again. checks: share of the goals that are asked
+    repeats: rows of words by chance in a packed batch, parts of which come again. critiques: instructions in a packed batch
+    that are criticised, beside those of the requests. checks: share of the goals that are asked
     as a question as well. worn: share of the pictures that are worn, which costs time. still: share of the second stage in
     which the vision part stays as the first left it, which saves time; let go at full rates it forgets some.
     pack: 1 to read what the questions about a picture share once (vlm_packing); 0 for a row for each, of which a batch has
@@ -66,6 +67,7 @@ class Settings:
     kinds: int = 2
     briefs: int = 1
     repeats: int = 0
+    critiques: int = 0
     checks: float = CHECKS
     worn: float = 1.0
     still: float = 0.0
@@ -120,6 +122,7 @@ class Feed:
             settings.pictures if settings.pack else 0,
             settings.drawn,
             settings.repeats,
+            settings.critiques,
         )
         seen, unseen = (canvases and labels(canvases, held_out) for held_out in (False, True))
         given = load, seen
@@ -147,6 +150,7 @@ class Feed:
             kinds=1,
             packed=PACKED if settings.pack else 0,
             repeats=0,
+            critiques=number if settings.critiques else 0,
         )
         held_out = self.unseen, tokenizer, HELD_OUT, load, unseen
         self.workers.append(context.Process(target=hold_out, args=held_out, daemon=True))

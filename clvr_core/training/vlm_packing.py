@@ -39,7 +39,8 @@ class Line:
     tokens: the last is foretold and not read. spans: first and last + 1 place of each answer. pictures: numbers of its
     pictures in their order. kind: its number in TYPES, or less than 0 for an answer in words. head: tokens up to the end
     of its pictures. points: a token that names something and bits of the places that show it (vlm_pointing), of each.
-    changed: a visual token of a second picture and whether its place has changed, of each.
+    changed: a visual token of a second picture and whether its place has changed, of each. recalled: a token of an instruction
+    that names something and what the brief says of that, as bits, of each.
     """
 
     tokens: list[int]
@@ -50,6 +51,7 @@ class Line:
     points: list[tuple[int, int]] = field(default_factory=list)
     spelled: list[tuple[int, int]] = field(default_factory=list)
     changed: list[tuple[int, bool]] = field(default_factory=list)
+    recalled: list[tuple[int, int]] = field(default_factory=list)
 
     def foretold(self, start: int = 0) -> tuple[list[int], list[int]]:
         """Return where the tokens of the answers are foretold, in a line that begins at `start`, and those tokens."""
@@ -78,7 +80,8 @@ class Packed:
     named: int32, where in all beginnings and then all parts a token names something. shown: int32, the places that show it
     as bits (vlm_pointing). pictures: int8, of the question of each. compared: int32, where visual tokens of second pictures
     stand. changed: int8, 1 for those whose place has changed. spelled: int32, where in all beginnings and then all parts a
-    token stands before a quoted letter. letters: int32, those that signs have there as bits. pad: the token that fills.
+    token stands before a quoted letter. letters: int32, those that signs have there as bits. recalls: int32, where in all
+    beginnings an instruction names something. asked: int64, what the brief says of it as bits. pad: the token that fills.
     """
 
     ids: np.ndarray
@@ -95,6 +98,8 @@ class Packed:
     changed: np.ndarray
     spelled: np.ndarray
     letters: np.ndarray
+    recalls: np.ndarray
+    asked: np.ndarray
     pad: int
 
     def followed(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +138,7 @@ def pack(lines: Sequence[Line], pad: int, place: Any, most: int = 1 << 30) -> li
 
 
 def whole(lines: Sequence[Line], pad: int, place: Any) -> list[Packed]:
-    """Return lines that share nothing and in which nothing points, those of like length together."""
+    """Return lines that share nothing and in which nothing points at pictures, those of like length together."""
     made: list[Packed] = []
     by_length: dict[int, list[Line]] = defaultdict(list)
     for line in lines:
@@ -154,6 +159,7 @@ def _beginnings(lines: Sequence[Line], length: int, pad: int, place: Any) -> Pac
         at += places
         target += tokens
         kinds += [line.kind] * len(places)
+    recalled = [(row * length + token, bits) for row, line in enumerate(lines) for token, bits in line.recalled]
     placed = [place(line, length) for line in lines]
     many, small = np.zeros(0, np.int32), np.zeros(0, np.int8)
     return Packed(
@@ -171,6 +177,8 @@ def _beginnings(lines: Sequence[Line], length: int, pad: int, place: Any) -> Pac
         changed=small,
         spelled=many,
         letters=many,
+        recalls=np.array([token for token, _ in recalled], np.int32),
+        asked=np.array([bits for _, bits in recalled], np.int64),
         pad=pad,
     )
 
@@ -230,6 +238,8 @@ def _packed(groups: Sequence[Sequence[Line]], shared: int, pad: int, place: Any)
         np.array([change for _, change in compares], np.int8),
         np.array(spelled, np.int32),
         np.array(letters, np.int32),
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int64),
         pad,
     )
 
@@ -272,9 +282,9 @@ def steps(compiled: bool) -> tuple[Any, Any, Any]:
 
 def read(
     passes: Pass, packed: Packed, seen: Tensor, deep: list[Tensor], compiled: bool = False, after: Sequence[int] = ()
-) -> tuple[Tensor, list[Tensor]]:
-    """Return tokens x hidden after the last norm, of all beginnings and then all parts, and the same after each of so many
-    layers without a norm. seen, deep: as `Pass.see` gives them. compiled: see `steps`."""
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Return tokens x hidden after the last norm, of all beginnings and then all parts, and by number of layers the same after
+    so many of them without a norm. seen, deep: as `Pass.see` gives them. compiled: see `steps`."""
     import torch
     from torch.nn import functional
 
@@ -311,7 +321,7 @@ def read(
         heard = torch.matmul(torch.softmax(weights, -1).to(value.dtype), value.transpose(1, 2))
         return heard.view(count, passes.shared, group, own, -1).permute(0, 3, 1, 2, 4).reshape(count, own, -1)
 
-    middle: list[Tensor] = []
+    middle: dict[int, Tensor] = {}
     for index, layer in enumerate(passes.text.layers):
         own, mlp = layer.self_attn, layer.mlp
         first = norm(hidden, layer.input_layernorm.weight, layer.input_layernorm.variance_epsilon)
@@ -336,7 +346,7 @@ def read(
         if index < len(deep):
             hidden = hidden.index_add(0, shown, deep[index].flatten(0, 1)[slots].to(kind))
         if index + 1 in after:
-            middle.append(hidden)
+            middle[index + 1] = hidden
     return norm(hidden, passes.text.norm.weight, passes.text.norm.variance_epsilon), middle
 
 

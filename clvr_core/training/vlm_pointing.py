@@ -3,8 +3,8 @@
 Yes and No alone teach a small model next to nothing about where to look. So, in training only, the tokens that end the name
 of a thing, of a place, of a scene or of a word on a sign foretell, for each picture of the question, which of its nine places
 show that; the token before each letter of a quoted word foretells the letter that the picture's signs have there; and, a
-layer earlier, every token says which one stood before it, which is what copying a brief's words begins with. Prompts and
-answers stay as they are.
+layer earlier, every token says which one stood before it, which is what copying a brief's words begins with. The names in an
+instruction that is criticised foretell, two layers later, what the brief says of them. Prompts and answers stay as they are.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..stickers.scene import BACKDROPS, CELLS, COLORS, COLUMNS, LETTERS, NATURAL, NOUNS, ROWS, SIGN, Scene, Thing
+from ..stickers.codes import LOOKS
+from ..stickers.scene import BACKDROPS, CELLS, COLORS, COLUMNS, LETTERS, NATURAL, NOUNS, ROWS, SIGN, SIZES, Scene, Thing
+from ..stickers.spec import Spec
 from ..stickers.words import BACKDROP_WORDS, PLURAL_FORMS, SINGULARS, SIZE_WORDS
 
 if TYPE_CHECKING:
     from .vlm_packing import Packed
 
+SAID = len(CELLS) + len(LOOKS) + len(SIZES) + len(CELLS)
+"""Bits of what a brief says of a noun: places, looks, sizes, and how many; no places mean that it does not name it."""
 PICTURES = 2
 """Of a question, at most, at which its words point."""
 PLACES = len(CELLS)
@@ -32,6 +36,8 @@ AS_ONE = 4
 """Visual tokens that are compared, which count in the mean loss as one token that points: there are nine a picture."""
 ORDER = 2
 """After so many layers a token knows the one before it."""
+RECALL = 5
+"""After so many layers the names of an instruction know what the brief says of them."""
 ORDERED = 512
 """Tokens that are asked for the one before them, at most, of rows that are read at once."""
 
@@ -106,6 +112,17 @@ class Names:
                     words[at] = "".join(self.letters[each] for each in tokens[at:end])
         return words
 
+    def recalled(self, tokens: Sequence[int], brief: Spec) -> list[tuple[int, int]]:
+        """Return (number of a token, what the brief says of it as bits, see `said`) of each token that ends a noun."""
+        found, at = [], 0
+        while at < len(tokens):
+            longest = min(self.longest, len(tokens) - at)
+            part = next((n for n in range(longest, 0, -1) if tuple(tokens[at : at + n]) in self.nouns), 0)
+            if part:
+                found.append((at + part - 1, said(brief, self.nouns[tuple(tokens[at : at + part])])))
+            at += max(1, part)
+        return found
+
     def spelled(self, tokens: Sequence[int], scenes: Sequence[Scene]) -> list[tuple[int, int]]:
         """Return (number of a token, the letters that signs have next, as bits) of each token before a letter of a quoted
         word, where a sign is as long."""
@@ -146,6 +163,20 @@ class Names:
         return None
 
 
+def said(brief: Spec, noun: str) -> int:
+    """Return what a brief says of a noun, SAID bits: the places where it may stand, its looks, its sizes, how many there are."""
+    bits = 0
+    for item in brief.items:
+        if item.noun == noun:
+            sizes = (item.size,) if item.size else SIZES
+            fields = (item.place.cells, CELLS), ((item.color,), LOOKS), (sizes, SIZES), ((item.count,), CELLS)
+            start = 0
+            for values, among in fields:
+                bits |= sum(1 << (start + among.index(value)) for value in values)
+                start += len(among)
+    return bits
+
+
 def changed(before: Scene, after: Scene) -> list[bool]:
     """Say of each place whether the second scene shows another thing, look, size or word there."""
     pairs = ((before.at(cell), after.at(cell)) for cell in CELLS)
@@ -170,6 +201,7 @@ class Pointer(nn.Module):
         self.line = nn.Linear(hidden, PICTURES * PLACES)
         self.differs = nn.Linear(hidden, 1)
         self.spells = nn.Linear(hidden, len(LETTERS))
+        self.recalls = nn.Linear(hidden, SAID)
         self.follows = nn.Linear(hidden, hidden, bias=False)
 
     def forward(self, hidden: Tensor, bits: Tensor, pictures: Tensor) -> Tensor:
@@ -196,6 +228,13 @@ class Pointer(nn.Module):
         logits = self.spells(_normed(hidden)).float()
         return functional.cross_entropy(logits, target / target.sum(1, keepdim=True), reduction="sum")
 
+    def recall(self, hidden: Tensor, asked: Tensor) -> Tensor:
+        """Return the summed loss of tokens, T x hidden after RECALL layers, of which a brief says so much, as bits, long T."""
+        places = torch.arange(SAID, device=asked.device)
+        logits = self.recalls(_normed(hidden)).float()
+        target = (asked[:, None] >> places & 1).float()
+        return functional.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+
     def order(self, hidden: Tensor, before: Tensor, embedding: Tensor) -> Tensor:
         """Return the mean loss of which token stood before. hidden: T x hidden, after ORDER layers. before: long T.
         embedding: vocabulary x hidden."""
@@ -206,8 +245,9 @@ def _normed(hidden: Tensor) -> Tensor:
     return functional.rms_norm(hidden, hidden.shape[-1:], eps=1e-6)
 
 
-def pointed(hidden: Tensor, rows: Packed, pointer: Pointer) -> Tensor:
-    """Return the pointer's summed loss of packed questions. hidden: of all their tokens."""
+def pointed(hidden: Tensor, later: Tensor, rows: Packed, pointer: Pointer) -> Tensor:
+    """Return the pointer's summed loss of packed questions. hidden, later: of all their tokens, after LAYER and after RECALL
+    layers."""
     named, bits, pictures, compared, changes, spelled, letters = (
         torch.from_numpy(each).to(hidden.device).long()
         for each in (
@@ -221,7 +261,8 @@ def pointed(hidden: Tensor, rows: Packed, pointer: Pointer) -> Tensor:
         )
     )
     lost = pointer(hidden[named], bits, pictures) + pointer.compare(hidden[compared], changes)
-    return lost + pointer.spell(hidden[spelled], letters)
+    recalls, asked = (torch.from_numpy(each).to(hidden.device).long() for each in (rows.recalls, rows.asked))
+    return lost + pointer.spell(hidden[spelled], letters) + pointer.recall(later[recalls], asked)
 
 
 def ordered(hidden: Tensor, rows: Packed, pointer: Pointer, embedding: Tensor) -> Tensor:

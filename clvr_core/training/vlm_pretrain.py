@@ -36,7 +36,7 @@ from .vlm_feed import Feed, Settings
 from .vlm_model import FOLDER, Pass
 from .vlm_packing import Packed, read
 from .vlm_pictures import random_codes, worn
-from .vlm_pointing import AS_ONE, LAYER, ORDER, Pointer, ordered, pointed
+from .vlm_pointing import AS_ONE, LAYER, ORDER, RECALL, Pointer, ordered, pointed
 from .vlm_questions import TYPES
 from .vlm_symbols import Symbols, begin_words
 from .vlm_weights import MARKS, SHARDS, deepen, load_weights, publish, start_well, words_digest
@@ -115,7 +115,7 @@ class Trainer:
         self.marks: Any = marks.to(device)
         self.passes = Pass(self.model)
         self.still = self.symbolic = False
-        self.after = [min(layer, len(self.passes.text.layers)) for layer in (ORDER, LAYER)]
+        self.after = [min(layer, len(self.passes.text.layers)) for layer in (ORDER, LAYER, RECALL)]
         inner = [each for name, each in self.model.named_parameters() if each.ndim == 2 and "embed" not in name]
         known = {id(each) for each in inner}
         self.weights: list[Tensor] = [*self.model.parameters(), *self.marks.parameters()]
@@ -238,9 +238,10 @@ class Trainer:
                 sums.append(torch.stack([(lost * part).sum() for part in _parts(kind)]))
                 numbers.append([int(part.sum()) for part in _parts(rows.kind)])
                 if isinstance(rows, Packed):
-                    early, later = middle[0], middle[-1]
-                    points.append(pointed(later, rows, self.marks.pointer))
-                    named += int(rows.pictures.sum()) + len(rows.spelled) + len(rows.compared) // AS_ONE
+                    early, late, later = (middle[layer] for layer in self.after)
+                    points.append(pointed(late, later, rows, self.marks.pointer))
+                    named += int(rows.pictures.sum()) + len(rows.spelled) + len(rows.recalls)
+                    named += len(rows.compared) // AS_ONE
                     orders.append(ordered(early, rows, self.marks.pointer, self.passes.embedding.weight))
             number = torch.tensor(np.sum(numbers, 0).clip(1).tolist(), device=self.device)
             parts = torch.stack(sums).sum(0) / number
@@ -255,10 +256,10 @@ class Trainer:
 
     def _answers(
         self, rows: Rows | Packed, seen: Tensor, deep: list[Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor, Tensor, dict[int, Tensor]]:
         """Return logits where answers are foretold, the true tokens, the kinds of their rows, and what packed rows are after
-        ORDER and after LAYER layers."""
-        middle: list[Tensor] = []
+        ORDER, LAYER and RECALL layers."""
+        middle: dict[int, Tensor] = {}
         if isinstance(rows, Packed):
             hidden, middle = read(self.passes, rows, seen, deep, bool(self.settings.quick), self.after)
             at, target, kind = (

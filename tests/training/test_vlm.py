@@ -473,3 +473,17 @@ def test_the_template_is_that_by_which_trl_knows_qwen3_vl():
 def test_each_sentence_of_the_prompts_is_one_token(writer):
     several = [sentence for sentence in sentences() if len(writer.words.encode(sentence).ids) > 1]
     assert several == [], "prompts have changed: python -m clvr_core.training.vlm_model, and train the weights again"
+
+
+def test_a_deeper_model_begins_as_the_shallower_one_whose_weights_it_is_given(small, tmp_path):
+    before = Trainer(Settings(), tmp_path / "run", torch.device("cpu"), blots, small)
+    before.save()
+    deeper = small_config()
+    deeper.text_config.num_hidden_layers, deeper.text_config.layer_types = 4, ["full_attention"] * 4
+    after = Trainer(Settings(), tmp_path / "run", torch.device("cpu"), blots, deeper)
+    before.model.load_state_dict(load_weights(tmp_path / "run"), strict=False)
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        assert torch.allclose(before.model(input_ids=ids).logits, after.model(input_ids=ids).logits, atol=1e-5)
+    new = after.model.model.language_model.layers[3]
+    assert not new.mlp.down_proj.weight.any() and new.mlp.up_proj.weight.std() > 0.05

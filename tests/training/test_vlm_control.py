@@ -34,7 +34,7 @@ def test_a_critique_is_the_question_of_the_loop_and_answered_by_the_words_of_bot
     while len(answers) < 60:
         if (found := critique(rng)) is None:
             continue
-        ((text,), reply) = found
+        text, reply = found.question, found.answer
         answers.append(reply)
         brief, said = (text.split(f"<{mark}>\n")[1].split(f"\n</{mark}>")[0] for mark in ("brief", "instruction"))
         kind = (
@@ -44,6 +44,7 @@ def test_a_critique_is_the_question_of_the_loop_and_answered_by_the_words_of_bot
         listening: Any = Listening()
         contradicts(listening, Brief(brief), action)
         assert [f"{asked}\n{ONE_WORD}" for asked in listening.asked] == [text]
+        assert said == found.instruction and parse(brief) == found.brief
         wrong = contradiction(parse(brief), {"kind": kind, "edit_prompt": said, "scene_prompt": said})
         assert reply == ("Yes" if wrong else "No"), wrong
     assert 18 < answers.count("Yes") < 48

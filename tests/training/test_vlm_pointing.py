@@ -11,15 +11,16 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from clvr_core.stickers.codes import LOOK, codes
-from clvr_core.stickers.scene import BACKDROPS, LETTERS, NATURAL, SIGN, Scene, Thing
+from clvr_core.stickers.codes import LOOK, LOOKS, codes
+from clvr_core.stickers.grammar import parse
+from clvr_core.stickers.scene import BACKDROPS, LETTERS, NATURAL, SIGN, SIZES, Scene, Thing
 from clvr_core.training.vlm_batches import Writer
-from clvr_core.training.vlm_control import requests
+from clvr_core.training.vlm_control import critiques, requests
 from clvr_core.training.vlm_feed import Settings
 from clvr_core.training.vlm_model import FOLDER
 from clvr_core.training.vlm_packing import Packed
 from clvr_core.training.vlm_pictures import random_codes
-from clvr_core.training.vlm_pointing import ALL, PLACES, Names, Pointer
+from clvr_core.training.vlm_pointing import ALL, PLACES, SAID, Names, Pointer, pointed, said
 from clvr_core.training.vlm_pretrain import Trainer
 from clvr_core.training.vlm_questions import Asked, asked
 from clvr_core.training.vlm_symbols import FLAT, Symbols, begin_words, forms, plain_cells
@@ -193,3 +194,43 @@ def test_the_text_part_learns_without_a_picture_and_two_runs_of_one_seed_fit_tog
     assert losses[-1][5] < losses[0][5] / 2, "which token stood before"
     assert losses[0][3] == 0 and len(BACKDROPS) == len(vision.marks.symbols.backdrop)
     assert any(isinstance(rows, Packed) and len(rows.named) for rows in batch.packed)
+
+
+def test_a_name_in_an_instruction_recalls_what_the_brief_says_of_it(words):
+    brief = parse("a photo of two small red cats in the top row and a dog at the middle center")
+    ids = words.encode("add a blue cat at the top left and remove the dog and the cow", add_special_tokens=False).ids
+    cats, dog, cow = Names(words).recalled(ids, brief)
+    assert [words.decode([ids[at]]) for at, _ in (cats, dog, cow)] == [" cat", " dog", " cow"]
+    fields = PLACES, PLACES + len(LOOKS), PLACES + len(LOOKS) + len(SIZES)
+    looks = {color: 1 << (fields[0] + LOOKS.index(color)) for color in ("red", NATURAL)}
+    small, large = (1 << (fields[1] + SIZES.index(size)) for size in ("small", "large"))
+    number = {count: 1 << (fields[2] + count) for count in (1, 2)}
+    assert cats[1] == places(0, 1, 2) | looks["red"] | small | number[2]
+    assert dog[1] == places(4) | looks[NATURAL] | small | large | number[1]
+    assert cow[1] == 0 and max(cats[1], dog[1]) < 1 << SAID
+
+
+def test_the_names_of_critiques_stand_in_their_instructions():
+    writer, made = Writer(TOKENIZER), critiques(random.Random(4), 6)
+    packed = writer.batch(asked(random.Random(2), 1, questions=1), packed=1, critiques=made).packed
+    found = []
+    for rows in packed:
+        for at, bits in zip(rows.recalls, rows.asked.tolist()):
+            row, place = divmod(int(at), rows.ids.shape[1])
+            before = writer.words.decode(rows.ids[row, : place + 1].tolist(), skip_special_tokens=False)
+            assert "<instruction>" in before and "</instruction>" not in before
+            found.append((before, bits))
+    assert len(found) >= 6 and any(bits == 0 for _, bits in found)
+    for each in made:
+        nouns = {item.noun: said(each.brief, item.noun) for item in each.brief.items}
+        mine = [(text, bits) for text, bits in found if f"<brief>\n{each.question.split('<brief>')[1][1:20]}" in text]
+        for text, bits in mine:
+            for noun, expected in nouns.items():
+                if text.endswith(f" {noun}"):
+                    assert bits == expected
+    asked_for = [rows for rows in packed if len(rows.recalls)]
+    pointer = Pointer(8)
+    hidden = torch.randn(asked_for[0].ids.size, 8)
+    one = pointed(hidden, hidden, asked_for[0], pointer)
+    asked_for[0].asked[:] = 0
+    assert not torch.equal(one, pointed(hidden, hidden, asked_for[0], pointer))
