@@ -3,6 +3,7 @@ exact sums."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
@@ -17,6 +18,8 @@ from ..errors import BadInput
 if TYPE_CHECKING:
     from diffusers import Flux2Transformer2DModel
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""The variable with the folder where torch keeps what it compiles."""
 SHAPES = 64
 """Pairs of batch size and text length that a block is compiled for; further ones run uncompiled."""
 
@@ -63,9 +66,20 @@ def compile_blocks(transformer: Flux2Transformer2DModel, device: torch.device) -
 
 
 def require_compiler() -> None:
-    """Raise BadInput if there is no C++ compiler."""
+    """Raise BadInput if there is no C++ compiler, and keep what is compiled apart from that for other CPUs."""
+    keep_apart()
     if not has_compiler():
         raise BadInput("--quick compiles for the CPU, and found no C++ compiler; install g++, or leave --quick out")
+
+
+def keep_apart() -> None:
+    """Name a folder for compiled kernels by what the CPU can do, unless CACHE names one. torch 2.13 finds a kernel again by
+    what was compiled alone; one for wider or narrower vectors gives wrong numbers or writes past the end of its output."""
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    usual = default_cache_dir()
+    if os.environ.get(CACHE, usual) == usual:  # torch itself sets it to that
+        os.environ[CACHE] = f"{usual}-{torch.backends.cpu.get_cpu_capability().lower()}"
 
 
 def has_compiler() -> bool:

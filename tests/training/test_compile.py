@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
-import tempfile
 from functools import partialmethod
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin
 from safetensors.torch import load_file
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import KleinExecutor
-from clvr_core.training.compile import attention_in_float, compile_blocks
+from clvr_core.training.compile import CACHE, attention_in_float, compile_blocks, keep_apart
 from clvr_core.training.sampler import Condition, TrainingSampler, predict
 from clvr_core.training.sft import sft
 from clvr_core.training.stage import RECORD
@@ -53,9 +51,6 @@ def test_compiled_in_bfloat16_it_predicts_and_learns_nearly_the_same(tiny, monke
     """Traced as one graph a block, which is then run as it is, or compiled to the machine's code."""
     whole = partialmethod(ModelMixin.compile_repeated_blocks, backend=backend)
     monkeypatch.setattr(ModelMixin, "compile_repeated_blocks", whole)
-    # The usual cache is shared by all that a user runs, and what was compiled with the settings of another CPU does not compile here.
-    cache = f"clvr-tests-{getpass.getuser()}-{torch.backends.cpu.get_cpu_capability()}"
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / cache))
     sampler = TrainingSampler(KleinExecutor.load(tiny))
     names = list(sampler.pipe.transformer.state_dict())
     velocity, gradient = outcome(sampler)
@@ -110,3 +105,18 @@ def test_a_stage_says_that_it_was_quick_and_its_lora_is_read_like_any_other(tiny
     assert all(value.dtype == torch.float32 for value in state.values()) and any(
         value.abs().max() > 0 for value in state.values()
     )
+
+
+@pytest.mark.parametrize(("named", "apart"), [(None, True), ("usual", True), ("/elsewhere", False)])
+def test_kernels_for_another_cpu_are_not_found_again(monkeypatch, named, apart):
+    usual = default_cache_dir()
+    if named is None:
+        monkeypatch.delenv(CACHE, raising=False)
+    else:
+        monkeypatch.setenv(CACHE, usual if named == "usual" else named)
+    keep_apart()
+    mine = os.environ[CACHE]
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "OTHER")
+    monkeypatch.setenv(CACHE, usual) if apart else None
+    keep_apart()
+    assert (os.environ[CACHE] == f"{usual}-other" != mine) if apart else (os.environ[CACHE] == mine == "/elsewhere")
