@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ..errors import BadInput
@@ -59,8 +60,14 @@ class DrawnLatents:
 
     @staticmethod
     def load(file: Path, device: torch.device) -> DrawnLatents:
-        found = load_file(file, device=str(device))
-        return DrawnLatents(found["latents"], found["cells"], found["backdrops"], int(found["asked"]))
+        """Raises BadInput if the file is damaged."""
+        try:
+            found = load_file(file, device=str(device))
+            return DrawnLatents(found["latents"], found["cells"], found["backdrops"], int(found["asked"]))
+        except (OSError, SafetensorError, KeyError) as error:
+            raise BadInput(
+                f"{file} is damaged ({str(error).splitlines()[0]}); remove it, and the latents are drawn again"
+            ) from error
 
 
 def drawn_latents(

@@ -47,6 +47,8 @@ SETTINGS = {
 }
 """Stored before the page is opened, which would else greet a newcomer with its templates."""
 READY = "Boolean(window.app?.graph && window.app.extensionManager && document.querySelector('canvas'))"
+SHOWN = "document.body.innerText.slice(0, 500)"
+OPENS_WITHIN = 120
 OPEN = """(async () => {
   await app.loadGraphData(%s)
   await new Promise((done) => setTimeout(done, 1500))
@@ -76,9 +78,13 @@ OPEN_APP = """(async () => {
 })()"""
 
 DRAWN = """(async () => {
-  const ended = new Promise((done) => app.api.addEventListener('execution_success', done, { once: true }))
-  await app.queuePrompt(0)
-  await ended
+  const told = (name) =>
+    new Promise((done) => app.api.addEventListener(name, ({ detail }) => done([name, detail]), { once: true }))
+  const late = new Promise((done) => setTimeout(() => done(['no end of the run within 300 s']), 300_000))
+  const ended = Promise.race([late, ...['execution_success', 'execution_error', 'execution_interrupted'].map(told)])
+  if ((await app.queuePrompt(0)) === false) throw new Error('refused: ' + JSON.stringify(app.lastNodeErrors))
+  const [how, detail] = await ended
+  if (how !== 'execution_success') throw new Error(how + ' ' + JSON.stringify(detail))
   await new Promise((done) => setTimeout(done, 5000))
 })()"""
 """Runs the graph, for those whose models are at hand."""
@@ -117,8 +123,12 @@ async def shoot(url: str, port: int, names: list[str]) -> None:
         async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
             browser = Browser(socket)
             await browser.call("Page.navigate", url=url)
-            while not await browser.value(READY):
+            for _ in range(OPENS_WITHIN * 2):
+                if await browser.value(READY):
+                    break
                 await asyncio.sleep(0.5)
+            else:
+                raise TimeoutError(f"no graph at {url} within {OPENS_WITHIN} s: {await browser.value(SHOWN)}")
             await asyncio.sleep(3)
             # Apps last: their mode stays.
             for name in sorted(names, key=lambda name: name.endswith(".app")):

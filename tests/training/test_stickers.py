@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from clvr_core.cli import main
+from clvr_core.errors import BadInput
 from clvr_core.executor.klein import KleinExecutor
 from clvr_core.executor.small_klein import patchify
 from clvr_core.protocols import DrawRequest
@@ -278,6 +279,9 @@ def test_a_decoder_learns_from_latents_that_a_flow_drew(prepared, tmp_path, monk
 
     monkeypatch.setattr(sticker_base, "drawn_latents", again)
     assert main([*command, *given]) == 0
+    (tmp_path / "on" / "drawn.safetensors").write_bytes(b"cut")
+    with pytest.raises(BadInput, match=r"drawn\.safetensors is damaged .*; remove it"):
+        DrawnLatents.load(tmp_path / "on" / "drawn.safetensors", torch.device("cpu"))
 
 
 def test_edits_change_pictures_that_were_decoded_from_what_was_drawn_before(monkeypatch):
