@@ -249,7 +249,13 @@ def _met(spec: Spec, seen: Perception, made: Sequence[Change]) -> int:
 def _edit(
     spec: Spec, data: Mapping[str, Any], scene: Scene, picked: Sequence[Change], seen: Sequence[Perception]
 ) -> dict[str, Any]:
-    edits = [edit for change in picked for edit in change.edits]
+    order = {item.key: number for number, item in enumerate(spec.items)}
+
+    def place(change: Change) -> int:
+        return min((order.get(key, 0) for key in change.keys), default=len(order) + (not change.of_backdrop))
+
+    # In the order of the brief, in which the summary names what they serve.
+    edits = [edit for change in sorted(picked, key=place) for edit in change.edits]
     tried = {failed["edit_prompt"] for failed in data["failed"] if failed["parent"] == data["current"]}
     references, words = [data["canvases"][0]], [instruct(edit, scene) for edit in edits]
     cell = edits[0].cell if len(edits) == 1 else None
@@ -262,13 +268,11 @@ def _edit(
     served = [item for item in spec.items if item.key in keys]
     setting = any(change.of_backdrop for change in picked)
     served += _backdrop(spec) if setting else []
-    left = scene.without(cell for edit in edits for cell in edit.cells)
-    stays = [describe(thing, "terse") for thing in left.things]
-    stays += [] if setting else [backdrop_words(scene.backdrop)]
-    said = f"What must stay: {', '.join(stays)}. " if stays else ""
+    shown = [describe(thing, "terse") for thing in scene.things] + [backdrop_words(scene.backdrop)]
     wrong = [goal_words(each) for each in served]
     wrong += ["what was not asked for"] * any(not change.keys and not change.of_backdrop for change in picked)
-    summary = f"{said}What is missing or wrong: {', '.join(wrong)}, so I {' and '.join(words)}."
+    said = f"I see {', '.join(shown)}. What is missing or wrong: {', '.join(wrong)}"
+    summary = f"{said}, so I {' and '.join(words)}. All else must stay."
     return _reply("EDIT", summary, served, data, edit=" and ".join(words), references=references)
 
 

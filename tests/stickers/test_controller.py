@@ -14,6 +14,7 @@ from clvr_core.policy import policy_for
 from clvr_core.policy.base import END_REFUSED
 from clvr_core.policy.remarks import wish
 from clvr_core.run.session import RunModels, Session, drive
+from clvr_core.stickers.controller import laid_out
 from clvr_core.stickers.grammar import parse, parse_instruction
 from clvr_core.stickers.judge import StickersVlm
 from clvr_core.stickers.phrases import whole, write
@@ -238,16 +239,23 @@ class TestEdits:
         chosen = action(before("a small red cat at the top left and a blue car", Scene((BLUE,)), Scene((RED,))))
         assert chosen.edit_prompt == "restore the top left from image 2" and chosen.references == (0, 1)
 
-    def test_the_summary_says_what_must_stay_and_where_it_is(self):
+    def test_the_summary_says_what_is_seen_and_then_what_is_missing_or_wrong(self):
         chosen = action(before("a red cat and a blue car", Scene((BLUE,))))
         there = f"{BLUE.size} blue car {cell_name(BLUE.cell)}, on a plain background"
-        assert chosen.summary.startswith(f"What must stay: {there}. What is missing or wrong: a red cat, so I add a ")
+        assert chosen.summary.startswith(f"I see {there}. What is missing or wrong: a red cat, so I add a ")
+        assert chosen.summary.endswith(" All else must stay.")
         crowded = action(before("a blue car", Scene((BLUE, RED))))
         assert "What is missing or wrong: what was not asked for, so I remove the " in crowded.summary
-        chosen = action(before("a blue car at night", Scene((BLUE,))))
-        assert chosen.summary.startswith(f"What must stay: {BLUE.size} blue car {cell_name(BLUE.cell)}. "), (
-            "not the scene"
-        )
+
+    def test_changes_are_told_in_the_order_of_the_brief(self):
+        for brief, first in (("a red cat and a blue car", "red cat"), ("a blue car and a red cat", "blue car")):
+            drawn = laid_out(parse(f"{brief} at night"), "", 1)
+            assert drawn.split(", ")[0].startswith((f"large {first}", f"small {first}"))
+            other = action(before(brief, Scene((Thing("dog", "green", "small", 0), Thing("dog", "green", "small", 8)))))
+            both = other.summary.split("wrong: ")[1]
+            wrong, mended = both.split(", so I ")
+            assert [each in wrong for each in ("red cat", "blue car")] == [True, True]
+            assert wrong.index(first) < len(wrong) / 2 and mended.index(first) < len(mended) / 2
 
     def test_the_goals_it_serves_are_named(self):
         situation = before("a red cat and three blue cars", Scene((RED,)))
