@@ -227,7 +227,7 @@ def steer(vlm: Vlm, chance: random.Random, count: int) -> dict[str, float]:
     """Measure goal lists and actions on so many requests each.
 
     valid: replies of the schema that can be carried out. goals: lists with the exact goals, in any order. gain: share of
-    actions after which as many statements of the brief hold as after the exact controller's.
+    actions after which as many statements of the brief hold as after the exact controller's; and of each kind of that one's.
     """
     totals: dict[str, list[bool]] = defaultdict(list)
     while len(totals["goals"]) < count:
@@ -252,7 +252,9 @@ def steer(vlm: Vlm, chance: random.Random, count: int) -> dict[str, float]:
             answer.value is not None
             and (answer.value.kind, answer.value.edit_prompt) == (exact.kind, exact.edit_prompt)
         )
-        totals["gain"].append(answer.value is not None and _met(made, answer.value) >= _met(made, exact))
+        gained = answer.value is not None and _met(made, answer.value) >= _met(made, exact)
+        totals["gain"].append(gained)
+        totals[f"gain of {exact.kind}"].append(gained)
     return {name: round(float(np.mean(values)), 4) for name, values in totals.items()} | {"requests": count}
 
 
