@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 
 from ..brief import Brief, Budget
 from ..controller import TEMPLATES as CONTROLLER
+from ..controller.prompts import NUMBERED
+from ..controller.prompts import WORDINGS as STEERED_IN
 from ..errors import BadInput
 from ..policy import Policy, policy_for
 from ..protocols import Drawing, DrawRequest, Picture
@@ -19,7 +22,8 @@ from ..records import from_json, to_json
 from ..text import shown
 from ..trajectory import SCHEMA, Trajectory
 from ..verifier import TEMPLATES as VERIFIER
-from ..verifier import UNQUOTED, WORDINGS
+from ..verifier import UNQUOTED
+from ..verifier import WORDINGS as JUDGED_IN
 from . import loop
 from .canvases import Canvases
 from .compose import Composition, compose
@@ -49,7 +53,7 @@ __all__ = [
 
 PROMPTS = {"controller": CONTROLLER.version, "verifier": VERIFIER.version}
 """Versions of the prompts to the models."""
-FIRST_PROMPTS = {"controller": "1", "verifier": UNQUOTED}
+FIRST_PROMPTS = {"controller": NUMBERED, "verifier": UNQUOTED}
 """Those of runs from before prompts had versions."""
 
 Listener = Callable[[str, dict[str, Any]], None]
@@ -94,7 +98,7 @@ class Session:
         self.folder: RunStore = MemoryFolder() if folder is None else folder
         self.listener = listener or (lambda event, line: None)
         prompts = self.folder.lines[0].get("prompts", FIRST_PROMPTS) if self.folder.lines else PROMPTS
-        if prompts not in [PROMPTS | {"verifier": wording} for wording in WORDINGS]:
+        if prompts not in [{"controller": one, "verifier": other} for one, other in product(STEERED_IN, JUDGED_IN)]:
             raise BadInput(
                 f"{self.folder.where} was asked for in the words of prompts {shown(prompts, 200)}, and this version has {PROMPTS}; "
                 "start a new run"

@@ -191,7 +191,7 @@ class TestGoals:
 class TestWhatTheControllerIsTold:
     def test_the_brief_the_goals_and_the_focus(self):
         text = prompt_of(started())
-        assert BRIEF.prompt in text and "serve: g2" in text
+        assert BRIEF.prompt in text and "serve:\n- g2: " in text
         for goal in GOALS:
             assert f"- {goal.id} (local): {goal.text}" in text
 

@@ -45,12 +45,12 @@ def test_the_versions_are_part_of_the_record(tmp_path):
 def test_a_run_in_other_words_is_not_gone_on_with(tmp_path):
     start(a_brief(), RunModels(scripted([generate()]), FakeExecutor()), tmp_path).folder.sync()
     journal = tmp_path / "trajectory.jsonl"
-    journal.write_text(journal.read_text().replace('"controller":"1"', '"controller":"0"'))
+    journal.write_text(journal.read_text().replace(f'"controller":"{CONTROLLER.version}"', '"controller":"0"'))
     with pytest.raises(BadInput, match=r"prompts .*0.* and this version has"):
         resume(RunFolder.open(tmp_path), RunModels(scripted(), FakeExecutor()))
 
 
-def test_a_run_in_the_first_words_of_the_verifier_is_gone_on_with_in_them(tmp_path):
+def test_a_run_in_the_first_words_is_gone_on_with_in_them(tmp_path):
     """And so is one from before the prompts had versions. The first words are kept to the letter."""
     digest = json.loads(WORDINGS.read_text("utf-8"))["verifier"]["1"]
     for name in ("goal", "edit_done", "edit_kept", "compare", "choose"):
@@ -71,6 +71,8 @@ def test_a_run_in_the_first_words_of_the_verifier_is_gone_on_with_in_them(tmp_pa
         asked = [question.text for each in vlm.decides for question in each.questions]
         assert run.outcome.met and run.prompts == {"controller": "1", "verifier": "1"}
         assert [text.split(" Judge only")[0] for text in asked] == [f"Is thing {place} there?" for place in (1, 2, 3)]
+        (action,) = [each.messages[-1].text for each in vlm.chats]
+        assert "\n\nThis step is to serve: g1, g2, g3.\n\n" in action
 
 
 class TestTemplates:

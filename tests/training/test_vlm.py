@@ -477,6 +477,7 @@ def test_each_sentence_of_the_prompts_is_one_token(writer):
 
 def test_a_deeper_model_begins_as_the_shallower_one_whose_weights_it_is_given(small, tmp_path):
     before = Trainer(Settings(), tmp_path / "run", torch.device("cpu"), blots, small)
+    before.steps = 1
     before.save()
     deeper = small_config()
     deeper.text_config.num_hidden_layers, deeper.text_config.layer_types = 4, ["full_attention"] * 4

@@ -223,7 +223,8 @@ def test_the_names_of_critiques_stand_in_their_instructions():
     assert len(found) >= 6 and any(bits == 0 for _, bits in found)
     for each in made:
         nouns = {item.noun: said(each.brief, item.noun) for item in each.brief.items}
-        mine = [(text, bits) for text, bits in found if f"<brief>\n{each.question.split('<brief>')[1][1:20]}" in text]
+        brief = each.question.split("<instruction>")[0]
+        mine = [(text, bits) for text, bits in found if brief in text and f"\n{each.instruction[:12]}" in text]
         for text, bits in mine:
             for noun, expected in nouns.items():
                 if text.endswith(f" {noun}"):

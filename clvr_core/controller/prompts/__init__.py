@@ -162,6 +162,16 @@ def fused_schema(
 
 
 TEMPLATES = Templates(Path(__file__).parent)
+NUMBERED = "1"
+"""The wording of earlier runs, in which a step is told the numbers alone of the goals that it is to serve."""
+NEWEST = TEMPLATES.version
+WORDINGS = (NUMBERED, NEWEST)
+"""A run is steered to its end in the words that it began with."""
+
+
+def wording_of(trajectory: Trajectory) -> str:
+    """Return the version of the words that a run is asked in."""
+    return trajectory.prompts.get("controller", NEWEST)
 
 
 def system_text() -> str:
@@ -199,7 +209,7 @@ def action_text(
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory),
         stroke=_step_text(trajectory, focus, allowed, stage, wrong, source),
-        focus=_focus_lines(trajectory, focus),
+        focus=_focus_text(trajectory, focus),
         remark=clip(note, MAX_NOTE).strip(),
         kinds="\n".join(_kind_lines(trajectory, allowed)),
     )
@@ -237,7 +247,7 @@ def turn_text(
         current=str(trajectory.current),
         verdicts=_verdicts_text(trajectory) if steps and (trajectory.remark or steps[-1].accepted) else "",
         stroke=_step_text(trajectory, focus, allowed, stage, wrong, source),
-        focus=_focus_lines(trajectory, focus),
+        focus=_focus_text(trajectory, focus),
         remark=clip(note, MAX_NOTE).strip(),
         kinds="\n".join(new(_kind_lines(trajectory, allowed))),
         allowed=", ".join(allowed),
@@ -314,10 +324,13 @@ def _goal_line(goal: Goal) -> str:
     return f"- {goal.id} ({goal.kind}{conflicts}): {one_line(goal.text, MAX_GOAL_TEXT)}"
 
 
-def _focus_lines(trajectory: Trajectory, focus: Sequence[str]) -> str:
+def _focus_text(trajectory: Trajectory, focus: Sequence[str]) -> str:
     """The goals of a step once more in words: a small model does not find a number's words in a long list."""
+    if wording_of(trajectory) == NUMBERED:
+        return TEMPLATES.text("focus_1", focus=", ".join(focus))
     texts = {goal.id: one_line(goal.text, MAX_GOAL_TEXT) for goal in trajectory.goals}
-    return "\n".join(f"- {goal}: {texts[goal]}" if goal in texts else f"- {goal}" for goal in focus)
+    lines = (f"- {goal}: {texts[goal]}" if goal in texts else f"- {goal}" for goal in focus)
+    return TEMPLATES.text("focus", focus="\n".join(lines))
 
 
 def _step_line(step: Step) -> str:
