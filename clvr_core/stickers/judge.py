@@ -253,7 +253,12 @@ class StickersVlm:
         task = data.get("task")
         if task == "plan-check":
             action = data["action"]
-            against = bool(contradiction(parse(data["prompt"]), action))
+            try:
+                against = bool(contradiction(parse(data["prompt"]), action))
+            except NotInGrammar:
+                return Decision(
+                    None, "the stickers model reads instructions in the words of its grammar only", tokens=1
+                )
             said = action.get("edit_prompt") or action.get("scene_prompt", "")
             return Decision(SURE if against != self._flips(f"{task}/{said}", ()) else 1 - SURE, tokens=1)
         if task == "compare":

@@ -18,7 +18,7 @@ import numpy as np
 from ..executor.masks import within_mask
 from ..protocols import Drawing, DrawRequest, Picture
 from .codes import FIELDS, KINDS, LOOKS, codes, scene_of
-from .grammar import Instruction, parse, parse_instruction
+from .grammar import Instruction, NotInGrammar, parse_instruction, read
 from .misreading import near
 from .perceive import Perception
 from .planner import closest
@@ -42,7 +42,7 @@ from .scene import (
     apply,
     looks,
 )
-from .spec import ANYWHERE
+from .spec import ANYWHERE, Spec
 
 NFE = {"base": (56, 12), "merged": (4, 4)}
 """Evaluations of a picture and of an edit: of the base by the world's recipe, and of weights distilled to four steps."""
@@ -166,6 +166,23 @@ class Rates:
     systematic: float = 0.3
 
 
+def said(prompt: str) -> Spec:
+    """Return what a prompt says, and of one that a model wrote in words beyond the grammar, or for more than a canvas holds, the
+    clauses that can be drawn, the first ones first."""
+    try:
+        return read(prompt)
+    except NotInGrammar:
+        pass
+    kept: list[str] = []
+    for clause in prompt.split(","):
+        try:
+            read(", ".join([*kept, clause]))
+        except NotInGrammar:
+            continue
+        kept.append(clause)
+    return read(", ".join(kept))
+
+
 class SimulatedExecutor:
     """Draws pictures that carry their scene.
 
@@ -202,9 +219,10 @@ class SimulatedExecutor:
         return self._chance(request, what).random() < rate
 
     def _drawn(self, request: DrawRequest) -> Scene:
-        spec, rates = parse(request.prompt), self.rates
+        spec, rates = said(request.prompt), self.rates
         kept = tuple(each for each in spec.relations if not self._errs(request, f"relation/{each}", rates.relation))
         scene = closest(replace(spec, relations=kept), Scene(), random.Random(request.seed))
+        scene = scene or closest(replace(spec, relations=()), Scene(), random.Random(request.seed))
         assert scene is not None, "a layout without relations is always found"
         placed = {item.key for item in spec.items if item.place != ANYWHERE}
         wrong = rates.thing + rates.crowd * (len(scene.things) - 1)

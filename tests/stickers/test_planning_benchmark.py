@@ -47,6 +47,25 @@ def test_a_flawless_hand_draws_every_brief_and_carries_out_every_change():
 
 
 @pytest.mark.parametrize(
+    ("prompt", "shown"),
+    [
+        ("large red cat top left, sign top left, small dog bottom right, at night", [("cat", 0), ("dog", 8)]),
+        ("large red cat top left, an unheard-of thing, small dog bottom right, at night", [("cat", 0), ("dog", 8)]),
+        ("9 red cats", []),
+        (
+            "red cat top left, blue dog top right, red cat left of blue dog, red cat right of blue dog",
+            [("cat", 0), ("dog", 2)],
+        ),
+    ],
+)
+def test_what_a_model_wrote_beyond_the_grammar_is_drawn_as_far_as_it_can_be(prompt, shown):
+    (drawing,) = SimulatedExecutor(FLAWLESS).draw([DrawRequest(prompt, 1, (), 192, 192)])
+    scene = perceive(drawing.picture).scene()
+    assert [(thing.noun, thing.cell) for thing in scene.things] == shown
+    assert "night" not in prompt or scene.backdrop == "night"
+
+
+@pytest.mark.parametrize(
     "prompt, share",
     [("a red cat", 0.97), ("a red cat, a blue car and a pink tree", 0.80), ('a sign that says "CAT"', 0.5)],
 )
