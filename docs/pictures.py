@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -50,9 +51,9 @@ PROMPTS = (
 )
 
 
-def first_prompt() -> str:
-    """Return the prompt of the README's first command."""
-    return re.search(r'clvr generate "([^"]+)"', (ROOT / "README.md").read_text("utf-8"))[1]
+def first_command() -> list[str]:
+    """Return the README's first command of `clvr`, in its parts; the last is the folder of the run."""
+    return shlex.split(re.search(r"clvr generate .*", (ROOT / "README.md").read_text("utf-8"))[0])
 
 
 def save(image: Image.Image, name: str) -> None:
@@ -63,18 +64,8 @@ def save(image: Image.Image, name: str) -> None:
 def first_light() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        command = [
-            sys.executable,
-            "-m",
-            "clvr_core.cli",
-            "generate",
-            first_prompt(),
-            "--models",
-            "stickers",
-            "--strategy",
-            "clvr",
-        ]
-        subprocess.run([*command, "--seed", "1", "--out", str(out)], cwd=ROOT, check=False)
+        command = [sys.executable, "-m", "clvr_core.cli", *first_command()[1:-1], str(out)]
+        subprocess.run(command, cwd=ROOT, check=False)
         run, pictures = read_trajectory(out), RunFolder(out, [])
         tiles = []
         for step in run.steps:
@@ -113,7 +104,7 @@ def viewer() -> None:
             "CHROMIUM": browser(),
             "URL": f"http://127.0.0.1:{server.port}",
             "WORKFLOW": (ROOT / "workflows" / "1-quick-try.json").read_text("utf-8"),
-            "PROMPT": first_prompt(),
+            "PROMPT": first_command()[2],
             "RUNS": str(Path(folder) / "output" / "clvr"),
             "OUT": folder,
         }
