@@ -105,6 +105,7 @@ def viewer() -> None:
             "URL": f"http://127.0.0.1:{server.port}",
             "WORKFLOW": (ROOT / "workflows" / "1-quick-try.json").read_text("utf-8"),
             "PROMPT": first_command()[2],
+            "SEED": first_command()[first_command().index("--seed") + 1],
             "RUNS": str(Path(folder) / "output" / "clvr"),
             "OUT": folder,
         }

@@ -166,10 +166,11 @@ def main(names: list[str]) -> None:
 
 
 def stand_in(base: Path, names: list[str]) -> None:
-    """An empty file for every model that a workflow names, so that no dialog asks for it, and a picture to load."""
+    """An empty file for every model that a workflow names, so that no dialog asks for it, and a picture to load. Workflows that
+    are run get none: CLVR Quick would load them in place of the embedded models."""
     for name in names:
         for node in json.loads((WORKFLOWS / f"{name}.json").read_text())["nodes"]:
-            for model in node["properties"].get("models", ()):
+            for model in node["properties"].get("models", ()) if name not in DRAWABLE else ():
                 path = base / "models" / model["directory"] / model["name"]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()

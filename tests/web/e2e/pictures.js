@@ -1,11 +1,11 @@
-/** The pictures of the docs from real runs: URL is a ComfyUI, WORKFLOW the graph as it is saved, PROMPT what to paint, RUNS its runs, OUT where they go. */
+/** The pictures of the docs from real runs: URL is a ComfyUI, WORKFLOW the graph as it is saved, PROMPT what to paint, SEED its seed, RUNS its runs, OUT where they go. */
 
 import { readdir, stat } from "node:fs/promises";
 import { pathToFileURL } from "node:url";
 
 import { open, watch } from "./browser.js";
 
-const { URL: address, WORKFLOW, PROMPT, RUNS, OUT } = process.env;
+const { URL: address, WORKFLOW, PROMPT, SEED, RUNS, OUT } = process.env;
 // By the clock, since a busy machine paints few frames.
 const PATIENCE = { timeout: 400_000, polling: 500 };
 const SETTINGS = {
@@ -25,14 +25,14 @@ const pause = (/** @type {number} */ time) => new Promise((done) => setTimeout(d
 await page.goto(address, { waitUntil: "domcontentloaded" });
 await page.waitForFunction(() => globalThis.app?.graph && globalThis.app.extensionManager?.sidebarTab?.sidebarTabs.some(({ id }) => id === "clvr"), PATIENCE);
 await page.evaluate(
-  async (workflow, prompt) => {
+  async (workflow, prompt, seed) => {
     const { app } = globalThis;
     await app.loadGraphData(JSON.parse(workflow), true, true, "stickers");
     app.api.addEventListener("execution_error", ({ detail }) => (globalThis.over = detail.exception_message));
     app.api.addEventListener("execution_success", () => (globalThis.over = "done"));
     const node = app.graph.nodes.find(({ comfyClass }) => comfyClass === "CLVR_Generate");
     globalThis.set = (values) => Object.entries(values).forEach(([name, value]) => (node.widgets.find((each) => each.name === name).value = value));
-    globalThis.set({ prompt, strategy: "clvr" });
+    globalThis.set({ prompt, seed, strategy: "clvr" });
     const places = { CLVR_ShapesModels: [40, 60, 260, 110], CLVR_Generate: [350, 60, 880, 1250], SaveImage: [1280, 60, 460, 520] };
     for (const each of app.graph.nodes) {
       const [x, y, width, height] = places[each.comfyClass] ?? [40, 2500, 300, 200];
@@ -45,6 +45,7 @@ await page.evaluate(
   },
   WORKFLOW,
   PROMPT,
+  Number(SEED),
 );
 
 async function run() {
