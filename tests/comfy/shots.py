@@ -46,6 +46,8 @@ SETTINGS = {
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
 """Stored before the page is opened, which would else greet a newcomer with its templates."""
+NOTHING = (2).to_bytes(8, "little") + b"{}"
+"""A safetensors file that holds no tensor."""
 READY = "Boolean(window.app?.graph && window.app.extensionManager && document.querySelector('canvas'))"
 SHOWN = "document.body.innerText.slice(0, 500)"
 OPENS_WITHIN = 120
@@ -166,14 +168,14 @@ def main(names: list[str]) -> None:
 
 
 def stand_in(base: Path, names: list[str]) -> None:
-    """An empty file for every model that a workflow names, so that no dialog asks for it, and a picture to load. Workflows that
+    """A file without a tensor for every model that a workflow names, so that no dialog asks for it, and a picture to load. Workflows that
     are run get none: CLVR Quick would load them in place of the embedded models."""
     for name in names:
         for node in json.loads((WORKFLOWS / f"{name}.json").read_text())["nodes"]:
             for model in node["properties"].get("models", ()) if name not in DRAWABLE else ():
                 path = base / "models" / model["directory"] / model["name"]
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
+                path.write_bytes(NOTHING)
             if node["type"] == "LoadImage":
                 (base / "input").mkdir(exist_ok=True)
                 shutil.copy(ROOT / "docs" / "first-light.png", base / "input" / node["widgets_values"][0])
