@@ -258,6 +258,7 @@ def requests(rng: Chance, count: int) -> list[tuple[str, list[str | Scene], str]
     made: list[tuple[str, list[str | Scene], str]] = []
     while len(made) < count:
         task = rng.choices(TASKS, MIX)[0]
+        found: tuple[list[str | Scene], str] | None
         if task in COMPARED:
             found = comparison(rng, task)
         elif task == CRITIQUE:
