@@ -98,14 +98,15 @@ def workflows() -> None:
 
 
 def viewer() -> None:
+    command = first_command()
     flags = ["--front-end-root", os.environ["COMFYUI_FRONTEND"]] if "COMFYUI_FRONTEND" in os.environ else []
     with tempfile.TemporaryDirectory() as folder, Comfy(Path(folder), *flags) as server:
         environment = os.environ | {
             "CHROMIUM": browser(),
             "URL": f"http://127.0.0.1:{server.port}",
             "WORKFLOW": (ROOT / "workflows" / "1-quick-try.json").read_text("utf-8"),
-            "PROMPT": first_command()[2],
-            "SEED": first_command()[first_command().index("--seed") + 1],
+            "PROMPT": command[2],
+            "SEED": command[command.index("--seed") + 1],
             "RUNS": str(Path(folder) / "output" / "clvr"),
             "OUT": folder,
         }

@@ -222,7 +222,6 @@ class SimulatedExecutor:
         spec, rates = said(request.prompt), self.rates
         kept = tuple(each for each in spec.relations if not self._errs(request, f"relation/{each}", rates.relation))
         scene = closest(replace(spec, relations=kept), Scene(), random.Random(request.seed))
-        scene = scene or closest(replace(spec, relations=()), Scene(), random.Random(request.seed))
         assert scene is not None, "a layout without relations is always found"
         placed = {item.key for item in spec.items if item.place != ANYWHERE}
         wrong = rates.thing + rates.crowd * (len(scene.things) - 1)

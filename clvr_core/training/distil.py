@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -286,7 +287,7 @@ def distil(
     """
     accelerator = processes()
     executor = KleinExecutor.load(start)
-    run = {"seed": seed, "start": digests(start)} | ({"student": digests(student)} if student else {})
+    run: dict[str, Any] = {"seed": seed, "start": digests(start)} | ({"student": digests(student)} if student else {})
     settings = settle(out, DistilConfig, config, run)
     if not settings.traces:
         data = None
@@ -354,8 +355,8 @@ def distil(
             "config": to_json(settings),
             "curves": {"student": curve_of(out / "student")},
             "delta": distance,
-            "start": {"files": digests(start)},
-        } | ({"student": {"files": digests(student)}} if student else {})
+            **{part: {"files": run[part]} for part in ("start", "student") if part in run},
+        }
         save_weights(pipe.to("cpu"), weights, _few(executor.recipe, few), record)
     accelerator.wait_for_everyone()
     return weights

@@ -154,8 +154,7 @@ class _Drawer:
         noise = sampler.noise(condition, torch.Generator().manual_seed(seed))
         with torch.no_grad():
             tokens = sampler.sample(sampler.pipe.transformer, condition, noise, self.sampling[bool(shown)])
-            latents = sampler.latents(tokens, (GRID, GRID)).float()
-            seen, grounds = read_codes(self.layer, patchify(latents).flatten(2).transpose(1, 2))
+            latents, seen, grounds = read_tokens(sampler, self.layer, tokens)
         wanted, backdrops = codes([sample.target for sample, _ in pairs])
         right = (seen.cpu().numpy()[..., same] == wanted[..., same]).all((1, 2)) & (grounds.cpu().numpy() == backdrops)
         rows = torch.from_numpy(np.flatnonzero(right)).to(latents.device)
@@ -178,13 +177,12 @@ class LatentReader:
     Raises BadInput as `readout.load_layer` does."""
 
     def __init__(self, sampler: TrainingSampler, folder: Path) -> None:
-        vae = sampler.pipe.vae
-        self.layer = readout.load_layer(folder).requires_grad_(False).to(vae.device)
-        self.mean, self.std = vae.bn.running_mean, torch.sqrt(vae.bn.running_var + vae.config.batch_norm_eps)
+        self.sampler = sampler
+        self.layer = readout.load_layer(folder).requires_grad_(False).to(sampler.pipe.vae.device)
 
     def __call__(self, tokens: torch.Tensor) -> list[Scene]:
         """tokens: N x 9 x C. Things are read without their offsets."""
-        cells, backdrops = read_codes(self.layer, tokens.float() * self.std + self.mean)
+        _, cells, backdrops = read_tokens(self.sampler, self.layer, tokens)
         return [bare(scene_of(*each)) for each in zip(cells.cpu().numpy(), backdrops.tolist())]
 
 
@@ -192,6 +190,14 @@ def bare(scene: Scene, words: bool = True) -> Scene:
     """Return the scene without offsets, and without words on signs if they are not to count."""
     things = [replace(thing, dx=0, dy=0, word=thing.word if words else "") for thing in scene.things]
     return Scene(tuple(things), scene.backdrop)
+
+
+def read_tokens(
+    sampler: TrainingSampler, layer: torch.nn.Module, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the latents of normalised tokens, N x 9 x C, and what the layer reads from them as `read_codes` does."""
+    latents = sampler.latents(tokens, (GRID, GRID)).float()
+    return latents, *read_codes(layer, patchify(latents).flatten(2).transpose(1, 2))
 
 
 def read_codes(layer: torch.nn.Module, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

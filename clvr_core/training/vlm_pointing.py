@@ -9,7 +9,7 @@ instruction that is criticised foretell, two layers later, what the brief says o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -86,12 +86,11 @@ class Names:
         at = 0
         while at < len(tokens):
             taken = 1
-            for length in range(min(self.longest, len(tokens) - at), 0, -1):
-                part = tuple(tokens[at : at + length])
+            for part in self._parts(tokens, at):
                 shown = self._shown(part, tokens[max(0, at - 2) : at], scenes)
                 if shown is not None:
-                    found.append((at + length - 1, shown))
-                    taken = length
+                    taken = len(part)
+                    found.append((at + taken - 1, shown))
                     break
             else:
                 if at in words:
@@ -116,12 +115,16 @@ class Names:
         """Return (number of a token, what the brief says of it as bits, see `said`) of each token that ends a noun."""
         found, at = [], 0
         while at < len(tokens):
-            longest = min(self.longest, len(tokens) - at)
-            part = next((n for n in range(longest, 0, -1) if tuple(tokens[at : at + n]) in self.nouns), 0)
+            part = next((part for part in self._parts(tokens, at) if part in self.nouns), ())
             if part:
-                found.append((at + part - 1, said(brief, self.nouns[tuple(tokens[at : at + part])])))
-            at += max(1, part)
+                found.append((at + len(part) - 1, said(brief, self.nouns[part])))
+            at += max(1, len(part))
         return found
+
+    def _parts(self, tokens: Sequence[int], at: int) -> Iterator[tuple[int, ...]]:
+        """Yield what may be a name from token `at` on, the longest first."""
+        for length in range(min(self.longest, len(tokens) - at), 0, -1):
+            yield tuple(tokens[at : at + length])
 
     def spelled(self, tokens: Sequence[int], scenes: Sequence[Scene]) -> list[tuple[int, int]]:
         """Return (number of a token, the letters that signs have next, as bits) of each token before a letter of a quoted

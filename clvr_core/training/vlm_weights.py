@@ -20,6 +20,8 @@ SHARDS = {"model-00001-of-00002.safetensors": "model.visual.", "model-00002-of-0
 MARKS = "training/marks.safetensors"
 """What reads off visual tokens and names in training, which only a training that goes on needs: in a folder of its own, since
 some load whatever weights lie beside each other."""
+WRITES = ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")
+"""How the names of matrices end that write to the residual."""
 LIKE = 2
 """Layers of the text part that begin with keys like their queries."""
 
@@ -31,9 +33,7 @@ def start_well(model: nn.Module) -> None:
     with torch.no_grad():
         for name, each in model.named_parameters():
             if each.ndim == 2 and "embed" not in name:
-                writes = name.endswith(
-                    ("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.linear_fc2.weight")
-                )
+                writes = name.endswith(WRITES)
                 each.normal_(0, (each.shape[1] * (depth if writes else 1)) ** -0.5)
         text: Any = model.get_submodule("model.language_model")
         text.norm.weight.fill_(1 / (SPREAD * text.config.hidden_size**0.5))
@@ -51,7 +51,7 @@ def deepen(model: nn.Module, names: Sequence[str]) -> None:
     with torch.no_grad():
         for name in names:
             each = model.get_parameter(name)
-            if name.endswith(("o_proj.weight", "down_proj.weight")):
+            if name.endswith(WRITES):
                 each.zero_()
             elif each.ndim == 2:
                 each.normal_(0, each.shape[1] ** -0.5)
