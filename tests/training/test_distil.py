@@ -10,8 +10,13 @@ from safetensors.torch import load_file
 
 from clvr_core.errors import BadInput
 from clvr_core.executor.klein import KleinExecutor, Sampling
+from clvr_core.executor.small_klein import save_pipeline
 from clvr_core.protocols import DrawRequest
+from clvr_core.stickers.model import RECIPE, build_pipeline
+from clvr_core.stickers.scene import Scene
+from clvr_core.training import distil as distilling
 from clvr_core.training.distil import DistilConfig, Imitation, distil, load_paths, subdivide, walk
+from clvr_core.training.drawn_latents import LatentReader
 from clvr_core.training.sampler import Condition, TrainingSampler
 from clvr_core.training.samples import Samples, Window
 
@@ -151,6 +156,50 @@ class TestTheStudent:
                     for picture, tokens in zip(step.pictures, given)
                 )
         assert {len(shard.references) for shard in traced} == {0, 1}
+
+    def test_an_earlier_one_is_gone_on_with(self, student, tiny, tmp_path):
+        still = SCHEDULE | {"steps": 2, "lr": 0.0, "save_every": 2, "ema": 0.0}
+        weights = distil(tmp_path / "run", tiny, written(tmp_path, schedule=still), student=student, seed=3)
+        file = "transformer/diffusion_pytorch_model.safetensors"
+        before, after, base = (load_file(folder / file) for folder in (student, weights, tiny))
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert not all(torch.equal(base[name], after[name]) for name in base)
+        record, earlier = (json.loads((folder / "training.json").read_text()) for folder in (weights, student))
+        assert record["student"]["files"][file] and record["delta"] == pytest.approx(
+            earlier["delta"], rel=0.01
+        )  # of saved weights, which are rounded
+        with pytest.raises(BadInput, match="another start"):
+            distil(tmp_path / "run", tiny, written(tmp_path, schedule=still), student=tiny, seed=3)
+
+    def test_one_of_another_architecture_is_refused(self, tiny, tmp_path):
+        wide = build_pipeline(64, 1, 1, 16, (4,) * 6)
+        save_pipeline(wide, tmp_path / "wide", RECIPE)
+        with pytest.raises(BadInput, match=r"wide has another transformer than the base: size mismatch"):
+            distil(tmp_path / "run", tiny, written(tmp_path, paths=8), student=tmp_path / "wide", seed=2)
+
+    def test_paths_that_do_not_end_in_what_was_asked_for_are_left_out(self, tiny, tmp_path, monkeypatch):
+        """Random weights draw nothing that was asked for. Where every other sample asks for what is read, half is kept."""
+        with pytest.raises(BadInput, match=r"no path of .* leave `right` out of the config"):
+            distil(tmp_path / "none", tiny, written(tmp_path, right=True), seed=2)
+        holds, asked = Scene(), []
+
+        def cases(*given):
+            prompts, references, met = real(*given)
+            asked.append(prompts)
+            return (
+                prompts,
+                references,
+                [[holds.__eq__, Scene(backdrop="sea").__eq__][row % 2] for row in range(len(met))],
+            )
+
+        real = distilling._cases
+        monkeypatch.setattr(distilling, "_cases", cases)
+        monkeypatch.setattr(LatentReader, "__call__", lambda self, tokens: [holds] * len(tokens))
+        weights = distil(tmp_path / "half", tiny, written(tmp_path, right=True), seed=2)
+        shards = load_paths(weights.parent / "paths")
+        assert [shard.prompts for shard in shards] == [tuple(prompts[::2]) for prompts in asked]
+        assert all(len(shard.waymarks) == len(shard.prompts) == 4 for shard in shards)
+        assert all(len(tokens) == 4 for shard in shards for tokens in shard.references)
 
     def test_traces_without_trajectories_are_refused(self, tiny, tmp_path):
         with pytest.raises(BadInput, match=r"traces is 8, and there are no trajectories.*--data"):
